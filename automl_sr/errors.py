@@ -1,0 +1,87 @@
+"""Every error that automl-sr raises on purpose.
+
+    AutomlSRError                    something went wrong; exit code 1
+    |-- UseError                     the person can put it right by asking differently; exit code 2
+    |   |-- StudyFileError           a study file: names file, line, value, what is allowed, the nearest name
+    |   |-- DataError                images or sets that are missing, unreadable or overlap
+    |   |-- PluginError              a technique or plugin that is missing, broken or refused
+    |   `-- StoreError               a store that cannot be opened, read or written
+    |-- TrialError                   one trial fails, the search goes on
+    |   `-- NotFiniteError           a loss or a weight became NaN or infinite
+    |-- CheckpointError              a checkpoint that does not belong to this run or is damaged
+    |-- ExportError                  the exported model is not the trained model
+    `-- Interrupted                  Ctrl-C or SIGTERM; work is checkpointed; exit code 130 or 143
+
+An error says what, where and why; its `hint` says what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AutomlSRError(Exception):
+    """An error with a sentence for the person who reads it and, where there is one, the way out."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class UseError(AutomlSRError):
+    """Bad input: a file, name or option that has to be changed."""
+
+    exit_code = 2
+
+
+class StudyFileError(UseError):
+    """A study file that cannot be used; the message begins with `file:line:`."""
+
+
+class DataError(UseError):
+    """Images or named sets that are missing, unreadable or overlap."""
+
+
+class PluginError(UseError):
+    """A technique or plugin that is missing, broken or refused."""
+
+
+class StoreError(UseError):
+    """A store that cannot be opened, read or written."""
+
+
+class TrialError(AutomlSRError):
+    """One trial failed; its reason is recorded and the search goes on."""
+
+
+class NotFiniteError(TrialError):
+    """A loss became NaN or infinite."""
+
+
+class CheckpointError(AutomlSRError):
+    """A checkpoint is damaged or belongs to another run."""
+
+
+class ExportError(AutomlSRError):
+    """The exported model cannot be made, or its output is not that of the trained model."""
+
+
+class Interrupted(AutomlSRError):  # noqa: N818 - the word for what happened, not for a fault
+    """A signal asked the work to stop; everything up to the last checkpoint is kept."""
+
+    def __init__(self, message: str, hint: str = "", *, signal_number: int = 2) -> None:
+        super().__init__(message, hint)
+        self.exit_code = 128 + signal_number
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known name was probably meant: ` Did you mean 'fsrcnn'?`, or nothing."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,233 @@
+"""Find plugins, check what they register, and keep a list of what is unavailable and why."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pluggy
+
+from automl_sr import hookspecs
+from automl_sr.blueprint import Edit
+from automl_sr.errors import PluginError, nearest
+from automl_sr.metric import BUILTIN_METRICS, Metric
+from automl_sr.task import Task
+from automl_sr.technique import NAME, Slot, Technique, problems_of
+
+GROUP = "automl_sr"
+
+
+class EntryPoint(Protocol):
+    """The part of `importlib.metadata.EntryPoint` that is used here."""
+
+    @property
+    def name(self) -> str:
+        """The plugin's name."""
+
+    @property
+    def value(self) -> str:
+        """The module that it names."""
+
+    def load(self) -> Any:
+        """Import it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a registered thing comes from: the plugin's name, and the distribution with its version."""
+
+    plugin: str
+    distribution: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Something that was found but cannot be used, with the reason."""
+
+    plugin: str
+    what: str
+    reason: str
+
+
+@dataclass
+class Registry:
+    """Everything that the installed plugins provide."""
+
+    techniques: dict[Slot, dict[str, type[Technique]]] = field(default_factory=lambda: {slot: {} for slot in Slot})
+    tasks: dict[str, type[Task]] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    factories: dict[str, str | Callable[..., Any]] = field(default_factory=dict)
+    edits: dict[str, Edit] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    unavailable: list[Unavailable] = field(default_factory=list)
+    manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
+
+    def technique(self, slot: Slot | str, name: str) -> type[Technique]:
+        """Find a technique. Raises PluginError with the reason where it is known but unavailable."""
+        known = self.techniques[Slot(slot)]
+        if name in known:
+            return known[name]
+        for item in self.unavailable:
+            if item.what in (name, f"{slot}.{name}") or item.plugin == name:
+                raise PluginError(f"The {slot} technique {name!r} is unavailable: {item.reason}", "See `automl-sr plugins`.")
+        hint = nearest(name, known) or f"Installed: {', '.join(sorted(known)) or 'none'}."
+        raise PluginError(f"No installed plugin provides the {slot} technique {name!r}.", hint)
+
+    def metric(self, name: str) -> Metric:
+        """Find a metric. Raises PluginError with the nearest name."""
+        if name not in self.metrics:
+            hint = nearest(name, self.metrics) or f"Known: {', '.join(sorted(self.metrics))}."
+            raise PluginError(f"Unknown metric {name!r}.", hint)
+        return self.metrics[name]
+
+    def task(self, kind: str) -> type[Task]:
+        """Find a task. Raises PluginError with the nearest name."""
+        if kind not in self.tasks:
+            hint = nearest(kind, self.tasks) or f"Known: {', '.join(sorted(self.tasks))}."
+            raise PluginError(f"Unknown task kind {kind!r}.", hint)
+        return self.tasks[kind]
+
+    def baseline(self, slot: Slot) -> type[Technique] | None:
+        """Give the technique that trial 0 uses in a slot: the one marked so, else the first by name."""
+        known = self.techniques[slot]
+        marked = [cls for cls in known.values() if cls.baseline]
+        return marked[0] if marked else next((known[name] for name in sorted(known)), None)
+
+    def source(self, technique: type[Technique]) -> Source:
+        """Say which plugin registered a technique."""
+        return self.sources[f"{technique.slot}.{technique.name}"]
+
+    def add_technique(self, cls: type[Technique], source: Source) -> None:
+        """Check a technique and take it in. Raises PluginError with everything that is wrong with it."""
+        if not (isinstance(cls, type) and issubclass(cls, Technique)):
+            raise PluginError(f"register_techniques gave {cls!r}, which is not a Technique class.")
+        problems = problems_of(cls)
+        if problems:
+            raise PluginError("; ".join(problems))
+        key = f"{cls.slot}.{cls.name}"
+        if cls.slot.single and self.techniques[cls.slot]:
+            raise PluginError(f"The slot {cls.slot!r} has one technique, which cannot be replaced.")
+        if key in self.sources:
+            raise PluginError(f"The name {key!r} is already taken by the plugin {self.sources[key].plugin!r}.")
+        if cls.baseline and any(other.baseline for other in self.techniques[cls.slot].values()):
+            raise PluginError(f"{key} is marked as baseline, but the slot {cls.slot!r} already has one.")
+        taken = (set(cls.factories) & set(self.factories)) | (set(cls.edits) & set(self.edits))
+        clashes = [name for name in taken if self.factories.get(name) != cls.factories.get(name) or self.edits.get(name) != cls.edits.get(name)]
+        if clashes:
+            raise PluginError(f"The blueprint name {clashes[0]!r} of {key} is already taken.")
+        self.techniques[cls.slot][cls.name] = cls
+        self.factories.update(cls.factories)
+        self.edits.update(cls.edits)
+        self.sources[key] = source
+
+    def add_task(self, cls: type[Task]) -> None:
+        """Take in a task. Raises PluginError where it is no task or its kind is taken."""
+        if not (isinstance(cls, type) and issubclass(cls, Task) and isinstance(getattr(cls, "kind", None), str)):
+            raise PluginError(f"register_tasks gave {cls!r}, which is not a Task class with a kind.")
+        if cls.kind in self.tasks:
+            raise PluginError(f"The task kind {cls.kind!r} is already taken.")
+        self.tasks[cls.kind] = cls
+        for metric in cls.metrics:
+            if self.metrics.get(metric.name) != metric:
+                self.add_metric(metric)
+
+    def add_metric(self, metric: Metric) -> None:
+        """Take in a metric. Raises PluginError where it is no metric or its name is taken."""
+        if not isinstance(metric, Metric) or not NAME.match(metric.name):
+            raise PluginError(f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name.")
+        if metric.name in self.metrics:
+            raise PluginError(f"The metric name {metric.name!r} is already taken.")
+        self.metrics[metric.name] = metric
+
+    def add_plugin(self, plugin: object, source: Source) -> None:
+        """Register a plugin; what is wrong with it is listed as unavailable and stops nothing else."""
+        try:
+            self.manager.register(plugin, name=source.plugin)
+        except Exception as error:  # a plugin may fail in any way: that is its own affair
+            self.unavailable.append(Unavailable(source.plugin, source.plugin, reason_of(error)))
+            return
+        for hook, add in (
+            ("register_metrics", self.add_metric),
+            ("register_tasks", self.add_task),
+            ("register_techniques", functools.partial(self.add_technique, source=source)),
+        ):
+            for item in self._ask(plugin, hook, source):
+                try:
+                    add(item)
+                except Exception as error:
+                    what = getattr(item, "name", getattr(item, "kind", item))
+                    self.unavailable.append(Unavailable(source.plugin, str(what), reason_of(error)))
+
+    def _ask(self, plugin: object, hook: str, source: Source) -> list[Any]:
+        """Call one hook of one plugin, so that an error in it is laid at the right door."""
+        implementations = getattr(self.manager.hook, hook).get_hookimpls()
+        found: list[Any] = []
+        for implementation in implementations:
+            if implementation.plugin is plugin:
+                try:
+                    found += list(implementation.function())
+                except Exception as error:
+                    self.unavailable.append(Unavailable(source.plugin, hook, reason_of(error)))
+        return found
+
+
+def reason_of(error: BaseException) -> str:
+    """Put an error into one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+
+
+def discover(entry_points: Iterable[EntryPoint] | None = None, builtin: Iterable[object] | None = None) -> Registry:
+    """Load every plugin, each in its own try; a broken one is listed with its reason and stops nothing.
+
+    `entry_points` and `builtin` replace the installed ones, for tests.
+    """
+    registry = Registry()
+    registry.manager.add_hookspecs(hookspecs)
+    for metric in BUILTIN_METRICS:
+        registry.add_metric(metric)
+    for plugin in _builtin() if builtin is None else builtin:
+        registry.add_plugin(plugin, Source(getattr(plugin, "__name__", "builtin"), "automl-sr", _version("automl-sr")))
+    points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name) if entry_points is None else entry_points
+    for point in points:
+        distribution = getattr(getattr(point, "dist", None), "name", "") or ""
+        source = Source(point.name, distribution, _version(distribution))
+        try:
+            plugin = point.load()
+        except Exception as error:  # an import may fail in any way
+            registry.unavailable.append(Unavailable(point.name, point.name, reason_of(error)))
+            continue
+        registry.add_plugin(plugin, source)
+    return registry
+
+
+@functools.cache
+def installed() -> Registry:
+    """Give the registry of this process, discovered once."""
+    return discover()
+
+
+def _builtin() -> list[object]:
+    from automl_sr.tasks import image_sr
+    from automl_sr.training import recipe
+
+    return [image_sr, recipe]
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution) if distribution else ""
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def instantiate(registry: Registry, slot: Slot | str, data: Mapping[str, Any] | str) -> Technique:
+    """Make a technique from its name, or from what `Technique.dump` gave with its name under `technique`."""
+    if isinstance(data, str):
+        return registry.technique(slot, data)()
+    fields = {key: value for key, value in data.items() if key != "technique"}
+    return registry.technique(slot, data["technique"])(**fields)

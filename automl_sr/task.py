@@ -1,0 +1,127 @@
+"""What is learnt: a task owns its data, sampler, forward pass, loss, metrics and what a model maps to what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor, nn
+
+    from automl_sr.metric import Metric
+
+Runner = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
+"""A model as shipped: one input array to one output array, both float32."""
+
+
+class Samples(Protocol):
+    """Training samples of any task; techniques that need more name the tasks that they serve."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content, so that results computed from other data are never reused."""
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: Any) -> Self:
+        """Keep the samples with these indices."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move all samples to the device on which batches are made."""
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Training samples and the validation set; `notes` are sentences for the person (skipped files, near duplicates)."""
+
+    train: Samples
+    valid: Any
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees: `inputs` for the model, `target` for the loss."""
+
+    inputs: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True)
+class Interface:
+    """The exported model's names and axes: dynamic axes by tensor name, index to axis name."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dynamic_axes: dict[str, dict[int, str]]
+
+
+class Task(BaseModel):
+    """A task as the study file states it (`task: {kind: ..., ...}`); subclasses add its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    """The quality metrics that `validate` can measure."""
+
+    def load(self, seed: int) -> TaskData:
+        """Read the training and validation sets; test sets are not touched. Raises DataError."""
+        raise NotImplementedError
+
+    def dims(self) -> dict[str, int]:
+        """Give what a model factory has to know of the task, for instance `{"channels": 1, "scale": 2}`."""
+        raise NotImplementedError
+
+    def check_training(self, train: Samples, *, patch: int) -> None:
+        """Raise DataError where no batch could be drawn with these settings."""
+
+    def draw(self, train: Samples, generator: torch.Generator, *, batch: int, patch: int) -> Batch:
+        """Make one batch on the samples' device; all randomness comes from the generator."""
+        raise NotImplementedError
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Run the model on a batch."""
+        output: Tensor = model(batch.inputs)
+        return output
+
+    def loss(self, output: Tensor, batch: Batch, kind: str) -> Tensor:
+        """Compare output and target; `kind` is the recipe's loss, where the task has a choice."""
+        raise NotImplementedError
+
+    def interface(self) -> Interface:
+        """Name the exported model's inputs, outputs and dynamic axes."""
+        raise NotImplementedError
+
+    def examples(self) -> list[Tensor]:
+        """Give inputs of two different sizes, on which the exported model is compared with the trained one."""
+        raise NotImplementedError
+
+    def cost_example(self) -> Tensor:
+        """Give the input (on the meta device) for which multiply-adds are quoted."""
+        raise NotImplementedError
+
+    def training_example(self, *, batch: int, patch: int) -> Tensor:
+        """Give one training input on the meta device, from which memory is estimated."""
+        raise NotImplementedError
+
+    def validate(self, runner: Runner, data: TaskData, metrics: Sequence[str]) -> dict[str, float]:
+        """Measure the named quality metrics of a shipped model on the validation set."""
+        raise NotImplementedError
+
+    def reference(self, data: TaskData, metrics: Sequence[str]) -> dict[str, float]:
+        """Measure the obvious alternative that needs no model (bicubic for super-resolution), where there is one."""
+        return {}
+
+    def calibration(self, train: Samples, count: int, seed: int) -> list[np.ndarray[Any, Any]]:
+        """Give inputs of the shipped model, drawn from the training samples, to calibrate quantization."""
+        raise NotImplementedError
+
+    def save_preview(self, runner: Runner, data: TaskData, folder: Any) -> list[Any]:
+        """Write example outputs for people to look at, and give their paths."""
+        return []

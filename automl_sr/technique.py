@@ -1,0 +1,347 @@
+"""The one class a plugin author writes: a technique whose fields are its search space.
+
+A technique is a frozen pydantic model without runtime state. Markers inside `Annotated` give the default search
+range of a field; pydantic's own `ge`, `gt`, `le`, `lt` are the hard limits within which a study file may open it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from automl_sr.blueprint import Blueprint, Edit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from automl_sr.context import Context
+    from automl_sr.task import Samples, Task
+    from automl_sr.training.phases import Phase
+    from automl_sr.training.run import Finished, Run
+    from automl_sr.training.step import TrainStep
+
+JSON = Union[None, bool, int, float, str, list["JSON"], dict[str, "JSON"]]  # noqa: UP007 - recursive alias at run time
+Scalar = bool | int | float | str
+
+NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+class Slot(enum.StrEnum):
+    """The places that a technique can fill, in the order of the pipeline."""
+
+    SELECTION = "selection"
+    DATASET_DISTILLATION = "dataset_distillation"
+    ARCHITECTURE = "architecture"
+    TEACHER = "teacher"
+    PRUNING = "pruning"
+    QUANTIZATION = "quantization"
+    RECIPE = "recipe"
+
+    @property
+    def single(self) -> bool:
+        """Whether one technique always applies, so that its fields stand under the slot's own name (`recipe.lr`)."""
+        return self is Slot.RECIPE
+
+
+@dataclass(frozen=True)
+class Int:
+    """Search whole numbers from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Float:
+    """Search numbers from `low` to `high`, both included."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+
+@dataclass(frozen=True, init=False)
+class Choice:
+    """Search among named values; `Literal` and `bool` fields are choices without a marker."""
+
+    options: tuple[Scalar, ...]
+
+    def __init__(self, *options: Scalar) -> None:
+        object.__setattr__(self, "options", options)
+
+
+@dataclass(frozen=True)
+class Each:
+    """Search a vector: one `item` for each of `count` places.
+
+    `count` is a number or the name of an `Int` field of the same technique; `max` bounds it.
+    """
+
+    item: Choice | Int | Float
+    count: int | str
+    max: int
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Search a nested technique of another slot, such as the architecture of a teacher."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, init=False)
+class When:
+    """Make a field part of the space only while other fields have one of the listed values."""
+
+    conditions: Mapping[str, tuple[Scalar, ...]]
+
+    def __init__(self, **conditions: Sequence[Scalar]) -> None:
+        object.__setattr__(self, "conditions", {name: tuple(values) for name, values in conditions.items()})
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted(self.conditions)))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Keep a field at its default unless the study file opens or sets it."""
+
+
+Marker = Int | Float | Choice | Each | Pick
+
+
+@dataclass(frozen=True)
+class SearchField:
+    """One dimension of a technique's own space, read off its pydantic field."""
+
+    name: str
+    marker: Marker | None
+    default: Any
+    when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+    searched: bool = True
+    description: str = ""
+
+
+class Technique(BaseModel):
+    """A way to choose data, build, train, compress or ship a model; its fields are its search space.
+
+    Every stage method is the identity unless a technique overrides it, so a technique writes only what it does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
+
+    slot: ClassVar[Slot]
+    name: ClassVar[str]
+    version: ClassVar[str] = "1"
+    """Raise it when the same fields give another result: cached results of the old version are then not reused."""
+    baseline: ClassVar[bool] = False
+    """Exactly one technique of a slot is what trial 0 uses."""
+    tasks: ClassVar[frozenset[str]] = frozenset({"image-sr"})
+    provides: ClassVar[frozenset[str]] = frozenset()
+    requires: ClassVar[frozenset[str]] = frozenset()
+    conflicts: ClassVar[frozenset[str]] = frozenset()
+    factories: ClassVar[Mapping[str, str | Callable[..., Any]]] = {}
+    """Model factories by blueprint name, as `module:function` so that torch is imported only when one is built."""
+    edits: ClassVar[Mapping[str, Edit]] = {}
+    """Structural changes by blueprint name."""
+
+    def select_data(self, data: Samples, ctx: Context) -> Samples:
+        """Return the training samples to keep (or to use instead)."""
+        return data
+
+    def blueprint(self, task: Task, ctx: Context) -> Blueprint:
+        """Describe the model to train; only architectures are asked."""
+        raise NotImplementedError(f"{self.slot}.{self.name} is not an architecture")
+
+    def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
+        """Add phases, or append to the enters and leaves of those of earlier slots."""
+        return phases
+
+    def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
+        """Change losses, taps, auxiliary modules, groups or the update; a pure function of model, state and phase."""
+        return step
+
+    def compress(self, finished: Finished, ctx: Context) -> Finished:
+        """Change the trained model before it is exported."""
+        return finished
+
+    def export(self, finished: Finished, ctx: Context) -> Finished:
+        """Change the exported ONNX file, for instance to int8."""
+        return finished
+
+    def evaluate(self, values: dict[str, float], finished: Finished, ctx: Context) -> dict[str, float]:
+        """Add values of one's own to those measured on the exported model."""
+        return values
+
+    def predict(self, cost: Mapping[str, float], task: Task) -> tuple[dict[str, float], dict[str, float]]:
+        """Bound what the shipped model will cost, given its cost before this technique: (lower, upper)."""
+        return dict(cost), dict(cost)
+
+    def dump(self) -> dict[str, Any]:
+        """Give the fields as JSON, with inactive ones at their defaults and nested techniques by name."""
+        inactive = inactive_fields(self)
+        return {
+            spec.name: _dump_value(spec.default if spec.name in inactive else getattr(self, spec.name))
+            for spec in search_fields(type(self))
+        }
+
+    @classmethod
+    def title(cls) -> str:
+        """Give the first sentence of the docstring."""
+        return (cls.__doc__ or "").strip().split("\n", 1)[0]
+
+
+def _dump_value(value: Any) -> Any:
+    if isinstance(value, Technique):
+        return {"technique": value.name, **value.dump()}
+    if isinstance(value, tuple | list):
+        return [_dump_value(item) for item in value]
+    return value
+
+
+def inactive_fields(technique: Technique) -> set[str]:
+    """Name the fields whose `When` does not hold; a field that depends on an inactive one is inactive too."""
+    inactive: set[str] = set()
+    specs = search_fields(type(technique))
+    for _ in specs:  # a chain of conditions is at most as long as the list
+        for spec in specs:
+            for other, allowed in spec.when.items():
+                if other in inactive or getattr(technique, other) not in allowed:
+                    inactive.add(spec.name)
+    return inactive
+
+
+def search_fields(cls: type[Technique]) -> list[SearchField]:
+    """Read the dimensions of a technique off its pydantic fields, in the order of declaration."""
+    return [_search_field(name, info) for name, info in cls.model_fields.items()]
+
+
+def _search_field(name: str, info: FieldInfo) -> SearchField:
+    when: Mapping[str, tuple[Scalar, ...]] = {}
+    marker: Marker | None = None
+    fixed = False
+    for item in info.metadata:
+        if isinstance(item, When):
+            when = item.conditions
+        elif isinstance(item, Fixed):
+            fixed = True
+        elif isinstance(item, Int | Float | Choice | Each | Pick):
+            marker = item
+    if marker is None:
+        marker = _implied_choice(info.annotation)
+    return SearchField(name, marker, info.default, when, marker is not None and not fixed, info.description or "")
+
+
+def _implied_choice(annotation: Any) -> Choice | None:
+    if annotation is bool:
+        return Choice(False, True)
+    if get_origin(annotation) is Literal:
+        return Choice(*get_args(annotation))
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        return None
+    return None
+
+
+def options_of(marker: Marker) -> tuple[Scalar, ...] | None:
+    """Give the values of a choice, or nothing for a range."""
+    return marker.options if isinstance(marker, Choice) else None
+
+
+def discrete_values(marker: Marker | None) -> float:
+    """Count the values that a dimension can take; a continuous range is infinite."""
+    match marker:
+        case None:
+            return 1
+        case Choice(options=options):
+            return len(options)
+        case Int(low=low, high=high, step=step):
+            return (high - low) // step + 1
+        case Float(step=None):
+            return math.inf
+        case Float(low=low, high=high, step=step):
+            return math.floor((high - low) / typing.cast("float", step) + 1e-9) + 1
+        case Each(item=item, max=most):
+            return discrete_values(item) ** most
+    return math.inf
+
+
+def problems_of(cls: type[Technique]) -> list[str]:
+    """Say what is wrong with a technique's declaration; an empty list means that it can be used."""
+    problems: list[str] = []
+    if not isinstance(getattr(cls, "slot", None), Slot):
+        return [f"{cls.__name__}.slot must be a Slot, one of: {', '.join(Slot)}"]
+    if not isinstance(getattr(cls, "name", None), str) or not NAME.match(cls.name):
+        return [f"{cls.__name__}.name must be lower-case letters, digits and underscores"]
+    specs = search_fields(cls)
+    names = {spec.name for spec in specs}
+    problems += [f"field {name!r} hides a method of Technique" for name in names if callable(getattr(Technique, name, None))]
+    for spec in specs:
+        problems += [f"field {spec.name!r} depends on unknown field {other!r}" for other in spec.when if other not in names]
+        problems += _marker_problems(cls, spec, names)
+    if problems:
+        return problems
+    try:
+        cls()
+    except ValidationError as error:
+        problems.append(f"its default settings are invalid: {first_error(error)}")
+    return problems
+
+
+def _marker_problems(cls: type[Technique], spec: SearchField, names: set[str]) -> list[str]:
+    marker = spec.marker
+    if isinstance(marker, Each):
+        if isinstance(marker.count, str) and marker.count not in names:
+            return [f"field {spec.name!r} counts by unknown field {marker.count!r}"]
+        return []
+    if isinstance(marker, Int | Float):
+        if not marker.low <= marker.high:
+            return [f"field {spec.name!r} has an empty range {marker.low}..{marker.high}"]
+        if marker.log and marker.low <= 0:
+            return [f"field {spec.name!r} has a logarithmic range that starts at {marker.low}"]
+        return [
+            f"field {spec.name!r}: {value} of its range is outside its hard limits"
+            for value in (marker.low, marker.high)
+            if not accepts(cls, spec.name, value)
+        ]
+    if isinstance(marker, Choice):
+        return [
+            f"field {spec.name!r} does not accept its own choice {value!r}"
+            for value in marker.options
+            if not accepts(cls, spec.name, value)
+        ]
+    return []
+
+
+def accepts(cls: type[Technique], name: str, value: Any) -> bool:
+    """Say whether a value lies within the hard limits of a field."""
+    return why_refused(cls, name, value) is None
+
+
+def why_refused(cls: type[Technique], name: str, value: Any) -> str | None:
+    """Say why a field does not take a value, or nothing if it does."""
+    try:
+        cls.__pydantic_validator__.validate_assignment(cls.model_construct(), name, value)
+    except ValidationError as error:
+        # Construction checks all fields; only what concerns this one counts here.
+        own = [item for item in error.errors() if item["loc"][:1] in ((name,), ()) and item["type"] != "frozen_instance"]
+        return own[0]["msg"] if own else None
+    return None
+
+
+def first_error(error: ValidationError) -> str:
+    """Put the first complaint of pydantic into one line."""
+    item = error.errors()[0]
+    where = ".".join(str(part) for part in item["loc"])
+    return f"{where}: {item['msg']}" if where else item["msg"]
