@@ -1,0 +1,121 @@
+"""What a study can optimise or constrain: the description of a metric, and the metrics that core brings along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from automl_sr.blueprint import load
+
+Direction = Literal["maximize", "minimize"]
+Level = Literal["blueprint", "quality", "artifact", "device"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number per model, how to obtain it and which way is better.
+
+    The level says when the number is known and what `measure` (a function, or `module:function`) is called with:
+
+    - `blueprint`, before training: `measure(module_on_meta, example_inputs) -> float`
+    - `quality`, from outputs on the validation set: `measure(prediction, truth, scale) -> float` for one image, with
+      prediction and truth uint8 [H, W, 3]; a set's value is the mean over its images. With `color="y"` the prediction
+      of a model that works on luma is its own Y instead, uint8 [H, W, 1].
+    - `artifact`, from the exported file: `measure(path) -> float`
+    - `device`, from timing the exported file: `measure(own, reference) -> float` with two
+      `automl_sr.evaluation.runtime.Latency`, of the model and of the reference net, timed in turns.
+    """
+
+    name: str
+    direction: Direction
+    level: Level
+    measure: str | Callable[..., float]
+    unit: str = ""
+    log: bool = False
+    color: Literal["rgb", "y"] = "rgb"
+    help: str = ""
+
+    @property
+    def known_before_training(self) -> bool:
+        """Whether the gate can reject a plan by this metric before anything is trained."""
+        return self.level == "blueprint"
+
+    def function(self) -> Callable[..., Any]:
+        """Import the measure: kept lazy so that listing metrics needs neither numpy nor torch."""
+        return load(self.measure)
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether value `a` is strictly better than value `b`."""
+        return a > b if self.direction == "maximize" else a < b
+
+
+BUILTIN_METRICS: tuple[Metric, ...] = (
+    Metric(
+        "psnr_y",
+        "maximize",
+        "quality",
+        "automl_sr.evaluation.quality:psnr_y",
+        unit="dB",
+        color="y",
+        help="Peak signal-to-noise ratio on luma (BT.601), borders of one scale cut, mean over images.",
+    ),
+    Metric(
+        "ssim_y",
+        "maximize",
+        "quality",
+        "automl_sr.evaluation.quality:ssim_y",
+        color="y",
+        help="Structural similarity on luma: 11x11 Gaussian window, sigma 1.5, mean over images.",
+    ),
+    Metric(
+        "psnr_rgb",
+        "maximize",
+        "quality",
+        "automl_sr.evaluation.quality:psnr_rgb",
+        unit="dB",
+        help="Peak signal-to-noise ratio over the three colour channels, borders of one scale cut, mean over images.",
+    ),
+    Metric(
+        "params",
+        "minimize",
+        "blueprint",
+        "automl_sr.evaluation.cost:params",
+        log=True,
+        help="Number of parameters of the model.",
+    ),
+    Metric(
+        "macs",
+        "minimize",
+        "blueprint",
+        "automl_sr.evaluation.cost:macs",
+        log=True,
+        help="Multiply-adds for the example input (for image-sr: the input of a 1280x720 output).",
+    ),
+    Metric(
+        "size_bytes",
+        "minimize",
+        "artifact",
+        "automl_sr.evaluation.cost:size_bytes",
+        unit="B",
+        log=True,
+        help="Size of the exported ONNX file.",
+    ),
+    Metric(
+        "latency_ms",
+        "minimize",
+        "device",
+        "automl_sr.evaluation.runtime:latency_ms",
+        unit="ms",
+        log=True,
+        help="Median time of one forward pass of the exported model on the study's device.",
+    ),
+    Metric(
+        "latency_ratio",
+        "minimize",
+        "device",
+        "automl_sr.evaluation.runtime:latency_ratio",
+        log=True,
+        help="latency_ms divided by that of a fixed reference net timed in turns with it: robust on a noisy machine.",
+    ),
+)
