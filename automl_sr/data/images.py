@@ -1,0 +1,245 @@
+"""Read and write image files without losing what they hold: grey, 16 bit, transparency, colour profile, orientation."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import uuid
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from automl_sr.data.deep_files import encode_png16, encode_tiff16
+from automl_sr.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+PIXEL_LIMIT = 178_956_970
+"""Most pixels an image may have: a small file can claim to be huge (decompression bomb). Pillow's own hard limit."""
+
+_ORIENTATION_TAG = 274
+_TIFF_BITS_TAG = 258
+_PNG_GREY_ALPHA = 4
+# What a decoder raises on a damaged file: Pillow alone uses every one of these.
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError,
+    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+# suffix -> Pillow's name, save options, and whether the format holds transparency and colour profiles
+_FORMATS: dict[str, tuple[str, dict[str, Any], bool, bool]] = {
+    ".png": ("PNG", {}, True, True),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}, False, True),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}, False, True),
+    ".bmp": ("BMP", {}, False, False),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}, True, True),
+    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}, True, True),
+    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}, True, True),
+}
+_DEEP_ENCODERS = {".png": encode_png16, ".tif": encode_tiff16, ".tiff": encode_tiff16}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image file: pixels [H, W, C] uint8 or uint16 (C = 1 grey, 3 RGB), alpha [H, W] of the same type."""
+
+    pixels: NDArray[Any]
+    alpha: NDArray[Any] | None = None
+    icc: bytes | None = None
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3) or self.pixels.dtype not in (np.uint8, np.uint16):
+            raise DataError(
+                f"A picture needs pixels [H, W, 1 or 3] of uint8 or uint16, got {self.pixels.shape} {self.pixels.dtype}."
+            )
+        if self.alpha is not None and (
+            self.alpha.shape != self.pixels.shape[:2] or self.alpha.dtype != self.pixels.dtype
+        ):
+            raise DataError(f"Alpha {self.alpha.shape} does not fit the pixels {self.pixels.shape}.")
+
+
+def read(path: str | Path) -> Picture:
+    """Decode a PNG, JPEG, BMP, WebP or TIFF file, turned as its EXIF orientation says; the first frame where many.
+
+    Raises DataError, naming file and reason, for a missing, damaged, cut-off, too large or unsupported image.
+    """
+    path = Path(path)
+    content = _content(path)
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            _check_size(path, *image.size)
+            if _bits(image, content) > 8:
+                return _read_deep(path, image, content)
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _picture(path, upright)
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no image that can be read, or its beginning is damaged.") from error
+    except _DAMAGED as error:
+        raise DataError(f"{path} cannot be decoded: {error}.", "Replace or remove the file.") from error
+
+
+def probe(path: str | Path) -> tuple[int, int]:
+    """(height, width) in pixels after the EXIF orientation, from the file's header alone; errors as `read`."""
+    path = Path(path)
+    try:
+        with Image.open(path) as image:
+            _check_size(path, *image.size)
+            turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
+            width, height = image.size
+            return (width, height) if turned else (height, width)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no image {path}.") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path} is no image that can be read, or its beginning is damaged.") from error
+    except _DAMAGED as error:
+        raise DataError(f"{path} cannot be decoded: {error}.", "Replace or remove the file.") from error
+
+
+def write(path: str | Path, picture: Picture) -> None:
+    """Encode to the format of the suffix, all at once (temporary name, then renamed).
+
+    Raises DataError where the format cannot hold the picture (16 bit: PNG and TIFF; alpha: not JPEG and BMP; colour
+    profile: not BMP); nothing is dropped in silence. JPEG is the only lossy one (quality 95, full colour resolution).
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise DataError(f"{path} has no image suffix that can be written.", f"Use one of {', '.join(SUFFIXES)}.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        temporary.write_bytes(_encode(path, suffix, picture))
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3]: grey repeated, 16 bit divided by 257 and rounded half up, alpha and profile left out."""
+    pixels = picture.pixels
+    if pixels.dtype == np.uint16:
+        pixels = (pixels.astype(np.uint32) + 128) // 257
+    return np.ascontiguousarray(np.broadcast_to(pixels.astype(np.uint8, copy=False), (*pixels.shape[:2], 3)))
+
+
+def find_images(folder: str | Path) -> list[Path]:
+    """The image files directly in a folder, in natural order (img_2 before img_10); hidden files are left out."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}.", "Check the path.")
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
+    return sorted(found, key=lambda path: _natural(path.name))
+
+
+def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    parts = tuple(
+        (0, int(part), "") if part.isdecimal() else (1, 0, part.casefold()) for part in re.split(r"(\d+)", name) if part
+    )
+    return parts, name
+
+
+def _content(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(f"There is no image {path}.", "Check the path.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if not content:
+        raise DataError(f"{path} is empty.", "Replace or remove the file.")
+    return content
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > PIXEL_LIMIT:
+        raise DataError(f"{path} has {width}x{height} pixels, more than the limit of {PIXEL_LIMIT}.", "Cut it first.")
+
+
+def _bits(image: Image.Image, content: bytes) -> int:
+    """Bits per sample as stored: Pillow opens 16-bit colour as 8 bit without a word."""
+    if image.format == "PNG":
+        return content[24]
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_TIFF_BITS_TAG, (1,)))  # type: ignore[attr-defined]
+    return 8
+
+
+def _picture(path: Path, image: Image.Image) -> Picture:
+    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode in ("F", "I"):
+        raise DataError(f"{path} holds 32-bit pixels.", "Store it with 8 or 16 bits per channel.")
+    mode = ("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB")
+    # A profile of CMYK or Lab does not describe the RGB that comes out of the conversion.
+    icc = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile")
+    array = np.array(image if image.mode == mode else image.convert(mode))
+    if array.ndim == 2:
+        return Picture(array[:, :, None], None, icc, path)
+    if transparent:
+        return Picture(np.ascontiguousarray(array[:, :, :-1]), np.ascontiguousarray(array[:, :, -1]), icc, path)
+    return Picture(array, None, icc, path)
+
+
+def _read_deep(path: Path, image: Image.Image, content: bytes) -> Picture:
+    """16 bits per sample: grey through Pillow, colour through OpenCV (Pillow keeps 8 bits of it)."""
+    if image.mode in ("F", "I") or _bits(image, content) != 16:
+        raise DataError(f"{path} holds {_bits(image, content)}-bit pixels.", "Store it with 8 or 16 bits per channel.")
+    orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+    icc = image.info.get("icc_profile")
+    if image.mode.startswith("I;16"):
+        # Pillow turns TIFF files itself while loading; the tag is then gone.
+        array = np.array(ImageOps.exif_transpose(image)).astype(np.uint16)[:, :, None]
+        return Picture(array, None, icc, path)
+    image.load()  # OpenCV returns half an image for a cut-off file; Pillow refuses it
+    import cv2
+
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
+        raise DataError(f"{path} is a 16-bit image of a kind that cannot be read.", "Store it as RGB or grey PNG.")
+    array = _turn(np.asarray(decoded, dtype=np.uint16), orientation)
+    grey = image.format == "PNG" and content[25] == _PNG_GREY_ALPHA
+    pixels = array[:, :, :1] if grey else array[:, :, 2::-1]
+    alpha = np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
+    return Picture(np.ascontiguousarray(pixels), alpha, icc, path)
+
+
+def _turn(array: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
+    """Undo an EXIF orientation (1 to 8) of [H, W, C]."""
+    if orientation in (5, 6, 7, 8):
+        array = array.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    return array
+
+
+def _encode(path: Path, suffix: str, picture: Picture) -> bytes:
+    name, options, holds_alpha, holds_profile = _FORMATS[suffix]
+    if picture.alpha is not None and not holds_alpha:
+        raise DataError(f"{path}: {name} files hold no transparency.", "Write a PNG, WebP or TIFF.")
+    if picture.icc is not None and not holds_profile:
+        raise DataError(f"{path}: {name} files hold no colour profile here.", "Write a PNG, JPEG, WebP or TIFF.")
+    channels = picture.pixels
+    if picture.alpha is not None:
+        channels = np.concatenate([channels, picture.alpha[:, :, None]], axis=2)
+    if channels.dtype == np.uint16:
+        if suffix not in _DEEP_ENCODERS:
+            raise DataError(f"{path}: {name} files hold 8 bits per channel, not 16.", "Write a PNG or TIFF.")
+        return _DEEP_ENCODERS[suffix](channels, picture.icc)
+    image = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
+    extra = {"icc_profile": picture.icc} if picture.icc is not None else {}
+    stream = io.BytesIO()
+    image.save(stream, name, **options, **extra)
+    return stream.getvalue()

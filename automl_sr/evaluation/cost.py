@@ -1,0 +1,115 @@
+"""What a model costs, known before it is trained: everything runs on torch's meta device, without data or weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+OUTPUT_720P = (720, 1280)
+BYTES = 4  # weights, gradients, optimizer state and average are kept in float32
+
+
+def count_params(module: nn.Module) -> int:
+    """Count the parameters of a module; a parameter used in two places counts once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_macs(module: nn.Module, *inputs: Tensor) -> int:
+    """Count multiply-adds of one forward pass: convolutions, matrix products, recurrent layers and attention.
+
+    Inputs may lie on any device, only their shapes and types count. The module is left as it is.
+    """
+    flops = _forward_flops(on_meta(module), [_meta_tensor(tensor) for tensor in inputs])
+    return flops // 2  # torch counts a multiply-add as two operations
+
+
+def macs_at_output(
+    module: nn.Module, scale: int, channels: int, output: tuple[int, int] = OUTPUT_720P, **forward: Any
+) -> int:
+    """Count multiply-adds of an upscaling net for an output of `output` = (height, width) pixels, as papers quote them.
+
+    Where the output is no multiple of the scale (1280 at x3) the count of the next larger input is scaled back.
+    """
+    height, width = (math.ceil(side / scale) for side in output)
+    example = torch.empty(1, channels, height, width, device="meta")
+    macs = _forward_flops(on_meta(module), [example], **forward) // 2
+    return round(macs * (output[0] * output[1]) / (height * width * scale * scale))
+
+
+def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
+    """Estimate the bytes of tensors that autograd keeps for the backward pass of these inputs, storages counted once."""
+    net = on_meta(module)
+    held: dict[int, int] = {}
+    parameters = {tensor.untyped_storage()._cdata for tensor in (*net.parameters(), *net.buffers())}
+    kept: list[Tensor] = []  # keeps storages alive, so that no address is given out twice
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters and storage._cdata not in held:
+            held[storage._cdata] = storage.nbytes()
+            kept.append(tensor)
+        return tensor
+
+    with torch.device("meta"), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = net(*[_meta_tensor(tensor) for tensor in inputs])
+    del output
+    return sum(held.values())
+
+
+def training_bytes(module: nn.Module, *inputs: Tensor, copies: int = 5) -> int:
+    """Estimate the memory of training on a batch of these shapes.
+
+    `copies` of the parameters: weight, gradient, two moments of Adam and the moving average.
+    """
+    return count_params(module) * BYTES * copies + activation_bytes(module, *inputs)
+
+
+def on_meta(module: nn.Module) -> nn.Module:
+    """Copy a module onto the meta device without copying its weights; one that is there already is given back."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if all(tensor.is_meta for tensor in tensors):
+        return module
+    memo: dict[int, Any] = {id(tensor): _meta_tensor(tensor) for tensor in tensors}
+    return copy.deepcopy(module, memo)
+
+
+def params(module: nn.Module, example_inputs: Sequence[Tensor]) -> float:
+    """Measure of the metric `params`."""
+    return float(count_params(module))
+
+
+def macs(module: nn.Module, example_inputs: Sequence[Tensor]) -> float:
+    """Measure of the metric `macs`."""
+    return float(count_macs(module, *example_inputs))
+
+
+def size_bytes(path: Path | str) -> float:
+    """Measure of the metric `size_bytes`."""
+    return float(Path(path).stat().st_size)
+
+
+def _meta_tensor(tensor: Tensor) -> Tensor:
+    if tensor.is_meta:
+        return tensor
+    empty = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def _forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> int:
+    # A mode other than training keeps dropout and batch statistics out; it is put back because the net may be shared.
+    modes = [(part, part.training) for part in net.modules()]
+    net.eval()
+    try:
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            net(*inputs, **forward)
+    finally:
+        for part, training in modes:
+            part.training = training
+    return int(counter.get_total_flops())
