@@ -1,4 +1,4 @@
-"""Encoders for 16 bits per channel, which Pillow writes for grey images only.
+"""Files with 16 bits per channel, which Pillow handles for grey images only.
 
 PNG: ISO/IEC 15948 (Portable Network Graphics). TIFF: Adobe, TIFF Revision 6.0, 1992, with Deflate compression.
 """
@@ -15,6 +15,8 @@ _PNG_COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
 _PNG_FILTER_UP = 2
 _TIFF_DEFLATE = 8
 _TIFF_ASCII_UNDEFINED = 7
+_TIFF_CLASSIC = 42
+_TIFF_ORIENTATION = 274
 _TIFF_UNASSOCIATED_ALPHA = 2
 
 
@@ -55,3 +57,16 @@ def encode_tiff16(channels: NDArray[np.uint16], icc: bytes | None) -> bytes:
         tags.tagtype[34675] = _TIFF_ASCII_UNDEFINED
         tags[34675] = icc
     return b"II*\0" + struct.pack("<I", 8) + tags.tobytes(8) + strip
+
+
+def tiff_upright(content: bytes) -> bytes:
+    """The same TIFF file with its orientation tag, where the first directory has one, set to 1 (upright)."""
+    order = "<" if content[:2] == b"II" else ">"
+    version, start = struct.unpack_from(order + "HI", content, 2)
+    if version != _TIFF_CLASSIC:
+        return content
+    (entries,) = struct.unpack_from(order + "H", content, start)
+    for place in range(start + 2, start + 2 + 12 * entries, 12):
+        if struct.unpack_from(order + "H", content, place)[0] == _TIFF_ORIENTATION:
+            return content[: place + 8] + struct.pack(order + "H", 1) + content[place + 10 :]
+    return content

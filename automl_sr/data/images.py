@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import struct
 import uuid
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from automl_sr.data.deep_files import encode_png16, encode_tiff16
+from automl_sr.data.deep_files import encode_png16, encode_tiff16, tiff_upright
 from automl_sr.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
@@ -54,14 +53,11 @@ class Picture:
     source: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.pixels.ndim != 3 or self.pixels.shape[2] not in (1, 3) or self.pixels.dtype not in (np.uint8, np.uint16):
-            raise DataError(
-                f"A picture needs pixels [H, W, 1 or 3] of uint8 or uint16, got {self.pixels.shape} {self.pixels.dtype}."
-            )
-        if self.alpha is not None and (
-            self.alpha.shape != self.pixels.shape[:2] or self.alpha.dtype != self.pixels.dtype
-        ):
-            raise DataError(f"Alpha {self.alpha.shape} does not fit the pixels {self.pixels.shape}.")
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if len(shape) != 3 or shape[2] not in (1, 3) or dtype not in (np.uint8, np.uint16):
+            raise DataError(f"A picture needs pixels [H, W, 1 or 3] of uint8 or uint16, got {shape} {dtype}.")
+        if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
+            raise DataError(f"Alpha {self.alpha.shape} does not fit the pixels {shape}.")
 
 
 def read(path: str | Path) -> Picture:
@@ -92,7 +88,7 @@ def probe(path: str | Path) -> tuple[int, int]:
         with Image.open(path) as image:
             _check_size(path, *image.size)
             turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-            width, height = image.size
+            width, height = _stored_size(image)
             return (width, height) if turned else (height, width)
     except FileNotFoundError as error:
         raise DataError(f"There is no image {path}.") from error
@@ -115,7 +111,7 @@ def write(path: str | Path, picture: Picture) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         temporary.write_bytes(_encode(path, suffix, picture))
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
@@ -171,8 +167,16 @@ def _bits(image: Image.Image, content: bytes) -> int:
     if image.format == "PNG":
         return content[24]
     if image.format == "TIFF":
-        return max(image.tag_v2.get(_TIFF_BITS_TAG, (1,)))  # type: ignore[attr-defined]
+        return int(max(image.tag_v2.get(_TIFF_BITS_TAG, (1,))))  # type: ignore[attr-defined]
     return 8
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) before any turning: Pillow swaps the sides of a TIFF at opening, and of nothing else."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        return int(tags[256]), int(tags[257])
+    return image.size
 
 
 def _picture(path: Path, image: Image.Image) -> Picture:
@@ -204,6 +208,8 @@ def _read_deep(path: Path, image: Image.Image, content: bytes) -> Picture:
     image.load()  # OpenCV returns half an image for a cut-off file; Pillow refuses it
     import cv2
 
+    if image.format == "TIFF":  # OpenCV turns some kinds of TIFF and not others, whatever it is asked
+        content = tiff_upright(content)
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
         raise DataError(f"{path} is a 16-bit image of a kind that cannot be read.", "Store it as RGB or grey PNG.")

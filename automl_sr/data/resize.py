@@ -1,8 +1,8 @@
 """MATLAB's imresize with the bicubic kernel: how the field makes its low-resolution images.
 
-Kernel: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 1981, with a = -0.5; widened when
-shrinking (anti-aliasing), symmetric border. MATLAB stores uint8 between the two passes; leaving that rounding out changes
-up to 15 % of the values. Neither Pillow's, OpenCV's nor torch's bicubic filter gives these pixels.
+Kernel: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 1981, with a = -0.5; widened
+when shrinking (anti-aliasing), symmetric border. MATLAB stores uint8 between the two passes; leaving that rounding out
+changes up to 15 % of the values. Neither Pillow's, OpenCV's nor torch's bicubic filter gives these pixels.
 """
 
 from __future__ import annotations
