@@ -44,7 +44,7 @@ def macs_at_output(
 
 
 def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
-    """Estimate the bytes of tensors that autograd keeps for the backward pass of these inputs, storages counted once."""
+    """Estimate the bytes that autograd keeps for the backward pass of these inputs, each storage counted once."""
     net = on_meta(module)
     held: dict[int, int] = {}
     parameters = {tensor.untyped_storage()._cdata for tensor in (*net.parameters(), *net.buffers())}
@@ -57,7 +57,8 @@ def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
             kept.append(tensor)
         return tensor
 
-    with torch.device("meta"), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    keep = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with torch.device("meta"), torch.enable_grad(), keep:
         output = net(*[_meta_tensor(tensor) for tensor in inputs])
     del output
     return sum(held.values())

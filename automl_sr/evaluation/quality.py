@@ -84,10 +84,11 @@ def _luma(image: Image) -> Image:
 
 def _cropped(a: Image, b: Image, scale: int) -> tuple[Plane, Plane]:
     if a.shape != b.shape:
-        raise DataError(f"The two images differ in shape: {list(a.shape)} and {list(b.shape)}.", "Cut both to equal sizes.")
+        shapes = f"{list(a.shape)} and {list(b.shape)}"
+        raise DataError(f"The two images differ in shape: {shapes}.", "Cut both to equal sizes.")
     height, width = a.shape[:2]
     if min(height, width) <= 2 * scale:
-        raise DataError(f"Nothing is left of an image of {height}x{width} pixels after cutting {scale} from every side.")
+        raise DataError(f"Nothing is left of {width}x{height} pixels after cutting {scale} from every side.")
     inside = (slice(scale, height - scale), slice(scale, width - scale))
     return a[inside].astype(np.float64), b[inside].astype(np.float64)
 
@@ -111,7 +112,7 @@ def _filter(planes: Plane, kernel: Plane, axis: int) -> Plane:
         window = (slice(None),) * axis + (slice(start, start + length),)
         return planes[window]
 
-    total = shifted(middle) * kernel[middle]
+    total: Plane = shifted(middle) * kernel[middle]
     for tap in range(middle):  # the kernel is symmetric: one multiplication serves two taps
         pair = shifted(tap) + shifted(taps - 1 - tap)
         pair *= kernel[tap]

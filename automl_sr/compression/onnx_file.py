@@ -1,0 +1,123 @@
+"""ONNX files: reading with a clear error, writing whole or not at all, and looking inside."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from automl_sr.errors import ExportError
+
+WEIGHTED_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
+CHATTY_LOGGERS = ("root", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file: where it lies, its size, the exporter or quantizer that wrote it, and its `metadata_props`."""
+
+    path: Path
+    size_bytes: int
+    made_by: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    difference: float = 0.0
+    """Largest deviation from the module, relative to its output range (0 where it was not compared)."""
+
+
+def load_onnx(path: Path | str) -> onnx.ModelProto:
+    """Read an ONNX file; raises ExportError where it is missing or damaged."""
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # protobuf's own exception types differ between its implementations
+        raise ExportError(f"{path} cannot be read as ONNX: {first_line(error)}.") from error
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """Give the file's `metadata_props`."""
+    return {entry.key: entry.value for entry in load_onnx(path).metadata_props}
+
+
+def layer_nodes(path: Path | str) -> list[tuple[str, str]]:
+    """List the nodes that hold weights, (name, operator) in the order of the graph: [0] and [-1] are first and last."""
+    graph = load_onnx(path).graph
+    return [(node.name, node.op_type) for node in graph.node if node.op_type in WEIGHTED_OPERATORS]
+
+
+@dataclass(frozen=True)
+class LayerTensors:
+    """A node with weights and the names of its tensors: `weight` keeps the module's parameter name, `body.0.weight`."""
+
+    node: str
+    operator: str
+    input: str
+    weight: str
+    output: str
+
+
+def layer_tensors(path: Path | str) -> list[LayerTensors]:
+    """List the nodes whose weight is a stored tensor, in graph order: the names that quantization overrides need.
+
+    Where a rectifier is the only reader of the node's output, `output` is the rectifier's: that is what gets quantized.
+    """
+    graph = load_onnx(path).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    found = []
+    for node in graph.node:
+        if node.op_type in WEIGHTED_OPERATORS and len(node.input) > 1 and node.input[1] in stored:
+            output = node.output[0]
+            following = readers.get(output, [])
+            if len(following) == 1 and following[0].op_type in ("Relu", "Clip"):
+                output = following[0].output[0]
+            found.append(LayerTensors(node.name, node.op_type, node.input[0], node.input[1], output))
+    return found
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write bytes to a temporary file beside `path`, then rename it: readers see the old file or the whole new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep warnings, log lines and prints of exporters and quantizers off the terminal."""
+    loggers = [logging.getLogger(name) for name in CHATTY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    lost = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(lost), contextlib.redirect_stderr(lost):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error's text, for a message of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
