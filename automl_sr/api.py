@@ -1,0 +1,80 @@
+"""Everything that a plugin may import.
+
+Names that need torch are resolved when they are first used, so that declaring a technique imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.blueprint import Blueprint, Edit
+from automl_sr.errors import AutomlSRError, DataError, ExportError, PluginError, TrialError
+from automl_sr.hookspecs import hookimpl
+from automl_sr.metric import Metric
+from automl_sr.task import Batch, Interface, Samples, Task, TaskData
+from automl_sr.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
+from automl_sr.training.phases import Change, Phase
+from automl_sr.training.step import Group, Output, TrainStep
+
+if TYPE_CHECKING:
+    from automl_sr.compression.export import layer_nodes, quantize_static
+    from automl_sr.context import Context
+    from automl_sr.data.samples import SRSamples
+    from automl_sr.training.recipe import Recipe
+    from automl_sr.training.run import Finished, Run
+
+_LAZY = {
+    "Context": "automl_sr.context",
+    "Finished": "automl_sr.training.run",
+    "Recipe": "automl_sr.training.recipe",
+    "Run": "automl_sr.training.run",
+    "SRSamples": "automl_sr.data.samples",
+    "layer_nodes": "automl_sr.compression.export",
+    "quantize_static": "automl_sr.compression.export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"automl_sr.api has no {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+__all__ = [
+    "AutomlSRError",
+    "Batch",
+    "Blueprint",
+    "Change",
+    "Choice",
+    "Context",
+    "DataError",
+    "Each",
+    "Edit",
+    "ExportError",
+    "Finished",
+    "Fixed",
+    "Float",
+    "Group",
+    "Int",
+    "Interface",
+    "Metric",
+    "Output",
+    "Phase",
+    "Pick",
+    "PluginError",
+    "Recipe",
+    "Run",
+    "SRSamples",
+    "Samples",
+    "Slot",
+    "Task",
+    "TaskData",
+    "Technique",
+    "TrainStep",
+    "TrialError",
+    "When",
+    "hookimpl",
+    "layer_nodes",
+    "quantize_static",
+]

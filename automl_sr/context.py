@@ -1,0 +1,135 @@
+"""What a technique is given besides its own fields: the task, seeds, helpers and results shared between trials."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from automl_sr.blueprint import build
+from automl_sr.plugins import instantiate
+from automl_sr.technique import Slot, Technique
+from automl_sr.training.checkpoint import Checkpoints, read_tensors, write_tensors
+from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
+from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.randomness import derive, generator
+from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Setup
+
+if TYPE_CHECKING:
+    from automl_sr.cache import Cache
+    from automl_sr.plugins import Registry
+    from automl_sr.task import Samples, Task
+
+ITERATE_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Context:
+    """The surroundings of one technique in one trial; frozen, so that nothing can be smuggled through it."""
+
+    registry: Registry
+    task: Task
+    seed: int
+    """The trial's seed; results shared between trials must not depend on it."""
+    device: str
+    scratch: Path
+    cache: Cache
+    data_fingerprint: str = ""
+    owner: Technique | None = None
+    observer: Observer = field(default_factory=Silent)
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("automl_sr.trial"))
+
+    def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
+        """Give the context as one technique sees it."""
+        return replace(self, owner=technique, data_fingerprint=data_fingerprint or self.data_fingerprint)
+
+    def build(self, slot: Slot | str, name: str, **fields: Any) -> Technique:
+        """Make a technique of another family by name. Raises PluginError where it is not installed."""
+        return instantiate(self.registry, slot, {"technique": name, **fields})
+
+    def generator(self, *what: Any) -> torch.Generator:
+        """Give a random generator for a purpose of this trial."""
+        return generator(self.seed, *what)
+
+    def cached(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Give tensors that are computed once for all trials and workers.
+
+        `key` holds the settings on which they depend; the task, the training data and the versions of the technique and
+        its plugin are added here, because a key written by hand forgets them. `make` must not depend on `ctx.seed`.
+        """
+        return self.cache.get(key, self._parts(key), lambda _: make())
+
+    def fit(
+        self, technique: Technique, data: Samples, *, steps: int, recipe: Recipe | None = None, key: str = ""
+    ) -> nn.Module:
+        """Train a helper model (a scorer, a teacher) with the same loop; the result is shared like any cached one.
+
+        Its weights depend on the architecture, the data, the steps, the recipe and `key`, not on the trial's seed.
+        """
+        recipe = recipe or Recipe()
+        blueprint = technique.blueprint(self.task, self.for_technique(technique))
+        parts = {
+            **self._parts(f"fit/{key}"),
+            "data": data.fingerprint,
+            "blueprint": blueprint.to_json(),
+            "steps": steps,
+            "recipe": recipe.dump(),
+        }
+
+        def make(folder: Path) -> Mapping[str, Tensor]:
+            timetable = Timetable.of([Phase(f"helper {technique.name}", 1.0)], steps, recipe.cooldown)
+            seed = derive(0, "fit", blueprint.digest(), data.fingerprint, steps, key)
+            setup = Setup(self, self.task, data.to(self.device), recipe, (), timetable, seed, self.device)
+            checkpoints = Checkpoints(folder / "trunk")
+            run = start_or_resume(setup, blueprint, checkpoints)
+            train(run, timetable.trunk_steps, self.observer, checkpoints)
+            fork = finish_fork(run, self.observer, Checkpoints(folder / "fork"))
+            return fork.evaluation_state()
+
+        weights = self.cache.get(f"fit/{technique.name}/{key}", parts, make)
+        model = build(blueprint, self.registry)
+        model.load_state_dict(weights)
+        return model.to(self.device).eval().requires_grad_(False)
+
+    def iterate(
+        self,
+        key: str,
+        init: Callable[[], dict[str, Tensor]],
+        step: Callable[[dict[str, Tensor], int], dict[str, Tensor]],
+        n: int,
+    ) -> dict[str, Tensor]:
+        """Run n steps of an optimisation that is no training; it is resumed where it was killed, and shared at its end.
+
+        `step(state, i)` gives the next state from the former one and the number of the step alone.
+        """
+
+        def make(folder: Path) -> Mapping[str, Tensor]:
+            path = folder / "state.safetensors"
+            state, start = init(), 0
+            if path.exists():
+                state, header = read_tensors(path)
+                start = int(header["steps"])
+            for i in range(start, n):
+                state = step(state, i)
+                if (i + 1) % ITERATE_EVERY == 0:
+                    write_tensors(path, state, {"steps": str(i + 1)})
+            return state
+
+        return self.cache.get(key, {**self._parts(key), "iterations": n}, make)
+
+    def _parts(self, key: str) -> dict[str, Any]:
+        owner = self.owner
+        source = self.registry.source(type(owner)) if owner is not None else None
+        return {
+            "key": key,
+            "task": [self.task.kind, self.task.model_dump(mode="json")],
+            "data": self.data_fingerprint,
+            "technique": [owner.slot, owner.name, owner.version] if owner is not None else None,
+            "plugin": [source.plugin, source.version] if source is not None else None,
+        }

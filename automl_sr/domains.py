@@ -1,0 +1,220 @@
+"""The values that the dimensions of a resolved space can take, and their form in JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.errors import PluginError
+from automl_sr.technique import Choice, Each, Float, Int, Scalar, Slot, Technique
+
+if TYPE_CHECKING:
+    from automl_sr.plugins import Registry
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A field that is not searched; `value` is JSON."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A nested technique: which ones are allowed in a `Pick`, each with its own fields."""
+
+    slot: Slot
+    options: tuple[TechniqueSpace, ...]
+
+    def option(self, name: str) -> TechniqueSpace:
+        """Find an option by the technique's name."""
+        return next(option for option in self.options if option.name == name)
+
+
+Domain = Int | Float | Choice | Each | Constant | Nested
+
+
+@dataclass(frozen=True)
+class FieldSpace:
+    """One field of a technique in a resolved space; `start` is what trial 0 uses, inside the domain."""
+
+    name: str
+    domain: Domain
+    start: Any
+    when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+
+    def needs(self) -> set[str]:
+        """Name the fields that must be known before this one is asked."""
+        counted = {self.domain.count} if isinstance(self.domain, Each) and isinstance(self.domain.count, str) else set()
+        return set(self.when) | counted
+
+
+@dataclass(frozen=True)
+class TechniqueSpace:
+    """A technique that may be chosen, with its fields in an order in which they can be asked."""
+
+    technique: type[Technique]
+    fields: tuple[FieldSpace, ...]
+
+    @property
+    def name(self) -> str:
+        """The technique's name."""
+        return self.technique.name
+
+    def active(self) -> Iterator[FieldSpace]:
+        """Go through the fields that have more than one possible value."""
+        return (item for item in self.fields if not is_single(item.domain))
+
+
+@dataclass(frozen=True)
+class SlotSpace:
+    """A slot with the techniques that may fill it, in the order in which they were listed."""
+
+    slot: Slot
+    options: tuple[TechniqueSpace, ...]
+    start: str
+    """The technique that trial 0 uses, where the others allow it."""
+
+    def option(self, name: str) -> TechniqueSpace:
+        """Find an option by the technique's name."""
+        return next(option for option in self.options if option.name == name)
+
+
+def is_single(domain: Domain) -> bool:
+    """Whether there is nothing to choose."""
+    match domain:
+        case Constant():
+            return True
+        case Nested(options=options):
+            return len(options) == 1 and not any(True for _ in options[0].active())
+        case Each(item=item):
+            return is_single(item)
+        case Choice(options=values):
+            return len(values) == 1
+        case _:
+            return domain.low == domain.high
+
+
+def on_grid(low: float, high: float, step: float | None) -> float:
+    """Give the last value of low, low + step, ... that is not above `high`."""
+    if step is None:
+        return high
+    steps = math.floor((high - low) / step + 1e-9)
+    return tidy(low + steps * step)
+
+
+def tidy(value: float) -> float:
+    """Remove the dust of adding up decimal fractions: 0.35000000000000003 becomes 0.35."""
+    return value if isinstance(value, int) else float(f"{value:.12g}")
+
+
+def snap(domain: Int | Float, value: float) -> float:
+    """Give the value of a range that is nearest to a number."""
+    clipped = min(max(value, domain.low), domain.high)
+    if domain.step is not None:
+        clipped = tidy(domain.low + round((clipped - domain.low) / domain.step) * domain.step)
+    clipped = min(max(clipped, domain.low), domain.high)
+    return round(clipped) if isinstance(domain, Int) else float(clipped)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two values are equal and of one kind: True is not 1, though 1.0 is."""
+    return bool(isinstance(a, bool) == isinstance(b, bool) and a == b)
+
+
+def start_of(domain: Domain, default: Any) -> Any:
+    """Move a field's default into its domain: clipped, snapped, or the first choice listed."""
+    match domain:
+        case Constant(value=value):
+            return value
+        case Choice(options=values):
+            return next((value for value in values if same(value, default)), values[0])
+        case Each(item=item, max=most):
+            values = list(default) if isinstance(default, list | tuple) else []
+            padded = (values + [values[-1] if values else None] * most)[:most]
+            return tuple(start_of(item, value) for value in padded)
+        case Nested(options=options):
+            return default if any(option.name == default for option in options) else options[0].name
+        case _:
+            return snap(domain, default if isinstance(default, int | float) else domain.low)
+
+
+def domain_to_json(domain: Domain) -> dict[str, Any]:
+    """Write a domain as JSON."""
+    match domain:
+        case Constant(value=value):
+            return {"fixed": value}
+        case Choice(options=values):
+            return {"choice": list(values)}
+        case Each(item=item, count=count, max=most):
+            return {"each": domain_to_json(item), "count": count, "max": most}
+        case Nested(slot=slot, options=options):
+            return {"pick": slot.value, "options": [technique_to_json(option) for option in options]}
+        case Int():
+            return {"int": [domain.low, domain.high], "step": domain.step, "log": domain.log}
+        case _:
+            return {"float": [domain.low, domain.high], "step": domain.step, "log": domain.log}
+
+
+def domain_from_json(data: Mapping[str, Any], registry: Registry) -> Domain:
+    """Read what `domain_to_json` wrote."""
+    if "fixed" in data:
+        return Constant(data["fixed"])
+    if "choice" in data:
+        return Choice(*data["choice"])
+    if "each" in data:
+        item = domain_from_json(data["each"], registry)
+        if not isinstance(item, Int | Float | Choice):
+            raise PluginError(f"The stored search space has a vector of {item!r}.", "It was not written by automl-sr.")
+        return Each(item, data["count"], data["max"])
+    if "pick" in data:
+        slot = Slot(data["pick"])
+        return Nested(slot, tuple(technique_from_json(slot, option, registry) for option in data["options"]))
+    if "int" in data:
+        return Int(*data["int"], step=data["step"], log=data["log"])
+    return Float(*data["float"], step=data["step"], log=data["log"])
+
+
+def technique_to_json(space: TechniqueSpace) -> dict[str, Any]:
+    """Write a technique and its fields as JSON, with its version."""
+    fields = []
+    for item in space.fields:
+        entry = {"name": item.name, "domain": domain_to_json(item.domain), "start": item.start}
+        if item.when:
+            entry["when"] = {name: list(values) for name, values in item.when.items()}
+        fields.append(entry)
+    return {"technique": space.name, "version": space.technique.version, "fields": fields}
+
+
+def technique_from_json(slot: Slot, data: Mapping[str, Any], registry: Registry) -> TechniqueSpace:
+    """Read what `technique_to_json` wrote. Raises PluginError for a missing technique or another version."""
+    cls = installed_version(registry, slot, data["technique"], data["version"])
+    fields = tuple(
+        FieldSpace(
+            item["name"],
+            domain_from_json(item["domain"], registry),
+            tuple(item["start"]) if "each" in item["domain"] else item["start"],
+            {name: tuple(values) for name, values in item.get("when", {}).items()},
+        )
+        for item in data["fields"]
+    )
+    unknown = [item.name for item in fields if item.name not in cls.model_fields]
+    if unknown:
+        raise PluginError(
+            f"The study searches {slot}.{cls.name}.{unknown[0]}, which the installed technique does not have.",
+            "Install the version of the plugin with which the study was begun.",
+        )
+    return TechniqueSpace(cls, fields)
+
+
+def installed_version(registry: Registry, slot: Slot, name: str, version: str) -> type[Technique]:
+    """Find a technique of a stored study. Raises PluginError where it is missing or of another version."""
+    cls = registry.technique(slot, name)
+    if cls.version != version:
+        raise PluginError(
+            f"The study was begun with version {version} of {slot}.{name}, but version {cls.version} is installed.",
+            "Install the plugin of that version, or begin a new study with `automl-sr fork`.",
+        )
+    return cls

@@ -1,0 +1,74 @@
+"""The training loop. It reads from top to bottom; everything that differs between techniques is inside the run."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from automl_sr.errors import Interrupted
+from automl_sr.training.checkpoint import Checkpoints
+from automl_sr.training.run import Run
+
+if TYPE_CHECKING:
+    from automl_sr.blueprint import Blueprint
+    from automl_sr.training.run import Setup
+
+CHECKPOINT_SECONDS = 20.0
+REPORT_SECONDS = 1.0
+
+
+class Observer(Protocol):
+    """Who watches a run: shows its progress, and may ask it to stop between two steps."""
+
+    def progress(self, run: Run, images_per_second: float) -> None:
+        """Take note of the run's position and last loss; called about once a second."""
+
+    def stop_requested(self) -> bool:
+        """Say whether the run should checkpoint and stop."""
+
+
+class Silent:
+    """Watches nothing and never asks to stop."""
+
+    def progress(self, run: Run, images_per_second: float) -> None:
+        """Ignore the progress."""
+
+    def stop_requested(self) -> bool:
+        """Never stop."""
+        return False
+
+
+def train(run: Run, until: int, observer: Observer, checkpoints: Checkpoints) -> None:
+    """Train a run until this step. Raises Interrupted after a checkpoint when asked to stop, NotFiniteError on NaN."""
+    saved = reported = time.monotonic()
+    steps = 0
+    while run.step < until:
+        span = run.span
+        run.advance()
+        steps += 1
+        now = time.monotonic()
+        if now - reported >= REPORT_SECONDS or run.step == until:
+            run.check_finite()
+            observer.progress(run, steps * run.recipe.batch / max(now - reported, 1e-9))
+            reported, steps = now, 0
+        if observer.stop_requested():
+            checkpoints.save(run.capture())
+            raise Interrupted(f"Stopped at step {run.step}; the work up to here is kept.")
+        if now - saved >= CHECKPOINT_SECONDS or run.span is not span:
+            checkpoints.save(run.capture())
+            saved = time.monotonic()
+
+
+def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints) -> Run:
+    """Go on from the newest checkpoint, or begin where there is none."""
+    snapshot = checkpoints.latest()
+    return Run.start(setup, blueprint) if snapshot is None else Run.restore(setup, snapshot)
+
+
+def finish_fork(trunk: Run, observer: Observer, checkpoints: Checkpoints) -> Run:
+    """Copy the trunk and run the tail phases on the copy; resumes a fork that was interrupted."""
+    snapshot = checkpoints.latest()
+    fork = trunk.fork() if snapshot is None else Run.restore(trunk.setup, snapshot)
+    train(fork, fork.end, observer, checkpoints)
+    fork.leave_tail()
+    return fork

@@ -1,0 +1,382 @@
+"""A training run: model, optimizers, average, technique state and position, all of which a checkpoint holds."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from automl_sr.blueprint import Blueprint, build
+from automl_sr.errors import CheckpointError, NotFiniteError, PluginError
+from automl_sr.training.average import Average
+from automl_sr.training.checkpoint import Snapshot
+from automl_sr.training.optimizers import Optimizers
+from automl_sr.training.phases import Enter, Span, Timetable
+from automl_sr.training.precision import Precision
+from automl_sr.training.randomness import generator, seed_model_randomness
+from automl_sr.training.step import Output, TrainStep
+
+if TYPE_CHECKING:
+    from automl_sr.context import Context
+    from automl_sr.task import Batch, Samples, Task
+    from automl_sr.technique import Technique
+    from automl_sr.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run is given and never changes."""
+
+    context: Context
+    task: Task
+    data: Samples
+    recipe: Recipe
+    techniques: tuple[Technique, ...]
+    timetable: Timetable
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trained model on its way out: compressed, exported, then evaluated."""
+
+    module: nn.Module
+    blueprint: Blueprint
+    task: Task
+    data: Samples
+    state: Mapping[str, Any]
+    folder: Path
+    onnx: Path | None = None
+    notes: tuple[str, ...] = field(default=())
+
+
+class Run:
+    """The mutable state of one training run; techniques see it in their enters, wraps, losses and updates."""
+
+    def __init__(self, setup: Setup, blueprint: Blueprint, model: nn.Module) -> None:
+        self.setup = setup
+        self.context = setup.context
+        self.task = setup.task
+        self.data = setup.data
+        self.recipe = setup.recipe
+        self.seed = setup.seed
+        self.blueprint = blueprint
+        self.model = self._placed(model)
+        self.state: dict[str, Any] = {}
+        """Technique state: tensors or JSON, checkpointed with the run. Prefix keys with the technique's name."""
+        self.constants: dict[str, dict[str, Tensor]] = {}
+        self.step = 0
+        self.span: Span | None = None
+        self.fork_step: int | None = None
+        self.trunk_left = False
+        self.warm_from = 0
+        self.precision = Precision.of(setup.recipe.precision, setup.device)
+        self.last_loss = torch.zeros(())
+        self.train_step = TrainStep({})
+        self.optimizers = Optimizers({}, {}, setup.recipe)
+        self.average: Average | None = None
+        self._tapped: dict[str, list[Tensor]] = {}
+        self._hooks: list[Any] = []
+        self._call: Any = None
+
+    # ---- life -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def start(cls, setup: Setup, blueprint: Blueprint) -> Run:
+        """Begin with fresh weights, drawn from the run's seed."""
+        seed_model_randomness(setup.seed, "weights")
+        run = cls(setup, blueprint, build(blueprint, setup.context.registry))
+        run._enter(setup.timetable.spans[0])
+        return run
+
+    def advance(self) -> None:
+        """Do one step; enter the next phase first where one begins."""
+        if self.span is not None and self.step >= self.span.stop:
+            self._leave(self.span)
+            self._enter(self._span_at(self.step))
+        self.optimizers.set_rates(self.rate())
+        seed_model_randomness(self.seed, "step", self.step)
+        self.train_step.update(self, self.batch())
+        if self.average is not None:
+            self.average.update()
+        self.step += 1
+
+    def leave_trunk(self) -> None:
+        """Let the trunk's last phase end; does nothing the second time."""
+        if not self.trunk_left and self.span is not None:
+            self._leave(self.span)
+            self.trunk_left = True
+
+    def fork(self) -> Run:
+        """Copy the run; the copy goes on with the tail phases, and this one stays as it is."""
+        copy = Run.restore(self.setup, self.capture())
+        copy.fork_step = self.step
+        if copy.spans:
+            copy._enter(copy.spans[0])
+        return copy
+
+    def leave_tail(self) -> None:
+        """Let the last tail phase end, where there is one."""
+        if self.spans and self.span is not None:
+            self._leave(self.span)
+
+    @property
+    def end(self) -> int:
+        """The step at which this run (trunk or fork) ends."""
+        return self.spans[-1].stop if self.spans else self.step
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The phases of the trunk, or of the tail of a fork (none where there is no tail)."""
+        table = self.setup.timetable
+        return table.spans if self.fork_step is None else table.tail_spans(self.fork_step)
+
+    # ---- what techniques use ----------------------------------------------------------------------------------------
+
+    def batch(self, stream: str = "train") -> Batch:
+        """Draw the batch of this step from a named stream; the same step and stream give the same batch."""
+        numbers = generator(self.seed, stream, self.step)
+        batch = self.task.draw(self.data, numbers, batch=self.recipe.batch, patch=self.recipe.patch)
+        if self.recipe.channels_last and batch.inputs.dim() == 4:
+            return type(batch)(batch.inputs.contiguous(memory_format=torch.channels_last), batch.target)
+        return batch
+
+    def generator(self, *what: Any) -> torch.Generator:
+        """Give a random generator for a purpose; add `run.step` to the purpose to have another one at every step."""
+        return generator(self.seed, *what)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model once and add up the loss terms; returns the sum and each term."""
+        with self.precision.autocast():
+            output = self.forward(batch)
+            terms = {name: term(output, batch, self) for name, term in self.train_step.losses.items()}
+        return torch.stack(list(terms.values())).sum(), terms
+
+    def forward(self, batch: Batch) -> Output:
+        """Run the model once; the prediction is float32."""
+        self._tapped = {}
+        prediction = self.task.forward(self._call, batch).float()
+        return Output(prediction, self._tapped)
+
+    def update(self, batch: Batch, groups: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Step the named groups (all automatic ones by default) on a batch."""
+        names = self.optimizers.automatic() if groups is None else list(groups)
+        self.optimizers.zero()
+        total, terms = self.loss(batch)
+        self.last_loss = total.detach()
+        self.precision.backward(total)
+        optimizers = self.optimizers.each(names)
+        self.precision.unscale(optimizers)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.optimizers.parameters(names), self.recipe.clip)
+        with contextlib.ExitStack() as gates:
+            for gate in self.train_step.gates:
+                gates.enter_context(gate(self))
+            self.precision.step(optimizers)
+        return terms
+
+    def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors that never change again, such as the initial weights; they are written to disk once."""
+        if name in self.constants:
+            raise PluginError(f"The constant {name!r} is already kept.")
+        self.constants[name] = {key: value.detach().clone() for key, value in tensors.items()}
+
+    def evaluation_state(self) -> dict[str, Tensor]:
+        """Give the weights with which the model is evaluated and shipped: the average where there is one."""
+        weights = {name: value.detach() for name, value in self.model.state_dict().items()}
+        if self.average is not None:
+            weights.update(self.average.values)
+        if self.train_step.eval_weights is not None:
+            weights = self.train_step.eval_weights(self, weights)
+        return {name: value.clone() for name, value in weights.items()}
+
+    def finish(self, folder: Path) -> Finished:
+        """Give the model with its evaluation weights, apart from this run."""
+        module = build(self.blueprint, self.context.registry)
+        module.load_state_dict(self.evaluation_state())
+        return Finished(module.eval(), self.blueprint, self.task, self.data, dict(self.state), folder)
+
+    def rate(self) -> float:
+        """Give the factor on the recipe's learning rate at this step."""
+        span = self._span_at(self.step)
+        warmup = round(self.recipe.warmup * self.setup.timetable.steps)
+        factor = span.phase.lr * min(1.0, (self.step - self.warm_from + 1) / max(1, warmup))
+        if span.phase.decay:
+            factor *= 1 - (self.step - span.start) / span.steps
+        return factor
+
+    def check_finite(self) -> None:
+        """Raise NotFiniteError if the last loss was NaN or infinite."""
+        value = float(self.last_loss)
+        if not math.isfinite(value):
+            phase = self.span.phase.name if self.span else ""
+            raise NotFiniteError(
+                f"The loss became {value} by step {self.step} (phase {phase}, rate {self.recipe.lr * self.rate():.2g}).",
+                "A smaller learning rate or fp32 may help.",
+            )
+
+    # ---- phases -----------------------------------------------------------------------------------------------------
+
+    def _span_at(self, step: int) -> Span:
+        spans = self.spans
+        return next((span for span in spans if step < span.stop), spans[-1])
+
+    def _leave(self, span: Span) -> None:
+        self._change(span.phase.leaves, "leave", span)
+        if span.phase.leaves:
+            self._wire()
+
+    def _enter(self, span: Span) -> None:
+        self.span = span
+        self._change(span.phase.enters, "enter", span)
+        self._wire()
+
+    def _change(self, actions: Iterable[Enter], what: str, span: Span) -> None:
+        """Let techniques change the run, one after the other, each seeing what the former ones did."""
+        for number, action in enumerate(actions):
+            seed_model_randomness(self.seed, what, span.index, number)
+            change = action(self)
+            if change is None:
+                continue
+            if (change.model is None) != (change.blueprint is None):
+                raise PluginError(f"Phase {span.phase.name!r}: a changed model needs its blueprint, and the reverse.")
+            if change.model is not None and change.blueprint is not None:
+                self.model, self.blueprint = self._placed(change.model), change.blueprint
+            self._wire(keep_optimizer=change.optimizer == "keep", keep_average=change.ema == "keep")
+
+    def _placed(self, model: nn.Module) -> nn.Module:
+        model = model.to(self.setup.device).train()
+        return model.to(memory_format=torch.channels_last) if self.setup.recipe.channels_last else model  # type: ignore[call-overload, no-any-return]
+
+    def _wire(self, *, keep_optimizer: bool = True, keep_average: bool = True) -> None:
+        """Compose the step from core's and the techniques' parts, carrying over optimizer state, average and aux weights."""
+        moments = self.optimizers.state() if keep_optimizer else {}
+        aux_before = {name: module.state_dict() for name, module in self.train_step.aux.items()}
+        if not keep_optimizer:
+            self.warm_from = self.step
+        self.train_step = self._compose()
+        for name, module in self.train_step.aux.items():
+            module.to(self.setup.device).train()
+            earlier = aux_before.get(name, {})
+            own = module.state_dict()
+            if earlier.keys() == own.keys() and all(earlier[key].shape == own[key].shape for key in own):
+                module.load_state_dict(earlier)
+        self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
+        self.optimizers.load_state(moments)
+        if self.recipe.ema:
+            earlier_average = self.average if keep_average else None
+            self.average = Average(
+                self.model,
+                self.recipe.ema,
+                earlier=earlier_average.values if earlier_average else None,
+                steps=earlier_average.steps if earlier_average else 0,
+            )
+        self._tap()
+
+    def _compose(self) -> TrainStep:
+        """Ask every technique, then the phase; random numbers for fresh auxiliary weights depend on the phase alone."""
+        span = self.span
+        seed_model_randomness(self.seed, "wrap", span.index if span else 0)
+        step = TrainStep({"task": _task_loss})
+        for technique in self.setup.techniques:
+            step = technique.wrap_step(step, self)
+        for wrap in span.phase.wraps if span else ():
+            step = wrap(step, self)
+        return step
+
+    def _trainable(self) -> dict[str, nn.Parameter]:
+        named = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        for name, module in self.train_step.aux.items():
+            named.update({f"aux.{name}.{key}": value for key, value in module.named_parameters() if value.requires_grad})
+        return named
+
+    def _tap(self) -> None:
+        """Have the tapped modules' outputs collected during the one forward pass."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        modules = dict(self.model.named_modules())
+        for name in self.train_step.taps:
+            if name not in modules:
+                raise PluginError(f"A technique taps the module {name!r}, which the model does not have.")
+
+            def collect(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
+                self._tapped.setdefault(name, []).append(output)
+
+            self._hooks.append(modules[name].register_forward_hook(collect))
+        self._call = torch.compile(self.model) if self.recipe.compile and not self._hooks else self.model
+
+    # ---- checkpoint -------------------------------------------------------------------------------------------------
+
+    def capture(self) -> Snapshot:
+        """Copy everything that a resume needs. Raises NotFiniteError rather than keep a broken run."""
+        self.check_finite()
+        tensors = {f"model|{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"optimizer|{name}": value for name, value in self.optimizers.state().items()}
+        if self.average is not None:
+            tensors |= {f"average|{name}": value for name, value in self.average.values.items()}
+        for name, module in self.train_step.aux.items():
+            tensors |= {f"aux|{name}|{key}": value for key, value in module.state_dict().items()}
+        tensors |= {f"state|{key}": value for key, value in self.state.items() if isinstance(value, Tensor)}
+        meta = {
+            "blueprint": self.blueprint.to_json(),
+            "step": self.step,
+            "span": self.span.index if self.span else 0,
+            "fork_step": self.fork_step,
+            "trunk_left": self.trunk_left,
+            "warm_from": self.warm_from,
+            "average_steps": self.average.steps if self.average else 0,
+            "seed": self.seed,
+            "timetable": self.setup.timetable.signature(),
+            "precision": self.precision.state(),
+            "state": {key: value for key, value in self.state.items() if not isinstance(value, Tensor)},
+            "constants": sorted(self.constants),
+        }
+        return Snapshot({name: value.detach().clone() for name, value in tensors.items()}, meta, dict(self.constants))
+
+    @classmethod
+    def restore(cls, setup: Setup, snapshot: Snapshot) -> Run:
+        """Rebuild a run from a snapshot; no enter runs. Raises CheckpointError for one of another plan."""
+        meta = snapshot.meta
+        if meta["timetable"] != setup.timetable.signature() or meta["seed"] != setup.seed:
+            raise CheckpointError("The checkpoint was written with another training plan.", "Remove it to start this trial afresh.")
+        blueprint = Blueprint.from_json(meta["blueprint"])
+        run = cls(setup, blueprint, build(blueprint, setup.context.registry))
+        run.model.load_state_dict(_part(snapshot, "model"))
+        run.step, run.fork_step, run.trunk_left = meta["step"], meta["fork_step"], meta["trunk_left"]
+        run.state = {**meta["state"], **_part(snapshot, "state")}
+        run.state = {key: value.to(setup.device) if isinstance(value, Tensor) else value for key, value in run.state.items()}
+        run.constants = {name: {k: v.to(setup.device) for k, v in group.items()} for name, group in snapshot.constants.items()}
+        run.precision.load_state(meta["precision"])
+        run._rewire(snapshot)
+        return run
+
+    def _rewire(self, snapshot: Snapshot) -> None:
+        meta = snapshot.meta
+        spans = (*self.setup.timetable.spans, *self.spans)
+        self.span = next(span for span in spans if span.index == meta["span"])
+        self._wire()
+        self.warm_from = meta["warm_from"]
+        self.optimizers.load_state(_part(snapshot, "optimizer"))
+        for name, module in self.train_step.aux.items():
+            module.load_state_dict(_part(snapshot, f"aux|{name}"))
+        if self.average is not None:
+            self.average = Average(
+                self.model, self.recipe.ema, earlier=_part(snapshot, "average"), steps=meta["average_steps"]
+            )
+
+
+def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:
+    start = f"{prefix}|"
+    return {name[len(start) :]: value for name, value in snapshot.tensors.items() if name.startswith(start)}
+
+
+def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:
+    return run.task.loss(output.prediction, batch, run.recipe.loss)

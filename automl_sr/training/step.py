@@ -1,0 +1,92 @@
+"""One training step: named loss terms, tapped layers, auxiliary modules, parameter groups and the update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from automl_sr.task import Batch
+    from automl_sr.training.run import Run
+
+LossTerm = Callable[["Output", "Batch", "Run"], "Tensor"]
+Update = Callable[["Run", "Batch"], dict[str, "Tensor"]]
+Gate = Callable[["Run"], AbstractContextManager[None]]
+EvalWeights = Callable[["Run", dict[str, "Tensor"]], dict[str, "Tensor"]]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the one forward pass gave: the prediction, and for each tapped module the list of its outputs."""
+
+    prediction: Tensor
+    taps: Mapping[str, list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters of the model, by name, that have an optimizer of their own, such as architecture weights.
+
+    A group that is not `automatic` is left alone by the default update: the technique that owns it calls
+    `run.update(batch, groups=[name])`.
+    """
+
+    parameters: tuple[str, ...]
+    lr: float
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.0
+    automatic: bool = True
+    scheduled: bool = True
+    """Whether the rate follows the recipe's warm-up and decay."""
+
+
+def default_update(run: Run, batch: Batch) -> dict[str, Tensor]:
+    """Do one forward pass, one backward pass, and step all automatic groups."""
+    return run.update(batch)
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """What a step consists of; techniques return changed copies.
+
+    `update` may be replaced by a function that calls the former one: later slots wrap outermost. `gates` are context
+    managers around the optimizers' step, innermost, for updates that keep weights where they are. The moving average
+    comes after all of this. `eval_weights` changes the weights (by name) with which the model is evaluated and shipped.
+    """
+
+    losses: Mapping[str, LossTerm]
+    update: Update = default_update
+    taps: tuple[str, ...] = ()
+    aux: Mapping[str, nn.Module] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+    eval_weights: EvalWeights | None = None
+
+    def with_loss(self, name: str, term: LossTerm) -> TrainStep:
+        """Add or replace a loss term; the loss is the sum of all terms."""
+        return replace(self, losses={**self.losses, name: term})
+
+    def without_loss(self, name: str) -> TrainStep:
+        """Take a loss term away."""
+        return replace(self, losses={key: term for key, term in self.losses.items() if key != name})
+
+    def tapping(self, *modules: str) -> TrainStep:
+        """Ask for the outputs of these modules of the model."""
+        return replace(self, taps=(*self.taps, *(name for name in modules if name not in self.taps)))
+
+    def with_aux(self, name: str, module: nn.Module) -> TrainStep:
+        """Add a module that is trained and checkpointed but not exported."""
+        return replace(self, aux={**self.aux, name: module})
+
+    def with_group(self, name: str, group: Group) -> TrainStep:
+        """Give some parameters an optimizer of their own."""
+        return replace(self, groups={**self.groups, name: group})
+
+    def with_gate(self, gate: Gate) -> TrainStep:
+        """Surround the optimizers' step, inside the gates of earlier slots."""
+        return replace(self, gates=(*self.gates, gate))

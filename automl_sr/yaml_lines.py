@@ -1,0 +1,176 @@
+"""Read YAML 1.2 into plain values, with the line on which each of them stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from automl_sr.errors import StudyFileError
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 50_000
+"""More values than any study file has: a file that repeats aliases to grow beyond this is refused."""
+MAX_DEPTH = 40
+
+Path_ = tuple[str | int, ...]
+_TAG = "tag:yaml.org,2002:"
+_TEXT = ("str", "timestamp", "merge", "value")
+"""Tags whose values stay text: dates and `<<` are no part of YAML 1.2."""
+
+
+class Lines:
+    """Where each value of a file stands: line numbers (from 1) by key path."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._lines: dict[Path_, int] = {(): 1}
+
+    def put(self, path: Path_, line: int) -> None:
+        """Remember where the value (and, for mappings, the key) of a path begins."""
+        self._lines[path] = line
+
+    def line(self, path: Path_) -> int:
+        """Give the line of a path, or of the nearest part of it that is in the file."""
+        while path not in self._lines:
+            path = path[:-1]
+        return self._lines[path]
+
+    def error(self, path: Path_, message: str, hint: str = "") -> StudyFileError:
+        """Make the error `file:line: key.path: message`."""
+        return located(path, message, hint, where=f"{self.file}:{self.line(path)}")
+
+
+def located(path: Path_, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
+    """Make an error that names the key path, and the file and line where they are known."""
+    parts = [part for part in (where, ".".join(str(part) for part in path)) if part]
+    return StudyFileError(": ".join([*parts, message]), hint)
+
+
+def read_text(path: Path) -> str:
+    """Read a study file. Raises StudyFileError where it is missing, a directory, too large or not text."""
+    try:
+        if path.is_dir():
+            raise StudyFileError(f"{path} is a directory, not a study file.", "Name the .yaml file in it.")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        hint = _neighbours(path)
+        raise StudyFileError(f"There is no study file {path}.", hint) from None
+    except OSError as error:
+        raise StudyFileError(f"{path} cannot be read: {error.strerror or error}.") from None
+    if len(data) > MAX_BYTES:
+        raise StudyFileError(f"{path} is larger than 1 MB, which no study file is.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise StudyFileError(f"{path} is not a text file in UTF-8.", "A study file is YAML.") from None
+    if "\0" in text:
+        raise StudyFileError(f"{path} is not a text file in UTF-8.", "A study file is YAML.")
+    return text
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"The folder {path.parent} does not exist either."
+    found = sorted(item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml"))[:5]
+    return f"In that folder are: {', '.join(found)}." if found else ""
+
+
+def parse(text: str, file: str) -> tuple[Any, Lines]:
+    """Give the plain value of a YAML text and the lines of its parts. Raises StudyFileError."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    lines = Lines(file)
+    try:
+        root = YAML(typ="rt", pure=True).compose(text)
+        return _Reader(lines).value(root, ()), lines
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = " ".join(str(part) for part in (error.context, error.problem) if part)
+        raise StudyFileError(f"{file}:{line}: this is not YAML: {problem}.", "Check indentation, colons and brackets.") from None
+    except YAMLError as error:
+        raise StudyFileError(f"{file}: this is not YAML: {' '.join(str(error).split())}.") from None
+    except RecursionError:
+        raise StudyFileError(f"{file}:1: the file is nested too deeply.") from None
+
+
+class _Reader:
+    """Turns YAML nodes into values; counts them, so that aliases cannot blow up."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        self.nodes = 0
+
+    def value(self, node: Any, path: Path_, line: int | None = None) -> Any:
+        from ruamel.yaml.nodes import MappingNode, ScalarNode
+
+        if node is None:
+            return None
+        line = node.start_mark.line + 1 if line is None else line
+        self.lines.put(path, line)
+        self.nodes += 1
+        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
+            raise self.lines.error(path[:3], "the file grows beyond all bounds here.", "Write values out instead of repeating aliases.")
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, path)
+        kind = "map" if isinstance(node, MappingNode) else "seq"
+        if node.tag != _TAG + kind:
+            raise self._refused(node, path)
+        if kind == "seq":
+            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return self._mapping(node, path)
+
+    def _mapping(self, node: Any, path: Path_) -> dict[str, Any]:
+        from ruamel.yaml.nodes import ScalarNode
+
+        result: dict[str, Any] = {}
+        for key, item in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, ScalarNode):
+                raise StudyFileError(f"{self.lines.file}:{line}: a key must be a word, not a list or a mapping.")
+            name = str(key.value)
+            if name in result:
+                first = self.lines.line((*path, name))
+                raise StudyFileError(
+                    f"{self.lines.file}:{line}: {'.'.join(map(str, (*path, name)))}: the key {name!r} is there twice"
+                    f" (first on line {first}).",
+                    "Keep one of them.",
+                )
+            result[name] = self.value(item, (*path, name), line)
+        return result
+
+    def _scalar(self, node: Any, path: Path_) -> Any:
+        text = str(node.value)
+        tag = str(node.tag)
+        kind = tag.removeprefix(_TAG)
+        try:
+            if tag == _TAG + kind and kind in _TEXT:
+                return text
+            match kind:
+                case "null":
+                    return None
+                case "bool":
+                    return {"true": True, "false": False}[text.lower()]
+                case "int":
+                    return _integer(text)
+                case "float":
+                    return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+        except (ValueError, KeyError):
+            raise self.lines.error(path, f"{text[:40]!r} is not a value of the kind {kind}.") from None
+        raise self._refused(node, path)
+
+    def _refused(self, node: Any, path: Path_) -> StudyFileError:
+        tag = str(node.tag).replace(_TAG, "!!")
+        return self.lines.error(path, f"the tag {tag!r} is not allowed.", "A study file has only text, numbers, lists and mappings.")
+
+
+def _integer(text: str) -> int:
+    digits = text.replace("_", "").lower()
+    sign = -1 if digits.startswith("-") else 1
+    digits = digits.lstrip("+-")
+    for prefix, base in (("0x", 16), ("0o", 8), ("0b", 2)):
+        if digits.startswith(prefix):
+            return sign * int(digits[2:], base)
+    return sign * int(digits)
