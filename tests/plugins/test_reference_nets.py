@@ -1,0 +1,171 @@
+"""The reference nets are those of the papers: sizes, costs, skips and first outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from automl_sr.compression.export import export_onnx, verify
+from automl_sr.errors import PluginError
+from automl_sr.evaluation.cost import count_params, macs_at_output
+from automl_sr_plugins.reference import nets
+from automl_sr_plugins.reference.bicubic import BicubicUpsample
+
+PAPER_FSRCNN = {"d": 56, "s": 12, "m": 4, "skip": "none"}
+SMALL_FSRCNN = {"d": 32, "s": 5, "m": 1, "skip": "none"}
+PAPER_ESPCN = {"width": 64, "activation": "tanh", "skip": "none"}
+SRCNN_915 = {"kernels": "9-1-5", "width": 64, "skip": "none"}
+SRCNN_955 = {"kernels": "9-5-5", "width": 64, "skip": "none"}
+EDSR_BASELINE = {"width": 64, "blocks": 16, "res_scale": 1.0, "tail": "full", "skip": "none"}
+EDSR_LARGE = {"width": 256, "blocks": 32, "res_scale": 0.1, "tail": "full", "skip": "none"}
+MSRRESNET = {"width": 64, "blocks": 16}
+
+
+def lite(width: int, blocks: int = 16) -> dict[str, object]:
+    return {"width": width, "blocks": blocks, "res_scale": 1.0, "tail": "lite", "skip": "none"}
+
+
+def on_meta(factory, **fields):
+    with torch.device("meta"):
+        return factory(**fields)
+
+
+@pytest.mark.parametrize(
+    ("factory", "fields", "channels", "counts"),
+    [
+        (nets.srcnn, SRCNN_915, 1, (8_129,) * 3),
+        (nets.srcnn, SRCNN_915, 3, (20_099,) * 3),
+        (nets.srcnn, SRCNN_955, 1, (57_281,) * 3),
+        (nets.srcnn, SRCNN_955, 3, (69_251,) * 3),
+        (nets.fsrcnn, PAPER_FSRCNN, 1, (12_809,) * 3),
+        (nets.fsrcnn, PAPER_FSRCNN, 3, (24_683,) * 3),
+        (nets.fsrcnn, SMALL_FSRCNN, 1, (4_086,) * 3),
+        (nets.espcn, PAPER_ESPCN, 1, (21_284, 22_729, 24_752)),
+        (nets.espcn, PAPER_ESPCN, 3, (26_796, 31_131, 37_200)),
+        (nets.msrresnet, MSRRESNET, 3, (1_369_859, 1_554_499, 1_517_571)),
+        (nets.edsr, EDSR_BASELINE, 3, (1_369_859, 1_554_499, 1_517_571)),
+        (nets.edsr, EDSR_LARGE, 3, (40_729_603, 43_680_003, 43_089_923)),
+        (nets.edsr, lite(45), 3, (609_042, 615_132, 623_658)),
+        (nets.edsr, lite(49), 3, (721_390, 728_020, 737_302)),
+    ],
+)
+def test_parameters_are_as_published_for_x2_x3_x4(factory, fields, channels, counts):
+    made = tuple(count_params(on_meta(factory, channels=channels, scale=scale, **fields)) for scale in (2, 3, 4))
+    assert made == counts
+
+
+@pytest.mark.parametrize(
+    ("factory", "fields", "channels", "published"),
+    [
+        (nets.srcnn, SRCNN_955, 1, (52.7e9,) * 3),
+        (nets.msrresnet, MSRRESNET, 3, (341.7e9, 189.3e9, 146.1e9)),
+        (nets.edsr, EDSR_BASELINE, 3, (316.2e9, 159.3e9, 114.2e9)),
+    ],
+)
+def test_multiply_adds_are_as_published_for_x2_x3_x4(factory, fields, channels, published):
+    for scale, macs in zip((2, 3, 4), published, strict=True):
+        net = on_meta(factory, channels=channels, scale=scale, **fields)
+        # 1280 is no multiple of 3: the figures for x3 are those of a 424 x 240 input, but SRCNN works on the output.
+        output = (720, 1272 if scale == 3 and factory is not nets.srcnn else 1280)
+        assert macs_at_output(net, scale, channels, output) == pytest.approx(macs, rel=5e-3)
+
+
+def test_fsrcnn_multiply_adds_are_as_published_once_the_deconvolution_counts_at_output_resolution():
+    for scale, published in ((2, 6.0e9), (3, 5.0e9), (4, 4.6e9)):
+        true = macs_at_output(on_meta(nets.fsrcnn, channels=1, scale=scale, **PAPER_FSRCNN), scale, 1)
+        deconvolution = 9 * 9 * 56 * 1280 * 720
+        quoted = true - deconvolution / scale**2 + deconvolution
+        assert quoted == pytest.approx(published, abs=0.06e9)  # the paper gives two digits
+
+
+SMALL = [
+    (nets.srcnn, {"kernels": "9-1-5", "width": 8}),
+    (nets.srcnn, {"kernels": "9-5-5", "width": 8}),
+    (nets.fsrcnn, {"d": 8, "s": 4, "m": 1}),
+    (nets.espcn, {"width": 8, "activation": "relu"}),
+    (nets.espcn, {"width": 8, "activation": "tanh"}),
+    (nets.edsr, {"width": 8, "blocks": 2, "res_scale": 0.5, "tail": "lite"}),
+    (nets.edsr, {"width": 8, "blocks": 1, "res_scale": 1.0, "tail": "full"}),
+]
+VARIANTS = [(factory, {**fields, "skip": skip}) for factory, fields in SMALL for skip in ("bicubic", "none")]
+VARIANTS.append((nets.msrresnet, {"width": 8, "blocks": 2}))
+
+
+def random_weights(net):
+    generator = torch.Generator().manual_seed(1)
+    for parameter in net.parameters():
+        parameter.data.normal_(0, 0.1, generator=generator)
+    return net.eval()
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(("factory", "fields"), VARIANTS)
+def test_every_net_gives_scale_times_the_size_of_any_image(factory, fields, scale):
+    for channels, height, width in ((1, 7, 11), (3, 6, 5), (1, 1, 1)):
+        with torch.no_grad():
+            output = factory(channels=channels, scale=scale, **fields)(torch.rand(2, channels, height, width))
+        assert output.shape == (2, channels, scale * height, scale * width)
+
+
+@pytest.mark.parametrize(("factory", "fields"), VARIANTS)
+def test_every_net_is_exported_with_free_sizes_and_kept_by_its_state(factory, fields, tmp_path):
+    net = random_weights(factory(channels=1, scale=3, **fields))
+    axes = {"input": {0: "batch", 2: "height", 3: "width"}, "output": {0: "batch", 2: "h", 3: "w"}}
+    path = tmp_path / "net.onnx"
+    assert export_onnx(net, path, (torch.rand(1, 1, 9, 10),), dynamic_axes=axes).made_by == "torchscript"
+    again = factory(channels=1, scale=3, **fields).eval()
+    again.load_state_dict(load(save(net.state_dict())))
+    image = torch.rand(2, 1, 13, 7)
+    assert torch.equal(again(image), net(image))
+    assert verify(path, again, [image, torch.rand(1, 1, 8, 21)]) <= 1e-5
+
+
+@pytest.mark.parametrize(("factory", "fields"), [pair for pair in VARIANTS if pair[1].get("skip") == "bicubic"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_an_untrained_net_with_the_bicubic_skip_is_bicubic(factory, fields, scale):
+    image = torch.rand(1, 3, 9, 8)
+    with torch.no_grad():
+        output = factory(channels=3, scale=scale, **fields)(image)
+        assert torch.equal(output, BicubicUpsample(3, scale)(image))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_msrresnet_without_its_last_layer_is_bilinear(scale):
+    net = nets.msrresnet(channels=3, scale=scale, width=8, blocks=1)
+    torch.nn.init.zeros_(net.conv_last.weight)
+    image = torch.rand(2, 3, 7, 9)
+    with torch.no_grad():
+        expected = torch.nn.functional.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
+        assert torch.equal(net(image), expected)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_bicubic_skip_is_matlabs_but_for_the_outermost_pixels(scale):
+    from automl_sr.data.resize import imresize_float
+
+    image = np.random.default_rng(0).random((11, 8, 3))
+    expected = imresize_float(image, scale)
+    with torch.no_grad():
+        got = BicubicUpsample(3, scale).double()(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
+    edge = slice(scale // 2, -(scale // 2))
+    np.testing.assert_allclose(got.permute(1, 2, 0).numpy()[edge, edge], expected[edge, edge], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("factory", "fields", "named"),
+    [
+        (nets.srcnn, {"channels": 1, "scale": 5, **SRCNN_915}, "scale"),
+        (nets.srcnn, {"channels": 1, "scale": 2, **SRCNN_915, "kernels": "3-3-3"}, "kernels"),
+        (nets.fsrcnn, {"channels": 2, "scale": 2, **PAPER_FSRCNN}, "channels"),
+        (nets.fsrcnn, {"channels": 1, "scale": 2, **PAPER_FSRCNN, "m": 0}, "m = 0"),
+        (nets.espcn, {"channels": 1, "scale": 2, **PAPER_ESPCN, "activation": "gelu"}, "activation"),
+        (nets.msrresnet, {"channels": 1, "scale": 2, "width": 8, "blocks": -1}, "blocks"),
+        (nets.edsr, {"channels": 1, "scale": 2, **EDSR_BASELINE, "res_scale": 0.0}, "res_scale"),
+        (nets.edsr, {"channels": 1, "scale": 2, **EDSR_BASELINE, "skip": "bilinear"}, "skip"),
+    ],
+)
+def test_a_net_that_cannot_be_made_is_refused_by_the_name_of_its_field(factory, fields, named):
+    with pytest.raises(PluginError, match=named):
+        factory(**fields)
