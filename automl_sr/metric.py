@@ -24,7 +24,7 @@ class Metric:
       of a model that works on luma is its own Y instead, uint8 [H, W, 1].
     - `artifact`, from the exported file: `measure(path) -> float`
     - `device`, from timing the exported file: `measure(own, reference) -> float` with two
-      `automl_sr.evaluation.runtime.Latency`, of the model and of the reference net, timed in turns.
+      `automl_sr.evaluation.latency.Latency`, of the model and of the reference net, timed in turns.
     """
 
     name: str
@@ -105,7 +105,7 @@ BUILTIN_METRICS: tuple[Metric, ...] = (
         "latency_ms",
         "minimize",
         "device",
-        "automl_sr.evaluation.runtime:latency_ms",
+        "automl_sr.evaluation.latency:latency_ms",
         unit="ms",
         log=True,
         help="Median time of one forward pass of the exported model on the study's device.",
@@ -114,7 +114,7 @@ BUILTIN_METRICS: tuple[Metric, ...] = (
         "latency_ratio",
         "minimize",
         "device",
-        "automl_sr.evaluation.runtime:latency_ratio",
+        "automl_sr.evaluation.latency:latency_ratio",
         log=True,
         help="latency_ms divided by that of a fixed reference net timed in turns with it: robust on a noisy machine.",
     ),
