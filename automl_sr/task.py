@@ -110,11 +110,11 @@ class Task(BaseModel):
         """Give one training input on the meta device, from which memory is estimated."""
         raise NotImplementedError
 
-    def validate(self, runner: Runner, data: TaskData, metrics: Sequence[str]) -> dict[str, float]:
-        """Measure the named quality metrics of a shipped model on the validation set."""
+    def validate(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+        """Measure quality metrics of a shipped model on the validation set."""
         raise NotImplementedError
 
-    def reference(self, data: TaskData, metrics: Sequence[str]) -> dict[str, float]:
+    def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure the obvious alternative that needs no model (bicubic for super-resolution), where there is one."""
         return {}
 

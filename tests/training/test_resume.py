@@ -1,0 +1,232 @@
+"""A run that was killed at any point goes on exactly as if it had not been: the same curve, the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import toys
+import torch
+
+from automl_sr.cache import Cache
+from automl_sr.context import Context
+from automl_sr.errors import CheckpointError, Interrupted
+from automl_sr.plugins import Registry, Source, discover
+from automl_sr.technique import Technique
+from automl_sr.training.checkpoint import Checkpoints
+from automl_sr.training.loop import finish_fork, start_or_resume, train
+from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Run, Setup
+
+STEPS = 60
+
+COMBINATIONS: dict[str, list[Technique]] = {
+    "plain": [toys.Mlp()],
+    "pruning rounds with rewinding": [toys.Mlp(), toys.RewindPruning()],
+    "a larger model between phases": [toys.Growth(), toys.Mlp()],
+    "a teacher's loss": [toys.Mlp(), toys.TeacherLoss()],
+    "a genotype searched on a supernet": [toys.Genotype()],
+    "learnt parameters that are not exported": [toys.Mlp(), toys.Projection()],
+    "a tail phase on the fork": [toys.FineTail(), toys.Mlp()],
+    "growth, teacher, pruning and projection": [
+        toys.Growth(), toys.Mlp(), toys.TeacherLoss(), toys.RewindPruning(), toys.Projection(),
+    ],
+    "genotype, teacher and pruning": [toys.Genotype(), toys.TeacherLoss(), toys.RewindPruning(rounds=2)],
+}
+
+
+class Stop:
+    """Asks the run to stop at one step, as Ctrl-C would."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.losses: list[float] = []
+
+    def progress(self, run: Run, images_per_second: float) -> None:
+        self.losses.append(float(run.last_loss))
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+def registry() -> Registry:
+    found = discover(entry_points=[])
+    found.add_task(toys.DigitsTask)
+    for cls in toys.ALL:
+        found.add_technique(cls, Source("toys", "toys", "1"))
+    return found
+
+
+def setup_of(techniques: list[Technique], folder: Path, recipe: Recipe | None = None) -> tuple[Setup, object]:
+    recipe = recipe or Recipe(batch=8, patch=8, ema=0.9)
+    task = toys.DigitsTask()
+    data = task.load(0).train
+    context = Context(registry(), task, 7, "cpu", folder, Cache(folder / "cache"), data.fingerprint)
+    phases = [Phase("train", 1.0)]
+    for technique in techniques:
+        phases = technique.phases(phases, context)
+    table = Timetable.of(phases, STEPS, recipe.cooldown)
+    architecture = next(item for item in techniques if item.slot == "architecture")
+    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, "cpu")
+    return setup, architecture.blueprint(task, context)
+
+
+def run_to_end(techniques: list[Technique], folder: Path, *, stop_every: int = 0) -> tuple[str, int]:
+    """Train trunk and fork; with `stop_every`, stop and start again from disk after that many steps."""
+    starts = 0
+    while True:
+        starts += 1
+        observer = Stop(stop_every)
+        setup, blueprint = setup_of(techniques, folder)
+        try:
+            checkpoints = Checkpoints(folder / "trunk")
+            trunk = start_or_resume(setup, blueprint, checkpoints)
+            train(trunk, setup.timetable.trunk_steps, observer, checkpoints)
+            trunk.leave_trunk()
+            fork = finish_fork(trunk, observer, Checkpoints(folder / "fork"))
+        except Interrupted:
+            continue
+        return fingerprint(fork), starts
+
+
+def fingerprint(run: Run) -> str:
+    snapshot = run.capture()
+    digest = hashlib.sha256()
+    for name in sorted(snapshot.tensors):
+        digest.update(name.encode() + snapshot.tensors[name].cpu().contiguous().numpy().tobytes())
+    for name, value in sorted(run.evaluation_state().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None:
+    undisturbed, once = run_to_end(COMBINATIONS[name], tmp_path / "undisturbed")
+    assert once == 1
+    for every in (1, 7, 13):
+        resumed, starts = run_to_end(COMBINATIONS[name], tmp_path / f"every-{every}", stop_every=every)
+        assert starts > STEPS // every // 2
+        assert resumed == undisturbed
+
+
+@pytest.mark.parametrize("name", [name for name in COMBINATIONS if name != "plain"])
+def test_each_technique_changes_the_result(name: str, tmp_path: Path) -> None:
+    """Otherwise the test above would show nothing."""
+    with_it, _ = run_to_end(COMBINATIONS[name], tmp_path / "with")
+    plain, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "plain")
+    assert with_it != plain
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from training import test_resume as t
+from automl_sr.training import loop
+folder, name, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+loop.CHECKPOINT_SECONDS = 0.0  # after every step, so that little is done twice
+advance = t.Run.advance
+def deadly(run):
+    advance(run)
+    if len(run.setup.techniques) and run.step == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+if step >= 0:
+    t.Run.advance = deadly
+print(t.run_to_end(t.COMBINATIONS[name], folder)[0])
+"""
+
+
+@pytest.mark.parametrize("name", ["growth, teacher, pruning and projection", "genotype, teacher and pruning"])
+def test_sigkill_in_any_phase_changes_nothing(name: str, tmp_path: Path) -> None:
+    undisturbed, _ = run_to_end(COMBINATIONS[name], tmp_path / "undisturbed")
+    setup, _ = setup_of(COMBINATIONS[name], tmp_path / "table")
+    steps = [span.start + 2 for span in setup.timetable.spans] + [setup.timetable.trunk_steps + 2]
+    for step in [*steps, -1]:
+        process = _python(KILLED, str(tmp_path / "killed"), name, str(step))
+        assert process.returncode == (0 if step < 0 else -signal.SIGKILL), process.stderr
+    assert process.stdout.strip() == undisturbed
+
+
+def _python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        capture_output=True, text=True, timeout=100, check=False, env={**os.environ, "PYTHONPATH": paths},
+    )
+
+
+def test_a_rung_leaves_the_trunk_as_it_was(tmp_path: Path) -> None:
+    straight, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "straight")
+    setup, blueprint = setup_of(COMBINATIONS["plain"], tmp_path / "forked")
+    checkpoints = Checkpoints(tmp_path / "forked" / "trunk")
+    trunk = start_or_resume(setup, blueprint, checkpoints)
+    for rung in (20, 40, setup.timetable.trunk_steps):
+        train(trunk, rung, Stop(0), checkpoints)
+        fork = finish_fork(trunk, Stop(0), Checkpoints(tmp_path / "forked" / f"fork-{rung}"))
+    assert fingerprint(fork) == straight
+
+
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        setup, blueprint = setup_of(COMBINATIONS["plain"], tmp_path)
+        train(start_or_resume(setup, blueprint, Checkpoints(tmp_path / "trunk")), 50, Stop(5), Checkpoints(tmp_path / "trunk"))
+    other, blueprint = setup_of(COMBINATIONS["pruning rounds with rewinding"], tmp_path)
+    with pytest.raises(CheckpointError, match="another training plan"):
+        start_or_resume(other, blueprint, Checkpoints(tmp_path / "trunk"))
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    undisturbed, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "undisturbed")
+    folder = tmp_path / "damaged"
+    setup, blueprint = setup_of(COMBINATIONS["plain"], folder)
+    checkpoints = Checkpoints(folder / "trunk")
+    run = start_or_resume(setup, blueprint, checkpoints)
+    for step in (10, 20):
+        train(run, step, Stop(0), checkpoints)
+        checkpoints.save(run.capture())
+    newest = folder / "trunk" / "step-000000020.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    (folder / "trunk" / "step-000000030.safetensors.partial-1").write_bytes(b"of a killed writer")
+    assert run_to_end(COMBINATIONS["plain"], folder) == (undisturbed, 1)
+    assert not list((folder / "trunk").glob("*.partial-*"))
+
+
+def test_pruned_weights_stay_zero_and_are_zero_in_what_ships(tmp_path: Path) -> None:
+    setup, blueprint = setup_of(COMBINATIONS["pruning rounds with rewinding"], tmp_path)
+    trunk = start_or_resume(setup, blueprint, Checkpoints(tmp_path / "trunk"))
+    train(trunk, setup.timetable.trunk_steps, Stop(0), Checkpoints(tmp_path / "trunk"))
+    fork = finish_fork(trunk, Stop(0), Checkpoints(tmp_path / "fork"))
+    weight = fork.finish(tmp_path).module.get_parameter("0.weight")
+    share = float((weight == 0).float().mean())
+    assert share == pytest.approx(1 - 0.7**2, abs=0.01)
+
+
+def test_the_supernet_is_replaced_by_the_net_that_it_named(tmp_path: Path) -> None:
+    setup, blueprint = setup_of(COMBINATIONS["a genotype searched on a supernet"], tmp_path)
+    trunk = start_or_resume(setup, blueprint, Checkpoints(tmp_path / "trunk"))
+    train(trunk, setup.timetable.trunk_steps, Stop(0), Checkpoints(tmp_path / "trunk"))
+    assert trunk.blueprint.factory == "toys.plain"
+    assert trunk.blueprint.fields["op"] == trunk.state["genotype"] in toys.MixedNet.OPS
+
+
+def test_auxiliary_parameters_are_trained_but_not_shipped(tmp_path: Path) -> None:
+    setup, blueprint = setup_of(COMBINATIONS["learnt parameters that are not exported"], tmp_path)
+    trunk = start_or_resume(setup, blueprint, Checkpoints(tmp_path / "trunk"))
+    before = trunk.train_step.aux["projection"].weight.detach().clone()
+    train(trunk, 5, Stop(0), Checkpoints(tmp_path / "trunk"))
+    assert not torch.equal(trunk.train_step.aux["projection"].weight, before)
+    assert not any("projection" in name for name in trunk.finish(tmp_path).module.state_dict())
