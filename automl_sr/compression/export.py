@@ -197,13 +197,14 @@ def _compare(content: bytes, name: str, net: nn.Module, checks: Sequence[Inputs]
         wanted = expected if isinstance(expected, tuple | list) else (expected,)
         given = session.run(None, {feed: tensor.numpy() for feed, tensor in zip(feeds, inputs, strict=True)})
         for want, got in zip(wanted, given, strict=True):
-            worst = max(worst, _relative_difference(want.numpy(), np.asarray(got)))
-            if not worst <= tolerance:  # also true for NaN
+            difference = _relative_difference(want.numpy(), np.asarray(got))
+            if not difference <= tolerance:  # also true for NaN
                 shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
                 raise ExportError(
-                    f"{name} differs from the module by {worst:.2g} of the output range for an input of {shapes} "
+                    f"{name} differs from the module by {difference:.2g} of the output range for an input of {shapes} "
                     f"(allowed: {tolerance:g})."
                 )
+            worst = max(worst, difference)
     return worst
 
 
