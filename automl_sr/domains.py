@@ -132,8 +132,8 @@ def start_of(domain: Domain, default: Any) -> Any:
         case Choice(options=values):
             return next((value for value in values if same(value, default)), values[0])
         case Each(item=item, max=most):
-            values = list(default) if isinstance(default, list | tuple) else []
-            padded = (values + [values[-1] if values else None] * most)[:most]
+            given = list(default) if isinstance(default, list | tuple) else []
+            padded = (given + [given[-1] if given else None] * most)[:most]
             return tuple(start_of(item, value) for value in padded)
         case Nested(options=options):
             return default if any(option.name == default for option in options) else options[0].name
@@ -173,8 +173,10 @@ def domain_from_json(data: Mapping[str, Any], registry: Registry) -> Domain:
         slot = Slot(data["pick"])
         return Nested(slot, tuple(technique_from_json(slot, option, registry) for option in data["options"]))
     if "int" in data:
-        return Int(*data["int"], step=data["step"], log=data["log"])
-    return Float(*data["float"], step=data["step"], log=data["log"])
+        low, high = data["int"]
+        return Int(low, high, step=data["step"], log=data["log"])
+    low, high = data["float"]
+    return Float(low, high, step=data["step"], log=data["log"])
 
 
 def technique_to_json(space: TechniqueSpace) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from automl_sr.blueprint import Edit
 from automl_sr.errors import PluginError, nearest
 from automl_sr.metric import BUILTIN_METRICS, Metric
 from automl_sr.task import Task
-from automl_sr.technique import NAME, Slot, Technique, problems_of
+from automl_sr.technique import NAME, Pick, Slot, Technique, problems_of, search_fields
 
 GROUP = "automl_sr"
 
@@ -73,7 +73,9 @@ class Registry:
             return known[name]
         for item in self.unavailable:
             if item.what in (name, f"{slot}.{name}") or item.plugin == name:
-                raise PluginError(f"The {slot} technique {name!r} is unavailable: {item.reason}", "See `automl-sr plugins`.")
+                raise PluginError(
+                    f"The {slot} technique {name!r} is unavailable: {item.reason}", "See `automl-sr plugins`."
+                )
         hint = nearest(name, known) or f"Installed: {', '.join(sorted(known)) or 'none'}."
         raise PluginError(f"No installed plugin provides the {slot} technique {name!r}.", hint)
 
@@ -116,7 +118,11 @@ class Registry:
         if cls.baseline and any(other.baseline for other in self.techniques[cls.slot].values()):
             raise PluginError(f"{key} is marked as baseline, but the slot {cls.slot!r} already has one.")
         taken = (set(cls.factories) & set(self.factories)) | (set(cls.edits) & set(self.edits))
-        clashes = [name for name in taken if self.factories.get(name) != cls.factories.get(name) or self.edits.get(name) != cls.edits.get(name)]
+        clashes = [
+            name
+            for name in taken
+            if self.factories.get(name) != cls.factories.get(name) or self.edits.get(name) != cls.edits.get(name)
+        ]
         if clashes:
             raise PluginError(f"The blueprint name {clashes[0]!r} of {key} is already taken.")
         self.techniques[cls.slot][cls.name] = cls
@@ -192,7 +198,11 @@ def discover(entry_points: Iterable[EntryPoint] | None = None, builtin: Iterable
         registry.add_metric(metric)
     for plugin in _builtin() if builtin is None else builtin:
         registry.add_plugin(plugin, Source(getattr(plugin, "__name__", "builtin"), "automl-sr", _version("automl-sr")))
-    points = sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name) if entry_points is None else entry_points
+    points = (
+        sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name)
+        if entry_points is None
+        else entry_points
+    )
     for point in points:
         distribution = getattr(getattr(point, "dist", None), "name", "") or ""
         source = Source(point.name, distribution, _version(distribution))
@@ -229,5 +239,10 @@ def instantiate(registry: Registry, slot: Slot | str, data: Mapping[str, Any] | 
     """Make a technique from its name, or from what `Technique.dump` gave with its name under `technique`."""
     if isinstance(data, str):
         return registry.technique(slot, data)()
+    cls = registry.technique(slot, data["technique"])
     fields = {key: value for key, value in data.items() if key != "technique"}
-    return registry.technique(slot, data["technique"])(**fields)
+    for spec in search_fields(cls):
+        value = fields.get(spec.name)
+        if isinstance(spec.marker, Pick) and isinstance(value, Mapping):
+            fields[spec.name] = instantiate(registry, spec.marker.slot, value)
+    return cls(**fields)

@@ -133,6 +133,11 @@ class SearchField:
     searched: bool = True
     description: str = ""
 
+    def depends_on(self) -> set[str]:
+        """Name the fields that decide whether, or how often, this one is asked."""
+        counted = {self.marker.count} if isinstance(self.marker, Each) and isinstance(self.marker.count, str) else set()
+        return set(self.when) | counted
+
 
 class Technique(BaseModel):
     """A way to choose data, build, train, compress or ship a model; its fields are its search space.
@@ -193,7 +198,7 @@ class Technique(BaseModel):
         """Give the fields as JSON, with inactive ones at their defaults and nested techniques by name."""
         inactive = inactive_fields(self)
         return {
-            spec.name: _dump_value(spec.default if spec.name in inactive else getattr(self, spec.name))
+            spec.name: as_json(spec.default if spec.name in inactive else getattr(self, spec.name))
             for spec in search_fields(type(self))
         }
 
@@ -203,11 +208,12 @@ class Technique(BaseModel):
         return (cls.__doc__ or "").strip().split("\n", 1)[0]
 
 
-def _dump_value(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """Write the value of a field as JSON; a nested technique as its name and fields."""
     if isinstance(value, Technique):
         return {"technique": value.name, **value.dump()}
     if isinstance(value, tuple | list):
-        return [_dump_value(item) for item in value]
+        return [as_json(item) for item in value]
     return value
 
 
@@ -241,7 +247,8 @@ def _search_field(name: str, info: FieldInfo) -> SearchField:
             marker = item
     if marker is None:
         marker = _implied_choice(info.annotation)
-    return SearchField(name, marker, info.default, when, marker is not None and not fixed, info.description or "")
+    default = info.get_default(call_default_factory=True)
+    return SearchField(name, marker, default, when, marker is not None and not fixed, info.description or "")
 
 
 def _implied_choice(annotation: Any) -> Choice | None:
@@ -286,9 +293,13 @@ def problems_of(cls: type[Technique]) -> list[str]:
         return [f"{cls.__name__}.name must be lower-case letters, digits and underscores"]
     specs = search_fields(cls)
     names = {spec.name for spec in specs}
-    problems += [f"field {name!r} hides a method of Technique" for name in names if callable(getattr(Technique, name, None))]
+    problems += [
+        f"field {name!r} hides a method of Technique" for name in names if callable(getattr(Technique, name, None))
+    ]
     for spec in specs:
-        problems += [f"field {spec.name!r} depends on unknown field {other!r}" for other in spec.when if other not in names]
+        problems += [
+            f"field {spec.name!r} depends on unknown field {other!r}" for other in spec.when if other not in names
+        ]
         problems += _marker_problems(cls, spec, names)
     if problems:
         return problems
@@ -334,8 +345,8 @@ def why_refused(cls: type[Technique], name: str, value: Any) -> str | None:
     try:
         cls.__pydantic_validator__.validate_assignment(cls.model_construct(), name, value)
     except ValidationError as error:
-        # Construction checks all fields; only what concerns this one counts here.
-        own = [item for item in error.errors() if item["loc"][:1] in ((name,), ()) and item["type"] != "frozen_instance"]
+        # What a validator of the whole model says depends on the other fields, which a study file may set as well.
+        own = [item for item in error.errors() if item["loc"][:1] == (name,) and item["type"] != "frozen_instance"]
         return own[0]["msg"] if own else None
     return None
 

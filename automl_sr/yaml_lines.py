@@ -89,7 +89,9 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
-        raise StudyFileError(f"{file}:{line}: this is not YAML: {problem}.", "Check indentation, colons and brackets.") from None
+        raise StudyFileError(
+            f"{file}:{line}: this is not YAML: {problem}.", "Check indentation, colons and brackets."
+        ) from None
     except YAMLError as error:
         raise StudyFileError(f"{file}: this is not YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
@@ -112,7 +114,9 @@ class _Reader:
         self.lines.put(path, line)
         self.nodes += 1
         if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise self.lines.error(path[:3], "the file grows beyond all bounds here.", "Write values out instead of repeating aliases.")
+            raise self.lines.error(
+                path[:3], "the file grows beyond all bounds here.", "Write values out instead of repeating aliases."
+            )
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
         kind = "map" if isinstance(node, MappingNode) else "seq"
@@ -163,7 +167,9 @@ class _Reader:
 
     def _refused(self, node: Any, path: Path_) -> StudyFileError:
         tag = str(node.tag).replace(_TAG, "!!")
-        return self.lines.error(path, f"the tag {tag!r} is not allowed.", "A study file has only text, numbers, lists and mappings.")
+        return self.lines.error(
+            path, f"the tag {tag!r} is not allowed.", "A study file has only text, numbers, lists and mappings."
+        )
 
 
 def _integer(text: str) -> int:

@@ -7,7 +7,6 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,23 +18,15 @@ WIDE = 240
 
 def plain(value: Any) -> Any:
     """Make JSON of mappings, sequences, paths and numbers; NaN and infinity, which JSON lacks, become null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, str):
-        return str(value)
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, set | frozenset):
-        return [plain(item) for item in sorted(value)]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Iterable):
-        return [plain(item) for item in value]
-    if hasattr(value, "item"):  # a number of numpy or torch
-        return plain(value.item())
-    raise TypeError(f"{type(value).__name__} has no form in JSON: {value!r}")
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return plain(value.item()) if hasattr(value, "item") else str(value)  # a number of numpy or torch, or a path
 
 
 def print_json(value: Any) -> None:

@@ -1,0 +1,127 @@
+"""Turn pydantic's list of errors into the one sentence that helps most."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from automl_sr.errors import StudyFileError, nearest
+from automl_sr.yaml_lines import Path_
+
+Fail = Callable[[Path_, str, str], StudyFileError]
+
+_WRONG = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "finite_number": "a finite number",
+}
+
+
+def join(*parts: str) -> str:
+    """Put sentences next to each other, leaving out empty ones."""
+    return " ".join(part for part in parts if part)
+
+
+def explain(error: ValidationError, model: type[BaseModel], raw: Any, prefix: Path_, fail: Fail) -> StudyFileError:
+    """Choose the first complaint, misspelt keys before everything else and missing ones last, and word it.
+
+    `raw` is what was validated and `prefix` its key path in the study file.
+    """
+    order = {"extra_forbidden": 0, "missing": 2}
+    item = min(error.errors(), key=lambda entry: order.get(entry["type"], 1))
+    location = _in_file(item["loc"], raw)
+    path: Path_ = (*prefix, *location)
+    kind = item["type"]
+    if kind == "missing" and isinstance(item["loc"][-1], int):
+        return fail(path, f"{shown(item['input'])} has too few entries.", _described(model, location))
+    if kind == "missing":
+        return fail(path[:-1], f"{str(path[-1])!r} is missing.", _described(model, location))
+    if kind == "extra_forbidden":
+        known = [*keys_of(model, location[:-1]), *(["kind"] if prefix == ("task",) and len(location) == 1 else [])]
+        hint = join(nearest(str(location[-1]), known), f"Keys: {', '.join(known)}." if known else "")
+        return fail(path, f"unknown key {str(location[-1])!r}.", hint)
+    return fail(path, *_wording(kind, item))
+
+
+def _wording(kind: str, item: Mapping[str, Any]) -> tuple[str, str]:
+    """Say what is wrong with a value, and what is allowed."""
+    value = item["input"]
+    if kind in _WRONG:
+        return f"{shown(value)} is not {_WRONG[kind]}.", ""
+    if kind == "literal_error":
+        expected = str(item["ctx"]["expected"]).replace(" or ", ", ")
+        names = [part.strip("' ") for part in expected.split(",")]
+        return f"{shown(value)} is not allowed.", join(nearest(str(value), names), f"Allowed: {', '.join(names)}.")
+    if kind == "too_short" and value in ([], ()):
+        return "the list is empty.", ""
+    message = str(item["msg"])
+    if kind == "value_error":
+        return f"{message.removeprefix('Value error, ')}.", ""
+    return f"{shown(value)} is not allowed: {message.replace('Input should', 'it should')}.", ""
+
+
+def shown(value: Any) -> str:
+    """Write a value for a sentence; long ones are cut."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "an empty value"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _in_file(location: tuple[int | str, ...], raw: Any) -> Path_:
+    """Keep of pydantic's location what is in the file: it also names the branches of unions."""
+    path: list[str | int] = []
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        if isinstance(raw, Mapping) and (part in raw or last):
+            raw = raw.get(part)
+            path.append(part)
+        elif isinstance(raw, list | tuple) and isinstance(part, int) and part < len(raw):
+            raw = raw[part]
+            path.append(part)
+    return tuple(path)
+
+
+def _model_at(model: type[BaseModel], location: Path_) -> type[BaseModel] | None:
+    """Find the model to which a key path leads."""
+    current: type[BaseModel] | None = model
+    for part in location:
+        if current is None:
+            return None
+        if part in current.model_fields:
+            current = _inner_model(current.model_fields[str(part)].annotation)
+    return current
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    inner = (_inner_model(part) for part in typing.get_args(annotation))
+    return next((found for found in inner if found is not None), None)
+
+
+def keys_of(model: type[BaseModel], location: Path_) -> list[str]:
+    """List the keys that a mapping at a key path can have."""
+    found = _model_at(model, location)
+    return list(found.model_fields) if found else []
+
+
+def _described(model: type[BaseModel], location: Path_) -> str:
+    """Say what a key is for."""
+    found = _model_at(model, location[:-1])
+    info = found.model_fields.get(str(location[-1])) if found else None
+    return info.description or "" if info else ""

@@ -1,0 +1,79 @@
+"""One proposal, frozen: the technique of every slot with its fields, and a fingerprint of what that means."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.domains import installed_version
+from automl_sr.plugins import instantiate
+from automl_sr.technique import JSON, Slot, Technique, as_json, inactive_fields, search_fields
+
+if TYPE_CHECKING:
+    from automl_sr.plugins import Registry
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What one trial does. Plans that mean the same have the same fingerprint, whatever their inactive fields were.
+
+    `params` is flat by parameter name (`selection.loss.keep`), with everything that is active, fixed fields too.
+    """
+
+    techniques: Mapping[Slot, Technique]
+    params: Mapping[str, JSON]
+    fingerprint: str
+
+    @classmethod
+    def of(cls, techniques: Mapping[Slot, Technique], params: Mapping[str, JSON]) -> TrialPlan:
+        """Freeze the chosen techniques, in the order of the pipeline."""
+        ordered = {slot: techniques[slot] for slot in Slot if slot in techniques}
+        return cls(MappingProxyType(ordered), MappingProxyType(dict(params)), fingerprint(ordered))
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (dict(self.techniques), dict(self.params), self.fingerprint)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the plan as JSON."""
+        techniques = {
+            slot.value: {"technique": item.name, "version": item.version, "fields": item.dump()}
+            for slot, item in self.techniques.items()
+        }
+        return {"techniques": techniques, "params": dict(self.params), "fingerprint": self.fingerprint}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], registry: Registry) -> TrialPlan:
+        """Read what `to_json` wrote. Raises PluginError for a technique that is missing or of another version."""
+        techniques = {}
+        for name, item in data["techniques"].items():
+            slot = Slot(name)
+            installed_version(registry, slot, item["technique"], item["version"])
+            techniques[slot] = instantiate(registry, slot, {"technique": item["technique"], **item["fields"]})
+        return cls(MappingProxyType(techniques), MappingProxyType(dict(data["params"])), data["fingerprint"])
+
+
+def _restore(techniques: Mapping[Slot, Technique], params: Mapping[str, JSON], mark: str) -> TrialPlan:
+    return TrialPlan(MappingProxyType(dict(techniques)), MappingProxyType(dict(params)), mark)
+
+
+def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
+    """Hash name, version and active fields of every technique, those of nested ones included."""
+    content = {slot.value: _identity(technique) for slot, technique in techniques.items()}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _identity(technique: Technique) -> dict[str, Any]:
+    inactive = inactive_fields(technique)
+    fields = {}
+    for spec in search_fields(type(technique)):
+        value = spec.default if spec.name in inactive else getattr(technique, spec.name)
+        fields[spec.name] = _identity(value) if isinstance(value, Technique) else as_json(value)
+    return {"technique": technique.name, "version": technique.version, "fields": fields}

@@ -1,0 +1,252 @@
+"""What a study file asks of the search space: its words, with the installed techniques, become domains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.capabilities import reachable, why_never
+from automl_sr.domains import Constant, Domain, FieldSpace, Nested, SlotSpace, TechniqueSpace, on_grid, start_of
+from automl_sr.errors import PluginError, StudyFileError, nearest
+from automl_sr.narrow import Narrower
+from automl_sr.technique import Choice, Each, Float, Int, Pick, SearchField, Slot, Technique, as_json, search_fields
+from automl_sr.yaml_lines import Path_, located
+
+if TYPE_CHECKING:
+    from automl_sr.plugins import Registry
+
+Fail = Callable[[Path_, str, str], StudyFileError]
+Lineage = tuple[type[Technique], ...]
+"""The techniques around a nested one: none of them is offered inside itself."""
+
+
+def read_space(
+    raw: Mapping[str, Any] | None, kind: str, registry: Registry, fail: Fail = located
+) -> tuple[tuple[SlotSpace, ...], tuple[str, ...]]:
+    """Give the slots of a study's space and notes for the person. Raises StudyFileError through `fail`.
+
+    Without a `space`, everything that is installed for the task is searched. With one, a slot that it leaves out is
+    its baseline with default fields.
+    """
+    reader = SpaceReader(kind, registry, fail)
+    slots = reader.everything() if raw is None else reader.asked(raw)
+    return reader.fitting(slots), tuple(reader.notes)
+
+
+class SpaceReader:
+    """Reads the `space` of one study."""
+
+    def __init__(self, kind: str, registry: Registry, fail: Fail) -> None:
+        self.kind = kind
+        self.registry = registry
+        self.fail = fail
+        self.notes: list[str] = []
+
+    def everything(self) -> tuple[SlotSpace, ...]:
+        """Search all that is installed."""
+        slots = (self._whole_slot(slot, ("space", slot.value)) for slot in self._filled())
+        return tuple(slots)
+
+    def asked(self, raw: Any) -> tuple[SlotSpace, ...]:
+        """Search what the study file names."""
+        if not isinstance(raw, Mapping):
+            raise self.fail(
+                ("space",), f"{raw!r} is not a mapping of slots.", "Leave `space` out to search everything installed."
+            )
+        for name in raw:
+            if name not in list(Slot):
+                hint = nearest(name, Slot) or f"Slots: {', '.join(Slot)}."
+                raise self.fail(("space", name), f"unknown slot {name!r}.", hint)
+        filled = self._filled({Slot(name) for name in raw})
+        return tuple(
+            self._slot(slot, raw[slot.value], ("space", slot.value)) if slot.value in raw else self._baseline(slot)
+            for slot in filled
+        )
+
+    def fitting(self, slots: tuple[SlotSpace, ...]) -> tuple[SlotSpace, ...]:
+        """Leave out techniques that occur in no complete choice, with a note; refuse a space without any."""
+        kept = []
+        names = reachable(slots)
+        if not any(names):
+            first = next(
+                (why_never(slots, o.technique), f"{s.slot}.{o.name}")
+                for s in slots
+                for o in s.options
+                if o.technique.requires or o.technique.conflicts
+            )
+            raise self.fail(
+                ("space",),
+                f"no choice of these techniques goes together: of {first[1]}, {first[0]}.",
+                "List more techniques.",
+            )
+        for slot, possible in zip(slots, names, strict=True):
+            for option in slot.options:
+                if option.name not in possible:
+                    reason = why_never(slots, option.technique)
+                    self.notes.append(f"{slot.slot}.{option.name} is never offered: {reason}.")
+            kept.append(self._made(slot.slot, [option for option in slot.options if option.name in possible]))
+        return tuple(kept)
+
+    def _filled(self, named: set[Slot] | None = None) -> list[Slot]:
+        """List the slots for which something is installed; a slot that is named must be among them."""
+        filled = [slot for slot in Slot if self._offered(slot, ())]
+        for slot in sorted({Slot.ARCHITECTURE, *(named or set())}):
+            if slot not in filled:
+                message = f"no installed technique of the slot {slot.value!r} serves the task {self.kind!r}."
+                raise self.fail(("space", slot.value), message, "See `automl-sr plugins`.")
+        return filled
+
+    def _offered(self, slot: Slot, lineage: Lineage) -> list[type[Technique]]:
+        """List what may fill a slot, or a `Pick` inside other techniques: the baseline first, then by name."""
+        fitting = [cls for cls in self.registry.techniques[slot].values() if self._why_not(cls, lineage) is None]
+        return sorted(fitting, key=lambda cls: (not cls.baseline, cls.name))
+
+    def _why_not(self, cls: type[Technique], lineage: Lineage) -> str | None:
+        """Say why a technique cannot be used here."""
+        if self.kind not in cls.tasks:
+            return f"it does not serve the task {self.kind!r}, only {', '.join(sorted(cls.tasks)) or 'none'}"
+        if cls in lineage:
+            return "it cannot be nested in itself"
+        if lineage and cls.requires:
+            return f"it requires {', '.join(sorted(cls.requires))}, which nothing provides inside {lineage[-1].name!r}"
+        for spec in search_fields(cls):
+            if isinstance(spec.marker, Pick) and spec.searched and not self._offered(spec.marker.slot, (*lineage, cls)):
+                slot = spec.marker.slot.value
+                return f"its field {spec.name!r} needs a technique of the slot {slot!r}, and none is installed"
+        return None
+
+    def _whole_slot(self, slot: Slot, path: Path_) -> SlotSpace:
+        return self._made(slot, [self._technique(cls, {}, path, ()) for cls in self._offered(slot, ())])
+
+    def _baseline(self, slot: Slot) -> SlotSpace:
+        cls = self._offered(slot, ())[0]
+        fields = tuple(self._field(spec, Constant(as_json(spec.default))) for spec in in_order(search_fields(cls)))
+        return SlotSpace(slot, (TechniqueSpace(cls, fields),), cls.name)
+
+    @staticmethod
+    def _made(slot: Slot, options: list[TechniqueSpace]) -> SlotSpace:
+        start = next((option.name for option in options if option.technique.baseline), options[0].name)
+        return SlotSpace(slot, tuple(options), start)
+
+    def _slot(self, slot: Slot, raw: Any, path: Path_) -> SlotSpace:
+        if slot.single:
+            if not isinstance(raw, Mapping):
+                hint = f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}` for its own space."
+                raise self.fail(path, f"{raw!r} is not a mapping of fields.", hint)
+            return self._made(slot, [self._technique(self._offered(slot, ())[0], raw, path, ())])
+        return self._made(slot, self._options(slot, raw, path, ()))
+
+    def _options(self, slot: Slot, raw: Any, path: Path_, lineage: Lineage) -> list[TechniqueSpace]:
+        """Read a name, a list of names or a mapping from names to fields."""
+        if isinstance(raw, str):
+            return [self._technique(self._find(slot, raw, path, lineage), {}, path, lineage)]
+        if isinstance(raw, list) and raw:
+            for index, name in enumerate(raw):
+                if name in raw[:index]:
+                    raise self.fail((*path, index), f"{name!r} is listed twice.", "Keep one of them.")
+            found = [self._find(slot, name, (*path, index), lineage) for index, name in enumerate(raw)]
+            return [self._technique(cls, {}, path, lineage) for cls in found]
+        if isinstance(raw, Mapping) and raw:
+            return [
+                self._technique(self._find(slot, name, (*path, name), lineage), body, (*path, name), lineage)
+                for name, body in raw.items()
+            ]
+        if isinstance(raw, Mapping):
+            return [self._technique(cls, {}, path, lineage) for cls in self._offered(slot, lineage)]
+        names = ", ".join(cls.name for cls in self._offered(slot, lineage))
+        shown = "nothing" if raw is None or raw == [] else repr(raw)
+        raise self.fail(
+            path, f"{shown} names no technique.", f"Name one or several of: {names}; or leave the slot out."
+        )
+
+    def _find(self, slot: Slot, name: Any, path: Path_, lineage: Lineage) -> type[Technique]:
+        known = self.registry.techniques[slot]
+        if not isinstance(name, str):
+            raise self.fail(
+                path, f"{name!r} is not the name of a technique.", f"Installed: {', '.join(sorted(known))}."
+            )
+        try:
+            cls = self.registry.technique(slot, name)
+        except PluginError as error:
+            if "unavailable" in error.message:
+                raise self.fail(path, error.message, error.hint) from None
+            hint = f"{nearest(name, known)} Installed: {', '.join(sorted(known))}.".strip()
+            raise self.fail(path, f"unknown technique {name!r}.", hint) from None
+        reason = self._why_not(cls, lineage)
+        if reason:
+            raise self.fail(path, f"{name!r} cannot be used here: {reason}.", "")
+        return cls
+
+    def _technique(self, cls: type[Technique], raw: Any, path: Path_, lineage: Lineage) -> TechniqueSpace:
+        """Read the fields of one technique; those that are not named keep the plugin's own space."""
+        body = {} if raw is None else raw
+        if not isinstance(body, Mapping):
+            hint = (
+                f"Write `{cls.name}: {{}}` for its own space, or its fields: {', '.join(cls.model_fields) or 'none'}."
+            )
+            raise self.fail(path, f"{raw!r} is not a mapping of fields.", hint)
+        for name in body:
+            if name not in cls.model_fields:
+                known = (
+                    f"Fields of {cls.name}: {', '.join(cls.model_fields)}."
+                    if cls.model_fields
+                    else f"{cls.name} has no fields."
+                )
+                raise self.fail(
+                    (*path, name), f"unknown field {name!r}.", f"{nearest(name, cls.model_fields)} {known}".strip()
+                )
+        fields = []
+        for spec in in_order(search_fields(cls)):
+            domain = self._domain(cls, spec, body.get(spec.name, _OWN), (*path, spec.name), lineage)
+            fields.append(self._field(spec, domain))
+        return TechniqueSpace(cls, tuple(fields))
+
+    @staticmethod
+    def _field(spec: SearchField, domain: Domain) -> FieldSpace:
+        default = spec.default
+        if isinstance(domain, Nested):
+            default = getattr(default, "name", default)
+        return FieldSpace(spec.name, domain, start_of(domain, default), spec.when)
+
+    def _domain(self, cls: type[Technique], spec: SearchField, raw: Any, path: Path_, lineage: Lineage) -> Domain:
+        marker = spec.marker
+        if isinstance(marker, Pick):
+            if raw is _OWN and not spec.searched:
+                return Constant(as_json(spec.default))
+            inner = (*lineage, cls)
+            return Nested(marker.slot, tuple(self._options(marker.slot, {} if raw is _OWN else raw, path, inner)))
+        if raw is _OWN or (raw == {} and isinstance(raw, Mapping) and marker is not None):
+            searched = marker if spec.searched or raw is not _OWN else None
+            return Constant(as_json(spec.default)) if searched is None else even(searched)
+        narrower = Narrower(cls, spec, self.fail)
+        domain = narrower.read(raw, path)
+        self.notes += narrower.notes
+        return domain
+
+
+_OWN = object()
+"""Stands for a field that the study file does not name."""
+
+
+def even(marker: Int | Float | Choice | Each) -> Int | Float | Choice | Each:
+    """End a range on its last step, so that its bounds can be reached."""
+    if isinstance(marker, Int):
+        return Int(marker.low, int(on_grid(marker.low, marker.high, marker.step)), marker.step, marker.log)
+    if isinstance(marker, Float):
+        return Float(float(marker.low), float(on_grid(marker.low, marker.high, marker.step)), marker.step, marker.log)
+    if isinstance(marker, Each):
+        item = even(marker.item)
+        return Each(item, marker.count, marker.max) if not isinstance(item, Each) else marker
+    return marker
+
+
+def in_order(specs: list[SearchField]) -> list[SearchField]:
+    """Put every field behind those that decide whether, or how often, it is asked."""
+    ordered: list[SearchField] = []
+    waiting = list(specs)
+    while waiting:
+        done = {spec.name for spec in ordered}
+        ready = next((spec for spec in waiting if spec.depends_on() <= done), waiting[0])
+        ordered.append(ready)
+        waiting.remove(ready)
+    return ordered

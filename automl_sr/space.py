@@ -1,0 +1,284 @@
+"""The search space of one study: what can be chosen, asked of Optuna step by step, and frozen into plans.
+
+Parameters are stored as `selection`, `selection.loss.keep`, `architecture.cells.ops.0`, `recipe.lr`. Optuna does not
+let the choices of a parameter change, so where earlier slots leave only some techniques to a slot, the stored name
+says which: `quantization[none|int8_ptq]`. A plan always says `quantization`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import ValidationError
+
+from automl_sr.capabilities import Chosen, Compatibility
+from automl_sr.domains import (
+    Constant,
+    FieldSpace,
+    Nested,
+    SlotSpace,
+    TechniqueSpace,
+    is_single,
+    snap,
+    technique_from_json,
+    technique_to_json,
+)
+from automl_sr.errors import PluginError, TrialError
+from automl_sr.plan import TrialPlan
+from automl_sr.request import read_space
+from automl_sr.technique import JSON, Choice, Each, Float, Int, Slot, Technique, as_json, first_error, search_fields
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from automl_sr.plugins import Registry
+    from automl_sr.study import StudySpec
+
+__all__ = ["SearchSpace", "Suggests", "TrialPlan"]
+
+FORMAT = 1
+
+
+class Suggests(Protocol):
+    """The part of an Optuna trial that proposes values."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Choose one of several values."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Choose a whole number."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Choose a number."""
+
+
+Range = Int | Float | Choice
+Ask = Callable[[str, Range, Any], Any]
+"""Gives the value of a parameter, from its stored name, its domain and what trial 0 uses."""
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The slots of one study with everything that may fill them."""
+
+    slots: tuple[SlotSpace, ...]
+    registry: Registry
+
+    @classmethod
+    def resolve(cls, spec: StudySpec, registry: Registry) -> SearchSpace:
+        """Make the space of a study. Raises StudyFileError."""
+        slots, _ = read_space(spec.space, spec.task.kind, registry)
+        return cls(slots, registry)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the space as JSON, to be frozen with the study."""
+        slots = [
+            {
+                "slot": slot.slot.value,
+                "start": slot.start,
+                "options": [technique_to_json(option) for option in slot.options],
+            }
+            for slot in self.slots
+        ]
+        return {"format": FORMAT, "slots": slots}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], registry: Registry) -> SearchSpace:
+        """Read what `to_json` wrote. Raises PluginError where a technique is missing or of another version."""
+        if data.get("format") != FORMAT:
+            raise PluginError(
+                f"The stored search space has format {data.get('format')!r}, this version reads {FORMAT}.",
+                "Update automl-sr.",
+            )
+        slots = []
+        for item in data["slots"]:
+            slot = Slot(item["slot"])
+            options = tuple(technique_from_json(slot, option, registry) for option in item["options"])
+            slots.append(SlotSpace(slot, options, item["start"]))
+        return cls(tuple(slots), registry)
+
+    def suggest(self, trial: Suggests) -> TrialPlan:
+        """Ask a trial for everything that is active, and freeze the plan.
+
+        Raises TrialError where a technique itself refuses a combination of its fields.
+        """
+        return self._plan(functools.partial(_suggest, trial))
+
+    def default_params(self) -> dict[str, Any]:
+        """Give the parameters of trial 0 by stored name, for `study.enqueue_trial`."""
+        found: dict[str, Any] = {}
+
+        def ask(name: str, domain: Range, start: Any) -> Any:
+            found[name] = start
+            return start
+
+        self._plan(ask)
+        return found
+
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """Give the distribution of every parameter that any plan can ask, by stored name."""
+        return {name: distribution(domain) for name, domain in self.ranges()}
+
+    def ranges(self) -> Iterator[tuple[str, Range]]:
+        """Go through every parameter that any plan can ask, with its stored name and domain."""
+        for index, (slot, states) in enumerate(zip(self.slots, self.compatibility.states(), strict=True)):
+            subsets = dict.fromkeys(
+                tuple(option.name for option in self.compatibility.allowed(index, chosen)) for chosen in states
+            )
+            for names in subsets:
+                if len(names) > 1:
+                    yield stored_name(slot, names), Choice(*names)
+            for option in slot.options:
+                yield from _ranges(option, prefix_of(slot.slot, option.name))
+
+    @functools.cached_property
+    def compatibility(self) -> Compatibility:
+        """Which choices of techniques go together."""
+        return Compatibility(self.slots)
+
+    def _plan(self, ask: Ask) -> TrialPlan:
+        chosen = Chosen()
+        techniques: dict[Slot, Technique] = {}
+        walk = _Walk(ask, {})
+        for index, slot in enumerate(self.slots):
+            names = tuple(option.name for option in self.compatibility.allowed(index, chosen))
+            start = slot.start if slot.start in names else names[0]
+            name = names[0] if len(names) == 1 else ask(stored_name(slot, names), Choice(*names), start)
+            if not slot.slot.single:
+                walk.params[slot.slot.value] = name
+            option = slot.option(name)
+            techniques[slot.slot] = walk.technique(option, prefix_of(slot.slot, name))
+            chosen = chosen.plus(option.technique)
+        return TrialPlan.of(techniques, walk.params)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """Asks the fields of one plan, and notes everything that is active by parameter name."""
+
+    ask: Ask
+    params: dict[str, JSON]
+
+    def technique(self, option: TechniqueSpace, prefix: str) -> Technique:
+        """Ask the active fields of a technique and make it."""
+        specs = {spec.name: spec for spec in search_fields(option.technique)}
+        values: dict[str, Any] = {}
+        for item in option.fields:
+            if not is_active(item, values):
+                continue
+            name = f"{prefix}.{item.name}"
+            if isinstance(item.domain, Constant):
+                default = specs[item.name].default
+                values[item.name] = default if as_json(default) == item.domain.value else item.domain.value
+                self.params.update(flat(name, item.domain.value))
+            elif isinstance(item.domain, Each):
+                count = places(item.domain, {field: spec.default for field, spec in specs.items()} | values)
+                values[item.name] = tuple(
+                    self.one(f"{name}.{place}", item.domain.item, item.start[place]) for place in range(count)
+                )
+            elif isinstance(item.domain, Nested):
+                values[item.name] = self.nested(item.domain, name, item.start)
+            else:
+                values[item.name] = self.one(name, item.domain, item.start)
+        try:
+            return option.technique(**values)
+        except ValidationError as error:
+            where = f"{option.technique.slot}.{option.name}"
+            raise TrialError(f"{where} refuses this combination of its fields: {first_error(error)}.") from error
+
+    def nested(self, domain: Nested, name: str, start: str) -> Technique:
+        """Choose a nested technique and ask its fields."""
+        names = tuple(option.name for option in domain.options)
+        picked = names[0] if len(names) == 1 else self.ask(name, Choice(*names), start)
+        self.params[name] = picked
+        return self.technique(domain.option(picked), f"{name}.{picked}")
+
+    def one(self, name: str, domain: Range, start: Any) -> Any:
+        """Ask one value, unless there is only one."""
+        value: Any
+        if is_single(domain):
+            value = domain.options[0] if isinstance(domain, Choice) else domain.low
+        else:
+            value = self.ask(name, domain, start)
+        self.params[name] = value = value if isinstance(domain, Choice) else snap(domain, value)
+        return value
+
+
+def is_active(item: FieldSpace, values: Mapping[str, Any]) -> bool:
+    """Whether the conditions of a field hold, given the values of the active fields before it."""
+    return all(other in values and values[other] in allowed for other, allowed in item.when.items())
+
+
+def places(each: Each, values: Mapping[str, Any]) -> int:
+    """Count the places of a vector, given the other fields."""
+    count = values[each.count] if isinstance(each.count, str) else each.count
+    return max(0, min(int(count), each.max))
+
+
+def prefix_of(slot: Slot, technique: str) -> str:
+    """Give what the parameters of a technique begin with."""
+    return slot.value if slot.single else f"{slot.value}.{technique}"
+
+
+def stored_name(slot: SlotSpace, names: Sequence[str]) -> str:
+    """Name the choice of a slot's technique; a choice among some only says among which."""
+    return slot.slot.value if len(names) == len(slot.options) else f"{slot.slot.value}[{'|'.join(names)}]"
+
+
+def flat(name: str, value: Any) -> dict[str, JSON]:
+    """Write a fixed value by parameter name: vectors place by place, nested techniques field by field."""
+    if isinstance(value, list):
+        return {key: item for place, entry in enumerate(value) for key, item in flat(f"{name}.{place}", entry).items()}
+    if isinstance(value, dict) and "technique" in value:
+        chosen = value["technique"]
+        inner = (flat(f"{name}.{chosen}.{field}", item) for field, item in value.items() if field != "technique")
+        return {name: chosen} | {key: item for part in inner for key, item in part.items()}
+    return {name: value}
+
+
+def _suggest(trial: Suggests, name: str, domain: Range, _: Any) -> Any:
+    match domain:
+        case Choice(options=options):
+            return trial.suggest_categorical(name, list(options))
+        case Int():
+            return trial.suggest_int(name, domain.low, domain.high, step=domain.step, log=domain.log)
+        case Float():
+            return trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
+
+
+def _ranges(option: TechniqueSpace, prefix: str) -> Iterator[tuple[str, Range]]:
+    """Go through the parameters of one technique."""
+    for item in option.fields:
+        name = f"{prefix}.{item.name}"
+        match item.domain:
+            case Constant():
+                continue
+            case Nested(options=options):
+                if len(options) > 1:
+                    yield name, Choice(*(inner.name for inner in options))
+                for inner in options:
+                    yield from _ranges(inner, f"{name}.{inner.name}")
+            case Each(item=part, max=most):
+                if not is_single(part):
+                    yield from ((f"{name}.{place}", part) for place in range(most))
+            case domain:
+                if not is_single(domain):
+                    yield name, domain
+
+
+def distribution(domain: Range) -> BaseDistribution:
+    """Give Optuna's name for a domain."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    match domain:
+        case Choice(options=options):
+            return CategoricalDistribution(options)
+        case Int():
+            return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+        case Float():
+            return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)

@@ -1,0 +1,273 @@
+"""The study file: what a person asks for, checked so that every mistake is one sentence with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from automl_sr.complaints import Fail, explain, join
+from automl_sr.errors import StudyFileError, nearest
+from automl_sr.request import read_space
+from automl_sr.task import Task
+from automl_sr.yaml_lines import located, parse, read_text
+
+if TYPE_CHECKING:
+    from automl_sr.domains import SlotSpace
+    from automl_sr.plugins import Registry
+
+Sampler = Literal["tpe", "nsga2", "gp", "random", "qmc"]
+SchedulerKind = Literal["pareto-asha", "median", "none"]
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+def _one_as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _kind_as_mapping(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _auto_as_none(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+class Part(BaseModel):
+    """A part of the study file: exact types, known keys only."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Limits(Part):
+    """What a model must keep to in order to be feasible; both bounds are included."""
+
+    min: float | None = None
+    """The smallest value allowed."""
+    max: float | None = None
+    """The largest value allowed."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("a constraint needs min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is larger than max {self.max:g}")
+        return self
+
+
+class Device(Part):
+    """Where shipped models are measured."""
+
+    provider: Literal["cpu", "cuda"] = "cpu"
+    """ONNX Runtime's execution provider."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """Threads that a shipped model may use."""
+    input: Annotated[tuple[int, int], Field(strict=False)] = (360, 640)
+    """Height and width of the low-resolution input, in pixels."""
+
+    @field_validator("input")
+    @classmethod
+    def _sizes(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(8 <= side <= 8192 for side in value):
+            raise ValueError("height and width must be from 8 to 8192 pixels")
+        return value
+
+
+class Budget(Part):
+    """When a study ends; trials and minutes are totals over all workers and resumes."""
+
+    trials: int | None = Field(default=None, gt=0)
+    """Trials that complete, are pruned or fail; infeasible and duplicate plans are free."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Wall-clock minutes."""
+    steps: int = Field(default=3000, gt=0)
+    """Training steps of a trial that is not stopped early."""
+    trial_minutes: float | None = Field(default=None, gt=0)
+    """Minutes after which a single trial is failed."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.trials is None and self.minutes is None:
+            raise ValueError("give trials, minutes or both, so that the study ends")
+        return self
+
+
+class Scheduler(Part):
+    """How trials are stopped early."""
+
+    kind: SchedulerKind = "pareto-asha"
+    """`median` works for a single objective."""
+    rungs: int = Field(default=3, ge=1, le=20)
+    """How often a trial is judged, its end included."""
+    reduction: int = Field(default=3, ge=2, le=100)
+    """One trial in so many goes on at each rung."""
+
+
+class Search(Part):
+    """How plans are proposed."""
+
+    sampler: Sampler = "tpe"
+    """Optuna's tree-structured Parzen estimator, NSGA-II, Gaussian process, random or quasi-random search."""
+    scheduler: Annotated[Scheduler, BeforeValidator(_kind_as_mapping)] = Scheduler()
+    """How trials are stopped early: a name, or a mapping."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """All randomness of the study follows from it."""
+    threads: Annotated[int | None, BeforeValidator(_auto_as_none)] = Field(default=None, ge=1, le=1024)
+    """Threads that training uses, for curves that are equal bit by bit on other machines; null or auto: all cores."""
+
+
+class StudySpec(Part):
+    """A study as its file states it."""
+
+    name: str
+    """What the study is called in the store."""
+    task: InstanceOf[Task]
+    """What is learnt, and from which data."""
+    objectives: Annotated[tuple[str, ...], Field(strict=False, min_length=1), BeforeValidator(_one_as_list)]
+    """The metrics that the front trades against each other."""
+    constraints: dict[str, Limits] = Field(default_factory=dict)
+    """Limits that every model of the front keeps to, by metric."""
+    device: Device = Device()
+    """Where shipped models are measured."""
+    budget: Budget
+    """When the study ends."""
+    search: Search = Search()
+    """How plans are proposed."""
+    space: dict[str, Any] | None = None
+    """What is searched; leave it out to search everything that is installed."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not NAME.match(value):
+            raise ValueError(
+                "a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
+            )
+        return value
+
+    @field_validator("objectives")
+    @classmethod
+    def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [name for index, name in enumerate(value) if name in value[:index]]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is listed twice")
+        return value
+
+    @model_validator(mode="after")
+    def _scheduler_fits(self) -> Self:
+        if self.search.scheduler.kind == "median" and len(self.objectives) > 1:
+            raise ValueError("the scheduler 'median' works for one objective; write pareto-asha or none")
+        return self
+
+    def metrics(self) -> tuple[str, ...]:
+        """Name the objectives, then the other constrained metrics."""
+        return tuple(dict.fromkeys([*self.objectives, *self.constraints]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the study as JSON, to be frozen in the store."""
+        data = self.model_dump(mode="json", exclude={"task"})
+        return {**data, "task": {"kind": self.task.kind, **self.task.model_dump(mode="json")}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], registry: Registry) -> StudySpec:
+        """Read what `to_json` wrote. Raises StudyFileError, or PluginError for a task that is not installed."""
+        return read_spec(data, registry, located)
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A study file that was read: its meaning, its resolved slots, its text and notes for the person."""
+
+    spec: StudySpec
+    space_request: tuple[SlotSpace, ...]
+    source_text: str
+    notes: tuple[str, ...] = ()
+
+
+def load_study(path: Path | str, registry: Registry) -> LoadedStudy:
+    """Read a study file. Raises StudyFileError that names file, line, value, what is allowed and the nearest name."""
+    path = Path(path)
+    return parse_study(read_text(path), str(path), registry)
+
+
+def parse_study(text: str, file: str, registry: Registry) -> LoadedStudy:
+    """Read the text of a study file; `file` is what errors call it. Raises StudyFileError."""
+    raw, lines = parse(text, file)
+    if raw is None:
+        raise StudyFileError(f"{file}: the study file is empty.", "Begin with a copy of studies/quickstart.yaml.")
+    spec = read_spec(raw, registry, lines.error)
+    slots, notes = read_space(spec.space, spec.task.kind, registry, lines.error)
+    return LoadedStudy(spec, slots, text, notes)
+
+
+def read_spec(raw: Any, registry: Registry, fail: Fail) -> StudySpec:
+    """Check everything but the space. Raises StudyFileError through `fail`."""
+    if not isinstance(raw, Mapping):
+        raise fail(
+            (), f"the study file is a {type(raw).__name__}, not a mapping of keys.", "It begins with `name: ...`."
+        )
+    unknown = [key for key in raw if key not in StudySpec.model_fields]
+    if unknown:
+        hint = f"{nearest(unknown[0], StudySpec.model_fields)} Keys: {', '.join(StudySpec.model_fields)}.".strip()
+        raise fail((unknown[0],), f"unknown key {unknown[0]!r}.", hint)
+    content = dict(raw)
+    if "task" in raw:
+        content["task"] = _read_task(raw["task"], registry, fail)
+    try:
+        spec = StudySpec.model_validate(content)
+    except ValidationError as error:
+        raise explain(error, StudySpec, raw, (), fail) from None
+    _check_metrics(spec, registry, fail)
+    return spec
+
+
+def _read_task(raw: Any, registry: Registry, fail: Fail) -> Task:
+    """Make the registered task that `kind` names, with the other keys as its fields."""
+    known = ", ".join(sorted(registry.tasks))
+    if not isinstance(raw, Mapping):
+        raise fail(("task",), f"{raw!r} is not a mapping.", f"Write `task: {{kind: ..., ...}}`; kinds: {known}.")
+    if "kind" not in raw:
+        raise fail(("task",), "'kind' is missing.", f"Kinds: {known}.")
+    kind = raw["kind"]
+    if not isinstance(kind, str) or kind not in registry.tasks:
+        raise fail(
+            ("task", "kind"), f"unknown task {kind!r}.", join(nearest(str(kind), registry.tasks), f"Kinds: {known}.")
+        )
+    fields = {key: value for key, value in raw.items() if key != "kind"}
+    cls = registry.tasks[kind]
+    try:
+        return cls.model_validate(fields)
+    except ValidationError as error:
+        raise explain(error, cls, fields, ("task",), fail) from None
+
+
+def _check_metrics(spec: StudySpec, registry: Registry, fail: Fail) -> None:
+    """Refuse metrics that are unknown, or that only another task can measure."""
+    places = [(("objectives", index), name) for index, name in enumerate(spec.objectives)]
+    places += [(("constraints", name), name) for name in spec.constraints]  # type: ignore[misc]
+    own = {metric.name for metric in spec.task.metrics}
+    foreign = {metric.name for task in registry.tasks.values() for metric in task.metrics} - own
+    usable = [name for name, metric in registry.metrics.items() if not (metric.level == "quality" and name in foreign)]
+    for path, name in places:
+        if name not in registry.metrics:
+            raise fail(path, f"unknown metric {name!r}.", join(nearest(name, usable), f"Metrics: {', '.join(usable)}."))
+        if name not in usable:
+            raise fail(
+                path, f"the task {spec.task.kind!r} does not measure {name!r}.", f"Metrics: {', '.join(usable)}."
+            )

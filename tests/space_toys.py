@@ -1,0 +1,192 @@
+"""Small techniques, a task and metrics, for tests of the search space that need no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from automl_sr.hookspecs import hookimpl
+from automl_sr.metric import Metric
+from automl_sr.plugins import Registry, discover
+from automl_sr.task import Task
+from automl_sr.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
+
+
+class ToyTask(Task):
+    """Enlarge toy images."""
+
+    kind: ClassVar[str] = "image-sr"
+    scale: Literal[2, 3, 4] = 2
+    train: tuple[str, ...] = ("T91",)
+
+
+class NoSelection(Technique):
+    """Train on everything."""
+
+    slot = Slot.SELECTION
+    name = "none"
+    baseline = True
+
+
+class LossSelection(Technique):
+    """Train on the hardest samples."""
+
+    slot = Slot.SELECTION
+    name = "loss"
+    keep: Annotated[float, Float(0.25, 1.0, step=0.05), Field(gt=0, le=1)] = 0.5
+    order: Literal["descending", "ascending"] = "descending"
+    drop_hardest: Annotated[float, Float(0.0, 0.10), When(order=["descending"]), Field(ge=0, lt=1)] = 0.05
+
+
+class Fsrcnn(Technique):
+    """A small network."""
+
+    slot = Slot.ARCHITECTURE
+    name = "fsrcnn"
+    baseline = True
+    width: Annotated[int, Int(8, 64, step=8), Field(ge=1, le=128)] = 32
+
+
+class Edsr(Technique):
+    """A large network."""
+
+    slot = Slot.ARCHITECTURE
+    name = "edsr"
+    provides = frozenset({"residual_blocks"})
+    width: Annotated[int, Int(16, 256, log=True), Field(ge=1)] = 64
+    scaling: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+
+class Cells(Technique):
+    """A network of searched operations."""
+
+    slot = Slot.ARCHITECTURE
+    name = "cells"
+    provides = frozenset({"recurrent"})
+    layers: Annotated[int, Int(1, 4), Field(ge=1, le=8)] = 2
+    ops: Annotated[tuple[str, ...], Each(Choice("conv3", "conv5", "skip"), count="layers", max=4)] = ("conv3", "skip")
+    gain: Annotated[float, Float(1e-4, 1e-1, log=True), Fixed()] = 1e-2
+
+
+class NoTeacher(Technique):
+    """Learn from the truth alone."""
+
+    slot = Slot.TEACHER
+    name = "none"
+    baseline = True
+
+
+class Distilled(Technique):
+    """Learn from a larger network."""
+
+    slot = Slot.TEACHER
+    name = "kd"
+    weight: Annotated[float, Float(0.1, 1.0)] = 0.5
+    architecture: Annotated[Technique | None, Pick(Slot.ARCHITECTURE)] = None
+
+
+class NoPruning(Technique):
+    """Keep all weights."""
+
+    slot = Slot.PRUNING
+    name = "none"
+    baseline = True
+
+
+class Sparse(Technique):
+    """Set weights to zero."""
+
+    slot = Slot.PRUNING
+    name = "sparse"
+    provides = frozenset({"sparse_weights"})
+    conflicts = frozenset({"recurrent"})
+    share: Annotated[float, Float(0.1, 0.9)] = 0.5
+
+
+class NoQuantization(Technique):
+    """Ship float32."""
+
+    slot = Slot.QUANTIZATION
+    name = "none"
+    baseline = True
+
+
+class Int8(Technique):
+    """Ship int8."""
+
+    slot = Slot.QUANTIZATION
+    name = "int8_ptq"
+    conflicts = frozenset({"sparse_weights"})
+    per_channel: bool = True
+
+
+class Packed(Technique):
+    """Ship sparse weights, packed."""
+
+    slot = Slot.QUANTIZATION
+    name = "packed"
+    requires = frozenset({"sparse_weights"})
+
+
+class Recipe(Technique):
+    """How to train."""
+
+    slot = Slot.RECIPE
+    name = "recipe"
+    baseline = True
+    lr: Annotated[float, Float(1e-4, 1e-2, log=True), Field(gt=0, le=1)] = 1e-3
+    batch: Annotated[int, Choice(8, 16, 32), Field(ge=1, le=256)] = 16
+    ema: float = Field(default=0.99, ge=0, lt=1)
+
+
+TECHNIQUES: tuple[type[Technique], ...] = (
+    NoSelection,
+    LossSelection,
+    Fsrcnn,
+    Edsr,
+    Cells,
+    NoTeacher,
+    Distilled,
+    NoPruning,
+    Sparse,
+    NoQuantization,
+    Int8,
+    Packed,
+    Recipe,
+)
+
+
+def plugin(
+    techniques: Iterable[Any] = (), tasks: Iterable[Any] = (), metrics: Iterable[Metric] = (), name: str = "toys"
+) -> Any:
+    """Make a plugin that registers what is given."""
+
+    class Toys:
+        __name__ = name
+
+        @hookimpl
+        def register_techniques(self) -> list[Any]:
+            return list(techniques)
+
+        @hookimpl
+        def register_tasks(self) -> list[Any]:
+            return list(tasks)
+
+        @hookimpl
+        def register_metrics(self) -> list[Metric]:
+            return list(metrics)
+
+    return Toys()
+
+
+def registry(techniques: Iterable[Any] = TECHNIQUES, tasks: Iterable[Any] = (ToyTask,)) -> Registry:
+    """Make a registry of toys alone."""
+    return discover(entry_points=(), builtin=[plugin(techniques, tasks)])
+
+
+def spec(space: Any = None, kind: str = "image-sr") -> Any:
+    """Make the part of a study that a search space is resolved from."""
+    return SimpleNamespace(space=space, task=SimpleNamespace(kind=kind))
