@@ -1,0 +1,81 @@
+"""Numbers of eight bits in the exported model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from automl_sr.api import Fixed, Float, Slot, Technique, When, hookimpl
+
+if TYPE_CHECKING:
+    from automl_sr.api import Context, Finished, Task
+
+LEAST_SIZE, MOST_SIZE, MOST_EXTRA = 0.2, 1.5, 65_536
+"""Bounds on the int8 file: a quarter of the weights at best; scales and extra nodes make files of small nets grow."""
+LEAST_TIME, MOST_TIME = 0.1, 4.0
+
+
+class NoQuantization(Technique):
+    """Ship float32 weights and activations.
+
+    The reference of every quantization (Jacob et al., CVPR 2018).
+    """
+
+    slot = Slot.QUANTIZATION
+    name = "none"
+    baseline = True
+    tasks: ClassVar[frozenset[str]] = frozenset({"*"})
+
+
+class Int8PTQ(Technique):
+    """Ship int8 weights per output channel and 8-bit activations, calibrated on training crops after training.
+
+    Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR
+    2018; static QDQ form of ONNX Runtime. Fixed kernels, such as that of a bicubic skip, stay in float.
+    """
+
+    slot = Slot.QUANTIZATION
+    name = "int8_ptq"
+    provides: ClassVar[frozenset[str]] = frozenset({"int8"})
+
+    method: Literal["minmax", "percentile", "entropy"] = Field("minmax", description="how activation ranges are found")
+    percentile: Annotated[
+        float,
+        Float(99.0, 99.99),
+        When(method=["percentile"]),
+        Field(gt=50, le=100, description="values inside a range"),
+    ] = 99.9
+    keep_float: Literal["none", "last", "first_last"] = Field("last", description="layers that stay in float")
+    samples: Annotated[int, Fixed(), Field(ge=1, le=1024, description="training crops to calibrate on")] = 32
+
+    def export(self, finished: Finished, ctx: Context) -> Finished:
+        """Replace the exported file by its int8 form."""
+        from automl_sr_plugins.quantization.int8 import quantized
+
+        return quantized(
+            finished,
+            ctx,
+            method=self.method,
+            percentile=self.percentile,
+            keep_float=self.keep_float,
+            samples=self.samples,
+        )
+
+    def predict(self, cost: Mapping[str, float], task: Task) -> tuple[dict[str, float], dict[str, float]]:
+        """Bound size and latency; parameters and multiply-adds stay as they are."""
+        lower, upper = dict(cost), dict(cost)
+        if "size_bytes" in cost:
+            lower["size_bytes"] = LEAST_SIZE * cost["size_bytes"]
+            upper["size_bytes"] = MOST_SIZE * cost["size_bytes"] + MOST_EXTRA
+        for name in ("latency_ms", "latency_ratio"):
+            if name in cost:
+                lower[name], upper[name] = LEAST_TIME * cost[name], MOST_TIME * cost[name]
+        return lower, upper
+
+
+@hookimpl
+def register_techniques() -> list[type[Technique]]:
+    """Give the quantizations of this family."""
+    return [NoQuantization, Int8PTQ]

@@ -1,0 +1,104 @@
+"""Scores of training samples, in batches: what a small net gets wrong, or how textured a sample is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from automl_sr.api import DataError, Recipe
+from automl_sr_plugins.selection.texture import descriptors, luma, sobel_score
+
+if TYPE_CHECKING:
+    from automl_sr.api import Context, Samples, SRSamples
+
+    Score = Callable[[Tensor, Tensor], Tensor]
+
+MEGAPIXELS = 1_000_000
+"""High-resolution pixels that are scored at once: a bound on memory, without influence on the scores."""
+
+
+def sub_images(data: Samples, ctx: Context, size: int, step: int) -> SRSamples:
+    """Cut training images to windows of `size` low-resolution pixels every `step`. Raises DataError where none fits."""
+    scale = ctx.task.dims()["scale"]
+    cut = cast("SRSamples", data).sub_images(size * scale, step * scale)
+    if len(cut) == 0:
+        raise DataError(
+            f"No training image is as large as {size * scale}x{size * scale} pixels, the size of a sub-image.",
+            "Give larger images, or a smaller `size` to the selection.",
+        )
+    return cut
+
+
+def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
+    """Give every sample's mean squared error (float64 [N], values in 0..1) under a small SRCNN trained on all of them.
+
+    The scorer and the scores are computed once for all trials and workers.
+    """
+    channels = ctx.task.dims()["channels"]
+
+    def make() -> dict[str, Tensor]:
+        recipe = Recipe(loss="mse", patch=24)
+        scorer = ctx.fit(ctx.build("architecture", "srcnn"), data, steps=steps, recipe=recipe, key="selection")
+        return {"scores": errors_of(scorer, data, channels, ctx.device)}
+
+    return ctx.cached(f"loss-scores/{data.fingerprint}/steps={steps}", make)["scores"]
+
+
+def errors_of(scorer: nn.Module, data: SRSamples, channels: int, device: str) -> Tensor:
+    """Give the mean squared error of every sample under a net, float64 [N]."""
+
+    def score(lr: Tensor, hr: Tensor) -> Tensor:
+        wanted = as_input(hr, channels).double()
+        output: Tensor = scorer(as_input(lr, channels))
+        return (output.double() - wanted).square().mean(dim=(1, 2, 3))
+
+    return in_batches(score, data, device)
+
+
+def texture_features(data: SRSamples, ctx: Context) -> tuple[Tensor, Tensor]:
+    """Give every sample's Sobel score [N] and descriptor [N, 13]; computed once for all trials and workers."""
+
+    def score(_lr: Tensor, hr: Tensor) -> Tensor:
+        gray = luma(hr)
+        return torch.cat([sobel_score(gray)[:, None], descriptors(gray)], dim=1).double()
+
+    def make() -> dict[str, Tensor]:
+        return {"features": in_batches(score, data, ctx.device)}
+
+    features = ctx.cached(f"texture/{data.fingerprint}", make)["features"]
+    return features[:, 0], features[:, 1:]
+
+
+def in_batches(score: Score, data: SRSamples, device: str) -> Tensor:
+    """Apply `score(lr, hr)` to all samples, uint8 [B, 3, h, w] and [B, 3, H, W], and put the results in their order."""
+    places: list[Tensor] = []
+    found: list[Tensor] = []
+    with torch.no_grad():
+        for indices, lr, hr in data.crops():
+            at_once = max(1, MEGAPIXELS // (hr.shape[2] * hr.shape[3]))
+            for small, large in zip(lr.split(at_once), hr.split(at_once), strict=True):
+                found.append(score(small.to(device), large.to(device)).cpu())
+            places.append(torch.as_tensor(np.asarray(indices), dtype=torch.int64))
+    order = torch.cat(places)
+    values = torch.cat(found)
+    return torch.empty_like(values).index_copy_(0, order, values)
+
+
+def as_input(images: Tensor, channels: int) -> Tensor:
+    """Give uint8 RGB [B, 3, H, W] as a net sees it: float [B, c, H, W] in 0..1, luma for one channel."""
+    return luma(images)[:, None] if channels == 1 else images.float() / 255
+
+
+def sources_of(data: SRSamples) -> NDArray[np.int64]:
+    """Give the number of the image that every sample was cut from."""
+    return np.array([window.image for window in data.windows], dtype=np.int64)
+
+
+def kept(data: SRSamples, indices: NDArray[Any]) -> SRSamples:
+    """Keep these samples, at least one of them, in their original order."""
+    return data.subset(np.sort(indices) if len(indices) else np.zeros(1, dtype=np.int64))
