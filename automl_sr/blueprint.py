@@ -44,7 +44,11 @@ class Blueprint:
 
     def to_json(self) -> dict[str, Any]:
         """Give plain JSON from which `from_json` makes an equal blueprint."""
-        return {"factory": self.factory, "fields": dict(self.fields), "edits": [[name, dict(args)] for name, args in self.edits]}
+        return {
+            "factory": self.factory,
+            "fields": dict(self.fields),
+            "edits": [[name, dict(args)] for name, args in self.edits],
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Blueprint:
@@ -76,9 +80,9 @@ def build(blueprint: Blueprint, parts: Parts) -> nn.Module:
     Raises PluginError for an unknown factory or edit, or edits in an order that one of them forbids.
     """
     check_order(blueprint, parts)
-    model = load(_find(parts.factories, blueprint.factory, "model factory"))(**blueprint.fields)
+    model: nn.Module = load(_find(parts.factories, blueprint.factory, "model factory"))(**blueprint.fields)
     for name, arguments in blueprint.edits:
-        model = load(parts.edits[name].apply)(model, **arguments)
+        model: nn.Module = load(parts.edits[name].apply)(model, **arguments)
     return model
 
 
@@ -89,7 +93,9 @@ def check_order(blueprint: Blueprint, parts: Parts) -> None:
         edit = _find(parts.edits, name, "edit")
         for earlier in done:
             if earlier in edit.before or name in parts.edits[earlier].after:
-                raise PluginError(f"The edit {name!r} cannot follow {earlier!r} in a blueprint.", "Change the order of the two.")
+                raise PluginError(
+                    f"The edit {name!r} cannot follow {earlier!r} in a blueprint.", "Change the order of the two."
+                )
         done.append(name)
 
 

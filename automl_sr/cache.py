@@ -27,7 +27,9 @@ class Cache:
         self.hits: list[str] = []
         self.misses: list[str] = []
 
-    def get(self, name: str, parts: Mapping[str, Any], make: Callable[[Path], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    def get(
+        self, name: str, parts: Mapping[str, Any], make: Callable[[Path], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
         """Give the tensors of these parts, made at most once even when several workers ask at the same moment.
 
         `parts` is JSON that holds everything on which the result depends. `make` gets a folder that lives until the

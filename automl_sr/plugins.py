@@ -153,7 +153,7 @@ class Registry:
         """Register a plugin; what is wrong with it is listed as unavailable and stops nothing else."""
         try:
             self.manager.register(plugin, name=source.plugin)
-        except Exception as error:  # a plugin may fail in any way: that is its own affair
+        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
             self.unavailable.append(Unavailable(source.plugin, source.plugin, reason_of(error)))
             return
         for hook, add in (
@@ -164,7 +164,7 @@ class Registry:
             for item in self._ask(plugin, hook, source):
                 try:
                     add(item)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
                     what = getattr(item, "name", getattr(item, "kind", item))
                     self.unavailable.append(Unavailable(source.plugin, str(what), reason_of(error)))
 
@@ -176,7 +176,7 @@ class Registry:
             if implementation.plugin is plugin:
                 try:
                     found += list(implementation.function())
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
                     self.unavailable.append(Unavailable(source.plugin, hook, reason_of(error)))
         return found
 
@@ -208,7 +208,7 @@ def discover(entry_points: Iterable[EntryPoint] | None = None, builtin: Iterable
         source = Source(point.name, distribution, _version(distribution))
         try:
             plugin = point.load()
-        except Exception as error:  # an import may fail in any way
+        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
             registry.unavailable.append(Unavailable(point.name, point.name, reason_of(error)))
             continue
         registry.add_plugin(plugin, source)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from torch import Tensor, nn
@@ -37,7 +39,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TaskData:
-    """Training samples and the validation set; `notes` are sentences for the person (skipped files, near duplicates)."""
+    """Training samples and validation set; `notes` are sentences for the person (skipped files, near duplicates)."""
 
     train: Samples
     valid: Any
@@ -54,11 +56,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Interface:
-    """The exported model's names and axes: dynamic axes by tensor name, index to axis name."""
+    """The exported model's names and axes."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dynamic_axes: dict[str, dict[int, str]]
+    """By tensor name: index of the axis to its name."""
 
 
 class Task(BaseModel):
@@ -68,7 +71,7 @@ class Task(BaseModel):
 
     kind: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    """The quality metrics that `validate` can measure."""
+    """The quality metrics that `measure_quality` can measure."""
 
     def load(self, seed: int) -> TaskData:
         """Read the training and validation sets; test sets are not touched. Raises DataError."""
@@ -110,7 +113,7 @@ class Task(BaseModel):
         """Give one training input on the meta device, from which memory is estimated."""
         raise NotImplementedError
 
-    def validate(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+    def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure quality metrics of a shipped model on the validation set."""
         raise NotImplementedError
 
@@ -122,6 +125,14 @@ class Task(BaseModel):
         """Give inputs of the shipped model, drawn from the training samples, to calibrate quantization."""
         raise NotImplementedError
 
-    def save_preview(self, runner: Runner, data: TaskData, folder: Any) -> list[Any]:
-        """Write example outputs for people to look at, and give their paths."""
-        return []
+    def metadata(self) -> dict[str, str]:
+        """Give what a reader of the exported file has to know besides `dims`."""
+        return {}
+
+    def latency_example(self, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+        """Give the input on which latency is measured; `size` is the study's `device.input`."""
+        raise NotImplementedError
+
+    def reference_net(self) -> Path:
+        """Give the exported net with which latency is measured in turns."""
+        raise NotImplementedError

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import math
 import re
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -256,8 +255,6 @@ def _implied_choice(annotation: Any) -> Choice | None:
         return Choice(False, True)
     if get_origin(annotation) is Literal:
         return Choice(*get_args(annotation))
-    if get_origin(annotation) in (typing.Union, types.UnionType):
-        return None
     return None
 
 

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
+
+from automl_sr import __version__
+from automl_sr.cache import Cache
+from automl_sr.compression.compact import save_weights
+from automl_sr.compression.export import export_onnx
+from automl_sr.context import Context
+from automl_sr.errors import ExportError, PluginError
+from automl_sr.evaluation.cost import on_meta
+from automl_sr.evaluation.latency import timed_in_turns
+from automl_sr.evaluation.runtime import OnnxModel
+from automl_sr.metric import Level, Metric
+from automl_sr.technique import Slot
+from automl_sr.training.checkpoint import Checkpoints
+from automl_sr.training.loop import finish_fork, start_or_resume, train
+from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.randomness import derive
+from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Setup
 
 if TYPE_CHECKING:
+    from automl_sr.evaluation.runtime import Provider
     from automl_sr.plugins import Registry
     from automl_sr.space import TrialPlan
-    from automl_sr.task import Task, TaskData
+    from automl_sr.task import Samples, Task, TaskData
+    from automl_sr.technique import Technique
+    from automl_sr.training.run import Finished, Run
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
     """Where shipped models are measured: provider, threads and input size (height, width)."""
 
-    provider: str = "cpu"
+    provider: Provider = "cpu"
     threads: int = 1
     input: tuple[int, int] = (360, 640)
 
@@ -60,10 +84,10 @@ class Journal(Protocol):
     """Where a trial reports; the store's implementation is the only one that search uses."""
 
     def stage(self, name: str) -> None:
-        """A stage begins: select, train, fork, compress, export, evaluate."""
+        """A stage begins: select, train, fork, export, evaluate."""
 
     def point(self, point: Point) -> None:
-        """Add a point to the learning curve. May raise Interrupted, between two steps, after a checkpoint is asked for."""
+        """Add a point to the learning curve."""
 
     def stop_requested(self) -> bool:
         """Say whether the trial should checkpoint and raise Interrupted as soon as possible."""
@@ -84,5 +108,185 @@ class Outcome:
 
 
 def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path) -> Outcome:
-    """Train, compress, export and measure one plan; everything that a resume needs is kept in `folder`."""
-    raise NotImplementedError(Any)
+    """Train, compress, export and measure one plan; what a resume needs is kept in `folder`.
+
+    Raises Interrupted (after a checkpoint) when the journal asks to stop, TrialError and its like when the trial fails.
+    """
+    clock = Clock(journal)
+    context = make_context(plan, setting, journal, folder)
+    pipeline = [plan.techniques[slot] for slot in Slot]
+    blueprint = plan.techniques[Slot.ARCHITECTURE].blueprint(setting.task, context)
+    clock.stage("select")
+    data = setting.data.train
+    for technique in pipeline:
+        data = technique.select_data(data, context.for_technique(technique, data.fingerprint))
+    setup = make_setup(plan, setting, replace(context, data_fingerprint=data.fingerprint), data)
+    clock.stage("train")
+    checkpoints = Checkpoints(folder / "trunk")
+    trunk = start_or_resume(setup, blueprint, checkpoints)
+    rungs = setup.timetable.rungs(setting.rungs, setting.reduction)
+    for index, step in enumerate(rungs):
+        if step < trunk.step:
+            continue  # decided before this trial was interrupted
+        clock.stage("train")
+        train(trunk, step, setup.context.observer, checkpoints)
+        if step == setup.timetable.trunk_steps:
+            trunk.leave_trunk()
+        checkpoints.save(trunk.capture())
+        clock.stage("fork")
+        tail = Checkpoints(folder / f"fork-{index}")
+        finished = finish_fork(trunk, setup.context.observer, tail).finish(folder / f"rung-{index}")
+        clock.stage("export")
+        finished = ship(finished, pipeline, setup.context)
+        clock.stage("evaluate")
+        values = measure(finished, pipeline, setting, setup.context)
+        tail.clear()
+        if step != rungs[-1] and not journal.rung(index, step, values, artifacts_of(finished)):
+            break
+    state: Literal["complete", "pruned"] = "complete" if step == rungs[-1] else "pruned"
+    return Outcome(state, values, artifacts_of(finished), clock.seconds(), finished.notes)
+
+
+class Clock:
+    """Adds up the seconds of each stage, and tells the journal where the trial is."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._seconds: dict[str, float] = {}
+        self._stage, self._since = "", time.monotonic()
+
+    def stage(self, name: str) -> None:
+        """Begin a stage; the one before ends."""
+        now = time.monotonic()
+        if self._stage:
+            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = name, now
+        self._journal.stage(name)
+
+    def seconds(self) -> dict[str, float]:
+        """End the last stage and give all of them."""
+        now = time.monotonic()
+        return {**self._seconds, self._stage: self._seconds.get(self._stage, 0.0) + now - self._since}
+
+
+class _Watch:
+    """Passes a run's progress on to the journal, as points of a learning curve."""
+
+    def __init__(self, journal: Journal, steps: int) -> None:
+        self._journal = journal
+        self._steps = steps
+
+    def progress(self, run: Run, images_per_second: float) -> None:
+        phase = run.span.phase.name if run.span else ""
+        rate = run.recipe.lr * run.rate()
+        self._journal.point(Point(run.step, self._steps, phase, float(run.last_loss), rate, images_per_second))
+
+    def stop_requested(self) -> bool:
+        return self._journal.stop_requested()
+
+
+def make_context(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path) -> Context:
+    """Make the surroundings of one trial; its seed depends on the study's and on the plan, not on its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Context(
+        registry=setting.registry,
+        task=setting.task,
+        seed=derive(setting.seed, plan.fingerprint),
+        device=setting.train_device,
+        scratch=folder,
+        cache=Cache(setting.cache),
+        data_fingerprint=setting.data.train.fingerprint,
+        observer=_Watch(journal, setting.steps),
+    )
+
+
+def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
+    """Lay out the training of a plan: every technique adds its phases, in the order of the slots."""
+    recipe = plan.techniques[Slot.RECIPE]
+    if not isinstance(recipe, Recipe):
+        raise PluginError(f"The recipe is a {type(recipe).__name__}, not core's Recipe.")
+    pipeline = [plan.techniques[slot] for slot in Slot]
+    phases = [Phase("train", 1.0)]
+    for technique in pipeline:
+        phases = technique.phases(phases, context.for_technique(technique))
+    setting.task.check_training(data, patch=recipe.patch)
+    return Setup(
+        context=context,
+        task=setting.task,
+        data=data.to(setting.train_device),
+        recipe=recipe,
+        techniques=tuple(pipeline),
+        timetable=Timetable.of(phases, setting.steps, recipe.cooldown),
+        seed=context.seed,
+        device=setting.train_device,
+    )
+
+
+def ship(finished: Finished, pipeline: Sequence[Technique], context: Context) -> Finished:
+    """Compress and export a trained model; the float file is checked against the model on two sizes."""
+    for technique in pipeline:
+        finished = technique.compress(finished, context.for_technique(technique))
+    task, interface = finished.task, finished.task.interface()
+    finished.folder.mkdir(parents=True, exist_ok=True)
+    first, *others = task.examples()
+    metadata = {
+        "made_by": f"automl-sr {__version__}",
+        "task": task.kind,
+        "blueprint": json.dumps(finished.blueprint.to_json(), sort_keys=True),
+        **{key: str(value) for key, value in task.dims().items()},
+        **task.metadata(),
+    }
+    exported = export_onnx(
+        finished.module,
+        finished.folder / "model.onnx",
+        [first],
+        interface.inputs,
+        interface.outputs,
+        interface.dynamic_axes,
+        metadata=metadata,
+        check_inputs=[[example] for example in others],
+    )
+    finished = replace(finished, onnx=exported.path)
+    for technique in pipeline:
+        finished = technique.export(finished, context.for_technique(technique))
+    save_weights(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
+    return finished
+
+
+def artifacts_of(finished: Finished) -> dict[str, Path]:
+    """Name the files of a shipped model by kind."""
+    if finished.onnx is None:
+        raise ExportError("The model was not exported.")
+    return {"onnx": finished.onnx, "weights": finished.folder / "model.safetensors"}
+
+
+def measure(finished: Finished, pipeline: Sequence[Technique], setting: Setting, context: Context) -> dict[str, float]:
+    """Measure every metric of the study on the exported file, as it ships."""
+    path = artifacts_of(finished)["onnx"]
+    metrics = [setting.registry.metric(name) for name in setting.metrics]
+    by_level = {level: [metric for metric in metrics if metric.level == level] for level in get_args(Level)}
+    values: dict[str, float] = {}
+    if by_level["quality"]:
+        # Every core for quality: the number of threads changes the time that this takes, not the outputs.
+        model = OnnxModel(path, threads=setting.threads or 1)
+        values |= setting.task.measure_quality(model, setting.data, by_level["quality"])
+    meta = on_meta(finished.module)
+    values |= {metric.name: metric.function()(meta, [setting.task.cost_example()]) for metric in by_level["blueprint"]}
+    values |= {metric.name: metric.function()(path) for metric in by_level["artifact"]}
+    if by_level["device"]:
+        values |= measure_device(path, setting, by_level["device"])
+    for technique in pipeline:
+        values = technique.evaluate(values, finished, context.for_technique(technique))
+    return {name: float(value) for name, value in values.items()}
+
+
+def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric]) -> dict[str, float]:
+    """Time an exported file on the study's device, in turns with the reference net."""
+    device, task = setting.device, setting.task
+    example = task.latency_example(device.input)
+    calls = {
+        name: functools.partial(OnnxModel(file, device.threads, device.provider), example)
+        for name, file in (("own", path), ("reference", task.reference_net()))
+    }
+    timed = timed_in_turns(calls)
+    return {metric.name: metric.function()(timed["own"], timed["reference"]) for metric in metrics}

@@ -13,6 +13,8 @@ from automl_sr.metric import BUILTIN_METRICS, Metric
 from automl_sr.task import Batch, Interface, Runner, Samples, Task, TaskData
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import torch
     from torch import Tensor
@@ -96,7 +98,7 @@ class ImageSR(Task):
         largest = largest_patch(_sr(train))
         if largest < patch:
             raise DataError(
-                f"No training image is as large as a patch of {patch} low-resolution px; the largest possible is {largest}.",
+                f"No training image is as large as a patch of {patch} low-resolution px; at most {largest} is possible.",
                 "Use a smaller recipe.patch or larger images.",
             )
 
@@ -150,7 +152,7 @@ class ImageSR(Task):
 
         return torch.empty(batch, self.dims()["channels"], patch, patch, device="meta")
 
-    def validate(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+    def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure on whole validation images, as published tables do."""
         from automl_sr.evaluation.runtime import ImageModel, evaluate_pairs
 
@@ -172,6 +174,23 @@ class ImageSR(Task):
         patch = min(64, largest_patch(samples))
         lr, _ = draw(samples, generator(seed, "calibration"), batch=count, patch=patch, color=self.color, augment=False)
         return [image[None].cpu().numpy() for image in lr]
+
+    def metadata(self) -> dict[str, str]:
+        """Give the colour space on which the model works."""
+        return {"color": self.color}
+
+    def latency_example(self, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+        """Give one random low-resolution image of this height and width."""
+        import numpy as np
+
+        shape = (1, self.dims()["channels"], *size)
+        return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+    def reference_net(self) -> Path:
+        """Give FSRCNN-s of the same scale and channels."""
+        from automl_sr.evaluation.latency import reference_net
+
+        return reference_net(self.scale, self.dims()["channels"])
 
 
 def _means(result: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, float]:

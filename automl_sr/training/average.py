@@ -13,7 +13,9 @@ from automl_sr.training.optimizers import like
 class Average:
     """An exponential moving average that follows quickly at first: decay = min(decay, (1 + n) / (10 + n))."""
 
-    def __init__(self, model: nn.Module, decay: float, *, earlier: Mapping[str, Tensor] | None = None, steps: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, decay: float, *, earlier: Mapping[str, Tensor] | None = None, steps: int = 0
+    ) -> None:
         self.decay = decay
         self.steps = steps
         self._live = floating_state(model)

@@ -131,7 +131,9 @@ class Timetable:
         """
         first = min(max(round(0.1 * self.steps), 300), self.trunk_steps)
         wanted = {round(self.trunk_steps / reduction**power) for power in range(count)}
-        return tuple(sorted(step for step in wanted if step == self.trunk_steps or (step >= first and self._settled(step))))
+        return tuple(
+            sorted(step for step in wanted if step == self.trunk_steps or (step >= first and self._settled(step)))
+        )
 
     def _settled(self, step: int) -> bool:
         for span in self.spans:

@@ -33,7 +33,7 @@ class Precision:
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, scaled where fp16 needs it."""
-        self._scaler.scale(loss).backward()
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def unscale(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Bring gradients back to their true size, so that they can be clipped."""
@@ -51,11 +51,13 @@ class Precision:
         """Give what a resume needs, as JSON."""
         return {"kind": self.kind, "scaler": self._scaler.state_dict()}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: str) -> Precision:
         """Go on in the format in which the run began, whatever `auto` would mean here."""
-        self.__init__(state["kind"], self.device_type)  # type: ignore[misc]
-        if self._scaler.is_enabled():
-            self._scaler.load_state_dict(state["scaler"])
+        made = cls(state["kind"], device)
+        if made._scaler.is_enabled():
+            made._scaler.load_state_dict(state["scaler"])
+        return made
 
 
 def resolve(kind: str, device: str) -> str:

@@ -23,5 +23,5 @@ def seed_model_randomness(seed: int, *what: Any) -> None:
     """Seed torch's default generators, which fresh weights and dropout draw from."""
     number = derive(seed, *what)
     torch.default_generator.manual_seed(number)  # torch.manual_seed takes 200 times as long
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.manual_seed_all(number)

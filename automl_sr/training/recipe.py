@@ -1,4 +1,4 @@
-"""The recipe: how any model of a study is trained. It is a technique too, so that its fields are searched with the rest."""
+"""The recipe: how any model of a study is trained; it is a technique, so that its fields are searched too."""
 
 from __future__ import annotations
 
@@ -22,11 +22,17 @@ class Recipe(Technique):
     baseline = True
     tasks: ClassVar[frozenset[str]] = frozenset({"*"})
 
-    lr: Annotated[float, Float(2e-4, 4e-3, log=True), Field(gt=0, le=1, description="Learning rate of the trunk")] = 1e-3
+    lr: Annotated[float, Float(2e-4, 4e-3, log=True), Field(gt=0, le=1, description="Learning rate of the trunk")] = (
+        1e-3
+    )
     batch: Annotated[int, Choice(8, 16, 32), Field(ge=1, le=1024, description="Samples in a batch")] = 16
-    patch: Annotated[int, Choice(24, 32, 48), Field(ge=8, le=512, description="Side of a patch, low-resolution px")] = 32
+    patch: Annotated[int, Choice(24, 32, 48), Field(ge=8, le=512, description="Side of a patch, low-resolution px")] = (
+        32
+    )
     loss: Literal["l1", "charbonnier", "mse"] = "l1"
-    ema: Annotated[float, Choice(0.0, 0.99, 0.999), Field(ge=0, lt=1, description="Decay of the moving average; 0: off")] = 0.99
+    ema: Annotated[
+        float, Choice(0.0, 0.99, 0.999), Field(ge=0, lt=1, description="Decay of the moving average; 0: off")
+    ] = 0.99
     optimizer: Annotated[Literal["adam", "adamw"], Fixed()] = "adam"
     beta2: Annotated[float, Fixed(), Field(gt=0, lt=1)] = 0.99
     weight_decay: Annotated[float, Fixed(), Field(ge=0, le=1)] = 0.0

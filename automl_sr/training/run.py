@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -253,10 +253,10 @@ class Run:
 
     def _placed(self, model: nn.Module) -> nn.Module:
         model = model.to(self.setup.device).train()
-        return model.to(memory_format=torch.channels_last) if self.setup.recipe.channels_last else model  # type: ignore[call-overload, no-any-return]
+        return model.to(memory_format=torch.channels_last) if self.setup.recipe.channels_last else model  # type: ignore[call-overload]
 
     def _wire(self, *, keep_optimizer: bool = True, keep_average: bool = True) -> None:
-        """Compose the step from core's and the techniques' parts, carrying over optimizer state, average and aux weights."""
+        """Compose the step of core's and the techniques' parts; optimizer, average and aux weights are carried over."""
         moments = self.optimizers.state() if keep_optimizer else {}
         aux_before = {name: module.state_dict() for name, module in self.train_step.aux.items()}
         if not keep_optimizer:
@@ -294,7 +294,9 @@ class Run:
     def _trainable(self) -> dict[str, nn.Parameter]:
         named = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         for name, module in self.train_step.aux.items():
-            named.update({f"aux.{name}.{key}": value for key, value in module.named_parameters() if value.requires_grad})
+            named.update(
+                {f"aux.{name}.{key}": value for key, value in module.named_parameters() if value.requires_grad}
+            )
         return named
 
     def _tap(self) -> None:
@@ -346,15 +348,22 @@ class Run:
         """Rebuild a run from a snapshot; no enter runs. Raises CheckpointError for one of another plan."""
         meta = snapshot.meta
         if meta["timetable"] != setup.timetable.signature() or meta["seed"] != setup.seed:
-            raise CheckpointError("The checkpoint was written with another training plan.", "Remove it to start this trial afresh.")
+            raise CheckpointError(
+                "The checkpoint was written with another training plan.", "Remove it to start this trial afresh."
+            )
         blueprint = Blueprint.from_json(meta["blueprint"])
         run = cls(setup, blueprint, build(blueprint, setup.context.registry))
         run.model.load_state_dict(_part(snapshot, "model"))
         run.step, run.fork_step, run.trunk_left = meta["step"], meta["fork_step"], meta["trunk_left"]
         run.state = {**meta["state"], **_part(snapshot, "state")}
-        run.state = {key: value.to(setup.device) if isinstance(value, Tensor) else value for key, value in run.state.items()}
-        run.constants = {name: {k: v.to(setup.device) for k, v in group.items()} for name, group in snapshot.constants.items()}
-        run.precision.load_state(meta["precision"])
+        run.state = {
+            key: value.to(setup.device) if isinstance(value, Tensor) else value for key, value in run.state.items()
+        }
+        run.constants = {
+            name: {key: value.to(setup.device) for key, value in tensors.items()}
+            for name, tensors in snapshot.constants.items()
+        }
+        run.precision = Precision.from_state(meta["precision"], setup.device)
         run._rewire(snapshot)
         return run
 
@@ -376,6 +385,10 @@ class Run:
 def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}|"
     return {name[len(start) :]: value for name, value in snapshot.tensors.items() if name.startswith(start)}
+
+
+def _placed(value: Any, device: str) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:

@@ -11,8 +11,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-import toys
 import torch
+import toy_techniques as toys
 
 from automl_sr.cache import Cache
 from automl_sr.context import Context
@@ -36,7 +36,11 @@ COMBINATIONS: dict[str, list[Technique]] = {
     "learnt parameters that are not exported": [toys.Mlp(), toys.Projection()],
     "a tail phase on the fork": [toys.FineTail(), toys.Mlp()],
     "growth, teacher, pruning and projection": [
-        toys.Growth(), toys.Mlp(), toys.TeacherLoss(), toys.RewindPruning(), toys.Projection(),
+        toys.Growth(),
+        toys.Mlp(),
+        toys.TeacherLoss(),
+        toys.RewindPruning(),
+        toys.Projection(),
     ],
     "genotype, teacher and pruning": [toys.Genotype(), toys.TeacherLoss(), toys.RewindPruning(rounds=2)],
 }
@@ -165,7 +169,11 @@ def _python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(path for path in sys.path if path)
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *arguments],
-        capture_output=True, text=True, timeout=100, check=False, env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
     )
 
 
@@ -183,7 +191,12 @@ def test_a_rung_leaves_the_trunk_as_it_was(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         setup, blueprint = setup_of(COMBINATIONS["plain"], tmp_path)
-        train(start_or_resume(setup, blueprint, Checkpoints(tmp_path / "trunk")), 50, Stop(5), Checkpoints(tmp_path / "trunk"))
+        train(
+            start_or_resume(setup, blueprint, Checkpoints(tmp_path / "trunk")),
+            50,
+            Stop(5),
+            Checkpoints(tmp_path / "trunk"),
+        )
     other, blueprint = setup_of(COMBINATIONS["pruning rounds with rewinding"], tmp_path)
     with pytest.raises(CheckpointError, match="another training plan"):
         start_or_resume(other, blueprint, Checkpoints(tmp_path / "trunk"))
