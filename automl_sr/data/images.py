@@ -122,7 +122,8 @@ def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
     pixels = picture.pixels
     if pixels.dtype == np.uint16:
         pixels = (pixels.astype(np.uint32) + 128) // 257
-    return np.ascontiguousarray(np.broadcast_to(pixels.astype(np.uint8, copy=False), (*pixels.shape[:2], 3)))
+    pixels = pixels.astype(np.uint8)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
 def find_images(folder: str | Path) -> list[Path]:
