@@ -37,7 +37,7 @@ from automl_sr.api import (
 TOY = frozenset({"digits"})
 
 
-# ---- a task that is not image-to-image ---------------------------------------------------------------------------------
+# ---- a task that is not image-to-image ----
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Mlp(Technique):
         return Blueprint("toys.mlp", {**self.dump(), **task.dims()})
 
 
-# ---- several pruning rounds with rewinding -----------------------------------------------------------------------------
+# ---- several pruning rounds with rewinding ----
 
 
 class RewindPruning(Technique):
@@ -200,7 +200,7 @@ class RewindPruning(Technique):
         return {name for name, value in model.named_parameters() if value.dim() == 2}
 
 
-# ---- another, larger model between phases --------------------------------------------------------------------------------
+# ---- another, larger model between phases ----
 
 
 class Growth(Technique):
@@ -222,7 +222,7 @@ class Growth(Technique):
         return Change(add_layer(run.model, width=width), blueprint)
 
 
-# ---- a teacher's output instead of the labels ---------------------------------------------------------------------------
+# ---- a teacher's output instead of the labels ----
 
 
 class TeacherLoss(Technique):
@@ -247,7 +247,7 @@ class TeacherLoss(Technique):
         return step.without_loss("task").with_loss("teacher", follow)
 
 
-# ---- a genotype searched on a supernet -----------------------------------------------------------------------------------
+# ---- a genotype searched on a supernet ----
 
 
 class MixedNet(nn.Module):
@@ -310,7 +310,7 @@ class Genotype(Technique):
         return TrainStep(**{**step.with_group("alpha", alpha).__dict__, "update": alternate})
 
 
-# ---- learnt parameters that are not exported -----------------------------------------------------------------------------
+# ---- learnt parameters that are not exported ----
 
 
 class Projection(Technique):
@@ -331,7 +331,7 @@ class Projection(Technique):
         return step.tapping("0").with_aux("projection", projection).with_loss("parity", parity)
 
 
-# ---- a tail phase on every fork ------------------------------------------------------------------------------------------
+# ---- a tail phase on every fork ----
 
 
 class FineTail(Technique):

@@ -98,7 +98,7 @@ class ImageSR(Task):
         largest = largest_patch(_sr(train))
         if largest < patch:
             raise DataError(
-                f"No training image is as large as a patch of {patch} low-resolution px; at most {largest} is possible.",
+                f"No training image is as large as a patch of {patch} low-resolution px; the largest is {largest}.",
                 "Use a smaller recipe.patch or larger images.",
             )
 

@@ -126,8 +126,8 @@ class Timetable:
     def rungs(self, count: int, reduction: int) -> tuple[int, ...]:
         """Give the steps of the trunk at which it forks: geometric, the last at its end.
 
-        The first is at 10 % of the steps or 300, whichever is more. Rungs that fall into a phase that is not comparable,
-        or just after a reset, are left out.
+        The first is at 10 % of the steps or 300, whichever is more. Rungs in a phase that is not comparable, or just
+        after a reset, are left out.
         """
         first = min(max(round(0.1 * self.steps), 300), self.trunk_steps)
         wanted = {round(self.trunk_steps / reduction**power) for power in range(count)}

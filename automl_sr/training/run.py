@@ -218,7 +218,7 @@ class Run:
         if not math.isfinite(value):
             phase = self.span.phase.name if self.span else ""
             raise NotFiniteError(
-                f"The loss became {value} by step {self.step} (phase {phase}, rate {self.recipe.lr * self.rate():.2g}).",
+                f"The loss became {value} by step {self.step} ({phase}, rate {self.recipe.lr * self.rate():.2g}).",
                 "A smaller learning rate or fp32 may help.",
             )
 
