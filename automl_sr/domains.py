@@ -97,6 +97,17 @@ def is_single(domain: Domain) -> bool:
             return domain.low == domain.high
 
 
+def is_active(item: FieldSpace, values: Mapping[str, Any]) -> bool:
+    """Whether the conditions of a field hold, given the values of the active fields before it."""
+    return all(other in values and values[other] in allowed for other, allowed in item.when.items())
+
+
+def places(each: Each, values: Mapping[str, Any]) -> int:
+    """Count the places of a vector, given the other fields."""
+    count = values[each.count] if isinstance(each.count, str) else each.count
+    return max(0, min(int(count), each.max))
+
+
 def on_grid(low: float, high: float, step: float | None) -> float:
     """Give the last value of low, low + step, ... that is not above `high`."""
     if step is None:

@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
@@ -16,6 +16,9 @@ from automl_sr.errors import PluginError, nearest
 from automl_sr.metric import BUILTIN_METRICS, Metric
 from automl_sr.task import Task
 from automl_sr.technique import NAME, Pick, Slot, Technique, problems_of, search_fields
+
+if TYPE_CHECKING:
+    import typer
 
 GROUP = "automl_sr"
 
@@ -167,6 +170,14 @@ class Registry:
                 except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
                     what = getattr(item, "name", getattr(item, "kind", item))
                     self.unavailable.append(Unavailable(source.plugin, str(what), reason_of(error)))
+
+    def add_commands(self, app: typer.Typer) -> None:
+        """Let every plugin add its commands; one that fails is listed as unavailable."""
+        for implementation in self.manager.hook.register_commands.get_hookimpls():
+            try:
+                implementation.function(app)
+            except Exception as error:  # noqa: BLE001 - a plugin may fail in any way: that is its own affair
+                self.unavailable.append(Unavailable(implementation.plugin_name, "register_commands", reason_of(error)))
 
     def _ask(self, plugin: object, hook: str, source: Source) -> list[Any]:
         """Call one hook of one plugin, so that an error in it is laid at the right door."""

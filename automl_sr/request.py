@@ -103,7 +103,7 @@ class SpaceReader:
 
     def _why_not(self, cls: type[Technique], lineage: Lineage) -> str | None:
         """Say why a technique cannot be used here."""
-        if self.kind not in cls.tasks:
+        if not {self.kind, "*"} & cls.tasks:
             return f"it does not serve the task {self.kind!r}, only {', '.join(sorted(cls.tasks)) or 'none'}"
         if cls in lineage:
             return "it cannot be nested in itself"

@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
+from automl_sr import outline
 from automl_sr.capabilities import Chosen, Compatibility
 from automl_sr.domains import (
     Constant,
-    FieldSpace,
     Nested,
     SlotSpace,
     TechniqueSpace,
+    is_active,
     is_single,
+    places,
     snap,
     technique_from_json,
     technique_to_json,
 )
 from automl_sr.errors import PluginError, TrialError
+from automl_sr.outline import Count, Node
 from automl_sr.plan import TrialPlan
 from automl_sr.request import read_space
 from automl_sr.technique import JSON, Choice, Each, Float, Int, Slot, Technique, as_json, first_error, search_fields
@@ -124,6 +127,14 @@ class SearchSpace:
         """Give the distribution of every parameter that any plan can ask, by stored name."""
         return {name: distribution(domain) for name, domain in self.ranges()}
 
+    def count(self) -> Count:
+        """Count the plans that can be proposed."""
+        return outline.count(self)
+
+    def tree(self) -> tuple[Node, ...]:
+        """Give one node for each slot, with techniques, fields and conditions below it."""
+        return outline.tree(self)
+
     def ranges(self) -> Iterator[tuple[str, Range]]:
         """Go through every parameter that any plan can ask, with its stored name and domain."""
         for index, (slot, states) in enumerate(zip(self.slots, self.compatibility.states(), strict=True)):
@@ -207,17 +218,6 @@ class _Walk:
             value = self.ask(name, domain, start)
         self.params[name] = value = value if isinstance(domain, Choice) else snap(domain, value)
         return value
-
-
-def is_active(item: FieldSpace, values: Mapping[str, Any]) -> bool:
-    """Whether the conditions of a field hold, given the values of the active fields before it."""
-    return all(other in values and values[other] in allowed for other, allowed in item.when.items())
-
-
-def places(each: Each, values: Mapping[str, Any]) -> int:
-    """Count the places of a vector, given the other fields."""
-    count = values[each.count] if isinstance(each.count, str) else each.count
-    return max(0, min(int(count), each.max))
 
 
 def prefix_of(slot: Slot, technique: str) -> str:

@@ -1,0 +1,160 @@
+"""The command line: one small module for each group of commands, and one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, Any, cast
+
+import typer
+
+from automl_sr.cli.output import note
+from automl_sr.errors import AutomlSRError
+
+PROGRAM = "automl-sr"
+DEBUG = "AUTOML_SR_DEBUG"
+
+COMMANDS: tuple[tuple[str, str, str], ...] = (
+    ("search", "search", "search"),
+    ("worker", "search", "worker"),
+    ("studies", "trials", "studies"),
+    ("trials", "trials", "trials"),
+    ("show", "trials", "show"),
+    ("compare", "trials", "compare"),
+    ("export", "export", "export"),
+    ("upscale", "upscale", "upscale"),
+    ("evaluate", "evaluate", "evaluate"),
+    ("data", "data", "app"),
+    ("plugins", "plugins", "plugins"),
+    ("space", "space", "space"),
+    ("schema", "schema", "schema"),
+    ("new-plugin", "new_plugin", "new_plugin"),
+)
+"""Command, module under `automl_sr.cli`, and the function (or the typer app of a group) in it."""
+
+_USAGE = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""Click's UsageError: typer brings its own copy of click, or uses the installed one, depending on its version."""
+
+ABOUT = """Search for the best super-resolution model that fits a device: data, architecture, training and compression.
+
+\b
+Examples:
+  automl-sr search studies/quickstart.yaml
+  automl-sr trials quickstart
+  automl-sr plugins
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code: 0, 1 failure, 2 bad use, 130 Ctrl-C, 143 SIGTERM."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _die_by_exception()
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of the pipe has gone: nobody is left to tell, and Python must not try again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        note("interrupted")
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except AutomlSRError as error:
+        return _report(str(error), error, error.exit_code)
+    except Exception as error:  # noqa: BLE001 - the last resort: one line for the person, the traceback on demand
+        text = str(error) or "no further text"
+        return _report(f"{type(error).__name__}: {text} (set {DEBUG}=1 to see where).", error, 1)
+    return code
+
+
+def _report(text: str, error: BaseException, code: int) -> int:
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        traceback.print_exception(error)
+    note(f"error: {' '.join(text.split())}")
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    app = make_app()
+    known = {name for name, _, _ in COMMANDS}
+    first = next((word for word in arguments if not word.startswith("-")), None)
+    if first not in known and not {"--version", "--install-completion", "--show-completion"} & set(arguments):
+        # Only then can a plugin's command be meant, or be missed in the help.
+        from automl_sr.plugins import installed
+
+        installed().add_commands(app)
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+    except _USAGE as error:
+        return _usage(error)
+    except typer.Abort:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: Any) -> int:
+    """Put what is wrong with the arguments into one line, with the command that explains them."""
+    context = error.ctx
+    path = context.command_path if context is not None else PROGRAM
+    return _report(f"{error.format_message()} See `{path} --help`.", error, 2)
+
+
+def make_app() -> typer.Typer:
+    """Make the typer application with all commands of core; none of them imports anything heavy yet."""
+    app = typer.Typer(
+        name=PROGRAM,
+        help=ABOUT,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name, module, attribute in COMMANDS:
+        if importlib.util.find_spec(f"automl_sr.cli.{module}") is None:
+            continue
+        target = getattr(importlib.import_module(f"automl_sr.cli.{module}"), attribute)
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=name)
+        else:
+            app.command(name)(target)
+    return app
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from automl_sr import __version__
+
+        sys.stdout.write(f"{PROGRAM} {__version__}\n")
+    elif context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+
+
+_root.__doc__ = ABOUT
+
+
+def _die_by_exception() -> None:
+    """Let SIGTERM unwind the stack, so that files and leases are given up properly."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    note("terminated")
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""`automl-sr new-plugin`: an installable package with one working technique."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from automl_sr.cli.output import print_text
+
+TEMPLATE = Path(__file__).parent / "plugin_template"
+NAME = re.compile(r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$")
+LONGEST = 50
+
+
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="Name of the technique and its package, such as my-selection.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder in which the package's folder is made.")
+    ] = Path(),
+) -> None:
+    """Write an installable plugin package: one working technique, its tests and a method card.
+
+    \b
+    Examples:
+      automl-sr new-plugin my-selection
+      automl-sr new-plugin my-selection -o ~/src
+    """
+    module = name.replace("-", "_")
+    _check(name, module)
+    target = output / name
+    write(name, module, target)
+    print_text(f"{target}\nNext: pip install -e {target} && automl-sr plugins && pytest {target}")
+
+
+def _check(name: str, module: str) -> None:
+    """Refuse names that cannot be a package, a module and a technique at once, or that are taken."""
+    from automl_sr.errors import UseError
+    from automl_sr.plugins import installed
+    from automl_sr.technique import Slot
+
+    if not NAME.match(name) or len(name) > LONGEST:
+        hint = (
+            f"Use up to {LONGEST} lower-case letters, digits and single dashes, beginning with a letter: my-selection."
+        )
+        raise UseError(f"{name!r} cannot name a plugin.", hint)
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names or module.startswith("automl_sr"):
+        raise UseError(
+            f"{name!r} cannot name a plugin: Python or automl-sr uses the name {module!r} itself.",
+            "Choose another one.",
+        )
+    if module in installed().techniques[Slot.SELECTION]:
+        raise UseError(f"A selection technique {module!r} is installed already.", "Choose another name.")
+
+
+def write(name: str, module: str, target: Path) -> None:
+    """Write the package under a temporary name and move it into place, so that nothing half-written is left."""
+    from automl_sr.errors import UseError
+
+    if target.exists() or target.is_symlink():
+        raise UseError(f"{target} exists already.", "Choose another name, or another folder with -o.")
+    words = {
+        "{{name}}": name,
+        "{{module}}": module,
+        "{{class}}": "".join(part.capitalize() for part in module.split("_")),
+    }
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
+    except OSError as error:
+        raise UseError(f"{target.parent} cannot be written to: {error.strerror}.", "Choose a folder with -o.") from None
+    try:
+        for source in sorted(path for path in TEMPLATE.rglob("*.template")):
+            place = scratch / _filled(str(source.relative_to(TEMPLATE)).removesuffix(".template"), words)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(_filled(source.read_text(encoding="utf-8"), words), encoding="utf-8")
+        scratch.chmod(0o755)
+        os.rename(scratch, target)  # noqa: PTH104 - refuses a folder that is not empty
+    except OSError as error:
+        raise UseError(f"{target} cannot be written: {error.strerror}.", "Choose a folder with -o.") from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    for mark, word in words.items():
+        text = text.replace(mark, word)
+    return text

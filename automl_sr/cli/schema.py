@@ -1,0 +1,20 @@
+"""`automl-sr schema`: the JSON Schema of study files."""
+
+from __future__ import annotations
+
+from automl_sr.cli.output import print_json
+
+
+def schema() -> None:
+    """Print the JSON Schema of study files with everything that is installed, for editors that complete YAML.
+
+    \b
+    Examples:
+      automl-sr schema > study.schema.json
+    Then begin a study file with:
+      # yaml-language-server: $schema=study.schema.json
+    """
+    from automl_sr.plugins import installed
+    from automl_sr.schema import study_schema
+
+    print_json(study_schema(installed()))

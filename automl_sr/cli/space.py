@@ -1,0 +1,61 @@
+"""`automl-sr space`: what a study file lets be searched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from automl_sr.cli.output import note, print_json, print_text
+
+if TYPE_CHECKING:
+    from automl_sr.outline import Node
+
+
+def space(
+    study: Annotated[Path, typer.Argument(help="Study file.", metavar="STUDY.yaml")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the search space of a study file: techniques, fields, conditions and the number of choices.
+
+    \b
+    Examples:
+      automl-sr space studies/quickstart.yaml
+      automl-sr space studies/quickstart.yaml --json
+    """
+    from automl_sr.plugins import installed
+    from automl_sr.space import SearchSpace
+    from automl_sr.study import load_study
+
+    registry = installed()
+    loaded = load_study(study, registry)
+    resolved = SearchSpace(loaded.space_request, registry)
+    count = resolved.count()
+    for text in loaded.notes:
+        note(f"note: {text}")
+    if json:
+        print_json(
+            {
+                "study": loaded.spec.name,
+                "task": loaded.spec.task.kind,
+                "discrete_choices": count.discrete,
+                "continuous_dimensions": count.continuous,
+                "trial_0": resolved.default_params(),
+                "slots": [node.to_json() for node in resolved.tree()],
+                "notes": list(loaded.notes),
+            }
+        )
+        return
+    lines = [line for node in resolved.tree() for line in drawn(node)]
+    besides = f", and {count.continuous} continuous dimensions besides" if count.continuous else ""
+    print_text("\n".join([*lines, "", f"{count.discrete:,} discrete choices{besides}"]))
+
+
+def drawn(node: Node, indent: str = "") -> list[str]:
+    """Write a node and what is below it, a line each."""
+    mark = "" if node.searched else " (not searched)" if node.kind == "slot" else ""
+    about = f": {node.detail}" if node.kind == "field" else f"  ({node.detail})" if node.detail else ""
+    condition = f", if {node.condition}" if node.condition else ""
+    line = f"{indent}{node.name}{mark}{about}{condition}"
+    return [line, *(text for child in node.children for text in drawn(child, indent + "  "))]

@@ -1,0 +1,202 @@
+"""A search space seen from outside: its tree, for people, and the number of plans in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.capabilities import Chosen
+from automl_sr.domains import Constant, Domain, FieldSpace, Nested, TechniqueSpace, is_active, is_single, places, tidy
+from automl_sr.technique import Choice, Each, Float, Int
+
+if TYPE_CHECKING:
+    from automl_sr.capabilities import Compatibility
+    from automl_sr.domains import SlotSpace
+    from automl_sr.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many plans a space holds: the discrete choices, and the dimensions that are continuous besides."""
+
+    discrete: int
+    continuous: int
+
+    @property
+    def total(self) -> int | None:
+        """The number of different plans, or None where a continuous dimension makes it infinite."""
+        return None if self.continuous else self.discrete
+
+
+@dataclass(frozen=True)
+class Node:
+    """One line of the tree: a slot, a technique or a field, with what is below it."""
+
+    kind: str
+    name: str
+    detail: str = ""
+    parameter: str = ""
+    """What the plan calls it; empty for a technique."""
+    searched: bool = True
+    condition: str = ""
+    children: tuple[Node, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Write the node and what is below it as JSON."""
+        data: dict[str, Any] = {"kind": self.kind, "name": self.name, "searched": self.searched}
+        for key in ("detail", "parameter", "condition"):
+            if getattr(self, key):
+                data[key] = getattr(self, key)
+        if self.children:
+            data["children"] = [child.to_json() for child in self.children]
+        return data
+
+
+def tree(space: SearchSpace) -> tuple[Node, ...]:
+    """Give one node for each slot."""
+    nodes = []
+    for slot in space.slots:
+        prefix = slot.slot.value
+        if slot.slot.single:
+            nodes.append(
+                Node("slot", prefix, slot.options[0].technique.title(), children=_fields(slot.options[0], prefix))
+            )
+            continue
+        children = tuple(_technique(option, f"{prefix}.{option.name}", start=slot.start) for option in slot.options)
+        nodes.append(Node("slot", prefix, "", prefix, len(slot.options) > 1, "", children))
+    return tuple(nodes)
+
+
+def _technique(option: TechniqueSpace, prefix: str, start: str) -> Node:
+    needs = [f"requires {name}" for name in sorted(option.technique.requires)]
+    needs += [f"excludes {name}" for name in sorted(option.technique.conflicts)]
+    detail = "; ".join([*(["trial 0"] if option.name == start else []), *needs])
+    return Node("technique", option.name, detail, children=_fields(option, prefix))
+
+
+def _fields(option: TechniqueSpace, prefix: str) -> tuple[Node, ...]:
+    nodes = []
+    for item in option.fields:
+        name = f"{prefix}.{item.name}"
+        children: tuple[Node, ...] = ()
+        if isinstance(item.domain, Nested):
+            children = tuple(_technique(inner, f"{name}.{inner.name}", item.start) for inner in item.domain.options)
+        searched = not is_single(item.domain)
+        nodes.append(Node("field", item.name, describe(item.domain), name, searched, condition(item), children))
+    return tuple(nodes)
+
+
+def condition(item: FieldSpace) -> str:
+    """Say when a field is asked."""
+    return " and ".join(f"{name} is {' or '.join(map(_word, values))}" for name, values in item.when.items())
+
+
+def describe(domain: Domain) -> str:
+    """Put a domain into words."""
+    match domain:
+        case Constant(value=value):
+            return "fixed: " + (
+                value["technique"] if isinstance(value, Mapping) and "technique" in value else _word(value)
+            )
+        case Choice(options=values):
+            return " | ".join(_word(value) for value in values)
+        case Each(item=item, count=count, max=most):
+            many = f"{count} places" if isinstance(count, int) else f"one for each of {count}, at most {most}"
+            return f"({describe(item)}) x {many}"
+        case Nested(slot=slot):
+            return f"a nested {slot.value}"
+        case _:
+            if domain.low == domain.high:
+                return f"fixed: {domain.low:g}"
+            step = (
+                ""
+                if domain.step in (None, 1) and not (isinstance(domain, Float) and domain.step)
+                else f", step {domain.step:g}"
+            )
+            return f"{domain.low:g} .. {domain.high:g}{step}{', log' if domain.log else ''}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return f"[{', '.join(_word(item) for item in value)}]"
+    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def count(space: SearchSpace) -> Count:
+    """Count the plans that the space can propose; conflicts between techniques are taken into account."""
+    discrete = _ways(space.slots, space.compatibility, 0, Chosen(), {}) if space.slots else 0
+    continuous = sum(isinstance(domain, Float) and domain.step is None for _, domain in space.ranges())
+    return Count(discrete, continuous)
+
+
+def _ways(
+    slots: Sequence[SlotSpace],
+    compatibility: Compatibility,
+    index: int,
+    chosen: Chosen,
+    known: dict[tuple[int, Chosen], int],
+) -> int:
+    if index == len(slots):
+        return 1
+    key = (index, chosen)
+    if key not in known:
+        known[key] = sum(
+            combinations(option) * _ways(slots, compatibility, index + 1, chosen.plus(option.technique), known)
+            for option in compatibility.allowed(index, chosen)
+        )
+    return known[key]
+
+
+def combinations(option: TechniqueSpace) -> int:
+    """Count the settings of a technique's discrete fields that mean different things."""
+    deciding = set().union(*(item.needs() for item in option.fields))
+    defaults = {
+        name: info.get_default(call_default_factory=True) for name, info in option.technique.model_fields.items()
+    }
+
+    def below(index: int, values: Mapping[str, Any]) -> int:
+        if index == len(option.fields):
+            return 1
+        item = option.fields[index]
+        if not is_active(item, values):
+            return below(index + 1, values)
+        if item.name in deciding and (listed := _values(item.domain)) is not None:
+            return sum(below(index + 1, {**values, item.name: value}) for value in listed)
+        here = _size(item.domain, {**defaults, **values})
+        return here * below(index + 1, {**values, item.name: item.start})
+
+    return below(0, {})
+
+
+def _values(domain: Domain) -> Iterator[Any] | None:
+    """List the values of a discrete dimension on which other fields depend."""
+    match domain:
+        case Constant(value=value):
+            return iter([value])
+        case Choice(options=values):
+            return iter(values)
+        case Int():
+            return iter(range(domain.low, domain.high + 1, domain.step))
+        case Float(step=float() as step):
+            return (tidy(domain.low + place * step) for place in range(_size(domain, {})))
+    return None
+
+
+def _size(domain: Domain, values: Mapping[str, Any]) -> int:
+    """Count the values of one dimension; a continuous one counts as a single value."""
+    match domain:
+        case Constant() | Float(step=None):
+            return 1
+        case Choice(options=options):
+            return len(options)
+        case Each():
+            ways: int = _size(domain.item, values) ** places(domain, values)
+            return ways
+        case Nested(options=options):
+            return sum(combinations(inner) for inner in options)
+        case _:
+            return math.floor((domain.high - domain.low) / (domain.step or 1) + 1e-9) + 1
