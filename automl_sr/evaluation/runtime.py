@@ -26,6 +26,7 @@ __all__ = [
     "ImageModel",
     "Latency",
     "OnnxModel",
+    "Pair",
     "evaluate_pairs",
     "latency",
     "latency_ms",
@@ -38,15 +39,28 @@ __all__ = [
 Array = NDArray[Any]
 Image = NDArray[np.uint8]
 Color = Literal["y", "rgb"]
-Provider = Literal["cpu", "cuda"]
-Pair = tuple[str, Image, Image]
-"""Name, LR image [h, w, 3] and HR image [scale*h, scale*w, 3], uint8 RGB."""
 
 _TO_YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255.0
 _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
-_OFFSET = np.array([16.0, 128.0, 128.0])
+_OFFSET = np.array([16.0, 128.0, 128.0]) / 255.0
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _PROBE = 32  # side in pixels of the image on which a foreign file's scale is found
+
+
+class Pair(Protocol):
+    """What a model is evaluated on: LR image [h, w, 3] and HR image [scale*h, scale*w, 3], uint8 RGB."""
+
+    @property
+    def name(self) -> str:
+        """The image's name in tables."""
+
+    @property
+    def lr(self) -> Image:
+        """What the model gets."""
+
+    @property
+    def hr(self) -> Image:
+        """What it should give."""
 
 
 class SRModel(Protocol):
@@ -82,7 +96,7 @@ class OnnxModel:
     Raises UseError for a missing or damaged file, or a provider that is not installed.
     """
 
-    def __init__(self, path: Path | str, threads: int = 1, provider: Provider = "cpu") -> None:
+    def __init__(self, path: Path | str, threads: int = 1, provider: str = "cpu") -> None:
         self.path = Path(path)
         self.threads = threads
         self.provider = provider
@@ -147,7 +161,7 @@ def network_output(model: SRModel, lr: Image) -> Image:
     if lr.ndim != 3 or lr.shape[2] != 3 or lr.dtype != np.uint8:
         raise DataError(f"A low-resolution image has to be uint8 [h, w, 3], not {lr.dtype} {list(lr.shape)}.")
     if model.color == "y":
-        luma = (lr @ _TO_YCBCR[0] + _OFFSET[0]) / 255.0
+        luma = to_luma(lr / 255.0)
         return _to_uint8(model(luma[None, None].astype(np.float32))[0, 0])
     batch = lr.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
     return _to_uint8(model(batch)[0].transpose(1, 2, 0))
@@ -160,50 +174,72 @@ def super_resolve(model: SRModel, lr: Image) -> Image:
 
 
 def with_chroma(luma: Image, lr: Image) -> Image:
-    """Join the luma [H, W] of a net with the bicubically enlarged chroma of its LR image [h, w, 3] to RGB (BT.601)."""
-    chroma = imresize_float(lr @ _TO_YCBCR[1:].T + _OFFSET[1:], (luma.shape[0], luma.shape[1]))
-    ycbcr = np.concatenate([luma[:, :, None].astype(np.float64), chroma], axis=2)
-    return _to_uint8((ycbcr - _OFFSET) @ _FROM_YCBCR.T / 255.0)
+    """Join the luma [H, W] of a net with the bicubically enlarged chroma of its LR image [h, w, 3] to RGB."""
+    return _to_uint8(join_chroma(luma / 255.0, chroma(lr / 255.0)))
+
+
+def to_luma(rgb: Array) -> Array:
+    """Give BT.601's luma [h, w], 16/255 to 235/255, of RGB [h, w, 3] in 0..1."""
+    luma: Array = rgb @ _TO_YCBCR[0] + _OFFSET[0]
+    return luma
+
+
+def chroma(rgb: Array) -> Array:
+    """Give BT.601's chroma [h, w, 2], 16/255 to 240/255, of RGB [h, w, 3] in 0..1."""
+    planes: Array = rgb @ _TO_YCBCR[1:].T + _OFFSET[1:]
+    return planes
+
+
+def join_chroma(luma: Array, planes: Array) -> Array:
+    """Join luma [H, W] with chroma [h, w, 2], enlarged by MATLAB's bicubic, to RGB [H, W, 3] in about 0..1."""
+    enlarged = imresize_float(planes, (luma.shape[0], luma.shape[1]))
+    ycbcr = np.concatenate([luma[:, :, None], enlarged], axis=2)
+    rgb: Array = (ycbcr - _OFFSET) @ _FROM_YCBCR.T
+    return rgb
 
 
 def evaluate_pairs(
-    model: SRModel | Literal["bicubic"],
+    model: SRModel | str,
     pairs: Iterable[Pair],
     scale: int,
     metrics: Sequence[Metric] | None = None,
 ) -> dict[str, Any]:
     """Measure quality metrics over image pairs: `{"psnr_y": mean, ..., "per_image": [{"name", "psnr_y", ...}]}`.
 
-    Without `metrics` the built-in ones. Raises DataError for no pairs, UseError for a model of another scale.
+    model: a net, or the word `bicubic`. Without `metrics` the built-in ones. Raises DataError for no pairs, UseError
+    for a model of another scale.
     """
     chosen = [metric for metric in (BUILTIN_METRICS if metrics is None else metrics) if metric.level == "quality"]
-    if not isinstance(model, str) and model.scale != scale:
+    if isinstance(model, str):
+        if model != "bicubic":
+            raise UseError(f"{model!r} is no model.", "Give a net, or the word 'bicubic'.")
+    elif model.scale != scale:
         raise UseError(f"The model enlarges {model.scale} times, not {scale} times.", f"Use a scale of {model.scale}.")
-    rows: list[dict[str, Any]] = [{"name": name, **_qualities(model, lr, hr, scale, chosen)} for name, lr, hr in pairs]
+    rows: list[dict[str, Any]] = [{"name": pair.name, **_qualities(model, pair, scale, chosen)} for pair in pairs]
     if not rows:
         raise DataError("There are no images to evaluate on.")
     means = {metric.name: math.fsum(row[metric.name] for row in rows) / len(rows) for metric in chosen}
     return {**means, "per_image": rows}
 
 
-def _qualities(
-    model: SRModel | Literal["bicubic"], lr: Image, hr: Image, scale: int, metrics: Sequence[Metric]
-) -> dict[str, float]:
-    output = upscale(lr, scale) if isinstance(model, str) else network_output(model, lr)
+def _qualities(model: SRModel | str, pair: Pair, scale: int, metrics: Sequence[Metric]) -> dict[str, float]:
+    output = upscale(pair.lr, scale) if isinstance(model, str) else network_output(model, pair.lr)
     images: Mapping[str, Image] = {"y": output[:, :, None] if output.ndim == 2 else output}
     if any(metric.color == "rgb" for metric in metrics):
-        images = {**images, "rgb": with_chroma(output, lr) if output.ndim == 2 else output}
-    return {metric.name: float(metric.function()(images[metric.color], hr, scale)) for metric in metrics}
+        images = {**images, "rgb": with_chroma(output, pair.lr) if output.ndim == 2 else output}
+    return {metric.name: float(metric.function()(images[metric.color], pair.hr, scale)) for metric in metrics}
 
 
-def _open(path: Path, threads: int, provider: Provider) -> Any:
+def _open(path: Path, threads: int, provider: str) -> Any:
     import onnxruntime
 
     if not path.is_file():
         raise UseError(f"There is no model file {path}.")
     name = _PROVIDERS.get(provider)
     if name not in onnxruntime.get_available_providers():
-        raise UseError(f"ONNX Runtime has no provider {provider!r} here.", "Install onnxruntime-gpu, or use cpu.")
+        raise UseError(
+            f"ONNX Runtime has no device {provider!r} here.", "Use cpu, or install onnxruntime-gpu for cuda."
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -20,7 +20,8 @@ def test_weights_and_blueprint_come_back(tmp_path: Path) -> None:
     state, metadata = load_weights(tmp_path / "model.safetensors")
     assert metadata == {"blueprint": '{"factory": "espcn"}'}
     assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
-    assert list(state) and set(state) == set(net.state_dict())
+    assert list(state)
+    assert set(state) == set(net.state_dict())
     assert size == (tmp_path / "model.safetensors").stat().st_size
 
 

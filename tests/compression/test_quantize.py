@@ -130,7 +130,7 @@ def test_unknown_nodes_and_tensors_and_missing_data_are_refused(tmp_path: Path) 
     first = layer_nodes(exported.path)[0][0]
     with pytest.raises(ExportError, match=rf"no node '{first}x' to leave unquantized.*Did you mean '{first}'"):
         quantize_static(exported, crops(), target, exclude=[f"{first}x"])
-    with pytest.raises(ExportError, match="'nowhere'.*not present"):
+    with pytest.raises(ExportError, match=r"'nowhere'.*not present"):
         quantize_static(exported, crops(), target, overrides={"nowhere": {"rmin": 0.0, "rmax": 1.0}})
     with pytest.raises(ExportError, match="calibration data"):
         quantize_static(exported, [], target)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from skimage import data
 
 from automl_sr.data.resize import crop_to_multiple, downscale
-from automl_sr.evaluation.runtime import Pair
+from automl_sr.data.samples import Pair
 
 
 def photo(name: str = "astronaut", height: int = 96, width: int = 120) -> NDArray[np.uint8]:
@@ -20,4 +20,4 @@ def photo(name: str = "astronaut", height: int = 96, width: int = 120) -> NDArra
 def photo_pairs(scale: int, names: tuple[str, ...] = ("astronaut", "chelsea", "coffee")) -> list[Pair]:
     """LR and HR images of photographs."""
     whole = [(name, crop_to_multiple(photo(name), scale)) for name in names]
-    return [(name, downscale(hr, scale), hr) for name, hr in whole]
+    return [Pair(name, downscale(hr, scale), hr) for name, hr in whole]

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
 from automl_sr.data import images
+from automl_sr.data.catalog import ImageSet
 from automl_sr.data.resize import crop_to_multiple, imresize_float
+from automl_sr.data.samples import load_pairs
 from automl_sr.errors import DataError
 from automl_sr.evaluation.quality import psnr, psnr_rgb, psnr_y, rgb_to_y, ssim, ssim_y
 from automl_sr.evaluation.runtime import evaluate_pairs
@@ -57,12 +59,9 @@ def test_published_bicubic_row_of_set5_is_reproduced(scale: int) -> None:
 
 @pytest.mark.parametrize(("name", "scale"), FROM_STORED_LR)
 def test_bicubic_from_stored_lr_images(name: str, scale: int) -> None:
-    folder = shipped_sets() / name
-    pairs = []
-    for file in images.find_images(folder / "HR"):
-        hr = crop_to_multiple(images.to_rgb8(images.read(file)), scale)
-        lr = images.to_rgb8(images.read(folder / f"LRbicx{scale}" / f"{file.stem}x{scale}.png"))
-        pairs.append((file.stem, lr, hr))
+    stored = ImageSet.from_folder(shipped_sets() / name)
+    assert len(stored.lr[scale]) == len(stored.hr)
+    pairs = load_pairs(stored, scale)
     values = evaluate_pairs("bicubic", pairs, scale)
     assert values["psnr_y"] == pytest.approx(FROM_STORED_LR[name, scale], abs=0.006)
     if (name, scale) == ("Set5", 2):

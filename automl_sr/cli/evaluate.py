@@ -1,0 +1,81 @@
+"""`automl-sr evaluate`: the quality of a shipped model, or of bicubic enlargement, on a named set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from automl_sr.cli.output import number, print_json, print_table
+from automl_sr.errors import UseError
+
+if TYPE_CHECKING:
+    from automl_sr.metric import Metric
+
+SCALES = (2, 3, 4)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="ONNX file, or the word `bicubic`", metavar="MODEL|bicubic")],
+    data: Annotated[str, typer.Option(help="Named set (see `automl-sr data list`) or folder of images", metavar="SET")],
+    scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4")] = 2,
+    metrics: Annotated[str, typer.Option(help="Names of quality metrics, separated by commas")] = "",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+) -> None:
+    """Measure quality on a set of images: PSNR and SSIM on luma as the literature does, and PSNR on RGB."""
+    if scale not in SCALES:
+        raise UseError(f"A scale of {scale} is not supported.", "Use 2, 3 or 4.")
+    chosen = _metrics(metrics)
+    values = _evaluate(model, data, scale, chosen, threads, device)
+    if json:
+        print_json(values)
+    else:
+        _print(values, chosen)
+
+
+def _evaluate(
+    model: str, data: str, scale: int, metrics: Sequence[Metric], threads: int, device: str
+) -> dict[str, Any]:
+    from automl_sr.data.catalog import Catalog
+    from automl_sr.data.samples import load_pairs
+    from automl_sr.evaluation.runtime import OnnxModel, SRModel, evaluate_pairs
+
+    net: SRModel | str = "bicubic" if model == "bicubic" else OnnxModel(Path(model), threads, device)
+    pairs = load_pairs(Catalog.from_environment().find(data), scale)
+    values = evaluate_pairs(net, pairs, scale, metrics)
+    rows = values.pop("per_image")
+    return {"model": model, "data": data, "scale": scale, "images": len(rows), **values, "per_image": rows}
+
+
+def _metrics(names: str) -> list[Metric]:
+    from automl_sr.metric import BUILTIN_METRICS
+
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        return [metric for metric in BUILTIN_METRICS if metric.level == "quality"]
+    from automl_sr.plugins import installed
+
+    found = [installed().metric(name) for name in dict.fromkeys(wanted)]
+    for metric in found:
+        if metric.level != "quality":
+            raise UseError(f"{metric.name!r} is not measured on images.", "Name quality metrics, such as psnr_y.")
+    return found
+
+
+def _print(values: dict[str, Any], metrics: Sequence[Metric]) -> None:
+    columns = [f"{metric.name} ({metric.unit})" if metric.unit else metric.name for metric in metrics]
+    rows = [[row["name"], *[_shown(row[metric.name], metric) for metric in metrics]] for row in values["per_image"]]
+    mean = ["mean", *[_shown(values[metric.name], metric) for metric in metrics]]
+    title = f"{values['model']} on {values['data']}, x{values['scale']}, {values['images']} images"
+    print_table(["image", *columns], [*rows, mean], title=title, right=columns)
+
+
+def _shown(value: float, metric: Metric) -> str:
+    """Two decimals for dB, four for similarities: as published tables print them."""
+    if metric.unit == "dB":
+        return f"{value:.2f}"
+    return f"{value:.4f}" if abs(value) <= 1 else number(value)

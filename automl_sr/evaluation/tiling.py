@@ -1,0 +1,146 @@
+"""Tiles: an image of any size through a net in bounded memory, without seams.
+
+A tile's outermost pixels are spoilt by the net's padding as far as its receptive field reaches: they get no weight.
+Behind them neighbouring tiles are blended with a linear ramp, so that for nets with a bounded receptive field the
+result is that of the whole image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_sr.errors import UseError
+
+Array = NDArray[Any]
+Run = Callable[[Array], Array]
+
+RAMP = 8  # LR pixels over which two tiles are blended
+ALIGN = 16  # tiles begin at multiples of this, so that strides and attention windows lie as in the whole image
+LARGEST_MARGIN = 64
+LARGEST_TILE = 1024
+LIVE_TENSORS = 8  # how many of its largest tensors a run is assumed to hold at once
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, LR pixels [start, stop), and the weight of each of its output pixels."""
+
+    start: int
+    stop: int
+    weights: Array
+
+
+def smallest_tile(margin: int) -> int:
+    """Give the smallest side of a tile, in LR pixels, that leaves something between margins and ramp."""
+    return 2 * margin + RAMP + ALIGN
+
+
+def spans(length: int, tile: int, margin: int, scale: int) -> list[Span]:
+    """Cut an axis of `length` LR pixels into overlapping tiles whose weights add up to one at every output pixel.
+
+    Raises UseError for a tile that is smaller than `smallest_tile(margin)`.
+    """
+    if length <= tile:
+        return [Span(0, length, np.ones(length * scale, dtype=np.float32))]
+    if tile < smallest_tile(margin):
+        raise UseError(
+            f"A tile of {tile} pixels is too small for a model that looks {margin} pixels around.",
+            f"Use at least {smallest_tile(margin)}.",
+        )
+    step = (tile - 2 * margin - RAMP) // ALIGN * ALIGN
+    starts = list(range(0, length - tile + step, step))
+    stops = [min(start + tile, length) for start in starts]
+    # From the position where the next tile is clean to that where this one ends being clean, weight passes over.
+    ramps = [(after + margin, stop - margin) for stop, after in zip(stops[:-1], starts[1:], strict=True)]
+    position = (np.arange(length * scale) + 0.5) / scale
+    falls = [np.clip((end - position) / (end - begin), 0, 1) for begin, end in ramps]
+    found = []
+    for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        rise = 1 - falls[index - 1] if index else 1.0
+        fall = falls[index] if index < len(falls) else 1.0
+        weights = np.broadcast_to(rise * fall, position.shape)[start * scale : stop * scale]
+        found.append(Span(start, stop, weights.astype(np.float32)))
+    return found
+
+
+def run_tiled(run: Run, batch: Array, scale: int, tile: int, margin: int) -> Array:
+    """Run a net on [1, C, h, w] in tiles of at most `tile` LR pixels a side; gives float32 [1, C, scale*h, scale*w].
+
+    margin: LR pixels by which an output pixel may depend on its surroundings (`receptive_margin`).
+    """
+    height, width = batch.shape[2:]
+    rows, columns = spans(height, tile, margin, scale), spans(width, tile, margin, scale)
+    if len(rows) == len(columns) == 1:
+        return run(batch)
+    result = np.zeros((1, batch.shape[1], height * scale, width * scale), dtype=np.float32)
+    for row in rows:
+        for column in columns:
+            part = run(np.ascontiguousarray(batch[:, :, row.start : row.stop, column.start : column.stop]))
+            place = result[:, :, row.start * scale : row.stop * scale, column.start * scale : column.stop * scale]
+            place += part * (row.weights[:, None] * column.weights[None, :])
+    return result
+
+
+def receptive_margin(run: Run, channels: int, scale: int, largest: int = LARGEST_MARGIN) -> int:
+    """Measure how far, in LR pixels, an output pixel looks: what a changed input pixel changes by a tenth of a level.
+
+    Changes are tried on three random images, so that no rectifier hides them all. A net that looks farther than
+    `largest` (attention over the whole image, recurrent rows) gets `largest`.
+    """
+    reach = 0
+    side = 32
+    while True:
+        reach = max(_reach(run, channels, scale, side, seed) for seed in range(3))
+        # A reach up to the edge may be cut off by it: look again on a larger image.
+        if reach < side // 2 - 2 or side // 2 >= largest:
+            return min(reach + 1, largest)
+        side *= 2
+
+
+def tile_for_memory(path: Path | str, channels: int, available: int | None = None) -> int:
+    """Choose a tile's side in LR pixels so that a run fits into a quarter of the free memory (`available`, bytes)."""
+    if available is None:
+        import psutil
+
+        available = int(psutil.virtual_memory().available)
+    per_pixel = largest_tensor_bytes(path, channels) * LIVE_TENSORS
+    side = math.isqrt(int(available / 4 / per_pixel))
+    return max(ALIGN, min(LARGEST_TILE, side // ALIGN * ALIGN))
+
+
+def largest_tensor_bytes(path: Path | str, channels: int, side: int = 64) -> float:
+    """Give the size of an ONNX net's largest tensor in bytes per pixel of its input, from inferred shapes."""
+    import onnx
+
+    from automl_sr.compression.onnx_file import load_onnx
+
+    model = load_onnx(path)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    for dim, value in zip(dims, (1, channels, side, side), strict=False):
+        dim.dim_value = value
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    largest = channels * side * side
+    for tensor in (*inferred.value_info, *inferred.output):
+        shape = [dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
+        largest = max(largest, math.prod(shape))
+    return 4 * largest / (side * side)
+
+
+def _reach(run: Run, channels: int, scale: int, side: int, seed: int) -> int:
+    generator = np.random.default_rng(seed)
+    image = generator.random((1, channels, side, side), dtype=np.float32)
+    changed = image.copy()
+    centre = side // 2
+    changed[:, :, centre, centre] = 1 - np.rint(changed[:, :, centre, centre])
+    difference = np.abs(run(changed) - run(image)).max(axis=(0, 1)) > 0.1 / 255
+    rows, columns = np.nonzero(difference)
+    if rows.size == 0:
+        return 0
+    return int(max(np.abs(rows // scale - centre).max(), np.abs(columns // scale - centre).max()))
