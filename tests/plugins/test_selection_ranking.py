@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from automl_sr_plugins.selection.ranking import capped, count_of, easiest, hardest, hardest_first, shares_of, varied
 from hypothesis import given
 from hypothesis import strategies as st
+
+from automl_sr_plugins.selection.ranking import capped, count_of, easiest, hardest, hardest_first, shares_of, varied
 
 scores = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 3.0]), min_size=1, max_size=60).map(np.array)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from automl_sr_plugins.selection.texture import clusters_of, descriptors, gradients, luma, sobel_score
 from scipy import ndimage
+
+from automl_sr_plugins.selection.texture import clusters_of, descriptors, gradients, luma, sobel_score
 
 
 def test_gradients_are_those_of_the_3x3_sobel_filter_with_replicated_edges():

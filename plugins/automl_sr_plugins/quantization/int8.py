@@ -30,7 +30,15 @@ def quantized(
     target = finished.onnx.with_name(f"{finished.onnx.stem}-int8.onnx")
     exclude = float_layers(finished.onnx, finished.module, keep_float)
     made = quantize_static(
-        finished.onnx, inputs, target, per_channel=True, exclude=exclude, method=method, percentile=percentile
+        finished.onnx,
+        inputs,
+        target,
+        per_channel=True,
+        exclude=exclude,
+        method=method,
+        percentile=percentile,
+        # Images have 256 levels in 0..1, whatever the brightest crop is: eight bits over 0..1 hold them exactly.
+        overrides={name: {"rmin": 0.0, "rmax": 1.0} for name in finished.task.interface().inputs},
     )
     ctx.log.info("int8: %d bytes, %d layers left in float", made.size_bytes, len(exclude))
     return replace(finished, onnx=target)

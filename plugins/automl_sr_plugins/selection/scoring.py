@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from automl_sr.api import DataError, Recipe
+from automl_sr.api import Recipe
 from automl_sr_plugins.selection.texture import descriptors, luma, sobel_score
 
 if TYPE_CHECKING:
@@ -23,14 +23,9 @@ MEGAPIXELS = 1_000_000
 
 
 def sub_images(data: Samples, ctx: Context, size: int, step: int) -> SRSamples:
-    """Cut training images to windows of `size` low-resolution pixels every `step`. Raises DataError where none fits."""
+    """Cut training images to windows of `size` low-resolution pixels every `step`; smaller ones stay whole."""
     scale = ctx.task.dims()["scale"]
-    cut = cast("SRSamples", data).sub_images(size * scale, step * scale)
-    if len(cut) == 0:
-        raise DataError(
-            f"No training image is as large as {size * scale}x{size * scale} pixels, the size of a sub-image.",
-            "Give larger images, or a smaller `size` to the selection.",
-        )
+    cut: SRSamples = cast("SRSamples", data).sub_images(size * scale, step * scale)
     return cut
 
 
@@ -81,9 +76,10 @@ def in_batches(score: Score, data: SRSamples, device: str) -> Tensor:
     with torch.no_grad():
         for indices, lr, hr in data.crops():
             at_once = max(1, MEGAPIXELS // (hr.shape[2] * hr.shape[3]))
-            for small, large in zip(lr.split(at_once), hr.split(at_once), strict=True):
-                found.append(score(small.to(device), large.to(device)).cpu())
-            places.append(torch.as_tensor(np.asarray(indices), dtype=torch.int64))
+            for start in range(0, len(indices), at_once):
+                part = slice(start, start + at_once)
+                found.append(score(lr[part].to(device), hr[part].to(device)).cpu())
+            places.append(indices)
     order = torch.cat(places)
     values = torch.cat(found)
     return torch.empty_like(values).index_copy_(0, order, values)
@@ -96,9 +92,10 @@ def as_input(images: Tensor, channels: int) -> Tensor:
 
 def sources_of(data: SRSamples) -> NDArray[np.int64]:
     """Give the number of the image that every sample was cut from."""
-    return np.array([window.image for window in data.windows], dtype=np.int64)
+    return data.windows[:, 0].cpu().numpy()
 
 
 def kept(data: SRSamples, indices: NDArray[Any]) -> SRSamples:
     """Keep these samples, at least one of them, in their original order."""
-    return data.subset(np.sort(indices) if len(indices) else np.zeros(1, dtype=np.int64))
+    chosen = np.sort(indices) if len(indices) else np.zeros(1, dtype=np.int64)
+    return data.subset(torch.from_numpy(chosen))

@@ -1,0 +1,180 @@
+"""What a contract needs around a technique, as small as it can be while still real: photographs, task, net, trial."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from automl_sr.blueprint import Blueprint
+from automl_sr.cache import Cache
+from automl_sr.context import Context
+from automl_sr.data.images import read, to_rgb8
+from automl_sr.data.pixel_store import PixelStore
+from automl_sr.data.resize import downscale
+from automl_sr.data.samples import SRSamples
+from automl_sr.plugins import Registry, Source, discover
+from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.technique import Slot, Technique
+from automl_sr.testing.observing import Trace
+from automl_sr.training.checkpoint import Checkpoints
+from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
+from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Finished, Run, Setup
+from automl_sr.trial import ship
+
+if TYPE_CHECKING:
+    from automl_sr.task import Samples, Task
+
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+SIDE = 96
+SEED = 5
+
+
+class TinyNet(Technique):
+    """A residual net of a thousand parameters that stands in where a technique needs some architecture.
+
+    Made for these tests in 2026; it claims nothing.
+    """
+
+    slot = Slot.ARCHITECTURE
+    name = "contract_net"
+    factories: ClassVar = {"testing.contract_net": "automl_sr.testing.tiny_net:contract_net"}
+
+    width: int = 8
+
+    def blueprint(self, task: Task, ctx: Context) -> Blueprint:
+        """Describe the net."""
+        return Blueprint("testing.contract_net", {**self.dump(), **task.dims()})
+
+
+@functools.cache
+def tiny_samples(scale: int = 2) -> SRSamples:
+    """Give crops of natural photographs that scikit-image ships, 96 pixels wide, as training samples."""
+    import skimage
+
+    source = Path(skimage.__file__).parent / "data"
+    hr = []
+    for name in PHOTOGRAPHS:
+        image = to_rgb8(read(source / name))
+        top, left = (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2
+        hr.append(image[top : top + SIDE, left : left + SIDE])
+    large, small = (_store(images) for images in (hr, [downscale(image, scale) for image in hr]))
+    return SRSamples.whole(large, small, scale, PHOTOGRAPHS)
+
+
+def _store(images: list[NDArray[np.uint8]]) -> PixelStore:
+    return PixelStore.from_images([torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images])
+
+
+def tiny_task(*, scale: Literal[2, 3, 4] = 2, color: Literal["y", "rgb"] = "y") -> ImageSR:
+    """Give super-resolution; its images are those of `tiny_samples`, and no file is read."""
+    return ImageSR(scale=scale, color=color, train=("photographs",), valid=("photographs",))
+
+
+def tiny_recipe() -> Recipe:
+    """Give a recipe with small batches, in float32 so that runs can be compared bit by bit."""
+    return Recipe(batch=2, patch=12, precision="fp32", ema=0.9)
+
+
+def contract_registry(techniques: Iterable[type[Technique]], plugins: Iterable[object] = ()) -> Registry:
+    """Give what is installed, and what is under test where it is not."""
+    registry = discover()
+    for plugin in plugins:
+        if not registry.manager.is_registered(plugin):
+            registry.add_plugin(plugin, Source(getattr(plugin, "__name__", "contract"), "contract"))
+    under_test: list[type[Technique]] = [TinyNet, *techniques]
+    for cls in under_test:
+        if registry.techniques[cls.slot].get(cls.name) is not cls and not cls.slot.single:
+            registry.add_technique(cls, Source("contract", "contract"))
+    return registry
+
+
+@dataclass(frozen=True)
+class TinyTrial:
+    """One trial without search and store: what `run_trial` does, in steps that a contract can look at."""
+
+    registry: Registry
+    task: Task
+    data: Samples
+    techniques: tuple[Technique, ...]
+    steps: int
+    folder: Path
+    recipe: Recipe
+
+    @property
+    def architecture(self) -> Technique:
+        """The technique that gives the model."""
+        return next(item for item in self.techniques if item.slot is Slot.ARCHITECTURE)
+
+    def context(self, technique: Technique, fingerprint: str = "") -> Context:
+        """Give the context of one technique."""
+        cache = Cache(self.folder / "cache")
+        found = fingerprint or self.data.fingerprint
+        scratch = self.folder / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return Context(self.registry, self.task, SEED, "cpu", scratch, cache, found, technique)
+
+    def samples(self) -> Any:
+        """Select and distil the training samples."""
+        samples: Any = self.data
+        for technique in self.techniques:
+            samples = technique.select_data(samples, self.context(technique, samples.fingerprint))
+        return samples
+
+    def timetable(self) -> Timetable:
+        """Lay out the phases that the techniques ask for."""
+        phases = [Phase("train", 1.0)]
+        for technique in self.techniques:
+            phases = technique.phases(phases, self.context(technique))
+        return Timetable.of(phases, self.steps, self.recipe.cooldown)
+
+    def setup(self) -> Setup:
+        """Give what a run needs."""
+        samples = self.samples()
+        context = self.context(self.architecture, samples.fingerprint)
+        return Setup(context, self.task, samples, self.recipe, self.techniques, self.timetable(), SEED, "cpu")
+
+    def train(self, observer: Observer | None = None) -> Run:
+        """Train trunk and tail, or go on from the checkpoints in the folder; gives the fork at its end."""
+        setup = self.setup()
+        watching = observer or Silent()
+        checkpoints = Checkpoints(self.folder / "trunk")
+        blueprint = self.architecture.blueprint(self.task, self.context(self.architecture))
+        trunk = start_or_resume(setup, blueprint, checkpoints)
+        train(trunk, setup.timetable.trunk_steps, watching, checkpoints)
+        trunk.leave_trunk()
+        return finish_fork(trunk, watching, Checkpoints(self.folder / "fork"))
+
+    def walk(self, trace: Trace) -> Run:
+        """Train trunk and tail step by step without a checkpoint, and take note of what happens."""
+        setup = self.setup()
+        run = Run.start(setup, self.architecture.blueprint(self.task, self.context(self.architecture)))
+        while run.step < setup.timetable.trunk_steps:
+            run.advance()
+            trace.look(run)
+        run.leave_trunk()
+        fork = run.fork()
+        while fork.step < fork.end:
+            fork.advance()
+            trace.look(fork)
+        fork.leave_tail()
+        trace.end(fork)
+        return fork
+
+    def shipped(self, run: Run) -> Finished:
+        """Compress and export the model of a run as core does, which checks the float file against the model."""
+        return ship(run.finish(self.folder), self.techniques, self.context(self.architecture))
+
+
+def in_pipeline_order(techniques: Iterable[Technique]) -> tuple[Technique, ...]:
+    """Order techniques by slot."""
+    order = list(Slot)
+    return tuple(sorted(techniques, key=lambda item: order.index(item.slot)))
