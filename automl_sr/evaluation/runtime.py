@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_sr.compression.onnx_file import first_line
 from automl_sr.data.resize import imresize_float, upscale
 from automl_sr.errors import DataError, UseError
 from automl_sr.evaluation.latency import Latency, latency, latency_ms, latency_ratio, reference_net
@@ -105,9 +106,12 @@ class OnnxModel:
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, batch: Array, /) -> Array:
-        """Run one float32 batch and give the first output."""
+        """Run one float32 batch and give the first output. Raises UseError for an input that the net cannot take."""
         feed = {self._inputs[0].name: np.ascontiguousarray(batch, dtype=np.float32)}
-        output: Array = self._session.run(None, feed)[0]
+        try:
+            output: Array = self._session.run(None, feed)[0]
+        except Exception as error:  # onnxruntime's exceptions share no other base
+            raise UseError(f"{self.path} cannot run on {list(batch.shape)}: {first_line(error)}.") from error
         return output
 
     @functools.cached_property
@@ -250,8 +254,7 @@ def _open(path: Path, threads: int, provider: str) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[name])
     except Exception as error:  # onnxruntime's exceptions share no other base
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UseError(f"{path} is no ONNX model that ONNX Runtime can run: {reason}.") from error
+        raise UseError(f"{path} is no ONNX model that ONNX Runtime can run: {first_line(error)}.") from error
 
 
 def _to_uint8(values: Array) -> Image:

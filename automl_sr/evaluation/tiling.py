@@ -42,25 +42,27 @@ def smallest_tile(margin: int) -> int:
     return 2 * margin + RAMP + ALIGN
 
 
-def spans(length: int, tile: int, margin: int, scale: int) -> list[Span]:
-    """Cut an axis of `length` LR pixels into overlapping tiles whose weights add up to one at every output pixel.
-
-    Raises UseError for a tile that is smaller than `smallest_tile(margin)`.
-    """
-    if length <= tile:
-        return [Span(0, length, np.ones(length * scale, dtype=np.float32))]
+def check_tile(tile: int, margin: int) -> None:
+    """Raise UseError for a tile that is smaller than `smallest_tile(margin)`."""
     if tile < smallest_tile(margin):
         raise UseError(
             f"A tile of {tile} pixels is too small for a model that looks {margin} pixels around.",
             f"Use at least {smallest_tile(margin)}.",
         )
+
+
+def spans(length: int, tile: int, margin: int, scale: int) -> list[Span]:
+    """Cut an axis of `length` LR pixels into overlapping tiles whose weights add up to one at every output pixel."""
+    if length <= tile:
+        return [Span(0, length, np.ones(length * scale, dtype=np.float32))]
+    check_tile(tile, margin)
     step = (tile - 2 * margin - RAMP) // ALIGN * ALIGN
     starts = list(range(0, length - tile + step, step))
     stops = [min(start + tile, length) for start in starts]
-    # From the position where the next tile is clean to that where this one ends being clean, weight passes over.
-    ramps = [(after + margin, stop - margin) for stop, after in zip(stops[:-1], starts[1:], strict=True)]
+    # Weight passes over where both tiles are clean; steps are longer than a ramp, so that no more than two tiles share.
+    ramps = [after + margin for after in starts[1:]]
     position = (np.arange(length * scale) + 0.5) / scale
-    falls = [np.clip((end - position) / (end - begin), 0, 1) for begin, end in ramps]
+    falls = [np.clip((begin + RAMP - position) / RAMP, 0, 1) for begin in ramps]
     found = []
     for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         rise = 1 - falls[index - 1] if index else 1.0

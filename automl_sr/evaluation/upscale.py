@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from automl_sr.data import images
 from automl_sr.data.images import Picture
 from automl_sr.data.resize import imresize_float
-from automl_sr.errors import DataError
+from automl_sr.errors import AutomlSRError, DataError
 from automl_sr.evaluation.runtime import OnnxModel, chroma, join_chroma, to_luma
-from automl_sr.evaluation.tiling import receptive_margin, run_tiled, smallest_tile, tile_for_memory
+from automl_sr.evaluation.tiling import check_tile, receptive_margin, run_tiled, smallest_tile, tile_for_memory
 
 Array = NDArray[Any]
 
@@ -43,6 +43,8 @@ class Upscaler:
     def __init__(self, model: OnnxModel, tile: int | None = None) -> None:
         self.model = model
         self.margin = model.overlap or receptive_margin(model, model.channels, model.scale)
+        if tile is not None:
+            check_tile(tile, self.margin)
         self.tile = tile or max(tile_for_memory(model.path, model.channels), smallest_tile(self.margin))
 
     def __call__(self, picture: Picture) -> Picture:
@@ -90,7 +92,7 @@ def upscale_files(upscaler: Upscaler, sources: Sequence[Path], folder: Path) -> 
         try:
             enlarged = upscaler(images.read(source))
             images.write(target, enlarged)
-        except DataError as error:
+        except AutomlSRError as error:
             yield Enlarged(source, reason=str(error))
             continue
         height, width = enlarged.pixels.shape[:2]
