@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     Score = Callable[[Tensor, Tensor], Tensor]
 
+SCORER_PATCH = 24
+"""Side of the scorer's training patches, low-resolution px; smaller where the samples are."""
 MEGAPIXELS = 1_000_000
 """High-resolution pixels that are scored at once: a bound on memory, without influence on the scores."""
 
@@ -37,7 +39,8 @@ def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
     channels = ctx.task.dims()["channels"]
 
     def make() -> dict[str, Tensor]:
-        recipe = Recipe(loss="mse", patch=24)
+        room = int(data.windows[:, 3:].amin(dim=1).max())
+        recipe = Recipe(loss="mse", patch=max(8, min(SCORER_PATCH, room)))
         scorer = ctx.fit(ctx.build("architecture", "srcnn"), data, steps=steps, recipe=recipe, key="selection")
         return {"scores": errors_of(scorer, data, channels, ctx.device)}
 
