@@ -45,6 +45,7 @@ _TO_YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112
 _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255.0
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_STRIP = 256  # rows
 _PROBE = 32  # side in pixels of the image on which a foreign file's scale is found
 
 
@@ -197,8 +198,11 @@ def chroma(rgb: Array) -> Array:
 def join_chroma(luma: Array, planes: Array) -> Array:
     """Join luma [H, W] with chroma [h, w, 2], enlarged by MATLAB's bicubic, to RGB [H, W, 3] in about 0..1."""
     enlarged = imresize_float(planes, (luma.shape[0], luma.shape[1]))
-    ycbcr = np.concatenate([luma[:, :, None], enlarged], axis=2)
-    rgb: Array = (ycbcr - _OFFSET) @ _FROM_YCBCR.T
+    rgb = np.empty((*luma.shape, 3), dtype=np.float32)
+    for top in range(0, luma.shape[0], _STRIP):  # so that a large image needs no second copy in double precision
+        rows = slice(top, top + _STRIP)
+        ycbcr = np.concatenate([luma[rows, :, None], enlarged[rows]], axis=2)
+        rgb[rows] = (ycbcr - _OFFSET) @ _FROM_YCBCR.T
     return rgb
 
 

@@ -50,7 +50,7 @@ class Upscaler:
     def __call__(self, picture: Picture) -> Picture:
         """Enlarge a picture: grey stays grey, the depth stays, alpha is enlarged by MATLAB's bicubic."""
         peak = np.iinfo(picture.pixels.dtype).max
-        values = picture.pixels.astype(np.float64) / peak
+        values = picture.pixels.astype(np.float32) / np.float32(peak)
         enlarged = self._grey(values) if values.shape[2] == 1 else self._colour(values)
         alpha = None
         if picture.alpha is not None:
@@ -122,6 +122,6 @@ def _target(source: Path, folder: Path, scale: int, taken: set[Path]) -> Path:
 
 
 def _stored(values: Array, dtype: np.dtype[Any]) -> Array:
-    peak = np.iinfo(dtype).max
-    stored: Array = np.rint(np.clip(values, 0.0, 1.0) * peak).astype(dtype)
-    return stored
+    scaled: Array = np.clip(values, 0.0, 1.0)
+    scaled *= np.iinfo(dtype).max
+    return np.rint(scaled, out=scaled).astype(dtype)
