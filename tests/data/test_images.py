@@ -141,6 +141,18 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, deep: boo
     assert images.probe(path) == (10, 14)
 
 
+def test_a_photograph_of_a_turned_camera_keeps_its_profile(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    shown = smooth(40, 56)
+    Image.fromarray(np.rot90(shown)).save(tmp_path / "a.jpg", quality=95, subsampling=0, exif=exif, icc_profile=SRGB)
+    back = images.read(tmp_path / "a.jpg")
+    assert back.pixels.shape == shown.shape
+    assert np.abs(back.pixels.astype(int) - shown).mean() < 2
+    assert back.icc == SRGB
+    assert images.probe(tmp_path / "a.jpg") == (40, 56)
+
+
 def _tag_orientation(path: Path, orientation: int) -> None:
     """Put an orientation into a 16-bit file: an eXIf chunk after the PNG header, or a tag of the TIFF directory."""
     import struct
