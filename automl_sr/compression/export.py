@@ -62,16 +62,16 @@ def export_onnx(
 ) -> Exported:
     """Write `module` in evaluation mode as one ONNX file with these input, output and axis names.
 
-    The file is compared with the module on the example, on `check_inputs` and, where none are given, on an example
-    whose dynamic axes have other lengths. `metadata` goes into the file's `metadata_props`.
+    The file is compared with the module on the example, on a batch of two and on `check_inputs`; where none are given,
+    on an example whose dynamic axes have other lengths. `metadata` goes into the file's `metadata_props`.
     Raises ExportError, with both exporters' reasons, if neither gives the module's output.
     """
     net = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval()
     example = tuple(tensor.detach().cpu() for tensor in example_inputs)
     axes = dynamic_axes or {}
     checks = [example, *(tuple(inputs) for inputs in check_inputs)]
-    if not check_inputs:
-        checks.append(other_sizes(example, input_names, axes))
+    # Given inputs may all be single images, on which a batch size fixed by tracing would not show.
+    checks.append(_doubled(example, input_names, axes) if check_inputs else other_sizes(example, input_names, axes))
     request = _Request(net, example, tuple(input_names), tuple(output_names), axes, opset)
     reasons = []
     for name, exporter in (("torchscript", _by_tracing), ("torch.export", _by_torch_export)):
@@ -116,6 +116,11 @@ def other_sizes(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inp
     return tuple(made)
 
 
+def _doubled(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inputs:
+    pairs = zip(names, example, strict=True)
+    return tuple(torch.cat([tensor, tensor]) if 0 in axes.get(name, {}) else tensor for name, tensor in pairs)
+
+
 @dataclass(frozen=True)
 class _Request:
     net: nn.Module
@@ -144,9 +149,11 @@ def _by_tracing(request: _Request) -> bytes:
 
 def _by_torch_export(request: _Request) -> bytes:
     shapes = tuple(dict.fromkeys(request.axes.get(name, {}), torch.export.Dim.DYNAMIC) for name in request.input_names)
+    # torch.export writes a length of 1 into the file as a constant, whatever axis is said to be dynamic.
+    example = _doubled(request.example, request.input_names, request.axes)
     program = torch.onnx.export(
         request.net,
-        request.example,
+        example,
         input_names=request.input_names,
         output_names=request.output_names,
         dynamic_shapes=shapes,

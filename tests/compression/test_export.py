@@ -59,6 +59,19 @@ def test_torch_export_takes_over_where_tracing_fixed_a_size(tmp_path: Path) -> N
     assert verify(exported.path, net, [torch.rand(2, 1, 9, 50)]) < 1e-5
 
 
+class BatchAsNumber(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / torch.tensor(float(int(x.shape[0])))
+
+
+def test_a_batch_size_fixed_by_tracing_is_found_although_all_given_inputs_are_single(tmp_path: Path) -> None:
+    singles = [(torch.rand(1, 1, 9, 8),), (torch.rand(1, 1, 7, 12),)]
+    net = BatchAsNumber()
+    exported = export_onnx(net, tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES, check_inputs=singles)
+    assert exported.made_by == "torch.export"
+    assert verify(exported.path, net, [torch.rand(3, 1, 9, 8)]) < 1e-5
+
+
 def test_a_net_that_neither_exporter_can_write_is_refused_with_both_reasons(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"NoOnnxForm cannot be exported.*torchscript:.*torch.export:"):
         export_onnx(NoOnnxForm(), tmp_path / "m.onnx", (torch.rand(1, 4, 4),))
