@@ -114,7 +114,7 @@ def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path)
     """
     clock = Clock(journal)
     context = make_context(plan, setting, journal, folder)
-    pipeline = [plan.techniques[slot] for slot in Slot]
+    pipeline = list(plan.techniques.values())
     blueprint = plan.techniques[Slot.ARCHITECTURE].blueprint(setting.task, context)
     clock.stage("select")
     data = setting.data.train
@@ -205,7 +205,7 @@ def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Sample
     recipe = plan.techniques[Slot.RECIPE]
     if not isinstance(recipe, Recipe):
         raise PluginError(f"The recipe is a {type(recipe).__name__}, not core's Recipe.")
-    pipeline = [plan.techniques[slot] for slot in Slot]
+    pipeline = list(plan.techniques.values())
     phases = [Phase("train", 1.0)]
     for technique in pipeline:
         phases = technique.phases(phases, context.for_technique(technique))

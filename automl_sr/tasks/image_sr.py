@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field, field_validator
 
@@ -13,14 +15,17 @@ from automl_sr.metric import BUILTIN_METRICS, Metric
 from automl_sr.task import Batch, Interface, Runner, Samples, Task, TaskData
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     import torch
     from torch import Tensor
 
-    from automl_sr.data.catalog import ImageSet
+    from automl_sr.data.batches import PatchSource
+    from automl_sr.data.catalog import Catalog, ImageSet
+    from automl_sr.data.overlap import ImageMark
+    from automl_sr.data.samples import SRSamples
 
+CALIBRATION_PATCH = 64
+"""Side in low-resolution px of the crops on which quantization is calibrated."""
 COST_OUTPUT = (720, 1280)
 """Multiply-adds are quoted for this output, as the field does."""
 
@@ -60,32 +65,36 @@ class ImageSR(Task):
     def load(self, seed: int) -> TaskData:
         """Decode every image once, make the low-resolution ones once, and see that no image is in both sets."""
         from automl_sr.data.catalog import Catalog
-        from automl_sr.data.overlap import content_overlap, near_duplicates
+        from automl_sr.data.overlap import alike, identical, mark_pixels
         from automl_sr.data.samples import load_pairs, load_samples
 
         catalog = Catalog.from_environment()
         train, valid = self._sets(catalog, seed)
-        samples, skipped = load_samples(train, self.scale)
+        samples = load_samples(train, self.scale)
         pairs = load_pairs(valid, self.scale)
-        notes = [f"skipped {path}: {reason}" for path, reason in skipped]
-        same = content_overlap(train.hr, valid.hr)
+        notes = [f"skipped: {reason}" for _, reason in samples.skipped]
+        in_training, in_validation = (
+            _marks_of(samples, train),
+            [mark_pixels(Path(pair.name), pair.hr) for pair in pairs],
+        )
+        same = identical(in_training, in_validation)
         if same:
-            first, second = same[0]
             raise DataError(
                 f"{len(same)} validation image{'s are' if len(same) > 1 else ' is'} also in the training set: "
-                f"{second} has the pixels of {first}.",
+                f"{same[0][1]} has the pixels of {same[0][0]}.",
                 "Take it out of task.train or task.valid.",
             )
-        notes += [f"{b} looks much like the training image {a}" for a, b in near_duplicates(train.hr, valid.hr)]
+        notes += [
+            f"{match.second} looks much like the training image {match.first}"
+            for match in alike(in_training, in_validation)
+        ]
         return TaskData(samples, pairs, tuple(notes))
 
-    def _sets(self, catalog: Any, seed: int) -> tuple[ImageSet, ImageSet]:
-        from automl_sr.data.catalog import ImageSet
-
-        train = ImageSet.union([catalog.find(name) for name in self.train])
+    def _sets(self, catalog: Catalog, seed: int) -> tuple[ImageSet, ImageSet]:
+        train = _union([catalog.find(name) for name in self.train])
         if not isinstance(self.valid, str):
-            return train, ImageSet.union([catalog.find(name) for name in self.valid])
-        return train.split(float(self.valid[:-1]) / 100, seed)
+            return train, _union([catalog.find(name) for name in self.valid])
+        return _split(train, float(self.valid[:-1]) / 100, seed)
 
     def dims(self) -> dict[str, int]:
         """Give the model's channels and scale."""
@@ -93,21 +102,11 @@ class ImageSR(Task):
 
     def check_training(self, train: Samples, *, patch: int) -> None:
         """Raise DataError where no image is as large as a patch."""
-        from automl_sr.data.batches import largest_patch
-
-        largest = largest_patch(_sr(train))
-        if largest < patch:
-            raise DataError(
-                f"No training image is as large as a patch of {patch} low-resolution px; the largest is {largest}.",
-                "Use a smaller recipe.patch or larger images.",
-            )
+        _patches(train, patch)
 
     def draw(self, train: Samples, generator: torch.Generator, *, batch: int, patch: int) -> Batch:
         """Cut, flip and rotate patches on the device, by indexing alone."""
-        from automl_sr.data.batches import draw
-
-        lr, hr = draw(_sr(train), generator, batch=batch, patch=patch, color=self.color)
-        return Batch(lr, hr)
+        return Batch(*_patches(train, patch).draw(generator, batch, color=self.color))
 
     def loss(self, output: Tensor, batch: Batch, kind: str) -> Tensor:
         """Give L1, Charbonnier (epsilon 1e-3) or mean squared error, on values in 0..1."""
@@ -167,12 +166,11 @@ class ImageSR(Task):
 
     def calibration(self, train: Samples, count: int, seed: int) -> list[np.ndarray[Any, Any]]:
         """Give low-resolution crops of the training images, one at a time."""
-        from automl_sr.data.batches import draw, largest_patch
         from automl_sr.training.randomness import generator
 
-        samples = _sr(train)
-        patch = min(64, largest_patch(samples))
-        lr, _ = draw(samples, generator(seed, "calibration"), batch=count, patch=patch, color=self.color, augment=False)
+        largest = int(cast("SRSamples", train).windows[:, 3:].amin(dim=1).max())
+        source = _patches(train, min(CALIBRATION_PATCH, largest))
+        lr, _ = source.draw(generator(seed, "calibration"), count, augment=False, color=self.color)
         return [image[None].cpu().numpy() for image in lr]
 
     def metadata(self) -> dict[str, str]:
@@ -197,8 +195,54 @@ def _means(result: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, float
     return {metric.name: float(result[metric.name]) for metric in metrics}
 
 
-def _sr(train: Samples) -> Any:
-    return train
+def _marks_of(samples: SRSamples, files: ImageSet) -> list[ImageMark]:
+    """Hash the decoded training images; those that were skipped have no pixels."""
+    from automl_sr.data.overlap import mark_pixels
+
+    skipped = {path for path, _ in samples.skipped}
+    kept = [path for path in files.hr if path not in skipped]
+    return [mark_pixels(path, samples.hr.image(index).permute(1, 2, 0).numpy()) for index, path in enumerate(kept)]
+
+
+@functools.lru_cache(maxsize=8)
+def _patches(train: Samples, patch: int) -> PatchSource:
+    """Keep what does not change from batch to batch. Raises DataError where no image is as large as a patch."""
+    from automl_sr.data.batches import PatchSource
+
+    return PatchSource.of(cast("SRSamples", train), patch)
+
+
+def _union(sets: Sequence[ImageSet]) -> ImageSet:
+    """Put sets together; low-resolution files count where every set has them, the others are made."""
+    from automl_sr.data.catalog import ImageSet
+
+    shared = set.intersection(*(set(one.lr) for one in sets))
+    return ImageSet(
+        "+".join(one.name for one in sets),
+        tuple(path for one in sets for path in one.hr),
+        {scale: tuple(path for one in sets for path in one.lr[scale]) for scale in shared},
+    )
+
+
+def _split(whole: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Take a share of the images (at least one) away for validation, by a draw that the seed decides."""
+    import numpy as np
+
+    count = max(1, round(share * len(whole.hr)))
+    if count >= len(whole.hr):
+        raise DataError(
+            f"{whole.name} has {len(whole.hr)} images: a validation share of {share:.0%} leaves none to train on.",
+            "Name a validation set, or use more images.",
+        )
+    order = np.random.default_rng(seed).permutation(len(whole.hr))
+    return _pick(whole, sorted(order[count:])), _pick(whole, sorted(order[:count]))
+
+
+def _pick(whole: ImageSet, indices: Sequence[int]) -> ImageSet:
+    from automl_sr.data.catalog import ImageSet
+
+    lr = {scale: tuple(paths[index] for index in indices) for scale, paths in whole.lr.items()}
+    return ImageSet(whole.name, tuple(whole.hr[index] for index in indices), lr)
 
 
 @hookimpl
