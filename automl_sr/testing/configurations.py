@@ -5,22 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from automl_sr.technique import Choice, Each, Float, Int, SearchField, Technique, inactive_fields, search_fields
+from pydantic import ValidationError
+
+from automl_sr.technique import Choice, Each, Float, Int, SearchField, Technique, first_error, search_fields
 
 
 def configurations(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, Technique]:
     """Make a technique at the corners of its space, by a name for each; equal ones are made once.
 
-    `settings` replaces fields in all of them, for instance to shorten a helper's training. Raises pydantic's
-    ValidationError where a corner is refused: a search would propose it and fail.
+    `settings` replaces fields in all of them, for instance to shorten a helper's training. Corners that the technique
+    refuses are left out: `refusals` lists them.
     """
-    fixed = dict(settings or {})
     made: dict[str, Technique] = {}
     for name, fields in _corners(cls):
-        technique = cls(**{**fields, **fixed})
+        try:
+            technique = cls(**{**fields, **(settings or {})})
+        except ValidationError:
+            continue
         if technique not in made.values():
             made[name] = technique
     return made
+
+
+def refusals(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+    """Say which corners of its own space a technique refuses, and why: a search would propose them and fail."""
+    found: dict[str, str] = {}
+    for name, fields in _corners(cls):
+        try:
+            cls(**{**fields, **(settings or {})})
+        except ValidationError as error:
+            found[name] = first_error(error)
+    return found
 
 
 def _corners(cls: type[Technique]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -69,9 +84,3 @@ def _conditions(spec: SearchField, specs: Mapping[str, SearchField]) -> dict[str
             fields[other] = allowed[0]
         fields = {**_conditions(specs[other], specs), **fields}
     return fields
-
-
-def active_dump(technique: Technique) -> dict[str, Any]:
-    """Give the fields that mean something, as JSON."""
-    hidden = inactive_fields(technique)
-    return {name: value for name, value in technique.dump().items() if name not in hidden}

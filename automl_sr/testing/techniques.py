@@ -21,7 +21,7 @@ from automl_sr.errors import Interrupted
 from automl_sr.plugins import instantiate
 from automl_sr.task import Samples, Task
 from automl_sr.technique import Slot, Technique, problems_of
-from automl_sr.testing.configurations import configurations
+from automl_sr.testing.configurations import configurations, refusals
 from automl_sr.testing.observing import StopAfter, Trace, assert_same, cost_of, heavy_imports_of, overrides
 from automl_sr.testing.tiny import (
     TinyNet,
@@ -144,6 +144,10 @@ class TechniqueContract:
     def test_its_declaration_is_valid(self, technique_class: type[Technique]) -> None:
         """Core refuses a technique with problems."""
         assert problems_of(technique_class) == []
+
+    def test_it_takes_every_corner_of_its_search_space(self, technique_class: type[Technique]) -> None:
+        """A search proposes any combination that the fields allow; say what depends on what with `When`."""
+        assert refusals(technique_class, self.settings) == {}
 
     def test_its_docstring_says_what_it_does_and_where_it_comes_from(self, technique_class: type[Technique]) -> None:
         """The first line is its title in lists; a source has a year."""

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import skimage
 import torch
-from automl_sr_plugins.reference import SRCNN, nets
-from automl_sr_plugins.selection import LossSelection, NoSelection, RandomSelection, SobelSelection, ranking, scoring
 
 from automl_sr.data.batches import to_color
 from automl_sr.data.images import read, to_rgb8
@@ -18,6 +16,8 @@ from automl_sr.data.pixel_store import PixelStore
 from automl_sr.data.resize import downscale
 from automl_sr.data.samples import SRSamples
 from automl_sr.testing.tiny import TinyNet, TinyTrial, contract_registry, tiny_recipe, tiny_task
+from automl_sr_plugins.reference import SRCNN, nets
+from automl_sr_plugins.selection import LossSelection, NoSelection, RandomSelection, SobelSelection, ranking, scoring
 
 SIDE, NATURAL, NOISE = 48, 196, 4
 CONSTANT = NATURAL + NOISE

@@ -1,0 +1,10 @@
+"""Core's own metrics keep the contract of metrics."""
+
+from __future__ import annotations
+
+from automl_sr.metric import BUILTIN_METRICS
+from automl_sr.testing import MetricContract
+
+
+class TestBuiltin(MetricContract):
+    metric = BUILTIN_METRICS
