@@ -1,0 +1,167 @@
+"""What techniques share between trials: computed once, keyed by content, resumed where they were killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import toy_techniques as toys
+from torch import Tensor
+
+from automl_sr.cache import Cache
+from automl_sr.context import Context
+from automl_sr.errors import Interrupted, PluginError
+from automl_sr.plugins import Source, discover
+from automl_sr.training.recipe import Recipe
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    torch.set_num_threads(1)
+    registry = discover(entry_points=[])
+    registry.add_task(toys.DigitsTask)
+    for cls in toys.ALL:
+        registry.add_technique(cls, Source("toys", "toys", "1"))
+    task = toys.DigitsTask()
+    context = Context(registry, task, 1, "cpu", tmp_path / "scratch", Cache(tmp_path / "cache"), "some data")
+    return context.for_technique(toys.TeacherLoss())
+
+
+class Count:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> dict[str, Tensor]:
+        self.calls += 1
+        return {"value": torch.tensor([float(self.calls)])}
+
+
+def test_a_cached_result_is_computed_once(ctx: Context) -> None:
+    make = Count()
+    values = [ctx.cached("scores", make)["value"] for _ in range(3)]
+    assert make.calls == 1
+    assert all(torch.equal(value, torch.ones(1)) for value in values)
+    assert (ctx.cache.misses, ctx.cache.hits) == (["scores"], ["scores", "scores"])
+
+
+def test_the_trial_seed_does_not_divide_what_is_shared(ctx: Context) -> None:
+    make = Count()
+    ctx.cached("scores", make)
+    replace(ctx, seed=99).cached("scores", make)
+    assert make.calls == 1
+
+
+@pytest.mark.parametrize("change", ["key", "data", "task", "technique"])
+def test_whatever_the_result_depends_on_makes_it_another_one(ctx: Context, change: str) -> None:
+    make = Count()
+    ctx.cached("scores", make)
+    other = {
+        "key": ctx,
+        "data": replace(ctx, data_fingerprint="other data"),
+        "task": replace(ctx, task=toys.DigitsTask(train_size=1000)),
+        "technique": ctx.for_technique(toys.Growth()),
+    }[change]
+    other.cached("other scores" if change == "key" else "scores", make)
+    assert make.calls == 2
+
+
+def test_a_damaged_result_is_made_again(ctx: Context) -> None:
+    make = Count()
+    ctx.cached("scores", make)
+    (path,) = ctx.cache.folder.glob("*.safetensors")
+    path.write_bytes(b"half a file")
+    assert ctx.cached("scores", make)["value"].item() == 2
+
+
+def _ask(ctx: Context, log: Path) -> None:
+    def make() -> dict[str, Tensor]:
+        with log.open("a") as file:
+            file.write("made\n")
+        return {"value": torch.ones(1)}
+
+    ctx.cached("slow", make)
+
+
+def test_workers_that_ask_at_the_same_moment_compute_once(ctx: Context, tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    workers = [fork.Process(target=_ask, args=(ctx, tmp_path / "log")) for _ in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 6
+    assert (tmp_path / "log").read_text() == "made\n"
+
+
+def test_fit_trains_a_helper_once_and_freezes_it(ctx: Context) -> None:
+    data = ctx.task.load(0).train
+    architecture = ctx.build("architecture", "mlp", width=24)
+    model = ctx.fit(architecture, data, steps=200, recipe=Recipe(lr=3e-3, batch=32), key="teacher")
+    again = ctx.fit(architecture, data, steps=200, recipe=Recipe(lr=3e-3, batch=32), key="teacher")
+    right = (model(data.x).argmax(1) == data.y).float().mean()
+    assert right > 0.8
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert ctx.cache.hits == ["fit/mlp/teacher"]
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_fit_goes_on_where_it_was_stopped(ctx: Context, tmp_path: Path) -> None:
+    data = ctx.task.load(0).train
+    architecture = ctx.build("architecture", "mlp")
+    elsewhere = replace(ctx, cache=Cache(tmp_path / "elsewhere"))
+    whole = ctx.fit(architecture, data, steps=90)
+
+    class Impatient:
+        left = 25
+
+        def progress(self, run: object, images_per_second: float) -> None: ...
+
+        def stop_requested(self) -> bool:
+            self.left -= 1
+            return self.left == 0
+
+    stops = 0
+    while True:
+        try:
+            parts = replace(elsewhere, observer=Impatient()).fit(architecture, data, steps=90)
+        except Interrupted:
+            stops += 1
+            continue
+        break
+    assert stops == 3
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+
+
+def test_iterate_is_resumed_after_sigkill_without_repeating_much(ctx: Context, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def run(deadly: bool) -> dict[str, Tensor]:
+        def step(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
+            with log.open("a") as file:
+                file.write(".")
+            if deadly and i == 120:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return {"x": state["x"] * 0.9 + i}
+
+        return ctx.iterate("distil", lambda: {"x": torch.zeros(1, dtype=torch.float64)}, step, 200)
+
+    child = multiprocessing.get_context("fork").Process(target=run, args=(True,))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    expected = 0.0
+    for i in range(200):
+        expected = expected * 0.9 + i
+    assert run(False)["x"].item() == pytest.approx(expected, rel=1e-12)
+    assert len(log.read_text()) == 121 + 100  # the second went on from step 100
+
+
+def test_a_helper_that_is_not_installed_is_named(ctx: Context) -> None:
+    with pytest.raises(PluginError, match="no_such_net"):
+        ctx.build("architecture", "no_such_net")
