@@ -76,8 +76,12 @@ def _wording(kind: str, item: Mapping[str, Any]) -> tuple[str, str]:
 
 def shown(value: Any) -> str:
     """Write a value for a sentence; long ones are cut."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "an empty value"}[value]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "an empty value"
+    if value in ([], {}):
+        return "an empty list" if value == [] else "an empty mapping"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from automl_sr.complaints import shown
 from automl_sr.domains import Constant, Domain, on_grid, same
 from automl_sr.errors import StudyFileError, nearest
 from automl_sr.technique import Choice, Each, Float, Int, SearchField, Technique, why_refused
@@ -52,8 +53,7 @@ class Narrower:
 
     def _choice(self, marker: Choice, raw: Any, path: Path_) -> Choice | Constant:
         if isinstance(raw, Mapping) or raw == []:
-            shown = "nothing" if raw == [] else repr(raw)
-            raise self.fail(path, f"{shown} is not a list of allowed values.", self._allowed(marker))
+            raise self.fail(path, f"{shown(raw)} is not a list of allowed values.", self._allowed(marker))
         if not isinstance(raw, list):
             return Constant(self._option(marker, raw, path))
         values = [self._option(marker, value, (*path, index)) for index, value in enumerate(raw)]
@@ -72,7 +72,7 @@ class Narrower:
         guess = (
             nearest(raw, [value for value in marker.options if isinstance(value, str)]) if isinstance(raw, str) else ""
         )
-        raise self.fail(path, f"{raw!r} is not an allowed value.", f"{guess} {self._allowed(marker)}".strip())
+        raise self.fail(path, f"{shown(raw)} is not an allowed value.", f"{guess} {self._allowed(marker)}".strip())
 
     @staticmethod
     def _allowed(marker: Choice) -> str:
@@ -84,7 +84,7 @@ class Narrower:
         if isinstance(raw, list):
             if len(raw) != 2:
                 hint = "A list for a number is its range: write [low, high] or {low, high, step}."
-                raise self.fail(path, f"{raw!r} has {len(raw)} entries.", hint)
+                raise self.fail(path, f"{shown(raw)} has {len(raw)} entries.", hint)
             return self._range(kind, marker, {"low": raw[0], "high": raw[1]}, path)
         if raw is None and self._why_refused(None) is None:
             return Constant(None)
@@ -125,7 +125,7 @@ class Narrower:
     ) -> tuple[Any, bool]:
         log = raw.get("log", bool(marker and marker.log) and "step" not in raw)
         if not isinstance(log, bool):
-            raise self.fail((*path, "log"), f"{log!r} is neither true nor false.", "")
+            raise self.fail((*path, "log"), f"{shown(log)} is neither true nor false.", "")
         step = raw.get("step")
         if step is None and marker is not None and not log:
             step = marker.step
@@ -151,9 +151,11 @@ class Narrower:
             or not isinstance(raw, int | float)
             or (isinstance(raw, float) and not math.isfinite(raw))
         ):
-            raise self.fail(path, f"{raw!r} is not {word}.", "Write a number, [low, high] or {low, high, step, log}.")
+            raise self.fail(
+                path, f"{shown(raw)} is not {word}.", "Write a number, [low, high] or {low, high, step, log}."
+            )
         if kind is int and raw != int(raw):
-            raise self.fail(path, f"{raw!r} is not a whole number.", "")
+            raise self.fail(path, f"{shown(raw)} is not a whole number.", "")
         try:
             return kind(raw)
         except OverflowError:
@@ -196,7 +198,7 @@ class Narrower:
                 if any(same(value, earlier) for earlier in raw[:index]):
                     raise self.fail((*path, index), f"{value!r} is listed twice.", "Keep one of them.")
             return Choice(*raw)
-        raise self.fail(path, f"{raw!r} is not allowed: {refused}.", "")
+        raise self.fail(path, f"{shown(raw)} is not allowed: {refused}.", "")
 
 
 def number_kind(annotation: Any) -> type[int] | type[float] | None:

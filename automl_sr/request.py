@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.capabilities import reachable, why_never
+from automl_sr.complaints import shown
 from automl_sr.domains import Constant, Domain, FieldSpace, Nested, SlotSpace, TechniqueSpace, on_grid, start_of
 from automl_sr.errors import PluginError, StudyFileError, nearest
 from automl_sr.narrow import Narrower
@@ -51,11 +52,13 @@ class SpaceReader:
         """Search what the study file names."""
         if not isinstance(raw, Mapping):
             raise self.fail(
-                ("space",), f"{raw!r} is not a mapping of slots.", "Leave `space` out to search everything installed."
+                ("space",),
+                f"{shown(raw)} is not a mapping of slots.",
+                "Leave `space` out to search everything installed.",
             )
         for name in raw:
             if name not in list(Slot):
-                hint = nearest(name, Slot) or f"Slots: {', '.join(Slot)}."
+                hint = nearest(name, [slot.value for slot in Slot]) or f"Slots: {', '.join(Slot)}."
                 raise self.fail(("space", name), f"unknown slot {name!r}.", hint)
         filled = self._filled({Slot(name) for name in raw})
         return tuple(
@@ -132,7 +135,7 @@ class SpaceReader:
         if slot.single:
             if not isinstance(raw, Mapping):
                 hint = f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}` for its own space."
-                raise self.fail(path, f"{raw!r} is not a mapping of fields.", hint)
+                raise self.fail(path, f"{shown(raw)} is not a mapping of fields.", hint)
             return self._made(slot, [self._technique(self._offered(slot, ())[0], raw, path, ())])
         return self._made(slot, self._options(slot, raw, path, ()))
 
@@ -154,16 +157,15 @@ class SpaceReader:
         if isinstance(raw, Mapping):
             return [self._technique(cls, {}, path, lineage) for cls in self._offered(slot, lineage)]
         names = ", ".join(cls.name for cls in self._offered(slot, lineage))
-        shown = "nothing" if raw is None or raw == [] else repr(raw)
         raise self.fail(
-            path, f"{shown} names no technique.", f"Name one or several of: {names}; or leave the slot out."
+            path, f"{shown(raw)} names no technique.", f"Name one or several of: {names}; or leave the slot out."
         )
 
     def _find(self, slot: Slot, name: Any, path: Path_, lineage: Lineage) -> type[Technique]:
         known = self.registry.techniques[slot]
         if not isinstance(name, str):
             raise self.fail(
-                path, f"{name!r} is not the name of a technique.", f"Installed: {', '.join(sorted(known))}."
+                path, f"{shown(name)} is not the name of a technique.", f"Installed: {', '.join(sorted(known))}."
             )
         try:
             cls = self.registry.technique(slot, name)
@@ -184,7 +186,7 @@ class SpaceReader:
             hint = (
                 f"Write `{cls.name}: {{}}` for its own space, or its fields: {', '.join(cls.model_fields) or 'none'}."
             )
-            raise self.fail(path, f"{raw!r} is not a mapping of fields.", hint)
+            raise self.fail(path, f"{shown(raw)} is not a mapping of fields.", hint)
         for name in body:
             if name not in cls.model_fields:
                 known = (

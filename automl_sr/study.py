@@ -169,12 +169,6 @@ class StudySpec(Part):
             raise ValueError(f"{twice[0]!r} is listed twice")
         return value
 
-    @model_validator(mode="after")
-    def _scheduler_fits(self) -> Self:
-        if self.search.scheduler.kind == "median" and len(self.objectives) > 1:
-            raise ValueError("the scheduler 'median' works for one objective; write pareto-asha or none")
-        return self
-
     def metrics(self) -> tuple[str, ...]:
         """Name the objectives, then the other constrained metrics."""
         return tuple(dict.fromkeys([*self.objectives, *self.constraints]))
@@ -234,6 +228,9 @@ def read_spec(raw: Any, registry: Registry, fail: Fail) -> StudySpec:
     except ValidationError as error:
         raise explain(error, StudySpec, raw, (), fail) from None
     _check_metrics(spec, registry, fail)
+    if spec.search.scheduler.kind == "median" and len(spec.objectives) > 1:
+        hint = "Write pareto-asha or none."
+        raise fail(("search", "scheduler"), "the scheduler 'median' works for one objective.", hint)
     return spec
 
 

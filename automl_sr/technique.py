@@ -7,9 +7,8 @@ range of a field; pydantic's own `ge`, `gt`, `le`, `lt` are the hard limits with
 from __future__ import annotations
 
 import enum
-import math
+import json
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -144,7 +143,9 @@ class Technique(BaseModel):
     Every stage method is the identity unless a technique overrides it, so a technique writes only what it does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False, validate_default=True
+    )
 
     slot: ClassVar[Slot]
     name: ClassVar[str]
@@ -258,77 +259,102 @@ def _implied_choice(annotation: Any) -> Choice | None:
     return None
 
 
-def options_of(marker: Marker) -> tuple[Scalar, ...] | None:
-    """Give the values of a choice, or nothing for a range."""
-    return marker.options if isinstance(marker, Choice) else None
-
-
-def discrete_values(marker: Marker | None) -> float:
-    """Count the values that a dimension can take; a continuous range is infinite."""
-    match marker:
-        case None:
-            return 1
-        case Choice(options=options):
-            return len(options)
-        case Int(low=low, high=high, step=step):
-            return (high - low) // step + 1
-        case Float(step=None):
-            return math.inf
-        case Float(low=low, high=high, step=step):
-            return math.floor((high - low) / typing.cast("float", step) + 1e-9) + 1
-        case Each(item=item, max=most):
-            return discrete_values(item) ** most
-    return math.inf
-
-
 def problems_of(cls: type[Technique]) -> list[str]:
     """Say what is wrong with a technique's declaration; an empty list means that it can be used."""
-    problems: list[str] = []
     if not isinstance(getattr(cls, "slot", None), Slot):
         return [f"{cls.__name__}.slot must be a Slot, one of: {', '.join(Slot)}"]
     if not isinstance(getattr(cls, "name", None), str) or not NAME.match(cls.name):
         return [f"{cls.__name__}.name must be lower-case letters, digits and underscores"]
     specs = search_fields(cls)
     names = {spec.name for spec in specs}
-    problems += [
-        f"field {name!r} hides a method of Technique" for name in names if callable(getattr(Technique, name, None))
-    ]
+    problems = _declaration_problems(cls)
     for spec in specs:
+        if spec.name == "technique" or callable(getattr(Technique, spec.name, None)):
+            problems.append(f"field {spec.name!r} hides a name of Technique")
         problems += [
             f"field {spec.name!r} depends on unknown field {other!r}" for other in spec.when if other not in names
         ]
         problems += _marker_problems(cls, spec, names)
-    if problems:
-        return problems
-    try:
-        cls()
-    except ValidationError as error:
-        problems.append(f"its default settings are invalid: {first_error(error)}")
-    return problems
+    return problems or _circle_problems(specs) or _default_problems(cls)
+
+
+def _declaration_problems(cls: type[Technique]) -> list[str]:
+    """Check the class variables: a lone string would be read as a set of letters."""
+    if not isinstance(cls.version, str):
+        return [f"{cls.__name__}.version must be text"]
+    return [
+        f"{cls.__name__}.{name} must be a frozenset of strings"
+        for name in ("tasks", "provides", "requires", "conflicts")
+        if not isinstance(getattr(cls, name), frozenset)
+        or not all(isinstance(item, str) for item in getattr(cls, name))
+    ]
 
 
 def _marker_problems(cls: type[Technique], spec: SearchField, names: set[str]) -> list[str]:
     marker = spec.marker
+    where = f"field {spec.name!r}"
+    if isinstance(marker, Pick):
+        fits = not marker.slot.single and accepts(cls, spec.name, Technique())
+        return [] if fits else [f"{where} must be declared as `Technique` and pick from a slot with a choice"]
     if isinstance(marker, Each):
         if isinstance(marker.count, str) and marker.count not in names:
-            return [f"field {spec.name!r} counts by unknown field {marker.count!r}"]
-        return []
-    if isinstance(marker, Int | Float):
-        if not marker.low <= marker.high:
-            return [f"field {spec.name!r} has an empty range {marker.low}..{marker.high}"]
-        if marker.log and marker.low <= 0:
-            return [f"field {spec.name!r} has a logarithmic range that starts at {marker.low}"]
+            return [f"{where} counts by unknown field {marker.count!r}"]
+        if marker.max < 1 or (isinstance(marker.count, int) and marker.count < 0):
+            return [f"{where} has no places: count {marker.count}, max {marker.max}"]
+        return _item_problems(cls, spec, marker.item)
+    return [] if marker is None else _item_problems(cls, spec, marker)
+
+
+def _item_problems(cls: type[Technique], spec: SearchField, item: Choice | Int | Float) -> list[str]:
+    """Check one range or choice, also against the hard limits of the field."""
+    where = f"field {spec.name!r}"
+    if isinstance(item, Choice):
+        if not item.options:
+            return [f"{where} is a choice between nothing"]
         return [
-            f"field {spec.name!r}: {value} of its range is outside its hard limits"
-            for value in (marker.low, marker.high)
-            if not accepts(cls, spec.name, value)
+            f"{where} does not accept its own choice {value!r}"
+            for value in item.options
+            if not _takes(cls, spec, value)
         ]
-    if isinstance(marker, Choice):
-        return [
-            f"field {spec.name!r} does not accept its own choice {value!r}"
-            for value in marker.options
-            if not accepts(cls, spec.name, value)
-        ]
+    if not item.low <= item.high:
+        return [f"{where} has an empty range {item.low}..{item.high}"]
+    if item.log and item.low <= 0:
+        return [f"{where} has a logarithmic range that starts at {item.low}"]
+    if item.step is not None and (item.step <= 0 or (item.log and item.step != (1 if isinstance(item, Int) else None))):
+        return [f"{where} has a step of {item.step}, which must be above 0 and cannot go with log"]
+    inner = [] if isinstance(item, Int) or item.step else [item.low + 0.618 * (item.high - item.low)]
+    return [
+        f"{where}: {value} of its range is outside its hard limits"
+        for value in (item.low, item.high, *inner)
+        if not _takes(cls, spec, value)
+    ]
+
+
+def _takes(cls: type[Technique], spec: SearchField, value: Any) -> bool:
+    """Whether a field accepts a value; for a vector, in all its places."""
+    if isinstance(spec.marker, Each):
+        size = len(spec.default) if isinstance(spec.default, tuple) and spec.default else spec.marker.max
+        return accepts(cls, spec.name, (value,) * size)
+    return accepts(cls, spec.name, value)
+
+
+def _circle_problems(specs: list[SearchField]) -> list[str]:
+    """Refuse fields that depend on each other in a circle."""
+    known: set[str] = set()
+    waiting = {spec.name: spec.depends_on() for spec in specs}
+    while ready := {name for name, needs in waiting.items() if needs <= known}:
+        known |= ready
+        waiting = {name: needs for name, needs in waiting.items() if name not in ready}
+    return [f"the fields {', '.join(map(repr, waiting))} depend on each other in a circle"] if waiting else []
+
+
+def _default_problems(cls: type[Technique]) -> list[str]:
+    try:
+        json.dumps(cls().dump(), allow_nan=False)
+    except ValidationError as error:
+        return [f"its default settings are invalid: {first_error(error)}"]
+    except (TypeError, ValueError) as error:
+        return [f"its default settings cannot be written as JSON: {error}"]
     return []
 
 

@@ -86,7 +86,8 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
         root = YAML(typ="rt", pure=True).compose(text)
         return _Reader(lines).value(root, ()), lines
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        unclosed = "flow" in str(error.context or "")  # then the bracket that was opened says more than where it hurt
+        mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
         raise StudyFileError(

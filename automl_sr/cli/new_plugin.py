@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import os
 import re
@@ -51,11 +52,9 @@ def _check(name: str, module: str) -> None:
             f"Use up to {LONGEST} lower-case letters, digits and single dashes, beginning with a letter: my-selection."
         )
         raise UseError(f"{name!r} cannot name a plugin.", hint)
-    if keyword.iskeyword(module) or module in sys.stdlib_module_names or module.startswith("automl_sr"):
-        raise UseError(
-            f"{name!r} cannot name a plugin: Python or automl-sr uses the name {module!r} itself.",
-            "Choose another one.",
-        )
+    taken = keyword.iskeyword(module) or module in sys.stdlib_module_names or module.startswith("automl_sr")
+    if taken or module in ("tests", "package") or importlib.util.find_spec(module) is not None:
+        raise UseError(f"{name!r} cannot name a plugin: there is a module {module!r} already.", "Choose another name.")
     if module in installed().techniques[Slot.SELECTION]:
         raise UseError(f"A selection technique {module!r} is installed already.", "Choose another name.")
 
@@ -69,7 +68,7 @@ def write(name: str, module: str, target: Path) -> None:
     words = {
         "{{name}}": name,
         "{{module}}": module,
-        "{{class}}": "".join(part.capitalize() for part in module.split("_")),
+        "{{class}}": "".join(part.capitalize() for part in module.removesuffix("_selection").split("_")) + "Selection",
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,10 +76,13 @@ def write(name: str, module: str, target: Path) -> None:
     except OSError as error:
         raise UseError(f"{target.parent} cannot be written to: {error.strerror}.", "Choose a folder with -o.") from None
     try:
-        for source in sorted(path for path in TEMPLATE.rglob("*.template")):
-            place = scratch / _filled(str(source.relative_to(TEMPLATE)).removesuffix(".template"), words)
+        for source in sorted(TEMPLATE.rglob("*.template")):
+            place = scratch / str(source.relative_to(TEMPLATE)).removesuffix(".template")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(_filled(source.read_text(encoding="utf-8"), words), encoding="utf-8")
+        (scratch / "package").rename(scratch / module)
+        (scratch / "tests" / "test_technique.py").rename(scratch / "tests" / f"test_{module}.py")
+        (scratch / "gitignore").rename(scratch / ".gitignore")
         scratch.chmod(0o755)
         os.rename(scratch, target)  # noqa: PTH104 - refuses a folder that is not empty
     except OSError as error:
