@@ -18,7 +18,7 @@ from automl_sr.training.phases import Change, Phase
 from automl_sr.training.step import Group, Output, TrainStep
 
 if TYPE_CHECKING:
-    from automl_sr.compression.export import layer_nodes, quantize_static
+    from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
     from automl_sr.context import Context
     from automl_sr.data.samples import SRSamples
     from automl_sr.training.recipe import Recipe
@@ -31,6 +31,7 @@ _LAZY = {
     "Run": "automl_sr.training.run",
     "SRSamples": "automl_sr.data.samples",
     "layer_nodes": "automl_sr.compression.export",
+    "layer_tensors": "automl_sr.compression.export",
     "quantize_static": "automl_sr.compression.export",
 }
 
@@ -76,5 +77,6 @@ __all__ = [
     "When",
     "hookimpl",
     "layer_nodes",
+    "layer_tensors",
     "quantize_static",
 ]

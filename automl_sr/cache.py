@@ -13,8 +13,8 @@ from typing import Any
 from filelock import FileLock
 from torch import Tensor
 
-from automl_sr.errors import CheckpointError
-from automl_sr.training.checkpoint import read_tensors, write_tensors
+from automl_sr.errors import DataError
+from automl_sr.files import load_tensors, save_tensors
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class Cache:
         with FileLock(self.folder / f"{digest}.lock"):
             if path.exists():
                 try:
-                    tensors, _ = read_tensors(path)
-                except CheckpointError as error:
+                    tensors, _ = load_tensors(path)
+                except DataError as error:
                     log.warning("the cached result %r is damaged and made again: %s", name, error)
                 else:
                     self.hits.append(name)
@@ -50,7 +50,7 @@ class Cache:
             scratch = self.folder / f"{digest}.work"
             scratch.mkdir(exist_ok=True)
             made = dict(make(scratch))
-            write_tensors(path, made, {"name": name, "parts": json.dumps(parts, sort_keys=True)})
+            save_tensors(path, made, {"name": name, "parts": parts})
             shutil.rmtree(scratch)
             self.misses.append(name)
             return {key: value.detach().cpu() for key, value in made.items()}

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from automl_sr.blueprint import build
+from automl_sr.files import load_tensors, save_tensors
 from automl_sr.plugins import instantiate
 from automl_sr.technique import Slot, Technique
-from automl_sr.training.checkpoint import Checkpoints, read_tensors, write_tensors
+from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import derive, generator
@@ -113,12 +114,12 @@ class Context:
             path = folder / "state.safetensors"
             state, start = init(), 0
             if path.exists():
-                state, header = read_tensors(path)
-                start = int(header["steps"])
+                state, header = load_tensors(path)
+                start = header["steps"]
             for i in range(start, n):
                 state = step(state, i)
                 if (i + 1) % ITERATE_EVERY == 0:
-                    write_tensors(path, state, {"steps": str(i + 1)})
+                    save_tensors(path, state, {"steps": i + 1})
             return state
 
         return self.cache.get(key, {**self._parts(key), "iterations": n}, make)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from automl_sr import __version__
 from automl_sr.cache import Cache
-from automl_sr.compression.compact import save_weights
 from automl_sr.compression.export import export_onnx
 from automl_sr.context import Context
 from automl_sr.errors import ExportError, PluginError
 from automl_sr.evaluation.cost import on_meta
 from automl_sr.evaluation.latency import timed_in_turns
 from automl_sr.evaluation.runtime import OnnxModel
+from automl_sr.files import save_tensors
 from automl_sr.metric import Level, Metric
 from automl_sr.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
@@ -249,7 +249,7 @@ def ship(finished: Finished, pipeline: Sequence[Technique], context: Context) ->
     finished = replace(finished, onnx=exported.path)
     for technique in pipeline:
         finished = technique.export(finished, context.for_technique(technique))
-    save_weights(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
+    save_tensors(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
     return finished
 
 

@@ -26,10 +26,10 @@ from automl_sr.compression.onnx_file import (
     layer_tensors,
     load_onnx,
     silenced,
-    write_atomically,
 )
 from automl_sr.compression.quantize import quantize_static
 from automl_sr.errors import ExportError
+from automl_sr.files import write_atomically
 
 __all__ = [
     "Exported",

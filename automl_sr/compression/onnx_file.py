@@ -1,12 +1,10 @@
-"""ONNX files: reading with a clear error, writing whole or not at all, and looking inside."""
+"""ONNX files: reading with a clear error, and looking inside."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,23 +80,6 @@ def layer_tensors(path: Path | str) -> list[LayerTensors]:
                 output = following[0].output[0]
             found.append(LayerTensors(node.name, node.op_type, node.input[0], node.input[1], output))
     return found
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write bytes to a temporary file beside `path`, then rename it: readers see the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import struct
-import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from automl_sr.data.deep_files import encode_png16, encode_tiff16, tiff_upright
 from automl_sr.errors import DataError
+from automl_sr.files import write_atomically
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 PIXEL_LIMIT = 178_956_970
@@ -108,12 +108,9 @@ def write(path: str | Path, picture: Picture) -> None:
     suffix = path.suffix.lower()
     if suffix not in _FORMATS:
         raise DataError(f"{path} has no image suffix that can be written.", f"Use one of {', '.join(SUFFIXES)}.")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        temporary.write_bytes(_encode(path, suffix, picture))
-        temporary.replace(path)
+        write_atomically(path, _encode(path, suffix, picture))
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise DataError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 

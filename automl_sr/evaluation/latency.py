@@ -16,7 +16,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from automl_sr.compression.onnx_file import write_atomically
+from automl_sr.files import write_atomically
 
 Array = NDArray[Any]
 REFERENCE_VERSION = 1  # part of the cached file's name: a changed net gets a new one

@@ -1,0 +1,1 @@
+"""Where studies live: one database and one place for files."""

@@ -256,7 +256,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     images.write(tmp_path / "a.png", Picture(noise(4, 4, 3)))
     before = (tmp_path / "a.png").read_bytes()
     with pytest.raises(DataError):
-        images.write(tmp_path / "missing" / "a.png", Picture(noise(4, 4, 3)))
+        images.write(tmp_path / "a.png" / "a.png", Picture(noise(4, 4, 3)))
     images.write(tmp_path / "a.png", Picture(noise(4, 4, 3)))
     assert (tmp_path / "a.png").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

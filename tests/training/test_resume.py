@@ -192,9 +192,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
         checkpoints.save(run.capture())
     newest = folder / "trunk" / "step-000000020.safetensors"
     newest.write_bytes(newest.read_bytes()[:100])
-    (folder / "trunk" / "step-000000030.safetensors.partial-1").write_bytes(b"of a killed writer")
+    (folder / "trunk" / ".step-000000030.safetensors.xyz.partial").write_bytes(b"of a killed writer")
     assert run_to_end(COMBINATIONS["plain"], folder) == (undisturbed, 1)
-    assert not list((folder / "trunk").glob("*.partial-*"))
+    assert not list((folder / "trunk").glob(".*.partial"))
 
 
 def test_pruned_weights_stay_zero_and_are_zero_in_what_ships(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The packed weights file: everything comes back bit for bit, whatever memory the tensors lay in."""
+"""Files are written whole or not at all, and tensors come back bit for bit, whatever memory they lay in."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from automl_sr.compression.compact import load_weights, save_weights
 from automl_sr.errors import DataError
+from automl_sr.files import load_tensors, save_tensors, sweep, write_atomically
 from tests.evaluation.nets import Espcn, seeded
 
 
 def test_weights_and_blueprint_come_back(tmp_path: Path) -> None:
     net = seeded(Espcn)
-    size = save_weights(tmp_path / "model.safetensors", net.state_dict(), {"blueprint": '{"factory": "espcn"}'})
-    state, metadata = load_weights(tmp_path / "model.safetensors")
+    size = save_tensors(tmp_path / "model.safetensors", net.state_dict(), {"blueprint": '{"factory": "espcn"}'})
+    state, metadata = load_tensors(tmp_path / "model.safetensors")
     assert metadata == {"blueprint": '{"factory": "espcn"}'}
     assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
     assert list(state)
@@ -43,8 +43,8 @@ def test_tied_tensors_views_and_other_layouts_are_kept(
         "empty": torch.zeros(0, 4),
     }
     path = tmp_path_factory.mktemp("weights") / "model.safetensors"
-    save_weights(path, state, {})
-    loaded, metadata = load_weights(path)
+    save_tensors(path, state, {})
+    loaded, metadata = load_tensors(path)
     assert metadata == {}
     assert all(
         torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype for name, tensor in state.items()
@@ -53,9 +53,9 @@ def test_tied_tensors_views_and_other_layouts_are_kept(
 
 def test_loaded_weights_do_not_hang_on_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    save_weights(path, {"w": torch.ones(3)}, {})
-    state, _ = load_weights(path)
-    save_weights(path, {"w": torch.zeros(3)}, {})
+    save_tensors(path, {"w": torch.ones(3)}, {})
+    state, _ = load_tensors(path)
+    save_tensors(path, {"w": torch.zeros(3)}, {})
     assert torch.equal(state["w"], torch.ones(3))
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
@@ -64,7 +64,30 @@ def test_loaded_weights_do_not_hang_on_the_file(tmp_path: Path) -> None:
 def test_a_damaged_or_missing_file_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(DataError, match=r"model\.safetensors"):
-        load_weights(path)
+        load_tensors(path)
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"model\.safetensors cannot be read"):
-        load_weights(path)
+        load_tensors(path)
+
+
+def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
+    header = {f"key {i}": i for i in range(20)}
+    for name in ("a", "b"):
+        save_tensors(tmp_path / name, {"x": torch.ones(2), "y": torch.zeros(3)}, header)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "no bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_killed_writers_are_swept(tmp_path: Path) -> None:
+    (tmp_path / ".file.abc.partial").write_bytes(b"half")
+    (tmp_path / "file").write_bytes(b"whole")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,49 @@
+"""The page of command-line help: `python -m automl_sr.cli.help_page > docs/cli.md` writes it anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from automl_sr.cli.main import PROGRAM, make_app
+
+WIDTH = 100
+"""Characters a line, whatever the terminal: the page must not depend on who makes it."""
+
+INTRODUCTION = """# Commands
+
+Made by `python -m automl_sr.cli.help_page > docs/cli.md` from what the commands print; a test compares the two.
+"""
+
+
+def page() -> str:
+    """Put the help of the program and of every command, as `--help` prints it, into one Markdown page."""
+    command = typer.main.get_command(make_app())
+    return "\n".join([INTRODUCTION, *(_section(path, text) for path, text in helps(command))])
+
+
+def helps(command: Any, name: str = PROGRAM, parent: Any = None) -> Iterator[tuple[str, str]]:
+    """Give the path and the help text of a command and of everything below it, in the order of `--help`."""
+    context = command.context_class(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        **command.context_settings,
+    )
+    yield context.command_path, command.get_help(context)
+    for below in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        yield from helps(command.get_command(context, below), below, context)
+
+
+def _section(path: str, text: str) -> str:
+    lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
+    return f"## {path}\n\n```text\n{lines}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,194 @@
+"""What is known of a plan before anything is trained: its costs on the meta device, and whether they can fit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from automl_sr.blueprint import build
+from automl_sr.compression.export import export_onnx
+from automl_sr.evaluation.cost import training_bytes
+from automl_sr.technique import Slot
+from automl_sr.training.recipe import Recipe
+from automl_sr.trial import make_context, measure_device
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from automl_sr.blueprint import Blueprint
+    from automl_sr.metric import Metric
+    from automl_sr.space import TrialPlan
+    from automl_sr.study import Limits
+    from automl_sr.trial import Point, Setting
+
+NOISE = 0.9
+"""A time at the gate counts for so much of what was measured: noise must not reject what would fit."""
+MEMORY_SHARE = 0.8
+"""Share of the free memory that training may take by the estimate."""
+MEMORY = "memory"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Costs of a plan as far as they were measured, and why it cannot be feasible, if so."""
+
+    costs: Mapping[str, float]
+    reason: str | None = None
+    violations: Mapping[str, float] = field(default_factory=dict)
+    """By how much each constraint is broken at best, relative to its limit; positive is broken."""
+
+
+class Silent:
+    """A journal for work that nobody follows."""
+
+    def stage(self, name: str) -> None:
+        """Ignore it."""
+
+    def point(self, point: Point) -> None:
+        """Ignore it."""
+
+    def stop_requested(self) -> bool:
+        """Never stop."""
+        return False
+
+    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
+        """Go on."""
+        return True
+
+
+class Gate:
+    """Checks plans against a study's constraints and the machine's memory; equal blueprints are measured once."""
+
+    def __init__(self, setting: Setting, constraints: Mapping[str, Limits], scratch: Path) -> None:
+        self.setting = setting
+        self.constraints = dict(constraints)
+        self._scratch = scratch
+        registry = setting.registry
+        named = dict.fromkeys(["params", *setting.metrics])
+        self._metrics = [registry.metric(name) for name in named if self._asked(registry.metric(name))]
+        self._costs: dict[str, dict[str, float]] = {}
+        self._memory: dict[tuple[str, int, int], int] = {}
+
+    def _asked(self, metric: Metric) -> bool:
+        """Whether a metric is measured here: all that the blueprint tells, of the others those that are constrained."""
+        return metric.level == "blueprint" or (metric.level != "quality" and metric.name in self.constraints)
+
+    def check(self, plan: TrialPlan) -> Verdict:
+        """Measure a plan, and say whether it is out of the question: only if it breaks a limit at its very best."""
+        context = make_context(plan, self.setting, Silent(), self._scratch)
+        blueprint = plan.techniques[Slot.ARCHITECTURE].blueprint(self.setting.task, context)
+        costs = self._measured(blueprint)
+        lower, upper = self._bounds(plan, costs)
+        reasons, violations = [], {}
+        for name, limits in self.constraints.items():
+            if name not in lower:
+                continue
+            violations[name] = violation(limits, lower[name], upper[name])
+            if violations[name] > 0:
+                reasons.append(f"{name} would be {_range(lower[name], upper[name])}, {_words(limits)} is asked")
+        reasons += self._memory_problem(plan, blueprint, violations)
+        return Verdict(costs, "; ".join(reasons) or None, violations)
+
+    def _bounds(self, plan: TrialPlan, costs: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+        """Let every technique say what it makes of the costs, in the order of the pipeline."""
+        lower, upper = dict(costs), dict(costs)
+        for metric in self._metrics:
+            if metric.level == "device":
+                lower[metric.name] *= NOISE
+                upper[metric.name] /= NOISE
+        for technique in plan.techniques.values():
+            lower = technique.predict(lower, self.setting.task)[0]
+            upper = technique.predict(upper, self.setting.task)[1]
+        return lower, upper
+
+    def _measured(self, blueprint: Blueprint) -> dict[str, float]:
+        key = blueprint.digest()
+        if key not in self._costs:
+            module = self._on_meta(blueprint)
+            example = [self.setting.task.cost_example()]
+            costs = {m.name: float(m.function()(module, example)) for m in self._metrics if m.level == "blueprint"}
+            others = [metric for metric in self._metrics if metric.level != "blueprint"]
+            self._costs[key] = costs | (self._exported(blueprint, others) if others else {})
+        return dict(self._costs[key])
+
+    def _exported(self, blueprint: Blueprint, metrics: list[Metric]) -> dict[str, float]:
+        """Export the untrained model and measure the file: neither its size nor its time depend on the weights."""
+        task, interface = self.setting.task, self.setting.task.interface()
+        model = build(blueprint, self.setting.registry)
+        first, *others = task.examples()
+        with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
+            path = Path(folder) / "untrained.onnx"
+            export_onnx(
+                model,
+                path,
+                [first],
+                interface.inputs,
+                interface.outputs,
+                interface.dynamic_axes,
+                check_inputs=[[example] for example in others],
+            )
+            found = {m.name: float(m.function()(path)) for m in metrics if m.level == "artifact"}
+            timed = [metric for metric in metrics if metric.level == "device"]
+            return found | (measure_device(path, self.setting, timed) if timed else {})
+
+    def _on_meta(self, blueprint: Blueprint) -> nn.Module:
+        with torch.device("meta"):
+            return build(blueprint, self.setting.registry)
+
+    def _memory_problem(self, plan: TrialPlan, blueprint: Blueprint, violations: dict[str, float]) -> list[str]:
+        recipe = plan.techniques[Slot.RECIPE]
+        if not isinstance(recipe, Recipe):
+            return []
+        key = (blueprint.digest(), recipe.batch, recipe.patch)
+        if key not in self._memory:
+            example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
+            self._memory[key] = training_bytes(self._on_meta(blueprint), example)
+        free = free_memory(self.setting.train_device)
+        violations[MEMORY] = self._memory[key] / (MEMORY_SHARE * free) - 1
+        if violations[MEMORY] <= 0:
+            return []
+        return [f"training would take about {self._memory[key] / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"]
+
+
+def free_memory(device: str) -> int:
+    """Give the bytes that a trial may use on the device on which it trains."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def violation(limits: Limits, lower: float, upper: float | None = None) -> float:
+    """Say by how much a value, or the best end of a range, breaks limits, relative to them; 0 or less keeps them."""
+    upper = lower if upper is None else upper
+    amounts = []
+    if limits.max is not None:
+        amounts.append((lower - limits.max) / (abs(limits.max) or 1.0))
+    if limits.min is not None:
+        amounts.append((limits.min - upper) / (abs(limits.min) or 1.0))
+    return max(amounts)
+
+
+def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> str | None:
+    """Say in words which limits measured values break, or nothing where they keep to all of them."""
+    found = [
+        f"{name} is {values[name]:.6g}, {_words(limits)} is asked"
+        for name, limits in constraints.items()
+        if name in values and violation(limits, values[name]) > 0
+    ]
+    return "; ".join(found) or None
+
+
+def _words(limits: Limits) -> str:
+    if limits.min is None:
+        return f"at most {limits.max:g}"
+    return f"at least {limits.min:g}" if limits.max is None else f"{limits.min:g} to {limits.max:g}"
+
+
+def _range(lower: float, upper: float) -> str:
+    return f"{lower:.6g}" if lower == upper else f"{lower:.6g} to {upper:.6g}"

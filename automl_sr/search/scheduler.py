@@ -1,0 +1,89 @@
+"""Early stopping: at each rung of training, who goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from automl_sr.search.front import as_losses, ranks
+
+if TYPE_CHECKING:
+    from automl_sr.metric import Metric
+    from automl_sr.study import StudySpec
+
+Row = Mapping[str, float]
+
+MEDIAN_STARTUP = 3
+"""So many trials have to reach a rung before the median there means anything."""
+
+
+class Scheduler(Protocol):
+    """Decides at a rung whether a trial goes on."""
+
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
+        """Judge a trial's values against those of all other trials that reached this rung before it."""
+
+
+class NoScheduler:
+    """Every trial is trained to its end."""
+
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
+        """Go on."""
+        return True
+
+
+class ParetoASHA:
+    """Asynchronous successive halving, stopping form, for one or more objectives.
+
+    A trial goes on if its place among all trials of the rung, by non-dominated fronts and inside a front by an
+    epsilon-net, is in the best 1/reduction. The first at a rung always goes on, and so does the best in the first
+    objective: objectives that do not change in training, such as the number of parameters, would otherwise keep the
+    smallest models alive.
+
+    Sources: L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; R. Schmucker et al.,
+    "Multi-objective Asynchronous Successive Halving", arXiv:2106.12639, 2021.
+    """
+
+    def __init__(self, objectives: Sequence[Metric], reduction: int) -> None:
+        self.objectives = tuple(objectives)
+        self.reduction = reduction
+
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
+        """Rank the trial together with the others."""
+        points = as_losses([*rows, values], self.objectives, logarithmic=True)
+        if not np.isfinite(points[-1]).all():
+            return False
+        points = points[np.isfinite(points).all(axis=1)]
+        if points[-1, 0] <= points[:, 0].min():
+            return True
+        # The worst of equal rows, so that the answer does not hang on the order of rows.
+        place = ranks(points)[(points == points[-1]).all(axis=1)].max()
+        return bool(place < max(1, len(points) // self.reduction))
+
+
+class MedianStopping:
+    """Stop a trial that is worse than the median of the trials before it at this rung; for a single objective."""
+
+    def __init__(self, objective: Metric) -> None:
+        self.objective = objective
+
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
+        """Compare with the median."""
+        own = as_losses([values], [self.objective])[0, 0]
+        if not np.isfinite(own):
+            return False
+        others = as_losses(rows, [self.objective])[:, 0]
+        others = others[np.isfinite(others)]
+        return bool(len(others) < MEDIAN_STARTUP or own <= np.median(others))
+
+
+def make_scheduler(spec: StudySpec, objectives: Sequence[Metric]) -> Scheduler:
+    """Give the scheduler that a study asks for."""
+    asked = spec.search.scheduler
+    if asked.kind == "none":
+        return NoScheduler()
+    if asked.kind == "median":
+        return MedianStopping(objectives[0])
+    return ParetoASHA(objectives, asked.reduction)

@@ -1,0 +1,56 @@
+"""Why a search stops before its budget is spent: a signal, or the time that is up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """A flag that signals raise and that passing time raises; trials look at it between two steps."""
+
+    def __init__(self, seconds_left: float | None = None, say: Callable[[str], None] | None = None) -> None:
+        self.signal_number: int | None = None
+        self._deadline = None if seconds_left is None else time.monotonic() + seconds_left
+        self._say = say
+
+    @property
+    def signalled(self) -> bool:
+        """Whether a signal came."""
+        return self.signal_number is not None
+
+    def seconds_left(self) -> float | None:
+        """Give the seconds until the time is up; nothing where there is no limit."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def requested(self) -> bool:
+        """Whether to stop now."""
+        left = self.seconds_left()
+        return self.signalled or (left is not None and left <= 0)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Catch Ctrl-C and SIGTERM inside a `with`; a second one ends the process at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        former = {number: signal.signal(number, self._caught) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def _caught(self, number: int, _: FrameType | None) -> None:
+        if self.signalled:
+            os._exit(128 + number)
+        self.signal_number = number
+        if self._say is not None:
+            self._say("stopping: the trial is checkpointed at its next step (once more to quit at once)")

@@ -1,0 +1,100 @@
+"""Who works on a trial: owners that can be told apart, and the thread that keeps their lease alive."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import platform
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from automl_sr.errors import AutomlSRError, StoreError
+
+LEASE_SECONDS = 60.0
+RENEW_SECONDS = 15.0
+
+
+class LeaseLost(AutomlSRError):  # noqa: N818 - the word for what happened
+    """Another worker has taken the trial over; nothing more of it may be written here."""
+
+
+@functools.cache
+def node() -> str:
+    """Name this machine so that process ids mean something: host, boot and, on Linux, the namespace of process ids."""
+    parts = [platform.node() or "unknown"]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
+        parts.append(str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]"))
+    return ".".join(part.replace(":", "_") for part in parts)
+
+
+def new_owner() -> str:
+    """Name a new worker of this process: `host:pid:uuid`."""
+    return f"{node()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+
+
+def is_dead(owner: str) -> bool:
+    """Whether the process of an owner on this machine has ended; of other machines nothing is known."""
+    where, _, rest = owner.rpartition(":")[0].rpartition(":")
+    if where != node():
+        return False
+    try:
+        os.kill(int(rest), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return _zombie(int(rest))
+
+
+def _zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits for its parent to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (OSError, IndexError):
+        return False
+
+
+class Keeper:
+    """A thread that calls `renew` every 15 s; it stops calling, and says so, once the lease is lost.
+
+    `renew` returns False where another owner has taken over. A database that does not answer is tried again until
+    the lease would have run out.
+    """
+
+    def __init__(
+        self, renew: Callable[[], bool], *, every: float = RENEW_SECONDS, lease: float = LEASE_SECONDS
+    ) -> None:
+        self._renew = renew
+        self._every = every
+        self._patience = max(1, int(lease / every) - 1)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="automl-sr lease", daemon=True)
+        self.lost = False
+
+    def _work(self) -> None:
+        failures = 0
+        while not self._end.wait(self._every):
+            try:
+                alive = self._renew()
+            except StoreError:
+                failures += 1
+                alive = failures < self._patience
+            else:
+                failures = 0
+            if not alive:
+                self.lost = True
+                return
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Keeper]:
+        """Keep the lease alive inside a `with`."""
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._end.set()
+            self._thread.join()

@@ -1,0 +1,155 @@
+"""The tables, beside Optuna's and without foreign keys into them: JSON, text and numbers only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+PREFIX = "automl_sr_"
+VERSION_TABLE = f"{PREFIX}alembic_version"
+Json = JSON(none_as_null=True)
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+class now(FunctionElement[float]):  # noqa: N801 - reads as SQL does
+    """Seconds since 1970 on the database's clock, so that workers with other clocks agree."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: SQLCompiler, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"  # unixepoch('subsec') needs SQLite 3.42
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+class Base(DeclarativeBase):
+    """Parent of our tables."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Study(Base):
+    """A study: its file, what it resolved to, where it ran and how long."""
+
+    __tablename__ = f"{PREFIX}studies"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    space: Mapped[dict[str, Any]] = mapped_column(Json)
+    source: Mapped[str] = mapped_column(Text)
+    environment: Mapped[dict[str, Any]] = mapped_column(Json)
+    reference: Mapped[dict[str, Any]] = mapped_column(Json)
+    artifacts: Mapped[str] = mapped_column(Text)
+    seconds: Mapped[float] = mapped_column(Double, default=0.0)
+    """Wall-clock seconds in which at least one worker was searching."""
+    active_at: Mapped[float | None] = mapped_column(Double)
+    created: Mapped[float] = mapped_column(Double, default=now())
+
+
+class Trial(Base):
+    """A trial: who runs it, what it does, what came of it. The row is authoritative; Optuna is told after it."""
+
+    __tablename__ = f"{PREFIX}trials"
+    __table_args__ = (
+        UniqueConstraint("study_id", "number"),
+        Index(None, "study_id", "state"),
+        Index(None, "study_id", "fingerprint"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
+    slot: Mapped[str] = mapped_column(String(40), unique=True)
+    """Marks the Optuna trial that belongs to this row, also where a worker died between the two."""
+    number: Mapped[int | None] = mapped_column(Integer)
+    optuna_id: Mapped[int | None] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))
+    plan: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    values: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    costs: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    reason: Mapped[str | None] = mapped_column(Text)
+    seconds: Mapped[float] = mapped_column(Double, default=0.0)
+    stage_seconds: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    stage: Mapped[str | None] = mapped_column(String(64))
+    duplicate_of: Mapped[int | None] = mapped_column(Integer)
+    owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[float | None] = mapped_column(Double)
+    fence: Mapped[int] = mapped_column(Integer, default=1)
+    created: Mapped[float] = mapped_column(Double, default=now())
+    started: Mapped[float | None] = mapped_column(Double)
+    finished: Mapped[float | None] = mapped_column(Double)
+
+
+class CurvePoint(Base):
+    """A point of a learning curve; a resumed trial writes the same points again."""
+
+    __tablename__ = f"{PREFIX}curves"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True)
+    phase: Mapped[str] = mapped_column(String(64), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer, primary_key=True)
+    loss: Mapped[float | None] = mapped_column(Double)
+    rate: Mapped[float | None] = mapped_column(Double)
+    images_per_second: Mapped[float | None] = mapped_column(Double)
+    values: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    at: Mapped[float] = mapped_column(Double, default=now())
+
+
+class Rung(Base):
+    """The values of a trial at a rung and whether it went on: one row, written once."""
+
+    __tablename__ = f"{PREFIX}rungs"
+    __table_args__ = (Index(None, "study_id", "rung"),)
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True)
+    rung: Mapped[int] = mapped_column(Integer, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
+    step: Mapped[int] = mapped_column(Integer)
+    values: Mapped[dict[str, Any]] = mapped_column(Json)
+    go_on: Mapped[bool]
+    at: Mapped[float] = mapped_column(Double, default=now())
+
+
+class Artifact(Base):
+    """A file that a trial left, with what it must contain."""
+
+    __tablename__ = f"{PREFIX}artifacts"
+
+    trial_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(64), primary_key=True)
+    url: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class Event(Base):
+    """Something that happened to a study or a trial: notes, failures with their traceback, takeovers."""
+
+    __tablename__ = f"{PREFIX}events"
+    __table_args__ = (Index(None, "study_id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
+    trial_id: Mapped[int | None] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(32))
+    text: Mapped[str] = mapped_column(Text)
+    at: Mapped[float] = mapped_column(Double, default=now())

@@ -1,0 +1,152 @@
+"""What the store gives to its readers and workers: frozen records, so that nothing outside writes by accident."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal["complete", "pruned", "infeasible", "duplicate", "failed", "running", "waiting"]
+STATES: tuple[State, ...] = ("complete", "pruned", "infeasible", "duplicate", "failed", "running", "waiting")
+COUNTED: tuple[State, ...] = ("complete", "pruned", "failed")
+"""What `budget.trials` counts; infeasible and duplicate plans train nothing and are free."""
+UNFINISHED: tuple[State, ...] = ("running", "waiting")
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as stored."""
+
+    id: int
+    name: str
+    spec: Mapping[str, Any]
+    space: Mapping[str, Any]
+    source: str
+    environment: Mapping[str, Any]
+    reference: Mapping[str, Any]
+    artifacts: str
+    seconds: float
+    created: float
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Trials by state; every state is there."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names of the objectives."""
+        return tuple(self.spec["objectives"])
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """A file of a trial."""
+
+    kind: str
+    url: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as stored."""
+
+    id: int
+    study_id: int
+    number: int
+    state: State
+    plan: Mapping[str, Any] | None
+    fingerprint: str | None
+    values: Mapping[str, float]
+    costs: Mapping[str, float]
+    reason: str | None
+    seconds: float
+    stage_seconds: Mapping[str, float]
+    stage: str | None
+    duplicate_of: int | None
+    owner: str | None
+    optuna_id: int | None
+    created: float
+    started: float | None
+    finished: float | None
+    artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The plan, flat by parameter name."""
+        return dict(self.plan["params"]) if self.plan else {}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one trial: only its fence may write results."""
+
+    trial_id: int
+    study_id: int
+    slot: str
+    owner: str
+    fence: int
+    number: int | None = None
+    optuna_id: int | None = None
+    plan: Mapping[str, Any] | None = None
+    seconds: float = 0.0
+    adopted: bool = False
+    """Whether another worker had begun with it."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A trial with the same fingerprint."""
+
+    number: int
+    state: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RungRecord:
+    """The values of a trial at a rung."""
+
+    number: int
+    rung: int
+    step: int
+    values: Mapping[str, float]
+    go_on: bool
+
+
+@dataclass(frozen=True)
+class PointRecord:
+    """A point of a learning curve."""
+
+    phase: str
+    step: int
+    loss: float | None
+    rate: float | None
+    images_per_second: float | None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something that happened."""
+
+    kind: str
+    text: str
+    at: float
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is written when a trial ends."""
+
+    state: State
+    values: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    duplicate_of: int | None = None
+    artifacts: tuple[ArtifactRecord, ...] = ()
+    violations: Mapping[str, float] = field(default_factory=dict)
+    """By how much an infeasible plan breaks each constraint; for samplers, not stored here."""
+    detail: str = ""
+    """A traceback or notes, kept as an event."""

@@ -1,0 +1,144 @@
+"""Train and measure techniques as a trial does, and print a table: the figures of the method cards.
+
+    python tests/benchmarks/techniques.py reference
+    python tests/benchmarks/techniques.py selection --seeds 3
+    python tests/benchmarks/techniques.py quantization
+
+The sets are found through AUTOML_SR_DATA. Times are those of this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from automl_sr.plan import TrialPlan
+from automl_sr.plugins import installed
+from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.technique import Slot
+from automl_sr.trial import DeviceSpec, Setting, run_trial
+
+METRICS = ("psnr_y", "ssim_y", "params", "macs", "size_bytes", "latency_ms", "latency_ratio")
+Row = dict[str, Any]
+
+ROWS: dict[str, list[tuple[str, Row]]] = {
+    "reference": [
+        ("fsrcnn", {"architecture": {"technique": "fsrcnn"}}),
+        ("fsrcnn skip none", {"architecture": {"technique": "fsrcnn", "skip": "none"}}),
+        ("fsrcnn 56 12 4", {"architecture": {"technique": "fsrcnn", "d": 56, "s": 12, "m": 4}}),
+        ("fsrcnn 24 8 1", {"architecture": {"technique": "fsrcnn", "d": 24, "s": 8, "m": 1}}),
+        ("espcn", {"architecture": {"technique": "espcn"}}),
+        ("espcn tanh", {"architecture": {"technique": "espcn", "activation": "tanh"}}),
+        ("espcn skip none", {"architecture": {"technique": "espcn", "skip": "none"}}),
+        ("srcnn", {"architecture": {"technique": "srcnn"}}),
+        ("edsr", {"architecture": {"technique": "edsr"}}),
+        ("edsr full", {"architecture": {"technique": "edsr", "tail": "full"}}),
+        ("edsr 8x4", {"architecture": {"technique": "edsr", "width": 8}}),
+        ("msrresnet", {"architecture": {"technique": "msrresnet"}}),
+        ("msrresnet 8x4", {"architecture": {"technique": "msrresnet", "width": 8}}),
+    ],
+    "selection": [
+        ("none", {}),
+        ("random 1", {"selection": {"technique": "random", "keep": 1.0}}),
+        ("random 0.25", {"selection": {"technique": "random", "keep": 0.25}}),
+        ("loss 0.25", {"selection": {"technique": "loss", "keep": 0.25}}),
+        ("loss 0.25, hardest kept", {"selection": {"technique": "loss", "keep": 0.25, "drop_hardest": 0.0}}),
+        ("loss 0.25 ascending", {"selection": {"technique": "loss", "keep": 0.25, "order": "ascending"}}),
+        ("sobel 0.25", {"selection": {"technique": "sobel", "keep": 0.25}}),
+    ],
+    "quantization": [
+        (f"{net} {method} {ends}", {"architecture": {"technique": net}, "quantization": fields})
+        for net in ("fsrcnn", "espcn", "edsr")
+        for method, ends, fields in [("float", "", "none")]
+        + [
+            (method, ends, {"technique": "int8_ptq", "method": method, "keep_float": ends})
+            for method in ("minmax", "percentile", "entropy")
+            for ends in ("none", "last", "first_last")
+        ]
+    ],
+}
+BASE: Row = {"architecture": {"technique": "fsrcnn"}}
+
+
+class Quiet:
+    """Takes no notes."""
+
+    def stage(self, name: str) -> None:
+        """Ignore the stage."""
+
+    def point(self, point: Any) -> None:
+        """Ignore the point."""
+
+    def stop_requested(self) -> bool:
+        """Never stop."""
+        return False
+
+    def rung(self, index: int, step: int, values: Any, artifacts: Any) -> bool:
+        """Go on."""
+        return True
+
+
+def plan_of(row: Row) -> TrialPlan:
+    registry = installed()
+    techniques = {}
+    for slot in Slot:
+        wanted = row.get(slot.value)
+        if wanted is None:
+            cls = registry.baseline(slot)
+            if cls is not None:
+                techniques[slot] = cls()
+            continue
+        fields = {"technique": wanted} if isinstance(wanted, str) else dict(wanted)
+        techniques[slot] = registry.technique(slot, fields.pop("technique"))(**fields)
+    return TrialPlan.of(techniques, {})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("family", choices=list(ROWS))
+    parser.add_argument("--train", nargs="+", default=["T91"])
+    parser.add_argument("--valid", nargs="+", default=["General100"])
+    parser.add_argument("--scale", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    task = ImageSR(scale=options.scale, train=options.train, valid=options.valid)
+    data = task.load(0)
+    quality = [installed().metric(name) for name in ("psnr_y", "ssim_y")]
+    print("bicubic", json.dumps({k: round(v, 4) for k, v in task.reference(data, quality).items()}))
+    for name, row in ROWS[options.family]:
+        if options.only not in name:
+            continue
+        for seed in range(options.seeds):
+            with tempfile.TemporaryDirectory() as folder:
+                setting = Setting(
+                    registry=installed(),
+                    task=task,
+                    data=data,
+                    metrics=METRICS,
+                    objectives=("psnr_y",),
+                    steps=options.steps,
+                    rungs=1,
+                    reduction=3,
+                    seed=seed,
+                    train_device="cpu",
+                    device=DeviceSpec(),
+                    cache=Path(tempfile.gettempdir()) / "automl-sr-benchmark-cache",
+                    threads=1,
+                )
+                begun = time.perf_counter()
+                outcome = run_trial(plan_of({**BASE, **row}), setting, Quiet(), Path(folder))
+            values = {key: float(f"{value:.6g}") for key, value in outcome.values.items()}
+            print(name, seed, json.dumps(values), f"{time.perf_counter() - begun:.0f}s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
