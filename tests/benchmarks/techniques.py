@@ -10,6 +10,7 @@ The sets are found through AUTOML_SR_DATA. Times are those of this machine.
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import json
 import tempfile
 import time
@@ -107,7 +108,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, default=2)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", nargs="+", default=["*"], help="patterns of row names")
     options = parser.parse_args()
     torch.set_num_threads(1)
     task = ImageSR(scale=options.scale, train=options.train, valid=options.valid)
@@ -115,7 +116,7 @@ def main() -> None:
     quality = [installed().metric(name) for name in ("psnr_y", "ssim_y")]
     print("bicubic", json.dumps({k: round(v, 4) for k, v in task.reference(data, quality).items()}))
     for name, row in ROWS[options.family]:
-        if options.only not in name:
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in options.only):
             continue
         for seed in range(options.seeds):
             with tempfile.TemporaryDirectory() as folder:
