@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import typer
 
 GROUP = "automl_sr"
+_ANYTHING = (Exception, SystemExit)
+"""What the code of a plugin may raise without taking the program along; Ctrl-C still gets through."""
 
 
 class EntryPoint(Protocol):
@@ -156,7 +158,7 @@ class Registry:
         """Register a plugin; what is wrong with it is listed as unavailable and stops nothing else."""
         try:
             self.manager.register(plugin, name=source.plugin)
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
+        except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
             self.unavailable.append(Unavailable(source.plugin, source.plugin, reason_of(error)))
             return
         for hook, add in (
@@ -167,7 +169,7 @@ class Registry:
             for item in self._ask(plugin, hook, source):
                 try:
                     add(item)
-                except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
+                except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
                     what = getattr(item, "name", getattr(item, "kind", item))
                     self.unavailable.append(Unavailable(source.plugin, str(what), reason_of(error)))
 
@@ -176,7 +178,7 @@ class Registry:
         for implementation in self.manager.hook.register_commands.get_hookimpls():
             try:
                 implementation.function(app)
-            except Exception as error:  # noqa: BLE001 - a plugin may fail in any way: that is its own affair
+            except _ANYTHING as error:  # a plugin may fail in any way: that is its own affair
                 self.unavailable.append(Unavailable(implementation.plugin_name, "register_commands", reason_of(error)))
 
     def _ask(self, plugin: object, hook: str, source: Source) -> list[Any]:
@@ -187,7 +189,7 @@ class Registry:
             if implementation.plugin is plugin:
                 try:
                     found += list(implementation.function())
-                except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
+                except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
                     self.unavailable.append(Unavailable(source.plugin, hook, reason_of(error)))
         return found
 
@@ -219,7 +221,7 @@ def discover(entry_points: Iterable[EntryPoint] | None = None, builtin: Iterable
         source = Source(point.name, distribution, _version(distribution))
         try:
             plugin = point.load()
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, which must stop nothing else
+        except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
             registry.unavailable.append(Unavailable(point.name, point.name, reason_of(error)))
             continue
         registry.add_plugin(plugin, source)

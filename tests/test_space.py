@@ -175,6 +175,38 @@ def test_a_nested_technique_is_asked_below_its_field(registry: Registry) -> None
     assert "teacher.kd.architecture.fsrcnn.width" not in trial.asked
 
 
+def test_a_field_is_asked_after_those_that_it_depends_on() -> None:
+    class Backwards(Technique):
+        """Declares its fields in the wrong order."""
+
+        slot = Slot.ARCHITECTURE
+        name = "backwards"
+        ops: Annotated[tuple[str, ...], Each(Choice("a", "b"), count="size", max=3)] = ("a",)
+        gain: Annotated[float, Float(0, 1), When(mode=["on"])] = 0.5
+        mode: Annotated[str, Choice("off", "on"), When(size=[2])] = "off"
+        size: Annotated[int, Int(1, 3)] = 1
+
+    space = resolved(None, space_toys.registry([Backwards]))
+    trial = Scripted({"architecture.backwards.size": 2, "architecture.backwards.mode": "on"})
+    space.suggest(trial)
+    assert [name.removeprefix("architecture.backwards.") for name in trial.asked] == [
+        "size",
+        "ops.0",
+        "ops.1",
+        "mode",
+        "gain",
+    ]
+    assert not [
+        name for name in asked_with(space, {"architecture.backwards.size": 1}) if "mode" in name or "gain" in name
+    ]
+
+
+def asked_with(space: SearchSpace, answers: dict[str, Any]) -> list[str]:
+    trial = Scripted(answers)
+    space.suggest(trial)
+    return list(trial.asked)
+
+
 def test_a_technique_is_never_nested_in_itself() -> None:
     class Ensemble(Technique):
         """Two networks."""
@@ -258,9 +290,7 @@ def test_a_technique_whose_need_nobody_meets_is_left_out_with_a_note(registry: R
 
 
 def test_a_space_in_which_nothing_goes_together_is_refused(registry: Registry) -> None:
-    with pytest.raises(
-        StudyFileError, match=r"space: no choice of these techniques goes together: .*quantization\.packed"
-    ):
+    with pytest.raises(StudyFileError, match=r"no choice of these techniques goes together: .*quantization\.packed"):
         resolved({"quantization": "packed"}, registry)
 
 

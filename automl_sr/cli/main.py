@@ -97,16 +97,21 @@ def _run(arguments: list[str]) -> int:
         result = command.main(args=arguments, prog_name=PROGRAM, standalone_mode=False)
     except _USAGE as error:
         return _usage(error)
-    except typer.Abort:
-        return 130
+    except typer.Abort:  # what click makes of Ctrl-C
+        raise KeyboardInterrupt from None
     return result if isinstance(result, int) else 0
 
 
 def _usage(error: Any) -> int:
     """Put what is wrong with the arguments into one line, with the command that explains them."""
     context = error.ctx
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the whole help
+        note(error.format_message())
+        return 2
     path = context.command_path if context is not None else PROGRAM
-    return _report(f"{error.format_message()} See `{path} --help`.", error, 2)
+    text = error.format_message()
+    end = "" if text.endswith((".", "?", "!")) else "."
+    return _report(f"{text}{end} See `{path} --help`.", error, 2)
 
 
 def make_app() -> typer.Typer:

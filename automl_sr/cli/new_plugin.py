@@ -27,7 +27,9 @@ def new_plugin(
         Path, typer.Option("-o", "--output", help="Folder in which the package's folder is made.")
     ] = Path(),
 ) -> None:
-    """Write an installable plugin package: one working technique, its tests and a method card.
+    """Write an installable plugin with one working technique.
+
+    The package has an entry point, tests that use the contract of automl_sr.testing, and a method card.
 
     \b
     Examples:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the techniques of every slot, tasks and metrics, and what is unavailable with the reason.
+    """List what is installed, and what is unavailable and why.
+
+    Techniques stand by slot, the baseline (trial 0) first, with the plugin that brought them and its version.
 
     \b
     Examples:

@@ -6,7 +6,9 @@ from automl_sr.cli.output import print_json
 
 
 def schema() -> None:
-    """Print the JSON Schema of study files with everything that is installed, for editors that complete YAML.
+    """Print the JSON Schema of study files, for editors.
+
+    It knows every installed technique with its fields and ranges, so that an editor completes and checks them.
 
     \b
     Examples:

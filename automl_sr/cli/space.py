@@ -17,7 +17,9 @@ def space(
     study: Annotated[Path, typer.Argument(help="Study file.", metavar="STUDY.yaml")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the search space of a study file: techniques, fields, conditions and the number of choices.
+    """Show the search space of a study file and how large it is.
+
+    Fields stand below their techniques, with ranges and the conditions under which they are searched.
 
     \b
     Examples:
