@@ -100,7 +100,7 @@ def test_only_the_kernel_of_a_bicubic_skip_is_fixed(finished):
     assert len(fixed_kernel_layers(model.onnx, model.module)) == expected
 
 
-def test_images_are_held_exactly(finished):
+def test_the_input_has_256_levels_over_0_to_1(finished):
     graph = onnx.load(str(int8_of(finished, keep_float="none").onnx)).graph
     first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "input")
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}

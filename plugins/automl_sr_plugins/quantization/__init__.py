@@ -47,7 +47,7 @@ class Int8PTQ(Technique):
         When(method=["percentile"]),
         Field(gt=50, le=100, description="values inside a range"),
     ] = 99.9
-    keep_float: Literal["none", "last", "first_last"] = Field("last", description="layers that stay in float")
+    keep_float: Literal["none", "last", "first_last"] = Field("first_last", description="layers that stay in float")
     samples: Annotated[int, Fixed(), Field(ge=1, le=1024, description="training crops to calibrate on")] = 32
 
     def export(self, finished: Finished, ctx: Context) -> Finished:

@@ -37,7 +37,7 @@ def quantized(
         exclude=exclude,
         method=method,
         percentile=percentile,
-        # Images have 256 levels in 0..1, whatever the brightest crop is: eight bits over 0..1 hold them exactly.
+        # The crops may show neither black nor white, but images do: 256 levels over 0..1.
         overrides={name: {"rmin": 0.0, "rmax": 1.0} for name in finished.task.interface().inputs},
     )
     ctx.log.info("int8: %d bytes, %d layers left in float", made.size_bytes, len(exclude))
