@@ -58,28 +58,33 @@ class OpenStudy:
         return [self.registry.metric(name) for name in self.spec.objectives]
 
 
-def open_study(
-    loaded: LoadedStudy,
-    registry: Registry,
-    *,
-    store: str | None = None,
-    artifacts: str | None = None,
-    trials: int | None = None,
-    minutes: float | None = None,
-    device: str = "auto",
-) -> OpenStudy:
+@dataclass(frozen=True)
+class Options:
+    """What a person adds to a study file on the command line; `file` is how they named it, for messages."""
+
+    store: str | None = None
+    artifacts: str | None = None
+    trials: int | None = None
+    minutes: float | None = None
+    """Like `trials`, the study's total over all resumes; both replace the file's budget."""
+    device: str = "auto"
+    """Where training runs: auto, cpu or cuda."""
+    file: str = "STUDY.yaml"
+
+
+def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
     """Create a study in a store, or resume it there.
 
-    `trials` and `minutes` replace the file's budget; both are totals over all resumes. `device` is where training
-    runs. Raises UseError where the file is no longer that of the stored study, DataError, StoreError.
+    Raises UseError where the file is no longer that of the stored study, DataError, StoreError.
     """
-    spec = _with_budget(loaded.spec, trials, minutes)
-    opened = Store.open(store)
+    spec = _with_budget(loaded.spec, options.trials, options.minutes)
+    artifacts = options.artifacts
+    opened = Store.open(options.store)
     found = opened.find_study(spec.name)
     place = Artifacts(found.artifacts if found is not None and artifacts is None else artifacts or default_location())
     record = None if found is None else _resume(opened, found, spec, loaded.source_text, artifacts and place.url)
-    setting, notes = _setting(spec, registry, place, device)
-    storage = optuna_storage(opened.url)
+    setting, notes = _setting(spec, registry, place, options.device)
+    storage = optuna_storage(opened.engine)
     if record is None:
         space = SearchSpace.resolve(spec, registry)
         record = _create(opened, storage, spec, space, loaded.source_text, place, setting)

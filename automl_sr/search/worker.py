@@ -60,9 +60,9 @@ class Worker:
     def work(self) -> None:
         """Run trials, one after the other."""
         projection.settle(self.study)
-        while not self.stop.requested() and self.error is None and self._time_for_another():
+        while not self.stop.requested() and self.error is None:
             claim = self._store.adopt(self.study.record, self.owner)
-            if claim is None:
+            if claim is None and self._time_for_another():
                 claim = self._store.claim_new(self.study.record, self.owner, self.study.spec.budget.trials)
             if claim is None:
                 return
@@ -72,13 +72,12 @@ class Worker:
                 self.watcher.note(str(lost))
 
     def _time_for_another(self) -> bool:
-        """Whether enough time is left for a trial of the usual length; one that was begun is always gone on with."""
+        """Whether enough time is left for a trial of the usual length."""
         left = self.stop.seconds_left()
         if left is None:
             return True
         usual = [row.seconds for row in self._store.trials(self.study.record, ["complete", "pruned"])]
-        enough = not usual or left >= LEAST_SHARE * statistics.median(usual)
-        return enough or bool(self._store.trials(self.study.record, ["running"]))
+        return not usual or left >= LEAST_SHARE * statistics.median(usual)
 
     def _attempt(self, claim: Claim) -> None:
         """Work on one trial while a thread keeps its lease."""

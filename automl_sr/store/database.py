@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, create_engine, event, make_url, text
@@ -16,6 +16,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from automl_sr.errors import StoreError
 from automl_sr.store.encoding import dumps
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
 
 DEFAULT_URL = "sqlite:///runs/automl-sr.db"
 BUSY_SECONDS = 60
@@ -62,19 +65,20 @@ def parse(url: str) -> URL:
 class Settings(CreateEnginePlugin):
     """Puts our settings on an engine that Optuna makes, before its first statement."""
 
+    def update_url(self, url: URL) -> URL:
+        """Leave the URL as it is."""
+        return url
+
     def engine_created(self, engine: Engine) -> None:
-        """Listen to connections and transactions of the new engine."""
-        listen(engine)
+        """Listen to connections of the new engine."""
+        on_connect(engine)
 
 
 plugins.register(SETTINGS, __name__, Settings.__name__)
 
 
-def listen(engine: Engine) -> None:
-    """Make SQLite safe for several processes: WAL, transactions that lock at their begin, and a long patience.
-
-    With Optuna's defaults 8 processes claimed a queued trial twice; with these settings none of 96 did.
-    """
+def on_connect(engine: Engine) -> None:
+    """Set SQLite connections up: WAL, a long patience, and transactions that begin where we say."""
     if engine.dialect.name != "sqlite":
         return
 
@@ -87,6 +91,15 @@ def listen(engine: Engine) -> None:
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
+
+
+def on_begin(engine: Engine) -> None:
+    """Let SQLite transactions take the write lock when they begin, except those that only read.
+
+    With Optuna's defaults 8 processes claimed a queued trial twice; with these settings none of 96 did.
+    """
+    if engine.dialect.name != "sqlite":
+        return
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -108,10 +121,12 @@ def open_engine(url: str, *, write: bool) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         parsed = _sqlite_url(parsed, write=write)
     try:
-        return create_engine(parsed, json_serializer=dumps, **engine_options(parsed))
+        engine = create_engine(parsed, json_serializer=dumps, **engine_options(parsed))
     except ModuleNotFoundError as error:
         hint = "Install it with: pip install 'automl-sr[postgres]'."
         raise StoreError(f"{masked(url)} needs the driver {error.name!r}.", hint) from error
+    on_begin(engine)
+    return engine
 
 
 def sqlite_file(url: URL) -> Path | None:
@@ -142,8 +157,11 @@ def explained(url: str) -> Iterator[None]:
     """Turn errors of the database into a StoreError of one sentence, without passwords."""
     try:
         yield
-    except DBAPIError as error:
-        raise _explain(masked(url), error) from error
+    except Exception as error:
+        cause = error if isinstance(error, DBAPIError) else error.__cause__  # Optuna wraps what its storage raises
+        if not isinstance(cause, DBAPIError):
+            raise
+        raise _explain(masked(url), cause) from error
 
 
 def _explain(name: str, error: DBAPIError) -> StoreError:
@@ -186,11 +204,14 @@ def creating(engine: Engine) -> Iterator[None]:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _CREATION_LOCK})
 
 
-def optuna_storage(url: str) -> Any:
-    """Open Optuna's storage in the same database with the same settings."""
+def optuna_storage(engine: Engine) -> RDBStorage:
+    """Open Optuna's storage in the database of one of our engines, with the same settings."""
     from optuna.storages import RDBStorage
 
-    parsed = parse(url)
-    literal = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    with explained(url):
-        return RDBStorage(literal, engine_kwargs=engine_options(parsed))
+    literal = engine.url.render_as_string(hide_password=False)
+    escaped = literal.replace("{", "{{").replace("}", "}}")
+    with explained(literal), creating(engine):
+        # Optuna leaves a connection open while it makes its tables: only after that may each begin take the lock.
+        storage = RDBStorage(escaped, engine_kwargs=engine_options(engine.url))
+    on_begin(storage.engine)
+    return storage

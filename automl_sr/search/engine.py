@@ -1,0 +1,81 @@
+"""`search` from beginning to end: open the study, let a worker run it, give what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.search.results import summary
+from automl_sr.search.stopping import Stop
+from automl_sr.search.study import OpenStudy, Options, open_study
+from automl_sr.search.watch import Nobody, Watcher
+from automl_sr.search.worker import Exhausted, Worker
+from automl_sr.store.leases import Keeper
+from automl_sr.trial import run_trial
+
+if TYPE_CHECKING:
+    from automl_sr.plugins import Registry
+    from automl_sr.search.worker import RunTrial
+    from automl_sr.study import LoadedStudy
+
+__all__ = ["Options", "SearchEnd", "open_study", "search"]
+
+
+@dataclass(frozen=True)
+class SearchEnd:
+    """How a search ended: the JSON of `search`, a sentence, and the error that the command ends with, if any."""
+
+    summary: dict[str, Any]
+    reference: dict[str, float]
+    artifacts: str
+    note: str = ""
+    error: AutomlSRError | None = None
+
+
+def search(
+    loaded: LoadedStudy,
+    registry: Registry,
+    options: Options | None = None,
+    *,
+    run: RunTrial = run_trial,
+    watcher: Watcher | None = None,
+) -> SearchEnd:
+    """Search a study until its budget is spent, its time is up, or Ctrl-C; another call goes on with it.
+
+    `run` replaces the training of a trial: it gets plan, setting, journal and folder and gives an Outcome (tests and
+    simulations use it). Raises UseError, DataError, StoreError before anything runs; how a search that ran ended stands
+    in `SearchEnd`.
+    """
+    options = options or Options()
+    watching = watcher or Nobody()
+    study = open_study(loaded, registry, options)
+    try:
+        used = study.store.begin_activity(study.record)
+        limit = study.spec.budget.minutes
+        stop = Stop(None if limit is None else 60 * limit - used, watching.note)
+        worker = Worker(study, run, watcher=watching, stop=stop)
+        watching.opened(study)
+        with stop.listening(), Keeper(lambda: study.store.tick(study.record) >= 0).running():
+            worker.work()
+        study.store.end_activity(study.record)
+        return _end(study, worker, stop, options.file)
+    finally:
+        study.store.close()
+
+
+def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
+    found = summary(study.store, study.spec.name, study.registry.metrics)
+    note, error = "", worker.error
+    if stop.signal_number is not None:
+        hint = f"Go on with: automl-sr search {file}"
+        error = Interrupted("Stopped; everything done so far is kept.", hint, signal_number=stop.signal_number)
+    elif isinstance(error, Exhausted):
+        note = str(error)
+        error = error if found["trials"]["complete"] == 0 else None
+    elif error is None and stop.requested():
+        left = " A trial is half-way and goes on when the time is raised." if found["trials"]["running"] else ""
+        note = f"The time is up.{left}"
+    elif error is None and found["trials"]["complete"] == 0 and found["trials"]["failed"]:
+        error = AutomlSRError("No trial was completed.", f"See why with: automl-sr trials {study.spec.name}")
+    return SearchEnd(found, dict(study.record.reference), study.artifacts.url, note, error)

@@ -1,0 +1,73 @@
+"""What a study has found, as people and scripts read it; needs the store alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.search.front import pareto_front
+
+if TYPE_CHECKING:
+    from automl_sr.metric import Metric
+    from automl_sr.store.reading import Reader
+    from automl_sr.store.records import StudyRecord, TrialRecord
+
+SHOWN_STATES = ("complete", "pruned", "infeasible", "duplicate", "failed", "running")
+
+
+def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> list[TrialRecord]:
+    """Give the complete, feasible trials that no other such trial dominates, best first in the first objective."""
+    objectives = [metrics[name] for name in study.objectives]
+    fit = [trial for trial in trials if trial.state == "complete" and feasible(study, trial)]
+    fit = [trial for trial in fit if all(metric.name in trial.values for metric in objectives)]
+    front = [fit[index] for index in pareto_front([trial.values for trial in fit], objectives)]
+    first = objectives[0]
+    sign = -1 if first.direction == "maximize" else 1
+    return sorted(front, key=lambda trial: (sign * trial.values[first.name], trial.number))
+
+
+def feasible(study: StudyRecord, trial: TrialRecord) -> bool:
+    """Whether the measured values of a trial keep to the study's constraints."""
+    for name, limits in study.spec["constraints"].items():
+        value = trial.values.get(name)
+        if value is None:
+            continue
+        low, high = limits.get("min"), limits.get("max")
+        if (low is not None and value < low) or (high is not None and value > high):
+            return False
+    return True
+
+
+def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Give the JSON of `search`."""
+    study = store.study(name)
+    trials = store.trials(study)
+    return {
+        "study": study.name,
+        "store": store.name,
+        "trials": {state: study.counts.get(state, 0) for state in SHOWN_STATES},
+        "front": [front_row(trial) for trial in front_of(study, trials, metrics)],
+        "seconds": round(study.seconds, 3),
+    }
+
+
+def front_row(trial: TrialRecord) -> dict[str, Any]:
+    """Give a member of the front as JSON."""
+    return {
+        "number": trial.number,
+        "values": dict(trial.values),
+        "plan": trial.params,
+        "artifacts": {kind: file.url for kind, file in trial.artifacts.items()},
+    }
+
+
+def trial_row(trial: TrialRecord) -> dict[str, Any]:
+    """Give a trial as `trials` lists it."""
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "values": dict(trial.values),
+        "plan": trial.params,
+        "seconds": round(trial.seconds, 3),
+        "reason": trial.reason,
+    }
