@@ -148,7 +148,7 @@ class Registry:
 
     def add_metric(self, metric: Metric) -> None:
         """Take in a metric. Raises PluginError where it is no metric or its name is taken."""
-        if not isinstance(metric, Metric) or not NAME.match(metric.name):
+        if not isinstance(metric, Metric) or not NAME.fullmatch(metric.name):
             raise PluginError(f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name.")
         if metric.name in self.metrics:
             raise PluginError(f"The metric name {metric.name!r} is already taken.")

@@ -164,9 +164,10 @@ class SpaceReader:
     def _find(self, slot: Slot, name: Any, path: Path_, lineage: Lineage) -> type[Technique]:
         known = self.registry.techniques[slot]
         if not isinstance(name, str):
-            raise self.fail(
-                path, f"{shown(name)} is not the name of a technique.", f"Installed: {', '.join(sorted(known))}."
-            )
+            hint = f"Installed: {', '.join(sorted(known))}."
+            if isinstance(name, Mapping):
+                hint = "To say something about fields, write a mapping without dashes: `name: {field: ...}`."
+            raise self.fail(path, f"{shown(name)} is not the name of a technique.", hint)
         try:
             cls = self.registry.technique(slot, name)
         except PluginError as error:

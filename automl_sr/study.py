@@ -155,7 +155,7 @@ class StudySpec(Part):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
-        if not NAME.match(value):
+        if not NAME.fullmatch(value):
             raise ValueError(
                 "a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
             )

@@ -263,7 +263,7 @@ def problems_of(cls: type[Technique]) -> list[str]:
     """Say what is wrong with a technique's declaration; an empty list means that it can be used."""
     if not isinstance(getattr(cls, "slot", None), Slot):
         return [f"{cls.__name__}.slot must be a Slot, one of: {', '.join(Slot)}"]
-    if not isinstance(getattr(cls, "name", None), str) or not NAME.match(cls.name):
+    if not isinstance(getattr(cls, "name", None), str) or not NAME.fullmatch(cls.name):
         return [f"{cls.__name__}.name must be lower-case letters, digits and underscores"]
     specs = search_fields(cls)
     names = {spec.name for spec in specs}
@@ -311,6 +311,8 @@ def _item_problems(cls: type[Technique], spec: SearchField, item: Choice | Int |
     if isinstance(item, Choice):
         if not item.options:
             return [f"{where} is a choice between nothing"]
+        if len(set(item.options)) < len(item.options):
+            return [f"{where} lists a choice twice: {', '.join(map(str, item.options))}"]
         return [
             f"{where} does not accept its own choice {value!r}"
             for value in item.options

@@ -83,6 +83,7 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
 
     lines = Lines(file)
     try:
+        _check_depth(text, file)
         root = YAML(typ="rt", pure=True).compose(text)
         return _Reader(lines).value(root, ()), lines
     except MarkedYAMLError as error:
@@ -95,8 +96,18 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
         ) from None
     except YAMLError as error:
         raise StudyFileError(f"{file}: this is not YAML: {' '.join(str(error).split())}.") from None
-    except RecursionError:
-        raise StudyFileError(f"{file}:1: the file is nested too deeply.") from None
+
+
+def _check_depth(text: str, file: str) -> None:
+    """Refuse deep nesting before anything recurses into it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+
+    depth = 0
+    for event in YAML(typ="rt", pure=True).parse(text):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise StudyFileError(f"{file}:{event.start_mark.line + 1}: the file is nested too deeply.")
 
 
 class _Reader:

@@ -284,9 +284,8 @@ def test_a_technique_whose_need_nobody_meets_is_left_out_with_a_note(registry: R
 
     slots, notes = read_space({"quantization": ["none", "packed"]}, "image-sr", registry)
     assert [option.name for option in slots[-2].options] == ["none"]
-    assert notes == (
-        "quantization.packed is never offered: it requires 'sparse_weights', which no technique of this space provides.",
-    )
+    reason = "it requires 'sparse_weights', which no technique of this space provides"
+    assert notes == (f"quantization.packed is never offered: {reason}.",)
 
 
 def test_a_space_in_which_nothing_goes_together_is_refused(registry: Registry) -> None:
@@ -507,8 +506,14 @@ def test_continuous_dimensions_are_counted_apart(registry: Registry) -> None:
     assert (count.discrete, count.continuous, count.total) == (1 + 16 * 2, 2, None)
 
 
-def test_every_parameter_that_is_asked_is_listed_with_its_distribution(registry: Registry) -> None:
-    space = resolved(None, registry)
+@pytest.mark.filterwarnings("error")  # Optuna warns where a range does not end on a step
+@pytest.mark.parametrize("share", [{}, {"low": 0.3, "high": 0.8, "step": 0.07}])
+def test_every_parameter_that_is_asked_is_listed_with_its_distribution(share: Any, registry: Registry) -> None:
+    space = resolved(
+        {slot.value: {} for slot in Slot if registry.techniques[slot]}
+        | {"pruning": {"none": {}, "sparse": {"share": share}}},
+        registry,
+    )
     listed = space.parameters()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     for _ in range(200):

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 import jsonschema
 import pytest
 import space_toys
+from pydantic import Field
 from ruamel.yaml import YAML
 
 from automl_sr.errors import StudyFileError
@@ -266,6 +268,18 @@ def test_techniques_of_other_tasks_are_not_offered() -> None:
     assert "does not serve the task 'image-sr', only video-sr" in complaint(text, registry)
 
 
+def test_an_unavailable_technique_is_named_with_its_reason() -> None:
+    class Broken(space_toys.Edsr):
+        """Searches what it refuses."""
+
+        name = "broken"
+        width: Annotated[int, Int(16, 256), Field(le=8)] = 8
+
+    registry = space_toys.registry([*space_toys.TECHNIQUES, Broken])
+    said = "tiny.yaml:10: space.architecture.broken: The architecture technique 'broken' is unavailable: field 'width'"
+    assert complaint(STUDY.replace("fsrcnn: {}", "broken: {}"), registry).startswith(said)
+
+
 # ---- what is wrong ----
 
 MISTAKES = [
@@ -274,6 +288,7 @@ MISTAKES = [
     ("[none, int8_ptq]", "[none, none]", "tiny.yaml:11: space.quantization.1: 'none' is listed twice."),
     ("[none, int8_ptq]", "[]", "tiny.yaml:11: space.quantization: an empty list names no technique."),
     ("[none, int8_ptq]", "[none, 3]", "tiny.yaml:11: space.quantization.1: 3 is not the name of a technique."),
+    ("[none, int8_ptq]", "[{none: {}}]", "tiny.yaml:11: space.quantization.0: {'none': {}} is not the name of a technique. To say something about fields, write a mapping"),
     ("[none, int8_ptq]", "{none: 3}", "tiny.yaml:11: space.quantization.none: 3 is not a mapping of fields."),
     ("  quantization:", "  quantisation:", "tiny.yaml:11: space.quantisation: unknown slot 'quantisation'. Did you mean 'quantization'?"),
     ("scale: 2", "scale: 5", "tiny.yaml:2: task.scale: 5 is not allowed. Allowed: 2, 3, 4."),
@@ -306,6 +321,7 @@ MISTAKES = [
     ("kind: pareto-asha, rungs", "kind: median, rungs", "tiny.yaml:7: search.scheduler: the scheduler 'median' works for one objective"),
     ("reduction: 3", "reduction: 1", "tiny.yaml:7: search.scheduler.reduction: 1 is not allowed"),
     ("name: tiny-x2", "name: ../x", "tiny.yaml:1: name: a name has up to 64 letters"),
+    ("name: tiny-x2", 'name: "a\\n"', "tiny.yaml:1: name: a name has up to 64 letters"),
     ("name: tiny-x2\n", "", "tiny.yaml:1: 'name' is missing."),
     ("name: tiny-x2", "name: tiny-x2\nname: b", "tiny.yaml:2: name: the key 'name' is there twice (first on line 1)."),
     ("none: {}, loss:", "loss: {}, loss:", "tiny.yaml:9: space.selection.loss: the key 'loss' is there twice (first on line 9)."),
@@ -463,13 +479,17 @@ def test_the_schema_accepts_what_is_read(space: str, registry: Registry) -> None
 NOT_YAML = ("tag", "not YAML", "is there twice")
 BEYOND_A_SCHEMA = (
     *("is larger than max", "is empty.", "'median' works", "goes together", "needs min, max", "from 8 to 8192"),
-    *("a finite number", "nan is not", "a logarithmic range"),
+    *("a finite number", "nan is not", "a logarithmic range", "a\\n"),
 )
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [(right, wrong) for right, wrong, said in MISTAKES if not any(part in said for part in NOT_YAML + BEYOND_A_SCHEMA)],
+    [
+        (right, wrong)
+        for right, wrong, said in MISTAKES
+        if not any(part in said + wrong for part in NOT_YAML + BEYOND_A_SCHEMA)
+    ],
 )
 def test_the_schema_refuses_what_a_schema_can_know(right: str, wrong: str, registry: Registry) -> None:
     assert not valid(STUDY.replace(right, wrong, 1), registry)

@@ -173,6 +173,8 @@ def test_a_sound_declaration_has_no_problems(cls: type[Technique]) -> None:
         (declared(0.5, Annotated[float, Float(0.1, 1, step=0.1, log=True)]), "field 'field' has a step of 0.1"),
         (declared(5, Annotated[int, Int(1, 9, step=0)]), "field 'field' has a step of 0"),
         (declared(5, Annotated[int, Float(1, 9)]), "of its range is outside its hard limits"),
+        (declared(1, Annotated[int, Choice(1, 2, 1)]), "field 'field' lists a choice twice: 1, 2, 1"),
+        (declared(name="a\n"), "Toy.name must be lower-case"),
         (declared("a", Annotated[str, Choice()]), "field 'field' is a choice between nothing"),
         (declared("a", Annotated[Literal["a"], Choice("a", "b")]), "field 'field' does not accept its own choice 'b'"),
         (declared(5, Annotated[int, Int(1, 9), When(other=[1])]), "field 'field' depends on unknown field 'other'"),

@@ -49,7 +49,7 @@ def _check(name: str, module: str) -> None:
     from automl_sr.plugins import installed
     from automl_sr.technique import Slot
 
-    if not NAME.match(name) or len(name) > LONGEST:
+    if not NAME.fullmatch(name) or len(name) > LONGEST:
         hint = (
             f"Use up to {LONGEST} lower-case letters, digits and single dashes, beginning with a letter: my-selection."
         )
