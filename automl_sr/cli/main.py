@@ -23,7 +23,6 @@ DEBUG = "AUTOML_SR_DEBUG"
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("search", "search", "search"),
-    ("worker", "search", "worker"),
     ("studies", "trials", "studies"),
     ("trials", "trials", "trials"),
     ("show", "trials", "show"),

@@ -1,0 +1,117 @@
+"""`automl-sr export`: one trial's model as a folder to take along, with a model card."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from automl_sr.cli.output import number, print_json, print_text
+from automl_sr.errors import UseError
+
+if TYPE_CHECKING:
+    from automl_sr.store.records import StudyRecord, TrialRecord
+
+FILES = {"onnx": "model.onnx", "weights": "model.safetensors"}
+CARD = "README.md"
+
+
+def export(
+    name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
+    trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make", metavar="DIR")],
+    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+) -> None:
+    """Write a trial's model.onnx, model.safetensors and model card to a new folder, all or nothing.
+
+    \b
+    Example:
+      automl-sr export quickstart 7 -o my-model
+    """
+    from automl_sr.store.reading import Reader
+
+    opened = Reader.open(store)
+    study = opened.study(name)
+    found = opened.trial(study, trial)
+    written = write_folder(study, found, output)
+    if json:
+        print_json({"study": name, "number": trial, "folder": str(output), "files": written})
+    else:
+        print_text(f"{output}: {', '.join(written)}")
+
+
+def write_folder(study: StudyRecord, trial: TrialRecord, target: Path) -> list[str]:
+    """Write the folder beside its place and rename it: it is there whole, or not at all. Gives the names of its files.
+
+    Raises UseError for a trial without a model or a folder that holds something, StoreError for files that are gone.
+    """
+    if "onnx" not in trial.artifacts:
+        reason = f": {trial.reason}" if trial.reason else ""
+        hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""
+        raise UseError(f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.", hint)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UseError(f"{target} is there already and is not an empty folder.", "Choose another -o.")
+    from automl_sr.store.artifacts import fetch
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise UseError(f"{target} cannot be made: {error.strerror}.", "Choose another -o.") from error
+    try:
+        for kind, file in FILES.items():
+            if kind in trial.artifacts:
+                fetch(trial.artifacts[kind], scratch / file)
+        (scratch / CARD).write_text(card(study, trial), encoding="utf-8")
+        scratch.chmod(0o755)
+        written = sorted(path.name for path in scratch.iterdir())
+        os.replace(scratch, target)  # noqa: PTH105 - an empty folder may stand there, which os.replace takes the place of
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return written
+
+
+def card(study: StudyRecord, trial: TrialRecord) -> str:
+    """Write the model card: what the model is, what it was trained on, how it was measured, where it ran."""
+    task, device = study.spec["task"], study.spec["device"]
+    height, width = device["input"]
+    how = f"{device['provider']}, {device['threads']} thread(s), input {height}x{width}"
+    sections = [
+        f"# {study.name}, trial {trial.number}\n\nFound and trained by automl-sr. `model.onnx` is the model as it was"
+        " measured; `model.safetensors` holds its weights in float.",
+        "## Values\n\nMeasured on the exported file with ONNX Runtime on the validation set"
+        f" (times: {how}).\n\n{_table(trial.values, study.reference)}",
+        f"## Task and data\n\n{_list(task)}\n\nThe test sets, if any are named, were not looked at in the search.",
+        f"## Plan\n\n{_list(trial.params)}",
+        f"## Training\n\n{_list({'steps': study.spec['budget']['steps'], 'seconds': round(trial.seconds, 1)})}",
+        f"## Environment\n\n{_list(_flat(study.environment))}",
+        f"## Files\n\n{_list({FILES.get(k, k): f'sha256 {f.sha256}' for k, f in trial.artifacts.items()})}",
+        "## Licence\n\nautoml-sr claims no rights in this model. What you may do with it also depends on the licences"
+        " of the training images named above.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(values: Any, reference: Any) -> str:
+    rows = [f"| {name} | {number(value)} | {number(reference.get(name))} |" for name, value in values.items()]
+    return "\n".join(["| metric | this model | without a model |", "|---|---|---|", *rows])
+
+
+def _list(values: Any) -> str:
+    return "\n".join(f"- {name}: {_words(value)}" for name, value in values.items())
+
+
+def _words(value: Any) -> str:
+    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _flat(values: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value) if isinstance(value, dict) else {name: value}
+    return found

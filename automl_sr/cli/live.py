@@ -1,0 +1,205 @@
+"""What a person sees while a search runs: a live view on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.cli.output import console, note, number
+from automl_sr.cli.search import duration, plan_words
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.watch import Watcher
+    from automl_sr.store.records import Result
+    from automl_sr.trial import Point
+
+PLAIN_SECONDS = 15.0
+"""Without a terminal a running trial says so often where it is."""
+
+
+@contextlib.contextmanager
+def make_watcher(*, quiet: bool) -> Iterator[Watcher]:
+    """Give who follows the search, on standard error."""
+    if quiet:
+        from automl_sr.search.watch import Nobody
+
+        yield Nobody()
+    elif sys.stderr.isatty():
+        from rich.live import Live
+
+        view = LiveView()
+        with Live(get_renderable=view.render, console=console(), refresh_per_second=4, transient=True) as live:
+            view.say = live.console.print
+            yield view
+    else:
+        yield PlainLines()
+
+
+class PlainLines:
+    """One line for each thing that happens, as logs want it."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def opened(self, study: OpenStudy) -> None:
+        """Say what begins, or goes on."""
+        for text in opening(study):
+            note(text)
+
+    def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
+        """Say what a trial is."""
+        self._said = time.monotonic()
+        note(f"trial {number}{' goes on' if resumed else ''}: {plan_words(dict(params))}")
+
+    def stage(self, number: int, name: str) -> None:
+        """Stages are too short for a line each."""
+
+    def point(self, number: int, point: Point) -> None:
+        """Say now and then where training is."""
+        if time.monotonic() - self._said >= PLAIN_SECONDS:
+            self._said = time.monotonic()
+            note(f"trial {number}: {progress(point)}")
+
+    def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
+        """Say how a trial was judged."""
+        note(f"trial {number}: rung {index + 1}: {measured(values)}: {'goes on' if go_on else 'is stopped'}")
+
+    def finished(self, number: int, result: Result, seconds: float) -> None:
+        """Say what came of a trial."""
+        note(ending(number, result, seconds))
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        note(text)
+
+
+class LiveView:
+    """The study's trials, best values and time, and where the running trial is."""
+
+    def __init__(self) -> None:
+        self.say: Any = note
+        self._study: OpenStudy | None = None
+        self._counts: dict[str, int] = {}
+        self._best: dict[str, tuple[float, int]] = {}
+        self._running: tuple[int, str] | None = None
+        self._stage = ""
+        self._point: Point | None = None
+        self._quality: Mapping[str, float] = {}
+        self._began = time.monotonic()
+        self._used = 0.0
+
+    def opened(self, study: OpenStudy) -> None:
+        """Begin with what the store knows."""
+        self._study = study
+        record = study.store.study(study.spec.name)
+        self._counts, self._used = dict(record.counts), record.seconds
+        for trial in study.store.trials(record, ["complete"]):
+            self._note_best(trial.number, trial.values)
+        for text in opening(study):
+            self.say(text)
+
+    def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
+        """Show another trial."""
+        self._running = (number, plan_words(dict(params)))
+        self._stage, self._point, self._quality = "gate", None, {}
+
+    def stage(self, number: int, name: str) -> None:
+        """Show the stage."""
+        self._stage = name
+
+    def point(self, number: int, point: Point) -> None:
+        """Show the step and the loss."""
+        self._point = point
+        self._quality = dict(point.values) or self._quality
+
+    def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
+        """Show what was measured last."""
+        self._quality = values
+
+    def finished(self, number: int, result: Result, seconds: float) -> None:
+        """Count a trial, and leave a line of it."""
+        self._counts[result.state] = self._counts.get(result.state, 0) + 1
+        if result.state == "complete":
+            self._note_best(number, result.values)
+        self._running = None
+        self.say(ending(number, result, seconds))
+
+    def note(self, text: str) -> None:
+        """Leave a line."""
+        self.say(text)
+
+    def render(self) -> RenderableType:
+        """Draw the view."""
+        from rich.text import Text
+
+        return Text("\n".join(self._lines()))
+
+    def _lines(self) -> list[str]:
+        study = self._study
+        if study is None:
+            return ["reading the data ..."]
+        done = sum(self._counts.get(state, 0) for state in ("complete", "pruned", "failed"))
+        budget = study.spec.budget
+        words = [
+            f"{count} {state}" for state, count in self._counts.items() if count and state not in ("running", "waiting")
+        ]
+        used = self._used + time.monotonic() - self._began
+        left = "" if budget.minutes is None else f", {duration(max(0.0, 60 * budget.minutes - used))} left"
+        lines = [
+            f"{study.spec.name}: {done} of {budget.trials or 'as many as fit'} trials"
+            f" ({', '.join(words) or 'none yet'}), {duration(used)}{left}"
+        ]
+        if self._best:
+            best = (f"{name} {number(value)} (trial {trial})" for name, (value, trial) in self._best.items())
+            lines.append(f"best: {', '.join(best)}")
+        return lines + self._running_lines()
+
+    def _running_lines(self) -> list[str]:
+        if self._running is None:
+            return []
+        trial, words = self._running
+        where = f"{self._stage}, {progress(self._point)}" if self._point else self._stage
+        known = f", {measured(self._quality)}" if self._quality else ""
+        return [f"trial {trial}: {words}", f"  {where}{known}"]
+
+    def _note_best(self, trial: int, values: Mapping[str, float]) -> None:
+        for metric in self._study.objectives if self._study else []:
+            value = values.get(metric.name)
+            if value is not None and (
+                metric.name not in self._best or metric.better(value, self._best[metric.name][0])
+            ):
+                self._best[metric.name] = (value, trial)
+
+
+def opening(study: OpenStudy) -> list[str]:
+    """Say in lines what is searched."""
+    device = f"training on {study.setting.train_device}, {study.setting.threads} threads"
+    verb = "goes on" if study.resumed else "begins"
+    lines = [f"note: {text}" for text in study.notes]
+    lines.append(f"study {study.spec.name} {verb}: {', '.join(study.spec.objectives)}; {device}; {study.store.name}")
+    if study.record.reference:
+        lines.append(f"without a model: {measured(study.record.reference)}")
+    return lines
+
+
+def ending(trial: int, result: Result, seconds: float) -> str:
+    """Say in a line what came of a trial."""
+    parts = [measured(result.values) if result.values else "", result.reason or ""]
+    return f"trial {trial}: {result.state}: {'; '.join(part for part in parts if part)} ({duration(seconds)})"
+
+
+def progress(point: Point) -> str:
+    """Say where training is."""
+    speed = f"{point.images_per_second:,.0f} images/s"
+    return f"{point.phase} step {point.step:,} of {point.steps:,}, loss {point.loss:.4g}, {speed}"
+
+
+def measured(values: Mapping[str, float]) -> str:
+    """Write values by name."""
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items())

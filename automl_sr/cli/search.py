@@ -1,0 +1,103 @@
+"""`automl-sr search`: run a study, or go on with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from automl_sr.cli.output import number, print_json, print_table, print_text
+from automl_sr.errors import UseError
+
+if TYPE_CHECKING:
+    from automl_sr.search.engine import SearchEnd
+    from automl_sr.study import StudySpec
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def search(
+    study: Annotated[Path, typer.Argument(help="Study file", metavar="STUDY.yaml")],
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE, or runs/automl-sr.db", metavar="URL")
+    ] = None,
+    artifacts: Annotated[
+        str | None, typer.Option(help="Place for files; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Trials in all, over every resume", metavar="N")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes in all, over every resume", metavar="M")] = None,
+    device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
+) -> None:
+    """Search for the models that trade the study's objectives best; run it again to go on.
+
+    Ctrl-C checkpoints the running trial and ends; the same command then goes on where it was.
+
+    \b
+    Examples:
+      automl-sr search studies/quickstart.yaml
+      automl-sr search studies/quickstart.yaml --minutes 10
+    """
+    if device not in DEVICES:
+        raise UseError(f"Unknown device {device!r}.", f"Write one of: {', '.join(DEVICES)}.")
+    from automl_sr.cli.live import make_watcher
+    from automl_sr.plugins import installed
+    from automl_sr.study import load_study
+
+    registry = installed()
+    loaded = load_study(study, registry)
+    from automl_sr.search.engine import Options
+    from automl_sr.search.engine import search as run_search
+
+    options = Options(store, artifacts, trials, minutes, device, str(study))
+    with make_watcher(quiet=quiet) as watcher:
+        end = run_search(loaded, registry, options, watcher=watcher)
+    if json:
+        print_json(end.summary)
+    else:
+        _print(end, loaded.spec)
+    if end.error is not None:
+        raise end.error
+
+
+def _print(end: SearchEnd, spec: StudySpec) -> None:
+    """Print the front, what needs no model, and where the files are."""
+    counts = ", ".join(f"{count} {state}" for state, count in end.summary["trials"].items() if count)
+    print_text(f"{spec.name}: {counts or 'no trials'} in {duration(end.summary['seconds'])}")
+    if end.note:
+        print_text(end.note)
+    front = end.summary["front"]
+    if not front:
+        print_text("No trial is complete and keeps to the constraints, so there is no front yet.")
+        return
+    metrics = spec.metrics()
+    rows = [[row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])] for row in front]
+    if end.reference:
+        rows.append(["reference", *[end.reference.get(name) for name in metrics], "without a model"])
+    print_text("")
+    print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
+    print_text(f"\nModels: {end.artifacts}/{spec.name}/NUMBER/model.onnx")
+    print_text(f"Take one along: automl-sr export {spec.name} {front[0]['number']} -o DIR")
+
+
+def plan_words(plan: dict[str, Any], most: int = 6) -> str:
+    """Name the techniques of a plan, and the numbers of the architecture."""
+    slots = {name: value for name, value in plan.items() if "." not in name}
+    chosen = [f"{name}={value}" for name, value in slots.items() if value != "none"]
+    prefix = f"architecture.{slots.get('architecture')}."
+    details = [
+        f"{name.removeprefix(prefix)}={number(value)}" for name, value in plan.items() if name.startswith(prefix)
+    ]
+    return " ".join([*chosen, *details[:most]])
+
+
+def duration(seconds: float) -> str:
+    """Write a time: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,226 @@
+"""`automl-sr studies`, `trials`, `show` and `compare`: what a store holds, also while a search writes to it."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from automl_sr.cli.output import number, print_json, print_table, print_text
+from automl_sr.cli.search import duration, plan_words
+from automl_sr.errors import UseError
+
+if TYPE_CHECKING:
+    from automl_sr.store.reading import Reader
+    from automl_sr.store.records import StudyRecord, TrialRecord
+
+Name = Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")]
+Place = Annotated[str | None, typer.Option("--store", help="Database; default: AUTOML_SR_STORE", metavar="URL")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")]
+
+
+def studies(store: Place = None, json: AsJson = False) -> None:
+    """List the studies of a store."""
+    opened = _open(store)
+    found = [_study_row(study) for study in opened.studies()]
+    if json:
+        print_json({"store": opened.name, "studies": found})
+        return
+    if not found:
+        print_text(f"There are no studies in {opened.name} yet.")
+        return
+    columns = (
+        "study",
+        "objectives",
+        "complete",
+        "pruned",
+        "failed",
+        "infeasible",
+        "duplicate",
+        "running",
+        "time",
+        "begun",
+    )
+    rows = [
+        [
+            row["study"],
+            ", ".join(row["objectives"]),
+            *[row["trials"][state] for state in columns[2:8]],
+            duration(row["seconds"]),
+            row["created"][:16].replace("T", " "),
+        ]
+        for row in found
+    ]
+    print_table(columns, rows, right=columns[2:9])
+
+
+def trials(
+    name: Name,
+    store: Place = None,
+    state: Annotated[str, typer.Option(help="Only trials in this state", metavar="STATE")] = "",
+    json: AsJson = False,
+) -> None:
+    """List the trials of a study."""
+    from automl_sr.search.results import trial_row
+    from automl_sr.store.records import STATES
+
+    if state and state not in STATES:
+        raise UseError(f"Unknown state {state!r}.", f"States: {', '.join(STATES)}.")
+    opened = _open(store)
+    study = opened.study(name)
+    found = opened.trials(study, [state] if state else [])
+    if json:
+        print_json({"study": study.name, "trials": [trial_row(trial) for trial in found]})
+        return
+    metrics = _metrics_of(study)
+    columns = ["trial", "state", *metrics, "seconds", "plan", "reason"]
+    rows = [
+        [
+            trial.number,
+            trial.state,
+            *[trial.values.get(metric) for metric in metrics],
+            f"{trial.seconds:.1f}",
+            plan_words(trial.params),
+            trial.reason or "",
+        ]
+        for trial in found
+    ]
+    print_table(columns, rows, right=["trial", *metrics, "seconds"])
+
+
+def show(
+    name: Name,
+    trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
+    store: Place = None,
+    json: AsJson = False,
+) -> None:
+    """Show everything about one trial: plan, values, costs, rungs, files and what went wrong."""
+    opened = _open(store)
+    study = opened.study(name)
+    found = details(opened, study, opened.trial(study, trial))
+    if json:
+        print_json(found)
+        return
+    print_text(f"{name}, trial {trial}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""))
+    print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))
+    for title in ("values", "costs", "plan"):
+        if found[title]:
+            print_text(f"\n{title}:")
+            print_table(("name", "value"), found[title].items())
+    if found["rungs"]:
+        print_text("\nrungs:")
+        metrics = list(found["rungs"][0]["values"])
+        rows = [[r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"]] for r in found["rungs"]]
+        print_table(["rung", "step", *metrics, "went on"], rows)
+    if found["artifacts"]:
+        print_text("\nfiles:")
+        print_table(("kind", "bytes", "place"), [[f["kind"], f["bytes"], f["url"]] for f in found["artifacts"]])
+    for event in found["events"]:
+        print_text(f"\n{event['at']} {event['kind']}:\n{event['text']}")
+
+
+def compare(
+    name: Name,
+    numbers: Annotated[list[int], typer.Argument(help="Numbers of two or more trials", metavar="NUMBER...")],
+    store: Place = None,
+    json: AsJson = False,
+) -> None:
+    """Set trials side by side: values, costs and where their plans differ."""
+    chosen = list(dict.fromkeys(numbers))
+    if len(chosen) < 2:
+        raise UseError("There is nothing to compare one trial with.", "Name two or more different numbers.")
+    opened = _open(store)
+    study = opened.study(name)
+    found = [opened.trial(study, item) for item in chosen]
+    rows = differences(found)
+    if json:
+        from automl_sr.search.results import trial_row
+
+        by_number = {part: {key: dict(values) for key, values in rows[part].items()} for part in rows}
+        print_json({"study": study.name, "trials": [trial_row(trial) for trial in found], "differences": by_number})
+        return
+    columns = ["", *[f"trial {item}" for item in chosen]]
+    table: list[list[Any]] = [["state", *[trial.state for trial in found]]]
+    for part in ("values", "costs", "plan"):
+        table += [[key, *[values.get(item) for item in chosen]] for key, values in rows[part].items()]
+    print_table(columns, table, right=columns[1:])
+
+
+def differences(found: list[TrialRecord]) -> dict[str, dict[str, dict[int, Any]]]:
+    """Give values and costs of trials by name, and those parameters of their plans that differ."""
+    parts = {
+        "values": {trial.number: dict(trial.values) for trial in found},
+        "costs": {trial.number: dict(trial.costs) for trial in found},
+        "plan": {trial.number: trial.params for trial in found},
+    }
+    tables: dict[str, dict[str, dict[int, Any]]] = {}
+    for part, by_number in parts.items():
+        names = dict.fromkeys(name for values in by_number.values() for name in values)
+        tables[part] = {name: {item: values.get(name) for item, values in by_number.items()} for name in names}
+    measured = set(tables["values"])
+    tables["costs"] = {name: row for name, row in tables["costs"].items() if name not in measured}
+    tables["plan"] = {name: row for name, row in tables["plan"].items() if len(set(map(repr, row.values()))) > 1}
+    return tables
+
+
+def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
+    """Give everything about a trial as JSON."""
+    from automl_sr.search.results import trial_row
+
+    curve = opened.curve(trial)
+    return {
+        "study": study.name,
+        **trial_row(trial),
+        "costs": dict(trial.costs),
+        "stage_seconds": dict(trial.stage_seconds),
+        "stage": trial.stage,
+        "duplicate_of": trial.duplicate_of,
+        "fingerprint": trial.fingerprint,
+        "rungs": [
+            {"rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
+            for row in opened.rungs(study, trial.number)
+        ],
+        "curve": [
+            {"phase": p.phase, "step": p.step, "loss": p.loss, "rate": p.rate, "values": dict(p.values)} for p in curve
+        ],
+        "artifacts": [
+            {"kind": file.kind, "url": file.url, "sha256": file.sha256, "bytes": file.bytes}
+            for file in trial.artifacts.values()
+        ],
+        "events": [
+            {"at": _when(event.at), "kind": event.kind, "text": event.text}
+            for event in opened.events(study, trial.number)
+        ],
+    }
+
+
+def _open(store: str | None) -> Reader:
+    from automl_sr.store.reading import Reader
+
+    return Reader.open(store)
+
+
+def _metrics_of(study: StudyRecord) -> list[str]:
+    return list(dict.fromkeys([*study.objectives, *study.spec["constraints"]]))
+
+
+def _study_row(study: StudyRecord) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "objectives": list(study.objectives),
+        "trials": dict(study.counts),
+        "seconds": round(study.seconds, 3),
+        "artifacts": study.artifacts,
+        "reference": dict(study.reference),
+        "created": _when(study.created),
+    }
+
+
+def _stages(seconds: dict[str, float]) -> str:
+    shown = ", ".join(f"{name} {number(float(value))} s" for name, value in seconds.items())
+    return f" ({shown})" if shown else ""
+
+
+def _when(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
