@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import signal
 import sys
@@ -124,8 +123,6 @@ def make_app() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     for name, module, attribute in COMMANDS:
-        if importlib.util.find_spec(f"automl_sr.cli.{module}") is None:
-            continue
         target = getattr(importlib.import_module(f"automl_sr.cli.{module}"), attribute)
         if isinstance(target, typer.Typer):
             app.add_typer(target, name=name)

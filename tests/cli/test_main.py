@@ -142,7 +142,7 @@ def test_a_traceback_is_shown_on_demand(monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["spac"], "error: No such command 'spac'. Did you mean 'space'? See `automl-sr --help`.\n"),
+        (["upscal"], "error: No such command 'upscal'. Did you mean 'upscale'? See `automl-sr --help`.\n"),
         (["space"], "error: Missing argument 'STUDY.yaml'. See `automl-sr space --help`.\n"),
         (["space", "--foo"], "error: No such option: --foo. See `automl-sr space --help`.\n"),
         (
