@@ -200,22 +200,20 @@ def reason_of(error: BaseException) -> str:
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
-def discover(entry_points: Iterable[EntryPoint] | None = None, builtin: Iterable[object] | None = None) -> Registry:
-    """Load every plugin, each in its own try; a broken one is listed with its reason and stops nothing.
+def discover(entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable[object] = ()) -> Registry:
+    """Load every installed plugin, each in its own try; a broken one is listed with its reason and stops nothing.
 
-    `entry_points` and `builtin` replace the installed ones, for tests.
+    `entry_points` replaces the installed ones, `plugins` are modules or objects to register first, both for tests.
+    What core brings along (the recipe, image super-resolution) is registered by entry points too.
     """
     registry = Registry()
     registry.manager.add_hookspecs(hookspecs)
     for metric in BUILTIN_METRICS:
         registry.add_metric(metric)
-    for plugin in _builtin() if builtin is None else builtin:
-        registry.add_plugin(plugin, Source(getattr(plugin, "__name__", "builtin"), "automl-sr", _version("automl-sr")))
-    points = (
-        sorted(importlib.metadata.entry_points(group=GROUP), key=lambda p: p.name)
-        if entry_points is None
-        else entry_points
-    )
+    for plugin in plugins:
+        registry.add_plugin(plugin, Source(getattr(plugin, "__name__", type(plugin).__name__)))
+    installed_points = importlib.metadata.entry_points(group=GROUP)
+    points = sorted(installed_points, key=lambda point: point.name) if entry_points is None else entry_points
     for point in points:
         distribution = getattr(getattr(point, "dist", None), "name", "") or ""
         source = Source(point.name, distribution, _version(distribution))
@@ -232,13 +230,6 @@ def discover(entry_points: Iterable[EntryPoint] | None = None, builtin: Iterable
 def installed() -> Registry:
     """Give the registry of this process, discovered once."""
     return discover()
-
-
-def _builtin() -> list[object]:
-    from automl_sr.tasks import image_sr
-    from automl_sr.training import recipe
-
-    return [image_sr, recipe]
 
 
 def _version(distribution: str) -> str:

@@ -116,7 +116,7 @@ class _Plugin:
 
 def registry() -> Registry:
     """Give what is installed in this world."""
-    return discover(entry_points=(), builtin=[_Plugin()])
+    return discover(entry_points=(), plugins=[_Plugin()])
 
 
 def study_text(

@@ -184,7 +184,7 @@ def plugin(
 
 def registry(techniques: Iterable[Any] = TECHNIQUES, tasks: Iterable[Any] = (ToyTask,)) -> Registry:
     """Make a registry of toys alone."""
-    return discover(entry_points=(), builtin=[plugin(techniques, tasks)])
+    return discover(entry_points=(), plugins=[plugin(techniques, tasks)])
 
 
 def spec(space: Any = None, kind: str = "image-sr") -> Any:

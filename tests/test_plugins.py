@@ -35,7 +35,7 @@ class Point:
 
 def found(*points: Point) -> Registry:
     toys = space_toys.plugin(space_toys.TECHNIQUES, [space_toys.ToyTask])
-    return discover(points, builtin=[toys])
+    return discover(points, plugins=[toys])
 
 
 class Good(Technique):
@@ -200,7 +200,7 @@ def test_factories_and_edits_of_one_name_are_refused_unless_they_are_the_same() 
 
 def test_the_baseline_is_the_marked_technique_else_the_first_by_name() -> None:
     assert found().baseline(Slot.SELECTION) is space_toys.NoSelection
-    alone = discover([], builtin=[space_toys.plugin([space_toys.LossSelection, Good])])
+    alone = discover([], plugins=[space_toys.plugin([space_toys.LossSelection, Good])])
     assert alone.baseline(Slot.SELECTION) is Good
     assert alone.baseline(Slot.TEACHER) is None
 
@@ -245,6 +245,6 @@ def test_plugins_add_commands_and_a_failing_one_is_listed() -> None:
 def test_plugins_are_loaded_in_the_order_of_their_names_whatever_is_installed_first(monkeypatch: Any) -> None:
     points = [Point("b", one(Good)), Point("a", one(Good))]
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
-    registry = discover(builtin=[])
+    registry = discover(plugins=[])
     assert registry.sources["selection.good"].plugin == "a"
     assert [item.plugin for item in registry.unavailable] == ["b"]
