@@ -14,6 +14,7 @@ import fnmatch
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ import torch
 
 from automl_sr.plan import TrialPlan
 from automl_sr.plugins import installed
+from automl_sr.task import TaskData
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.technique import Slot
-from automl_sr.trial import DeviceSpec, Setting, run_trial
+from automl_sr.training.run import Finished
+from automl_sr.trial import DeviceSpec, Setting, make_context, measure, run_trial, ship
 
 METRICS = ("psnr_y", "ssim_y", "params", "macs", "size_bytes", "latency_ms", "latency_ratio")
 Row = dict[str, Any]
@@ -53,18 +56,14 @@ ROWS: dict[str, list[tuple[str, Row]]] = {
         ("loss 0.25 ascending", {"selection": {"technique": "loss", "keep": 0.25, "order": "ascending"}}),
         ("sobel 0.25", {"selection": {"technique": "sobel", "keep": 0.25}}),
     ],
-    "quantization": [
-        (f"{net} {method} {ends}", {"architecture": {"technique": net}, "quantization": fields})
-        for net in ("fsrcnn", "espcn", "edsr")
-        for method, ends, fields in [("float", "", "none")]
-        + [
-            (method, ends, {"technique": "int8_ptq", "method": method, "keep_float": ends})
-            for method in ("minmax", "percentile", "entropy")
-            for ends in ("none", "last", "first_last")
-        ]
-    ],
 }
-BASE: Row = {"architecture": {"technique": "fsrcnn"}}
+BASE: Row = {"architecture": {"technique": "espcn"}}
+QUANTIZED = ("fsrcnn", "espcn", "edsr")
+FORMS: dict[str, Row | str] = {"float": "none"} | {
+    f"{method} {ends}": {"technique": "int8_ptq", "method": method, "keep_float": ends}
+    for method in ("minmax", "percentile", "entropy")
+    for ends in ("none", "last", "first_last")
+}
 
 
 class Quiet:
@@ -100,45 +99,66 @@ def plan_of(row: Row) -> TrialPlan:
     return TrialPlan.of(techniques, {})
 
 
+def setting_of(task: ImageSR, data: TaskData, steps: int, seed: int) -> Setting:
+    cache = Path(tempfile.gettempdir()) / "automl-sr-benchmark-cache"
+    device = DeviceSpec()
+    return Setting(installed(), task, data, METRICS, ("psnr_y",), steps, 1, 3, seed, "cpu", device, cache, threads=1)
+
+
+def show(name: str, values: Mapping[str, float], seconds: float) -> None:
+    print(
+        name, json.dumps({key: float(f"{value:.6g}") for key, value in values.items()}), f"{seconds:.0f}s", flush=True
+    )
+
+
+def train_each(rows: list[tuple[str, Row]], settings: list[Setting]) -> None:
+    """Train every row afresh, as trials of a study; other fields mean another training seed."""
+    for name, row in rows:
+        for setting in settings:
+            begun = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                outcome = run_trial(plan_of({**BASE, **row}), setting, Quiet(), Path(folder))
+            show(f"{name} (seed {setting.seed})", outcome.values, time.perf_counter() - begun)
+
+
+def quantize_each(setting: Setting) -> None:
+    """Train each net once and ship it in every form, so that only the eight bits differ."""
+    for net in QUANTIZED:
+        for form, quantization in FORMS.items():
+            plan = plan_of({"architecture": net, "quantization": quantization})
+            pipeline = [plan.techniques[slot] for slot in Slot if slot in plan.techniques]
+            with tempfile.TemporaryDirectory() as folder:
+                ctx = make_context(plan, setting, Quiet(), Path(folder))
+                architecture = plan.techniques[Slot.ARCHITECTURE]
+                module = ctx.fit(architecture, setting.data.train, steps=setting.steps, key="benchmark")
+                blueprint = architecture.blueprint(setting.task, ctx)
+                trained = Finished(module, blueprint, setting.task, setting.data.train, {}, Path(folder))
+                begun = time.perf_counter()
+                shipped = ship(trained, pipeline, ctx)
+                seconds = time.perf_counter() - begun
+                show(f"{net} {form}", measure(shipped, pipeline, setting, ctx), seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", choices=list(ROWS))
+    parser.add_argument("family", choices=[*ROWS, "quantization"])
     parser.add_argument("--train", nargs="+", default=["T91"])
     parser.add_argument("--valid", nargs="+", default=["General100"])
     parser.add_argument("--scale", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=["*"], help="patterns of row names")
     options = parser.parse_args()
     torch.set_num_threads(1)
     task = ImageSR(scale=options.scale, train=options.train, valid=options.valid)
     data = task.load(0)
-    quality = [installed().metric(name) for name in ("psnr_y", "ssim_y")]
-    print("bicubic", json.dumps({k: round(v, 4) for k, v in task.reference(data, quality).items()}))
-    for name, row in ROWS[options.family]:
-        if not any(fnmatch.fnmatch(name, pattern) for pattern in options.only):
-            continue
-        for seed in range(options.seeds):
-            with tempfile.TemporaryDirectory() as folder:
-                setting = Setting(
-                    registry=installed(),
-                    task=task,
-                    data=data,
-                    metrics=METRICS,
-                    objectives=("psnr_y",),
-                    steps=options.steps,
-                    rungs=1,
-                    reduction=3,
-                    seed=seed,
-                    train_device="cpu",
-                    device=DeviceSpec(),
-                    cache=Path(tempfile.gettempdir()) / "automl-sr-benchmark-cache",
-                    threads=1,
-                )
-                begun = time.perf_counter()
-                outcome = run_trial(plan_of({**BASE, **row}), setting, Quiet(), Path(folder))
-            values = {key: float(f"{value:.6g}") for key, value in outcome.values.items()}
-            print(name, seed, json.dumps(values), f"{time.perf_counter() - begun:.0f}s", flush=True)
+    show("bicubic", task.reference(data, [installed().metric(name) for name in ("psnr_y", "ssim_y")]), 0)
+    settings = [setting_of(task, data, options.steps, seed) for seed in range(options.seeds)]
+    if options.family == "quantization":
+        quantize_each(settings[0])
+        return
+    rows = ROWS[options.family]
+    train_each([row for row in rows if any(fnmatch.fnmatch(row[0], item) for item in options.only)], settings)
 
 
 if __name__ == "__main__":
