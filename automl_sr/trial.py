@@ -29,6 +29,9 @@ from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from automl_sr.blueprint import Blueprint
     from automl_sr.evaluation.runtime import Provider
     from automl_sr.plugins import Registry
     from automl_sr.space import TrialPlan
@@ -226,31 +229,31 @@ def ship(finished: Finished, pipeline: Sequence[Technique], context: Context) ->
     """Compress and export a trained model; the float file is checked against the model on two sizes."""
     for technique in pipeline:
         finished = technique.compress(finished, context.for_technique(technique))
-    task, interface = finished.task, finished.task.interface()
     finished.folder.mkdir(parents=True, exist_ok=True)
-    first, *others = task.examples()
-    metadata = {
-        "made_by": f"automl-sr {__version__}",
-        "task": task.kind,
-        "blueprint": json.dumps(finished.blueprint.to_json(), sort_keys=True),
-        **{key: str(value) for key, value in task.dims().items()},
-        **task.metadata(),
-    }
-    exported = export_onnx(
-        finished.module,
-        finished.folder / "model.onnx",
-        [first],
-        interface.inputs,
-        interface.outputs,
-        interface.dynamic_axes,
-        metadata=metadata,
-        check_inputs=[[example] for example in others],
-    )
-    finished = replace(finished, onnx=exported.path)
+    path = finished.folder / "model.onnx"
+    metadata = export_module(finished.module, finished.blueprint, finished.task, path)
+    finished = replace(finished, onnx=path)
     for technique in pipeline:
         finished = technique.export(finished, context.for_technique(technique))
     save_tensors(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
     return finished
+
+
+def export_module(module: nn.Module, blueprint: Blueprint, task: Task, path: Path) -> dict[str, str]:
+    """Write a module as ONNX, checked on the task's examples, and give the metadata that went into the file."""
+    interface = task.interface()
+    first, *others = task.examples()
+    metadata = {
+        "made_by": f"automl-sr {__version__}",
+        "task": task.kind,
+        "blueprint": json.dumps(blueprint.to_json(), sort_keys=True),
+        **{key: str(value) for key, value in task.dims().items()},
+        **task.metadata(),
+    }
+    checks = [[example] for example in others]
+    names = (interface.inputs, interface.outputs, interface.dynamic_axes)
+    export_onnx(module, path, [first], *names, metadata=metadata, check_inputs=checks)
+    return metadata
 
 
 def artifacts_of(finished: Finished) -> dict[str, Path]:

@@ -26,7 +26,15 @@ def evaluate(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
-    """Measure quality on a set of images: PSNR and SSIM on luma as the literature does, and PSNR on RGB."""
+    """Measure PSNR and SSIM of a model on a set of images.
+
+    As the literature does: luma for psnr_y and ssim_y, `scale` pixels cut from every border, mean over the images.
+
+    \b
+    Examples:
+      automl-sr evaluate bicubic --data photos-valid --scale 2
+      automl-sr evaluate model.onnx --data photos-valid --json
+    """
     if scale not in SCALES:
         raise UseError(f"A scale of {scale} is not supported.", "Use 2, 3 or 4.")
     chosen = _metrics(metrics)

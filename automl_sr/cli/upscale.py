@@ -22,10 +22,15 @@ def upscale(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
-    """Enlarge images of any size in tiles without seams; grey, 16 bit, transparency and colour profile are kept.
+    """Enlarge images of any size, in tiles without seams.
 
-    NAME.png becomes DIR/NAME_x2.png. PNG, TIFF and WebP keep their format, others become PNG. A file that cannot be
+    Grey, 16 bit, transparency and colour profile are kept. NAME.png becomes DIR/NAME_x2.png. PNG, TIFF and WebP keep their format, others become PNG. A file that cannot be
     read is skipped with its reason; the exit code is then 1.
+
+    \b
+    Examples:
+      automl-sr upscale model.onnx photo.jpg -o enlarged
+      automl-sr upscale model.onnx folder-of-images -o enlarged --tile 256
     """
     from automl_sr.evaluation.runtime import OnnxModel
     from automl_sr.evaluation.upscale import Upscaler, expand, upscale_files

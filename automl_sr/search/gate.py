@@ -12,11 +12,10 @@ import psutil
 import torch
 
 from automl_sr.blueprint import build
-from automl_sr.compression.export import export_onnx
 from automl_sr.evaluation.cost import training_bytes
 from automl_sr.technique import Slot
 from automl_sr.training.recipe import Recipe
-from automl_sr.trial import make_context, measure_device
+from automl_sr.trial import export_module, make_context, measure_device
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,20 +118,10 @@ class Gate:
 
     def _exported(self, blueprint: Blueprint, metrics: list[Metric]) -> dict[str, float]:
         """Export the untrained model and measure the file: neither its size nor its time depend on the weights."""
-        task, interface = self.setting.task, self.setting.task.interface()
         model = build(blueprint, self.setting.registry)
-        first, *others = task.examples()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = Path(folder) / "untrained.onnx"
-            export_onnx(
-                model,
-                path,
-                [first],
-                interface.inputs,
-                interface.outputs,
-                interface.dynamic_axes,
-                check_inputs=[[example] for example in others],
-            )
+            export_module(model, blueprint, self.setting.task, path)
             found = {m.name: float(m.function()(path)) for m in metrics if m.level == "artifact"}
             timed = [metric for metric in metrics if metric.level == "device"]
             return found | (measure_device(path, self.setting, timed) if timed else {})
