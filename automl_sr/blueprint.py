@@ -82,7 +82,7 @@ def build(blueprint: Blueprint, parts: Parts) -> nn.Module:
     check_order(blueprint, parts)
     model: nn.Module = load(_find(parts.factories, blueprint.factory, "model factory"))(**blueprint.fields)
     for name, arguments in blueprint.edits:
-        model: nn.Module = load(parts.edits[name].apply)(model, **arguments)
+        model = load(parts.edits[name].apply)(model, **arguments)
     return model
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from automl_sr.blueprint import Blueprint
-    from automl_sr.evaluation.runtime import Provider
     from automl_sr.plugins import Registry
     from automl_sr.space import TrialPlan
     from automl_sr.task import Samples, Task, TaskData
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 class DeviceSpec:
     """Where shipped models are measured: provider, threads and input size (height, width)."""
 
-    provider: Provider = "cpu"
+    provider: str = "cpu"
     threads: int = 1
     input: tuple[int, int] = (360, 640)
 

@@ -24,8 +24,8 @@ def upscale(
 ) -> None:
     """Enlarge images of any size, in tiles without seams.
 
-    Grey, 16 bit, transparency and colour profile are kept. NAME.png becomes DIR/NAME_x2.png. PNG, TIFF and WebP keep their format, others become PNG. A file that cannot be
-    read is skipped with its reason; the exit code is then 1.
+    Grey, 16 bit, transparency and colour profile are kept. NAME.png becomes DIR/NAME_x2.png. PNG, TIFF and WebP keep
+    their format, others become PNG. A file that cannot be read is skipped with its reason; the exit code is then 1.
 
     \b
     Examples:

@@ -102,11 +102,11 @@ class ImageSR(Task):
 
     def check_training(self, train: Samples, *, patch: int) -> None:
         """Raise DataError where no image is as large as a patch."""
-        _patches(train, patch)
+        _patches(_sr(train), patch)
 
     def draw(self, train: Samples, generator: torch.Generator, *, batch: int, patch: int) -> Batch:
         """Cut, flip and rotate patches on the device, by indexing alone."""
-        return Batch(*_patches(train, patch).draw(generator, batch, color=self.color))
+        return Batch(*_patches(_sr(train), patch).draw(generator, batch, color=self.color))
 
     def loss(self, output: Tensor, batch: Batch, kind: str) -> Tensor:
         """Give L1, Charbonnier (epsilon 1e-3) or mean squared error, on values in 0..1."""
@@ -168,8 +168,8 @@ class ImageSR(Task):
         """Give low-resolution crops of the training images, one at a time."""
         from automl_sr.training.randomness import generator
 
-        largest = int(cast("SRSamples", train).windows[:, 3:].amin(dim=1).max())
-        source = _patches(train, min(CALIBRATION_PATCH, largest))
+        largest = int(_sr(train).windows[:, 3:].amin(dim=1).max())
+        source = _patches(_sr(train), min(CALIBRATION_PATCH, largest))
         lr, _ = source.draw(generator(seed, "calibration"), count, augment=False, color=self.color)
         return [image[None].cpu().numpy() for image in lr]
 
@@ -204,12 +204,17 @@ def _marks_of(samples: SRSamples, files: ImageSet) -> list[ImageMark]:
     return [mark_pixels(path, samples.hr.image(index).permute(1, 2, 0).numpy()) for index, path in enumerate(kept)]
 
 
+def _sr(train: Samples) -> SRSamples:
+    """Take the samples for what they are: only this task's `load` made them."""
+    return cast("SRSamples", train)
+
+
 @functools.lru_cache(maxsize=8)
-def _patches(train: Samples, patch: int) -> PatchSource:
+def _patches(train: SRSamples, patch: int) -> PatchSource:
     """Keep what does not change from batch to batch. Raises DataError where no image is as large as a patch."""
     from automl_sr.data.batches import PatchSource
 
-    return PatchSource.of(cast("SRSamples", train), patch)
+    return PatchSource.of(train, patch)
 
 
 def _union(sets: Sequence[ImageSet]) -> ImageSet:
