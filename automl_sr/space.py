@@ -31,7 +31,7 @@ from automl_sr.domains import (
 from automl_sr.errors import PluginError, TrialError
 from automl_sr.outline import Count, Node
 from automl_sr.plan import TrialPlan
-from automl_sr.request import read_space
+from automl_sr.study_file.request import read_space
 from automl_sr.technique import JSON, Choice, Each, Float, Int, Slot, Technique, as_json, first_error, search_fields
 
 if TYPE_CHECKING:

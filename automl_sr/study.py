@@ -19,11 +19,11 @@ from pydantic import (
     model_validator,
 )
 
-from automl_sr.complaints import Fail, explain, join
 from automl_sr.errors import StudyFileError, nearest
-from automl_sr.request import read_space
+from automl_sr.study_file.complaints import Fail, explain, join
+from automl_sr.study_file.request import read_space
+from automl_sr.study_file.yaml_lines import located, parse, read_text
 from automl_sr.task import Task
-from automl_sr.yaml_lines import located, parse, read_text
 
 if TYPE_CHECKING:
     from automl_sr.domains import SlotSpace

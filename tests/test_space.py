@@ -280,7 +280,7 @@ def test_a_requirement_may_be_met_by_a_later_slot() -> None:
 
 
 def test_a_technique_whose_need_nobody_meets_is_left_out_with_a_note(registry: Registry) -> None:
-    from automl_sr.request import read_space
+    from automl_sr.study_file.request import read_space
 
     slots, notes = read_space({"quantization": ["none", "packed"]}, "image-sr", registry)
     assert [option.name for option in slots[-2].options] == ["none"]

@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 from automl_sr.errors import StudyFileError
 from automl_sr.plugins import Registry
-from automl_sr.schema import study_schema
 from automl_sr.study import LoadedStudy, StudySpec, load_study, parse_study
+from automl_sr.study_file.schema import study_schema
 from automl_sr.technique import Choice, Float, Int, Slot
 
 STUDY = """\

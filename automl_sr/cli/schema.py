@@ -17,6 +17,6 @@ def schema() -> None:
       # yaml-language-server: $schema=study.schema.json
     """
     from automl_sr.plugins import installed
-    from automl_sr.schema import study_schema
+    from automl_sr.study_file.schema import study_schema
 
     print_json(study_schema(installed()))

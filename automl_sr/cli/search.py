@@ -78,7 +78,7 @@ def _print(end: SearchEnd, spec: StudySpec) -> None:
         rows.append(["reference", *[end.reference.get(name) for name in metrics], "without a model"])
     print_text("")
     print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
-    print_text(f"\nModels: {end.artifacts}/{spec.name}/NUMBER/model.onnx")
+    print_text(f"\nModels: {end.artifacts}/{spec.name}, a folder for each trial")
     print_text(f"Take one along: automl-sr export {spec.name} {front[0]['number']} -o DIR")
 
 

@@ -73,9 +73,10 @@ def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
     elif isinstance(error, Exhausted):
         note = str(error)
         error = error if found["trials"]["complete"] == 0 else None
-    elif error is None and stop.requested():
+    elif error is None and (stop.requested() or worker.short_of_time):
         left = " A trial is half-way and goes on when the time is raised." if found["trials"]["running"] else ""
-        note = f"The time is up.{left}"
+        up = "The time is up." if stop.requested() else "The time that is left is too short for another trial."
+        note = f"{up}{left}"
     elif error is None and found["trials"]["complete"] == 0 and found["trials"]["failed"]:
         error = AutomlSRError("No trial was completed.", f"See why with: automl-sr trials {study.spec.name}")
     return SearchEnd(found, dict(study.record.reference), study.artifacts.url, note, error)

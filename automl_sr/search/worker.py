@@ -49,6 +49,8 @@ class Worker:
         self.owner = new_owner()
         self.error: AutomlSRError | None = None
         """Why the search cannot go on, if so."""
+        self.short_of_time = False
+        """Whether what is left of the time is too little for another trial."""
         self._store = study.store
         self._scheduler = make_scheduler(study.spec, study.objectives)
         scratch = study.folder / "gate"
@@ -77,7 +79,8 @@ class Worker:
         if left is None:
             return True
         usual = [row.seconds for row in self._store.trials(self.study.record, ["complete", "pruned"])]
-        return not usual or left >= LEAST_SHARE * statistics.median(usual)
+        self.short_of_time = bool(usual) and left < LEAST_SHARE * statistics.median(usual)
+        return not self.short_of_time
 
     def _attempt(self, claim: Claim) -> None:
         """Work on one trial while a thread keeps its lease."""

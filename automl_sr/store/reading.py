@@ -124,7 +124,7 @@ class Reader:
         with self.reading() as session:
             return [
                 RungRecord(found or 0, row.rung, row.step, row.values, row.go_on)
-                for found, row in session.execute(query).tuples()
+                for found, row in session.execute(query)
             ]
 
     def events(self, study: StudyRecord, number: int | None = None) -> list[EventRecord]:
@@ -138,7 +138,7 @@ class Reader:
         if number is not None:
             query = query.where(models.Trial.number == number)
         with self.reading() as session:
-            return [EventRecord(row.kind, row.text, row.at, found) for found, row in session.execute(query).tuples()]
+            return [EventRecord(row.kind, row.text, row.at, found) for found, row in session.execute(query)]
 
 
 def study_record(row: models.Study, counts: Mapping[str, int]) -> StudyRecord:
@@ -191,7 +191,7 @@ def _counts(session: Session, study_id: int | None = None) -> dict[int, dict[str
     if study_id is not None:
         query = query.where(models.Trial.study_id == study_id)
     found: dict[int, dict[str, int]] = {}
-    rows: Sequence[tuple[int, str, int]] = session.execute(query).tuples().all()
+    rows: Sequence[tuple[int, str, int]] = session.execute(query).all()
     for study, state, count in rows:
         found.setdefault(study, {})[state] = count
     return found

@@ -126,7 +126,7 @@ class Store(Reader):
             trial.study_id == study.id, trial.state.in_(UNFINISHED)
         )
         with self.writing() as session:
-            for row, expired in session.execute(query.order_by(trial.id)).tuples():
+            for row, expired in session.execute(query.order_by(trial.id)):
                 if row.state == "waiting" and _original_runs(session, row):
                     continue
                 if row.owner is None or expired or is_dead(row.owner):

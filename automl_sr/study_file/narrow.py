@@ -8,11 +8,11 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from automl_sr.complaints import shown
 from automl_sr.domains import Constant, Domain, on_grid, same
 from automl_sr.errors import StudyFileError, nearest
+from automl_sr.study_file.complaints import shown
+from automl_sr.study_file.yaml_lines import Path_
 from automl_sr.technique import Choice, Each, Float, Int, SearchField, Technique, why_refused
-from automl_sr.yaml_lines import Path_
 
 Item = Int | Float | Choice | Constant
 _RANGE_KEYS = ("low", "high", "step", "log")

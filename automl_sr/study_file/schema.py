@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from automl_sr.narrow import number_kind
 from automl_sr.outline import describe
 from automl_sr.study import NAME, Budget, Device, Limits, Scheduler, SchedulerKind, Search, StudySpec
+from automl_sr.study_file.narrow import number_kind
 from automl_sr.technique import Choice, Each, Float, Int, Pick, SearchField, Slot, Technique, as_json, search_fields
 
 if TYPE_CHECKING:

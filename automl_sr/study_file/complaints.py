@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from automl_sr.errors import StudyFileError, nearest
-from automl_sr.yaml_lines import Path_
+from automl_sr.study_file.yaml_lines import Path_
 
 Fail = Callable[[Path_, str, str], StudyFileError]
 

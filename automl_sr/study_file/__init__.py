@@ -1,0 +1,1 @@
+"""How study files are read: lines, complaints, narrowed ranges, and their JSON Schema."""
