@@ -41,7 +41,7 @@ def masked(url: str) -> str:
     except ArgumentError:
         return "the store"
     hidden = {key: "***" if key.lower() in _SECRETS else value for key, value in parsed.query.items()}
-    return parsed.set(query=hidden).render_as_string(hide_password=True)
+    return parsed.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def parse(url: str) -> URL:

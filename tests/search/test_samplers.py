@@ -1,0 +1,162 @@
+"""Proposals follow from the seed and from what is finished, not from the process or the number of workers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState, create_trial
+
+from automl_sr.errors import UseError
+from automl_sr.search.samplers import SAMPLERS, SobolSampler, at_share, draw_seed, make_sampler
+from automl_sr.search.view import RUNGS_ATTRIBUTE, StudyView
+
+SPACE = {
+    "x": FloatDistribution(0.0, 1.0),
+    "n": IntDistribution(1, 64, log=True),
+    "kind": CategoricalDistribution(["a", "b", "c"]),
+    "only_b": FloatDistribution(0.1, 10.0, log=True),
+}
+
+
+def study_of(name: str, storage: Any = None, seed: int = 3) -> optuna.Study:
+    sampler = make_sampler(name, seed, SPACE)
+    storage = storage or optuna.storages.InMemoryStorage()
+    return optuna.create_study(
+        study_name="s", storage=storage, sampler=sampler, directions=["maximize", "minimize"], load_if_exists=True
+    )
+
+
+def suggest(trial: optuna.Trial) -> dict[str, Any]:
+    params = {"x": trial.suggest_float("x", 0, 1), "n": trial.suggest_int("n", 1, 64, log=True)}
+    params["kind"] = trial.suggest_categorical("kind", ["a", "b", "c"])
+    if params["kind"] == "b":
+        params["only_b"] = trial.suggest_float("only_b", 0.1, 10, log=True)
+    return params
+
+
+def values(params: dict[str, Any]) -> list[float]:
+    return [params["x"] * params["n"], float(params["n"])]
+
+
+def run(study: optuna.Study, count: int) -> list[dict[str, Any]]:
+    found = []
+    for _ in range(count):
+        trial = study.ask()
+        found.append(suggest(trial))
+        study.tell(trial, values(found[-1]))
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "gp"])
+def test_a_resume_proposes_what_an_uninterrupted_run_does(name: str) -> None:
+    whole = run(study_of(name), 30)
+    storage = optuna.storages.InMemoryStorage()
+    parts = [params for part in (7, 6, 17) for params in run(study_of(name, storage), part)]
+    assert parts == whole
+    assert run(study_of(name, seed=4), 5) != whole[:5]
+
+
+def test_the_gaussian_process_resumes_too() -> None:
+    whole = run(study_of("gp"), 13)
+    storage = optuna.storages.InMemoryStorage()
+    assert run(study_of("gp", storage), 11) + run(study_of("gp", storage), 2) == whole
+
+
+@pytest.mark.parametrize("name", ["random", "qmc"])
+def test_workers_in_any_number_propose_the_same(name: str) -> None:
+    alone = run(study_of(name), 8)
+    storage = optuna.storages.InMemoryStorage()
+    workers = [study_of(name, storage) for _ in range(4)]
+    trials = [workers[number % 4].ask() for number in range(8)]
+    together = {trial.number: suggest(trial) for trial in reversed(trials)}
+    assert [together[number] for number in range(8)] == alone
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc", "nsga2"])
+def test_a_trial_that_is_taken_over_half_way_gets_the_values_that_it_would_have_had(name: str) -> None:
+    whole = run(study_of(name), 25)
+    storage = optuna.storages.InMemoryStorage()
+    run(study_of(name, storage), 24)
+    study_of(name, storage).ask().suggest_float("x", 0, 1)
+    again = optuna.trial.Trial(study_of(name, storage), 24)
+    assert suggest(again) == whole[24]
+
+
+def test_draws_of_one_trial_differ_from_each_other() -> None:
+    """Seeding by the trial alone would give every parameter the same number."""
+    study = optuna.create_study(sampler=make_sampler("random", 0, {}))
+    trial = study.ask()
+    found = [trial.suggest_float(f"p{index}", 0, 1) for index in range(50)]
+    assert len(set(found)) == 50
+    assert draw_seed(1, 2, "a") != draw_seed(1, 2, "b")
+
+
+def test_nothing_is_warned_about() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(study_of("tpe"), 14)
+
+
+def test_an_unknown_sampler_is_named() -> None:
+    with pytest.raises(UseError, match="Did you mean 'random'"):
+        make_sampler("randon", 0, {})
+
+
+def test_quasi_random_points_fill_a_dimension_evenly() -> None:
+    study = optuna.create_study(sampler=SobolSampler(5, SPACE))
+    found = sorted(study.ask().suggest_float("x", 0, 1) for _ in range(64))
+    assert [int(value * 64) for value in found] == list(range(64)), "one of 64 Sobol points in every 64th"
+
+
+def test_a_share_of_a_distribution_reaches_all_its_values() -> None:
+    shares = [(index + 0.5) / 100 for index in range(100)]
+    for distribution in (
+        IntDistribution(1, 9, step=2),
+        IntDistribution(1, 8, log=True),
+        FloatDistribution(0, 1, step=0.25),
+    ):
+        found = {at_share(distribution, share) for share in shares}
+        assert all(distribution._contains(distribution.to_internal_repr(value)) for value in found)
+        assert min(found) == distribution.low
+        assert max(found) == distribution.high
+    assert {at_share(CategoricalDistribution(["a", "b"]), share) for share in shares} == {"a", "b"}
+    assert at_share(FloatDistribution(1e-4, 1.0, log=True), 0.5) == pytest.approx(1e-2)
+
+
+def test_stopped_trials_look_complete_with_what_survivors_gained() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler())
+
+    def add(state: TrialState, rungs: dict[str, list[float]], end: list[float] | None = None) -> None:
+        attributes = {RUNGS_ATTRIBUTE: rungs} if rungs else {}
+        study.add_trial(create_trial(state=state, values=end, user_attrs=attributes))
+
+    add(TrialState.COMPLETE, {"0": [30.0, 5.0], "1": [31.0, 5.0]}, [33.0, 4.0])
+    add(TrialState.COMPLETE, {"0": [28.0, 9.0]}, [29.0, 9.0])
+    add(TrialState.PRUNED, {"0": [27.0, 7.0]})
+    add(TrialState.PRUNED, {})
+    add(TrialState.FAIL, {})
+    seen = StudyView(study)._get_trials()
+    assert [trial.state.name for trial in seen] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED", "FAIL"]
+    assert seen[2].values == [27.0 + 2.0, 7.0 - 0.5], "medians of the gains 3 and 1, and of -1 and 0"
+    assert study.trials[2].state is TrialState.PRUNED, "what is stored stays"
+
+
+def test_the_sampler_learns_from_stopped_trials() -> None:
+    """With bad trials stopped early, later proposals leave the bad half; told as pruned alone they would not."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler("tpe", 0, {}))
+    late = []
+    for number in range(60):
+        trial = study.ask()
+        x = trial.suggest_float("x", 0, 1)
+        late += [x] if number >= 40 else []
+        trial.set_user_attr(RUNGS_ATTRIBUTE, {"0": [x, 1 - x / 2]})
+        if x < 0.5 and number % 2:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, [x, 1 - x / 2])
+    assert sum(x > 0.5 for x in late) >= 15
