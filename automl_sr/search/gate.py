@@ -166,7 +166,7 @@ def violation(limits: Limits, lower: float, upper: float | None = None) -> float
 def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> str | None:
     """Say in words which limits measured values break, or nothing where they keep to all of them."""
     found = [
-        f"{name} is {values[name]:.6g}, {_words(limits)} is asked"
+        f"{name} is {_number(values[name])}, {_words(limits)} is asked"
         for name, limits in constraints.items()
         if name in values and violation(limits, values[name]) > 0
     ]
@@ -174,10 +174,17 @@ def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> st
 
 
 def _words(limits: Limits) -> str:
-    if limits.min is None:
-        return f"at most {limits.max:g}"
-    return f"at least {limits.min:g}" if limits.max is None else f"{limits.min:g} to {limits.max:g}"
+    low, high = limits.min, limits.max
+    parts = [None if low is None else _number(low), None if high is None else _number(high)]
+    if low is None:
+        return f"at most {parts[1]}"
+    return f"at least {parts[0]}" if high is None else f"{parts[0]} to {parts[1]}"
 
 
 def _range(lower: float, upper: float) -> str:
-    return f"{lower:.6g}" if lower == upper else f"{lower:.6g} to {upper:.6g}"
+    return _number(lower) if lower == upper else f"{_number(lower)} to {_number(upper)}"
+
+
+def _number(value: float) -> str:
+    """Write a number with up to seven digits and separators, never with an exponent that hides a count."""
+    return f"{float(f'{value:.7g}'):,.10g}"

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from automl_sr.store.repository import Store
     from automl_sr.trial import Point
 
-FLUSH_SECONDS = 2.0
-"""Points of a curve are written together, at most so often."""
-
 
 class StoreJournal:
     """The journal of one attempt at one trial. Its writes raise LeaseLost once another worker has taken over."""
@@ -40,29 +37,23 @@ class StoreJournal:
         self._scheduler = scheduler
         self._watcher = watcher
         self._stop = stop
-        self._points: list[PointRecord] = []
-        self._flushed = self._began = time.monotonic()
+        self._began = time.monotonic()
 
     def seconds(self) -> float:
         """Give the trial's seconds, those of former attempts included."""
         return self._claim.seconds + time.monotonic() - self._began
 
     def stage(self, name: str) -> None:
-        """Show where the trial is; readers see it with the next points."""
+        """Show where the trial is."""
         self._watcher.stage(self._number, name)
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
-            self._store.stage(self._claim, name, self.seconds())
+        self._store.stage(self._claim, name, self.seconds())
 
     def point(self, point: Point) -> None:
-        """Add a point to the learning curve."""
+        """Add a point to the learning curve, at once: a checkpoint may follow, after which it is not reported again."""
         self._watcher.point(self._number, point)
         values = {name: value for name, value in point.values.items() if math.isfinite(value)}
-        self._points.append(
-            PointRecord(point.phase, point.step, point.loss, point.rate, point.images_per_second, values)
-        )
-        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
-            self.flush()
+        record = PointRecord(point.phase, point.step, point.loss, point.rate, point.images_per_second, values)
+        self._store.points(self._claim, [record])
 
     def stop_requested(self) -> bool:
         """Say whether to checkpoint and stop."""
@@ -70,20 +61,12 @@ class StoreJournal:
 
     def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
         """Record the values of a fork, and decide in the same transaction. Raises NotFiniteError."""
-        self.flush()
         check_finite(values)
         go_on = self._store.judge(
             self._claim, index, step, values, lambda rows: self._scheduler.decide(index, values, rows)
         )
         self._watcher.rung(self._number, index, values, go_on=go_on)
         return go_on
-
-    def flush(self) -> None:
-        """Write what is not written yet."""
-        self._flushed = time.monotonic()
-        if self._points:
-            self._store.points(self._claim, self._points)
-            self._points = []
 
 
 def check_finite(values: Mapping[str, float]) -> None:

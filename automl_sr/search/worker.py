@@ -109,10 +109,8 @@ class Worker:
         if keeper.lost:
             raise LeaseLost(f"Another worker has taken trial {number} over.", "It goes on there.")
         if result is None:
-            journal.flush()
             self._store.release(claim, journal.seconds())
         else:
-            journal.flush()
             self._record(claim, number, result, journal.seconds())
 
     def _timer(self, journal: StoreJournal) -> Callable[[], bool]:

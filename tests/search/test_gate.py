@@ -1,0 +1,151 @@
+"""What is rejected before training, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import pytest
+from search_world import FakeTask, Line, registry
+
+from automl_sr.plan import TrialPlan
+from automl_sr.search import gate as gates
+from automl_sr.search.gate import Gate, broken, violation
+from automl_sr.study import Limits
+from automl_sr.task import Task
+from automl_sr.technique import Slot, Technique
+from automl_sr.training.recipe import Recipe
+from automl_sr.trial import DeviceSpec, Setting
+
+
+class Halving(Technique):
+    """Ships between half and three quarters of the parameters."""
+
+    slot = Slot.PRUNING
+    name = "halving"
+    tasks = frozenset({"fake"})
+
+    def predict(self, cost: Mapping[str, float], task: Task) -> tuple[dict[str, float], dict[str, float]]:
+        return {**cost, "params": cost["params"] * 0.5}, {**cost, "params": cost["params"] * 0.75}
+
+
+class CountedLine(Line):
+    """Counts how often it was built."""
+
+    name = "counted_line"
+    built: ClassVar[list[int]] = []
+    factories: ClassVar = {"counted_line": lambda width: CountedLine.net(width)}
+
+    def blueprint(self, task: Task, ctx: Any) -> Any:
+        from automl_sr.blueprint import Blueprint
+
+        return Blueprint("counted_line", {"width": self.width})
+
+    @classmethod
+    def net(cls, width: int) -> Any:
+        from search_world import line
+
+        cls.built.append(width)
+        return line(width)
+
+
+def gate_of(tmp_path: Path, limits: dict[str, Limits], *techniques: type[Technique]) -> Gate:
+    found = registry()
+    for cls in techniques:
+        found.techniques[cls.slot][cls.name] = cls
+        found.factories.update(cls.factories)
+    task = FakeTask()
+    setting = Setting(
+        registry=found,
+        task=task,
+        data=task.load(0),
+        metrics=("score", *limits),
+        objectives=("score",),
+        steps=10,
+        rungs=1,
+        reduction=3,
+        seed=0,
+        train_device="cpu",
+        device=DeviceSpec(),
+        cache=tmp_path / "cache",
+    )
+    return Gate(setting, limits, tmp_path)
+
+
+def plan_of(*techniques: Technique) -> TrialPlan:
+    return TrialPlan.of({item.slot: item for item in (*techniques, Recipe(batch=8, patch=24))}, {})
+
+
+def params(width: int) -> float:
+    return width * 9 + width + width * 9 + 1
+
+
+def test_a_plan_within_the_limits_passes_with_its_costs(tmp_path: Path) -> None:
+    verdict = gate_of(tmp_path, {"params": Limits(max=1000)}).check(plan_of(Line(width=10)))
+    assert verdict.reason is None
+    assert verdict.costs == {"params": params(10)}
+    assert verdict.violations["params"] < 0
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (Limits(max=100), "params would be 191, at most 100 is asked"),
+        (Limits(min=200), "params would be 191, at least 200 is asked"),
+        (Limits(min=1, max=190), "params would be 191, 1 to 190 is asked"),
+    ],
+)
+def test_a_plan_that_breaks_a_limit_is_rejected_with_both_numbers(tmp_path: Path, limits: Limits, words: str) -> None:
+    verdict = gate_of(tmp_path, {"params": limits}).check(plan_of(Line(width=10)))
+    assert verdict.reason == words
+    assert verdict.violations["params"] > 0
+
+
+def test_what_compression_can_still_bring_below_the_limit_passes(tmp_path: Path) -> None:
+    wide = Line(width=100)
+    gate = gate_of(tmp_path, {"params": Limits(max=0.5 * params(100))}, Halving)
+    assert gate.check(plan_of(wide)).reason is not None
+    assert gate.check(plan_of(wide, Halving())).reason is None
+    tight = gate_of(tmp_path, {"params": Limits(max=0.4 * params(100))}, Halving)
+    assert tight.check(plan_of(wide, Halving())).reason == "params would be 950.5 to 1,425.75, at most 760.4 is asked"
+    least = gate_of(tmp_path, {"params": Limits(min=0.7 * params(100))}, Halving)
+    assert least.check(plan_of(wide, Halving())).reason is None, "its upper bound may keep to the limit"
+
+
+def test_equal_blueprints_are_measured_once(tmp_path: Path) -> None:
+    CountedLine.built.clear()
+    gate = gate_of(tmp_path, {"params": Limits(max=1e9), "macs": Limits(max=1e12)}, CountedLine)
+    for gain in (0.1, 0.2, 0.3):
+        assert gate.check(plan_of(CountedLine(width=8, gain=gain))).reason is None
+    assert CountedLine.built == [8, 8], "once for the costs and once for the memory"
+
+
+def test_quality_is_not_asked_before_training(tmp_path: Path) -> None:
+    verdict = gate_of(tmp_path, {"score": Limits(min=99)}).check(plan_of(Line()))
+    assert verdict.reason is None
+
+
+def test_a_plan_that_does_not_fit_into_memory_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = gate_of(tmp_path, {})
+    monkeypatch.setattr(gates, "free_memory", lambda device: 20_000)
+    assert "training would take about" in str(gate.check(plan_of(Line(width=64))).reason)
+    monkeypatch.setattr(gates, "free_memory", lambda device: 2**33)
+    assert gate.check(plan_of(Line(width=64))).reason is None
+
+
+def test_violations_are_relative_to_the_limit() -> None:
+    assert violation(Limits(max=100), 110) == pytest.approx(0.1)
+    assert violation(Limits(min=100), 90) == pytest.approx(0.1)
+    assert violation(Limits(min=50, max=100), 60) == pytest.approx(-0.2)
+    assert violation(Limits(max=0), 3) == 3
+
+
+def test_measured_values_are_held_against_the_limits_too() -> None:
+    limits = MappingProxyType({"params": Limits(max=100), "score": Limits(min=30)})
+    assert broken(limits, {"params": 100.0, "score": 30.0}) is None
+    assert (
+        broken(limits, {"params": 101.0, "score": 29.5})
+        == "params is 101, at most 100 is asked; score is 29.5, at least 30 is asked"
+    )

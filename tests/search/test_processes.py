@@ -1,0 +1,145 @@
+"""Searches in processes of their own that are interrupted, killed and taken over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_world import find, load, study_text
+
+from automl_sr.store.reading import Reader
+
+ROOT = Path(__file__).parents[2]
+STEPS = 5
+
+
+class Process:
+    """A search whose trials have five steps and wait for a word before each."""
+
+    def __init__(self, folder: Path, study: Path) -> None:
+        program = str(ROOT / "tests" / "search_world.py")
+        paths = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests"))
+        place = [f"sqlite:///{folder}/store.db", str(folder / "artifacts"), str(study)]
+        self.process = subprocess.Popen(
+            [sys.executable, program, *place, "--slow", str(STEPS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+
+    def line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def go(self, steps: int = 1) -> None:
+        """Let a waiting trial do its next steps; it then waits before the one after."""
+        assert self.process.stdin
+        for _ in range(steps):
+            self.process.stdin.write("go\n")
+            self.process.stdin.flush()
+
+    def until(self, line: str, *, going: bool = True) -> list[str]:
+        """Let it run until it waits before this step."""
+        seen = [self.line()]
+        while seen[-1] != line:
+            assert seen[-1].startswith("step"), seen
+            if going:
+                self.go()
+            seen.append(self.line())
+        return seen
+
+    def rest(self) -> tuple[list[str], int]:
+        """Let it run to its end."""
+        output, _ = self.process.communicate("go\n" * 1000, timeout=60)
+        return output.split("\n"), self.process.returncode
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(study_text(trials=3))
+    return path
+
+
+@pytest.fixture
+def begun(tmp_path: Path, study: Path) -> Iterator[Process]:
+    process = Process(tmp_path, study)
+    process.until("step 3 after 0")
+    yield process
+    process.process.kill()
+    process.process.wait()
+
+
+def rows(folder: Path) -> list[Any]:
+    opened = Reader.open(f"sqlite:///{folder}/store.db")
+    return opened.trials(opened.study("world"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_checkpoints_the_trial_and_the_next_search_goes_on_with_it(
+    tmp_path: Path, study: Path, begun: Process, number: int, code: int
+) -> None:
+    begun.process.send_signal(number)
+    begun.go()
+    output, returned = begun.rest()
+    assert returned == code
+    assert "Go on with: automl-sr search STUDY.yaml" in "\n".join(output)
+    assert [(row.number, row.state, row.owner) for row in rows(tmp_path)] == [(0, "running", None)]
+    resumed, returned = Process(tmp_path, study).rest()
+    assert returned == 0
+    assert resumed[0] == "step 4 after 3", "the interrupted trial goes on from its checkpoint"
+    assert_equal_to_an_uninterrupted_search(tmp_path)
+
+
+def test_a_second_signal_ends_at_once_and_nothing_is_lost(tmp_path: Path, study: Path, begun: Process) -> None:
+    begun.process.send_signal(signal.SIGINT)
+    while begun.process.poll() is None:  # the first one may still be on its way
+        begun.process.send_signal(signal.SIGINT)
+    assert begun.process.returncode == 130
+    resumed, _ = Process(tmp_path, study).rest()
+    assert resumed[0] == "step 3 after 2"
+    assert_equal_to_an_uninterrupted_search(tmp_path)
+
+
+def test_a_killed_search_is_taken_over_under_the_same_number(tmp_path: Path, study: Path, begun: Process) -> None:
+    begun.process.kill()
+    begun.process.wait()
+    assert rows(tmp_path)[0].owner is not None
+    resumed, returned = Process(tmp_path, study).rest()
+    assert (resumed[0], returned) == ("step 3 after 2", 0)
+    assert_equal_to_an_uninterrupted_search(tmp_path)
+    opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
+    assert [event.kind for event in opened.events(opened.study("world"), 0)] == ["taken over"]
+
+
+def test_readers_see_a_running_search(tmp_path: Path, begun: Process) -> None:
+    [row] = rows(tmp_path)
+    assert (row.number, row.state) == (0, "running")
+    assert row.params["architecture"] == "line"
+
+
+def test_two_processes_share_a_study(tmp_path: Path, study: Path, begun: Process) -> None:
+    output, returned = Process(tmp_path, study).rest()
+    assert returned == 0
+    assert output[0] == "step 1 after 0", "it does not touch the trial of the other"
+    assert [row.state for row in rows(tmp_path)] == ["running", "complete", "complete"]
+    begun.rest()
+    assert_equal_to_an_uninterrupted_search(tmp_path)
+
+
+def assert_equal_to_an_uninterrupted_search(folder: Path) -> None:
+    find(load(trials=3), folder / "whole")
+    found, expected = rows(folder), rows(folder / "whole")
+    assert [row.number for row in found] == [0, 1, 2]
+    assert [(row.state, row.plan, row.values) for row in found] == [(r.state, r.plan, r.values) for r in expected]
+    opened = Reader.open(f"sqlite:///{folder}/store.db")
+    for row in found:
+        assert sorted(point.step for point in opened.curve(row)) == [1, 2, 3, 4, STEPS]
