@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from automl_sr.plugins import Registry
     from automl_sr.store.records import StudyRecord
     from automl_sr.study import LoadedStudy
+    from automl_sr.task import TaskData
 
 SLOT_ATTRIBUTE = "automl_sr:slot"
 FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes")
@@ -78,12 +79,13 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
     Raises UseError where the file is no longer that of the stored study, DataError, StoreError.
     """
     spec = _with_budget(loaded.spec, options.trials, options.minutes)
+    data = spec.task.load(spec.search.seed)  # before anything is written: a study without images leaves nothing behind
     artifacts = options.artifacts
     opened = Store.open(options.store)
     found = opened.find_study(spec.name)
     place = Artifacts(found.artifacts if found is not None and artifacts is None else artifacts or default_location())
     record = None if found is None else _resume(opened, found, spec, loaded.source_text, artifacts and place.url)
-    setting, notes = _setting(spec, registry, place, options.device)
+    setting = _setting(spec, registry, place, options.device, data)
     storage = optuna_storage(opened.engine)
     if record is None:
         space = SearchSpace.resolve(spec, registry)
@@ -107,7 +109,7 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
         artifacts=place,
         folder=_beside(place) / "work" / spec.name,
         resumed=found is not None,
-        notes=(*loaded.notes, *notes),
+        notes=(*loaded.notes, *data.notes),
     )
 
 
@@ -129,14 +131,13 @@ def _beside(place: Artifacts) -> Path:
     return place.folder.parent if place.folder is not None else Path("runs")
 
 
-def _setting(spec: StudySpec, registry: Registry, place: Artifacts, device: str) -> tuple[Setting, tuple[str, ...]]:
-    """Load the data, once for all trials of this worker, and fix the threads."""
+def _setting(spec: StudySpec, registry: Registry, place: Artifacts, device: str, data: TaskData) -> Setting:
+    """Put together what all trials of this worker share, and fix the threads."""
     import torch
 
     torch.set_num_threads(spec.search.threads or _cores())
-    data = spec.task.load(spec.search.seed)
     scheduler = spec.search.scheduler
-    setting = Setting(
+    return Setting(
         registry=registry,
         task=spec.task,
         data=data,
@@ -151,7 +152,6 @@ def _setting(spec: StudySpec, registry: Registry, place: Artifacts, device: str)
         cache=_beside(place) / "cache",
         threads=torch.get_num_threads(),
     )
-    return setting, data.notes
 
 
 def training_device(asked: str) -> str:
