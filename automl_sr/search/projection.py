@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,11 @@ def tell(
     *,
     violations: Mapping[str, float] | None = None,
     rungs_of: int | None = None,
+    asked: Trial | None = None,
 ) -> None:
     """Tell Optuna how a trial ended; one that it knows already is left as it is.
+
+    `asked` is the trial as this worker asked it, which spares a look into the storage.
 
     A duplicate is told as what it repeats: `rungs_of` is that trial's number. Infeasible plans are told as pruned with
     their violations, from which samplers learn where not to go.
@@ -50,7 +54,7 @@ def tell(
     objectives = [values[name] for name in study.spec.objectives if name in values]
     complete = state in ("complete", "duplicate") and len(objectives) == len(study.spec.objectives)
     with explained(study.store.url):
-        trial = Trial(study.optuna, _identity(study, number))
+        trial = asked or Trial(study.optuna, _identity(study, number))
         try:
             _annotate(
                 study, trial, values if complete else {}, violations or {}, number if rungs_of is None else rungs_of
@@ -72,9 +76,9 @@ def _annotate(
         name: violation(limits, values[name]) for name, limits in study.spec.constraints.items() if name in values
     }
     amounts = {**violations, **measured}
-    known = trial.constraints if amounts else {}
-    for name, amount in amounts.items():
-        if name not in known:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a worker that was killed here may have set some already: they are the same
+        for name, amount in amounts.items():
             trial.set_constraint(name, amount)
     if study.setting.rungs > 1:
         rows = study.store.rungs(study.record, rungs_of)

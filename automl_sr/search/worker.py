@@ -23,6 +23,8 @@ from automl_sr.store.leases import Keeper, LeaseLost, new_owner
 from automl_sr.store.records import Claim, Result, Twin
 
 if TYPE_CHECKING:
+    from optuna.trial import Trial
+
     from automl_sr.search.study import OpenStudy
     from automl_sr.trial import Journal, Outcome, Setting
 
@@ -56,6 +58,7 @@ class Worker:
         scratch = study.folder / "gate"
         scratch.mkdir(parents=True, exist_ok=True)
         self._gate = Gate(study.setting, study.spec.constraints, scratch)
+        self._asked: Trial | None = None
         self._free = 0
         self._causes: list[str] = []
 
@@ -119,11 +122,12 @@ class Worker:
 
     def _plan(self, claim: Claim) -> tuple[TrialPlan, int, Twin | None]:
         """Ask the sampler, once, and freeze what it proposes; gives the plan, its number and an equal earlier trial."""
+        self._asked = None
         if claim.plan is not None and claim.number is not None and claim.optuna_id is not None:
             plan, number = TrialPlan.from_json(claim.plan, self.study.registry), claim.number
             twin = self._store.freeze(claim, number, claim.optuna_id, None, plan.fingerprint)
             return plan, number, twin
-        trial = projection.attach(self.study, claim)
+        self._asked = trial = projection.attach(self.study, claim)
         number, identity = trial.number, trial._trial_id
         try:
             plan = self.study.space.suggest(trial)
@@ -133,7 +137,9 @@ class Worker:
         return plan, number, self._store.freeze(claim, number, identity, plan.to_json(), plan.fingerprint)
 
     def _number_of_refused(self, claim: Claim) -> int:
-        return projection.attach(self.study, claim).number if claim.number is None else claim.number
+        if claim.number is not None:
+            return claim.number
+        return (self._asked or projection.attach(self.study, claim)).number
 
     def _repeat(self, claim: Claim, number: int, twin: Twin, seconds: float) -> None:
         """Copy what an equal trial gave, or let the trial wait until that one has ended."""
@@ -189,7 +195,13 @@ class Worker:
         """Write the authoritative row, then tell Optuna, and see whether going on makes sense."""
         self._store.finish(claim, result, seconds)
         projection.tell(
-            self.study, number, result.state, result.values, violations=result.violations, rungs_of=result.duplicate_of
+            self.study,
+            number,
+            result.state,
+            result.values,
+            violations=result.violations,
+            rungs_of=result.duplicate_of,
+            asked=self._asked,
         )
         self._clean(number, result)
         self.watcher.finished(number, result, seconds)
