@@ -1,0 +1,122 @@
+"""`studies`, `trials`, `show` and `compare` on a store with a few trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from search_world import find, load, run_fast
+from typer.testing import CliRunner, Result
+
+from automl_sr.cli.trials import compare, show, studies, trials
+from automl_sr.errors import StoreError, UseError
+
+APP = typer.Typer()
+for command in (studies, trials, show, compare):
+    APP.command()(command)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("store")
+    failures = iter([ValueError("no luck")])
+
+    def run(plan: Any, setting: Any, journal: Any, place: Path) -> Any:
+        if plan.params["architecture.line.width"] != 16:
+            for error in failures:
+                raise error
+        outcome = run_fast(plan, setting, journal, place)
+        journal.rung(0, 100, outcome.values, outcome.artifacts)
+        return outcome
+
+    more = "constraints: {params: {max: 1000}}\n"
+    find(load(trials=4, scheduler="{kind: pareto-asha, rungs: 2}", more=more), made, run)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{folder}/store.db")
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(APP, [str(argument) for argument in arguments])
+
+
+def test_studies_are_listed() -> None:
+    found = json.loads(run("studies", "--json").stdout)
+    [study] = found["studies"]
+    assert (study["study"], study["objectives"], study["reference"]) == ("world", ["score", "params"], {"score": 1.5})
+    assert sum(study["trials"].values()) >= 4
+    assert "world  score, params" in run("studies").stdout
+
+
+def test_trials_are_listed_with_exactly_these_keys() -> None:
+    found = json.loads(run("trials", "world", "--json").stdout)
+    assert list(found) == ["study", "trials"]
+    assert [row["number"] for row in found["trials"]] == list(range(len(found["trials"])))
+    for row in found["trials"]:
+        assert list(row) == ["number", "state", "values", "plan", "seconds", "reason"]
+        assert row["plan"]["architecture"] == "line"
+    states = [row["state"] for row in found["trials"]]
+    assert states.count("failed") == 1
+    assert states.count("complete") == 3
+    [failed] = [row for row in found["trials"] if row["state"] == "failed"]
+    assert (failed["values"], failed["reason"]) == ({}, "ValueError: no luck")
+
+
+def test_trials_can_be_chosen_by_state() -> None:
+    found = json.loads(run("trials", "world", "--state", "failed", "--json").stdout)
+    assert [row["state"] for row in found["trials"]] == ["failed"]
+    assert isinstance(run("trials", "world", "--state", "lost").exception, UseError)
+    assert "no luck" in run("trials", "world", "--state", "failed").stdout
+
+
+def test_a_trial_is_shown_with_everything() -> None:
+    found = json.loads(run("show", "world", 0, "--json").stdout)
+    assert (found["number"], found["state"]) == (0, "complete")
+    assert found["costs"] == {"params": 305.0}
+    assert [(row["rung"], row["go_on"]) for row in found["rungs"]] == [(0, True)]
+    assert [(row["phase"], row["step"], row["loss"]) for row in found["curve"]] == [("train", 1, 0.5)]
+    assert [file["kind"] for file in found["artifacts"]] == ["onnx"]
+    text = run("show", "world", 0).stdout
+    for word in ("world, trial 0: complete", "architecture.line.width", "rungs:", "model.onnx"):
+        assert word in text
+
+
+def test_a_failure_is_shown_with_its_traceback() -> None:
+    number = json.loads(run("trials", "world", "--state", "failed", "--json").stdout)["trials"][0]["number"]
+    assert "raise error" in run("show", "world", number).stdout
+
+
+def test_trials_are_compared_where_they_differ() -> None:
+    complete = json.loads(run("trials", "world", "--state", "complete", "--json").stdout)["trials"]
+    first, second = complete[0]["number"], complete[1]["number"]
+    found = json.loads(run("compare", "world", first, second, "--json").stdout)
+    assert [row["number"] for row in found["trials"]] == [first, second]
+    assert set(found["differences"]) == {"values", "costs", "plan"}
+    assert "architecture" not in found["differences"]["plan"]
+    assert set(found["differences"]["plan"]["architecture.line.width"]) == {str(first), str(second)}
+    text = run("compare", "world", first, second).stdout
+    assert f"trial {first}" in text
+    assert "architecture.line.width" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (("trials", "wrld"), StoreError, "Did you mean 'world'?"),
+        (("show", "world", 999), StoreError, "Numbers go from 0 to"),
+        (("compare", "world", 1), UseError, "two or more"),
+        (("compare", "world", 1, 1), UseError, "two or more"),
+        (("studies", "--store", "sqlite:///none/none.db"), StoreError, "There is no store"),
+    ],
+)
+def test_what_is_not_there_is_named(arguments: tuple[object, ...], error: type, words: str) -> None:
+    result = run(*arguments)
+    assert isinstance(result.exception, error)
+    assert words in str(result.exception)
+    assert result.stdout == ""
