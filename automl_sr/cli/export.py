@@ -30,7 +30,7 @@ def export(
     """Write a trial's model.onnx, model.safetensors and model card to a new folder, all or nothing.
 
     \b
-    Example:
+    Examples:
       automl-sr export quickstart 7 -o my-model
     """
     from automl_sr.store.reading import Reader

@@ -21,7 +21,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on standa
 
 
 def studies(store: Place = None, json: AsJson = False) -> None:
-    """List the studies of a store."""
+    """List the studies of a store.
+
+    \b
+    Examples:
+      automl-sr studies
+      automl-sr studies --store sqlite:///runs/automl-sr.db --json
+    """
     opened = _open(store)
     found = [_study_row(study) for study in opened.studies()]
     if json:
@@ -61,7 +67,13 @@ def trials(
     state: Annotated[str, typer.Option(help="Only trials in this state", metavar="STATE")] = "",
     json: AsJson = False,
 ) -> None:
-    """List the trials of a study."""
+    """List the trials of a study.
+
+    \b
+    Examples:
+      automl-sr trials quickstart
+      automl-sr trials quickstart --state failed
+    """
     from automl_sr.search.results import trial_row
     from automl_sr.store.records import STATES
 
@@ -95,7 +107,12 @@ def show(
     store: Place = None,
     json: AsJson = False,
 ) -> None:
-    """Show everything about one trial: plan, values, costs, rungs, files and what went wrong."""
+    """Show everything about one trial: plan, values, costs, rungs, files and what went wrong.
+
+    \b
+    Examples:
+      automl-sr show quickstart 7
+    """
     opened = _open(store)
     study = opened.study(name)
     found = details(opened, study, opened.trial(study, trial))
@@ -126,7 +143,12 @@ def compare(
     store: Place = None,
     json: AsJson = False,
 ) -> None:
-    """Set trials side by side: values, costs and where their plans differ."""
+    """Set trials side by side: values, costs and where their plans differ.
+
+    \b
+    Examples:
+      automl-sr compare quickstart 0 7 12
+    """
     chosen = list(dict.fromkeys(numbers))
     if len(chosen) < 2:
         raise UseError("There is nothing to compare one trial with.", "Name two or more different numbers.")
