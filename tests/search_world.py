@@ -214,4 +214,3 @@ def main() -> int:
 if __name__ == "__main__":
     sys.modules["search_world"] = sys.modules["__main__"]
     raise SystemExit(main())
-

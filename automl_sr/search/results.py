@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
 
+FINISHED = ("complete", "pruned")
+"""States of trials that left a model."""
 SHOWN_STATES = ("complete", "pruned", "infeasible", "duplicate", "failed", "running")
 
 
 def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> list[TrialRecord]:
-    """Give the complete, feasible trials that no other such trial dominates, best first in the first objective."""
+    """Give the feasible models that no other one dominates, best first in the first objective.
+
+    A trial that was stopped at a rung left a finished model, measured as it ships, which counts like any other.
+    """
     objectives = [metrics[name] for name in study.objectives]
-    fit = [trial for trial in trials if trial.state == "complete" and feasible(study, trial)]
+    fit = [trial for trial in trials if trial.state in FINISHED and feasible(study, trial)]
     fit = [trial for trial in fit if all(metric.name in trial.values for metric in objectives)]
     front = [fit[index] for index in pareto_front([trial.values for trial in fit], objectives)]
     first = objectives[0]

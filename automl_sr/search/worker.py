@@ -15,6 +15,7 @@ from automl_sr.errors import AutomlSRError, Interrupted, StoreError, TrialError
 from automl_sr.search import projection
 from automl_sr.search.gate import Gate, broken
 from automl_sr.search.journal import StoreJournal, check_finite
+from automl_sr.search.results import FINISHED
 from automl_sr.search.scheduler import make_scheduler
 from automl_sr.search.stopping import Stop
 from automl_sr.search.watch import Nobody, Watcher
@@ -234,12 +235,12 @@ class Worker:
         return self.study.folder / f"{number:05d}"
 
     def _clean(self, number: int, result: Result) -> None:
-        """Remove what only a resume needs; the trunk's last checkpoint of a complete trial is kept to go on from."""
+        """Remove what only a resume needs; the trunk's last checkpoints of a finished model are kept to go on from."""
         folder = self._folder(number)
         if not folder.is_dir():
             return
         for path in folder.iterdir():
-            if result.state == "complete" and path.name == "trunk":
+            if result.state in FINISHED and path.name == "trunk":
                 continue
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

@@ -118,7 +118,8 @@ def main() -> None:
                     rates[key].append(rate(steps, arguments.steps))
             loops.clear()
             median = {key: statistics.median(values) for key, values in rates.items()}
-            rows.append({"net": title, **median, "ratio": median["ours"] / median["usual"], "format": run.precision.kind})
+            ratio = median["ours"] / median["usual"]
+            rows.append({"net": title, **median, "ratio": ratio, "format": run.precision.kind})
     if arguments.json:
         print(json.dumps(rows))
         return

@@ -239,10 +239,23 @@ def test_trials_are_stopped_at_rungs_and_samplers_are_told(tmp_path: Path) -> No
     assert end.summary["trials"]["pruned"] > 2
     assert end.summary["trials"]["complete"] + end.summary["trials"]["pruned"] == 20
     pruned = {row.number for row in rows(tmp_path) if row.state == "pruned"}
-    assert not pruned & {member["number"] for member in end.summary["front"]}
     opened = reader(tmp_path)
     for number in pruned:
         assert not opened.rungs(opened.study("world"), number)[-1].go_on
+
+
+def test_the_front_holds_stopped_trials_too_where_nothing_dominates_their_models(tmp_path: Path) -> None:
+    def stopped(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        outcome = run_fast(plan, setting, journal, folder)
+        journal.rung(0, 100, outcome.values, outcome.artifacts)
+        return Outcome("pruned", outcome.values, outcome.artifacts, outcome.seconds)
+
+    end = find(load(trials=12, scheduler="{kind: pareto-asha, rungs: 3, reduction: 2}"), tmp_path, stopped)
+    objectives = end.summary["front"][0]["values"].keys() & {"score", "params"}
+    assert len(objectives) >= 1
+    best = max(row.values["score"] for row in rows(tmp_path))
+    assert end.summary["front"][0]["values"]["score"] == best
+    assert all(member["artifacts"] for member in end.summary["front"])
 
 
 def test_a_change_of_the_study_file_is_named_and_refused(tmp_path: Path) -> None:
