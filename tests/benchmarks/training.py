@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=15, help="steps in a round")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true", help="torch.compile ours (recipe.compile)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -106,7 +107,7 @@ def main() -> None:
             context = Context(registry, task, 0, "cpu", folder, Cache(folder / "cache"), data.fingerprint)
             technique = context.build("architecture", architecture, **fields)
             blueprint = technique.blueprint(task, context)
-            recipe = Recipe(batch=BATCH, patch=PATCH, precision=arguments.precision)
+            recipe = Recipe(batch=BATCH, patch=PATCH, precision=arguments.precision, compile=arguments.compile)
             table = Timetable.of([Phase("train", 1.0)], 1_000_000, recipe.cooldown)
             run = Run.start(Setup(context, task, data, recipe, (), table, 0, "cpu"), blueprint)
             loops = {"usual": usual(build(blueprint, registry), folder), "ours": ours(run)}

@@ -132,6 +132,21 @@ def test_an_untrained_net_with_the_bicubic_skip_is_bicubic(factory, fields, scal
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_deconvolution_gives_the_same_in_training_as_it_ships(scale, channels):
+    layer = nets.Deconvolution(7, channels, scale).double()
+    features = torch.randn(2, 7, 5, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    results = []
+    for training in (True, False):
+        layer.train(training).zero_grad()
+        output = layer(features)
+        output.square().sum().backward()
+        results.append((output.detach(), layer.weight.grad.clone(), layer.bias.grad.clone()))
+    for fast, shipped in zip(*results, strict=True):
+        torch.testing.assert_close(fast, shipped, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_msrresnet_without_its_last_layer_is_bilinear(scale):
     net = nets.msrresnet(channels=3, scale=scale, width=8, blocks=1)
     torch.nn.init.zeros_(net.conv_last.weight)

@@ -50,6 +50,37 @@ class SRCNN(nn.Module):
         return output + enlarged if self.residual else output
 
 
+class Deconvolution(nn.ConvTranspose2d):
+    """The 9x9 transposed convolution to `scale` times the size; in training it is computed as a sub-pixel convolution.
+
+    The same sums in another order: every phase of the output is a small convolution of the input (W. Shi et al., "Is the
+    deconvolution layer the same as a convolutional layer?", arXiv 1609.07009, 2016), which a CPU does nearly twice as fast.
+    """
+
+    SIDE = 9
+
+    def __init__(self, inputs: int, outputs: int, scale: int) -> None:
+        half = self.SIDE // 2
+        super().__init__(inputs, outputs, self.SIDE, stride=scale, padding=half, output_padding=scale - 1)
+        self.before, self.after = half // scale, (scale - 1 + half) // scale
+        """How far a phase's convolution reaches to either side of its input pixel."""
+
+    def forward(self, features: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Enlarge a batch of features."""
+        if not self.training:
+            return super().forward(features, output_size)
+        scale, reach = self.stride[0], self.before + self.after + 1
+        first = scale * self.after - self.SIDE // 2
+        last = scale * reach - self.SIDE - first
+        inputs, outputs = self.in_channels, self.out_channels
+        weight = functional.pad(self.weight, (first, last, first, last))
+        phases = weight.view(inputs, outputs, reach, scale, reach, scale).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
+        padded = functional.pad(features, (self.before, self.after, self.before, self.after))
+        kernel = phases.reshape(outputs * scale * scale, inputs, reach, reach)
+        bias = None if self.bias is None else self.bias.repeat_interleave(scale * scale)
+        return functional.pixel_shuffle(functional.conv2d(padded, kernel, bias), scale)
+
+
 class FSRCNN(Residual):
     """Extract, shrink, map m times, expand, deconvolve (Dong et al., ECCV 2016)."""
 
@@ -61,8 +92,7 @@ class FSRCNN(Residual):
             layers += [fan_out_normal(nn.Conv2d(s, s, 3, padding=1)), nn.PReLU(s)]
         layers += [fan_out_normal(nn.Conv2d(s, d, 1)), nn.PReLU(d)]
         self.mid_part = nn.Sequential(*layers)
-        deconvolution = nn.ConvTranspose2d(d, channels, 9, stride=scale, padding=4, output_padding=scale - 1)
-        self.last_part = last_layer(deconvolution, skip)
+        self.last_part = last_layer(Deconvolution(d, channels, scale), skip)
 
     def forward(self, image: Tensor) -> Tensor:
         """Enlarge a batch."""
