@@ -13,7 +13,7 @@ import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup
 
 BATCH, PATCH, SCALE = 16, 48, 2
+WARMUP = 4
 NETS = {
     "FSRCNN(56,12,4)": ("fsrcnn", {"d": 56, "s": 12, "m": 4}),
     "MSRResNet 4 blocks, 32 channels": ("msrresnet", {"width": 32, "blocks": 4}),
@@ -62,7 +63,7 @@ class Folder(Dataset[tuple[Tensor, Tensor]]):
         return tuple(torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))).float() / 255 for x in (lr, hr))  # type: ignore[return-value]
 
 
-def usual(model: nn.Module, folder: Path) -> Iterator[None]:
+def usual(model: nn.Module, folder: Path) -> Generator[None, None, None]:
     loader = iter(DataLoader(Folder(folder), batch_size=BATCH, num_workers=2))
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
     for lr, hr in loader:
@@ -72,7 +73,7 @@ def usual(model: nn.Module, folder: Path) -> Iterator[None]:
         yield
 
 
-def ours(run: Run) -> Iterator[None]:
+def ours(run: Run) -> Generator[None, None, None]:
     while True:
         run.advance()
         yield
@@ -110,14 +111,14 @@ def main() -> None:
             recipe = Recipe(batch=BATCH, patch=PATCH, precision=arguments.precision, compile=arguments.compile)
             table = Timetable.of([Phase("train", 1.0)], 1_000_000, recipe.cooldown)
             run = Run.start(Setup(context, task, data, recipe, (), table, 0, "cpu"), blueprint)
-            loops = {"usual": usual(build(blueprint, registry), folder), "ours": ours(run)}
-            rates: dict[str, list[float]] = {key: [] for key in loops}
-            for steps in loops.values():
-                rate(steps, 5)
+            model = build(blueprint, registry)
+            rates: dict[str, list[float]] = {"usual": [], "ours": []}
             for _ in range(arguments.rounds):
-                for key, steps in loops.items():
+                # Loops of their own for every round: waiting workers would go on decoding while the other is timed.
+                for key, steps in (("usual", usual(model, folder)), ("ours", ours(run))):
+                    rate(steps, WARMUP)
                     rates[key].append(rate(steps, arguments.steps))
-            loops.clear()
+                    steps.close()
             median = {key: statistics.median(values) for key, values in rates.items()}
             ratio = median["ours"] / median["usual"]
             rows.append({"net": title, **median, "ratio": ratio, "format": run.precision.kind})

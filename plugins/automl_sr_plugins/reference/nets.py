@@ -53,8 +53,8 @@ class SRCNN(nn.Module):
 class Deconvolution(nn.ConvTranspose2d):
     """The 9x9 transposed convolution to `scale` times the size; in training it is computed as a sub-pixel convolution.
 
-    The same sums in another order: every phase of the output is a small convolution of the input (W. Shi et al., "Is the
-    deconvolution layer the same as a convolutional layer?", arXiv 1609.07009, 2016), which a CPU does nearly twice as fast.
+    The same sums in another order: every phase of the output is a small convolution of the input (W. Shi et al., "Is
+    the deconvolution layer the same as a convolutional layer?", arXiv 1609.07009, 2016), which is faster on a CPU.
     """
 
     SIDE = 9
