@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from automl_sr.blueprint import build
+from automl_sr.errors import Interrupted, PluginError
 from automl_sr.files import load_tensors, save_tensors
 from automl_sr.plugins import instantiate
 from automl_sr.technique import Slot, Technique
@@ -26,8 +27,19 @@ if TYPE_CHECKING:
     from automl_sr.cache import Cache
     from automl_sr.plugins import Registry
     from automl_sr.task import Samples, Task
+    from automl_sr.training.run import Run
 
 ITERATE_EVERY = 50
+
+
+class _OnlyStop:
+    """Lets a helper model be stopped, but keeps its losses out of the trial's learning curve."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.stop_requested = observer.stop_requested
+
+    def progress(self, run: Run, images_per_second: float) -> None:
+        """Ignore the progress."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +90,13 @@ class Context:
         parts = {
             **self._parts(f"fit/{key}"),
             "data": data.fingerprint,
+            "model": self._identity(technique),
             "blueprint": blueprint.to_json(),
             "steps": steps,
             "recipe": recipe.dump(),
         }
+
+        observer = _OnlyStop(self.observer)
 
         def make(folder: Path) -> Mapping[str, Tensor]:
             timetable = Timetable.of([Phase(f"helper {technique.name}", 1.0)], steps, recipe.cooldown)
@@ -89,8 +104,8 @@ class Context:
             setup = Setup(self, self.task, data.to(self.device), recipe, (), timetable, seed, self.device)
             checkpoints = Checkpoints(folder / "trunk")
             run = start_or_resume(setup, blueprint, checkpoints)
-            train(run, timetable.trunk_steps, self.observer, checkpoints)
-            fork = finish_fork(run, self.observer, Checkpoints(folder / "fork"))
+            train(run, timetable.trunk_steps, observer, checkpoints)
+            fork = finish_fork(run, observer, Checkpoints(folder / "fork"))
             return fork.evaluation_state()
 
         weights = self.cache.get(f"fit/{technique.name}/{key}", parts, make)
@@ -114,23 +129,30 @@ class Context:
             path = folder / "state.safetensors"
             state, start = init(), 0
             if path.exists():
-                state, header = load_tensors(path)
-                start = header["steps"]
+                stored, header = load_tensors(path)
+                state, start = {name: value.to(self.device) for name, value in stored.items()}, header["steps"]
             for i in range(start, n):
                 state = step(state, i)
-                if (i + 1) % ITERATE_EVERY == 0:
+                stopping = self.observer.stop_requested()
+                if stopping or (i + 1) % ITERATE_EVERY == 0:
                     save_tensors(path, state, {"steps": i + 1})
+                if stopping:
+                    raise Interrupted(f"Stopped at iteration {i + 1} of {key!r}; the work up to here is kept.")
             return state
 
         return self.cache.get(key, {**self._parts(key), "iterations": n}, make)
 
     def _parts(self, key: str) -> dict[str, Any]:
-        owner = self.owner
-        source = self.registry.source(type(owner)) if owner is not None else None
+        if self.owner is None:
+            raise PluginError(f"{key!r} is shared by nobody.", "Ask `run.context.for_technique(self)` for the context.")
         return {
             "key": key,
             "task": [self.task.kind, self.task.model_dump(mode="json")],
             "data": self.data_fingerprint,
-            "technique": [owner.slot, owner.name, owner.version] if owner is not None else None,
-            "plugin": [source.plugin, source.version] if source is not None else None,
+            "technique": self._identity(self.owner),
         }
+
+    def _identity(self, technique: Technique) -> list[str]:
+        """Name a technique with its version and that of its plugin: another one gives other results."""
+        source = self.registry.source(type(technique))
+        return [technique.slot, technique.name, technique.version, source.plugin, source.version]

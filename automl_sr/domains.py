@@ -228,6 +228,6 @@ def installed_version(registry: Registry, slot: Slot, name: str, version: str) -
     if cls.version != version:
         raise PluginError(
             f"The study was begun with version {version} of {slot}.{name}, but version {cls.version} is installed.",
-            "Install the plugin of that version, or begin a new study with `automl-sr fork`.",
+            "Install the plugin of that version, or begin a new study under another name.",
         )
     return cls

@@ -39,11 +39,15 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TaskData:
-    """Training samples and validation set; `notes` are sentences for the person (skipped files, near duplicates)."""
+    """Training samples and validation set; `notes` are sentences for the person (skipped files, near duplicates).
+
+    `fingerprint` hashes both, so that a study is never resumed on other data.
+    """
 
     train: Samples
     valid: Any
     notes: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)

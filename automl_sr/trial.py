@@ -14,7 +14,7 @@ from automl_sr import __version__
 from automl_sr.cache import Cache
 from automl_sr.compression.export import export_onnx
 from automl_sr.context import Context
-from automl_sr.errors import ExportError, PluginError
+from automl_sr.errors import ExportError, Interrupted, PluginError
 from automl_sr.evaluation.cost import on_meta
 from automl_sr.evaluation.latency import timed_in_turns
 from automl_sr.evaluation.runtime import OnnxModel
@@ -117,7 +117,8 @@ def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path)
     clock = Clock(journal)
     context = make_context(plan, setting, journal, folder)
     pipeline = list(plan.techniques.values())
-    blueprint = plan.techniques[Slot.ARCHITECTURE].blueprint(setting.task, context)
+    architecture = plan.techniques[Slot.ARCHITECTURE]
+    blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
     clock.stage("select")
     data = setting.data.train
     for technique in pipeline:
@@ -164,6 +165,8 @@ class Clock:
             self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
         self._stage, self._since = name, now
         self._journal.stage(name)
+        if self._journal.stop_requested():
+            raise Interrupted(f"Stopped before {name!r}; the work up to here is kept.")
 
     def seconds(self) -> dict[str, float]:
         """End the last stage and give all of them."""

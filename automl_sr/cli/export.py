@@ -58,6 +58,7 @@ def write_folder(study: StudyRecord, trial: TrialRecord, target: Path) -> list[s
         raise UseError(f"{target} is there already and is not an empty folder.", "Choose another -o.")
     from automl_sr.store.artifacts import fetch
 
+    target = target.resolve()  # "." and links have no parent in which a folder could take their place
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
@@ -70,6 +71,8 @@ def write_folder(study: StudyRecord, trial: TrialRecord, target: Path) -> list[s
         (scratch / CARD).write_text(card(study, trial), encoding="utf-8")
         scratch.chmod(0o755)
         written = sorted(path.name for path in scratch.iterdir())
+        if target == Path.cwd():
+            raise UseError("The current folder cannot be replaced.", "Name a new folder with -o.")
         os.replace(scratch, target)  # noqa: PTH105 - an empty folder may stand there, which os.replace takes the place of
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.cli.output import console, note, number
 from automl_sr.cli.search import duration, plan_words
+from automl_sr.search.results import FINISHED, feasible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +37,7 @@ def make_watcher(*, quiet: bool) -> Iterator[Watcher]:
 
         view = LiveView()
         with Live(get_renderable=view.render, console=console(), refresh_per_second=4, transient=True) as live:
-            view.say = live.console.print
+            view.say = functools.partial(live.console.print, markup=False)
             yield view
     else:
         yield PlainLines()
@@ -99,8 +101,9 @@ class LiveView:
         self._study = study
         record = study.store.study(study.spec.name)
         self._counts, self._used = dict(record.counts), record.seconds
-        for trial in study.store.trials(record, ["complete"]):
-            self._note_best(trial.number, trial.values)
+        for trial in study.store.trials(record, FINISHED):
+            if feasible(record, trial.values):
+                self._note_best(trial.number, trial.values)
         for text in opening(study):
             self.say(text)
 
@@ -125,7 +128,7 @@ class LiveView:
     def finished(self, number: int, result: Result, seconds: float) -> None:
         """Count a trial, and leave a line of it."""
         self._counts[result.state] = self._counts.get(result.state, 0) + 1
-        if result.state == "complete":
+        if result.state in FINISHED and self._study is not None and feasible(self._study.record, result.values):
             self._note_best(number, result.values)
         self._running = None
         self.say(ending(number, result, seconds))

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from automl_sr.cli.output import print_text
+from automl_sr.cli.output import print_json, print_text
 
 TEMPLATE = Path(__file__).parent / "plugin_template"
 NAME = re.compile(r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$")
@@ -26,6 +26,7 @@ def new_plugin(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder in which the package's folder is made.")
     ] = Path(),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
     """Write an installable plugin with one working technique.
 
@@ -40,6 +41,9 @@ def new_plugin(
     _check(name, module)
     target = output / name
     write(name, module, target)
+    if json:
+        print_json({"plugin": name, "module": module, "folder": target})
+        return
     print_text(f"{target}\nNext: pip install -e {target} && automl-sr plugins && pytest {target}")
 
 

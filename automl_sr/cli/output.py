@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -42,9 +43,10 @@ def print_text(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the person something on standard error."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Tell the person something on standard error; where nobody reads it any more, work goes on."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def warn(text: str) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from automl_sr.cli.output import print_json
 
 
-def schema() -> None:
+def schema(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output, as always")] = True,
+) -> None:
     """Print the JSON Schema of study files, for editors.
 
     It knows every installed technique with its fields and ranges, so that an editor completes and checks them.

@@ -70,7 +70,7 @@ def _print(end: SearchEnd, spec: StudySpec) -> None:
         print_text(end.note)
     front = end.summary["front"]
     if not front:
-        print_text("No trial is complete and keeps to the constraints, so there is no front yet.")
+        print_text("No model keeps to the constraints, so there is no front yet.")
         return
     metrics = spec.metrics()
     rows = [[row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])] for row in front]
@@ -78,7 +78,7 @@ def _print(end: SearchEnd, spec: StudySpec) -> None:
         rows.append(["reference", *[end.reference.get(name) for name in metrics], "without a model"])
     print_text("")
     print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
-    print_text(f"\nModels: {end.artifacts}/{spec.name}, a folder for each trial")
+    print_text(f"\nModels: {end.artifacts}, a folder for each trial")
     print_text(f"Take one along: automl-sr export {spec.name} {front[0]['number']} -o DIR")
 
 

@@ -45,7 +45,7 @@ class PixelStore:
 
     def to(self, device: str | torch.device) -> PixelStore:
         """The same images on `device`; `self` where they are there already."""
-        if torch.device(device) == self.device:
+        if torch.empty(0, device=device).device == self.device:  # "cuda" names the current one, such as cuda:0
             return self
         return PixelStore(
             self.flat.to(device),

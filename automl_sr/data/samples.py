@@ -126,8 +126,11 @@ class SRSamples:
                 yield torch.tensor(part), lr, hr
 
     def to(self, device: str | torch.device) -> SRSamples:
-        """The same samples on `device`."""
-        return replace(self, hr=self.hr.to(device), lr=self.lr.to(device), windows=self.windows.to(device))
+        """The same samples on `device`; `self` where they are there already."""
+        hr, lr, windows = self.hr.to(device), self.lr.to(device), self.windows.to(device)
+        if hr is self.hr and lr is self.lr and windows is self.windows:
+            return self
+        return replace(self, hr=hr, lr=lr, windows=windows)
 
 
 def _starts(length: int, size: int, step: int) -> list[int]:

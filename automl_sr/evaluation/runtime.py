@@ -1,8 +1,8 @@
 """Models as shipped: ONNX Runtime sessions that turn LR images into SR images, and their quality over image pairs.
 
-The exporter writes what a model is into the file's `metadata_props`: `scale`, `channels`, `color` (`y`: the net sees
-luma only) and `overlap` (LR pixels by which tiles have to overlap). Files of others work too: what is missing is found
-from the input's shape and a run on a small image.
+The exporter writes what a model is into the file's `metadata_props`: `scale`, `channels` and `color` (`y`: the net sees
+luma only). Files of others work too: what is missing is found from the input's shape and a run on a small image. A file
+may also tell the `overlap` of tiles in LR pixels; otherwise it is measured.
 """
 
 from __future__ import annotations
@@ -256,9 +256,12 @@ def _open(path: Path, threads: int, provider: str) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[name])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[name])
     except Exception as error:  # onnxruntime's exceptions share no other base
         raise UseError(f"{path} is no ONNX model that ONNX Runtime can run: {first_line(error)}.") from error
+    if session.get_providers()[0] != name:  # ONNX Runtime falls back to the CPU without a word
+        raise UseError(f"ONNX Runtime cannot start the device {provider!r} here.", "Are CUDA's libraries installed?")
+    return session
 
 
 def _to_uint8(values: Array) -> Image:

@@ -72,11 +72,13 @@ def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
         error = Interrupted("Stopped; everything done so far is kept.", hint, signal_number=stop.signal_number)
     elif isinstance(error, Exhausted):
         note = str(error)
-        error = error if found["trials"]["complete"] == 0 else None
+        error = error if not found["front"] else None
     elif error is None and (stop.requested() or worker.short_of_time):
         left = " A trial is half-way and goes on when the time is raised." if found["trials"]["running"] else ""
         up = "The time is up." if stop.requested() else "The time that is left is too short for another trial."
         note = f"{up}{left}"
-    elif error is None and found["trials"]["complete"] == 0 and found["trials"]["failed"]:
+    elif error is None and found["trials"]["running"]:
+        note = f"{found['trials']['running']} of its trials are with other workers, or were left by one that has died."
+    elif error is None and not found["front"] and found["trials"]["failed"]:
         error = AutomlSRError("No trial was completed.", f"See why with: automl-sr trials {study.spec.name}")
-    return SearchEnd(found, dict(study.record.reference), study.artifacts.url, note, error)
+    return SearchEnd(found, dict(study.record.reference), f"{study.artifacts.url}/{study.record.folder}", note, error)

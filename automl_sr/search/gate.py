@@ -81,7 +81,8 @@ class Gate:
     def check(self, plan: TrialPlan) -> Verdict:
         """Measure a plan, and say whether it is out of the question: only if it breaks a limit at its very best."""
         context = make_context(plan, self.setting, Silent(), self._scratch)
-        blueprint = plan.techniques[Slot.ARCHITECTURE].blueprint(self.setting.task, context)
+        architecture = plan.techniques[Slot.ARCHITECTURE]
+        blueprint = architecture.blueprint(self.setting.task, context.for_technique(architecture))
         costs = self._measured(blueprint)
         lower, upper = self._bounds(plan, costs)
         reasons, violations = [], {}
@@ -148,7 +149,8 @@ class Gate:
 def free_memory(device: str) -> int:
     """Give the bytes that a trial may use on the device on which it trains."""
     if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info()[0])
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # torch keeps it, and will use it again
+        return int(torch.cuda.mem_get_info()[0]) + kept
     return int(psutil.virtual_memory().available)
 
 

@@ -57,7 +57,7 @@ def tell(
         trial = asked or Trial(study.optuna, _identity(study, number))
         try:
             _annotate(
-                study, trial, values if complete else {}, violations or {}, number if rungs_of is None else rungs_of
+                study, trial, values if objectives else {}, violations or {}, number if rungs_of is None else rungs_of
             )
             if complete and not (state == "duplicate" and _was_pruned(study, rungs_of)):
                 study.optuna.tell(number, objectives, skip_if_finished=True)

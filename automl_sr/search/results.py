@@ -23,7 +23,7 @@ def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping
     A trial that was stopped at a rung left a finished model, measured as it ships, which counts like any other.
     """
     objectives = [metrics[name] for name in study.objectives]
-    fit = [trial for trial in trials if trial.state in FINISHED and feasible(study, trial)]
+    fit = [trial for trial in trials if trial.state in FINISHED and feasible(study, trial.values)]
     fit = [trial for trial in fit if all(metric.name in trial.values for metric in objectives)]
     front = [fit[index] for index in pareto_front([trial.values for trial in fit], objectives)]
     first = objectives[0]
@@ -31,10 +31,10 @@ def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping
     return sorted(front, key=lambda trial: (sign * trial.values[first.name], trial.number))
 
 
-def feasible(study: StudyRecord, trial: TrialRecord) -> bool:
-    """Whether the measured values of a trial keep to the study's constraints."""
+def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
+    """Whether measured values keep to the study's constraints."""
     for name, limits in study.spec["constraints"].items():
-        value = trial.values.get(name)
+        value = values.get(name)
         if value is None:
             continue
         low, high = limits.get("min"), limits.get("max")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +82,14 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
     """
     spec = _with_budget(loaded.spec, options.trials, options.minutes)
     data = spec.task.load(spec.search.seed)  # before anything is written: a study without images leaves nothing behind
+    training_device(options.device)
     artifacts = options.artifacts
     opened = Store.open(options.store)
     found = opened.find_study(spec.name)
     place = Artifacts(found.artifacts if found is not None and artifacts is None else artifacts or default_location())
-    record = None if found is None else _resume(opened, found, spec, loaded.source_text, artifacts and place.url)
+    record = None
+    if found is not None:
+        record = _resume(opened, found, spec, loaded.source_text, data.fingerprint, artifacts and place.url)
     setting = _setting(spec, registry, place, options.device, data)
     storage = optuna_storage(opened.engine)
     if record is None:
@@ -107,7 +112,7 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
         storage=wrapped,
         setting=setting,
         artifacts=place,
-        folder=_beside(place) / "work" / spec.name,
+        folder=_beside(place) / "work" / record.folder,
         resumed=found is not None,
         notes=(*loaded.notes, *data.notes),
     )
@@ -120,15 +125,15 @@ def _with_budget(spec: StudySpec, trials: int | None, minutes: float | None) -> 
             raise UseError(f"--trials {trials} is no number of trials.", "It is the study's total, at least 1.")
         changed["trials"] = trials
     if minutes is not None:
-        if not minutes > 0:
+        if not 0 < minutes < math.inf:
             raise UseError(f"--minutes {minutes:g} is no time.", "It is the study's total, above 0.")
         changed["minutes"] = minutes
     return spec.model_copy(update={"budget": spec.budget.model_copy(update=changed)})
 
 
 def _beside(place: Artifacts) -> Path:
-    """Give the folder in which checkpoints and shared results lie: next to local artefacts, else `runs`."""
-    return place.folder.parent if place.folder is not None else Path("runs")
+    """Give the folder in which checkpoints and shared results lie: in that of local artefacts, else `runs`."""
+    return place.folder if place.folder is not None else Path("runs").resolve()
 
 
 def _setting(spec: StudySpec, registry: Registry, place: Artifacts, device: str, data: TaskData) -> Setting:
@@ -137,17 +142,18 @@ def _setting(spec: StudySpec, registry: Registry, place: Artifacts, device: str,
 
     torch.set_num_threads(spec.search.threads or _cores())
     scheduler = spec.search.scheduler
+    place_of_training = training_device(device)
     return Setting(
         registry=registry,
         task=spec.task,
-        data=data,
+        data=replace(data, train=data.train.to(place_of_training)),  # once for all trials
         metrics=spec.metrics(),
         objectives=spec.objectives,
         steps=spec.budget.steps,
         rungs=1 if scheduler.kind == "none" else scheduler.rungs,
         reduction=scheduler.reduction,
         seed=spec.search.seed,
-        train_device=training_device(device),
+        train_device=place_of_training,
         device=DeviceSpec(spec.device.provider, spec.device.threads, spec.device.input),
         cache=_beside(place) / "cache",
         threads=torch.get_num_threads(),
@@ -186,7 +192,7 @@ def _create(
     with creating(store.engine), explained(store.url):
         found = store.find_study(spec.name)
         if found is not None:
-            return _resume(store, found, spec, source, None)
+            return _resume(store, found, spec, source, setting.data.fingerprint, None)
         directions = [setting.registry.metric(name).direction for name in spec.objectives]
         study = optuna.create_study(
             study_name=spec.name, storage=storage, directions=list(directions), load_if_exists=True
@@ -197,7 +203,7 @@ def _create(
             "spec": spec.to_json(),
             "space": space.to_json(),
             "source": source,
-            "environment": environment(setting),
+            "environment": {**environment(setting), "data": setting.data.fingerprint},
             "reference": reference,
             "artifacts": place.url,
         }
@@ -224,7 +230,9 @@ def _baseline(store: Store, study: optuna.study.Study, storage: Any, space: Sear
     return 0, int(storage.get_trial_id_from_study_id_trial_number(study._study_id, 0))
 
 
-def _resume(store: Store, found: StudyRecord, spec: StudySpec, source: str, artifacts: str | None) -> StudyRecord:
+def _resume(
+    store: Store, found: StudyRecord, spec: StudySpec, source: str, data: str, artifacts: str | None
+) -> StudyRecord:
     """Take up a stored study. Raises UseError with what differs, where more than the budget does."""
     differences = changes(found.spec, spec.to_json())
     real = {name: pair for name, pair in differences.items() if name not in FREE_TO_CHANGE}
@@ -234,6 +242,11 @@ def _resume(store: Store, found: StudyRecord, spec: StudySpec, source: str, arti
         raise UseError(
             f"The study {spec.name!r} in {store.name} was begun with other settings ({shown}{more}).",
             f"Rename the study in the file (name: {spec.name}-2) to begin a new one, or put the old values back.",
+        )
+    if found.environment.get("data") != data:
+        raise UseError(
+            f"The images of the study {spec.name!r} are not those with which it was begun.",
+            f"Put them back (AUTOML_SR_DATA), or rename the study in the file (name: {spec.name}-2).",
         )
     fields: dict[str, Any] = {"spec": spec.to_json(), "source": source} if differences else {}
     if artifacts is not None and artifacts != found.artifacts:
@@ -263,11 +276,9 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def environment(setting: Setting) -> dict[str, Any]:
     """Describe what the results hang on besides the study file: versions, plugins, threads and devices."""
-    import importlib.metadata
-
     import torch
 
-    names = ("torch", "numpy", "optuna", "onnx", "onnxruntime", "scipy", "scikit-image")
+    names = ("torch", "numpy", "optuna", "onnx", "onnxruntime", "onnxruntime-gpu", "scipy", "scikit-image")
     plugins = {
         source.plugin: f"{source.distribution} {source.version}".strip() for source in setting.registry.sources.values()
     }
@@ -275,10 +286,17 @@ def environment(setting: Setting) -> dict[str, Any]:
         "automl-sr": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: importlib.metadata.version(name) for name in names},
+        "packages": {name: version for name in names if (version := _installed(name))},
         "plugins": plugins,
         "threads": setting.threads,
         "train_device": setting.train_device,
         "gpu": torch.cuda.get_device_name() if setting.train_device == "cuda" else None,
         "matmul_precision": torch.get_float32_matmul_precision(),
     }
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -179,7 +179,7 @@ class Worker:
     def _kept(self, claim: Claim, number: int, outcome: Outcome, costs: dict[str, float]) -> Result:
         """Keep the files, and hold the measured values against the constraints: the exported file has the last word."""
         files = tuple(
-            self.study.artifacts.put(path, kind, self.study.spec.name, f"{number:05d}", path.name)
+            self.study.artifacts.put(path, kind, self.study.record.folder, f"{number:05d}", path.name)
             for kind, path in outcome.artifacts.items()
         )
         return Result(

@@ -53,8 +53,8 @@ class Artifacts:
         digest, size = sha256(source)
         try:
             self._put(source, target)
-        except OSError as error:
-            reason = error.strerror or error
+        except Exception as error:  # the clients of object stores have exceptions of their own
+            reason = getattr(error, "strerror", None) or error
             raise StoreError(
                 f"{target} cannot be written: {reason}.", "Free some space, or choose other --artifacts."
             ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,9 +111,17 @@ def on_begin(engine: Engine) -> None:
 def engine_options(url: URL) -> dict[str, Any]:
     """Give the arguments of `create_engine` that our engine and Optuna's share."""
     if url.get_backend_name() == "sqlite":
-        patience = float(str(url.query.get("timeout", BUSY_SECONDS)))
+        patience = _seconds(url)
         return {"connect_args": {"timeout": patience}, "plugins": [SETTINGS]}
     return {"pool_pre_ping": True, "plugins": [SETTINGS]}
+
+
+def _seconds(url: URL) -> float:
+    given = str(url.query.get("timeout", BUSY_SECONDS))
+    try:
+        return float(given)
+    except ValueError:
+        raise StoreError(f"timeout={given} in a store's URL is no number of seconds.", "Write timeout=60.") from None
 
 
 def open_engine(url: str, *, write: bool) -> Engine:
@@ -149,7 +158,7 @@ def _sqlite_url(url: URL, *, write: bool) -> URL:
             f"There is no store at {masked(str(url))}.", "Name one with --store, or run `automl-sr search`."
         )
     query = {**url.query, "mode": "ro", "uri": "true"}
-    return url.set(database=f"file:{path.resolve()}", query=query)
+    return url.set(database=f"file:{urllib.parse.quote(str(path.resolve()))}", query=query)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -29,6 +30,11 @@ class StudyRecord:
     created: float
     counts: Mapping[str, int] = field(default_factory=dict)
     """Trials by state; every state is there."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the study's folders: its own, even where another store holds a study of the same name."""
+        return f"{self.name}-{hashlib.sha256(f'{self.name}/{self.created!r}'.encode()).hexdigest()[:8]}"
 
     @property
     def objectives(self) -> tuple[str, ...]:

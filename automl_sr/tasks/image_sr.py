@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from automl_sr.data.batches import PatchSource
     from automl_sr.data.catalog import Catalog, ImageSet
     from automl_sr.data.overlap import ImageMark
-    from automl_sr.data.samples import SRSamples
+    from automl_sr.data.samples import Pair, SRSamples
 
 CALIBRATION_PATCH = 64
 """Side in low-resolution px of the crops on which quantization is calibrated."""
@@ -71,12 +72,11 @@ class ImageSR(Task):
         catalog = Catalog.from_environment()
         train, valid = self._sets(catalog, seed)
         samples = load_samples(train, self.scale)
-        pairs = load_pairs(valid, self.scale)
+        pairs, flat = _without_flat(load_pairs(valid, self.scale))
         notes = [f"skipped: {reason}" for _, reason in samples.skipped]
-        in_training, in_validation = (
-            _marks_of(samples, train),
-            [mark_pixels(Path(pair.name), pair.hr) for pair in pairs],
-        )
+        notes += [f"left out of validation: {name} is one flat colour, its PSNR is infinite" for name in flat]
+        in_training = _marks_of(samples, train)
+        in_validation = [mark_pixels(Path(pair.name), pair.hr) for pair in pairs]
         same = identical(in_training, in_validation)
         if same:
             raise DataError(
@@ -88,7 +88,8 @@ class ImageSR(Task):
             f"{match.second} looks much like the training image {match.first}"
             for match in alike(in_training, in_validation)
         ]
-        return TaskData(samples, pairs, tuple(notes))
+        content = ";".join([samples.fingerprint, *(mark.content for mark in in_validation)])
+        return TaskData(samples, pairs, tuple(notes), hashlib.sha256(content.encode()).hexdigest())
 
     def _sets(self, catalog: Catalog, seed: int) -> tuple[ImageSet, ImageSet]:
         train = _union([catalog.find(name) for name in self.train])
@@ -139,10 +140,10 @@ class ImageSR(Task):
         return made
 
     def cost_example(self) -> Tensor:
-        """Give the input whose output is 1280x720."""
+        """Give the input whose output is 1280x720, its sides rounded up."""
         import torch
 
-        height, width = (side // self.scale for side in COST_OUTPUT)
+        height, width = (-(-side // self.scale) for side in COST_OUTPUT)
         return torch.empty(1, self.dims()["channels"], height, width, device="meta")
 
     def training_example(self, *, batch: int, patch: int) -> Tensor:
@@ -193,6 +194,15 @@ class ImageSR(Task):
 
 def _means(result: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, float]:
     return {metric.name: float(result[metric.name]) for metric in metrics}
+
+
+def _without_flat(pairs: list[Pair]) -> tuple[list[Pair], list[str]]:
+    """Take out images of one colour: any model gets them right, so that every mean over them would be infinite."""
+    flat = [pair.name for pair in pairs if (pair.hr == pair.hr[:1, :1]).all()]
+    kept = [pair for pair in pairs if pair.name not in flat]
+    if not kept:
+        raise DataError("Every validation image is one flat colour.", "Validate on photographs.")
+    return kept, flat
 
 
 def _marks_of(samples: SRSamples, files: ImageSet) -> list[ImageMark]:

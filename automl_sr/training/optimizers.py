@@ -83,7 +83,8 @@ class Optimizers:
                 continue
             if all(value.dim() == 0 or value.shape == parameter.shape for value in items.values()):
                 self._optimizers[group].state[parameter] = {
-                    item: value.clone() if value.dim() == 0 else like(parameter, value) for item, value in items.items()
+                    item: value.to(parameter.device, copy=True) if value.dim() == 0 else like(parameter, value)
+                    for item, value in items.items()
                 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -338,7 +339,11 @@ class Run:
             "seed": self.seed,
             "timetable": self.setup.timetable.signature(),
             "precision": self.precision.state(),
-            "state": {key: value for key, value in self.state.items() if not isinstance(value, Tensor)},
+            # Through JSON, so that a fork shares nothing with its trunk, and is what a resume from disk would be.
+            "state": json.loads(
+                json.dumps({key: value for key, value in self.state.items() if not isinstance(value, Tensor)})
+            ),
+            "data": self.data.fingerprint,
             "constants": sorted(self.constants),
         }
         return Snapshot({name: value.detach().clone() for name, value in tensors.items()}, meta, dict(self.constants))
@@ -347,9 +352,11 @@ class Run:
     def restore(cls, setup: Setup, snapshot: Snapshot) -> Run:
         """Rebuild a run from a snapshot; no enter runs. Raises CheckpointError for one of another plan."""
         meta = snapshot.meta
-        if meta["timetable"] != setup.timetable.signature() or meta["seed"] != setup.seed:
+        expected = (setup.timetable.signature(), setup.seed, setup.data.fingerprint)
+        if (meta["timetable"], meta["seed"], meta["data"]) != expected:
             raise CheckpointError(
-                "The checkpoint was written with another training plan.", "Remove it to start this trial afresh."
+                "The checkpoint was written with another training plan or other data.",
+                "Remove it to start this trial afresh.",
             )
         blueprint = Blueprint.from_json(meta["blueprint"])
         run = cls(setup, blueprint, build(blueprint, setup.context.registry))
@@ -385,10 +392,6 @@ class Run:
 def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}|"
     return {name[len(start) :]: value for name, value in snapshot.tensors.items() if name.startswith(start)}
-
-
-def _placed(value: Any, device: str) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:

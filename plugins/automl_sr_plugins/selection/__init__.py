@@ -115,8 +115,9 @@ class SobelSelection(Technique):
 
         cut = scoring.sub_images(data, ctx, self.size, self.step)
         scores, features = (values.numpy() for values in scoring.texture_features(cut, ctx))
-        count = ranking.count_of(self.keep, len(cut))
-        candidates = ranking.hardest(scores, ranking.count_of(min(1.0, self.pool * self.keep), len(cut)))
+        count = max(1, ranking.count_of(self.keep, len(cut)))
+        pooled = max(1, ranking.count_of(min(1.0, self.pool * self.keep), len(cut)))
+        candidates = ranking.hardest(scores, pooled)
         groups = texture.clusters_of(features[candidates], self.clusters)
         return scoring.kept(cut, candidates[ranking.varied(scores[candidates], groups, count)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,13 +39,16 @@ def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
     """
     channels = ctx.task.dims()["channels"]
 
+    room = int(data.windows[:, 3:].amin(dim=1).max())
+    recipe = Recipe(loss="mse", patch=max(8, min(SCORER_PATCH, room)))
+    srcnn = ctx.build("architecture", "srcnn")
+    settings = json.dumps([srcnn.version, srcnn.dump(), recipe.dump(), steps], sort_keys=True)
+
     def make() -> dict[str, Tensor]:
-        room = int(data.windows[:, 3:].amin(dim=1).max())
-        recipe = Recipe(loss="mse", patch=max(8, min(SCORER_PATCH, room)))
-        scorer = ctx.fit(ctx.build("architecture", "srcnn"), data, steps=steps, recipe=recipe, key="selection")
+        scorer = ctx.fit(srcnn, data, steps=steps, recipe=recipe, key="selection")
         return {"scores": errors_of(scorer, data, channels, ctx.device)}
 
-    return ctx.cached(f"loss-scores/{data.fingerprint}/steps={steps}", make)["scores"]
+    return ctx.cached(f"loss-scores/{data.fingerprint}/{settings}", make)["scores"]
 
 
 def errors_of(scorer: nn.Module, data: SRSamples, channels: int, device: str) -> Tensor:
