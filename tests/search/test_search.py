@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
-from search_world import find, load, made_up, registry, run_fast, study_text
+from search_world import FakeTask, find, load, made_up, registry, run_fast, study_text
 from sqlalchemy import update
 
 from automl_sr.errors import AutomlSRError, DataError, Interrupted, NotFiniteError, StoreError, TrialError, UseError
@@ -351,9 +353,41 @@ def test_only_the_trunk_of_a_complete_trial_is_kept_for_later(tmp_path: Path) ->
         return run_fast(plan, setting, journal, folder)
 
     find(load(trials=1), tmp_path, leaves)
-    assert [path.name for path in (tmp_path / "work" / "world" / "00000").iterdir()] == ["trunk"]
+    assert [path.name for path in tmp_path.glob("**/work/world-*/00000/*")] == ["trunk"]
     find(load(name="plain", trials=1), tmp_path)
-    assert not (tmp_path / "work" / "plain" / "00000").exists()
+    assert not list(tmp_path.glob("**/work/plain-*/00000"))
+
+
+def test_a_study_of_the_same_name_in_another_store_keeps_its_own_folders(tmp_path: Path) -> None:
+    place = {"artifacts": str(tmp_path / "files")}
+    for name in ("one", "two"):
+        search(load(trials=1), registry(), Options(store=f"sqlite:///{tmp_path}/{name}.db", **place), run=run_fast)
+    assert len(list((tmp_path / "files").glob("world-*/00000/model.onnx"))) == 2
+
+
+def test_other_images_under_the_same_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find(load(trials=1), tmp_path)
+    loaded = FakeTask.load
+
+    def other(self: Any, seed: int) -> Any:
+        return replace(loaded(self, seed), fingerprint="other images")
+
+    monkeypatch.setattr("search_world.FakeTask.load", other)
+    with pytest.raises(UseError, match="are not those with which it was begun"):
+        find(load(trials=2), tmp_path)
+
+
+def test_the_model_of_a_stopped_trial_tells_the_sampler_which_limit_it_breaks(tmp_path: Path) -> None:
+    def stopped(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        outcome = run_fast(plan, setting, journal, folder)
+        journal.rung(0, 100, outcome.values, outcome.artifacts)
+        return Outcome("pruned", outcome.values, outcome.artifacts, outcome.seconds)
+
+    text = study_text(trials=2).replace("budget:", "constraints: {score: {min: 1000}}\nbudget:", 1)
+    find(load(text), tmp_path, stopped)
+    told = optuna.load_study(study_name="world", storage=f"sqlite:///{tmp_path}/store.db").trials
+    assert all(amount > 0 for trial in told for amount in trial.constraints.values())
+    assert all(trial.constraints for trial in told)
 
 
 def test_a_trial_that_takes_too_long_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
