@@ -37,9 +37,6 @@ class TrialPlan:
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (dict(self.techniques), dict(self.params), self.fingerprint)
-
     def to_json(self) -> dict[str, Any]:
         """Write the plan as JSON."""
         techniques = {
@@ -57,10 +54,6 @@ class TrialPlan:
             installed_version(registry, slot, item["technique"], item["version"])
             techniques[slot] = instantiate(registry, slot, {"technique": item["technique"], **item["fields"]})
         return cls(MappingProxyType(techniques), MappingProxyType(dict(data["params"])), data["fingerprint"])
-
-
-def _restore(techniques: Mapping[Slot, Technique], params: Mapping[str, JSON], mark: str) -> TrialPlan:
-    return TrialPlan(MappingProxyType(dict(techniques)), MappingProxyType(dict(params)), mark)
 
 
 def fingerprint(techniques: Mapping[Slot, Technique]) -> str:

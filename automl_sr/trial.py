@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
 from automl_sr import __version__
 from automl_sr.cache import Cache
@@ -18,7 +18,7 @@ from automl_sr.errors import ExportError, Interrupted, PluginError
 from automl_sr.evaluation.cost import on_meta
 from automl_sr.evaluation.latency import timed_in_turns
 from automl_sr.evaluation.runtime import OnnxModel
-from automl_sr.files import save_tensors
+from automl_sr.files import save_tensors, write_atomically
 from automl_sr.metric import Level, Metric
 from automl_sr.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
@@ -114,7 +114,11 @@ def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path)
 
     Raises Interrupted (after a checkpoint) when the journal asks to stop, TrialError and its like when the trial fails.
     """
-    clock = Clock(journal)
+    with Clock(journal, folder / "seconds.json") as clock:
+        return _run(plan, setting, journal, folder, clock)
+
+
+def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, clock: Clock) -> Outcome:
     context = make_context(plan, setting, journal, folder)
     pipeline = list(plan.techniques.values())
     architecture = plan.techniques[Slot.ARCHITECTURE]
@@ -151,12 +155,20 @@ def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path)
 
 
 class Clock:
-    """Adds up the seconds of each stage, and tells the journal where the trial is."""
+    """Adds up the seconds of each stage over all attempts, and tells the journal where the trial is."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, kept: Path) -> None:
         self._journal = journal
-        self._seconds: dict[str, float] = {}
+        self._kept = kept
+        self._seconds: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
         self._stage, self._since = "", time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Keep the seconds for the attempt that goes on, if this one was stopped."""
+        write_atomically(self._kept, json.dumps(self.seconds()).encode())
 
     def stage(self, name: str) -> None:
         """Begin a stage; the one before ends."""
@@ -171,7 +183,8 @@ class Clock:
     def seconds(self) -> dict[str, float]:
         """End the last stage and give all of them."""
         now = time.monotonic()
-        return {**self._seconds, self._stage: self._seconds.get(self._stage, 0.0) + now - self._since}
+        running = {self._stage: self._seconds.get(self._stage, 0.0) + now - self._since} if self._stage else {}
+        return {**self._seconds, **running}
 
 
 class _Watch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import pickle
 from typing import Annotated, Any
 
 import optuna
@@ -352,7 +351,7 @@ def test_trial_0_avoids_what_does_not_go_together(registry: Registry) -> None:
 # ---- plans ----
 
 
-def test_a_plan_survives_json_and_copies(registry: Registry) -> None:
+def test_a_plan_survives_json(registry: Registry) -> None:
     trial = Scripted({"teacher": "kd", "architecture": "cells", "architecture.cells.layers": 3})
     plan = resolved(None, registry).suggest(trial)
     again = TrialPlan.from_json(json.loads(json.dumps(plan.to_json(), allow_nan=False)), registry)
@@ -360,7 +359,6 @@ def test_a_plan_survives_json_and_copies(registry: Registry) -> None:
     assert hash(again) == hash(plan)
     assert list(again.techniques) == list(plan.techniques)
     assert again.techniques[Slot.TEACHER].architecture == plan.techniques[Slot.TEACHER].architecture
-    assert pickle.loads(pickle.dumps(plan)) == plan
 
 
 def test_a_plan_is_frozen(registry: Registry) -> None:

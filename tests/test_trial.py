@@ -130,6 +130,7 @@ def test_a_trial_that_was_stopped_anywhere_ends_with_the_same_values(tmp_path: P
         except Interrupted:
             continue
     assert starts > 5
+    assert outcome.seconds.keys() == undisturbed.seconds.keys(), "stages of former attempts count"
     assert outcome.values == undisturbed.values
     assert dict.fromkeys(map(str, parts.rungs)) == dict.fromkeys(map(str, whole.rungs))
     assert weights_of(outcome) == weights_of(undisturbed)
