@@ -72,11 +72,16 @@ class ImageSR(Task):
         catalog = Catalog.from_environment()
         train, valid = self._sets(catalog, seed)
         samples = load_samples(train, self.scale)
-        pairs, flat = _without_flat(load_pairs(valid, self.scale))
+        everything = dict(zip(valid.hr, load_pairs(valid, self.scale), strict=True))
+        pairs = _without_flat(everything)
         notes = [f"skipped: {reason}" for _, reason in samples.skipped]
-        notes += [f"left out of validation: {name} is one flat colour, its PSNR is infinite" for name in flat]
+        notes += [
+            f"left out of validation: {path} is one flat colour, its PSNR is infinite"
+            for path in everything
+            if path not in pairs
+        ]
         in_training = _marks_of(samples, train)
-        in_validation = [mark_pixels(Path(pair.name), pair.hr) for pair in pairs]
+        in_validation = [mark_pixels(path, pair.hr) for path, pair in pairs.items()]
         same = identical(in_training, in_validation)
         if same:
             raise DataError(
@@ -89,7 +94,7 @@ class ImageSR(Task):
             for match in alike(in_training, in_validation)
         ]
         content = ";".join([samples.fingerprint, *(mark.content for mark in in_validation)])
-        return TaskData(samples, pairs, tuple(notes), hashlib.sha256(content.encode()).hexdigest())
+        return TaskData(samples, list(pairs.values()), tuple(notes), hashlib.sha256(content.encode()).hexdigest())
 
     def _sets(self, catalog: Catalog, seed: int) -> tuple[ImageSet, ImageSet]:
         train = _union([catalog.find(name) for name in self.train])
@@ -196,13 +201,12 @@ def _means(result: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, float
     return {metric.name: float(result[metric.name]) for metric in metrics}
 
 
-def _without_flat(pairs: list[Pair]) -> tuple[list[Pair], list[str]]:
+def _without_flat(pairs: dict[Path, Pair]) -> dict[Path, Pair]:
     """Take out images of one colour: any model gets them right, so that every mean over them would be infinite."""
-    flat = [pair.name for pair in pairs if (pair.hr == pair.hr[:1, :1]).all()]
-    kept = [pair for pair in pairs if pair.name not in flat]
+    kept = {path: pair for path, pair in pairs.items() if not (pair.hr == pair.hr[:1, :1]).all()}
     if not kept:
         raise DataError("Every validation image is one flat colour.", "Validate on photographs.")
-    return kept, flat
+    return kept
 
 
 def _marks_of(samples: SRSamples, files: ImageSet) -> list[ImageMark]:

@@ -150,3 +150,11 @@ def test_a_near_duplicate_only_warns(images: Path, capsys: pytest.CaptureFixture
     picture.save(images / "valid" / "again.jpg", quality=90)
     assert search(images, write_study(images)) == 0
     assert "again" in capsys.readouterr().err
+
+
+def test_a_flat_validation_image_is_left_out_and_said(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("RGB", (64, 48), (10, 20, 30)).save(images / "valid" / "flat.png")
+    assert search(images, write_study(images)) == 0
+    printed = capsys.readouterr()
+    assert f"{images / 'valid' / 'flat.png'} is one flat colour" in printed.err
+    assert 0 < json.loads(printed.out)["front"][0]["values"]["psnr_y"] < 100
