@@ -22,7 +22,7 @@ from automl_sr.files import save_tensors, write_atomically
 from automl_sr.metric import Level, Metric
 from automl_sr.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
-from automl_sr.training.loop import finish_fork, start_or_resume, train
+from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import derive
 from automl_sr.training.recipe import Recipe
@@ -119,7 +119,7 @@ def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path)
 
 
 def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, clock: Clock) -> Outcome:
-    context = make_context(plan, setting, journal, folder)
+    context = make_context(plan, setting, folder, _Watch(journal, setting.steps))
     pipeline = list(plan.techniques.values())
     architecture = plan.techniques[Slot.ARCHITECTURE]
     blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
@@ -203,8 +203,11 @@ class _Watch:
         return self._journal.stop_requested()
 
 
-def make_context(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path) -> Context:
-    """Make the surroundings of one trial; its seed depends on the study's and on the plan, not on its number."""
+def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None) -> Context:
+    """Make the surroundings of one trial, or of its check at the gate, which nobody watches.
+
+    The seed depends on the study's and on the plan, not on the trial's number.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     return Context(
         registry=setting.registry,
@@ -214,7 +217,7 @@ def make_context(plan: TrialPlan, setting: Setting, journal: Journal, folder: Pa
         scratch=folder,
         cache=Cache(setting.cache),
         data_fingerprint=setting.data.train.fingerprint,
-        observer=_Watch(journal, setting.steps),
+        observer=observer or Silent(),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from automl_sr.data.luma import LUMA_OFFSET, LUMA_WEIGHTS
 from automl_sr.data.pixel_store import PixelStore
 from automl_sr.data.samples import SRSamples
 from automl_sr.errors import DataError
@@ -15,10 +16,6 @@ from automl_sr.errors import DataError
 Color = Literal["y", "rgb"]
 DIHEDRAL = 8
 """Ways to flip and turn a square by 90 degrees: 4 x transposed + 2 x upside down + 1 x mirrored."""
-
-# ITU-R BT.601, studio swing: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255 with R, G, B and Y in 0..255
-LUMA_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
-LUMA_OFFSET = 16.0
 
 
 def to_color(pixels: Tensor, color: Color) -> Tensor:
@@ -80,18 +77,6 @@ class PatchSource:
         lr = _gather(self.samples.lr, image, top, left, turn, self.patch)
         hr = _gather(self.samples.hr, image, top * scale, left * scale, turn, self.patch * scale)
         return _batch_first(to_color(lr, color)), _batch_first(to_color(hr, color))
-
-
-def draw(
-    samples: SRSamples,
-    generator: torch.Generator,
-    batch: int,
-    patch: int,
-    augment: bool = True,
-    color: Color = "y",
-) -> tuple[Tensor, Tensor]:
-    """One batch: `PatchSource.of(samples, patch).draw(...)`. Loops keep the PatchSource and draw from it."""
-    return PatchSource.of(samples, patch).draw(generator, batch, augment, color)
 
 
 def _gather(store: PixelStore, image: Tensor, top: Tensor, left: Tensor, turn: Tensor, size: int) -> Tensor:

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from automl_sr.data.luma import LUMA_OFFSET, LUMA_WEIGHTS
 from automl_sr.errors import DataError
 
 Image = NDArray[Any]
 Plane = NDArray[np.float64]
 
 PEAK = 255.0
-Y_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255.0
-Y_OFFSET = 16.0
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 
@@ -32,7 +31,7 @@ def rgb_to_y(rgb: Image) -> Plane:
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3:
         raise DataError(f"Luma needs an image of shape [H, W, 3], not {list(rgb.shape)}.")
-    luma: Plane = rgb.astype(np.float64) @ Y_WEIGHTS + Y_OFFSET
+    luma: Plane = rgb.astype(np.float64) @ np.array(LUMA_WEIGHTS) + LUMA_OFFSET
     return luma
 
 

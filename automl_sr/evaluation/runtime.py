@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_sr.compression.onnx_file import first_line
+from automl_sr.data.luma import LUMA_WEIGHTS
 from automl_sr.data.resize import imresize_float, upscale
 from automl_sr.errors import DataError, UseError
 from automl_sr.evaluation.latency import Latency, latency, latency_ms, latency_ratio, reference_net
@@ -41,7 +42,7 @@ Array = NDArray[Any]
 Image = NDArray[np.uint8]
 Color = Literal["y", "rgb"]
 
-_TO_YCBCR = np.array([[65.481, 128.553, 24.966], [-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255.0
+_TO_YCBCR = np.array([LUMA_WEIGHTS, *np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255.0])
 _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255.0
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from automl_sr.metric import Metric
     from automl_sr.space import TrialPlan
     from automl_sr.study import Limits
-    from automl_sr.trial import Point, Setting
+    from automl_sr.trial import Setting
 
 NOISE = 0.9
 """A time at the gate counts for so much of what was measured: noise must not reject what would fit."""
@@ -41,24 +41,6 @@ class Verdict:
     reason: str | None = None
     violations: Mapping[str, float] = field(default_factory=dict)
     """By how much each constraint is broken at best, relative to its limit; positive is broken."""
-
-
-class Silent:
-    """A journal for work that nobody follows."""
-
-    def stage(self, name: str) -> None:
-        """Ignore it."""
-
-    def point(self, point: Point) -> None:
-        """Ignore it."""
-
-    def stop_requested(self) -> bool:
-        """Never stop."""
-        return False
-
-    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
-        """Go on."""
-        return True
 
 
 class Gate:
@@ -80,7 +62,7 @@ class Gate:
 
     def check(self, plan: TrialPlan) -> Verdict:
         """Measure a plan, and say whether it is out of the question: only if it breaks a limit at its very best."""
-        context = make_context(plan, self.setting, Silent(), self._scratch)
+        context = make_context(plan, self.setting, self._scratch)
         architecture = plan.techniques[Slot.ARCHITECTURE]
         blueprint = architecture.blueprint(self.setting.task, context.for_technique(architecture))
         costs = self._measured(blueprint)

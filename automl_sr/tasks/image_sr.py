@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 CALIBRATION_PATCH = 64
 """Side in low-resolution px of the crops on which quantization is calibrated."""
-COST_OUTPUT = (720, 1280)
-"""Multiply-adds are quoted for this output, as the field does."""
 
 
 class ImageSR(Task):
@@ -148,7 +146,9 @@ class ImageSR(Task):
         """Give the input whose output is 1280x720, its sides rounded up."""
         import torch
 
-        height, width = (-(-side // self.scale) for side in COST_OUTPUT)
+        from automl_sr.evaluation.cost import OUTPUT_720P
+
+        height, width = (-(-side // self.scale) for side in OUTPUT_720P)
         return torch.empty(1, self.dims()["channels"], height, width, device="meta")
 
     def training_example(self, *, batch: int, patch: int) -> Tensor:

@@ -128,7 +128,7 @@ def quantize_each(setting: Setting) -> None:
             plan = plan_of({"architecture": net, "quantization": quantization})
             pipeline = [plan.techniques[slot] for slot in Slot if slot in plan.techniques]
             with tempfile.TemporaryDirectory() as folder:
-                ctx = make_context(plan, setting, Quiet(), Path(folder))
+                ctx = make_context(plan, setting, Path(folder))
                 architecture = plan.techniques[Slot.ARCHITECTURE]
                 module = ctx.fit(architecture, setting.data.train, steps=setting.steps, key="benchmark")
                 blueprint = architecture.blueprint(setting.task, ctx)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from automl_sr.data.batches import PatchSource, draw, to_color
+from automl_sr.data.batches import Color, PatchSource, to_color
 from automl_sr.data.pixel_store import PixelStore
 from automl_sr.data.samples import SRSamples
 from automl_sr.errors import DataError
@@ -21,6 +21,12 @@ from .test_samples import made
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def draw(
+    samples: SRSamples, generator: torch.Generator, batch: int, patch: int, augment: bool = True, color: Color = "y"
+) -> tuple[Tensor, Tensor]:
+    return PatchSource.of(samples, patch).draw(generator, batch, augment, color)
 
 
 def as_bytes(batch: Tensor) -> Tensor:
