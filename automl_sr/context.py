@@ -41,6 +41,9 @@ class _OnlyStop:
     def progress(self, run: Run, images_per_second: float) -> None:
         """Ignore the progress."""
 
+    def saved(self) -> None:
+        """Ignore the checkpoint: it lies with the shared results."""
+
 
 @dataclass(frozen=True)
 class Context:

@@ -6,6 +6,7 @@
     |   |-- DataError                images or sets that are missing, unreadable or overlap
     |   |-- PluginError              a technique or plugin that is missing, broken or refused
     |   `-- StoreError               a store that cannot be opened, read or written
+    |       `-- StoreUnreachable     a database that does not answer for now; exit code 1
     |-- TrialError                   one trial fails, the search goes on
     |   `-- NotFiniteError           a loss or a weight became NaN or infinite
     |-- CheckpointError              a checkpoint that does not belong to this run or is damaged
@@ -55,6 +56,12 @@ class PluginError(UseError):
 
 class StoreError(UseError):
     """A store that cannot be opened, read or written."""
+
+
+class StoreUnreachable(StoreError):  # noqa: N818 - the word for what happened
+    """The database does not answer for now: it restarts, the connection was lost, or another writer holds it."""
+
+    exit_code = 1
 
 
 class TrialError(AutomlSRError):

@@ -22,7 +22,7 @@ from automl_sr.files import save_tensors, write_atomically
 from automl_sr.metric import Level, Metric
 from automl_sr.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
-from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
+from automl_sr.training.loop import Observer, Silent, finish_fork, save, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import derive
 from automl_sr.training.recipe import Recipe
@@ -91,6 +91,9 @@ class Journal(Protocol):
     def point(self, point: Point) -> None:
         """Add a point to the learning curve."""
 
+    def saved(self) -> None:
+        """A checkpoint was written."""
+
     def stop_requested(self) -> bool:
         """Say whether the trial should checkpoint and raise Interrupted as soon as possible."""
 
@@ -139,7 +142,7 @@ def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, cloc
         train(trunk, step, setup.context.observer, checkpoints)
         if step == setup.timetable.trunk_steps:
             trunk.leave_trunk()
-        checkpoints.save(trunk.capture())
+        save(trunk, setup.context.observer, checkpoints)
         clock.stage("fork")
         tail = Checkpoints(folder / f"fork-{index}")
         finished = finish_fork(trunk, setup.context.observer, tail).finish(folder / f"rung-{index}")
@@ -151,7 +154,8 @@ def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, cloc
         if step != rungs[-1] and not journal.rung(index, step, values, artifacts_of(finished)):
             break
     state: Literal["complete", "pruned"] = "complete" if step == rungs[-1] else "pruned"
-    return Outcome(state, values, artifacts_of(finished), clock.seconds(), finished.notes)
+    files = {**artifacts_of(finished), **checkpoints.files()}
+    return Outcome(state, values, files, clock.seconds(), finished.notes)
 
 
 class Clock:
@@ -198,6 +202,9 @@ class _Watch:
         phase = run.span.phase.name if run.span else ""
         rate = run.recipe.lr * run.rate()
         self._journal.point(Point(run.step, self._steps, phase, float(run.last_loss), rate, images_per_second))
+
+    def saved(self) -> None:
+        self._journal.saved()
 
     def stop_requested(self) -> bool:
         return self._journal.stop_requested()

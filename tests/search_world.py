@@ -22,6 +22,7 @@ from automl_sr.hookspecs import hookimpl
 from automl_sr.metric import Metric
 from automl_sr.plugins import Registry, discover
 from automl_sr.search.engine import Options, SearchEnd, search
+from automl_sr.search.watch import Nobody
 from automl_sr.study import LoadedStudy, parse_study
 from automl_sr.task import Task, TaskData
 from automl_sr.technique import Float, Int, Slot, Technique
@@ -196,6 +197,11 @@ def _announce(step: int, done: int) -> None:
     sys.stdin.readline()
 
 
+class _Saying(Nobody):
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+
 def main() -> int:
     """Search in a process of its own; each step of a trial waits for a line on standard input with `--slow`."""
     parser = argparse.ArgumentParser()
@@ -206,7 +212,8 @@ def main() -> int:
     asked = parser.parse_args()
     loaded = parse_study(asked.study.read_text(), str(asked.study), registry())
     run = Slowly(asked.slow, _announce) if asked.slow else run_fast
-    end = search(loaded, registry(), Options(store=asked.store, artifacts=asked.artifacts), run=run)
+    options = Options(store=asked.store, artifacts=asked.artifacts)
+    end = search(loaded, registry(), options, run=run, watcher=_Saying())
     print(end.error or end.note or "done", flush=True)
     return end.error.exit_code if end.error else 0
 

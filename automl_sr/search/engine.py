@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.errors import AutomlSRError, Interrupted
 from automl_sr.search.results import summary
 from automl_sr.search.stopping import Stop
-from automl_sr.search.study import OpenStudy, Options, open_study
+from automl_sr.search.study import OpenStudy, Options, join_study, open_study
 from automl_sr.search.watch import Nobody, Watcher
 from automl_sr.search.worker import Exhausted, Worker
 from automl_sr.store.leases import Keeper
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from automl_sr.search.worker import RunTrial
     from automl_sr.study import LoadedStudy
 
-__all__ = ["Options", "SearchEnd", "open_study", "search"]
+__all__ = ["Options", "SearchEnd", "join_study", "open_study", "search", "work"]
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,26 @@ def search(
     in `SearchEnd`.
     """
     options = options or Options()
-    watching = watcher or Nobody()
     study = open_study(loaded, registry, options)
+    return work(study, options, run=run, watcher=watcher)
+
+
+def work(study: OpenStudy, options: Options, *, run: RunTrial = run_trial, watcher: Watcher | None = None) -> SearchEnd:
+    """Work on an open study until its budget is spent, its time is up, or a signal comes; closes its store."""
+    watching = watcher or Nobody()
+    store = study.store
     try:
-        used = study.store.begin_activity(study.record)
+        used = store.begin_activity(study.record)
         limit = study.spec.budget.minutes
         stop = Stop(None if limit is None else 60 * limit - used, watching.note)
         worker = Worker(study, run, watcher=watching, stop=stop)
         watching.opened(study)
-        with stop.listening(), Keeper(lambda: study.store.tick(study.record) >= 0).running():
+        with stop.listening(), Keeper(lambda: store.tick(study.record) >= 0, every=store.renewal).running():
             worker.work()
-        study.store.end_activity(study.record)
+        store.end_activity(study.record)
         return _end(study, worker, stop, options.file)
     finally:
-        study.store.close()
+        store.close()
 
 
 def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:

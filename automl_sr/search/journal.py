@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import NotFiniteError
+from automl_sr.errors import NotFiniteError, StoreUnreachable
+from automl_sr.files import write_atomically
 from automl_sr.store.records import PointRecord
 
 if TYPE_CHECKING:
@@ -19,51 +22,96 @@ if TYPE_CHECKING:
     from automl_sr.trial import Point
 
 
+PENDING = "pending.json"
+
+
 class StoreJournal:
-    """The journal of one attempt at one trial. Its writes raise LeaseLost once another worker has taken over."""
+    """The journal of one attempt at one trial. Its writes raise LeaseLost once another worker has taken over.
+
+    Where the database stays silent, points of the curve are kept in a file beside the checkpoints, the trial is asked
+    to checkpoint and stop, and the next attempt writes them.
+    """
 
     def __init__(
         self,
         store: Store,
         claim: Claim,
-        number: int,
+        folder: Path,
         scheduler: Scheduler,
         watcher: Watcher,
+        *,
         stop: Callable[[], bool],
+        alive: Callable[[str], None],
+        mirror: Callable[[], Mapping[str, Any] | None],
     ) -> None:
         self._store = store
         self._claim = claim
-        self._number = number
+        self._number = claim.number
+        self._pending = folder / PENDING
         self._scheduler = scheduler
         self._watcher = watcher
         self._stop = stop
+        self._alive = alive
+        self._mirror = mirror
         self._began = time.monotonic()
+        self.silent: StoreUnreachable | None = None
+        """What was said of a database that does not answer."""
 
     def seconds(self) -> float:
         """Give the trial's seconds, those of former attempts included."""
         return self._claim.seconds + time.monotonic() - self._began
 
+    def send_pending(self) -> None:
+        """Write the points that a former attempt could not."""
+        if self._pending.exists():
+            kept = [PointRecord(**item) for item in json.loads(self._pending.read_text())]
+            self._store.points(self._claim, kept)
+            self._pending.unlink()
+
     def stage(self, name: str) -> None:
         """Show where the trial is."""
+        self._alive(name)
         self._watcher.stage(self._number, name)
-        self._store.stage(self._claim, name, self.seconds())
+        try:
+            self._store.stage(self._claim, name, self.seconds())
+        except StoreUnreachable as error:
+            self.silent = error
 
     def point(self, point: Point) -> None:
         """Add a point to the learning curve, at once: a checkpoint may follow, after which it is not reported again."""
+        self._alive("")
         self._watcher.point(self._number, point)
         values = {name: value for name, value in point.values.items() if math.isfinite(value)}
         record = PointRecord(point.phase, point.step, point.loss, point.rate, point.images_per_second, values)
-        self._store.points(self._claim, [record])
+        try:
+            self._store.points(self._claim, [record])
+        except StoreUnreachable as error:
+            self.silent = error
+            kept = json.loads(self._pending.read_text()) if self._pending.exists() else []
+            write_atomically(self._pending, json.dumps([*kept, dataclasses.asdict(record)]).encode())
+
+    def saved(self) -> None:
+        """Let a checkpoint be copied to where another machine finds it, if files are kept in a remote place."""
+        self._alive("")
+        manifest = self._mirror()
+        if manifest is None:
+            return
+        try:
+            self._store.keep(self._claim, manifest)
+        except StoreUnreachable as error:
+            self.silent = error
 
     def stop_requested(self) -> bool:
         """Say whether to checkpoint and stop."""
-        return self._stop()
+        self._alive("")
+        return self.silent is not None or self._stop()
 
     def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
         """Record the values of a fork, and decide in the same transaction. Raises NotFiniteError."""
+        self._alive("")
         check_finite(values)
         go_on = self._store.judge(
-            self._claim, index, step, values, lambda rows: self._scheduler.decide(index, values, rows)
+            self._claim, index, step, self.seconds(), values, lambda rows: self._scheduler.decide(index, values, rows)
         )
         self._watcher.rung(self._number, index, values, go_on=go_on)
         return go_on

@@ -1,81 +1,125 @@
-"""Telling Optuna what our rows say: repeatable, by any worker, because Optuna itself cannot fence a result."""
+"""Telling Optuna what our rows say: repeatable, by any worker, because Optuna itself cannot fence a result.
+
+An Optuna trial belongs to our row by its slot. A worker that lost its lease at the wrong moment can leave a second one
+with the same slot; the first counts, and `settle` ends the others as failed.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from automl_sr.search.gate import violation
-from automl_sr.search.study import SLOT_ATTRIBUTE
 from automl_sr.search.view import RUNGS_ATTRIBUTE
 from automl_sr.store.database import explained
-from automl_sr.store.records import UNFINISHED
+from automl_sr.store.records import UNFINISHED, Result
 
 if TYPE_CHECKING:
     from automl_sr.search.study import OpenStudy
-    from automl_sr.store.records import Claim
+    from automl_sr.store.records import Claim, TrialRecord
+
+SLOT_ATTRIBUTE = "automl_sr:slot"
+NUMBER_ATTRIBUTE = "automl_sr:number"
 
 
-def attach(study: OpenStudy, claim: Claim) -> Trial:
-    """Give the Optuna trial of a claim: a new one, or the one that a former owner made and may not have noted."""
-    with explained(study.store.url):
-        identity = claim.optuna_id
-        if claim.adopted or identity is not None:
-            for known in study.optuna.get_trials(deepcopy=False):  # the storage has to have seen it as well
-                if known.user_attrs.get(SLOT_ATTRIBUTE) == claim.slot:
-                    identity = known._trial_id
-        if identity is None:
-            template = create_trial(state=TrialState.RUNNING, user_attrs={SLOT_ATTRIBUTE: claim.slot})
-            identity = study.storage.create_new_trial(study.optuna._study_id, template)
-        return Trial(study.optuna, identity)
+def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> Trial:
+    """Give the Optuna trial of a claim: that which a former owner made, or a new one with everything that was drawn."""
+    ranges = study.space.parameters()
+    template = create_trial(
+        state=TrialState.RUNNING,
+        params=dict(asked["params"]),
+        distributions={name: ranges[name] for name in asked["params"]},
+        user_attrs={SLOT_ATTRIBUTE: claim.slot, NUMBER_ATTRIBUTE: claim.number},
+        system_attrs=dict(asked["notes"]),
+    )
+    may_be_there = claim.adopted or claim.plan is not None
+
+    def once() -> Trial:
+        nonlocal may_be_there
+        with explained(study.store.url):
+            known = _of_slot(study, claim.slot) if may_be_there else []
+            may_be_there = True  # should the connection get lost now
+            if known:
+                return Trial(study.optuna, known[0]._trial_id)
+            return Trial(study.optuna, study.storage.create_new_trial(study.optuna._study_id, template))
+
+    return study.store.patiently(once)
 
 
-def tell(
-    study: OpenStudy,
-    number: int,
-    state: str,
-    values: Mapping[str, float],
-    *,
-    violations: Mapping[str, float] | None = None,
-    rungs_of: int | None = None,
-    asked: Trial | None = None,
-) -> None:
+def tell(study: OpenStudy, trial: Trial, number: int, result: Result) -> None:
     """Tell Optuna how a trial ended; one that it knows already is left as it is.
 
-    `asked` is the trial as this worker asked it, which spares a look into the storage.
-
-    A duplicate is told as what it repeats: `rungs_of` is that trial's number. Infeasible plans are told as pruned with
-    their violations, from which samplers learn where not to go.
+    A duplicate is told as what it repeats. Infeasible plans are told as pruned with their violations, from which
+    samplers learn where not to go.
     """
-    objectives = [values[name] for name in study.spec.objectives if name in values]
-    complete = state in ("complete", "duplicate") and len(objectives) == len(study.spec.objectives)
+    objectives = [result.values[name] for name in study.spec.objectives if name in result.values]
+    complete = result.state in ("complete", "duplicate") and len(objectives) == len(study.spec.objectives)
+    repeated = number if result.duplicate_of is None else result.duplicate_of
+
+    def once() -> None:
+        with explained(study.store.url):
+            try:
+                _annotate(study, trial, result if objectives or result.violations else Result(result.state), repeated)
+                if complete and not (result.state == "duplicate" and _was_pruned(study, repeated)):
+                    study.optuna.tell(trial, objectives, skip_if_finished=True)
+                else:
+                    ended = TrialState.FAIL if result.state == "failed" else TrialState.PRUNED
+                    study.optuna.tell(trial, state=ended, skip_if_finished=True)
+            except UpdateFinishedTrialError:
+                return  # another worker has told the same row
+
+    study.store.patiently(once)
+
+
+def settle(study: OpenStudy) -> int:
+    """Tell Optuna what a worker that died could not tell any more; gives the number of its trials that were ended."""
     with explained(study.store.url):
-        trial = asked or Trial(study.optuna, _identity(study, number))
-        try:
-            _annotate(
-                study, trial, values if objectives else {}, violations or {}, number if rungs_of is None else rungs_of
-            )
-            if complete and not (state == "duplicate" and _was_pruned(study, rungs_of)):
-                study.optuna.tell(number, objectives, skip_if_finished=True)
-            else:
-                ended = TrialState.FAIL if state == "failed" else TrialState.PRUNED
-                study.optuna.tell(number, state=ended, skip_if_finished=True)
-        except UpdateFinishedTrialError:
-            return  # another worker has told the same row
+        trials = study.optuna.get_trials(deepcopy=False)
+    left = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    if not left:
+        return 0
+    rows = {row.slot: row for row in study.store.trials(study.record)}
+    told = 0
+    for trial in left:
+        slot = trial.user_attrs.get(SLOT_ATTRIBUTE)
+        row = rows.get(str(slot))
+        counts = row is not None and _counting(trials, slot) is trial
+        if counts and row is not None and row.state in UNFINISHED:
+            continue
+        ended = _result_of(row) if counts and row is not None else Result("failed")
+        tell(study, Trial(study.optuna, trial._trial_id), row.number if row is not None else -1, ended)
+        told += 1
+    return told
 
 
-def _annotate(
-    study: OpenStudy, trial: Trial, values: Mapping[str, float], violations: Mapping[str, float], rungs_of: int
-) -> None:
+def _result_of(row: TrialRecord) -> Result:
+    return Result(row.state, values=row.values, violations=row.violations, duplicate_of=row.duplicate_of)
+
+
+def _counting(trials: list[FrozenTrial], slot: Any) -> FrozenTrial:
+    """Give the one Optuna trial of a slot that counts: one that has ended, else the first."""
+    same = [trial for trial in trials if trial.user_attrs.get(SLOT_ATTRIBUTE) == slot]
+    return next((trial for trial in same if trial.state.is_finished()), same[0])
+
+
+def _of_slot(study: OpenStudy, slot: str) -> list[FrozenTrial]:
+    trials = study.optuna.get_trials(deepcopy=False)
+    same = [trial for trial in trials if trial.user_attrs.get(SLOT_ATTRIBUTE) == slot]
+    return [_counting(trials, slot)] if same else []
+
+
+def _annotate(study: OpenStudy, trial: Trial, result: Result, rungs_of: int) -> None:
     """Set what samplers need: constraints as Optuna has them, and the values at the rungs."""
     measured = {
-        name: violation(limits, values[name]) for name, limits in study.spec.constraints.items() if name in values
+        name: violation(limits, result.values[name])
+        for name, limits in study.spec.constraints.items()
+        if name in result.values
     }
-    amounts = {**violations, **measured}
+    amounts = {**result.violations, **measured}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a worker that was killed here may have set some already: they are the same
         for name, amount in amounts.items():
@@ -87,21 +131,5 @@ def _annotate(
             trial.set_user_attr(RUNGS_ATTRIBUTE, kept)
 
 
-def _was_pruned(study: OpenStudy, number: int | None) -> bool:
-    return number is not None and study.store.trial(study.record, number).state == "pruned"
-
-
-def _identity(study: OpenStudy, number: int) -> int:
-    return int(study.storage.get_trial_id_from_study_id_trial_number(study.optuna._study_id, number))
-
-
-def settle(study: OpenStudy) -> int:
-    """Tell Optuna what a killed worker could not tell any more; gives the number of trials."""
-    with explained(study.store.url):
-        open_there = {trial.number for trial in study.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))}
-    told = 0
-    for row in study.store.trials(study.record) if open_there else []:
-        if row.number in open_there and row.state not in UNFINISHED:
-            tell(study, row.number, row.state, row.values, rungs_of=row.duplicate_of)
-            told += 1
-    return told
+def _was_pruned(study: OpenStudy, number: int) -> bool:
+    return study.store.trial(study.record, number).state == "pruned"

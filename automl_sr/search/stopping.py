@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+GLANCE_SECONDS = 0.1
 
 
 class Stop:
@@ -34,6 +35,12 @@ class Stop:
         """Whether to stop now."""
         left = self.seconds_left()
         return self.signalled or (left is not None and left <= 0)
+
+    def wait(self, seconds: float) -> None:
+        """Pause, but not longer than until there is a reason to stop."""
+        end = time.monotonic() + seconds
+        while not self.requested() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, GLANCE_SECONDS))
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.storages import BaseStorage, get_storage
-from optuna.trial import TrialState, create_trial
 
 from automl_sr import __version__
-from automl_sr.errors import StoreError, UseError
+from automl_sr.errors import DataError, PluginError, StoreError, UseError
 from automl_sr.search.samplers import make_sampler, quiet_optuna
 from automl_sr.space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
 from automl_sr.store.database import creating, explained, optuna_storage
-from automl_sr.store.repository import BASELINE_SLOT, Store
+from automl_sr.store.repository import Store
 from automl_sr.study import StudySpec
 from automl_sr.trial import DeviceSpec, Setting
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from automl_sr.study import LoadedStudy
     from automl_sr.task import TaskData
 
-SLOT_ATTRIBUTE = "automl_sr:slot"
 FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes")
 """What may differ from the stored study when it is resumed."""
 
@@ -73,48 +71,91 @@ class Options:
     device: str = "auto"
     """Where training runs: auto, cpu or cuda."""
     file: str = "STUDY.yaml"
+    threads: int | None = None
+    """Threads that training uses here; None takes those of the study, or all cores."""
 
 
 def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
-    """Create a study in a store, or resume it there.
+    """Create the study of a file in a store, or resume it there.
 
     Raises UseError where the file is no longer that of the stored study, DataError, StoreError.
     """
     spec = _with_budget(loaded.spec, options.trials, options.minutes)
     data = spec.task.load(spec.search.seed)  # before anything is written: a study without images leaves nothing behind
     training_device(options.device)
-    artifacts = options.artifacts
-    opened = Store.open(options.store)
-    found = opened.find_study(spec.name)
-    place = Artifacts(found.artifacts if found is not None and artifacts is None else artifacts or default_location())
-    record = None
+    asked = options.artifacts
+    store = Store.open(options.store)
+    found = store.find_study(spec.name)
+    place = Artifacts(found.artifacts if found is not None and asked is None else asked or default_location())
     if found is not None:
-        record = _resume(opened, found, spec, loaded.source_text, data.fingerprint, artifacts and place.url)
-    setting = _setting(spec, registry, place, options.device, data)
-    storage = optuna_storage(opened.engine)
-    if record is None:
+        _same_software(found, registry, f"rename the study in the file (name: {spec.name}-2)")
+        record = _resume(store, found, spec, loaded.source_text, data.fingerprint, asked and place.url)
+    setting = _setting(spec, registry, place, options, data)
+    if found is None:
         space = SearchSpace.resolve(spec, registry)
-        record = _create(opened, storage, spec, space, loaded.source_text, place, setting)
-    space = SearchSpace.from_json(record.space, registry)
-    wrapped = get_storage(storage)
+        record = _create(store, spec, space, loaded.source_text, place, setting)
+    notes = (*loaded.notes, *data.notes)
+    return _opened(store, record, spec, place, setting, resumed=found is not None, notes=notes)
+
+
+def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
+    """Open a study that is in the store, without its file, to work on it from here.
+
+    Raises StoreError where it is not there or its files are out of reach, PluginError where the plugins are not those
+    with which it was begun, DataError where the images are not.
+    """
+    store = Store.open(options.store)
+    record = store.study(name)
+    _same_software(record, registry, "begin another study there")
+    spec = StudySpec.from_json(record.spec, registry)
+    data = spec.task.load(spec.search.seed)
+    _same_images(record, data.fingerprint)
+    place = Artifacts(record.artifacts)
+    if place.local and not _work_folder(place, record).is_dir():
+        raise StoreError(
+            f"The files of the study {name!r} lie in {place.url}, which cannot be reached from here.",
+            "Mount that folder at the same place, or begin a study with --artifacts on a server (s3://BUCKET/FOLDER).",
+        )
+    setting = _setting(spec, registry, place, options, data)
+    return _opened(store, record, spec, place, setting, resumed=True, notes=data.notes)
+
+
+def _opened(
+    store: Store,
+    record: StudyRecord,
+    spec: StudySpec,
+    place: Artifacts,
+    setting: Setting,
+    *,
+    resumed: bool,
+    notes: tuple[str, ...],
+) -> OpenStudy:
+    """Put together what a worker needs, and note in the store that it has come."""
+    space = SearchSpace.from_json(record.space, setting.registry)
+    wrapped = get_storage(optuna_storage(store.engine))
     sampler = make_sampler(spec.search.sampler, spec.search.seed, space.parameters())
-    with explained(opened.url):
+    with explained(store.url):
         study = optuna.load_study(
             study_name=spec.name, storage=wrapped, sampler=sampler, pruner=optuna.pruners.NopPruner()
         )
+    folder = _work_folder(place, record)
+    folder.mkdir(parents=True, exist_ok=True)
+    here = environment(setting)
+    where = f"{platform.node()}, {here['threads']} threads, {here['train_device']}, torch {here['packages']['torch']}"
+    store.note(record, "worker", where)
     return OpenStudy(
         record=record,
         spec=spec,
         space=space,
-        registry=registry,
-        store=opened,
+        registry=setting.registry,
+        store=store,
         optuna=study,
         storage=wrapped,
         setting=setting,
         artifacts=place,
-        folder=_beside(place) / "work" / record.folder,
-        resumed=found is not None,
-        notes=(*loaded.notes, *data.notes),
+        folder=folder,
+        resumed=resumed,
+        notes=notes,
     )
 
 
@@ -131,18 +172,22 @@ def _with_budget(spec: StudySpec, trials: int | None, minutes: float | None) -> 
     return spec.model_copy(update={"budget": spec.budget.model_copy(update=changed)})
 
 
+def _work_folder(place: Artifacts, record: StudyRecord) -> Path:
+    return _beside(place) / "work" / record.folder
+
+
 def _beside(place: Artifacts) -> Path:
     """Give the folder in which checkpoints and shared results lie: in that of local artefacts, else `runs`."""
     return place.folder if place.folder is not None else Path("runs").resolve()
 
 
-def _setting(spec: StudySpec, registry: Registry, place: Artifacts, device: str, data: TaskData) -> Setting:
+def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Options, data: TaskData) -> Setting:
     """Put together what all trials of this worker share, and fix the threads."""
     import torch
 
-    torch.set_num_threads(spec.search.threads or _cores())
+    torch.set_num_threads(options.threads or spec.search.threads or cores())
     scheduler = spec.search.scheduler
-    place_of_training = training_device(device)
+    place_of_training = training_device(options.device)
     return Setting(
         registry=registry,
         task=spec.task,
@@ -172,23 +217,19 @@ def training_device(asked: str) -> str:
     return "cuda" if there and asked != "cpu" else "cpu"
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _create(
-    store: Store,
-    storage: Any,
-    spec: StudySpec,
-    space: SearchSpace,
-    source: str,
-    place: Artifacts,
-    setting: Setting,
+    store: Store, spec: StudySpec, space: SearchSpace, source: str, place: Artifacts, setting: Setting
 ) -> StudyRecord:
     """Freeze a study with its baseline as trial 0; one process does it, and what a killed one began is finished."""
     quality = [setting.registry.metric(name) for name in setting.metrics]
     reference = spec.task.reference(setting.data, [metric for metric in quality if metric.level == "quality"])
     quiet_optuna()
+    storage = optuna_storage(store.engine)
     with creating(store.engine), explained(store.url):
         found = store.find_study(spec.name)
         if found is not None:
@@ -197,7 +238,11 @@ def _create(
         study = optuna.create_study(
             study_name=spec.name, storage=storage, directions=list(directions), load_if_exists=True
         )
-        baseline = _baseline(store, study, storage, space)
+        if study.get_trials(deepcopy=False):
+            raise StoreError(
+                f"{store.name} holds an Optuna study {spec.name!r} that is not automl-sr's.",
+                "Rename the study in the file.",
+            )
         fields = {
             "name": spec.name,
             "spec": spec.to_json(),
@@ -207,27 +252,8 @@ def _create(
             "reference": reference,
             "artifacts": place.url,
         }
-        return store.create_study(fields, baseline)
-
-
-def _baseline(store: Store, study: optuna.study.Study, storage: Any, space: SearchSpace) -> tuple[int, int]:
-    """Give Optuna's trial 0 with the defaults of every slot: (number, id)."""
-    there = study.get_trials(deepcopy=False)
-    if not there:
-        template = create_trial(
-            state=TrialState.RUNNING,
-            user_attrs={SLOT_ATTRIBUTE: BASELINE_SLOT},
-            system_attrs={"fixed_params": space.default_params()},
-        )
-        identity = storage.create_new_trial(storage.get_study_id_from_name(study.study_name), template)
-        return 0, int(identity)
-    first = there[0]
-    if len(there) > 1 or first.user_attrs.get(SLOT_ATTRIBUTE) != BASELINE_SLOT:
-        raise StoreError(
-            f"{store.name} holds an Optuna study {study.study_name!r} that is not automl-sr's.",
-            "Rename the study in the file.",
-        )
-    return 0, int(storage.get_trial_id_from_study_id_trial_number(study._study_id, 0))
+        store.create_study(fields)
+        return store.study(spec.name)
 
 
 def _resume(
@@ -243,15 +269,41 @@ def _resume(
             f"The study {spec.name!r} in {store.name} was begun with other settings ({shown}{more}).",
             f"Rename the study in the file (name: {spec.name}-2) to begin a new one, or put the old values back.",
         )
-    if found.environment.get("data") != data:
-        raise UseError(
-            f"The images of the study {spec.name!r} are not those with which it was begun.",
-            f"Put them back (AUTOML_SR_DATA), or rename the study in the file (name: {spec.name}-2).",
-        )
+    _same_images(found, data)
     fields: dict[str, Any] = {"spec": spec.to_json(), "source": source} if differences else {}
     if artifacts is not None and artifacts != found.artifacts:
         fields["artifacts"] = artifacts
-    return store.update_study(found, **fields) if fields else found
+    if fields:
+        store.update_study(found, fields)
+    return store.study(spec.name)
+
+
+def _same_images(study: StudyRecord, fingerprint: str) -> None:
+    if study.environment.get("data") != fingerprint:
+        raise DataError(
+            f"The images of the study {study.name!r} are not those with which it was begun.",
+            f"Put them back (AUTOML_SR_DATA), or begin another study (name: {study.name}-2).",
+        )
+
+
+def _same_software(study: StudyRecord, registry: Registry, instead: str) -> None:
+    """Refuse plugins of other versions than those with which a study was begun. Raises PluginError."""
+    began = {**study.environment["plugins"], "automl-sr": study.environment["automl-sr"]}
+    here = {**plugin_versions(registry), "automl-sr": __version__}
+    used = {"automl-sr", *_plugins_of(study, registry)}
+    other = [name for name in sorted(used) if began.get(name) != here.get(name)]
+    if other:
+        shown = "; ".join(f"{name}: {began.get(name, 'none')} there, {here.get(name, 'none')} here" for name in other)
+        raise PluginError(
+            f"The study {study.name!r} was begun with other versions ({shown}), so trials would not compare.",
+            f"Install those, or {instead}.",
+        )
+
+
+def _plugins_of(study: StudyRecord, registry: Registry) -> set[str]:
+    """Name the plugins of the techniques that a study can choose; one that is missing is refused elsewhere."""
+    wanted = [f"{slot['slot']}.{option['technique']}" for slot in study.space["slots"] for option in slot["options"]]
+    return {registry.sources[name].plugin for name in wanted if name in registry.sources}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -279,20 +331,22 @@ def environment(setting: Setting) -> dict[str, Any]:
     import torch
 
     names = ("torch", "numpy", "optuna", "onnx", "onnxruntime", "onnxruntime-gpu", "scipy", "scikit-image")
-    plugins = {
-        source.plugin: f"{source.distribution} {source.version}".strip() for source in setting.registry.sources.values()
-    }
     return {
         "automl-sr": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version for name in names if (version := _installed(name))},
-        "plugins": plugins,
+        "plugins": plugin_versions(setting.registry),
         "threads": setting.threads,
         "train_device": setting.train_device,
         "gpu": torch.cuda.get_device_name() if setting.train_device == "cuda" else None,
         "matmul_precision": torch.get_float32_matmul_precision(),
     }
+
+
+def plugin_versions(registry: Registry) -> dict[str, str]:
+    """Give the distribution and version of every plugin."""
+    return {source.plugin: f"{source.distribution} {source.version}".strip() for source in registry.sources.values()}
 
 
 def _installed(distribution: str) -> str | None:

@@ -6,20 +6,22 @@ import gc
 import re
 import shutil
 import statistics
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl_sr.errors import AutomlSRError, Interrupted, StoreError, TrialError
+from automl_sr.errors import AutomlSRError, Interrupted, StoreError, StoreUnreachable, TrialError
 from automl_sr.search import projection
 from automl_sr.search.gate import Gate, broken
 from automl_sr.search.journal import StoreJournal, check_finite
-from automl_sr.search.results import FINISHED
+from automl_sr.search.proposal import Proposal
 from automl_sr.search.scheduler import make_scheduler
 from automl_sr.search.stopping import Stop
 from automl_sr.search.watch import Nobody, Watcher
 from automl_sr.space import TrialPlan
+from automl_sr.store.database import explained
 from automl_sr.store.leases import Keeper, LeaseLost, new_owner
 from automl_sr.store.records import Claim, Result, Twin
 
@@ -35,6 +37,9 @@ MOST_FREE = 50
 """So many infeasible or duplicate plans in a row end a study."""
 MOST_FAILURES = 5
 """So many failures in a row with the same cause stop a search."""
+MOST_TAKEOVERS = 8
+"""So often a trial's worker may die without training further; then the trial itself is to blame."""
+WAIT_SECONDS = 1.0
 LEAST_SHARE = 0.5
 """No trial begins when less than this share of a usual one's time is left."""
 
@@ -59,116 +64,163 @@ class Worker:
         scratch = study.folder / "gate"
         scratch.mkdir(parents=True, exist_ok=True)
         self._gate = Gate(study.setting, study.spec.constraints, scratch)
-        self._asked: Trial | None = None
+        self._trial: Trial | None = None
+        """Optuna's trial of the claim at hand."""
+        self._waits = False
         self._free = 0
         self._causes: list[str] = []
 
     def work(self) -> None:
-        """Run trials, one after the other."""
-        projection.settle(self.study)
-        while not self.stop.requested() and self.error is None:
-            claim = self._store.adopt(self.study.record, self.owner)
-            if claim is None and self._time_for_another():
-                claim = self._store.claim_new(self.study.record, self.owner, self.study.spec.budget.trials)
-            if claim is None:
-                return
-            try:
-                self._attempt(claim)
-            except LeaseLost as lost:
-                self.watcher.note(str(lost))
+        """Run trials, one after the other, and wait for those of other workers, which may leave theirs behind."""
+        try:
+            projection.settle(self.study)
+            while not self.stop.requested() and self.error is None:
+                claim = self._next()
+                if claim is not None:
+                    self._try(claim)
+                elif not self._wait():
+                    break
+            projection.settle(self.study)
+        except StoreUnreachable as silent:
+            self.error = silent
+
+    def _next(self) -> Claim | None:
+        """Take up what another worker left behind, or begin a new trial; nothing where there is nothing to do now."""
+        claim = self._store.patiently(lambda: self._store.adopt(self.study.record, self.owner))
+        if claim is None and self._time_for_another():
+            claim = self._store.claim_new(self.study.record, self.owner, self.study.spec.budget.trials)
+        return claim
+
+    def _wait(self) -> bool:
+        """Wait a moment while others have trials; False where all have ended."""
+        others = self._store.patiently(lambda: self._store.unfinished(self.study.record))
+        if others and not self._waits:
+            self.watcher.note(f"waiting for the trials of other workers: {others}")
+        self._waits = bool(others)
+        if others:
+            self.stop.wait(WAIT_SECONDS)
+        return bool(others)
+
+    def _try(self, claim: Claim) -> None:
+        self._waits = False
+        try:
+            self._attempt(claim)
+        except LeaseLost as lost:
+            self.watcher.note(str(lost))
+        if claim.adopted:
+            projection.settle(self.study)
 
     def _time_for_another(self) -> bool:
         """Whether enough time is left for a trial of the usual length."""
         left = self.stop.seconds_left()
         if left is None:
             return True
-        usual = [row.seconds for row in self._store.trials(self.study.record, ["complete", "pruned"])]
+        usual = self._store.patiently(lambda: self._store.usual_seconds(self.study.record))
         self.short_of_time = bool(usual) and left < LEAST_SHARE * statistics.median(usual)
         return not self.short_of_time
 
     def _attempt(self, claim: Claim) -> None:
         """Work on one trial while a thread keeps its lease."""
-        began = StoreJournal(self._store, claim, -1, self._scheduler, self.watcher, lambda: False)
-        try:
-            plan, number, twin = self._plan(claim)
-        except TrialError as refused:
-            number = self._number_of_refused(claim)
-            self._record(claim, number, Result("infeasible", reason=one_line(refused)), began.seconds())
-            return
-        if twin is not None:
-            self._repeat(claim, number, twin, began.seconds())
-            return
-        keeper = Keeper(lambda: self._store.renew(claim, began.seconds()))
-        timed_out = self._timer(began)
+        began = time.monotonic()
+        keeper = Keeper(lambda: self._store.renew(claim, self._seconds(claim, began)), every=self._store.renewal)
+        with keeper.running():
+            try:
+                plan, twin = self._plan(claim)
+            except TrialError as refused:
+                self._record(claim, Result("infeasible", reason=one_line(refused)), self._seconds(claim, began))
+                return
+            if twin is not None:
+                self._repeat(claim, twin, self._seconds(claim, began))
+                return
+            if claim.takeovers >= MOST_TAKEOVERS:
+                self._record(claim, Result("failed", reason=_fatal(claim)), self._seconds(claim, began))
+                return
+            journal = self._journal(claim, keeper)
+            result = self._result(claim, plan, journal)
+            if keeper.lost:
+                raise LeaseLost(f"Another worker has taken trial {claim.number} over.", "It goes on there.")
+            if journal.silent is not None and result is None:
+                raise journal.silent
+            if result is None:
+                self._store.release(claim, journal.seconds())
+            else:
+                self._record(claim, result, journal.seconds())
+
+    @staticmethod
+    def _seconds(claim: Claim, began: float) -> float:
+        return claim.seconds + time.monotonic() - began
+
+    def _journal(self, claim: Claim, keeper: Keeper) -> StoreJournal:
+        folder = self._folder(claim.number)
+        folder.mkdir(parents=True, exist_ok=True)
         journal = StoreJournal(
             self._store,
             claim,
-            number,
+            folder,
             self._scheduler,
             self.watcher,
-            lambda: self.stop.requested() or keeper.lost or timed_out(),
+            stop=lambda: self.stop.requested() or keeper.lost or self._overdue(journal),
+            alive=lambda _: None,
+            mirror=lambda: None,
         )
-        with keeper.running():
-            result = self._result(claim, plan, number, journal, timed_out)
-        if keeper.lost:
-            raise LeaseLost(f"Another worker has taken trial {number} over.", "It goes on there.")
-        if result is None:
-            self._store.release(claim, journal.seconds())
-        else:
-            self._record(claim, number, result, journal.seconds())
+        return journal
 
-    def _timer(self, journal: StoreJournal) -> Callable[[], bool]:
+    def _overdue(self, journal: StoreJournal) -> bool:
         minutes = self.study.spec.budget.trial_minutes
-        return lambda: minutes is not None and journal.seconds() > 60 * minutes
+        return minutes is not None and journal.seconds() > 60 * minutes
 
-    def _plan(self, claim: Claim) -> tuple[TrialPlan, int, Twin | None]:
-        """Ask the sampler, once, and freeze what it proposes; gives the plan, its number and an equal earlier trial."""
-        self._asked = None
-        if claim.plan is not None and claim.number is not None and claim.optuna_id is not None:
-            plan, number = TrialPlan.from_json(claim.plan, self.study.registry), claim.number
-            twin = self._store.freeze(claim, number, claim.optuna_id, None, plan.fingerprint)
-            return plan, number, twin
-        self._asked = trial = projection.attach(self.study, claim)
-        number, identity = trial.number, trial._trial_id
+    def _plan(self, claim: Claim) -> tuple[TrialPlan, Twin | None]:
+        """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier trial."""
+        self._trial = None
+        if claim.plan is not None and claim.asked is not None:
+            plan = TrialPlan.from_json(claim.plan, self.study.registry)
+            twin = self._store.freeze(claim, None, plan.fingerprint, None)
+            self._trial = projection.project(self.study, claim, claim.asked)
+            return plan, twin
+        proposal = self._store.patiently(lambda: self._propose(claim))
         try:
-            plan = self.study.space.suggest(trial)
+            plan = self.study.space.suggest(proposal)
         except TrialError:
-            self._store.freeze(claim, number, identity, None, None)
+            self._store.freeze(claim, None, None, proposal.asked())
+            self._trial = projection.project(self.study, claim, proposal.asked())
             raise
-        return plan, number, self._store.freeze(claim, number, identity, plan.to_json(), plan.fingerprint)
+        twin = self._store.freeze(claim, plan.to_json(), plan.fingerprint, proposal.asked())
+        self._trial = projection.project(self.study, claim, proposal.asked())
+        return plan, twin
 
-    def _number_of_refused(self, claim: Claim) -> int:
-        if claim.number is not None:
-            return claim.number
-        return (self._asked or projection.attach(self.study, claim)).number
+    def _propose(self, claim: Claim) -> Proposal:
+        """Let the sampler draw; the baseline is given, and what a former owner drew for a refused plan is too."""
+        start = self.study.space.default_params() if claim.number == 0 else {}
+        fixed = claim.asked["params"] if claim.asked is not None else start
+        with explained(self._store.url):
+            return Proposal(self.study.optuna, claim.number, fixed)
 
-    def _repeat(self, claim: Claim, number: int, twin: Twin, seconds: float) -> None:
+    def _repeat(self, claim: Claim, twin: Twin, seconds: float) -> None:
         """Copy what an equal trial gave, or let the trial wait until that one has ended."""
         if twin.state == "running":
             self._store.release(claim, seconds, waiting_for=twin.number)
-            self.watcher.note(f"trial {number} repeats trial {twin.number}, which is running: it waits for it")
+            self.watcher.note(f"trial {claim.number} repeats trial {twin.number}, which is running: it waits for it")
             return
         reason = f"the same plan as trial {twin.number}"
-        self._record(claim, number, Result("duplicate", twin.values, reason=reason, duplicate_of=twin.number), seconds)
+        self._record(claim, Result("duplicate", twin.values, reason=reason, duplicate_of=twin.number), seconds)
 
-    def _result(
-        self, claim: Claim, plan: TrialPlan, number: int, journal: StoreJournal, timed_out: Callable[[], bool]
-    ) -> Result | None:
+    def _result(self, claim: Claim, plan: TrialPlan, journal: StoreJournal) -> Result | None:
         """Give what is to be recorded, or nothing where the trial stops half-way and is kept for later."""
-        self.watcher.started(number, plan.params, resumed=claim.adopted)
+        self.watcher.started(claim.number, plan.params, resumed=claim.adopted)
         try:
             verdict = self._gate.check(plan)
             if verdict.reason is not None:
                 return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
-            outcome = self.run(plan, self.study.setting, journal, self._folder(number))
+            journal.send_pending()
+            outcome = self.run(plan, self.study.setting, journal, self._folder(claim.number))
             check_finite(outcome.values)
-            return self._kept(claim, number, outcome, dict(verdict.costs))
+            return self._kept(claim, outcome, dict(verdict.costs))
         except Interrupted as stopped:
-            if timed_out() and not self.stop.requested():
+            if self.stop.requested() or journal.silent is not None:
+                return None
+            if self._overdue(journal):
                 minutes = self.study.spec.budget.trial_minutes
                 return Result("failed", reason=f"it took longer than budget.trial_minutes ({minutes:g})")
-            if self.stop.requested():
-                return None
             raise LeaseLost(str(stopped)) from stopped
         except (LeaseLost, StoreError):
             raise
@@ -176,11 +228,14 @@ class Worker:
             _free_memory()
             return Result("failed", reason=one_line(error), detail=traceback.format_exc())
 
-    def _kept(self, claim: Claim, number: int, outcome: Outcome, costs: dict[str, float]) -> Result:
-        """Keep the files, and hold the measured values against the constraints: the exported file has the last word."""
+    def _kept(self, claim: Claim, outcome: Outcome, costs: dict[str, float]) -> Result:
+        """Keep the files, and hold the measured values against the constraints: the exported file has the last word.
+
+        Each owner of a trial has a place of its own for them, so that one that lost its lease overwrites nothing.
+        """
+        place = [self.study.record.folder, f"{claim.number:05d}", *([f"attempt-{claim.fence}"] * (claim.fence > 1))]
         files = tuple(
-            self.study.artifacts.put(path, kind, self.study.record.folder, f"{number:05d}", path.name)
-            for kind, path in outcome.artifacts.items()
+            self.study.artifacts.put(path, kind, *place, path.name) for kind, path in outcome.artifacts.items()
         )
         return Result(
             outcome.state,
@@ -192,20 +247,13 @@ class Worker:
             detail="\n".join(outcome.notes),
         )
 
-    def _record(self, claim: Claim, number: int, result: Result, seconds: float) -> None:
+    def _record(self, claim: Claim, result: Result, seconds: float) -> None:
         """Write the authoritative row, then tell Optuna, and see whether going on makes sense."""
         self._store.finish(claim, result, seconds)
-        projection.tell(
-            self.study,
-            number,
-            result.state,
-            result.values,
-            violations=result.violations,
-            rungs_of=result.duplicate_of,
-            asked=self._asked,
-        )
-        self._clean(number, result)
-        self.watcher.finished(number, result, seconds)
+        if self._trial is not None:
+            projection.tell(self.study, self._trial, claim.number, result)
+        self._clean(claim.number)
+        self.watcher.finished(claim.number, result, seconds)
         self._free = self._free + 1 if result.state in ("infeasible", "duplicate") else 0
         if self._free >= MOST_FREE:
             self.error = self._nothing_new(result)
@@ -234,24 +282,20 @@ class Worker:
     def _folder(self, number: int) -> Path:
         return self.study.folder / f"{number:05d}"
 
-    def _clean(self, number: int, result: Result) -> None:
-        """Remove what only a resume needs; the trunk's last checkpoints of a finished model are kept to go on from."""
-        folder = self._folder(number)
-        if not folder.is_dir():
-            return
-        for path in folder.iterdir():
-            if result.state in FINISHED and path.name == "trunk":
-                continue
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    def _clean(self, number: int) -> None:
+        """Remove what only a resume needs."""
+        shutil.rmtree(self._folder(number), ignore_errors=True)
 
 
 class Exhausted(AutomlSRError):  # noqa: N818 - the word for what happened
     """Nothing new can be proposed; what was found is the result."""
+
+
+def _fatal(claim: Claim) -> str:
+    where = f" (stage {claim.stage})" if claim.stage else ""
+    return (
+        f"its worker died {claim.takeovers} times at the same place{where}: perhaps it needs more memory than there is"
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import plugins
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
-from automl_sr.errors import StoreError
+from automl_sr.errors import StoreError, StoreUnreachable
 from automl_sr.store.encoding import dumps
+from automl_sr.store.leases import lease_seconds
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -113,7 +114,19 @@ def engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         patience = _seconds(url)
         return {"connect_args": {"timeout": patience}, "plugins": [SETTINGS]}
-    return {"pool_pre_ping": True, "plugins": [SETTINGS]}
+    return {"pool_pre_ping": True, "plugins": [SETTINGS], "connect_args": {**_PATIENT, **_session_settings(url)}}
+
+
+_PATIENT = {"connect_timeout": 10, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+"""A server that is gone without a word (its machine died) is noticed after half a minute, not after two hours."""
+
+
+def _session_settings(url: URL) -> dict[str, Any]:
+    """Let PostgreSQL end the transaction of a worker that was suspended in it, whose locks would hold up all others."""
+    if "options" in url.query:
+        return {}
+    milliseconds = round(1000 * max(1.0, lease_seconds() / 2))
+    return {"options": f"-c idle_in_transaction_session_timeout={milliseconds}"}
 
 
 def _seconds(url: URL) -> float:
@@ -173,13 +186,39 @@ def explained(url: str) -> Iterator[None]:
         raise _explain(masked(url), cause) from error
 
 
+_PASSING = {
+    "40001": "serialization failure",
+    "40P01": "deadlock",
+    "55P03": "lock not available",
+    "25P03": "idle in transaction for too long",
+    "53300": "too many connections",
+    "57P01": "shut down",
+    "57P02": "crashed",
+    "57P03": "starts up",
+    "57P05": "idle for too long",
+}
+"""What PostgreSQL says when the same statement may succeed a little later, by SQLSTATE."""
+
+
+def _passes(error: DBAPIError, reason: str) -> bool:
+    """Whether trying again makes sense."""
+    if error.connection_invalidated:
+        return True
+    if isinstance(error.orig, sqlite3.Error):
+        return "locked" in reason or "busy" in reason
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:  # the connection could not be made, or broke
+        return isinstance(error, OperationalError | InterfaceError)
+    return str(state) in _PASSING or str(state).startswith("08")
+
+
 def _explain(name: str, error: DBAPIError) -> StoreError:
     reason = " ".join(str(error.orig).split())
     low = reason.lower()
+    if _passes(error, low):
+        return _unreachable(name, reason, low)
     if "not a database" in low or "malformed" in low:
         return StoreError(f"{name} is no store: {reason}.", "Name another file with --store.")
-    if "locked" in low or "busy" in low:
-        return StoreError(f"{name} is locked by another program.", "Close it, or wait until it has finished.")
     if "readonly" in low or "read-only" in low:
         return StoreError(
             f"{name} can only be read.", "Make the file and its folder writable, or choose another --store."
@@ -190,7 +229,21 @@ def _explain(name: str, error: DBAPIError) -> StoreError:
         return StoreError(f"{name} cannot be written: {reason}.", "Free some space and run the same command again.")
     if "no such table" in low or "does not exist" in low:
         return StoreError(f"{name} is a database, but no store of automl-sr.", "Name another one with --store.")
-    return StoreError(f"{name} does not answer: {reason[:300]}.")
+    return StoreError(f"{name} refuses: {reason[:300]}.")
+
+
+def _unreachable(name: str, reason: str, low: str) -> StoreUnreachable:
+    if "locked" in low or "busy" in low:
+        return StoreUnreachable(f"{name} is locked by another program.", "Close it, or wait until it has finished.")
+    return StoreUnreachable(f"{name} does not answer: {reason[:300]}.", "Is the server running, and is the URL right?")
+
+
+def snapshot(engine: Engine) -> Engine:
+    """Give the engine with transactions that only read, and that see the database as it was when they began."""
+    options: dict[str, Any] = {READ: True}
+    if engine.dialect.name == "postgresql":
+        options["isolation_level"] = "REPEATABLE READ"
+    return engine.execution_options(**options)
 
 
 @contextlib.contextmanager

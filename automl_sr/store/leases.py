@@ -14,7 +14,21 @@ from pathlib import Path
 from automl_sr.errors import AutomlSRError, StoreError
 
 LEASE_SECONDS = 60.0
-RENEW_SECONDS = 15.0
+LEASE_VARIABLE = "AUTOML_SR_LEASE_SECONDS"
+RENEWALS = 4
+"""How often a lease is renewed in its time."""
+
+
+def lease_seconds() -> float:
+    """Give how long a worker that is not heard of keeps its trial. Raises StoreError for a setting that is no time."""
+    given = os.environ.get(LEASE_VARIABLE, "")
+    try:
+        seconds = float(given) if given else LEASE_SECONDS
+    except ValueError:
+        seconds = 0.0
+    if not 0.1 <= seconds <= 86_400:
+        raise StoreError(f"{LEASE_VARIABLE}={given} is no number of seconds from 0.1 to 86400.", "Leave it out for 60.")
+    return seconds
 
 
 class LeaseLost(AutomlSRError):  # noqa: N818 - the word for what happened
@@ -59,35 +73,25 @@ def _zombie(pid: int) -> bool:
 
 
 class Keeper:
-    """A thread that calls `renew` every 15 s; it stops calling, and says so, once the lease is lost.
+    """A thread that calls `renew` again and again; it stops, and says so, once the lease is lost.
 
-    `renew` returns False where another owner has taken over. A database that does not answer is tried again until
-    the lease would have run out.
+    `renew` returns False where another owner has taken over. A database that does not answer is asked again for as
+    long as it takes: whether the lease was lost meanwhile, its answer will tell.
     """
 
-    def __init__(
-        self, renew: Callable[[], bool], *, every: float = RENEW_SECONDS, lease: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, renew: Callable[[], bool], *, every: float) -> None:
         self._renew = renew
         self._every = every
-        self._patience = max(1, int(lease / every) - 1)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="automl-sr lease", daemon=True)
         self.lost = False
 
     def _work(self) -> None:
-        failures = 0
         while not self._end.wait(self._every):
-            try:
-                alive = self._renew()
-            except StoreError:
-                failures += 1
-                alive = failures < self._patience
-            else:
-                failures = 0
-            if not alive:
-                self.lost = True
-                return
+            with contextlib.suppress(StoreError):
+                if not self._renew():
+                    self.lost = True
+                    return
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Keeper]:

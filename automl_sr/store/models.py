@@ -80,12 +80,16 @@ class Trial(Base):
     slot: Mapped[str] = mapped_column(String(40), unique=True)
     """Marks the Optuna trial that belongs to this row, also where a worker died between the two."""
     number: Mapped[int | None] = mapped_column(Integer)
-    optuna_id: Mapped[int | None] = mapped_column(Integer)
+    """Given here, one after the other: Optuna's own number is never relied on."""
     state: Mapped[str] = mapped_column(String(16))
     plan: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    asked: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What the sampler drew for the plan, by stored name, and what it noted: Optuna's trial is made from it."""
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     values: Mapped[dict[str, Any] | None] = mapped_column(Json)
     costs: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    violations: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """By how much a plan that was rejected breaks each constraint."""
     reason: Mapped[str | None] = mapped_column(Text)
     seconds: Mapped[float] = mapped_column(Double, default=0.0)
     stage_seconds: Mapped[dict[str, Any] | None] = mapped_column(Json)
@@ -94,6 +98,12 @@ class Trial(Base):
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None] = mapped_column(Double)
     fence: Mapped[int] = mapped_column(Integer, default=1)
+    position: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """The farthest training step that any owner reported."""
+    takeovers: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """How many owners have died since then."""
+    kept: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Checkpoints that were copied to a remote place for files, so that another machine can go on."""
     created: Mapped[float] = mapped_column(Double, default=now())
     started: Mapped[float | None] = mapped_column(Double)
     finished: Mapped[float | None] = mapped_column(Double)
@@ -124,6 +134,8 @@ class Rung(Base):
     rung: Mapped[int] = mapped_column(Integer, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
     step: Mapped[int] = mapped_column(Integer)
+    seconds: Mapped[float | None] = mapped_column(Double)
+    """Seconds that the trial had taken by then, over all its attempts."""
     values: Mapped[dict[str, Any]] = mapped_column(Json)
     go_on: Mapped[bool]
     at: Mapped[float] = mapped_column(Double, default=now())

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from automl_sr.errors import StoreError, nearest
 from automl_sr.store import models
-from automl_sr.store.database import READ, default_url, explained, masked, open_engine
+from automl_sr.store.database import default_url, explained, masked, open_engine, snapshot
 from automl_sr.store.records import (
     STATES,
     ArtifactRecord,
@@ -52,7 +52,7 @@ class Reader:
     @contextlib.contextmanager
     def reading(self) -> Iterator[Session]:
         """Read in one transaction, so that what is read belongs together."""
-        with explained(self.url), Session(self.engine.execution_options(**{READ: True})) as session:
+        with explained(self.url), Session(snapshot(self.engine)) as session:
             yield session
 
     def studies(self) -> list[StudyRecord]:
@@ -123,7 +123,7 @@ class Reader:
             query = query.where(models.Trial.number == number)
         with self.reading() as session:
             return [
-                RungRecord(found or 0, row.rung, row.step, row.values, row.go_on)
+                RungRecord(found or 0, row.rung, row.step, row.values, row.go_on, row.seconds)
                 for found, row in session.execute(query)
             ]
 
@@ -176,7 +176,11 @@ def trial_record(row: models.Trial, files: Mapping[str, ArtifactRecord]) -> Tria
         stage=row.stage,
         duplicate_of=row.duplicate_of,
         owner=row.owner,
-        optuna_id=row.optuna_id,
+        slot=row.slot,
+        asked=row.asked,
+        violations=row.violations or {},
+        fence=row.fence,
+        kept=row.kept,
         created=row.created,
         started=row.started,
         finished=row.finished,

@@ -70,7 +70,11 @@ class TrialRecord:
     stage: str | None
     duplicate_of: int | None
     owner: str | None
-    optuna_id: int | None
+    slot: str
+    asked: Mapping[str, Any] | None
+    violations: Mapping[str, float]
+    fence: int
+    kept: Mapping[str, Any] | None
     created: float
     started: float | None
     finished: float | None
@@ -89,14 +93,22 @@ class Claim:
     trial_id: int
     study_id: int
     slot: str
+    """The same as in the user attributes of Optuna's trial."""
     owner: str
     fence: int
-    number: int | None = None
-    optuna_id: int | None = None
+    number: int
     plan: Mapping[str, Any] | None = None
+    asked: Mapping[str, Any] | None = None
+    """What the sampler drew, where the plan is frozen already."""
     seconds: float = 0.0
     adopted: bool = False
     """Whether another worker had begun with it."""
+    takeovers: int = 0
+    """How many owners in a row died without training further."""
+    stage: str | None = None
+    """Where the last owner was."""
+    kept: Mapping[str, Any] | None = None
+    """Its checkpoints in a remote place for files."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,8 @@ class RungRecord:
     step: int
     values: Mapping[str, float]
     go_on: bool
+    seconds: float | None = None
+    """Seconds that the trial had taken by then; unknown in stores of older versions."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,6 @@ class Result:
     duplicate_of: int | None = None
     artifacts: tuple[ArtifactRecord, ...] = ()
     violations: Mapping[str, float] = field(default_factory=dict)
-    """By how much an infeasible plan breaks each constraint; for samplers, not stored here."""
+    """By how much an infeasible plan breaks each constraint; samplers learn from it."""
     detail: str = ""
     """A traceback or notes, kept as an event."""

@@ -3,38 +3,75 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import random
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import CursorResult, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
+from automl_sr.errors import StoreUnreachable
 from automl_sr.store import models
 from automl_sr.store.database import default_url, explained, open_engine
-from automl_sr.store.leases import LEASE_SECONDS, RENEW_SECONDS, LeaseLost, is_dead
+from automl_sr.store.leases import RENEWALS, LeaseLost, is_dead, lease_seconds
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import COUNTED, UNFINISHED, Claim, PointRecord, Result, StudyRecord, Twin
 from automl_sr.store.schema import upgrade
 
-BASELINE_SLOT = "baseline"
-IDLE_SECONDS = 4 * RENEW_SECONDS
-"""A study that nobody has touched for so long was not being searched."""
+PATIENCE_SECONDS = 60.0
+"""So long a database that restarts, or a lost connection, is waited for."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def transaction(method: Callable[Concatenate[Store, Session, P], T]) -> Callable[Concatenate[Store, P], T]:
+    """Run a method in one transaction, and again where the connection was lost.
+
+    Whether the lost one was committed is not known, so what such a method does twice must be as if it did it once.
+    """
+
+    @functools.wraps(method)
+    def called(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        def once() -> T:
+            with store.writing() as session:
+                return method(store, session, *args, **kwargs)
+
+        return store.patiently(once)
+
+    return called
 
 
 class Store(Reader):
     """A store to write to: the queue of trials, their leases and results."""
 
+    lease: float
+    """Seconds for which a worker that is not heard of keeps its trial."""
+    patience: float
+    """Seconds for which a database that does not answer is waited for."""
+
     @classmethod
     def open(cls, url: str | None = None) -> Store:
         """Open a store, making what is missing. Raises StoreError."""
         url = url or default_url()
+        lease = lease_seconds()
         engine = open_engine(url, write=True)
         with explained(url):
             upgrade(engine)
-        return cls(url, engine)
+        store = cls(url, engine)
+        store.lease, store.patience = lease, PATIENCE_SECONDS
+        return store
+
+    @property
+    def renewal(self) -> float:
+        """Seconds after which a lease is renewed."""
+        return self.lease / RENEWALS
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
@@ -42,49 +79,58 @@ class Store(Reader):
         with explained(self.url), Session(self.engine) as session, session.begin():
             yield session
 
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Do something with the database, again and again with growing pauses where it does not answer.
+
+        `work` is also done again where its outcome got lost. Raises StoreUnreachable when the patience is at its end.
+        """
+        end, pause = time.monotonic() + self.patience, FIRST_PAUSE
+        while True:
+            try:
+                return work()
+            except StoreUnreachable:
+                if time.monotonic() + pause > end:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
+            pause = min(2 * pause, LONGEST_PAUSE)
+
     # Studies
 
-    def create_study(self, fields: Mapping[str, Any], baseline: tuple[int, int]) -> StudyRecord:
-        """Store a study with its first trial, the baseline: (number, Optuna's id). An existing one is left as it is."""
-        with self.writing() as session:
-            found = session.scalar(select(models.Study.id).where(models.Study.name == fields["name"]))
-            if found is None:
-                study = models.Study(**fields)
-                session.add(study)
-                session.flush()
-                slot = f"{BASELINE_SLOT}-{study.id}"
-                number, optuna_id = baseline
-                session.add(
-                    models.Trial(study_id=study.id, slot=slot, state="waiting", number=number, optuna_id=optuna_id)
-                )
-        return self.study(fields["name"])
+    @transaction
+    def create_study(self, session: Session, fields: Mapping[str, Any]) -> None:
+        """Store a study with its first trial, the baseline, which waits. An existing one is left as it is."""
+        if session.scalar(select(models.Study.id).where(models.Study.name == fields["name"])) is None:
+            study = models.Study(**fields)
+            session.add(study)
+            session.flush()
+            session.add(models.Trial(study_id=study.id, slot=uuid.uuid4().hex, state="waiting", number=0, fence=0))
 
-    def update_study(self, study: StudyRecord, **fields: Any) -> StudyRecord:
+    @transaction
+    def update_study(self, session: Session, study: StudyRecord, fields: Mapping[str, Any]) -> None:
         """Change fields of a study."""
-        with self.writing() as session:
-            session.execute(update(models.Study).where(models.Study.id == study.id).values(**fields))
-        return self.study(study.name)
+        session.execute(update(models.Study).where(models.Study.id == study.id).values(dict(fields)))
 
-    def begin_activity(self, study: StudyRecord) -> float:
+    @transaction
+    def begin_activity(self, session: Session, study: StudyRecord) -> float:
         """Start the study's clock where no worker is running it; gives the seconds used so far."""
-        stale = or_(models.Study.active_at.is_(None), models.Study.active_at < now() - IDLE_SECONDS)
-        with self.writing() as session:
-            session.execute(update(models.Study).where(models.Study.id == study.id, stale).values(active_at=now()))
-            return self._tick(session, study.id)
+        idle = now() - 4 * self.renewal  # a study that nobody has touched for so long was not being searched
+        stale = or_(models.Study.active_at.is_(None), models.Study.active_at < idle)
+        session.execute(update(models.Study).where(models.Study.id == study.id, stale).values(active_at=now()))
+        return self._tick(session, study.id)
 
     def tick(self, study: StudyRecord) -> float:
         """Move the study's clock on; gives the seconds used so far, over all workers and resumes."""
         with self.writing() as session:
             return self._tick(session, study.id)
 
-    def end_activity(self, study: StudyRecord) -> float:
+    @transaction
+    def end_activity(self, session: Session, study: StudyRecord) -> float:
         """Stop the study's clock, unless other workers keep it running."""
-        with self.writing() as session:
-            seconds = self._tick(session, study.id)
-            others = select(func.count()).where(models.Trial.study_id == study.id, models.Trial.owner.is_not(None))
-            if not session.scalar(others):
-                session.execute(update(models.Study).where(models.Study.id == study.id).values(active_at=None))
-            return seconds
+        seconds = self._tick(session, study.id)
+        others = select(func.count()).where(models.Trial.study_id == study.id, models.Trial.owner.is_not(None))
+        if not session.scalar(others):
+            session.execute(update(models.Study).where(models.Study.id == study.id).values(active_at=None))
+        return seconds
 
     @staticmethod
     def _tick(session: Session, study_id: int) -> float:
@@ -96,124 +142,216 @@ class Store(Reader):
         )
         return session.scalar(select(models.Study.seconds).where(models.Study.id == study_id)) or 0.0
 
-    def note(self, study: StudyRecord, kind: str, text: str, claim: Claim | None = None) -> None:
+    @transaction
+    def note(self, session: Session, study: StudyRecord, kind: str, text: str, claim: Claim | None = None) -> None:
         """Keep an event."""
-        with self.writing() as session:
-            _event(session, study.id, claim.trial_id if claim else None, kind, text)
+        _event(session, study.id, claim.trial_id if claim else None, kind, text)
+
+    @transaction
+    def forget_artifacts(self, session: Session, study: StudyRecord, trial_ids: Iterable[int]) -> None:
+        """Forget the files of trials, before they are removed."""
+        own = select(models.Trial.id).where(models.Trial.study_id == study.id, models.Trial.id.in_(list(trial_ids)))
+        session.execute(delete(models.Artifact).where(models.Artifact.trial_id.in_(own)))
 
     # The queue
 
     def claim_new(self, study: StudyRecord, owner: str, limit: int | None) -> Claim | None:
-        """Take a slot of the budget for a new trial, or nothing where all are taken."""
-        with self.writing() as session:
-            session.execute(select(models.Study.id).where(models.Study.id == study.id).with_for_update())
-            taken = select(func.count()).where(
-                models.Trial.study_id == study.id, models.Trial.state.in_([*COUNTED, *UNFINISHED])
-            )
-            if limit is not None and (session.scalar(taken) or 0) >= limit:
-                return None
-            values = {"study_id": study.id, "slot": uuid.uuid4().hex, "state": "running", "owner": owner, "fence": 1}
-            statement = insert(models.Trial).values(
-                **values, lease_until=now() + LEASE_SECONDS, started=now(), created=now(), seconds=0.0
-            )
-            trial_id = session.scalar(statement.returning(models.Trial.id))
-        return Claim(trial_id or 0, study.id, str(values["slot"]), owner, 1)
+        """Take a slot of the budget for a new trial, or nothing where all are taken.
+
+        Nothing is given either while as many trials wait for equal ones as there are running: the sampler has nothing
+        new to propose until those have ended.
+        """
+        return self._claim_new(study, owner, limit, uuid.uuid4().hex)
+
+    @transaction
+    def _claim_new(
+        self, session: Session, study: StudyRecord, owner: str, limit: int | None, slot: str
+    ) -> Claim | None:
+        trial = models.Trial
+        session.execute(select(models.Study.id).where(models.Study.id == study.id).with_for_update())
+        known = session.execute(select(trial.id, trial.number).where(trial.slot == slot)).one_or_none()
+        if known is not None:  # this very claim was committed when the connection got lost
+            return Claim(known[0], study.id, slot, owner, 1, known[1] or 0)
+        own = trial.study_id == study.id
+        taken = select(func.count()).where(own, trial.state.in_([*COUNTED, *UNFINISHED]))
+        if limit is not None and (session.scalar(taken) or 0) >= limit:
+            return None
+        repeats = select(func.count()).where(own, trial.state == "waiting", trial.duplicate_of.is_not(None))
+        running = select(func.count()).where(own, trial.state == "running")
+        if 0 < (session.scalar(repeats) or 0) >= (session.scalar(running) or 0):
+            return None
+        last = session.scalar(select(func.max(trial.number)).where(own))
+        number = 0 if last is None else last + 1
+        values = {"study_id": study.id, "slot": slot, "number": number, "state": "running", "owner": owner, "fence": 1}
+        statement = insert(trial).values(
+            **values, lease_until=now() + self.lease, started=now(), created=now(), seconds=0.0
+        )
+        trial_id = session.scalar(statement.returning(trial.id))
+        return Claim(trial_id or 0, study.id, slot, owner, 1, number)
 
     def adopt(self, study: StudyRecord, owner: str) -> Claim | None:
         """Take over a trial that waits, was released, or whose worker has died; the oldest first."""
-        trial = models.Trial
-        query = select(trial, (func.coalesce(trial.lease_until, 0.0) < now()).label("expired")).where(
-            trial.study_id == study.id, trial.state.in_(UNFINISHED)
-        )
-        with self.writing() as session:
-            for row, expired in session.execute(query.order_by(trial.id)):
-                if row.state == "waiting" and _original_runs(session, row):
-                    continue
-                if row.owner is None or expired or is_dead(row.owner):
-                    claim = _take(session, row, owner)
-                    if claim is not None:
-                        return claim
+        with self.reading() as session:  # most of the time there is none, and no lock is needed to see that
+            if next(_left_behind(session, study.id, owner), None) is None:
+                return None
+        return self._adopt(study, owner)
+
+    @transaction
+    def _adopt(self, session: Session, study: StudyRecord, owner: str) -> Claim | None:
+        for row in _left_behind(session, study.id, owner):
+            claim = self._take(session, row, owner)
+            if claim is not None:
+                return claim
         return None
 
-    def renew(self, claim: Claim, seconds: float) -> bool:
-        """Extend a lease; False where another owner has taken the trial over."""
-        with self.writing() as session:
-            changed = _fenced(session, claim, lease_until=now() + LEASE_SECONDS, seconds=seconds)
-            self._tick(session, claim.study_id)
-        return changed
+    def _take(self, session: Session, row: models.Trial, owner: str) -> Claim | None:
+        trial, fence = models.Trial, row.fence + 1
+        died = row.owner is not None
+        result: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+            update(trial)
+            .where(trial.id == row.id, trial.fence == row.fence, trial.state.in_(UNFINISHED))
+            .values(
+                owner=owner,
+                fence=fence,
+                state="running",
+                lease_until=now() + self.lease,
+                started=func.coalesce(trial.started, now()),
+                takeovers=trial.takeovers + int(died),
+            )
+            .execution_options(synchronize_session=False)
+        )
+        if result.rowcount != 1:
+            return None
+        begun = row.started is not None
+        if begun:
+            _event(session, row.study_id, row.id, "taken over", f"{owner} goes on after {row.owner or 'a pause'}")
+        return Claim(
+            row.id,
+            row.study_id,
+            row.slot,
+            owner,
+            fence,
+            row.number or 0,
+            plan=row.plan,
+            asked=row.asked,
+            seconds=row.seconds,
+            adopted=begun,
+            takeovers=row.takeovers + int(died),
+            stage=row.stage,
+            kept=row.kept,
+        )
 
-    def release(self, claim: Claim, seconds: float, *, waiting_for: int | None = None) -> None:
+    def renew(self, claim: Claim, seconds: float) -> bool:
+        """Extend a lease; False where another owner has taken the trial over. Asks a silent database only once."""
+        with self.writing() as session:
+            self._tick(session, claim.study_id)  # studies are locked before trials, everywhere
+            return _fenced(session, claim, lease_until=now() + self.lease, seconds=seconds)
+
+    @transaction
+    def release(self, session: Session, claim: Claim, seconds: float, *, waiting_for: int | None = None) -> None:
         """Give a trial back so that any worker may go on with it, at once or when another trial has ended."""
         state = "running" if waiting_for is None else "waiting"
-        with self.writing() as session:
-            fields = {"owner": None, "lease_until": None, "seconds": seconds, "duplicate_of": waiting_for}
-            _fenced(session, claim, state=state, **fields)
+        fields = {"owner": None, "lease_until": None, "seconds": seconds, "duplicate_of": waiting_for}
+        _fenced(session, claim, state=state, **fields)
 
+    @transaction
     def freeze(
-        self, claim: Claim, number: int, optuna_id: int, plan: Mapping[str, Any] | None, fingerprint: str | None
+        self,
+        session: Session,
+        claim: Claim,
+        plan: Mapping[str, Any] | None,
+        fingerprint: str | None,
+        asked: Mapping[str, Any] | None,
     ) -> Twin | None:
         """Write down what the trial does, once; gives an earlier trial that does the same, if there is one.
 
         Raises LeaseLost.
         """
-        with self.writing() as session:
-            fields: dict[str, Any] = {"number": number, "optuna_id": optuna_id}
-            if claim.plan is None:
-                fields |= {"plan": plan, "fingerprint": fingerprint}
-            if not _fenced(session, claim, **fields):
-                raise _lost(claim)
-            if fingerprint is None:
-                return None
-            trial = models.Trial
-            query = select(trial).where(
-                trial.study_id == claim.study_id,
-                trial.fingerprint == fingerprint,
-                trial.id != claim.trial_id,
-                trial.state.in_(["complete", "pruned", "running"]),
-            )
-            rows = list(session.scalars(query.order_by(trial.number)))
-            done = [row for row in rows if row.state != "running"]
-            earlier = [row for row in rows if row.state == "running" and row.id < claim.trial_id]
-            found = next(iter(done or earlier), None)
-            return None if found is None else Twin(found.number or 0, found.state, found.values or {})
+        fields = {"plan": plan, "fingerprint": fingerprint, "asked": asked} if claim.plan is None else {}
+        if not (_fenced(session, claim, **fields) if fields else _holds(session, claim)):
+            raise _lost(claim)
+        if fingerprint is None:
+            return None
+        trial = models.Trial
+        query = select(trial).where(
+            trial.study_id == claim.study_id,
+            trial.fingerprint == fingerprint,
+            trial.id != claim.trial_id,
+            trial.state.in_(["complete", "pruned", "running"]),
+        )
+        rows = list(session.scalars(query.order_by(trial.number)))
+        done = [row for row in rows if row.state != "running"]
+        earlier = [row for row in rows if row.state == "running" and row.id < claim.trial_id]
+        found = next(iter(done or earlier), None)
+        return None if found is None else Twin(found.number or 0, found.state, found.values or {})
+
+    def unfinished(self, study: StudyRecord) -> int:
+        """Count the trials that are running or waiting, with whichever worker."""
+        query = select(func.count()).where(models.Trial.study_id == study.id, models.Trial.state.in_(UNFINISHED))
+        with self.reading() as session:
+            return session.scalar(query) or 0
+
+    def usual_seconds(self, study: StudyRecord) -> list[float]:
+        """Give how long each trial took that left a model."""
+        query = select(models.Trial.seconds).where(
+            models.Trial.study_id == study.id, models.Trial.state.in_(["complete", "pruned"])
+        )
+        with self.reading() as session:
+            return list(session.scalars(query))
 
     # What a trial reports
 
-    def stage(self, claim: Claim, stage: str, seconds: float) -> None:
+    @transaction
+    def stage(self, session: Session, claim: Claim, stage: str, seconds: float) -> None:
         """Write down where a trial is. Raises LeaseLost."""
-        with self.writing() as session:
-            if not _fenced(session, claim, stage=stage, seconds=seconds):
-                raise _lost(claim)
+        if not _fenced(session, claim, stage=stage, seconds=seconds):
+            raise _lost(claim)
 
-    def points(self, claim: Claim, points: Sequence[PointRecord]) -> None:
+    @transaction
+    def keep(self, session: Session, claim: Claim, kept: Mapping[str, Any]) -> None:
+        """Write down which checkpoints lie in the remote place for files. Raises LeaseLost."""
+        if not _fenced(session, claim, kept=dict(kept)):
+            raise _lost(claim)
+
+    @transaction
+    def points(self, session: Session, claim: Claim, points: Sequence[PointRecord]) -> None:
         """Add points to the learning curve; the same point again replaces the former one. Raises LeaseLost."""
-        point = models.CurvePoint
-        with self.writing() as session:
-            if not _holds(session, claim):
-                raise _lost(claim)
-            for item in points:
-                same = (point.trial_id == claim.trial_id, point.phase == item.phase, point.step == item.step)
-                session.execute(delete(point).where(*same))
-            rows = [
-                {
-                    "trial_id": claim.trial_id,
-                    "phase": item.phase,
-                    "step": item.step,
-                    "loss": finite(item.loss),
-                    "rate": finite(item.rate),
-                    "images_per_second": finite(item.images_per_second),
-                    "values": dict(item.values) or None,
-                }
-                for item in {(item.phase, item.step): item for item in points}.values()
-            ]
-            if rows:
-                session.execute(insert(point), rows)
+        point, trial = models.CurvePoint, models.Trial
+        if not points:
+            return
+        farthest = max(item.step for item in points)
+        gone_on = trial.position < farthest
+        progress = {
+            "position": case((gone_on, farthest), else_=trial.position),
+            "takeovers": case((gone_on, 0), else_=trial.takeovers),
+        }
+        if not _fenced(session, claim, **progress):
+            raise _lost(claim)
+        for item in points:
+            same = (point.trial_id == claim.trial_id, point.phase == item.phase, point.step == item.step)
+            session.execute(delete(point).where(*same))
+        rows = [
+            {
+                "trial_id": claim.trial_id,
+                "phase": item.phase,
+                "step": item.step,
+                "loss": finite(item.loss),
+                "rate": finite(item.rate),
+                "images_per_second": finite(item.images_per_second),
+                "values": dict(item.values) or None,
+            }
+            for item in {(item.phase, item.step): item for item in points}.values()
+        ]
+        session.execute(insert(point), rows)
 
+    @transaction
     def judge(
         self,
+        session: Session,
         claim: Claim,
         rung: int,
         step: int,
+        seconds: float,
         values: Mapping[str, float],
         decide: Callable[[list[Mapping[str, float]]], bool],
     ) -> bool:
@@ -222,48 +360,51 @@ class Store(Reader):
         `decide` gets the values of all other trials at this rung. Raises LeaseLost.
         """
         rows = models.Rung
-        with self.writing() as session:
-            session.execute(select(models.Study.id).where(models.Study.id == claim.study_id).with_for_update())
-            if not _holds(session, claim):
-                raise _lost(claim)
-            known = session.get(rows, (claim.trial_id, rung))
-            if known is not None:
-                return known.go_on
-            query = select(rows.values).where(rows.study_id == claim.study_id, rows.rung == rung)
-            go_on = decide(list(session.scalars(query.order_by(rows.trial_id))))
-            row = {"trial_id": claim.trial_id, "rung": rung, "study_id": claim.study_id, "step": step}
-            session.execute(insert(rows).values(**row, values=dict(values), go_on=go_on, at=now()))
-            return go_on
+        session.execute(select(models.Study.id).where(models.Study.id == claim.study_id).with_for_update())
+        if not _holds(session, claim):
+            raise _lost(claim)
+        known = session.get(rows, (claim.trial_id, rung))
+        if known is not None:
+            return known.go_on
+        query = select(rows.values).where(rows.study_id == claim.study_id, rows.rung == rung)
+        go_on = decide(list(session.scalars(query.order_by(rows.trial_id))))
+        row = {"trial_id": claim.trial_id, "rung": rung, "study_id": claim.study_id, "step": step, "seconds": seconds}
+        session.execute(insert(rows).values(**row, values=dict(values), go_on=go_on, at=now()))
+        return go_on
 
-    def finish(self, claim: Claim, result: Result, seconds: float) -> None:
+    @transaction
+    def finish(self, session: Session, claim: Claim, result: Result, seconds: float) -> None:
         """Write the result of a trial: the authoritative row. Raises LeaseLost where the trial was taken over."""
-        with self.writing() as session:
-            written = _fenced(
-                session,
-                claim,
-                state=result.state,
-                values=dict(result.values) or None,
-                costs=dict(result.costs) or None,
-                reason=result.reason,
-                stage_seconds=dict(result.stage_seconds) or None,
-                duplicate_of=result.duplicate_of,
-                seconds=seconds,
-                stage=None,
-                owner=None,
-                lease_until=None,
-                finished=now(),
-            )
-            if not written:
-                raise _lost(claim)
-            session.execute(delete(models.Artifact).where(models.Artifact.trial_id == claim.trial_id))
-            files = [
-                {"trial_id": claim.trial_id, "kind": f.kind, "url": f.url, "sha256": f.sha256, "bytes": f.bytes}
-                for f in result.artifacts
-            ]
-            if files:
-                session.execute(insert(models.Artifact), files)
-            if result.detail:
-                _event(session, claim.study_id, claim.trial_id, result.state, result.detail)
+        written = _fenced(
+            session,
+            claim,
+            state=result.state,
+            values=dict(result.values) or None,
+            costs=dict(result.costs) or None,
+            violations=dict(result.violations) or None,
+            reason=result.reason,
+            stage_seconds=dict(result.stage_seconds) or None,
+            duplicate_of=result.duplicate_of,
+            seconds=seconds,
+            stage=None,
+            kept=None,
+            owner=None,
+            lease_until=None,
+            finished=now(),
+        )
+        if not written:
+            if _is_result_of(session, claim):
+                return
+            raise _lost(claim)
+        session.execute(delete(models.Artifact).where(models.Artifact.trial_id == claim.trial_id))
+        files = [
+            {"trial_id": claim.trial_id, "kind": f.kind, "url": f.url, "sha256": f.sha256, "bytes": f.bytes}
+            for f in result.artifacts
+        ]
+        if files:
+            session.execute(insert(models.Artifact), files)
+        if result.detail:
+            _event(session, claim.study_id, claim.trial_id, result.state, result.detail)
 
     def twin(self, claim: Claim, number: int) -> Twin | None:
         """Give a trial of the same study."""
@@ -294,28 +435,24 @@ def _holds(session: Session, claim: Claim) -> bool:
     return session.scalar(held.with_for_update()) is not None
 
 
-def _take(session: Session, row: models.Trial, owner: str) -> Claim | None:
-    trial, fence = models.Trial, row.fence + 1
-    result: CursorResult[Any] = session.execute(  # type: ignore[assignment]
-        update(trial)
-        .where(trial.id == row.id, trial.fence == row.fence, trial.state.in_(UNFINISHED))
-        .values(
-            owner=owner,
-            fence=fence,
-            state="running",
-            lease_until=now() + LEASE_SECONDS,
-            started=func.coalesce(trial.started, now()),
-        )
-        .execution_options(synchronize_session=False)
+def _is_result_of(session: Session, claim: Claim) -> bool:
+    """Whether the trial was ended under this very fence, by a transaction whose answer got lost."""
+    trial = models.Trial
+    ended = (trial.id == claim.trial_id, trial.fence == claim.fence, trial.state.not_in(UNFINISHED))
+    return session.scalar(select(trial.id).where(*ended)) is not None
+
+
+def _left_behind(session: Session, study_id: int, owner: str) -> Iterator[models.Trial]:
+    """Go through the trials that nobody works on any more; `owner` asks because it works on none."""
+    trial = models.Trial
+    query = select(trial, (func.coalesce(trial.lease_until, 0.0) < now()).label("expired")).where(
+        trial.study_id == study_id, trial.state.in_(UNFINISHED)
     )
-    if result.rowcount != 1:
-        return None
-    begun = row.started is not None
-    if begun:
-        _event(session, row.study_id, row.id, "taken over", f"{owner} goes on after {row.owner or 'a pause'}")
-    return Claim(
-        row.id, row.study_id, row.slot, owner, fence, row.number, row.optuna_id, row.plan, row.seconds, adopted=begun
-    )
+    for row, expired in session.execute(query.order_by(trial.id)):
+        if row.state == "waiting" and _original_runs(session, row):
+            continue
+        if row.owner is None or row.owner == owner or expired or is_dead(row.owner):
+            yield row
 
 
 def _original_runs(session: Session, row: models.Trial) -> bool:
@@ -332,5 +469,4 @@ def _event(session: Session, study_id: int, trial_id: int | None, kind: str, tex
 
 
 def _lost(claim: Claim) -> LeaseLost:
-    number = "a trial" if claim.number is None else f"trial {claim.number}"
-    return LeaseLost(f"Another worker has taken {number} over.", "It goes on there; nothing is lost.")
+    return LeaseLost(f"Another worker has taken trial {claim.number} over.", "It goes on there; nothing is lost.")

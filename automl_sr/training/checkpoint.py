@@ -14,6 +14,9 @@ from automl_sr.files import load_tensors, save_tensors, sweep
 
 log = logging.getLogger(__name__)
 KEPT = 2
+CHECKPOINT = "checkpoint"
+"""The kind of file that a finished trial's last checkpoint is."""
+CONSTANT = "constant-"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,12 @@ class Checkpoints:
             return Snapshot(tensors, meta, constants)
         return None
 
+    def files(self) -> dict[str, Path]:
+        """Give the newest checkpoint with its constants by kind of file, to be kept with a finished model."""
+        newest = self._paths()[:1]
+        constants = sorted(self.folder.glob(f"{CONSTANT}*.safetensors")) if newest else []
+        return {CHECKPOINT: path for path in newest} | {f"{CHECKPOINT}-{path.stem}": path for path in constants}
+
     def clear(self) -> None:
         """Remove everything that was kept for a resume."""
         for path in self.folder.iterdir():
@@ -67,4 +76,4 @@ class Checkpoints:
         return sorted(self.folder.glob("step-*.safetensors"), reverse=True)
 
     def _constant(self, name: str) -> Path:
-        return self.folder / f"constant-{name}.safetensors"
+        return self.folder / f"{CONSTANT}{name}.safetensors"

@@ -23,6 +23,9 @@ class Observer(Protocol):
     def progress(self, run: Run, images_per_second: float) -> None:
         """Take note of the run's position and last loss; called about once a second."""
 
+    def saved(self) -> None:
+        """Take note that a checkpoint was written."""
+
     def stop_requested(self) -> bool:
         """Say whether the run should checkpoint and stop."""
 
@@ -32,6 +35,9 @@ class Silent:
 
     def progress(self, run: Run, images_per_second: float) -> None:
         """Ignore the progress."""
+
+    def saved(self) -> None:
+        """Ignore the checkpoint."""
 
     def stop_requested(self) -> bool:
         """Never stop."""
@@ -52,11 +58,17 @@ def train(run: Run, until: int, observer: Observer, checkpoints: Checkpoints) ->
             observer.progress(run, steps * run.recipe.batch / max(now - reported, 1e-9))
             reported, steps = now, 0
         if observer.stop_requested():
-            checkpoints.save(run.capture())
+            save(run, observer, checkpoints)
             raise Interrupted(f"Stopped at step {run.step}; the work up to here is kept.")
         if now - saved >= CHECKPOINT_SECONDS or run.span is not span:
-            checkpoints.save(run.capture())
+            save(run, observer, checkpoints)
             saved = time.monotonic()
+
+
+def save(run: Run, observer: Observer, checkpoints: Checkpoints) -> None:
+    """Write a checkpoint, and say so."""
+    checkpoints.save(run.capture())
+    observer.saved()
 
 
 def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints) -> Run:

@@ -75,6 +75,9 @@ class Quiet:
     def point(self, point: Any) -> None:
         """Ignore the point."""
 
+    def saved(self) -> None:
+        """Ignore the checkpoint."""
+
     def stop_requested(self) -> bool:
         """Never stop."""
         return False

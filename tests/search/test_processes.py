@@ -126,12 +126,26 @@ def test_readers_see_a_running_search(tmp_path: Path, begun: Process) -> None:
     assert row.params["architecture"] == "line"
 
 
-def test_two_processes_share_a_study(tmp_path: Path, study: Path, begun: Process) -> None:
-    output, returned = Process(tmp_path, study).rest()
-    assert returned == 0
-    assert output[0] == "step 1 after 0", "it does not touch the trial of the other"
+def test_two_processes_share_a_study_and_wait_for_each_other(tmp_path: Path, study: Path, begun: Process) -> None:
+    other = Process(tmp_path, study)
+    assert other.line() == "step 1 after 0", "it does not touch the trial of the first"
+    other.go(2 * STEPS)
+    while not other.line().startswith("waiting for the trials of other workers: 1"):
+        pass
     assert [row.state for row in rows(tmp_path)] == ["running", "complete", "complete"]
-    begun.rest()
+    assert begun.rest()[1] == other.rest()[1] == 0
+    assert_equal_to_an_uninterrupted_search(tmp_path)
+
+
+def test_a_worker_that_waits_takes_over_what_another_leaves(tmp_path: Path, study: Path, begun: Process) -> None:
+    other = Process(tmp_path, study)
+    other.go(2 * STEPS)
+    while not other.line().startswith("waiting"):
+        pass
+    begun.process.kill()
+    begun.process.wait()
+    output, returned = other.rest()
+    assert (output[0], returned) == ("step 3 after 2", 0)
     assert_equal_to_an_uninterrupted_search(tmp_path)
 
 

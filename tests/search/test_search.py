@@ -16,6 +16,7 @@ from sqlalchemy import update
 
 from automl_sr.errors import AutomlSRError, DataError, Interrupted, NotFiniteError, StoreError, TrialError, UseError
 from automl_sr.search.engine import Options, search
+from automl_sr.search.stopping import Stop
 from automl_sr.search.study import FREE_TO_CHANGE, changes
 from automl_sr.search.worker import MOST_FREE, Worker, cause_of, one_line
 from automl_sr.store import models
@@ -345,7 +346,7 @@ def test_the_environment_is_recorded(tmp_path: Path) -> None:
     assert found["plugins"] == {"world": "automl-sr 0.1.0"} or "world" in found["plugins"]
 
 
-def test_only_the_trunk_of_a_complete_trial_is_kept_for_later(tmp_path: Path) -> None:
+def test_nothing_of_an_ended_trial_is_left_in_the_work_folder(tmp_path: Path) -> None:
     def leaves(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
         for name in ("trunk", "rung-0"):
             (folder / name).mkdir(parents=True)
@@ -353,7 +354,7 @@ def test_only_the_trunk_of_a_complete_trial_is_kept_for_later(tmp_path: Path) ->
         return run_fast(plan, setting, journal, folder)
 
     find(load(trials=1), tmp_path, leaves)
-    assert [path.name for path in tmp_path.glob("**/work/world-*/00000/*")] == ["trunk"]
+    assert list(tmp_path.glob("**/work/world-*/00000*")) == []
     find(load(name="plain", trials=1), tmp_path)
     assert not list(tmp_path.glob("**/work/plain-*/00000"))
 
@@ -409,7 +410,9 @@ def test_reasons_are_one_line_and_causes_leave_numbers_out() -> None:
     assert cause_of("step 12: loss 1.5e-3") == cause_of("step 4: loss 22") != cause_of("step 4: cost 22")
 
 
-def test_workers_in_parallel_share_the_budget_and_propose_as_one(tmp_path: Path) -> None:
+def test_workers_in_parallel_share_the_budget_and_propose_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two workers take turns, each in the middle of the other's trial."""
     from automl_sr.search.study import open_study
 
@@ -419,7 +422,11 @@ def test_workers_in_parallel_share_the_budget_and_propose_as_one(tmp_path: Path)
 
     def nested(plan: Any, *rest: Any) -> Outcome:
         if not second:
-            second.append(Worker(open_study(load(sampler="random", trials=9), registry(), options), run_fast))
+            stop = Stop()
+            monkeypatch.setattr(stop, "wait", lambda _: setattr(stop, "signal_number", 15))  # nothing is left but ours
+            second.append(
+                Worker(open_study(load(sampler="random", trials=9), registry(), options), run_fast, stop=stop)
+            )
             second[0].work()
         return run_fast(plan, *rest)
 

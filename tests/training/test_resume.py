@@ -54,6 +54,9 @@ class Stop:
     def progress(self, run: Run, images_per_second: float) -> None:
         self.losses.append(float(run.last_loss))
 
+    def saved(self) -> None:
+        pass
+
     def stop_requested(self) -> bool:
         self.left -= 1
         return self.left == 0

@@ -1,0 +1,27 @@
+"""Trials are numbered here, and carry what a takeover on another machine needs."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+JSON = sa.JSON(none_as_null=True)
+TRIALS = "automl_sr_trials"
+
+
+def upgrade() -> None:
+    """Add columns one by one: SQLite would make a new table for anything else, and lose what refers to the old one."""
+    # Rows without a number held a slot of the budget for a worker that died before it asked anything.
+    op.execute(f"DELETE FROM {TRIALS} WHERE number IS NULL")  # noqa: S608 - our constant
+    op.drop_column(TRIALS, "optuna_id")
+    op.add_column(TRIALS, sa.Column("asked", JSON, nullable=True))
+    op.add_column(TRIALS, sa.Column("violations", JSON, nullable=True))
+    op.add_column(TRIALS, sa.Column("position", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(TRIALS, sa.Column("takeovers", sa.Integer(), nullable=False, server_default="0"))
+    op.add_column(TRIALS, sa.Column("kept", JSON, nullable=True))
+    op.add_column("automl_sr_rungs", sa.Column("seconds", sa.Double(), nullable=True))
