@@ -100,6 +100,8 @@ class Budget(Part):
     """Training steps of a trial that is not stopped early."""
     trial_minutes: float | None = Field(default=None, gt=0)
     """Minutes after which a single trial is failed."""
+    stall_minutes: float = Field(default=30, gt=0)
+    """Minutes without any sign of progress after which a trial is failed."""
 
     @model_validator(mode="after")
     def _ends(self) -> Self:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from automl_sr.study import LoadedStudy
     from automl_sr.task import TaskData
 
-FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes")
+FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes", "budget.stall_minutes")
 """What may differ from the stored study when it is resumed."""
 
 
