@@ -9,6 +9,7 @@ class TestMyNet(ArchitectureContract):
 
 from automl_sr.testing.architectures import ArchitectureContract
 from automl_sr.testing.metrics import MetricContract
+from automl_sr.testing.store import StoreContract
 from automl_sr.testing.techniques import TechniqueContract
 
-__all__ = ["ArchitectureContract", "MetricContract", "TechniqueContract"]
+__all__ = ["ArchitectureContract", "MetricContract", "StoreContract", "TechniqueContract"]

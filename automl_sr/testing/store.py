@@ -1,0 +1,478 @@
+"""What core expects of a database that holds studies: whatever many workers do, nothing is lost and nothing double."""
+
+# ruff: noqa: S101 - tests assert, also those that are inherited
+from __future__ import annotations
+
+import contextlib
+import functools
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy import select, update
+
+from automl_sr.store import models
+from automl_sr.store.database import creating
+from automl_sr.store.leases import LeaseLost, new_owner, node
+from automl_sr.store.reading import Reader
+from automl_sr.store.records import ArtifactRecord, Claim, PointRecord, Result, StudyRecord, Twin
+from automl_sr.store.repository import Store
+
+T = TypeVar("T")
+
+PLAN = {"params": {"architecture": "line"}, "techniques": {}, "fingerprint": "f"}
+ELSEWHERE = "another-machine:1:0123456789ab"
+AWKWARD = 'ü 日本 🙂 "quoted" \\ %s {name} a\x00b'
+"""Text with everything that has to be escaped somewhere, and a zero byte, which PostgreSQL refuses."""
+
+
+class StoreContract:
+    """Inherit in a class whose name begins with `Test`, and override `url`: a database without tables."""
+
+    @pytest.fixture
+    def url(self) -> str:
+        """Give the URL of a database without tables."""
+        raise NotImplementedError("Override the fixture `url` with the URL of an empty database.")
+
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[Store]:
+        """Open the store."""
+        opened = Store.open(url)
+        yield opened
+        opened.close()
+
+    @pytest.fixture
+    def study(self, store: Store) -> StudyRecord:
+        """Make a study whose baseline somebody works on already."""
+        made = new_study(store, "queue")
+        assert store.adopt(made, ELSEWHERE) is not None
+        return made
+
+    # Opening
+
+    def test_its_tables_are_made_once_by_workers_that_start_together(self, url: str) -> None:
+        """Every one of them can use the store."""
+
+        def start(number: int) -> None:
+            opened = Store.open(url)
+            new_study(opened, f"study-{number}")
+            opened.close()
+
+        together([functools.partial(start, number) for number in range(4)])
+        reader = Reader.open(url)
+        assert {study.name for study in reader.studies()} == {f"study-{number}" for number in range(4)}
+        reader.close()
+
+    def test_a_study_is_made_once(self, store: Store) -> None:
+        """Making it again, also at the same moment, gives the one that is there, with one baseline."""
+
+        def make() -> None:
+            with creating(store.engine):
+                new_study(store, "queue", source="first")
+
+        together([make] * 4)
+        again = new_study(store, "queue", source="other")
+        assert again.source == "first"
+        assert [(trial.number, trial.state) for trial in store.trials(again)] == [(0, "waiting")]
+
+    def test_what_is_stored_comes_back_as_it_was(self, store: Store) -> None:
+        """Texts, numbers to the last bit, and structures."""
+        spec = {"objectives": ["score"], "deep": [{"n": None, "yes": True, "float": 0.1 + 0.2, "int": 2**53 + 1}]}
+        text = AWKWARD.replace("\x00", "")
+        study = new_study(store, "queue", spec=spec, source=text, environment={text: text})
+        assert (study.spec, study.source, study.environment) == (spec, text, {text: text})
+        assert store.study("queue") == study
+
+    # Slots and numbers
+
+    def test_the_baseline_waits_and_is_taken_first(self, store: Store) -> None:
+        """It is trial 0, which nobody has begun."""
+        study = new_study(store, "queue")
+        claim = store.adopt(study, new_owner())
+        assert claim is not None
+        assert (claim.number, claim.adopted) == (0, False)
+        assert store.adopt(study, new_owner()) is None, "its lease holds"
+
+    def test_slots_of_the_budget_are_given_out_once_and_numbered_without_gaps(
+        self, store: Store, study: StudyRecord
+    ) -> None:
+        """However many workers ask at the same moment; the baseline holds a slot too."""
+        asking = [lambda: store.claim_new(study, new_owner(), 11)] * 30
+        claims = [claim for claim in together(asking) if claim is not None]
+        assert sorted(claim.number for claim in claims) == list(range(1, 11))
+        assert len({claim.slot for claim in claims}) == 10
+        assert [trial.number for trial in store.trials(study)] == list(range(11))
+
+    def test_free_trials_give_their_slot_back(self, store: Store, study: StudyRecord) -> None:
+        """What trains nothing costs nothing; its number stays its own."""
+        claim = claimed(store, study, limit=2)
+        assert store.claim_new(study, new_owner(), 2) is None
+        store.finish(claim, Result("infeasible", reason="too large"), 0.0)
+        assert claimed(store, study, limit=2).number == claim.number + 1
+
+    @pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
+    def test_trials_that_cost_something_keep_their_slot(self, store: Store, study: StudyRecord, state: Any) -> None:
+        """Whatever came of them."""
+        store.finish(claimed(store, study, limit=2), Result(state, {"score": 1.0}), 1.0)
+        assert store.claim_new(study, new_owner(), 2) is None
+
+    def test_studies_in_one_store_do_not_touch_each_other(self, store: Store, study: StudyRecord) -> None:
+        """Numbers, slots, equal plans and abandoned trials are each study's own."""
+        begun(store, study)
+        other = new_study(store, "other")
+        assert store.adopt(other, ELSEWHERE) is not None
+        claim = claimed(store, other, limit=2)
+        assert claim.number == 1
+        assert frozen(store, claim) is None, "the equal plan is of another study"
+        store.release(claim, 0.0)
+        assert store.adopt(study, new_owner()) is None
+        assert store.adopt(other, new_owner()) is not None
+
+    # Leases and fences
+
+    def test_a_released_trial_goes_on_under_its_number(self, store: Store, study: StudyRecord) -> None:
+        """With its plan and the time that it has taken, and a new fence."""
+        claim = begun(store, study)
+        store.release(claim, 12.5)
+        taken = adopted(store, study)
+        assert (taken.number, taken.slot, taken.plan, taken.seconds) == (claim.number, claim.slot, PLAN, 12.5)
+        assert (taken.fence, taken.adopted) == (claim.fence + 1, True)
+
+    def test_the_oldest_trial_is_taken_first(self, store: Store, study: StudyRecord) -> None:
+        """In the order of their numbers, whenever they were released."""
+        claims = [begun(store, study, fingerprint) for fingerprint in "abc"]
+        for claim in reversed(claims):
+            store.release(claim, 0.0)
+        assert [adopted(store, study).number for _ in claims] == [1, 2, 3]
+
+    def test_the_trial_of_a_dead_process_is_taken_over_at_once(self, store: Store, study: StudyRecord) -> None:
+        """Its lease need not run out, for that process is known to have ended."""
+        claim = begun(store, study, owner=dead_owner())
+        assert adopted(store, study).number == claim.number
+
+    def test_the_trial_of_a_living_process_is_left_to_it(self, store: Store, study: StudyRecord) -> None:
+        """On this machine or another: a lease that holds is respected."""
+        begun(store, study, "a", owner=new_owner())
+        begun(store, study, "b", owner=ELSEWHERE)
+        assert store.adopt(study, new_owner()) is None
+
+    def test_a_lease_runs_out_on_the_clock_of_the_database(
+        self, store: Store, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A worker whose own clock is a day fast or slow takes over as others do."""
+        claim, real = begun(store, study, owner=ELSEWHERE), time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 86_400)
+        assert store.adopt(study, new_owner()) is None
+        expire(store, claim)
+        monkeypatch.setattr(time, "time", lambda: real() - 86_400)
+        assert adopted(store, study).number == claim.number
+        assert store.adopt(study, new_owner()) is None, "the new lease holds"
+
+    def test_renewing_extends_the_lease_and_the_time(self, store: Store, study: StudyRecord) -> None:
+        """The trial stays with its worker, also where the lease had run out but nobody had taken it."""
+        claim = begun(store, study, owner=ELSEWHERE)
+        expire(store, claim)
+        assert store.renew(claim, 30.0)
+        assert store.trial(study, claim.number).seconds == 30.0
+        assert store.adopt(study, new_owner()) is None
+
+    def test_one_of_many_takes_over(self, store: Store, study: StudyRecord) -> None:
+        """The others get nothing."""
+        store.release(begun(store, study), 0.0)
+        taken = together([lambda: store.adopt(study, new_owner())] * 16)
+        assert [claim.number for claim in taken if claim is not None] == [1]
+
+    def test_a_worker_that_was_replaced_can_write_nothing_any_more(self, store: Store, study: StudyRecord) -> None:
+        """Neither while the new owner works nor afterwards."""
+        old = begun(store, study, owner=ELSEWHERE)
+        expire(store, old)
+        new = adopted(store, study)
+        store.points(new, [PointRecord("train", 1, 0.1, 1e-3, 10.0)])
+        before = everything_of(store, study)
+        writing: list[Callable[[], object]] = [
+            lambda: store.stage(old, "export", 99.0),
+            lambda: store.points(old, [PointRecord("train", 1, 0.9, 1e-3, 10.0)]),
+            lambda: store.judge(old, 0, 10, 99.0, {"score": 99.0}, lambda rows: True),
+            lambda: store.freeze(old, {"params": {}}, "other", {}),
+            lambda: store.freeze(replace(old, plan=PLAN), None, "f", None),
+            lambda: store.finish(old, Result("complete", {"score": 99.0}, artifacts=(file("onnx"),)), 99.0),
+        ]
+        for write in writing:
+            with pytest.raises(LeaseLost):
+                write()
+        assert not store.renew(old, 99.0)
+        store.release(old, 99.0)
+        assert everything_of(store, study) == before
+        store.finish(new, Result("complete", {"score": 1.0}), 1.0)
+        with pytest.raises(LeaseLost):
+            store.finish(old, Result("complete", {"score": 99.0}), 99.0)
+        store.release(old, 99.0)
+        assert (store.trial(study, 1).state, store.trial(study, 1).values) == ("complete", {"score": 1.0})
+
+    def test_of_two_owners_that_finish_together_only_the_newer_counts(self, store: Store, study: StudyRecord) -> None:
+        """In every order in which the database takes them."""
+        old = begun(store, study, owner=ELSEWHERE)
+        expire(store, old)
+        new = adopted(store, study)
+
+        def finish(claim: Claim, score: float) -> str:
+            try:
+                store.finish(claim, Result("complete", {"score": score}, artifacts=(file(f"by-{score:g}"),)), 1.0)
+            except LeaseLost:
+                return "lost"
+            return "written"
+
+        assert together([lambda: finish(old, 99.0), lambda: finish(new, 1.0)]) == ["lost", "written"]
+        assert store.trial(study, 1).values == {"score": 1.0}
+        assert list(store.trial(study, 1).artifacts) == ["by-1"]
+
+    # Plans
+
+    def test_a_plan_is_frozen_once(self, store: Store, study: StudyRecord) -> None:
+        """Who takes the trial over runs the plan that is there."""
+        store.release(begun(store, study), 0.0)
+        frozen(store, adopted(store, study), "other", {"params": {}})
+        assert (store.trial(study, 1).plan, store.trial(study, 1).fingerprint) == (PLAN, "f")
+
+    def test_an_equal_plan_is_found_finished_or_running(self, store: Store, study: StudyRecord) -> None:
+        """A repetition waits for the first trial, and is taken up when that has ended."""
+        first, second = begun(store, study), claimed(store, study)
+        assert frozen(store, second) == Twin(1, "running", {})
+        store.release(second, 0.0, waiting_for=1)
+        assert store.adopt(study, new_owner()) is None, "it waits for the other"
+        store.finish(first, Result("complete", {"score": 3.0}), 1.0)
+        again = adopted(store, study)
+        assert again.number == second.number
+        assert frozen(store, again) == Twin(1, "complete", {"score": 3.0})
+
+    def test_of_two_equal_plans_the_first_one_runs(self, store: Store, study: StudyRecord) -> None:
+        """They never wait for each other, in whatever order they are frozen."""
+        first, second = claimed(store, study), claimed(store, study)
+        assert frozen(store, second) is None
+        assert frozen(store, first) is None
+        assert frozen(store, replace(second, plan=PLAN)) == Twin(first.number, "running", {})
+
+    def test_a_failed_twin_is_no_reason_to_skip(self, store: Store, study: StudyRecord) -> None:
+        """What failed may succeed."""
+        store.finish(begun(store, study), Result("failed", reason="bad luck"), 1.0)
+        assert frozen(store, claimed(store, study)) is None
+
+    # Reports and results
+
+    def test_a_rung_is_decided_once_on_what_was_there(self, store: Store, study: StudyRecord) -> None:
+        """A takeover reads the answer and changes nothing."""
+        seen: list[list[Mapping[str, float]]] = []
+
+        def decide(rows: list[Mapping[str, float]]) -> bool:
+            seen.append(rows)
+            return len(rows) == 0
+
+        first, second = begun(store, study, "a"), begun(store, study, "b")
+        assert store.judge(first, 0, 300, 1.0, {"score": 1.0}, decide)
+        assert not store.judge(second, 0, 300, 2.0, {"score": 2.0}, decide)
+        assert not store.judge(second, 0, 300, 9.0, {"score": 9.0}, lambda rows: True)
+        assert seen == [[], [{"score": 1.0}]]
+        assert [(r.number, r.rung, r.step, r.values, r.go_on) for r in store.rungs(study)] == [
+            (1, 0, 300, {"score": 1.0}, True),
+            (2, 0, 300, {"score": 2.0}, False),
+        ]
+
+    def test_trials_that_reach_a_rung_together_are_judged_one_after_the_other(
+        self, store: Store, study: StudyRecord
+    ) -> None:
+        """Each one sees all those before it: no two take the same last place."""
+        claims = [begun(store, study, str(number)) for number in range(8)]
+        seen: list[int] = []
+
+        def decide(rows: list[Mapping[str, float]]) -> bool:
+            seen.append(len(rows))
+            return True
+
+        together([functools.partial(store.judge, claim, 0, 300, 1.0, {"score": 1.0}, decide) for claim in claims])
+        assert seen == list(range(8))
+
+    def test_points_written_again_by_a_resumed_trial_replace_the_former_ones(
+        self, store: Store, study: StudyRecord
+    ) -> None:
+        """The curve has each step once, and no number that the database cannot hold."""
+        claim = begun(store, study)
+        store.points(claim, [PointRecord("train", 1, 0.9, 1e-3, 10.0), PointRecord("train", 2, 0.8, 1e-3, 10.0)])
+        store.points(claim, [PointRecord("train", 2, 0.7, 1e-3, float("inf"), {"score": 30.0})])
+        store.points(claim, [PointRecord("cooldown", 2, float("nan"), 0.0, 10.0)])
+        curve = store.curve(store.trial(study, 1))
+        assert [(p.phase, p.step, p.loss, p.images_per_second, p.values) for p in curve] == [
+            ("train", 1, 0.9, 10.0, {}),
+            ("train", 2, 0.7, None, {"score": 30.0}),
+            ("cooldown", 2, None, 10.0, {}),
+        ]
+
+    def test_a_result_is_written_whole_and_once(self, store: Store, study: StudyRecord) -> None:
+        """Values to the last bit, files and the event; what comes later under the same fence changes nothing."""
+        claim = begun(store, study)
+        values = {"score": 0.1 + 0.2, "tiny": 5e-324, "large": 1.7976931348623157e308, "zero": -0.0}
+        result = Result(
+            "complete", values, {"params": 7.0}, stage_seconds={"train": 0.5}, artifacts=(file("onnx"),), detail="notes"
+        )
+        store.finish(claim, result, 3.5)
+        trial = store.trial(study, 1)
+        assert {name: repr(value) for name, value in trial.values.items()} == {n: repr(v) for n, v in values.items()}
+        assert (trial.state, trial.costs, trial.stage_seconds, trial.seconds) == (
+            "complete",
+            {"params": 7.0},
+            {"train": 0.5},
+            3.5,
+        )
+        assert (trial.owner, trial.stage, trial.artifacts) == (None, None, {"onnx": file("onnx")})
+        assert [(event.kind, event.text) for event in store.events(study, 1)] == [("complete", "notes")]
+        before = everything_of(store, study)
+        with contextlib.suppress(LeaseLost):
+            store.finish(claim, Result("complete", {"score": 2.0}, artifacts=(file("other"),), detail="more"), 9.0)
+        assert not store.renew(claim, 99.0)
+        with pytest.raises(LeaseLost):
+            store.points(claim, [PointRecord("train", 1, 0.9, 1e-3, 10.0)])
+        assert everything_of(store, study) == before
+
+    def test_failures_are_written_down_whatever_they_say(self, store: Store, study: StudyRecord) -> None:
+        """The message of an error may hold any character."""
+        claim = begun(store, study)
+        store.stage(claim, "train", 1.0)
+        store.finish(claim, Result("failed", reason=AWKWARD, detail=AWKWARD), 1.0)
+        store.note(study, "note", AWKWARD)
+        readable = AWKWARD.replace("\x00", "")
+        assert store.trial(study, 1).reason == readable
+        assert [event.text for event in store.events(study)] == [readable, readable]
+
+    # The study's clock
+
+    def test_the_clock_of_a_study_counts_time_once_for_all_workers(self, store: Store, study: StudyRecord) -> None:
+        """Time in which nobody searched is free."""
+
+        def at(seconds_ago: float, used: float) -> None:
+            with store.writing() as session:
+                session.execute(update(models.Study).values(active_at=models.now() - seconds_ago, seconds=used))
+
+        at(10.0, 100.0)
+        assert store.tick(study) == pytest.approx(110.0, abs=1.0)
+        assert store.tick(study) == pytest.approx(110.0, abs=1.0), "a second worker adds only what has passed since"
+        at(3600.0, 100.0)
+        assert store.begin_activity(study) == pytest.approx(100.0, abs=1.0), "an hour in which nobody searched"
+
+    def test_the_clock_runs_until_the_last_worker_stops(self, store: Store) -> None:
+        """A worker that ends stops it only where it was the last one."""
+
+        def running() -> bool:
+            with store.reading() as session:
+                return session.scalar(select(models.Study.active_at)) is not None
+
+        study = new_study(store, "queue")
+        store.begin_activity(study)
+        claim = adopted(store, study)
+        store.end_activity(study)
+        assert running()
+        store.finish(claim, Result("complete", {"score": 1.0}), 1.0)
+        store.end_activity(study)
+        assert not running()
+
+    # Reading while others write
+
+    def test_what_is_read_in_one_go_belongs_together(self, url: str, store: Store, study: StudyRecord) -> None:
+        """A reader sees the store as it was when it began, however much is written meanwhile."""
+        states = select(models.Trial.state).order_by(models.Trial.number)
+        claim = begun(store, study)
+        reader = Reader.open(url)
+        with reader.reading() as session:
+            first = list(session.scalars(states))
+            store.finish(claim, Result("complete", {"score": 1.0}), 1.0)
+            begun(store, study, "other")
+            assert list(session.scalars(states)) == first == ["running", "running"]
+        with reader.reading() as session:
+            assert list(session.scalars(states)) == ["running", "complete", "running"]
+        reader.close()
+
+    def test_readers_and_writers_do_not_wait_for_each_other(self, url: str, store: Store, study: StudyRecord) -> None:
+        """Neither inside the transaction of the other; what is not committed is not seen."""
+        reader = Reader.open(url)
+        with store.writing() as session:
+            session.execute(update(models.Study).values(source="changed"))
+            assert reader.study("queue").source == study.source
+        with reader.reading() as session:
+            session.execute(select(models.Study.id))
+            begun(store, study)
+        assert reader.study("queue").source == "changed"
+        reader.close()
+
+
+def new_study(store: Store, name: str, **fields: Any) -> StudyRecord:
+    """Make a study with one objective."""
+    empty: dict[str, Any] = {"source": "", "artifacts": "", "space": {}, "environment": {}, "reference": {}}
+    spec = {"objectives": ["score"], "constraints": {}}
+    store.create_study({"name": name, "spec": spec, **empty, **fields})
+    return store.study(name)
+
+
+def claimed(store: Store, study: StudyRecord, owner: str = "", limit: int | None = None) -> Claim:
+    """Take a slot for a new trial."""
+    claim = store.claim_new(study, owner or new_owner(), limit)
+    assert claim is not None
+    return claim
+
+
+def frozen(store: Store, claim: Claim, fingerprint: str = "f", plan: Mapping[str, Any] = PLAN) -> Twin | None:
+    """Write the plan of a trial down."""
+    return store.freeze(claim, plan, fingerprint, {})
+
+
+def begun(store: Store, study: StudyRecord, fingerprint: str = "f", owner: str = "") -> Claim:
+    """Take a slot for a trial with a plan that no other has."""
+    claim = claimed(store, study, owner)
+    assert frozen(store, claim, fingerprint) is None
+    return claim
+
+
+def adopted(store: Store, study: StudyRecord) -> Claim:
+    """Take a trial over as a new worker."""
+    claim = store.adopt(study, new_owner())
+    assert claim is not None
+    return claim
+
+
+def expire(store: Store, claim: Claim) -> None:
+    """Let a lease have run out long ago."""
+    with store.writing() as session:
+        session.execute(update(models.Trial).where(models.Trial.id == claim.trial_id).values(lease_until=1.0))
+
+
+def dead_owner() -> str:
+    """Give the name of a worker on this machine whose process has ended."""
+    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    process.wait()
+    return f"{node()}:{process.pid}:0123456789ab"
+
+
+def file(kind: str) -> ArtifactRecord:
+    """Give a file that a trial left."""
+    return ArtifactRecord(kind, f"/files/{kind}", "0" * 64, 2**40)
+
+
+def everything_of(store: Store, study: StudyRecord) -> list[Any]:
+    """Read all that is stored of a study's trials."""
+    trials = store.trials(study)
+    return [trials, [store.curve(trial) for trial in trials], store.rungs(study), store.events(study)]
+
+
+def together(work: list[Callable[[], T]]) -> list[T]:
+    """Do several things in threads that begin at the same moment; gives what came of each."""
+    barrier = threading.Barrier(len(work))
+
+    def begin(part: Callable[[], T]) -> T:
+        barrier.wait()
+        return part()
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        return list(pool.map(begin, work))
