@@ -8,13 +8,14 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from automl_sr.errors import NotFiniteError, StoreUnreachable
 from automl_sr.files import write_atomically
 from automl_sr.store.records import PointRecord
 
 if TYPE_CHECKING:
+    from automl_sr.search.attempt import Attempt
     from automl_sr.search.scheduler import Scheduler
     from automl_sr.search.watch import Watcher
     from automl_sr.store.records import Claim
@@ -36,23 +37,22 @@ class StoreJournal:
         self,
         store: Store,
         claim: Claim,
-        folder: Path,
+        attempt: Attempt,
         scheduler: Scheduler,
         watcher: Watcher,
         *,
         stop: Callable[[], bool],
         alive: Callable[[str], None],
-        mirror: Callable[[], Mapping[str, Any] | None],
     ) -> None:
         self._store = store
         self._claim = claim
         self._number = claim.number
-        self._pending = folder / PENDING
+        self._attempt = attempt
+        self._pending = attempt.folder / PENDING
         self._scheduler = scheduler
         self._watcher = watcher
         self._stop = stop
         self._alive = alive
-        self._mirror = mirror
         self._began = time.monotonic()
         self.silent: StoreUnreachable | None = None
         """What was said of a database that does not answer."""
@@ -93,11 +93,12 @@ class StoreJournal:
     def saved(self) -> None:
         """Let a checkpoint be copied to where another machine finds it, if files are kept in a remote place."""
         self._alive("")
-        manifest = self._mirror()
+        manifest = self._attempt.mirror()
         if manifest is None:
             return
         try:
             self._store.keep(self._claim, manifest)
+            self._attempt.stored()
         except StoreUnreachable as error:
             self.silent = error
 

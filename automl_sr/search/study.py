@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, get_storage
 
 from automl_sr import __version__
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
+from automl_sr.search.attempt import work_folder
 from automl_sr.search.samplers import make_sampler, quiet_optuna
 from automl_sr.space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
@@ -111,7 +112,7 @@ def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
     data = spec.task.load(spec.search.seed)
     _same_images(record, data.fingerprint)
     place = Artifacts(record.artifacts)
-    if place.local and not _work_folder(place, record).is_dir():
+    if place.local and not work_folder(place, record.folder).is_dir():
         raise StoreError(
             f"The files of the study {name!r} lie in {place.url}, which cannot be reached from here.",
             "Mount that folder at the same place, or begin a study with --artifacts on a server (s3://BUCKET/FOLDER).",
@@ -138,7 +139,7 @@ def _opened(
         study = optuna.load_study(
             study_name=spec.name, storage=wrapped, sampler=sampler, pruner=optuna.pruners.NopPruner()
         )
-    folder = _work_folder(place, record)
+    folder = work_folder(place, record.folder)
     folder.mkdir(parents=True, exist_ok=True)
     here = environment(setting)
     where = f"{platform.node()}, {here['threads']} threads, {here['train_device']}, torch {here['packages']['torch']}"
@@ -172,15 +173,6 @@ def _with_budget(spec: StudySpec, trials: int | None, minutes: float | None) -> 
     return spec.model_copy(update={"budget": spec.budget.model_copy(update=changed)})
 
 
-def _work_folder(place: Artifacts, record: StudyRecord) -> Path:
-    return _beside(place) / "work" / record.folder
-
-
-def _beside(place: Artifacts) -> Path:
-    """Give the folder in which checkpoints and shared results lie: in that of local artefacts, else `runs`."""
-    return place.folder if place.folder is not None else Path("runs").resolve()
-
-
 def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Options, data: TaskData) -> Setting:
     """Put together what all trials of this worker share, and fix the threads."""
     import torch
@@ -200,7 +192,7 @@ def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Opt
         seed=spec.search.seed,
         train_device=place_of_training,
         device=DeviceSpec(spec.device.provider, spec.device.threads, spec.device.input),
-        cache=_beside(place) / "cache",
+        cache=place.beside / "cache",
         threads=torch.get_num_threads(),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-import shutil
 import statistics
 import time
 import traceback
@@ -14,13 +13,16 @@ from typing import TYPE_CHECKING
 
 from automl_sr.errors import AutomlSRError, Interrupted, StoreError, StoreUnreachable, TrialError
 from automl_sr.search import projection
+from automl_sr.search.attempt import Attempt
 from automl_sr.search.gate import Gate, broken
 from automl_sr.search.journal import StoreJournal, check_finite
 from automl_sr.search.proposal import Proposal
 from automl_sr.search.scheduler import make_scheduler
 from automl_sr.search.stopping import Stop
 from automl_sr.search.watch import Nobody, Watcher
+from automl_sr.search.watchdog import Overdue, Watchdog
 from automl_sr.space import TrialPlan
+from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
 from automl_sr.store.leases import Keeper, LeaseLost, new_owner
 from automl_sr.store.records import Claim, Result, Twin
@@ -135,39 +137,46 @@ class Worker:
             if claim.takeovers >= MOST_TAKEOVERS:
                 self._record(claim, Result("failed", reason=_fatal(claim)), self._seconds(claim, began))
                 return
-            journal = self._journal(claim, keeper)
-            result = self._result(claim, plan, journal)
-            if keeper.lost:
-                raise LeaseLost(f"Another worker has taken trial {claim.number} over.", "It goes on there.")
-            if journal.silent is not None and result is None:
-                raise journal.silent
-            if result is None:
-                self._store.release(claim, journal.seconds())
-            else:
-                self._record(claim, result, journal.seconds())
+            self._run(claim, plan, keeper)
+
+    def _run(self, claim: Claim, plan: TrialPlan, keeper: Keeper) -> None:
+        """Train and measure in a folder of this owner's own, and record what came of it."""
+        here, files, fence = self.study.folder, self.study.artifacts, claim.fence
+        attempt = Attempt.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
+        watchdog = self._watchdog(claim)
+        journal = StoreJournal(
+            self._store,
+            claim,
+            attempt,
+            self._scheduler,
+            self.watcher,
+            stop=lambda: self.stop.requested() or keeper.lost or watchdog.overdue(),
+            alive=watchdog.alive,
+        )
+        result = self._result(claim, plan, journal, attempt, watchdog)
+        if keeper.lost:
+            raise LeaseLost(f"Another worker has taken trial {claim.number} over.", "It goes on there.")
+        if journal.silent is not None and result is None:
+            raise journal.silent
+        if result is None:
+            self._store.release(claim, journal.seconds())
+        else:
+            self._record(claim, result, journal.seconds(), attempt)
 
     @staticmethod
     def _seconds(claim: Claim, began: float) -> float:
         return claim.seconds + time.monotonic() - began
 
-    def _journal(self, claim: Claim, keeper: Keeper) -> StoreJournal:
-        folder = self._folder(claim.number)
-        folder.mkdir(parents=True, exist_ok=True)
-        journal = StoreJournal(
-            self._store,
-            claim,
-            folder,
-            self._scheduler,
-            self.watcher,
-            stop=lambda: self.stop.requested() or keeper.lost or self._overdue(journal),
-            alive=lambda _: None,
-            mirror=lambda: None,
-        )
-        return journal
+    def _watchdog(self, claim: Claim) -> Watchdog:
+        budget, began = self.study.spec.budget, time.monotonic()
 
-    def _overdue(self, journal: StoreJournal) -> bool:
-        minutes = self.study.spec.budget.trial_minutes
-        return minutes is not None and journal.seconds() > 60 * minutes
+        def record(reason: str) -> None:
+            self._store.finish(claim, Result("failed", reason=reason), self._seconds(claim, began))
+
+        limit = None if budget.trial_minutes is None else 60 * budget.trial_minutes - claim.seconds
+        return Watchdog(
+            limit, 60 * budget.stall_minutes, record, minutes=budget.trial_minutes, name=f"trial {claim.number}"
+        )
 
     def _plan(self, claim: Claim) -> tuple[TrialPlan, Twin | None]:
         """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier trial."""
@@ -204,29 +213,39 @@ class Worker:
         reason = f"the same plan as trial {twin.number}"
         self._record(claim, Result("duplicate", twin.values, reason=reason, duplicate_of=twin.number), seconds)
 
-    def _result(self, claim: Claim, plan: TrialPlan, journal: StoreJournal) -> Result | None:
+    def _result(
+        self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt, watchdog: Watchdog
+    ) -> Result | None:
         """Give what is to be recorded, or nothing where the trial stops half-way and is kept for later."""
         self.watcher.started(claim.number, plan.params, resumed=claim.adopted)
         try:
-            verdict = self._gate.check(plan)
-            if verdict.reason is not None:
-                return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
-            journal.send_pending()
-            outcome = self.run(plan, self.study.setting, journal, self._folder(claim.number))
-            check_finite(outcome.values)
-            return self._kept(claim, outcome, dict(verdict.costs))
+            with watchdog.watching():
+                return self._trained(claim, plan, journal, attempt)
         except Interrupted as stopped:
             if self.stop.requested() or journal.silent is not None:
                 return None
-            if self._overdue(journal):
-                minutes = self.study.spec.budget.trial_minutes
-                return Result("failed", reason=f"it took longer than budget.trial_minutes ({minutes:g})")
+            if watchdog.overdue():
+                return Result("failed", reason=watchdog.reason)
             raise LeaseLost(str(stopped)) from stopped
+        except Overdue as overdue:
+            return Result("failed", reason=str(overdue))
+        except ArtifactError as error:
+            return Result("failed", reason=one_line(error))
         except (LeaseLost, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - a technique may fail in any way: the trial fails, not the search
             _free_memory()
             return Result("failed", reason=one_line(error), detail=traceback.format_exc())
+
+    def _trained(self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt) -> Result:
+        """Check a plan at the gate, train it, and keep its files."""
+        verdict = self._gate.check(plan)
+        if verdict.reason is not None:
+            return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
+        journal.send_pending()
+        outcome = self.run(plan, self.study.setting, journal, attempt.folder)
+        check_finite(outcome.values)
+        return self._kept(claim, outcome, dict(verdict.costs))
 
     def _kept(self, claim: Claim, outcome: Outcome, costs: dict[str, float]) -> Result:
         """Keep the files, and hold the measured values against the constraints: the exported file has the last word.
@@ -247,12 +266,15 @@ class Worker:
             detail="\n".join(outcome.notes),
         )
 
-    def _record(self, claim: Claim, result: Result, seconds: float) -> None:
+    def _record(self, claim: Claim, result: Result, seconds: float, attempt: Attempt | None = None) -> None:
         """Write the authoritative row, then tell Optuna, and see whether going on makes sense."""
+        if attempt is not None and result.state == "failed":
+            attempt.close()  # a full disk may be why it failed, and the database may lie on the same one
         self._store.finish(claim, result, seconds)
         if self._trial is not None:
             projection.tell(self.study, self._trial, claim.number, result)
-        self._clean(claim.number)
+        if attempt is not None:
+            attempt.close()
         self.watcher.finished(claim.number, result, seconds)
         self._free = self._free + 1 if result.state in ("infeasible", "duplicate") else 0
         if self._free >= MOST_FREE:
@@ -278,13 +300,6 @@ class Worker:
         return Exhausted(
             f"{MOST_FREE} plans in a row were infeasible or had been tried before, so the study ends.", hint
         )
-
-    def _folder(self, number: int) -> Path:
-        return self.study.folder / f"{number:05d}"
-
-    def _clean(self, number: int) -> None:
-        """Remove what only a resume needs."""
-        shutil.rmtree(self._folder(number), ignore_errors=True)
 
 
 class Exhausted(AutomlSRError):  # noqa: N818 - the word for what happened

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +17,11 @@ from search_world import FakeTask, find, load, made_up, registry, run_fast, stud
 from sqlalchemy import update
 
 from automl_sr.errors import AutomlSRError, DataError, Interrupted, NotFiniteError, StoreError, TrialError, UseError
+from automl_sr.files import write_atomically
 from automl_sr.search.engine import Options, search
 from automl_sr.search.stopping import Stop
 from automl_sr.search.study import FREE_TO_CHANGE, changes
-from automl_sr.search.worker import MOST_FREE, Worker, cause_of, one_line
+from automl_sr.search.worker import MOST_FREE, MOST_TAKEOVERS, Worker, cause_of, one_line
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
@@ -391,17 +394,80 @@ def test_the_model_of_a_stopped_trial_tells_the_sampler_which_limit_it_breaks(tm
     assert all(trial.constraints for trial in told)
 
 
-def test_a_trial_that_takes_too_long_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("automl_sr.search.journal.time.monotonic", ticking := Ticking())
-
+def test_a_trial_that_takes_too_long_is_failed(tmp_path: Path) -> None:
     def slow(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        ticking.now += 61
-        assert journal.stop_requested()
+        journal.stage("train")
+        while not journal.stop_requested():
+            pass
         raise Interrupted("Stopped at step 3.")
 
-    loaded = load(study_text(trials=1).replace("steps: 1000", "steps: 1000, trial_minutes: 1"))
+    loaded = load(study_text(trials=1).replace("steps: 1000", "steps: 1000, trial_minutes: 0.002"))
     find(loaded, tmp_path, slow)
-    assert rows(tmp_path)[0].reason == "it took longer than budget.trial_minutes (1)"
+    assert rows(tmp_path)[0].reason == "it took longer than budget.trial_minutes (0.002) (stage train)"
+
+
+def test_a_trial_that_stands_still_is_failed_and_the_search_goes_on(tmp_path: Path) -> None:
+    def stuck(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        journal.stage("train")
+        if not stood:
+            stood.append(True)
+            while True:
+                pass
+        return run_fast(plan, setting, journal, folder)
+
+    stood: list[bool] = []
+    loaded = load(study_text(trials=2).replace("steps: 1000", "steps: 1000, stall_minutes: 0.002"))
+    find(loaded, tmp_path, stuck)
+    assert [row.state for row in rows(tmp_path)] == ["failed", "complete"]
+    assert rows(tmp_path)[0].reason == "it made no progress for 0.12 s (stage train): budget.stall_minutes"
+
+
+def test_a_full_disk_fails_the_trial_and_not_the_search(tmp_path: Path) -> None:
+    """A file system of one megabyte holds the artefacts, and what the first trial writes does not fit."""
+    files = tmp_path / "files"
+    files.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", files], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+
+    def large(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        outcome = run_fast(plan, setting, journal, folder)
+        if not written:
+            written.append(True)
+            write_atomically(folder / "model.onnx", bytes(2**20))
+        return outcome
+
+    written: list[bool] = []
+    options = Options(store=f"sqlite:///{tmp_path}/store.db", artifacts=str(files))
+    try:
+        search(load(trials=2), registry(), options, run=large)
+        assert [row.state for row in rows(tmp_path)] == ["failed", "complete"]
+        assert "No space left on device" in str(rows(tmp_path)[0].reason)
+        assert not list(files.glob("work/*/00000"))
+    finally:
+        subprocess.run(["umount", files], check=True)
+
+
+def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path) -> None:
+    def killed(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        journal.stage("evaluate")
+        if journal._claim.number == 0:
+            raise Killed
+        return run_fast(plan, setting, journal, folder)
+
+    class Killed(BaseException):
+        pass
+
+    for _ in range(MOST_TAKEOVERS):
+        with pytest.raises(Killed):
+            find(load(trials=2), tmp_path, killed)
+        with sqlite3.connect(tmp_path / "store.db") as connection:
+            connection.execute("UPDATE automl_sr_trials SET lease_until = 1 WHERE state = 'running'")
+    find(load(trials=2), tmp_path, killed)
+    assert [row.state for row in rows(tmp_path)] == ["failed", "complete"]
+    assert str(rows(tmp_path)[0].reason).startswith("its worker died 8 times at the same place (stage evaluate)")
 
 
 def test_reasons_are_one_line_and_causes_leave_numbers_out() -> None:

@@ -1,0 +1,274 @@
+"""Ends a trial that takes too long or stands still, also where it hangs inside one call.
+
+Three steps, each for what the one before does not reach:
+
+1. `overdue()` becomes true at the limit: training sees it at its next step.
+2. `Overdue` is raised in the main thread by a signal: this ends endless loops in Python and blocking system calls.
+3. The reason is recorded and the process ends: nothing else ends a deadlock in C code.
+
+Code that hangs while it holds the interpreter's lock stops this thread too. Nobody renews the lease then, so another
+worker takes the trial over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+EXIT_HUNG = 70
+"""Exit code of a process that had to be ended because its trial hung."""
+TICK = 1.0
+"""Seconds between two looks at the trial; a much later one shows that the process slept."""
+RECORD_SECONDS = 90.0
+"""So long may recording take before the process ends without it; a store is given 60 seconds to come back."""
+
+
+class Overdue(BaseException):
+    """The trial is stopped from outside; no Exception, so that a technique that catches those does not swallow it."""
+
+
+class Watchdog:
+    """Watches one trial: `limit` seconds from the beginning of `watching()`, and `stall` seconds without progress.
+
+    Time in which the whole process was stopped or the machine slept counts for neither.
+    """
+
+    def __init__(
+        self,
+        limit: float | None,
+        stall: float | None,
+        record: Callable[[str], object],
+        *,
+        grace: float = 15.0,
+        last_grace: float = 30.0,
+        record_within: float = RECORD_SECONDS,
+        minutes: float | None = None,
+        name: str = "the trial",
+        exit: Callable[[int], object] = os._exit,  # noqa: A002 - what it stands for
+    ) -> None:
+        self._limit = None if limit is None else max(0.0, limit)
+        self._stall = stall
+        self._record = record
+        self._grace = grace
+        self._last_grace = last_grace
+        self._record_within = record_within
+        # The study file's limit; less than that may be left for this attempt.
+        self._minutes = (limit or 0.0) / 60 if minutes is None else minutes
+        self._name = name
+        self._exit = exit
+        self._stage = ""
+        self._moved = False
+        self._awake = 0.0
+        self._quiet_since = 0.0
+        self._overdue = False
+        self._reason = ""
+        self._hung = False
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="automl-sr watchdog", daemon=True)
+        self._block = _Block(self._begin, self._end, lambda: Overdue(self._reason))
+
+    def alive(self, what: str = "") -> None:
+        """Note progress, and the stage that begins, if one does; cheap enough for every step."""
+        if what:
+            self._stage = what
+        self._moved = True
+
+    def overdue(self) -> bool:
+        """Whether the trial should stop now."""
+        return self._overdue
+
+    @property
+    def reason(self) -> str:
+        """Why the trial is overdue, as a sentence for its row; empty while it may go on."""
+        return self._reason
+
+    def watching(self) -> contextlib.AbstractContextManager[None]:
+        """Watch what is done inside a `with`, once. `Overdue` comes out of it or not at all: catch it outside."""
+        return self._block
+
+    def _begin(self) -> None:
+        if self._limit is not None or self._stall is not None:
+            self._thread.start()
+
+    def _end(self) -> None:
+        """End the thread, or let it end the process where it has begun to."""
+        with self._lock:
+            self._left.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._hung:
+            raise Overdue(self._reason)  # only where `exit` stands for something that returns
+
+    def _watch(self) -> None:
+        """Go through the three steps, until the block is left; this is the thread."""
+        while not self._asking_is_over():
+            if self._tick(self._until_next()):
+                return
+            self._look()
+        end = self._awake + self._last_grace
+        again = self._awake
+        while self._awake < end:
+            if self._awake >= again:
+                self._block.interrupt()
+                again = self._awake + self._grace
+            if self._tick(min(again, end) - self._awake):
+                return
+        self._end_process()
+
+    def _tick(self, longest: float) -> bool:
+        """Wait a little, and say whether the block was left."""
+        asked = min(TICK, max(0.001, longest))
+        before, used_before = time.monotonic(), time.process_time()
+        left = self._left.wait(asked)
+        passed, used = time.monotonic() - before, time.process_time() - used_before
+        # Who wakes too late was asleep, unless the process was busy meanwhile and did not let this thread run.
+        slept = max(0.0, passed - asked - used)
+        self._awake += passed - slept
+        return left
+
+    def _look(self) -> None:
+        """Note progress, and that the limit is reached."""
+        if self._moved:
+            self._moved = False
+            self._quiet_since = self._awake
+        if not self._overdue and self._limit is not None and self._awake >= self._limit:
+            self._reason = f"{self._too_long()} ({self._where()})"
+            self._overdue = True
+
+    def _asking_is_over(self) -> bool:
+        """Whether the trial did not stop by itself after its limit, or nothing has moved for too long."""
+        if self._limit is not None and self._awake >= self._limit + self._grace:
+            self._reason = f"{self._too_long()} and did not stop for {_span(self._grace)} more ({self._where()})"
+        elif self._stall is not None and self._awake >= self._quiet_since + self._stall:
+            self._reason = f"it made no progress for {_span(self._stall)} ({self._where()}): budget.stall_minutes"
+        else:
+            return False
+        self._overdue = True
+        return True
+
+    def _until_next(self) -> float:
+        """Give the seconds until there may be something to do."""
+        moments = [self._awake + TICK]
+        if self._limit is not None:
+            moments.append(self._limit + self._grace if self._overdue else self._limit)
+        if self._stall is not None:
+            moments.append(self._quiet_since + self._stall)
+        return min(moments) - self._awake
+
+    def _end_process(self) -> None:
+        """Record the trial and end the process, unless the block was left at the last moment."""
+        with self._lock:
+            if self._left.is_set():
+                return
+            self._hung = True
+        self._reason += f"; {self._block.place()} could not be interrupted, so the process was ended"
+        problem = self._record_in_time()
+        kept = f"That could not be recorded ({problem})." if problem else "That is recorded."
+        line = f"automl-sr: {self._name} hung: {self._reason}. {kept} The same command goes on with the study.\n"
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode())  # past Python's buffers, whose locks the stuck thread may hold
+        self._exit(EXIT_HUNG)
+
+    def _record_in_time(self) -> str:
+        """Record why the trial failed, and say what went wrong with that; the stuck thread may hold what it needs."""
+        problems = [f"no answer for {_span(self._record_within)}"]
+
+        def write() -> None:
+            try:
+                self._record(self._reason)
+                problems[0] = ""
+            except BaseException as error:  # noqa: BLE001 - the process ends all the same
+                problems[0] = " ".join(f"{type(error).__name__}: {error}".split())
+
+        writer = threading.Thread(target=write, name="automl-sr last record", daemon=True)
+        writer.start()
+        writer.join(self._record_within)
+        return problems[0]
+
+    def _too_long(self) -> str:
+        return f"it took longer than budget.trial_minutes ({self._minutes:g})"
+
+    def _where(self) -> str:
+        return f"stage {self._stage}" if self._stage else "before its first stage"
+
+
+class _Block:
+    """A `with` into which another thread can raise an exception, where it stands in the main thread."""
+
+    def __init__(
+        self, begin: Callable[[], None], end: Callable[[], None], exception: Callable[[], BaseException]
+    ) -> None:
+        self._begin = begin
+        self._end = end
+        self._exception = exception
+        self._thread = 0
+        self._interruptible = False
+        self._interrupted = False
+        self._former: Any = None
+
+    def __enter__(self) -> None:
+        self._thread = threading.get_ident()
+        on_main = threading.current_thread() is threading.main_thread()
+        self._interruptible = on_main and hasattr(signal, "pthread_kill")
+        if self._interruptible:
+            self._former = signal.signal(signal.SIGUSR1, self._caught)
+        try:
+            self._begin()
+        except BaseException:
+            self._restore()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._end()
+        finally:
+            self._restore()
+
+    def interrupt(self) -> None:
+        """Raise the exception in the block; called by the other thread, and never once `_end` has returned."""
+        if self._interruptible:
+            self._interrupted = True
+            signal.pthread_kill(self._thread, signal.SIGUSR1)
+
+    def place(self) -> str:
+        """Name the line at which the block stands."""
+        frame = sys._current_frames().get(self._thread)
+        if frame is None:
+            return "it"
+        return f"{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+
+    def _restore(self) -> None:
+        if self._interruptible:
+            # A signal on its way arrives at the latest with this call, which changes nothing: not after the handler
+            # is gone, when it would end the process.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL if self._former is None else self._former)
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        if not self._interrupted:
+            if callable(self._former):  # somebody else's signal
+                self._former(number, frame)
+        elif not _on_the_edge(frame):
+            raise self._exception()
+
+
+def _on_the_edge(frame: FrameType | None) -> bool:
+    """Whether a block is being entered or left: its own work must be done whole, and what follows is not its part."""
+    edges = (_Block.__enter__.__code__, _Block.__exit__.__code__)
+    while frame is not None and frame.f_code not in edges:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _span(seconds: float) -> str:
+    """Write a time as a person does: `30 minutes`, `0.2 s`."""
+    return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.3g} minute{'' if seconds == 60 else 's'}"
