@@ -1,0 +1,190 @@
+"""Which files of a study stay: those of the front and of unfinished trials. The rest is removed, rows first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from automl_sr.errors import PluginError
+from automl_sr.files import PARTIAL
+from automl_sr.search.attempt import work_folder
+from automl_sr.search.results import front_of
+from automl_sr.store.artifacts import Artifacts, delete
+from automl_sr.store.records import UNFINISHED
+
+if TYPE_CHECKING:
+    from automl_sr.metric import Metric
+    from automl_sr.store.reading import Reader
+    from automl_sr.store.records import StudyRecord, TrialRecord
+    from automl_sr.store.repository import Store
+
+HALF, UNNAMED, WORK = "partial", "unnamed", "work"
+"""Kinds of files that go, besides those of artefacts."""
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A file in one of a study's folders, and why it goes: a kind of artefact, partial, unnamed or work."""
+
+    url: str
+    bytes: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What of a study is not needed any more, and how much stays."""
+
+    study: StudyRecord
+    files: tuple[StudyFile, ...]
+    trials: tuple[int, ...]
+    """Ids of trials whose files are forgotten."""
+    folders: tuple[tuple[Artifacts, str], ...]
+    """Where folders may be empty afterwards."""
+    kept_files: int
+    kept_bytes: int
+    unreachable: tuple[str, ...] = ()
+    """Places that cannot be looked into from here; what lies there stays, with its rows."""
+
+    @property
+    def bytes(self) -> int:
+        """How much is freed."""
+        return sum(file.bytes for file in self.files)
+
+    def by_kind(self) -> dict[str, tuple[int, int]]:
+        """Give number and bytes of the files that go, by kind."""
+        numbers, sizes = Counter[str](), Counter[str]()
+        for file in self.files:
+            numbers[file.kind] += 1
+            sizes[file.kind] += file.bytes
+        return {kind: (numbers[kind], sizes[kind]) for kind in sorted(numbers)}
+
+
+def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metric]) -> Leftovers:
+    """Look for what a study no longer needs; workers may go on meanwhile. Raises PluginError, StoreError.
+
+    The files are listed between two looks at the rows. Trials that had not ended at the first one, or began after it,
+    are left alone, whatever becomes of them meanwhile; what the others' rows name is complete at the second one.
+    """
+    _check_metrics(study, metrics)
+    before = store.trials(study)
+    places = _places(study, before)
+    reachable = [place for place in places if place.there]
+    listed = [(place, place.files(study.folder)) for place in reachable]
+    works = _distinct(Artifacts(str(work_folder(place, study.folder).parent)) for place in reachable)
+    worked = [(place, place.files(study.folder)) for place in works]
+    trials = store.trials(study)
+
+    rules = _Rules(study, before, trials, front_of(study, trials, metrics), reachable)
+    verdicts = [
+        *((place, name, size, rules.artefact(name)) for place, files in listed for name, size in files.items()),
+        *((place, name, size, rules.work(name)) for place, files in worked for name, size in files.items()),
+    ]
+    kept = [size for _, _, size, kind in verdicts if kind is None]
+    gone = [(place, name, size, kind) for place, name, size, kind in verdicts if kind is not None]
+    return Leftovers(
+        study,
+        tuple(StudyFile(place.url_of(study.folder, name), size, kind) for place, name, size, kind in gone),
+        tuple(sorted(trial.id for trial in rules.forgotten)),
+        tuple((place, f"{number:05d}") for place in (*reachable, *works) for number in sorted(rules.ended)),
+        len(kept),
+        sum(kept),
+        tuple(place.url for place in places if not place.there),
+    )
+
+
+def remove(store: Store, found: Leftovers) -> None:
+    """Remove leftovers: rows first, so that a crash in between leaves files that no row names, for the next time."""
+    if found.trials:
+        store.forget_artifacts(found.study, found.trials)
+    for file in found.files:
+        delete(file.url)
+    for place, folder in found.folders:
+        place.prune(found.study.folder, folder)
+
+
+class _Rules:
+    """What stays and what goes; gives the kind of a file that goes, and nothing for one that stays."""
+
+    def __init__(
+        self,
+        study: StudyRecord,
+        before: Sequence[TrialRecord],
+        trials: Sequence[TrialRecord],
+        front: Sequence[TrialRecord],
+        reachable: Sequence[Artifacts],
+    ) -> None:
+        members = {trial.id for trial in front}
+        self.ended = {trial.number for trial in before if trial.state not in UNFINISHED}
+        self._known = {trial.number for trial in trials}
+        self._front = {trial.number for trial in front}
+        here = {place.identity for place in reachable}
+        others = [trial for trial in trials if trial.number in self.ended and trial.id not in members]
+        self.forgotten = [
+            trial for trial in others if trial.artifacts and all(_place_of(study, url) in here for url in _urls(trial))
+        ]
+        lost = {trial.id for trial in self.forgotten}
+        self._named = {_name_of(study, url) for trial in trials if trial.id not in lost for url in _urls(trial)}
+        self._kinds = {
+            _name_of(study, file.url): file.kind for trial in self.forgotten for file in trial.artifacts.values()
+        }
+
+    def artefact(self, name: str) -> str | None:
+        """Judge a file beside the models."""
+        if self._left_alone(name) or name in self._named:
+            return None
+        return self._kinds.get(name, HALF if name.endswith(PARTIAL) else UNNAMED)
+
+    def work(self, name: str) -> str | None:
+        """Judge a file in the folder for checkpoints."""
+        number, _, rest = name.partition("/")
+        if not number.isdigit() or self._left_alone(name):
+            return None
+        if int(number) in self._front and rest.startswith("trunk/"):
+            return None  # versions that knew no attempts left a member's last checkpoint here, to go on from
+        return HALF if name.endswith(PARTIAL) else WORK
+
+    def _left_alone(self, name: str) -> bool:
+        """Whether a file belongs to a trial that had not ended when the files were listed."""
+        number = name.partition("/")[0]
+        return number.isdigit() and int(number) in self._known - self.ended
+
+
+def _places(study: StudyRecord, trials: Sequence[TrialRecord]) -> list[Artifacts]:
+    """Give the places in which the study's files lie: that of now, and those of before it was moved elsewhere."""
+    urls = [study.artifacts, *(root for trial in trials for url in _urls(trial) if (root := _root_of(study, url)))]
+    return _distinct(Artifacts(url) for url in dict.fromkeys(urls))
+
+
+def _distinct(places: Iterable[Artifacts]) -> list[Artifacts]:
+    return list({place.identity: place for place in places}.values())
+
+
+def _urls(trial: TrialRecord) -> list[str]:
+    return [file.url for file in trial.artifacts.values()]
+
+
+def _root_of(study: StudyRecord, url: str) -> str:
+    """Give the place of a file: what comes before the study's folder."""
+    return url.rpartition(f"/{study.folder}/")[0]
+
+
+def _name_of(study: StudyRecord, url: str) -> str:
+    """Give the name of a file within the study's folder, by which it is known even if its disk is mounted elsewhere."""
+    return url.rpartition(f"/{study.folder}/")[2]
+
+
+def _place_of(study: StudyRecord, url: str) -> object:
+    root = _root_of(study, url)
+    return Artifacts(root).identity if root else None
+
+
+def _check_metrics(study: StudyRecord, metrics: Mapping[str, Metric]) -> None:
+    missing = [name for name in study.objectives if name not in metrics]
+    if missing:
+        raise PluginError(
+            f"The front of {study.name!r} cannot be told: no plugin that is installed measures {', '.join(missing)}.",
+            "Install the plugin with which the study was begun.",
+        )
