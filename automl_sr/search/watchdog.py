@@ -71,7 +71,6 @@ class Watchdog:
         self._overdue = False
         self._reason = ""
         self._hung = False
-        self._lock = threading.Lock()
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="automl-sr watchdog", daemon=True)
         self._block = _Block(self._begin, self._end, lambda: Overdue(self._reason))
@@ -100,9 +99,8 @@ class Watchdog:
             self._thread.start()
 
     def _end(self) -> None:
-        """End the thread, or let it end the process where it has begun to."""
-        with self._lock:
-            self._left.set()
+        """End the thread, or wait where it is about to end the process: only one side records the trial."""
+        self._left.set()
         if self._thread.ident is not None:
             self._thread.join()
         if self._hung:
@@ -165,11 +163,8 @@ class Watchdog:
         return min(moments) - self._awake
 
     def _end_process(self) -> None:
-        """Record the trial and end the process, unless the block was left at the last moment."""
-        with self._lock:
-            if self._left.is_set():
-                return
-            self._hung = True
+        """Record the trial and end the process, even if the block is left at this very moment."""
+        self._hung = True
         self._reason += f"; {self._block.place()} could not be interrupted, so the process was ended"
         problem = self._record_in_time()
         kept = f"That could not be recorded ({problem})." if problem else "That is recorded."
