@@ -112,7 +112,7 @@ class Artifacts:
         return {path.removeprefix(prefix): int(info["size"] or 0) for path, info in found.items() if path != top}
 
     def prune(self, *folder: str) -> None:
-        """Remove the empty folders below a folder, and itself if it is empty then; object stores have none."""
+        """Remove the empty folders below a folder, and itself if it is empty then; only on this machine."""
         top = self._path(*folder)
         if not self.local:
             return
@@ -179,18 +179,34 @@ def fetch(record: ArtifactRecord, target: Path) -> Path:
 
 def delete(url: str) -> None:
     """Remove a stored file, if it is there. Raises StoreError."""
+    fs, path = fsspec.url_to_fs(url)
     with _answering(url), contextlib.suppress(FileNotFoundError):
-        fs, path = fsspec.url_to_fs(url)
-        fs.rm_file(path)
+        try:
+            fs.rm_file(path)
+        except Exception:
+            if not _gone(fs, path):
+                raise
 
 
 def _download(fs: Any, path: str, partial: Path, url: str) -> None:
     try:
         fs.get_file(path, str(partial))
-    except FileNotFoundError as error:
-        raise FileLost(f"The stored file {url} is gone.") from error
     except Exception as error:  # the clients of object stores have exceptions of their own
+        if isinstance(error, FileNotFoundError) or _gone(fs, path):
+            raise FileLost(f"The stored file {url} is gone.") from error
         raise StoreError(f"The stored file {url} cannot be read: {_reason(error)}.") from error
+
+
+def _gone(fs: Any, path: str) -> bool:
+    """Whether a file is known not to be there: FTP says so in words of its own, and a dead line says nothing."""
+    try:
+        fs.invalidate_cache()
+        fs.info(path)
+    except FileNotFoundError:
+        return True
+    except Exception:  # noqa: BLE001 - whatever it is, it does not say that the file is gone
+        return False
+    return False
 
 
 def sha256(path: Path) -> tuple[str, int]:

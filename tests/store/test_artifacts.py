@@ -270,12 +270,30 @@ def test_empty_folders_are_removed_and_no_others(place: Artifacts, source: Path)
 
 def test_a_place_that_does_not_answer_is_said_in_one_sentence(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     error = ConnectionError("no route\nto host")
-    monkeypatch.setattr(type(memory), "find", failing(error))
-    monkeypatch.setattr(type(memory), "rm_file", failing(error))
+    for method in ("find", "rm_file", "info"):
+        monkeypatch.setattr(type(memory), method, failing(error))
     with pytest.raises(StoreError, match="cannot be reached: no route to host"):
         Artifacts("memory://store-test").files("study")
     with pytest.raises(StoreError, match="cannot be reached: no route to host"):
         delete("memory://store-test/x")
+
+
+def test_a_server_says_in_its_own_words_that_a_file_is_gone(
+    tmp_path: Path, source: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As FTP does; that must not be taken for a place that does not answer."""
+    record = Artifacts("memory://store-test").put(source, "onnx", "model.onnx")
+    error = RuntimeError("550 No such file or directory.")
+    monkeypatch.setattr(type(memory), "rm_file", failing(error))
+    monkeypatch.setattr(type(memory), "get_file", failing(error))
+    with pytest.raises(StoreError, match="cannot be reached: 550"):
+        delete(record.url)
+    with pytest.raises(StoreError, match="cannot be read: 550"):
+        fetch(record, tmp_path / "copy.onnx")
+    memory.store.pop("/store-test/model.onnx")
+    delete(record.url)
+    with pytest.raises(FileLost):
+        fetch(record, tmp_path / "copy.onnx")
 
 
 def test_two_names_of_one_place_are_one_place(tmp_path: Path) -> None:
