@@ -15,7 +15,7 @@ from typing import Any
 
 from automl_sr.errors import StoreError
 from automl_sr.files import PARTIAL, write_atomically
-from automl_sr.store.artifacts import Artifacts, FileLost, delete, fetch, sha256
+from automl_sr.store.artifacts import Artifacts, FileLost, delete, fetch, sha256, written
 from automl_sr.store.records import ArtifactRecord
 
 log = logging.getLogger(__name__)
@@ -61,14 +61,16 @@ class Attempt:
     ) -> Attempt:
         """Make the folder of this fence, with what the newest former attempt left, or go on with it.
 
-        `kept` is the manifest in the trial's row. Raises StoreError where the remote place does not answer.
+        `kept` is the manifest in the trial's row. Raises ArtifactError where the disk is full, StoreError where the
+        remote place does not answer or the folder cannot be made.
         """
         trial = f"{number:05d}"
         folder = study_folder / trial / f"attempt-{fence}"
         attempt = cls(folder, fence, artifacts, (record_folder, trial, MIRROR))
         attempt._remote = {entry["url"] for entry in kept["files"]} if kept else set()
         if not folder.is_dir():
-            attempt._take_over(kept)
+            with written(str(folder)):
+                attempt._take_over(kept)
         return attempt
 
     def mirror(self) -> dict[str, Any] | None:
@@ -98,8 +100,15 @@ class Attempt:
         self._uploaded = {key: entry for key, entry in self._uploaded.items() if entry["url"] in needed}
         self._remove_copies(self._remote - needed)
 
+    def discard(self) -> None:
+        """Make room before the result of a trial that failed is written: this owner may have lost the trial meanwhile.
+
+        So only its own folder goes, not that of the new owner, nor what that one reads.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def close(self) -> None:
-        """Remove what only a resume needs, of all attempts; for the owner who has written the trial's result."""
+        """Remove what only a resume needs, of all attempts: only once this owner has written the trial's result."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)
         if self._artifacts.local:
             return

@@ -90,7 +90,7 @@ class Artifacts:
         """Keep a file under the name. Raises ArtifactError where the place is full, StoreError where it fails."""
         target = self._path(*name)
         digest, size = sha256(source)
-        with _written(target):
+        with written(target):
             if self.local:
                 _put_local(source, Path(target))
             else:
@@ -194,7 +194,8 @@ def _download(fs: Any, path: str, partial: Path, url: str) -> None:
     except Exception as error:  # the clients of object stores have exceptions of their own
         if isinstance(error, FileNotFoundError) or _gone(fs, path):
             raise FileLost(f"The stored file {url} is gone.") from error
-        raise StoreError(f"The stored file {url} cannot be read: {_reason(error)}.") from error
+        kind = ArtifactError if getattr(error, "errno", None) in _FULL else StoreError
+        raise kind(f"The stored file {url} cannot be fetched: {_reason(error)}.") from error
 
 
 def _gone(fs: Any, path: str) -> bool:
@@ -267,10 +268,12 @@ def _answering(place: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _written(target: str) -> Iterator[None]:
-    """Say in one sentence why a file cannot be written, and tell a full disk from other reasons."""
+def written(target: str) -> Iterator[None]:
+    """Say in one sentence why a file cannot be written. Raises ArtifactError on a full disk, else StoreError."""
     try:
         yield
+    except StoreError:
+        raise
     except Exception as error:  # the clients of object stores have exceptions of their own
         kind = ArtifactError if getattr(error, "errno", None) in _FULL else StoreError
         hint = "Free some space, or choose other --artifacts."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ import pytest
 from automl_sr.errors import StoreError
 from automl_sr.search import attempt as module
 from automl_sr.search.attempt import Attempt, resumable, work_folder
-from automl_sr.store.artifacts import Artifacts
+from automl_sr.store.artifacts import ArtifactError, Artifacts
 
 STUDY = "world-12345678"
 
@@ -171,6 +172,31 @@ def test_nothing_is_mirrored_where_files_are_kept_on_this_machine(tmp_path: Path
     assert attempt.mirror() is None
     attempt.stored()
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["00007"]
+
+
+def test_an_owner_that_fails_makes_room_without_touching_the_next_ones_folder(tmp_path: Path) -> None:
+    """It may have lost the trial before it failed, and learns so only when it writes the result."""
+    first = opened(tmp_path, 1)
+    write(first, step_1="one")
+    second = opened(tmp_path, 2)
+    first.discard()
+    assert not first.folder.exists()
+    assert contents(second) == {"trunk/step-1.safetensors": "one"}
+
+
+@pytest.mark.parametrize(("reason", "kind"), [(errno.ENOSPC, ArtifactError), (errno.EROFS, StoreError)])
+def test_a_folder_that_cannot_be_filled_is_said_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, kind: type[StoreError]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(reason, "no room")
+
+    first = opened(tmp_path, 1)
+    (first.folder / "seconds.json").write_text("{}")
+    monkeypatch.setattr(module, "write_atomically", refused)
+    with pytest.raises(kind, match=r"attempt-2 cannot be written: no room") as caught:
+        opened(tmp_path, 2)
+    assert type(caught.value) is kind
 
 
 def test_the_end_of_a_trial_removes_all_its_attempts_and_no_other_trial(tmp_path: Path) -> None:

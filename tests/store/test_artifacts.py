@@ -201,6 +201,15 @@ def test_a_full_disk_elsewhere_is_told_as_well(source: Path, memory: Any, monkey
         Artifacts("memory://store-test").put(source, "onnx", "model.onnx")
 
 
+def test_a_disk_without_room_for_a_file_that_is_fetched_is_full(
+    tmp_path: Path, source: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Artifacts("memory://store-test").put(source, "onnx", "model.onnx")
+    monkeypatch.setattr(type(memory), "get_file", failing(OSError(errno.ENOSPC, "no room")))
+    with pytest.raises(ArtifactError, match="no room"):
+        fetch(record, tmp_path / "copy.onnx")
+
+
 def test_the_names_of_a_file_and_of_new_folders_are_on_the_disk_before_it_is_announced(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,7 +297,7 @@ def test_a_server_says_in_its_own_words_that_a_file_is_gone(
     monkeypatch.setattr(type(memory), "get_file", failing(error))
     with pytest.raises(StoreError, match="cannot be reached: 550"):
         delete(record.url)
-    with pytest.raises(StoreError, match="cannot be read: 550"):
+    with pytest.raises(StoreError, match="cannot be fetched: 550"):
         fetch(record, tmp_path / "copy.onnx")
     memory.store.pop("/store-test/model.onnx")
     delete(record.url)
