@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
 
 from automl_sr import __version__
 from automl_sr.cache import Cache
@@ -110,6 +110,8 @@ class Outcome:
     artifacts: dict[str, Path]
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Results that trials share, by name: {"seconds": what making it took, "reused": whether another trial did}."""
 
 
 def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path) -> Outcome:

@@ -228,14 +228,16 @@ class Worker:
                 return Result("failed", reason=watchdog.reason)
             raise LeaseLost(str(stopped)) from stopped
         except Overdue as overdue:
-            return Result("failed", reason=str(overdue))
+            _free_memory()
+            return Result("failed", reason=str(overdue), detail=traceback.format_exc())
         except ArtifactError as error:
             return Result("failed", reason=one_line(error))
         except (LeaseLost, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - a technique may fail in any way: the trial fails, not the search
             _free_memory()
-            return Result("failed", reason=one_line(error), detail=traceback.format_exc())
+            # Layers in other languages may have made another error of what the watchdog raised.
+            return Result("failed", reason=watchdog.reason or one_line(error), detail=traceback.format_exc())
 
     def _trained(self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt) -> Result:
         """Check a plan at the gate, train it, and keep its files."""
@@ -262,6 +264,7 @@ class Worker:
             costs=costs,
             reason=broken(self.study.spec.constraints, outcome.values),
             stage_seconds=outcome.seconds,
+            shared=outcome.shared,
             artifacts=files,
             detail="\n".join(outcome.notes),
         )

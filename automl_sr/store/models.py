@@ -93,6 +93,8 @@ class Trial(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     seconds: Mapped[float] = mapped_column(Double, default=0.0)
     stage_seconds: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    shared: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Results that trials share, by name: {"seconds": what making it took, "reused": whether another trial did}."""
     stage: Mapped[str | None] = mapped_column(String(64))
     duplicate_of: Mapped[int | None] = mapped_column(Integer)
     owner: Mapped[str | None] = mapped_column(String(200))

@@ -185,6 +185,7 @@ def trial_record(row: models.Trial, files: Mapping[str, ArtifactRecord]) -> Tria
         started=row.started,
         finished=row.finished,
         artifacts=files,
+        shared=row.shared or {},
     )
 
 

@@ -79,6 +79,8 @@ class TrialRecord:
     started: float | None
     finished: float | None
     artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
+    shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Results that trials share, by name: seconds that making it took, and whether another trial did (`reused`)."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -168,5 +170,7 @@ class Result:
     artifacts: tuple[ArtifactRecord, ...] = ()
     violations: Mapping[str, float] = field(default_factory=dict)
     """By how much an infeasible plan breaks each constraint; samplers learn from it."""
+    shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the trial took from, or gave to, the results that trials share."""
     detail: str = ""
     """A traceback or notes, kept as an event."""

@@ -384,6 +384,7 @@ class Store(Reader):
             violations=dict(result.violations) or None,
             reason=result.reason,
             stage_seconds=dict(result.stage_seconds) or None,
+            shared=dict(result.shared) or None,
             duplicate_of=result.duplicate_of,
             seconds=seconds,
             stage=None,

@@ -24,4 +24,5 @@ def upgrade() -> None:
     op.add_column(TRIALS, sa.Column("position", sa.Integer(), nullable=False, server_default="0"))
     op.add_column(TRIALS, sa.Column("takeovers", sa.Integer(), nullable=False, server_default="0"))
     op.add_column(TRIALS, sa.Column("kept", JSON, nullable=True))
+    op.add_column(TRIALS, sa.Column("shared", JSON, nullable=True))
     op.add_column("automl_sr_rungs", sa.Column("seconds", sa.Double(), nullable=True))
