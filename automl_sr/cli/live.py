@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live view on a terminal, plain lines elsewhere."""
+"""What a person sees while one or many workers search: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.cli.output import console, note, number
@@ -16,22 +17,24 @@ from automl_sr.search.results import FINISHED, feasible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from automl_sr.search.following import CrewWatcher
     from automl_sr.search.study import OpenStudy
-    from automl_sr.search.watch import Watcher
     from automl_sr.store.records import Result
     from automl_sr.trial import Point
 
 PLAIN_SECONDS = 15.0
 """Without a terminal a running trial says so often where it is."""
+TRAINING = ("train", "fork")
+"""Stages in which the last point of the learning curve says where a trial is."""
 
 
 @contextlib.contextmanager
-def make_watcher(*, quiet: bool) -> Iterator[Watcher]:
+def make_watcher(*, quiet: bool) -> Iterator[CrewWatcher]:
     """Give who follows the search, on standard error."""
     if quiet:
-        from automl_sr.search.watch import Nobody
+        from automl_sr.search.following import NobodyAtAll
 
-        yield Nobody()
+        yield NobodyAtAll()
     elif sys.stderr.isatty():
         from rich.live import Live
 
@@ -47,7 +50,7 @@ class PlainLines:
     """One line for each thing that happens, as logs want it."""
 
     def __init__(self) -> None:
-        self._said = time.monotonic()
+        self._said: dict[int, float] = {}
 
     def opened(self, study: OpenStudy) -> None:
         """Say what begins, or goes on."""
@@ -56,16 +59,19 @@ class PlainLines:
 
     def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
         """Say what a trial is."""
-        self._said = time.monotonic()
+        self._said[number] = time.monotonic()
         note(f"trial {number}{' goes on' if resumed else ''}: {plan_words(dict(params))}")
+
+    def works(self, number: int, worker: str) -> None:
+        """Who does what is of no use in a log."""
 
     def stage(self, number: int, name: str) -> None:
         """Stages are too short for a line each."""
 
     def point(self, number: int, point: Point) -> None:
         """Say now and then where training is."""
-        if time.monotonic() - self._said >= PLAIN_SECONDS:
-            self._said = time.monotonic()
+        if time.monotonic() - self._said.get(number, 0.0) >= PLAIN_SECONDS:
+            self._said[number] = time.monotonic()
             note(f"trial {number}: {progress(point)}")
 
     def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
@@ -81,18 +87,38 @@ class PlainLines:
         note(text)
 
 
+@dataclass
+class Running:
+    """A trial that is being worked on."""
+
+    number: int
+    words: str
+    worker: str = ""
+    """Who has it, where there are several."""
+    stage: str = "gate"
+    point: Point | None = None
+    quality: Mapping[str, float] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """Say where it is: in one line where there are several."""
+        where = self.stage
+        if self.point is not None and self.stage in TRAINING:
+            where = progress(self.point)
+        known = f", {measured(self.quality)}" if self.quality else ""
+        if self.worker:
+            return [f"{self.worker}: trial {self.number}: {where}{known}"]
+        return [f"trial {self.number}: {self.words}", f"  {where}{known}"]
+
+
 class LiveView:
-    """The study's trials, best values and time, and where the running trial is."""
+    """The study's trials, best values and time, and where the running trials are."""
 
     def __init__(self) -> None:
         self.say: Any = note
         self._study: OpenStudy | None = None
         self._counts: dict[str, int] = {}
         self._best: dict[str, tuple[float, int]] = {}
-        self._running: tuple[int, str] | None = None
-        self._stage = ""
-        self._point: Point | None = None
-        self._quality: Mapping[str, float] = {}
+        self._running: dict[int, Running] = {}
         self._began = time.monotonic()
         self._used = 0.0
 
@@ -109,28 +135,37 @@ class LiveView:
 
     def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
         """Show another trial."""
-        self._running = (number, plan_words(dict(params)))
-        self._stage, self._point, self._quality = "gate", None, {}
+        self._running = {**self._running, number: Running(number, plan_words(dict(params)))}
+
+    def works(self, number: int, worker: str) -> None:
+        """Show who has a trial; one that nobody has is not running."""
+        if not worker:
+            self._leave(number)
+        elif number in self._running:
+            self._running[number].worker = worker
 
     def stage(self, number: int, name: str) -> None:
         """Show the stage."""
-        self._stage = name
+        if number in self._running:
+            self._running[number].stage = name
 
     def point(self, number: int, point: Point) -> None:
         """Show the step and the loss."""
-        self._point = point
-        self._quality = dict(point.values) or self._quality
+        if number in self._running:
+            running = self._running[number]
+            running.point, running.quality = point, dict(point.values) or running.quality
 
     def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
         """Show what was measured last."""
-        self._quality = values
+        if number in self._running:
+            self._running[number].quality = values
 
     def finished(self, number: int, result: Result, seconds: float) -> None:
         """Count a trial, and leave a line of it."""
         self._counts[result.state] = self._counts.get(result.state, 0) + 1
         if result.state in FINISHED and self._study is not None and feasible(self._study.record, result.values):
             self._note_best(number, result.values)
-        self._running = None
+        self._leave(number)
         self.say(ending(number, result, seconds))
 
     def note(self, text: str) -> None:
@@ -161,15 +196,12 @@ class LiveView:
         if self._best:
             best = (f"{name} {number(value)} (trial {trial})" for name, (value, trial) in self._best.items())
             lines.append(f"best: {', '.join(best)}")
-        return lines + self._running_lines()
+        running = sorted(self._running.values(), key=lambda trial: (len(trial.worker), trial.worker, trial.number))
+        return lines + [line for trial in running for line in trial.lines()]
 
-    def _running_lines(self) -> list[str]:
-        if self._running is None:
-            return []
-        trial, words = self._running
-        where = f"{self._stage}, {progress(self._point)}" if self._point else self._stage
-        known = f", {measured(self._quality)}" if self._quality else ""
-        return [f"trial {trial}: {words}", f"  {where}{known}"]
+    def _leave(self, number: int) -> None:
+        # Another mapping, as the thread that draws may be reading this one.
+        self._running = {other: trial for other, trial in self._running.items() if other != number}
 
     def _note_best(self, trial: int, values: Mapping[str, float]) -> None:
         for metric in self._study.objectives if self._study else []:

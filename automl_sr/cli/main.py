@@ -22,6 +22,7 @@ DEBUG = "AUTOML_SR_DEBUG"
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("search", "search", "search"),
+    ("worker", "worker", "worker"),
     ("studies", "trials", "studies"),
     ("trials", "trials", "trials"),
     ("show", "trials", "show"),

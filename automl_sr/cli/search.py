@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_sr.cli.output import number, print_json, print_table, print_text
-from automl_sr.errors import UseError
+from automl_sr.errors import Interrupted, UseError
 
 if TYPE_CHECKING:
     from automl_sr.search.engine import SearchEnd
@@ -27,37 +27,62 @@ def search(
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Trials in all, over every resume", metavar="N")] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes in all, over every resume", metavar="M")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that search on this machine", metavar="N")] = 1,
     device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
 ) -> None:
     """Search for the models that trade the study's objectives best; run it again to go on.
 
-    Ctrl-C checkpoints the running trial and ends; the same command then goes on where it was.
+    Ctrl-C checkpoints the running trials and ends; the same command then goes on where it was. Several workers share
+    cores and GPUs; more of them may join from other machines with `automl-sr worker`.
 
     \b
     Examples:
       automl-sr search studies/quickstart.yaml
-      automl-sr search studies/quickstart.yaml --minutes 10
+      automl-sr search studies/quickstart.yaml --workers 4 --minutes 10
     """
-    if device not in DEVICES:
-        raise UseError(f"Unknown device {device!r}.", f"Write one of: {', '.join(DEVICES)}.")
+    known_device(device)
+    at_least_one("workers", workers)
     from automl_sr.cli.live import make_watcher
     from automl_sr.plugins import installed
     from automl_sr.study import load_study
 
     registry = installed()
     loaded = load_study(study, registry)
-    from automl_sr.search.engine import Options
-    from automl_sr.search.engine import search as run_search
+    from automl_sr.search import engine
 
-    options = Options(store, artifacts, trials, minutes, device, str(study))
+    options = engine.Options(store, artifacts, trials, minutes, device, str(study))
     with make_watcher(quiet=quiet) as watcher:
-        end = run_search(loaded, registry, options, watcher=watcher)
+        if workers == 1:
+            end = engine.search(loaded, registry, options, watcher=watcher)
+        else:
+            from automl_sr.search.crew import search_together
+
+            end = search_together(loaded, registry, options, workers, watcher=watcher)
+    show_end(end, loaded.spec, json=json, again=f"search {study}{f' --workers {workers}' * (workers > 1)}")
+
+
+def known_device(device: str) -> None:
+    """Raise UseError for a device that there is not, before anything heavy is imported."""
+    if device not in DEVICES:
+        raise UseError(f"Unknown device {device!r}.", f"Write one of: {', '.join(DEVICES)}.")
+
+
+def at_least_one(what: str, count: int) -> None:
+    """Raise UseError for a count that is none."""
+    if count < 1:
+        raise UseError(f"--{what} {count} is no number of {what}.", "Write 1 or more.")
+
+
+def show_end(end: SearchEnd, spec: StudySpec, *, json: bool, again: str) -> None:
+    """Print what a search has found; raises the error with which it ended, if any."""
     if json:
         print_json(end.summary)
     else:
-        _print(end, loaded.spec)
+        _print(end, spec)
+    if isinstance(end.error, Interrupted):
+        end.error.hint = f"Go on with: automl-sr {again}"
     if end.error is not None:
         raise end.error
 

@@ -106,11 +106,10 @@ def test_a_failed_search_still_prints_what_it_found(monkeypatch: pytest.MonkeyPa
     assert "No trial was completed" in str(result.exception)
 
 
-def test_the_live_view_shows_study_best_and_running_trial() -> None:
-    view = LiveView()
+def opened(view: LiveView) -> list[str]:
+    """Open a study of which one trial is complete; gives what is said from then on."""
     said: list[str] = []
     view.say = said.append
-    assert "reading the data" in str(view.render())
     metric = registry().metric("score")
     record = SimpleNamespace(counts={"complete": 1}, seconds=30.0, reference={}, spec={"constraints": {}})
     spec = SimpleNamespace(name="world", budget=SimpleNamespace(trials=9, minutes=2.0), objectives=("score",))
@@ -124,6 +123,13 @@ def test_the_live_view_shows_study_best_and_running_trial() -> None:
         spec=spec, store=store, setting=setting, record=record, notes=("one",), resumed=True, objectives=[metric]
     )
     view.opened(study)
+    return said
+
+
+def test_the_live_view_shows_study_best_and_running_trial() -> None:
+    view = LiveView()
+    assert "reading the data" in str(view.render())
+    said = opened(view)
     view.started(1, {"architecture": "line", "selection": "none"}, resumed=False)
     view.stage(1, "train")
     view.point(1, Point(50, 100, "train", 0.125, 1e-3, 1234.0, {"score": 29.5}))
@@ -132,11 +138,51 @@ def test_the_live_view_shows_study_best_and_running_trial() -> None:
     assert "left" in shown
     assert "best: score 30 (trial 0)" in shown
     assert "trial 1: architecture=line" in shown
-    assert "train, train step 50 of 100, loss 0.125, 1,234 images/s, score 29.5" in shown
+    assert "\n  train step 50 of 100, loss 0.125, 1,234 images/s, score 29.5" in shown
     view.finished(1, Ended("complete", {"score": 31.0}), 12.0)
     assert "best: score 31 (trial 1)" in str(view.render())
     assert "2 of 9 trials (2 complete)" in str(view.render())
     assert said[-1] == "trial 1: complete: score 31 (12 s)"
+
+
+def test_the_live_view_shows_several_workers_in_a_line_each() -> None:
+    view = LiveView()
+    opened(view)
+    for number, worker in ((7, "worker 2 (pid 123)"), (8, "worker 1 (pid 122)"), (6, "frodo (pid 5)")):
+        view.started(number, {"architecture": "line"}, resumed=False)
+        view.works(number, worker)
+        view.stage(number, "train")
+    view.point(7, Point(300, 500, "train", 0.0123, 1e-3, 900.0))
+    view.point(8, Point(500, 500, "train", 0.0123, 1e-3, 900.0))
+    view.stage(8, "evaluate")
+    view.rung(8, 0, {"score": 29.5}, go_on=True)
+    assert str(view.render()).splitlines()[2:] == [
+        "frodo (pid 5): trial 6: train",
+        "worker 1 (pid 122): trial 8: evaluate, score 29.5",
+        "worker 2 (pid 123): trial 7: train step 300 of 500, loss 0.0123, 900 images/s",
+    ]
+    view.works(6, "")
+    view.finished(8, Ended("complete", {"score": 29.5}), 1.0)
+    assert [line.partition(":")[0] for line in str(view.render()).splitlines()[2:]] == ["worker 2 (pid 123)"]
+
+
+def test_plain_lines_say_where_each_trial_is_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("automl_sr.cli.live.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    lines = PlainLines()
+    for number in (1, 2):
+        lines.started(number, {"architecture": "line"}, resumed=number == 2)
+    for passed, number in ((14, 1), (2, 1), (1, 1), (0, 2)):
+        clock[0] += passed
+        lines.point(number, Point(50, 100, "train", 0.5, 1e-3, 10.0))
+    assert capsys.readouterr().err.splitlines() == [
+        "trial 1: architecture=line",
+        "trial 2 goes on: architecture=line",
+        "trial 1: train step 50 of 100, loss 0.5, 10 images/s",
+        "trial 2: train step 50 of 100, loss 0.5, 10 images/s",
+    ]
 
 
 def test_plain_lines_say_a_rung_and_an_end(capsys: pytest.CaptureFixture[str]) -> None:

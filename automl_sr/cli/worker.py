@@ -1,0 +1,94 @@
+"""`automl-sr worker`: join a study that is in a store, from any machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from automl_sr.cli.output import print_text
+from automl_sr.cli.search import at_least_one, known_device, show_end
+
+if TYPE_CHECKING:
+    from automl_sr.search.engine import SearchEnd
+
+
+def worker(
+    name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
+    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
+    device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of training; default: the study's, or all cores", metavar="N")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
+    attended: Annotated[bool, typer.Option("--attended", hidden=True)] = False,
+) -> None:
+    """Join a study that `automl-sr search` has begun; study file, space and seeds come from the store.
+
+    Plugins and images must be those with which the study was begun. Ctrl-C checkpoints the running trial, with which
+    another worker, or the same command, goes on.
+
+    \b
+    Examples:
+      automl-sr worker quickstart
+      AUTOML_SR_STORE=postgresql://user:password@host/automl_sr automl-sr worker quickstart
+    """
+    if attended:
+        _obey_standard_input()
+    known_device(device)
+    if threads is not None:
+        at_least_one("threads", threads)
+    from automl_sr.cli.live import make_watcher
+    from automl_sr.plugins import installed
+    from automl_sr.search.engine import Options, join_study, work
+
+    options = Options(store=store, device=device, threads=threads)
+    with make_watcher(quiet=quiet or attended) as watcher:
+        study = join_study(name, installed(), options)
+        end = work(study, options, watcher=watcher)
+    if attended:
+        _say_how_it_ended(end)
+    else:
+        show_end(end, study.spec, json=json, again=f"worker {name}")
+
+
+def _say_how_it_ended(end: SearchEnd) -> None:
+    """Tell the supervisor, which shows what was found itself."""
+    import json
+
+    print_text(json.dumps({"note": end.note, "error": str(end.error or "")}))
+    if end.error is not None:
+        raise typer.Exit(end.error.exit_code)
+
+
+def _obey_standard_input() -> None:
+    """Stop as on SIGTERM when standard input ends: the supervisor asks for that, or has died.
+
+    Where a signal has stopped this process before, it is left alone: a second one would end it without a checkpoint.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_obey, args=(sys.stdin.fileno(), reading), daemon=True).start()
+
+
+def _obey(standard_input: int, signals: int) -> None:
+    """Wait for either, in a thread; the file itself is not touched, as its lock would be held when the process ends."""
+    stopping = {int(signal.SIGINT), int(signal.SIGTERM)}
+    while True:
+        ready, _, _ = select.select([standard_input, signals], [], [])
+        if signals in ready and stopping & set(os.read(signals, 64)):
+            return
+        if standard_input in ready:
+            with contextlib.suppress(OSError):
+                if os.read(standard_input, 4096):
+                    continue
+            os.kill(os.getpid(), signal.SIGTERM)
+            return

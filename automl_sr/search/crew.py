@@ -1,0 +1,87 @@
+"""A search by several workers on this machine, followed through the store, and what one of them does alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.search.engine import SearchEnd
+from automl_sr.search.following import CrewWatcher, Follower
+from automl_sr.search.results import summary
+from automl_sr.search.study import OpenStudy, Options, cores, open_study
+from automl_sr.search.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from automl_sr.plugins import Registry
+    from automl_sr.study import LoadedStudy
+
+PROGRAM = (sys.executable, "-m", "automl_sr.cli.main", "worker")
+
+
+def search_together(
+    loaded: LoadedStudy,
+    registry: Registry,
+    options: Options,
+    workers: int,
+    *,
+    watcher: CrewWatcher,
+    program: Sequence[str] = PROGRAM,
+) -> SearchEnd:
+    """Search a study with so many processes until its budget is spent, its time is up, or Ctrl-C.
+
+    The cores are divided between them, unless the study fixes the threads of training; each gets a GPU where there are
+    any. Workers elsewhere may join. Raises UseError, DataError, StoreError before a process is started.
+    """
+    threads = options.threads or loaded.spec.search.threads or max(1, cores() // workers)
+    study = open_study(loaded, registry, dataclasses.replace(options, threads=threads))
+    try:
+        command = [*program, study.spec.name, "--attended", "--device", options.device, "--threads", str(threads)]
+        follower = Follower(study, watcher, _stall_seconds(study))
+        supervisor = Supervisor(command, environments(study, workers, threads), look=follower.look, say=watcher.note)
+        watcher.opened(study)
+        watcher.note(f"{workers} workers start, each with {threads} thread{'s' * (threads > 1)}")
+        supervisor.run()
+        return _end(study, supervisor)
+    finally:
+        study.store.close()
+
+
+def environments(study: OpenStudy, workers: int, threads: int) -> list[dict[str, str]]:
+    """Give each worker its environment; the store's URL goes there, because `ps` shows command lines to everybody."""
+    common = {
+        **os.environ,
+        "AUTOML_SR_STORE": study.store.url,
+        "AUTOML_SR_ARTIFACTS": study.artifacts.url,
+        "OMP_NUM_THREADS": str(threads),
+    }
+    found = gpus() if study.setting.train_device.startswith("cuda") else []
+    one_each = [{"CUDA_VISIBLE_DEVICES": found[index % len(found)]} if found else {} for index in range(workers)]
+    return [{**common, **gpu} for gpu in one_each]
+
+
+def gpus() -> list[str]:
+    """Name the GPUs that this process may use, as CUDA_VISIBLE_DEVICES does."""
+    import torch
+
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in given.split(",")] if given else [str(index) for index in range(count)]
+    return names[:count]
+
+
+def _stall_seconds(study: OpenStudy) -> float:
+    """Give a worker the time to end its trial by itself, and others that to take it over."""
+    return 60 * study.spec.budget.stall_minutes + 2 * study.store.lease
+
+
+def _end(study: OpenStudy, supervisor: Supervisor) -> SearchEnd:
+    error: AutomlSRError | None = supervisor.error
+    if supervisor.stop.signal_number is not None:
+        error = Interrupted("Stopped; everything done so far is kept.", signal_number=supervisor.stop.signal_number)
+    found = summary(study.store, study.spec.name, study.registry.metrics)
+    place = f"{study.artifacts.url}/{study.record.folder}"
+    return SearchEnd(found, dict(study.record.reference), place, "" if error else supervisor.note, error)
