@@ -183,10 +183,16 @@ class StoreContract:
         assert store.adopt(study, new_owner()) is None
 
     def test_one_of_many_takes_over(self, store: Store, study: StudyRecord) -> None:
-        """The others get nothing."""
-        store.release(begun(store, study), 0.0)
-        taken = together([lambda: store.adopt(study, new_owner())] * 16)
-        assert [claim.number for claim in taken if claim is not None] == [1]
+        """Each trial that was left behind, however many workers look at the same moment."""
+        claims = [begun(store, study, str(number)) for number in range(12)]
+        for claim in claims:
+            store.release(claim, 0.0)
+
+        def adopt_all() -> list[int]:
+            return [claim.number for claim in iter(lambda: store.adopt(study, new_owner()), None)]
+
+        taken = together([adopt_all] * 12)
+        assert sorted(number for numbers in taken for number in numbers) == [claim.number for claim in claims]
 
     def test_a_worker_that_was_replaced_can_write_nothing_any_more(self, store: Store, study: StudyRecord) -> None:
         """Neither while the new owner works nor afterwards."""
