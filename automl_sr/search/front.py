@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,19 +34,23 @@ def as_losses(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric], 
 
 def dominates(points: Points) -> NDArray[np.bool_]:
     """Say for each pair whether row i dominates row j: nowhere larger, somewhere smaller. [n, n]."""
-    no_worse = (points[:, None] <= points[None]).all(axis=2)
-    better = (points[:, None] < points[None]).any(axis=2)
-    return np.asarray(no_worse & better)
+    no_worse = np.ones((len(points), len(points)), dtype=bool)
+    better = np.zeros((len(points), len(points)), dtype=bool)
+    for column in points.T:
+        no_worse &= column[:, None] <= column[None]
+        better |= column[:, None] < column[None]
+    return no_worse & better
 
 
 def front_numbers(points: Points) -> Order:
     """Give each row the number of its front: 0 where nothing dominates it, 1 once these are taken away, ... [n]."""
     dominance = dominates(points)
     numbers = np.full(len(points), -1, dtype=np.int64)
+    above = dominance.sum(axis=0)  # how many that are left dominate the row
     number = 0
-    while (left := numbers < 0).any():
-        dominated = dominance[left][:, left].any(axis=0)
-        numbers[np.flatnonzero(left)[~dominated]] = number
+    while len(members := np.flatnonzero((above == 0) & (numbers < 0))):
+        numbers[members] = number
+        above -= dominance[members].sum(axis=0)
         number += 1
     return numbers
 
@@ -67,14 +72,14 @@ def epsilon_net(points: Points) -> Order:
     canonical = np.lexsort(points.T[::-1])
     rows = points[canonical]
     order = [0]
-    distance = np.linalg.norm(rows - rows[0], axis=1)
+    distance = ((rows - rows[0]) ** 2).sum(axis=1)
     taken = np.zeros(len(rows), dtype=bool)
     taken[0] = True
     while len(order) < len(rows):
         chosen = int(np.argmax(np.where(taken, -1.0, distance)))
         order.append(chosen)
         taken[chosen] = True
-        distance = np.minimum(distance, np.linalg.norm(rows - rows[chosen], axis=1))
+        distance = np.minimum(distance, ((rows - rows[chosen]) ** 2).sum(axis=1))
     found: Order = canonical[np.array(order, dtype=np.int64)]
     return found
 
@@ -82,25 +87,88 @@ def epsilon_net(points: Points) -> Order:
 def ranks(points: Points) -> Order:
     """Give each row its place, the best being 0: by front, and inside a front by the epsilon-net. [n].
 
-    Objectives are scaled to 0..1 over all rows before distances are taken. Equal rows share a place's neighbourhood;
-    which of them comes first does not matter.
+    Equal rows share a place's neighbourhood; which of them comes first does not matter.
     """
     numbers = front_numbers(points)
-    scaled = _scaled(points)
     places = np.empty(len(points), dtype=np.int64)
     begin = 0
     for number in range(int(numbers.max(initial=-1)) + 1):
-        members = np.flatnonzero(numbers == number)
-        ordered = members[epsilon_net(scaled[members])]
-        places[ordered] = np.arange(begin, begin + len(members))
-        begin += len(members)
+        ordered = _ordered(points, numbers, number)
+        places[ordered] = np.arange(begin, begin + len(ordered))
+        begin += len(ordered)
     return places
 
 
-def _scaled(points: Points) -> Points:
-    if len(points) == 0:
-        return points
-    low, high = points.min(axis=0), points.max(axis=0)
-    span = np.where(high > low, high - low, 1.0)
-    scaled: Any = (points - low) / span
-    return np.asarray(scaled, dtype=np.float64)
+def is_among(points: Points, row: int, most: int) -> bool:
+    """Say whether a row is among the best `most` by `ranks`, the worst of its equals counting.
+
+    Only the row's own front is put in order, and only if the answer hangs on it.
+    """
+    numbers = front_numbers(points)
+    number = int(numbers[row])
+    before = int((numbers < number).sum())
+    if before >= most:
+        return False
+    if before + int((numbers == number).sum()) <= most:
+        return True
+    best = points[_ordered(points, numbers, number)[: most - before]]
+    equals = int((points == points[row]).all(axis=1).sum())
+    return int((best == points[row]).all(axis=1).sum()) == equals
+
+
+def _ordered(points: Points, numbers: Order, number: int) -> Order:
+    """Order the rows of one front by the epsilon-net.
+
+    Each objective is scaled to 0..1 over this front and the better ones: with the range of all rows, a single bad one
+    would change who goes on among the best.
+    """
+    range_of = points[numbers <= number]
+    low, high = range_of.min(axis=0), range_of.max(axis=0)
+    members = np.flatnonzero(numbers == number)
+    scaled = (points[members] - low) / np.where(high > low, high - low, 1.0)
+    ordered: Order = members[epsilon_net(scaled)]
+    return ordered
+
+
+def hypervolume(points: Points, reference: NDArray[np.float64]) -> float:
+    """Give the volume that points dominate up to a reference point; what is not better than it everywhere adds nothing.
+
+    Exact: by strips for two objectives, by slices along the first objective for more.
+    """
+    inside = np.unique(points[(points < reference).all(axis=1)], axis=0)
+    return _volume(inside[front_numbers(inside) == 0], reference) if len(inside) else 0.0
+
+
+def _volume(front: Points, reference: NDArray[np.float64]) -> float:
+    """Measure a front without equal rows, sorted by the first objective."""
+    if len(reference) == 1:
+        return float(reference[0] - front[0, 0])
+    if len(reference) == 2:
+        tops = np.concatenate([reference[1:], front[:-1, 1]])
+        return float(((reference[0] - front[:, 0]) * (tops - front[:, 1])).sum())
+    depths = np.diff(np.append(front[:, 0], reference[0]))
+    slices = enumerate(depths, start=1)
+    return float(sum(depth * hypervolume(front[:count, 1:], reference[1:]) for count, depth in slices if depth > 0))
+
+
+@dataclass(frozen=True)
+class Box:
+    """The part of the space of losses in which fronts are compared, from the best of each objective to a reference.
+
+    Both corners are values by metric, as measured; metrics that spread over magnitudes are taken by ratio.
+    """
+
+    metrics: tuple[Metric, ...]
+    ideal: Mapping[str, float]
+    reference: Mapping[str, float]
+
+    def scaled(self, values: Sequence[Mapping[str, float]]) -> Points:
+        """Give losses of which 0 is the best corner and 1 the reference. [n, d]."""
+        corners = as_losses([self.ideal, self.reference], self.metrics, logarithmic=True)
+        span = corners[1] - corners[0]
+        found: Points = (as_losses(values, self.metrics, logarithmic=True) - corners[0]) / span
+        return found
+
+    def share(self, points: Points) -> float:
+        """Give the hypervolume of scaled points: the share of the box that they dominate."""
+        return hypervolume(points, np.ones(len(self.metrics)))

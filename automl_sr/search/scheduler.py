@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from automl_sr.search.front import as_losses, ranks
+from automl_sr.search.front import as_losses, is_among
 
 if TYPE_CHECKING:
     from automl_sr.metric import Metric
@@ -38,9 +38,9 @@ class ParetoASHA:
     """Asynchronous successive halving, stopping form, for one or more objectives.
 
     A trial goes on if its place among all trials of the rung, by non-dominated fronts and inside a front by an
-    epsilon-net, is in the best 1/reduction. The first at a rung always goes on, and so does the best in the first
-    objective: objectives that do not change in training, such as the number of parameters, would otherwise keep the
-    smallest models alive.
+    epsilon-net, is in the best 1/reduction; of equal trials, the worst place counts. The first at a rung always goes
+    on, and so does the best in the first objective: objectives that do not change in training, such as the number of
+    parameters, would otherwise keep the smallest models alive.
 
     Sources: L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; R. Schmucker et al.,
     "Multi-objective Asynchronous Successive Halving", arXiv:2106.12639, 2021.
@@ -58,9 +58,7 @@ class ParetoASHA:
         points = points[np.isfinite(points).all(axis=1)]
         if points[-1, 0] <= points[:, 0].min():
             return True
-        # The worst of equal rows, so that the answer does not hang on the order of rows.
-        place = ranks(points)[(points == points[-1]).all(axis=1)].max()
-        return bool(place < max(1, len(points) // self.reduction))
+        return is_among(points, len(points) - 1, max(1, len(points) // self.reduction))
 
 
 class MedianStopping:
@@ -82,8 +80,13 @@ class MedianStopping:
 def make_scheduler(spec: StudySpec, objectives: Sequence[Metric]) -> Scheduler:
     """Give the scheduler that a study asks for."""
     asked = spec.search.scheduler
-    if asked.kind == "none":
+    return scheduler_of(asked.kind, asked.reduction, objectives)
+
+
+def scheduler_of(kind: str, reduction: int, objectives: Sequence[Metric]) -> Scheduler:
+    """Give a scheduler by name; the median looks at the first objective alone."""
+    if kind == "none":
         return NoScheduler()
-    if asked.kind == "median":
+    if kind == "median":
         return MedianStopping(objectives[0])
-    return ParetoASHA(objectives, asked.reduction)
+    return ParetoASHA(objectives, reduction)
