@@ -14,11 +14,15 @@ from typing import Any
 
 import pytest
 import skimage.data
+import typer
 from PIL import Image
 from search_world import find, load, registry, study_text
 from sqlalchemy import update
 
 from automl_sr.cli import main as program
+from automl_sr.cli.worker import _say_how_it_ended
+from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.search.engine import SearchEnd
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
@@ -175,6 +179,73 @@ def test_workers_end_with_their_parent_and_one_that_joins_by_name_goes_on(
     assert output.startswith(f"shared: {TRIALS} complete")
     assert f"trial {TRIALS - 1}: complete: psnr_y" in errors
     assert results(tmp_path) == expected
+
+
+# ---- what a supervisor asks, and is told ----
+
+OBEYING = """
+import os, signal, sys, time
+from automl_sr.cli.worker import _obey_standard_input
+came = []
+signal.signal(signal.SIGTERM, lambda number, frame: (came.append(number), print("asked", flush=True)))
+_obey_standard_input()
+print("ready", flush=True)
+while not came:
+    time.sleep(0.01)
+if "twice" in sys.argv:
+    import threading
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join()  # it leaves standard input alone, whose end comes now
+    os.read(0, 1)
+print(f"asked {len(came)} time", flush=True)
+"""
+
+
+def obeying(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", OBEYING, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_an_attended_worker_is_asked_to_stop_by_the_end_of_standard_input() -> None:
+    process = obeying()
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("this is not the end\n")
+    process.stdin.flush()
+    output, _ = process.communicate(timeout=60)
+    assert output.splitlines() == ["asked", "asked 1 time"]
+    assert process.returncode == 0
+
+
+def test_an_attended_worker_that_stops_already_is_not_asked_again() -> None:
+    process = obeying("twice")
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "asked\n"
+    output, _ = process.communicate(timeout=60)
+    assert output.splitlines() == ["asked 1 time"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(AutomlSRError("No trial was completed.", "See why."), 1), (Interrupted("Stopped."), 130)]
+)
+def test_an_attended_worker_says_how_it_ended_as_its_last_line(
+    capsys: pytest.CaptureFixture[str], error: AutomlSRError, code: int
+) -> None:
+    with pytest.raises(typer.Exit) as left:
+        _say_how_it_ended(SearchEnd({}, {}, "", "", error))
+    assert left.value.exit_code == code
+    assert json.loads(capsys.readouterr().out) == {"note": "", "error": str(error)}
+    _say_how_it_ended(SearchEnd({}, {}, "", "The time is up."))
+    assert json.loads(capsys.readouterr().out) == {"note": "The time is up.", "error": ""}
 
 
 # ---- in this process, in a small world ----

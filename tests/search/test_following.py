@@ -63,9 +63,8 @@ class Witness(CrewWatcher):
 class World:
     """A study, one who works on it by hand, and one who follows."""
 
-    def __init__(self, folder: Path, **fields: Any) -> None:
-        options = Options(store=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"))
-        self.study = open_study(load(**fields), registry(), options)
+    def __init__(self, store: str, folder: Path) -> None:
+        self.study = open_study(load(trials=3), registry(), Options(store=store, artifacts=str(folder)))
         self.witness = Witness()
         self.follower = self.follow(self.witness)
 
@@ -96,8 +95,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, trials=3)
+def world(store_url: str, tmp_path: Path) -> Iterator[World]:
+    made = World(store_url, tmp_path / "artifacts")
     yield made
     made.study.store.close()
 
@@ -181,8 +180,7 @@ def test_the_study_is_over_when_its_trials_are_spent_and_idle_when_nobody_works(
     assert world.look() == State(ended=4, over=True, idle=True)
 
 
-def test_the_study_is_over_when_its_time_is_up(tmp_path: Path) -> None:
-    world = World(tmp_path, trials=3)
+def test_the_study_is_over_when_its_time_is_up(world: World) -> None:
     budget = world.study.spec.budget.model_copy(update={"minutes": 1.0})
     spec = world.study.spec.model_copy(update={"budget": budget})
     study: Any = SimpleNamespace(spec=spec, store=world.study.store, record=world.study.record)
