@@ -13,7 +13,7 @@
     |-- ExportError                  the exported model is not the trained model
     `-- Interrupted                  Ctrl-C or SIGTERM; work is checkpointed; exit code 130 or 143
 
-Outside of the tree, because no technique may swallow it: `search.watchdog.Overdue`, a trial that is stopped from outside.
+Outside of the tree, because no technique may swallow it: `search.watchdog.Overdue`, which stops a trial from outside.
 
 An error says what, where and why; its `hint` says what to do.
 """

@@ -50,6 +50,11 @@ def write_folder(study: StudyRecord, trial: TrialRecord, target: Path) -> list[s
 
     Raises UseError for a trial without a model or a folder that holds something, StoreError for files that are gone.
     """
+    if not trial.artifacts and trial.state in ("complete", "pruned"):
+        raise UseError(
+            f"The files of trial {trial.number} of {study.name!r} were removed by `automl-sr gc`.",
+            "It keeps those of the front.",
+        )
     if "onnx" not in trial.artifacts:
         reason = f": {trial.reason}" if trial.reason else ""
         hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""

@@ -142,7 +142,11 @@ class Worker:
     def _run(self, claim: Claim, plan: TrialPlan, keeper: Keeper) -> None:
         """Train and measure in a folder of this owner's own, and record what came of it."""
         here, files, fence = self.study.folder, self.study.artifacts, claim.fence
-        attempt = Attempt.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
+        try:
+            attempt = Attempt.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
+        except ArtifactError as full:
+            self._record(claim, Result("failed", reason=one_line(full)), claim.seconds)
+            return
         watchdog = self._watchdog(claim)
         journal = StoreJournal(
             self._store,
@@ -272,7 +276,7 @@ class Worker:
     def _record(self, claim: Claim, result: Result, seconds: float, attempt: Attempt | None = None) -> None:
         """Write the authoritative row, then tell Optuna, and see whether going on makes sense."""
         if attempt is not None and result.state == "failed":
-            attempt.close()  # a full disk may be why it failed, and the database may lie on the same one
+            attempt.discard()  # a full disk may be why it failed, and the database may lie on the same one
         self._store.finish(claim, result, seconds)
         if self._trial is not None:
             projection.tell(self.study, self._trial, claim.number, result)

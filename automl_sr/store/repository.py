@@ -150,8 +150,11 @@ class Store(Reader):
     @transaction
     def forget_artifacts(self, session: Session, study: StudyRecord, trial_ids: Iterable[int]) -> None:
         """Forget the files of trials, before they are removed."""
+        file = models.Artifact
         own = select(models.Trial.id).where(models.Trial.study_id == study.id, models.Trial.id.in_(list(trial_ids)))
-        session.execute(delete(models.Artifact).where(models.Artifact.trial_id.in_(own)))
+        for trial_id in session.scalars(select(file.trial_id).where(file.trial_id.in_(own)).distinct()).all():
+            _event(session, study.id, trial_id, "files removed", "nothing needed them: the trial is not in the front")
+        session.execute(delete(file).where(file.trial_id.in_(own)))
 
     # The queue
 
@@ -382,7 +385,7 @@ class Store(Reader):
             values=dict(result.values) or None,
             costs=dict(result.costs) or None,
             violations=dict(result.violations) or None,
-            reason=result.reason,
+            reason=result.reason and _text(result.reason),
             stage_seconds=dict(result.stage_seconds) or None,
             shared=dict(result.shared) or None,
             duplicate_of=result.duplicate_of,
@@ -465,8 +468,13 @@ def _original_runs(session: Session, row: models.Trial) -> bool:
 
 
 def _event(session: Session, study_id: int, trial_id: int | None, kind: str, text: str) -> None:
-    values = {"study_id": study_id, "trial_id": trial_id, "kind": kind, "text": text.replace("\x00", "")}
+    values = {"study_id": study_id, "trial_id": trial_id, "kind": kind, "text": _text(text)}
     session.execute(insert(models.Event).values(**values, at=now()))
+
+
+def _text(text: str) -> str:
+    """Leave out what PostgreSQL cannot store in a text."""
+    return text.replace("\x00", "")
 
 
 def _lost(claim: Claim) -> LeaseLost:
