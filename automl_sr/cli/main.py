@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("trials", "trials", "trials"),
     ("show", "trials", "show"),
     ("compare", "trials", "compare"),
+    ("replay", "replay", "replay"),
     ("export", "export", "export"),
     ("upscale", "upscale", "upscale"),
     ("evaluate", "evaluate", "evaluate"),

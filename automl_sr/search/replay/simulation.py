@@ -1,0 +1,253 @@
+"""One study in simulated time: workers that take the rows of a table instead of training."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.pruners import MedianPruner
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from automl_sr.errors import UseError, nearest
+from automl_sr.search.front import hypervolume
+from automl_sr.search.replay.choosers import ROW, Domain, sampler_of
+from automl_sr.search.scheduler import scheduler_of
+from automl_sr.search.view import RUNGS_ATTRIBUTE, corrected
+
+if TYPE_CHECKING:
+    from automl_sr.search.front import Points
+    from automl_sr.search.replay.table import RungRow, Table
+
+OPTUNA_MEDIAN = "optuna-median"
+SCHEDULERS = ("pareto-asha", "median", "none", OPTUNA_MEDIAN)
+"""Ours judge with the code that judges real trials; Optuna's pruner works for a single objective alone."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A sampler and a scheduler."""
+
+    sampler: str
+    scheduler: str
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.sampler}+{self.scheduler}"
+
+    @property
+    def possible(self) -> bool:
+        """Whether Optuna has it: its pruners take one objective."""
+        return self.scheduler != OPTUNA_MEDIAN or sampler_of(self.sampler).first_alone
+
+    def check(self) -> None:
+        """Raise UseError for unknown names."""
+        sampler_of(self.sampler)
+        if self.scheduler not in SCHEDULERS:
+            hint = nearest(self.scheduler, SCHEDULERS) or f"Known: {', '.join(SCHEDULERS)}."
+            raise UseError(f"Unknown scheduler {self.scheduler!r}.", hint)
+
+
+@dataclass
+class Trace:
+    """What one simulated study reached, and when."""
+
+    times: list[float] = field(default_factory=lambda: [0.0])
+    shares: list[float] = field(default_factory=lambda: [0.0])
+    """The hypervolume from each of the times on."""
+    tried: int = 0
+    complete: int = 0
+
+    def at(self, times: Points) -> Points:
+        """Give the hypervolume at times."""
+        found: Points = np.asarray(self.shares)[np.searchsorted(self.times, times, side="right") - 1]
+        return found
+
+
+class SimulatedStudy(Study):
+    """What samplers ask a study for, kept in memory: trials with their rows."""
+
+    def __init__(self, directions: Sequence[str], *, sees_stopped: bool) -> None:
+        """Begin without trials; nothing of Optuna's storage is needed."""
+        self._directions = [StudyDirection[direction.upper()] for direction in directions]
+        self._study_id = 0
+        self._storage: Any = _Attributes(self)
+        self.kept: list[FrozenTrial] = []
+        self._sees_stopped = sees_stopped
+        self._seen: list[FrozenTrial] | None = None
+
+    def look(self) -> None:
+        """Take a new look, as a sampler does once for each trial."""
+        self._seen = None
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        if self._seen is None:
+            self._seen = corrected(self.kept) if self._sees_stopped else list(self.kept)
+        return [trial for trial in self._seen if states is None or trial.state in states]
+
+
+class _Attributes:
+    """The part of a storage that NSGA-II uses: it notes generations in trials and parents in the study."""
+
+    def __init__(self, study: SimulatedStudy) -> None:
+        self._study = study
+        self._of_study: dict[str, Any] = {}
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._study.kept[trial_id].system_attrs[key] = value
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._of_study
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._of_study[key] = value
+
+
+@dataclass
+class _Running:
+    """A trial on its way: the moments at which it is judged, then its end."""
+
+    trial: FrozenTrial
+    row: int
+    begun: float
+    rungs: tuple[RungRow, ...]
+    end: float
+    judged: int = 0
+
+    def next(self) -> float:
+        """Give the time of what comes next."""
+        return self.begun + (self.rungs[self.judged].seconds if self.judged < len(self.rungs) else self.end)
+
+
+class Simulation:
+    """One combination on one table with one seed."""
+
+    def __init__(
+        self, table: Table, domain: Domain, combination: Combination, *, seed: int, seconds: float, workers: int = 1
+    ) -> None:
+        self.table = table
+        self.domain = domain
+        self.combination = combination
+        self.seconds = seconds
+        self.workers = workers
+        known = sampler_of(combination.sampler)
+        self._names = table.names[:1] if known.first_alone else table.names
+        directions = [objective.direction for objective in table.objectives[: len(self._names)]]
+        self.study = SimulatedStudy(directions, sees_stopped=known.sees_stopped)
+        self._chooser = known.make(table, domain, np.random.default_rng([seed, *combination.name.encode()]))
+        self._pruner = MedianPruner() if combination.scheduler == OPTUNA_MEDIAN else None
+        kind = "none" if self._pruner else combination.scheduler
+        self._scheduler = scheduler_of(kind, table.reduction, table.metrics)
+        self._untried = np.ones(len(table.rows), dtype=bool)
+        self._reached: dict[int, list[Mapping[str, float]]] = {}
+        self._front = np.empty((0, len(table.objectives)))
+        self.trace = Trace()
+
+    def run(self) -> Trace:
+        """Let the workers run until the time is up or no row is left."""
+        under_way: list[tuple[float, int, _Running]] = []
+        for _ in range(self.workers):
+            self._begin(0.0, under_way)
+        while under_way:
+            now, _, running = heapq.heappop(under_way)
+            if now > self.seconds:
+                break
+            if self._goes_on(running):
+                heapq.heappush(under_way, (running.next(), running.trial.number, running))
+            else:
+                self._note_front(now, running)
+                self._begin(now, under_way)
+        return self.trace
+
+    def _begin(self, now: float, under_way: list[tuple[float, int, _Running]]) -> None:
+        """Ask the sampler for one of the rows that are left, and start it."""
+        left = np.flatnonzero(self._untried)
+        if len(left) == 0:
+            return
+        number = len(self.study.kept)
+        trial = FrozenTrial(number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, number)
+        self.study.kept.append(trial)
+        self.study.look()
+        index = self._chooser.choose(self.study, trial, left)
+        row = self.table.rows[index]
+        self._untried[index] = False
+        trial.params = dict(row.params)
+        trial.distributions = {name: self.table.parameters[name] for name in row.params}
+        trial.user_attrs[ROW] = index
+        judged = row.state == "complete" and self.combination.scheduler != "none"
+        end = row.seconds if judged or row.state != "complete" else row.unjudged_seconds
+        running = _Running(trial, index, now, row.rungs if judged else (), end)
+        heapq.heappush(under_way, (running.next(), number, running))
+        self.trace.tried += 1
+
+    def _goes_on(self, running: _Running) -> bool:
+        """Judge a trial that reached a rung; one that is stopped or at its end is told."""
+        if running.judged < len(running.rungs):
+            rung = running.rungs[running.judged]
+            running.judged += 1
+            if self._judged(running.trial, rung):
+                return True
+            self._tell(running, TrialState.PRUNED, rung.values)
+            return False
+        row = self.table.rows[running.row]
+        if row.state == "complete":
+            self.trace.complete += 1
+            self._tell(running, TrialState.COMPLETE, row.values)
+        elif row.state == "infeasible":
+            self._tell(running, TrialState.PRUNED, row.costs)
+        else:
+            self._tell(running, TrialState.FAIL, {})
+        return False
+
+    def _judged(self, trial: FrozenTrial, rung: RungRow) -> bool:
+        if self._pruner is not None:
+            trial.intermediate_values[rung.step] = rung.values[self._names[0]]
+            self.study.look()
+            return not self._pruner.prune(self.study, trial)
+        reached = self._reached.setdefault(rung.rung, [])
+        go_on = self._scheduler.decide(rung.rung, rung.values, reached)
+        reached.append(rung.values)
+        if len(self._names) == 1:
+            trial.intermediate_values[rung.step] = rung.values[self._names[0]]
+        return go_on
+
+    def _tell(self, running: _Running, state: TrialState, values: Mapping[str, float]) -> None:
+        """End a trial as the search tells Optuna; an infeasible one has the costs that were known before training."""
+        trial = running.trial
+        for name, limits in self.table.constraints.items():
+            if name in values:
+                trial.system_attrs[f"constraints:{name}"] = limits.violation(values[name])
+        if running.judged:
+            trial.user_attrs[RUNGS_ATTRIBUTE] = {
+                str(rung.rung): [rung.values[name] for name in self._names] for rung in running.rungs[: running.judged]
+            }
+        trial.state = state
+        if state == TrialState.COMPLETE:
+            trial.values = [values[name] for name in self._names]
+
+    def _note_front(self, now: float, running: _Running) -> None:
+        """Add the model that a trial left to the front, if it keeps to the constraints."""
+        values = self._left(running)
+        if values is None or not all(
+            limits.violation(values[name]) <= 0 for name, limits in self.table.constraints.items() if name in values
+        ):
+            return
+        point = self.table.box.scaled([values])
+        if (self._front <= point).all(axis=1).any():
+            return
+        self._front = np.vstack([self._front[~(point <= self._front).all(axis=1)], point])
+        self.trace.times.append(now)
+        self.trace.shares.append(hypervolume(self._front, np.ones(self._front.shape[1])))
+
+    def _left(self, running: _Running) -> Mapping[str, float] | None:
+        """Give the values of the model that a trial left, stopped or not."""
+        row = self.table.rows[running.row]
+        if running.trial.state == TrialState.COMPLETE:
+            return row.values
+        return row.rungs[running.judged - 1].values if running.judged else None

@@ -1,0 +1,242 @@
+"""The table of a finished study: every configuration that was trained to its end, with curves, times and costs.
+
+A table is one JSON file that needs neither the store nor the plugins of its study: the distributions are inside.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from automl_sr.errors import UseError
+from automl_sr.files import write_atomically
+from automl_sr.metric import Direction, Level, Metric
+from automl_sr.search.front import Box
+from automl_sr.technique import first_error
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+FORMAT = 1
+LEAST_ROWS = 2
+SAVED_BY = "A table is written by `automl-sr replay NAME --save TABLE.json`."
+
+
+class Part(BaseModel):
+    """A part of the file: exact types, known keys only, numbers that are numbers."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Objective(Part):
+    """An objective, as far as comparing needs it."""
+
+    name: str
+    direction: Direction
+    level: Level
+    log: bool
+
+    def metric(self) -> Metric:
+        """Give the description that schedulers and fronts take; nothing can be measured with it."""
+        return Metric(self.name, self.direction, self.level, "", log=self.log)
+
+
+class Bounds(Part):
+    """What a model must keep to."""
+
+    min: float | None = None
+    max: float | None = None
+
+    def violation(self, value: float) -> float:
+        """Say by how much a value breaks the limits, relative to them, as the gate does; 0 or less keeps them."""
+        amounts = []
+        if self.max is not None:
+            amounts.append((value - self.max) / (abs(self.max) or 1.0))
+        if self.min is not None:
+            amounts.append((self.min - value) / (abs(self.min) or 1.0))
+        return max(amounts, default=0.0)
+
+
+class RungRow(Part):
+    """A configuration at a rung."""
+
+    rung: int = Field(ge=0)
+    step: int = Field(gt=0)
+    values: dict[str, float]
+    seconds: float = Field(ge=0)
+    """Of the trial, until these values were known."""
+    judging: float = Field(ge=0)
+    """How many of them went into the fork, its export and its evaluation: a trial without rungs spares them."""
+
+
+class Row(Part):
+    """A configuration, trained to its end, rejected at the gate, or failed."""
+
+    number: int = Field(ge=0)
+    state: Literal["complete", "infeasible", "failed"]
+    fingerprint: str
+    params: dict[str, str | int | float | bool | None]
+    """What a sampler is asked for, by stored name."""
+    rungs: tuple[RungRow, ...] = Field(default=(), strict=False)
+    values: dict[str, float] = {}
+    """At the end."""
+    costs: dict[str, float] = {}
+    """Known before training."""
+    seconds: float = Field(ge=0)
+    """Until the end, rungs included."""
+
+    @property
+    def unjudged_seconds(self) -> float:
+        """Seconds until the end of a trial that is never judged."""
+        return self.seconds - sum(rung.judging for rung in self.rungs)
+
+
+class Table(Part):
+    """A finished study as samplers and schedulers can be compared on it."""
+
+    format: Literal[1]
+    made_by: str
+    study: str
+    sampler: str
+    """What proposed the configurations."""
+    objectives: tuple[Objective, ...] = Field(strict=False, min_length=1)
+    constraints: dict[str, Bounds]
+    steps: int
+    reduction: int = Field(ge=2)
+    seed: int
+    without_model: dict[str, float]
+    """Quality without any model (bicubic), by metric."""
+    reference: dict[str, float]
+    """The corner of the hypervolume that is worst in every objective; fixed before anything is compared."""
+    ideal: dict[str, float]
+    """The opposite corner: the best value of each objective among all rows."""
+    threads: int | None
+    environment: dict[str, Any]
+    space: dict[str, Any]
+    distributions: dict[str, dict[str, Any]]
+    """Of every parameter by stored name, as Optuna writes them."""
+    rows: tuple[Row, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        complete = [row for row in self.rows if row.state == "complete"]
+        if len(complete) < LEAST_ROWS:
+            raise ValueError(f"there are {len(complete)} complete rows, a comparison needs at least {LEAST_ROWS}")
+        if len({row.number for row in self.rows}) < len(self.rows):
+            raise ValueError("a number is there twice")
+        for row in self.rows:
+            _check_row(row, self)
+        for objective in self.objectives:
+            if not {objective.name} <= self.reference.keys() & self.ideal.keys():
+                raise ValueError(f"reference and ideal must name {objective.name}")
+            if not objective.metric().better(self.ideal[objective.name], self.reference[objective.name]):
+                raise ValueError(f"the reference of {objective.name} is no worse than the best row")
+            if objective.log and min(self.ideal[objective.name], self.reference[objective.name]) <= 0:
+                raise ValueError(f"{objective.name} is compared by ratio and must be above 0")
+        return self
+
+    @functools.cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The objectives as metrics."""
+        return tuple(objective.metric() for objective in self.objectives)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the objectives."""
+        return tuple(objective.name for objective in self.objectives)
+
+    @functools.cached_property
+    def box(self) -> Box:
+        """The box in which hypervolumes are measured."""
+        return Box(self.metrics, self.ideal, self.reference)
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, BaseDistribution]:
+        """The distribution of every parameter by stored name."""
+        from optuna.distributions import json_to_distribution
+
+        return {name: json_to_distribution(json.dumps(item)) for name, item in self.distributions.items()}
+
+    @property
+    def complete(self) -> list[Row]:
+        """Rows that were trained to the end."""
+        return [row for row in self.rows if row.state == "complete"]
+
+    @property
+    def seconds(self) -> float:
+        """What it takes to train everything, one after the other, without judging."""
+        return sum(row.unjudged_seconds for row in self.rows)
+
+    def save(self, path: Path) -> None:
+        """Write the file, a row a line, so that it can be read and compared by people too."""
+        data = self.model_dump(mode="json")
+        rows = ",\n".join(json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in data.pop("rows"))
+        head = json.dumps(data, indent=1, ensure_ascii=False)
+        write_atomically(path, f'{head[:-2]},\n "rows": [\n{rows}\n]}}\n'.encode())
+
+
+def load_table(path: Path) -> Table:
+    """Read a table. Raises UseError in one sentence."""
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UseError(f"There is no table {path}.") from None
+    except (OSError, ValueError) as error:
+        raise UseError(f"{path} is no table: {error}.", SAVED_BY) from None
+    if not isinstance(data, Mapping) or "format" not in data:
+        raise UseError(f"{path} is no table: the key 'format' is missing.", SAVED_BY)
+    if data["format"] != FORMAT:
+        raise UseError(f"{path} has format {data['format']!r}, this version reads {FORMAT}.", "Update automl-sr.")
+    try:
+        table = Table.model_validate(data)
+        _check_values(table)
+    except ValidationError as error:
+        raise UseError(f"{path}: {complaint(error)}.") from None
+    except ValueError as error:
+        raise UseError(f"{path}: {error}.") from None
+    return table
+
+
+def complaint(error: ValidationError) -> str:
+    """Put what is wrong with a table into one line."""
+    return first_error(error).removeprefix("Value error, ")
+
+
+def _check_row(row: Row, table: Table) -> None:
+    unknown = row.params.keys() - table.distributions.keys()
+    if unknown:
+        raise ValueError(f"row {row.number}: the parameter {min(unknown)} has no distribution")
+    if row.state != "complete":
+        return
+    names = {objective.name for objective in table.objectives}
+    for values, where in [(row.values, "its values"), *((rung.values, f"rung {rung.rung}") for rung in row.rungs)]:
+        if names - values.keys():
+            raise ValueError(f"row {row.number}: {min(names - values.keys())} is missing in {where}")
+    times = [*(rung.seconds for rung in row.rungs), row.seconds]
+    order = [rung.rung for rung in row.rungs]
+    if times != sorted(times) or order != sorted(set(order)):
+        raise ValueError(f"row {row.number}: its rungs are not in order")
+    for before, rung in itertools.pairwise((None, *row.rungs)):
+        if rung is not None and rung.judging > rung.seconds - (0.0 if before is None else before.seconds):
+            raise ValueError(f"row {row.number}: judging rung {rung.rung} took longer than getting there")
+
+
+def _check_values(table: Table) -> None:
+    """Raise ValueError for a parameter outside its distribution, which no sampler could have proposed."""
+    parameters = table.parameters
+    for row in table.rows:
+        for name, value in row.params.items():
+            try:
+                inside = parameters[name]._contains(parameters[name].to_internal_repr(value))
+            except (TypeError, ValueError):
+                inside = False
+            if not inside:
+                raise ValueError(f"row {row.number}: {name} = {value!r} lies outside its distribution")
