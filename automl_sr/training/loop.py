@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from automl_sr.training.run import Setup
 
 CHECKPOINT_SECONDS = 20.0
-REPORT_SECONDS = 1.0
+CURVE_POINTS = 100
+"""So many points a learning curve has, at steps that do not depend on how fast the training is."""
 
 
 class Observer(Protocol):
     """Who watches a run: shows its progress, and may ask it to stop between two steps."""
 
     def progress(self, run: Run, images_per_second: float) -> None:
-        """Take note of the run's position and last loss; called about once a second."""
+        """Take note of the run's position and last loss; called at the same steps whenever the run is repeated."""
 
     def saved(self) -> None:
         """Take note that a checkpoint was written."""
@@ -47,13 +49,14 @@ class Silent:
 def train(run: Run, until: int, observer: Observer, checkpoints: Checkpoints) -> None:
     """Train a run until this step. Raises Interrupted after a checkpoint when asked to stop, NotFiniteError on NaN."""
     saved = reported = time.monotonic()
+    every = math.ceil(run.setup.timetable.steps / CURVE_POINTS)
     steps = 0
     while run.step < until:
         span = run.span
         run.advance()
         steps += 1
         now = time.monotonic()
-        if now - reported >= REPORT_SECONDS or run.step == until:
+        if run.step % every == 0 or run.step == until:
             run.check_finite()
             observer.progress(run, steps * run.recipe.batch / max(now - reported, 1e-9))
             reported, steps = now, 0

@@ -30,7 +30,7 @@ import os, signal, sys
 from automl_sr.search import journal
 from automl_sr.cli.main import main
 from automl_sr.training import loop
-loop.REPORT_SECONDS = loop.CHECKPOINT_SECONDS = 0.0
+loop.CHECKPOINT_SECONDS = 0.0
 point = journal.StoreJournal.point
 def killing(self, at):
     point(self, at)
