@@ -1,0 +1,77 @@
+"""`automl-sr report`: everything about a study as one page, as Markdown or as JSON."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from automl_sr.cli.output import print_json, print_text
+from automl_sr.errors import UseError
+
+FORMATS = ("html", "md", "json")
+SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}
+
+
+def report(
+    name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write; default: NAME.html in this folder", metavar="FILE"),
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="html, md or json; default: by the file's name", metavar="FORMAT")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
+    images: Annotated[int, typer.Option(min=0, max=24, help="Validation images to show", metavar="N")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+) -> None:
+    """Write a report on a study: front, charts, importance, stopping, failures, costs and example images.
+
+    The page needs no network and no other file. A search may go on meanwhile: the store is only read.
+
+    \b
+    Examples:
+      automl-sr report quickstart -o report.html
+      automl-sr report quickstart -o report.md --images 0
+    """
+    chosen = _format(form, output)
+    from automl_sr.files import write_atomically
+    from automl_sr.plugins import installed
+    from automl_sr.report.collect import collect
+    from automl_sr.store.reading import Reader
+
+    opened = Reader.open(store)
+    content = _written(collect(opened, name, installed(), images=images), chosen).encode("utf-8", "replace")
+    opened.close()
+    target = output or Path(f"{name}.{chosen}")
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise UseError(f"{target} cannot be written: {error.strerror}.", "Choose another -o.") from error
+    if json:
+        print_json({"study": name, "file": target, "format": chosen, "bytes": len(content)})
+    else:
+        print_text(f"{target}")
+
+
+def _format(asked: str | None, output: Path | None) -> str:
+    """Take the format that was asked for, or that of the file's name. Raises UseError."""
+    if asked is not None and asked not in FORMATS:
+        raise UseError(f"Unknown format {asked!r}.", f"Write one of: {', '.join(FORMATS)}.")
+    suffix = "" if output is None else output.suffix.lower()
+    return asked or SUFFIXES.get(suffix, "html")
+
+
+def _written(found: dict[str, Any], form: str) -> str:
+    if form == "json":
+        return json_text.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if form == "md":
+        from automl_sr.report.markdown import markdown
+
+        return markdown(found)
+    from automl_sr.report.page import page
+
+    return page(found)

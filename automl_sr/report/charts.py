@@ -1,0 +1,318 @@
+"""Charts as plain SVG: no library, colours from the page's style, and the trial of each mark in `data-t`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from automl_sr.report.markup import Markup, el, join
+
+WIDTH, HEIGHT = 460, 300
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 10, 46
+NOBODY = -1
+"""The number of a mark that stands for no trial."""
+LOG_FROM = 30
+"""Parameters whose values differ by this factor are drawn by ratio."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values along one side of a chart, as numbers from 0 to 1."""
+
+    title: str
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+    """Whether only whole numbers mean anything."""
+
+    @classmethod
+    def over(
+        cls, title: str, values: Iterable[float], *, log: bool = False, whole: bool = False, pad: float = 0.05
+    ) -> Axis:
+        """Make an axis on which all values have room."""
+        found = list(values) or [0.0, 1.0]
+        low, high = min(found), max(found)
+        if log and low > 0:
+            margin = (high / low) ** pad if high > low else 1.3
+            return cls(title, low / margin, high * margin, log=True, whole=whole)
+        margin = pad * (high - low) if high > low else abs(high) * 0.1 or 1.0
+        return cls(title, low - margin, high + margin, whole=whole)
+
+    def at(self, value: float) -> float:
+        """Say where a value lies."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self) -> list[float]:
+        """Give some round values."""
+        found = self._log_ticks() if self.log else []
+        found = found if len(found) > 2 else self._even_ticks()
+        return [value for value in found if not self.whole or float(value).is_integer()]
+
+    def _log_ticks(self) -> list[float]:
+        powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for digits in ((1, 2, 5), (1, 3), (1,)):
+            found = [digit * 10.0**power for power in powers for digit in digits]
+            found = [value for value in found if self.low <= value <= self.high]
+            if len(found) <= 8:
+                return found
+        return found[:: -(-len(found) // 8)]
+
+    def _even_ticks(self) -> list[float]:
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next((power * digit for digit in (1, 2, 5) if power * digit >= rough), 10 * power)
+        first = math.ceil(self.low / step)
+        found = [index * step for index in range(first, math.floor(self.high / step) + 1)]
+        return [value for value in found if not self.log or value > 0]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a chart that belongs to a trial."""
+
+    x: float
+    y: float
+    number: int
+    kind: str = "complete"
+    """complete, pruned, front or broken: also how it is drawn."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through points; `steps` keeps the height until the next point."""
+
+    title: str
+    points: Sequence[tuple[float, float]]
+    kind: str = "c0"
+    steps: bool = False
+    number: int | None = None
+
+
+def scatter(
+    title: str,
+    x: Axis,
+    y: Axis,
+    marks: Sequence[Mark],
+    *,
+    lines: Sequence[Line] = (),
+    reference: tuple[float | None, float | None] = (None, None),
+) -> Markup:
+    """Draw points, the front on top of the others, and where the reference without a model lies."""
+    order = {"broken": 0, "pruned": 1, "complete": 2, "front": 3}
+    inside: list[Markup] = [_path(line, x, y) for line in lines]
+    legend: list[tuple[str, str]] = []
+    known = [(axis, value) for axis, value in zip((x, y), reference, strict=True) if value is not None]
+    if known and all(axis.low <= value <= axis.high for axis, value in known):
+        inside.append(_reference(x, y, *reference))
+        legend.append(("reference", "without a model"))
+    elif known:
+        far = ", ".join(f"{axis.title} {short(value)}" for axis, value in known)
+        legend.append(("reference", f"far off, without a model: {far}"))
+    inside += [_mark(mark, _x(x, mark.x), _y(y, mark.y)) for mark in sorted(marks, key=lambda mark: order[mark.kind])]
+    names = {"front": "front", "complete": "complete", "pruned": "stopped early", "broken": "breaks a limit"}
+    there = {mark.kind for mark in marks}
+    return _frame(title, x, y, inside, [(kind, name) for kind, name in names.items() if kind in there] + legend)
+
+
+def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[Mark] = ()) -> Markup:
+    """Draw lines, with marks on top."""
+    inside = [_path(line, x, y) for line in drawn]
+    inside += [_mark(mark, _x(x, mark.x), _y(y, mark.y)) for mark in marks]
+    legend = [(f"line {line.kind}", line.title) for line in drawn if line.title]
+    if any(mark.kind == "pruned" for mark in marks):
+        legend.append(("pruned", "stopped here"))
+    return _frame(title, x, y, inside, legend)
+
+
+def bars(title: str, values: Sequence[tuple[str, float]]) -> Markup:
+    """Draw shares as bars with their names above them, so that long names have room."""
+    high = max((value for _, value in values), default=1.0) or 1.0
+    height = 30 * len(values) + 8
+    inside = []
+    for index, (name, value) in enumerate(values):
+        top = 30 * index + 4
+        inside.append(el("text", name, x=0, y=top + 11, class_="name"))
+        inside.append(el("text", f"{100 * value:.0f} %", x=WIDTH, y=top + 11, text_anchor="end"))
+        inside.append(el("rect", x=0, y=top + 16, width=WIDTH, height=8, class_="rail"))
+        inside.append(el("rect", x=0, y=top + 16, width=round(WIDTH * value / high, 1), height=8, class_="bar"))
+    return _svg(title, WIDTH, height, inside)
+
+
+@dataclass(frozen=True)
+class Upright:
+    """One of the parallel axes: numbers, or words in a fixed order; None is what a plan does not use."""
+
+    title: str
+    values: Sequence[Any]
+
+    @property
+    def words(self) -> list[str]:
+        """The values of an axis that has no order; empty for numbers."""
+        if all(_is_number(value) for value in self.values if value is not None):
+            return []
+        return list(dict.fromkeys(str(value) for value in self.values if value is not None))
+
+
+def parallel(title: str, uprights: Sequence[Upright], numbers: Sequence[int], kinds: Sequence[str]) -> Markup:
+    """Draw one line for each trial across upright axes; what a plan does not use runs below them."""
+    gap, height, top, bottom = 118, 330, 44, 52
+    width = gap * len(uprights)
+    inside: list[Markup] = []
+    heights = []
+    for index, upright in enumerate(uprights):
+        x = gap // 2 + gap * index
+        scale, ticks = _upright_scale(upright)
+        unused = any(value is None for value in upright.values)
+        heights.append([1.0 if value is None else scale(value) for value in upright.values])
+        labels = [(label, _down(scale(value), height, top, bottom)) for value, label in ticks]
+        inside += [
+            el("line", x1=x, x2=x, y1=top, y2=height - bottom, class_="axis"),
+            el("text", _short_name(upright.title), x=x, y=14 + 14 * (index % 2), text_anchor="middle", class_="name"),
+            *[el("text", label, x=x + 5, y=y + 4, class_="tick over") for label, y in labels],
+            el("text", "not used", x=x, y=height - 10, text_anchor="middle", class_="tick") if unused else Markup(),
+        ]
+    paths = []
+    for row, (number, kind) in enumerate(zip(numbers, kinds, strict=True)):
+        xs = [gap // 2 + gap * index for index in range(len(uprights))]
+        points = [
+            (x, height - 26.0 if upright.values[row] is None else _down(place[row], height, top, bottom))
+            for x, place, upright in zip(xs, heights, uprights, strict=True)
+        ]
+        paths.append((kind, el("polyline", points=_points(points), class_=f"coordinate {kind}", data_t=number)))
+    behind = [path for kind, path in paths if kind != "front"]
+    front = [path for kind, path in paths if kind == "front"]
+    return _svg(title, width, height, [*behind, *front, *inside], fixed=True)
+
+
+def short(value: float) -> str:
+    """Write a number for an axis: 1200000 is 1.2M."""
+    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            return f"{value / (1e3 if letter == 'k' else limit):.4g}{letter}"
+    return f"{value:.4g}"
+
+
+def _upright_scale(upright: Upright) -> tuple[Any, list[tuple[Any, str]]]:
+    words = upright.words
+    if words:
+        places = {word: (index + 0.5) / len(words) for index, word in enumerate(words)}
+        return (lambda value: places[str(value)]), [(word, _short_name(word)) for word in words]
+    values = [float(value) for value in upright.values if value is not None]
+    log, whole = min(values) > 0 and max(values) / min(values) >= LOG_FROM, all(value.is_integer() for value in values)
+    axis = Axis.over("", values, log=log, whole=whole, pad=0.0)
+    ticks = [tick for tick in axis.ticks() if _apart(tick, values, axis)]
+    return axis.at, [(value, short(value)) for value in dict.fromkeys([min(values), *ticks, max(values)])]
+
+
+def _apart(value: float, values: Sequence[float], axis: Axis) -> bool:
+    """Leave ticks out that would be written over those of the ends."""
+    place = axis.at(value)
+    return place - axis.at(min(values)) > 0.08 and axis.at(max(values)) - place > 0.08
+
+
+def _down(place: float, height: int, top: int, bottom: int) -> float:
+    return round(height - bottom - place * (height - top - bottom), 1)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _short_name(text: str, most: int = 19) -> str:
+    """Leave out the slot of a parameter, which its technique tells, and what is too long all the same."""
+    parts = text.split(".")
+    name = ".".join(parts[1:]) if len(parts) > 2 else text
+    return name if len(name) <= most else f"…{name[-most + 1 :]}"
+
+
+def _x(axis: Axis, value: float) -> float:
+    return round(LEFT + axis.at(value) * (WIDTH - LEFT - RIGHT), 1)
+
+
+def _y(axis: Axis, value: float) -> float:
+    return round(HEIGHT - BOTTOM - axis.at(value) * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def _frame(title: str, x: Axis, y: Axis, inside: Sequence[Markup], legend: Sequence[tuple[str, str]]) -> Markup:
+    floor = HEIGHT - BOTTOM
+    parts: list[Markup] = []
+    for tick in x.ticks():
+        at = _x(x, tick)
+        parts.append(el("line", x1=at, x2=at, y1=TOP, y2=floor, class_="grid"))
+        parts.append(el("text", short(tick), x=at, y=floor + 15, text_anchor="middle", class_="tick"))
+    for tick in y.ticks():
+        at = _y(y, tick)
+        parts.append(el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
+        parts.append(el("text", short(tick), x=LEFT - 6, y=at + 4, text_anchor="end", class_="tick"))
+    middle = (TOP + floor) / 2
+    parts += [
+        el("text", x.title, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, text_anchor="middle", class_="name"),
+        el("text", y.title, x=12, y=middle, text_anchor="middle", class_="name", transform=f"rotate(-90 12 {middle})"),
+    ]
+    return join([_legend(legend), _svg(title, WIDTH, HEIGHT, [*parts, *inside])])
+
+
+def _legend(entries: Sequence[tuple[str, str]]) -> Markup:
+    """Say what is drawn how, above the drawing, where text flows as the screen lets it."""
+    items = []
+    for kind, name in entries:
+        swatch = (
+            el("line", x1=1, x2=17, y1=6, y2=6, class_=kind)
+            if kind == "reference" or kind.startswith("line")
+            else _mark(Mark(0, 0, NOBODY, kind), 9, 6)
+        )
+        items.append(el("li", el("svg", swatch, viewBox="0 0 18 12", aria_hidden="true"), name))
+    return el("ul", items, class_="legend") if items else Markup()
+
+
+def _mark(mark: Mark, x: float, y: float) -> Markup:
+    """Draw a mark whose form also tells what its colour does."""
+    number = None if mark.number == NOBODY else mark.number
+    if mark.kind == "pruned":
+        return el("path", d=f"M{x - 4:g} {y - 3:g}h8l-4 7z", class_="mark pruned", data_t=number)
+    if mark.kind == "broken":
+        return el("path", d=f"M{x - 3:g} {y - 3:g}l6 6m0-6l-6 6", class_="mark broken", data_t=number)
+    return el("circle", cx=x, cy=y, r=5 if mark.kind == "front" else 4, class_=f"mark {mark.kind}", data_t=number)
+
+
+def _reference(x: Axis, y: Axis, at_x: float | None, at_y: float | None) -> Markup:
+    """Draw a diamond where both values are known, else a line across the chart."""
+    if at_x is not None and at_y is not None:
+        left, top = _x(x, at_x), _y(y, at_y)
+        return el("path", d=f"M{left:g} {top - 6:g}l6 6l-6 6l-6-6z", class_="reference")
+    if at_y is not None:
+        return el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=_y(y, at_y), y2=_y(y, at_y), class_="reference")
+    at = _x(x, at_x or 0.0)
+    return el("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="reference")
+
+
+def _path(line: Line, x: Axis, y: Axis) -> Markup:
+    points = [(_x(x, value), _y(y, height)) for value, height in line.points]
+    if line.steps:
+        corners = [(after[0], before[1]) for before, after in itertools.pairwise(points)]
+        points = [point for pair in zip(points, corners, strict=False) for point in pair] + points[-1:]
+    return el("polyline", points=_points(points), class_=f"line {line.kind}", data_t=line.number)
+
+
+def _points(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+def _svg(title: str, width: int, height: int, inside: Sequence[Markup], *, fixed: bool = False) -> Markup:
+    """Wrap a drawing: it is one image to a screen reader, with its title as its text."""
+    return el(
+        "svg",
+        *inside,
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label=title,
+        class_="fixed" if fixed else None,
+        width=width if fixed else None,
+        height=height if fixed else None,
+    )

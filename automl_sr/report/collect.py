@@ -1,0 +1,267 @@
+"""Everything that a report says, as one structure of plain JSON; pages are drawn from it and from nothing else."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from automl_sr import __version__
+from automl_sr.cli.output import plain
+from automl_sr.cli.search import plan_words
+from automl_sr.errors import AutomlSRError
+from automl_sr.report.efficiency import efficiency
+from automl_sr.report.examples import examples, spread
+from automl_sr.report.importance import importance
+from automl_sr.report.models import StoredModels
+from automl_sr.report.progress import history, learning_curve
+from automl_sr.search.results import FINISHED, feasible, front_of, trial_row
+from automl_sr.study import StudySpec
+
+if TYPE_CHECKING:
+    from automl_sr.metric import Metric
+    from automl_sr.plugins import Registry
+    from automl_sr.store.reading import Reader
+    from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
+
+FORMAT = 1
+MOST_CURVES = 6
+"""Front members whose learning curves are shown: more colours than this cannot be told apart."""
+LONGEST_DETAIL = 4000
+"""Characters of a traceback; its end says what went wrong."""
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -> dict[str, Any]:
+    """Read a study. Raises StoreError where there is none of that name, PluginError for a metric that is not installed.
+
+    What needs more than the store (images, exported files, plugins) is left out with a sentence where it is missing.
+    """
+    study = reader.study(name)
+    trials = reader.trials(study)
+    rungs = reader.rungs(study)
+    objectives = [registry.metric(objective) for objective in study.objectives]
+    front = front_of(study, trials, registry.metrics)
+    with StoredModels() as models:
+        found = {
+            "format": FORMAT,
+            "made": _when(datetime.datetime.now(datetime.UTC).timestamp()),
+            "made_by": f"automl-sr {__version__}",
+            "study": _study(reader, study),
+            "metrics": [_metric(registry.metric(metric), study) for metric in _measured(study)],
+            "environment": dict(study.environment),
+            "front": [_member(trial, rungs, study) for trial in front],
+            "trials": [_row(trial, study, {member.number for member in front}) for trial in trials],
+            "images": _or_reason(lambda: examples(_spec(study, registry), front, models, images)),
+            "efficiency": _or_reason(lambda: efficiency(_spec(study, registry), trials, front, models, registry)),
+            "history": history(study, trials, objectives),
+            "importance": _or_reason(lambda: importance(study, trials, rungs, registry)),
+            "curves": [
+                {
+                    "number": trial.number,
+                    "points": learning_curve(reader.curve(trial), trial.params.get("recipe.batch")),
+                }
+                for trial in spread(front, MOST_CURVES)
+            ],
+            "rungs": _rungs(rungs),
+            "judged": [_judged(row) for row in rungs],
+            "failures": _failures(reader, study, trials),
+            "costs": _costs(study, trials, rungs),
+            "shared": _shared(trials),
+        }
+    document: dict[str, Any] = plain(found)
+    return document
+
+
+def _spec(study: StudyRecord, registry: Registry) -> StudySpec:
+    return StudySpec.from_json(study.spec, registry)
+
+
+def _or_reason(make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Do without a part that cannot be made here, and say why: the rest of the report does not depend on it."""
+    try:
+        return make()
+    except AutomlSRError as error:
+        return {"reason": str(error)}
+    except Exception as error:  # noqa: BLE001 - plugins, files of others and damaged images may fail in any way
+        return {"reason": f"{type(error).__name__}: {error}."}
+
+
+def _study(reader: Reader, study: StudyRecord) -> dict[str, Any]:
+    spec = study.spec
+    return {
+        "name": study.name,
+        "store": reader.name,
+        "artifacts": study.artifacts,
+        "created": _when(study.created),
+        "seconds": round(study.seconds, 3),
+        "trials": dict(study.counts),
+        "reference": dict(study.reference),
+        "source": study.source,
+        **{key: spec[key] for key in ("task", "objectives", "constraints", "device", "budget", "search")},
+    }
+
+
+def _measured(study: StudyRecord) -> list[str]:
+    return list(dict.fromkeys([*study.objectives, *study.spec["constraints"]]))
+
+
+def _metric(metric: Metric, study: StudyRecord) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "direction": metric.direction,
+        "unit": metric.unit,
+        "log": metric.log,
+        "help": metric.help,
+        "objective": metric.name in study.objectives,
+        "limits": {
+            key: limit for key, limit in study.spec["constraints"].get(metric.name, {}).items() if limit is not None
+        },
+    }
+
+
+def _row(trial: TrialRecord, study: StudyRecord, front: set[int]) -> dict[str, Any]:
+    left_model = trial.state in FINISHED and all(name in trial.values for name in study.objectives)
+    return {
+        **trial_row(trial),
+        "words": plan_words(trial.params),
+        "costs": dict(trial.costs),
+        "front": trial.number in front,
+        "feasible": left_model and feasible(study, trial.values),
+        "finished": None if trial.finished is None else _when(trial.finished),
+    }
+
+
+def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> dict[str, Any]:
+    stopped = [row.step for row in rungs if row.number == trial.number and not row.go_on]
+    return {
+        **trial_row(trial),
+        "words": plan_words(trial.params),
+        "planned_params": trial.costs.get("params"),
+        "steps": stopped[0] if stopped else study.spec["budget"]["steps"],
+        "files": [
+            {"kind": file.kind, "url": file.url, "sha256": file.sha256, "bytes": file.bytes}
+            for file in trial.artifacts.values()
+        ],
+    }
+
+
+def _judged(row: RungRecord) -> dict[str, Any]:
+    return {"number": row.number, "rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
+
+
+def _rungs(rows: Sequence[RungRecord]) -> list[dict[str, Any]]:
+    """Say of each rung who came so far, who was stopped, and between which values they lay."""
+    found = []
+    for rung in sorted({row.rung for row in rows}):
+        here = [row for row in rows if row.rung == rung]
+        names = list(dict.fromkeys(name for row in here for name in row.values))
+        found.append(
+            {
+                "rung": rung,
+                "steps": sorted({row.step for row in here}),
+                "reached": len(here),
+                "stopped": [row.number for row in here if not row.go_on],
+                "values": {name: _range(row.values[name] for row in here if name in row.values) for name in names},
+            }
+        )
+    return found
+
+
+def _range(values: Iterable[float]) -> dict[str, float]:
+    found = sorted(values)
+    return {"low": found[0], "median": statistics.median(found), "high": found[-1]}
+
+
+def _failures(reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """Group what came to nothing by its reason, numbers aside; the most frequent first."""
+    groups: dict[tuple[str, str], list[TrialRecord]] = {}
+    for trial in trials:
+        if trial.state in ("failed", "infeasible"):
+            groups.setdefault((trial.state, _NUMBER.sub("…", trial.reason or "no reason")), []).append(trial)
+    found = []
+    for (state, _), members in sorted(groups.items(), key=lambda group: -len(group[1])):
+        first = members[0]
+        details = [event.text for event in reader.events(study, first.number) if event.kind == state and event.text]
+        found.append(
+            {
+                "state": state,
+                "reason": first.reason or "no reason",
+                "count": len(members),
+                "trials": [trial.number for trial in members],
+                "seconds": round(sum(trial.seconds for trial in members), 3),
+                "detail": details[-1][-LONGEST_DETAIL:] if details else "",
+            }
+        )
+    return found
+
+
+def _costs(study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord]) -> dict[str, Any]:
+    """Add up where time went, and what was not spent."""
+    stages: dict[str, float] = {}
+    for trial in trials:
+        for stage, seconds in trial.stage_seconds.items():
+            stages[stage] = stages.get(stage, 0.0) + seconds
+    total = sum(trial.seconds for trial in trials)
+    states = {
+        state: {
+            "trials": sum(trial.state == state for trial in trials),
+            "seconds": sum(trial.seconds for trial in trials if trial.state == state),
+        }
+        for state in dict.fromkeys(trial.state for trial in trials)
+    }
+    return {
+        "seconds": total,
+        "stages": stages,
+        "states": states,
+        "saved_by_stopping": _saved_by_stopping(study, trials, rungs),
+        "saved_by_reuse": _saved_by_reuse(trials),
+    }
+
+
+def _saved_by_stopping(
+    study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord]
+) -> dict[str, Any] | None:
+    """Estimate what stopped trials would have taken to the end: their own seconds for each step, times all steps."""
+    steps = study.spec["budget"]["steps"]
+    stopped_at = {row.number: row.step for row in rungs if not row.go_on}
+    saved = []
+    for trial in trials:
+        training = trial.stage_seconds.get("train", 0.0)
+        if trial.state == "pruned" and trial.number in stopped_at and training > 0:
+            whole = training * steps / stopped_at[trial.number]
+            saved.append(max(0.0, whole - training - trial.stage_seconds.get("fork", 0.0)))
+    return {"trials": len(saved), "seconds": sum(saved)} if saved else None
+
+
+def _saved_by_reuse(trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """Add up the seconds of results that were taken over from a trial with the same plan."""
+    seconds = {trial.number: trial.seconds for trial in trials}
+    twins = [trial for trial in trials if trial.state == "duplicate" and trial.duplicate_of in seconds]
+    if not twins:
+        return None
+    saved = sum(max(0.0, seconds[twin.duplicate_of or 0] - twin.seconds) for twin in twins)
+    return {"trials": len(twins), "seconds": saved}
+
+
+def _shared(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """List what trials made once for all: who made it, who took it over, and the seconds that this saved."""
+    uses: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
+    for trial in trials:
+        for name, use in trial.shared.items():
+            uses.setdefault(name, []).append((trial.number, use))
+    return [
+        {
+            "name": name,
+            "made_by": [number for number, use in rows if not use["reused"]],
+            "reused_by": [number for number, use in rows if use["reused"]],
+            "saved": sum(use["seconds"] for _, use in rows if use["reused"]),
+        }
+        for name, rows in sorted(uses.items())
+    ]
+
+
+def _when(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

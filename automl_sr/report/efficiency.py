@@ -1,0 +1,89 @@
+"""The score by which the NTIRE challenge on efficient super-resolution ranks nets.
+
+    0.7 exp(2 t / t0) + 0.15 exp(2 F / F0) + 0.15 exp(2 P / P0)
+
+with runtime t, FLOPs F and parameters P relative to those of a baseline, the smaller the better, for nets whose PSNR
+does not fall below the baseline's by more than 0.03 dB (Ren et al., "The Tenth NTIRE 2025 Efficient Super-Resolution
+Challenge Report", CVPR workshops 2025, arXiv:2504.10686: 26.90 dB are asked where the baseline has 26.93). The
+baseline scores exp(2) = 7.389. The challenge's baseline is EFDN at x4; here it is trial 0, the plain plan of the study.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from automl_sr.plugins import Registry
+    from automl_sr.report.models import StoredModels
+    from automl_sr.store.records import TrialRecord
+    from automl_sr.study import StudySpec
+
+SOURCE = "Ren et al., The Tenth NTIRE 2025 Efficient Super-Resolution Challenge Report, arXiv:2504.10686"
+FORMULA = "0.7 exp(2 t/t0) + 0.15 exp(2 F/F0) + 0.15 exp(2 P/P0)"
+WEIGHTS = {"runtime": 0.7, "macs": 0.15, "params": 0.15}
+SLACK = 0.03
+"""By how many dB the challenge's floor lies below its baseline."""
+RUNTIMES = ("latency_ratio", "latency_ms")
+"""What tells the runtime, the more reliable first."""
+QUALITIES = ("psnr_rgb", "psnr_y")
+BASELINE = 0
+
+
+def score(ratios: dict[str, float]) -> float:
+    """Give the score of a net from its runtime, multiply-adds and parameters relative to the baseline's."""
+    return sum(weight * math.exp(2 * ratios[name]) for name, weight in WEIGHTS.items())
+
+
+def efficiency(
+    spec: StudySpec,
+    trials: Sequence[TrialRecord],
+    front: Sequence[TrialRecord],
+    models: StoredModels,
+    registry: Registry,
+) -> dict[str, Any]:
+    """Score the front. Raises AutomlSRError where files or plugins are missing."""
+    baseline = next((trial for trial in trials if trial.number == BASELINE and "onnx" in trial.artifacts), None)
+    if not front or baseline is None:
+        return {"reason": f"Trial {BASELINE}, which is the baseline, has no stored model."}
+    runtime = next((name for name in RUNTIMES if name in baseline.values), None)
+    if runtime is None:
+        return {"reason": f"The study measures no runtime ({' or '.join(RUNTIMES)})."}
+    quality = next((name for name in QUALITIES if name in baseline.values), None)
+    floor = None if quality is None else baseline.values[quality] - SLACK
+    own = {**_counts(spec, baseline, models, registry), "runtime": baseline.values[runtime]}
+    rows = []
+    for trial in front:
+        costs = {**_counts(spec, trial, models, registry), "runtime": trial.values[runtime]}
+        ratios = {name: costs[name] / own[name] for name in WEIGHTS}
+        passes = None if quality is None or floor is None else trial.values[quality] >= floor
+        rows.append({"number": trial.number, **costs, "ratios": ratios, "score": score(ratios), "passes": passes})
+    return {
+        "formula": FORMULA,
+        "source": SOURCE,
+        "baseline": {"number": baseline.number, **own},
+        "runtime": runtime,
+        "quality": quality,
+        "floor": floor,
+        "rows": sorted(rows, key=lambda row: (row["passes"] is False, row["score"])),
+    }
+
+
+def _counts(spec: StudySpec, trial: TrialRecord, models: StoredModels, registry: Registry) -> dict[str, float]:
+    """Count parameters and multiply-adds of a model as it shipped, from the blueprint in its file."""
+    import torch
+
+    from automl_sr.blueprint import Blueprint, build
+    from automl_sr.compression.onnx_file import load_onnx
+    from automl_sr.errors import DataError
+    from automl_sr.evaluation.cost import macs, params
+
+    metadata = {entry.key: entry.value for entry in load_onnx(models.path(trial)).metadata_props}
+    if "blueprint" not in metadata:
+        raise DataError(f"The file of trial {trial.number} does not say how its model is built.")
+    with torch.device("meta"):
+        model = build(Blueprint.from_json(json.loads(metadata["blueprint"])), registry)
+    example = [spec.task.cost_example()]
+    return {"params": params(model, example), "macs": macs(model, example)}

@@ -1,0 +1,67 @@
+"""The report as Markdown: the same text and tables, without drawings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from automl_sr.cli.output import number
+from automl_sr.report.document import Block, Chart, Code, Mono, Pictures, Table, Text
+from automl_sr.report.sections import moment, sections
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#])")
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Write the report."""
+    study = report["study"]
+    parts = [f"# {escape(study['name'])}", f"Written {moment(report['made'])} by {report['made_by']}."]
+    for section in sections(report):
+        texts = [text for block in section.blocks if (text := _block(block))]
+        parts += [f"## {section.title}", *texts] if texts else []
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Write text so that Markdown takes it for nothing else, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """Write text as code within a line: fenced by more backticks than it holds, its pipes kept from ending a cell."""
+    flat = " ".join(text.split()).replace("|", "\\|")
+    fence = "`" * (_longest_run(flat) + 1)
+    room = " " if "`" in flat else ""
+    return f"{fence}{room}{flat}{room}{fence}"
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Text():
+            return escape(block.text)
+        case Code():
+            fence = "`" * max(3, _longest_run(block.text) + 1)
+            return f"{escape(block.title)}:\n\n{fence}text\n{block.text.rstrip()}\n{fence}"
+        case Table():
+            return _table(block)
+        case Pictures():
+            cells = [[picture.title, picture.note] for picture in block.pictures if picture.note]
+            return _table(Table(block.caption, ("image", "PSNR"), cells, ("PSNR",)))
+        case Chart():
+            return ""
+
+
+def _table(table: Table) -> str:
+    rules = ["---:" if column in table.right else "---" for column in table.columns]
+    rows = [[escape(column) for column in table.columns], rules, *[[_cell(cell) for cell in row] for row in table.rows]]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
+
+
+def _cell(cell: Any) -> str:
+    return code(cell.text) if isinstance(cell, Mono) else escape(number(cell))
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)

@@ -1,0 +1,431 @@
+"""What a report says, section by section, from the collected structure alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from automl_sr.cli.output import number
+from automl_sr.cli.search import duration
+from automl_sr.report import drawings
+from automl_sr.report.document import Block, Code, Mono, Picture, Pictures, Section, Table, Text
+
+Report = Mapping[str, Any]
+
+
+def sections(report: Report) -> list[Section]:
+    """Give the sections in the order in which they are read; what a study does not have is left out or explained."""
+    parts = [
+        Section("Summary", list(_summary(report))),
+        Section("Front", list(_front(report))),
+        Section("Images", list(_images(report))),
+        Section("Efficiency score", list(_efficiency(report))),
+        Section("History", list(_history(report))),
+        Section("Importance", list(_importance(report))),
+        Section("Parallel coordinates", list(_coordinates(report))),
+        Section("Learning curves", list(_curves(report))),
+        Section("Early stopping", list(_stopping(report))),
+        Section("Failures", list(_failures(report))),
+        Section("Costs", list(_costs(report))),
+        Section("Study", list(_study(report))),
+        Section("Environment", [Table("What the results hang on", ("what", "value"), _flat(report["environment"]))]),
+        Section("All trials", list(_trials(report))),
+    ]
+    return [part for part in parts if part.blocks]
+
+
+def _summary(report: Report) -> Iterator[Block]:
+    study = report["study"]
+    counts = ", ".join(f"{count} {state}" for state, count in study["trials"].items() if count)
+    yield Text(
+        f"{_goals(report)} {counts or 'No trials'} in {duration(study['seconds'])}, begun {moment(study['created'])}."
+    )
+    if not report["front"]:
+        yield Text("No trial has left a model that keeps to the constraints, so there is no front yet.")
+        return
+    rows = []
+    for metric in report["metrics"]:
+        if metric["objective"]:
+            sign = -1 if metric["direction"] == "maximize" else 1
+            best = min(report["front"], key=lambda row, m=metric, s=sign: s * row["values"][m["name"]])  # type: ignore[misc]
+            without = study["reference"].get(metric["name"])
+            values = [_value(metric, best["values"][metric["name"]]), _value(metric, without)]
+            rows.append([_titled(metric), *values, f"trial {best['number']}: {best['words']}"])
+    yield Table(
+        "Best of each objective", ("objective", "best", "without a model", "plan"), rows, ("best", "without a model")
+    )
+
+
+def _front(report: Report) -> Iterator[Block]:
+    front = report["front"]
+    if not front:
+        return
+    these = "These models are" if len(front) > 1 else "This model is"
+    yield Text(
+        f"{these} dominated by no other: whatever is better in one objective is worse in another. All values are those"
+        " of the exported file on the validation set."
+    )
+    yield _front_table(report)
+    yield from drawings.fronts(report)
+    files = [
+        [f"trial {row['number']}", file["kind"], file["bytes"], Mono(file["url"]), Mono(file["sha256"])]
+        for row in front
+        for file in row["files"]
+    ]
+    columns = ("trial", "kind", "bytes", "place", "sha256")
+    yield Table("Files of the front", columns, files, ("bytes",), folded=len(files) > 8)
+    plans = "\n".join(f"trial {row['number']}: {json.dumps(row['plan'], ensure_ascii=False)}" for row in front)
+    yield Code("Plans of the front in full", plans)
+
+
+def _front_table(report: Report) -> Table:
+    """Set the front's values side by side; parameters are known of every plan, measured or not."""
+    front, reference = report["front"], report["study"]["reference"]
+    extra = [] if "params" in _metric_names(report) else ["params before compression"]
+    rows = [
+        [
+            f"trial {row['number']}",
+            *_values(report, row["values"]),
+            *[_whole(row["planned_params"]) for _ in extra],
+            row["state"],
+            row["steps"],
+            row["words"],
+        ]
+        for row in front
+    ]
+    if reference:
+        rows.append(["without a model", *_values(report, reference), *[None for _ in extra], None, None, ""])
+    right = [*[_titled(metric) for metric in report["metrics"]], *extra, "steps"]
+    columns = ["trial", *right[:-1], "state", "steps", "plan"]
+    return Table("The front", columns, rows, right, trials=[row["number"] for row in front])
+
+
+def _images(report: Report) -> Iterator[Block]:
+    images = report["images"]
+    if "reason" in images:
+        yield Text(f"There are no pictures: {images['reason']}")
+        return
+    yield Text(
+        f"Cuts of {images['side']} pixels from images of {images['set']}, where they have the most detail,"
+        f" at x{images['scale']}. PSNR on luma is that of the whole image."
+    )
+    for row in images["rows"]:
+        pictures = [
+            Picture(
+                piece["what"],
+                "" if piece["psnr_y"] is None else f"{piece['psnr_y']:.2f} dB",
+                piece["image"],
+                f"{row['name']}, {piece['what']}",
+            )
+            for piece in row["pieces"]
+        ]
+        yield Pictures(row["name"], pictures)
+
+
+def _efficiency(report: Report) -> Iterator[Block]:
+    found = report["efficiency"]
+    if "reason" in found:
+        yield Text(f"There is no NTIRE efficiency score: {found['reason']}")
+        return
+    base = found["baseline"]
+    yield Text(
+        f"NTIRE's score for efficient super-resolution, {found['formula']}: runtime, multiply-adds and parameters"
+        " relative to a baseline, the smaller the better; the baseline itself has 7.389. The baseline is trial"
+        f" {base['number']}, the plain plan with which this study began ({found['runtime']} {number(base['runtime'])},"
+        f" {number(int(base['macs']))} multiply-adds, {number(int(base['params']))} parameters), not the challenge's"
+        " EFDN: scores compare within this study."
+    )
+    if found["floor"] is not None:
+        yield Text(
+            "The challenge leaves out nets that fall below its baseline by more than 0.03 dB: here, below"
+            f" {found['floor']:.2f} dB in {found['quality']}. Multiply-adds are those for which the task quotes"
+            " them (image-sr: an output of 1280x720), before quantization."
+        )
+    rows = [
+        [
+            f"trial {row['number']}",
+            row["score"],
+            {True: "yes", False: "no", None: "unknown"}[row["passes"]],
+            *[row["ratios"][name] for name in ("runtime", "macs", "params")],
+            int(row["macs"]),
+            int(row["params"]),
+        ]
+        for row in found["rows"]
+    ]
+    columns = ("trial", "score", "above the floor", "t/t0", "F/F0", "P/P0", "multiply-adds", "parameters")
+    right = tuple(name for name in columns[1:] if name != "above the floor")
+    yield Table("NTIRE efficiency score", columns, rows, right, trials=[row["number"] for row in found["rows"]])
+    yield Text(f"Source of the formula: {found['source']}.")
+
+
+def _history(report: Report) -> Iterator[Block]:
+    found = report["history"]
+    if "reason" in found:
+        yield Text(found["reason"])
+        return
+    if found["kind"] == "best":
+        yield Text(f"The best {found['metric']} of a model that keeps to the constraints.")
+    else:
+        box = ", ".join(
+            f"{name} {number(found['worst'][name])} to {number(best)}" for name, best in found["ideal"].items()
+        )
+        yield Text(
+            "The share that the front dominates of the box between the best and the worst values of this study"
+            f" ({box or 'all trials are alike'}; the reference point lies a tenth of the range behind the worst)."
+            " It shows when the search still found something; it does not compare studies."
+        )
+    yield from drawings.histories(report)
+    points = found["points"]
+    changes = [points[0], *(after for before, after in itertools.pairwise(points) if after["value"] != before["value"])]
+    rows = [
+        [f"trial {row['number']}", row["count"], duration(row["seconds"]), row["value"]]
+        for row in changes
+        if row["value"] is not None
+    ]
+    yield Table(
+        "When the front grew",
+        ("trial", "trials so far", "time so far", _history_name(found)),
+        rows,
+        ("trials so far", "time so far", _history_name(found)),
+        folded=True,
+    )
+
+
+def _importance(report: Report) -> Iterator[Block]:
+    found = report["importance"]
+    if "reason" in found:
+        yield Text(f"Importance is not shown: {found['reason']}")
+        return
+    best = f"{100 * found['quantile']:.0f} %"
+    yield Text(
+        f"PED-ANOVA over {found['trials']} trials: how much each parameter decides whether a plan is among the best"
+        f" {best} in an objective. Trials that were stopped early count with values corrected to the end. A choice"
+        " written as slot[a|b] is the slot where only these were possible."
+    )
+    yield from drawings.importances(report)
+    for name, shares in found["objectives"].items():
+        rows = [[parameter, f"{100 * share:.1f} %"] for parameter, share in shares.items()]
+        yield Table(f"Importance for {name}", ("parameter", "share"), rows, ("share",), folded=True)
+
+
+def _coordinates(report: Report) -> Iterator[Block]:
+    yield from drawings.coordinates(report)
+
+
+def _curves(report: Report) -> Iterator[Block]:
+    curves = [curve for curve in report["curves"] if curve["points"]]
+    if not curves:
+        return
+    more = len(report["front"]) - len(report["curves"])
+    yield Text(
+        "The training loss of front members, over steps and over seconds of training alone."
+        + (f" {len(curves)} of {len(report['front'])} are shown, from end to end of the front." if more > 0 else "")
+        + " Losses compare only where plans have the same loss and data."
+    )
+    yield from drawings.learning(curves)
+    rows = [
+        [f"trial {curve['number']}", last["step"], last["phase"], last["loss"], _seconds(last["seconds"])]
+        for curve in curves
+        for last in curve["points"][-1:]
+    ]
+    columns = ("trial", "last step", "phase", "loss", "seconds of training")
+    yield Table("Where the curves end", columns, rows, ("last step", "loss", "seconds of training"))
+
+
+def _stopping(report: Report) -> Iterator[Block]:
+    scheduler = report["study"]["search"]["scheduler"]
+    if not report["rungs"]:
+        none = scheduler["kind"] == "none"
+        yield Text("No trial was stopped early: the scheduler is none." if none else "No trial has reached a rung yet.")
+        return
+    share = (
+        f"; one trial in {scheduler['reduction']} goes on at each rung" if scheduler["kind"] == "pareto-asha" else ""
+    )
+    yield Text(
+        f"The scheduler is {scheduler['kind']}{share}. Values at a rung are those of a model that was finished and"
+        " exported there."
+    )
+    names = list(dict.fromkeys(name for rung in report["rungs"] for name in rung["values"]))
+    rows = [
+        [
+            f"rung {rung['rung'] + 1}",
+            " or ".join(number(step) for step in rung["steps"]),
+            rung["reached"],
+            len(rung["stopped"]),
+            *[_spread(rung["values"].get(name)) for name in names],
+        ]
+        for rung in report["rungs"]
+    ]
+    columns = ("rung", "steps", "reached", "stopped", *[f"{name} (median)" for name in names])
+    yield Table("Rungs", columns, rows, columns[1:])
+    yield from drawings.rungs(report)
+    stopped = [
+        [f"rung {rung['rung'] + 1}", ", ".join(str(trial) for trial in rung["stopped"])]
+        for rung in report["rungs"]
+        if rung["stopped"]
+    ]
+    if stopped:
+        yield Table("Which trials were stopped where", ("rung", "trials"), stopped)
+
+
+def _failures(report: Report) -> Iterator[Block]:
+    found = report["failures"]
+    if not found:
+        yield Text("No trial failed, and no plan was rejected.")
+        return
+    rows = [
+        [row["state"], row["count"], row["reason"], _some(row["trials"]), duration(row["seconds"])] for row in found
+    ]
+    columns = ("state", "trials", "reason", "numbers", "time")
+    yield Table(
+        "What came to nothing, by reason (numbers in reasons are those of the first)", columns, rows, ("trials", "time")
+    )
+    for row in found:
+        if row["detail"]:
+            yield Code(f"Trial {row['trials'][0]}: {row['reason']}", row["detail"])
+
+
+def _costs(report: Report) -> Iterator[Block]:
+    costs = report["costs"]
+    if costs["states"]:
+        rows = [
+            [state, row["trials"], duration(row["seconds"]), _share(row["seconds"], costs["seconds"])]
+            for state, row in costs["states"].items()
+        ]
+        yield Table("Time by state", ("state", "trials", "time", "share"), rows, ("trials", "time", "share"))
+    if costs["stages"]:
+        total = sum(costs["stages"].values())
+        rows = [[stage, duration(seconds), _share(seconds, total)] for stage, seconds in costs["stages"].items()]
+        yield Table("Time by stage", ("stage", "time", "share"), rows, ("time", "share"))
+    if report["shared"]:
+        rows = [
+            [row["name"], _some(row["made_by"]), _some(row["reused_by"]), duration(row["saved"])]
+            for row in report["shared"]
+        ]
+        columns = ("result", "made by trials", "reused by trials", "time saved")
+        yield Table("Results that trials share", columns, rows, ("time saved",))
+    for key, words in (
+        ("saved_by_stopping", "Stopping {} early saved about {} of training, by their own speed up to there."),
+        ("saved_by_reuse", "{} had a plan that was known already; taking its result over saved about {}."),
+    ):
+        if costs[key]:
+            trials = costs[key]["trials"]
+            yield Text(words.format(f"{trials} trial{'s' if trials > 1 else ''}", duration(costs[key]["seconds"])))
+
+
+def _study(report: Report) -> Iterator[Block]:
+    study = report["study"]
+    rows: list[list[Any]] = [
+        ["name", study["name"]],
+        ["store", Mono(study["store"])],
+        ["files", Mono(study["artifacts"])],
+    ]
+    shown = ("objectives", "constraints", "task", "device", "budget", "search")
+    yield Table("Settings", ("what", "value"), rows + _flat({key: study[key] for key in shown}))
+    yield Code("The study file", study["source"])
+
+
+def _trials(report: Report) -> Iterator[Block]:
+    names = _metric_names(report)
+    rows = [
+        [
+            f"trial {row['number']}",
+            f"{row['state']}, front" if row["front"] else row["state"],
+            *_values(report, row["values"]),
+            duration(row["seconds"]),
+            row["words"],
+            row["reason"] or "",
+        ]
+        for row in report["trials"]
+    ]
+    if rows:
+        columns = ("trial", "state", *names, "time", "plan", "reason")
+        marked = [row["number"] for row in report["trials"]]
+        yield Table(f"{len(rows)} trials", columns, rows, (*names, "time"), folded=True, trials=marked, explains=True)
+
+
+def moment(iso: str) -> str:
+    """Write a time of the collected structure for people."""
+    return f"{iso[:16].replace('T', ' ')} UTC"
+
+
+def _goals(report: Report) -> str:
+    """Say what is asked of models."""
+    goals = [
+        f"{'the largest' if metric['direction'] == 'maximize' else 'the smallest'} {metric['name']}"
+        for metric in report["metrics"]
+        if metric["objective"]
+    ]
+    limits = [
+        f"{metric['name']} {words} {number(limit)}"
+        for metric in report["metrics"]
+        for key, words in (("min", "of at least"), ("max", "of at most"))
+        if (limit := metric["limits"].get(key)) is not None
+    ]
+    asked = f"Asked for: {' and '.join(goals)}"
+    return f"{asked}, with {' and '.join(limits)}." if limits else f"{asked}."
+
+
+def _metric_names(report: Report) -> list[str]:
+    return [metric["name"] for metric in report["metrics"]]
+
+
+def _titled(metric: Mapping[str, Any]) -> str:
+    return f"{metric['name']} ({metric['unit']})" if metric["unit"] else str(metric["name"])
+
+
+def _history_name(found: Mapping[str, Any]) -> str:
+    return "hypervolume" if found["kind"] == "hypervolume" else str(found["metric"])
+
+
+def _values(report: Report, values: Mapping[str, float]) -> list[Any]:
+    """Write measurements in the order of the metrics."""
+    return [_value(metric, values.get(metric["name"])) for metric in report["metrics"]]
+
+
+def _value(metric: Mapping[str, Any], value: float | None) -> Any:
+    """Write a measurement: two decimals for dB, as published tables have them."""
+    return f"{value:.2f}" if metric["unit"] == "dB" and value is not None else _whole(value)
+
+
+def _whole(value: float | None) -> int | float | None:
+    """Take large counts for what they are, so that they are written alike."""
+    return int(value) if value is not None and abs(value) >= 1000 and float(value).is_integer() else value
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
+    """Write nested settings as rows of name and value."""
+    rows: list[list[Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append([f"{prefix}{name}", _words(value)])
+    return rows
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return value
+    return ", ".join(str(item) for item in value)
+
+
+def _spread(values: Mapping[str, float] | None) -> str | None:
+    if values is None:
+        return None
+    return f"{number(values['low'])} to {number(values['high'])} ({number(values['median'])})"
+
+
+def _some(trials: Sequence[int], most: int = 12) -> str:
+    shown = ", ".join(str(trial) for trial in trials[:most])
+    return f"{shown} and {len(trials) - most} more" if len(trials) > most else shown
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.0f} %" if whole > 0 else "-"
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

@@ -1,0 +1,44 @@
+"""Pictures show the liveliest square of an image, without loss."""
+
+from __future__ import annotations
+
+import base64
+import io
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from automl_sr.report.examples import data_uri, liveliest, spread
+
+
+def test_the_square_with_the_most_detail_is_found() -> None:
+    image = np.full((96, 120, 3), 100, np.uint8)
+    image[40:72, 64:96] = np.random.default_rng(0).integers(0, 256, (32, 32, 3))
+    top, left, height, width = liveliest(image, 32, 2)
+    assert (height, width) == (32, 32)
+    assert abs(top - 40) <= 8
+    assert abs(left - 64) <= 8
+    assert top % 2 == left % 2 == 0
+
+
+def test_a_small_image_is_shown_whole() -> None:
+    assert liveliest(np.zeros((20, 30, 3), np.uint8), 64, 2) == (0, 0, 20, 30)
+
+
+def test_pictures_lose_nothing() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (16, 20, 3)).astype(np.uint8)
+    kind, _, content = data_uri(image).partition(";base64,")
+    assert kind.startswith("data:image/")
+    read = Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
+    assert (np.asarray(read) == image).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "most", "chosen"), [(2, 3, [0, 1]), (3, 3, [0, 1, 2]), (9, 3, [0, 4, 8]), (7, 4, [0, 2, 4, 6])]
+)
+def test_members_are_chosen_from_end_to_end(count: int, most: int, chosen: list[int]) -> None:
+    front = cast("Any", [SimpleNamespace(number=number) for number in range(count)])
+    assert [trial.number for trial in spread(front, most)] == chosen
