@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from automl_sr import __version__
 from automl_sr.blueprint import build
 from automl_sr.errors import Interrupted, PluginError
 from automl_sr.files import load_tensors, save_tensors
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from automl_sr.training.run import Run
 
 ITERATE_EVERY = 50
+_WORD = re.compile(r"[A-Za-z][\w .-]{0,30}")
+"""A part of a key that says something; digests and settings are longer."""
 
 
 class _OnlyStop:
@@ -79,7 +84,7 @@ class Context:
         `key` holds the settings on which they depend; the task, the training data and the versions of the technique and
         its plugin are added here, because a key written by hand forgets them. `make` must not depend on `ctx.seed`.
         """
-        return self.cache.get(key, self._parts(key), lambda _: make())
+        return self.cache.get(self._name(key), self._parts(key), lambda _: make(), self.observer.stop_requested)
 
     def fit(
         self, technique: Technique, data: Samples, *, steps: int, recipe: Recipe | None = None, key: str = ""
@@ -111,7 +116,8 @@ class Context:
             fork = finish_fork(run, observer, Checkpoints(folder / "fork"))
             return fork.evaluation_state()
 
-        weights = self.cache.get(f"fit/{technique.name}/{key}", parts, make)
+        name = "/".join(["fit", technique.name, *_words(key)])
+        weights = self.cache.get(name, parts, make, observer.stop_requested)
         model = build(blueprint, self.registry)
         model.load_state_dict(weights)
         return model.to(self.device).eval().requires_grad_(False)
@@ -143,19 +149,31 @@ class Context:
                     raise Interrupted(f"Stopped at iteration {i + 1} of {key!r}; the work up to here is kept.")
             return state
 
-        return self.cache.get(key, {**self._parts(key), "iterations": n}, make)
+        parts = {**self._parts(key), "iterations": n}
+        return self.cache.get(self._name(key), parts, make, self.observer.stop_requested)
 
     def _parts(self, key: str) -> dict[str, Any]:
         if self.owner is None:
             raise PluginError(f"{key!r} is shared by nobody.", "Ask `run.context.for_technique(self)` for the context.")
         return {
+            "automl-sr": __version__,
             "key": key,
             "task": [self.task.kind, self.task.model_dump(mode="json")],
             "data": self.data_fingerprint,
             "technique": self._identity(self.owner),
         }
 
+    def _name(self, key: str) -> str:
+        """Name a result as people read it: who made it, and the words with which its key begins."""
+        owner = [self.owner.slot.value, self.owner.name] if self.owner is not None else []
+        return "/".join([*owner, *_words(key)])
+
     def _identity(self, technique: Technique) -> list[str]:
         """Name a technique with its version and that of its plugin: another one gives other results."""
         source = self.registry.source(type(technique))
         return [technique.slot, technique.name, technique.version, source.plugin, source.version]
+
+
+def _words(key: str) -> list[str]:
+    """Give the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081.../{"steps": 400}`."""
+    return list(itertools.takewhile(_WORD.fullmatch, key.split("/")))

@@ -64,8 +64,8 @@ class Setting:
     seed: int
     train_device: str
     device: DeviceSpec
-    cache: Path
-    """Folder of results shared between trials and workers."""
+    cache: Path | None
+    """Folder of results shared between trials and workers; None lets every trial make all of them in its own folder."""
     threads: int | None = None
 
 
@@ -111,7 +111,10 @@ class Outcome:
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Results that trials share, by name: {"seconds": what making it took, "reused": whether another trial did}."""
+    """Results that trials share, by name: {"seconds": what making it took, "reused": whether another trial did}.
+
+    `waited` is there where the trial waited for another worker to make it: so much less was saved.
+    """
 
 
 def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path) -> Outcome:
@@ -157,7 +160,7 @@ def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, cloc
             break
     state: Literal["complete", "pruned"] = "complete" if step == rungs[-1] else "pruned"
     files = {**artifacts_of(finished), **checkpoints.files()}
-    return Outcome(state, values, files, clock.seconds(), finished.notes)
+    return Outcome(state, values, files, clock.seconds(), finished.notes, context.cache.shared())
 
 
 class Clock:
@@ -224,7 +227,7 @@ def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Obse
         seed=derive(setting.seed, plan.fingerprint),
         device=setting.train_device,
         scratch=folder,
-        cache=Cache(setting.cache),
+        cache=Cache(setting.cache or folder / "cache", record=folder / "shared.json"),
         data_fingerprint=setting.data.train.fingerprint,
         observer=observer or Silent(),
     )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -46,7 +49,8 @@ def test_a_cached_result_is_computed_once(ctx: Context) -> None:
     values = [ctx.cached("scores", make)["value"] for _ in range(3)]
     assert make.calls == 1
     assert all(torch.equal(value, torch.ones(1)) for value in values)
-    assert (ctx.cache.misses, ctx.cache.hits) == (["scores"], ["scores", "scores"])
+    name = f"teacher/{toys.TeacherLoss.name}/scores"
+    assert (ctx.cache.misses, ctx.cache.hits) == ([name], [name, name])
 
 
 def test_the_trial_seed_does_not_divide_what_is_shared(ctx: Context) -> None:
@@ -56,18 +60,130 @@ def test_the_trial_seed_does_not_divide_what_is_shared(ctx: Context) -> None:
     assert make.calls == 1
 
 
-@pytest.mark.parametrize("change", ["key", "data", "task", "technique"])
+class NewerLoss(toys.TeacherLoss):
+    """The same technique after a change of its code."""
+
+    version: ClassVar[str] = "another"
+
+
+def of_plugin(ctx: Context, version: str) -> Context:
+    """Give the same surroundings with the technique from another release of its plugin."""
+    registry = discover(entry_points=[])
+    registry.add_task(toys.DigitsTask)
+    for cls in toys.ALL:
+        registry.add_technique(cls, Source("toys", "toys", version))
+    return replace(ctx, registry=registry)
+
+
+def newer(ctx: Context) -> Context:
+    """Give the same surroundings with a technique of another version."""
+    registry = discover(entry_points=[])
+    registry.add_technique(NewerLoss, Source("toys", "toys", "1"))
+    return replace(ctx, registry=registry).for_technique(NewerLoss())
+
+
+OTHERS: dict[str, Callable[[Context], Context]] = {
+    "data": lambda ctx: replace(ctx, data_fingerprint="other data"),
+    "task": lambda ctx: replace(ctx, task=toys.DigitsTask(train_size=1000)),
+    "technique": lambda ctx: ctx.for_technique(toys.Growth()),
+    "version of the technique": newer,
+    "version of the plugin": lambda ctx: of_plugin(ctx, "2"),
+}
+
+
+@pytest.mark.parametrize("change", OTHERS)
 def test_whatever_the_result_depends_on_makes_it_another_one(ctx: Context, change: str) -> None:
     make = Count()
     ctx.cached("scores", make)
-    other = {
-        "key": ctx,
-        "data": replace(ctx, data_fingerprint="other data"),
-        "task": replace(ctx, task=toys.DigitsTask(train_size=1000)),
-        "technique": ctx.for_technique(toys.Growth()),
-    }[change]
-    other.cached("other scores" if change == "key" else "scores", make)
+    OTHERS[change](ctx).cached("scores", make)
     assert make.calls == 2
+
+
+def test_so_does_another_release_of_automl_sr(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = Count()
+    ctx.cached("scores", make)
+    monkeypatch.setattr("automl_sr.context.__version__", "99.0")
+    ctx.cached("scores", make)
+    assert make.calls == 2
+
+
+def test_so_does_another_key(ctx: Context) -> None:
+    make = Count()
+    ctx.cached("scores", make)
+    ctx.cached("other scores", make)
+    assert make.calls == 2
+
+
+def test_an_equal_registry_in_another_process_finds_the_same_result(ctx: Context) -> None:
+    make = Count()
+    ctx.cached("scores", make)
+    of_plugin(ctx, "1").cached("scores", make)
+    assert make.calls == 1
+
+
+@pytest.mark.parametrize("change", ["steps", "recipe", "key", "architecture", "data"])
+def test_a_helper_model_is_another_one_where_a_setting_differs(ctx: Context, change: str) -> None:
+    data = ctx.task.load(0).train
+    usual: dict[str, Any] = {"steps": 2, "recipe": Recipe(batch=4), "key": "teacher"}
+    other = {"steps": 3, "recipe": Recipe(batch=5), "key": "scorer"}
+    ctx.fit(ctx.build("architecture", "mlp", width=8), data, **usual)
+    ctx.fit(
+        ctx.build("architecture", "mlp", width=9 if change == "architecture" else 8),
+        data.subset(range(100)) if change == "data" else data,
+        **{**usual, **{key: value for key, value in other.items() if key == change}},
+    )
+    assert len(ctx.cache.misses) == 2
+
+
+def test_results_are_named_for_people(ctx: Context) -> None:
+    make = Count()
+    ctx.cached(f"loss-scores/{'0123abcd' * 8}/" + '{"steps": 400}', make)
+    ctx.cached('{"steps": 400}', make)
+    ctx.fit(ctx.build("architecture", "mlp", width=8), ctx.task.load(0).train, steps=2, key="selection")
+    ctx.fit(ctx.build("architecture", "mlp", width=9), ctx.task.load(0).train, steps=2)
+    ctx.iterate("distil", lambda: {"x": torch.zeros(1)}, lambda state, i: state, 2)
+    names = ["teacher/scores/loss-scores", "teacher/scores", "fit/mlp/selection", "fit/mlp", "teacher/scores/distil"]
+    assert list(ctx.cache.shared()) == names
+
+
+def _hold(ctx: Context, pipe: Connection) -> None:
+    def make() -> dict[str, Tensor]:
+        pipe.send("making")
+        pipe.recv()
+        return {"x": torch.ones(1)}
+
+    ctx.cached("slow", make)
+
+
+def test_waiting_for_another_worker_ends_when_the_trial_is_to_stop(ctx: Context) -> None:
+    """On Ctrl-C, a lost lease or a time limit; each look also tells the watchdog that the trial lives."""
+    fork = multiprocessing.get_context("fork")
+    pipe, theirs = fork.Pipe()
+    holder = fork.Process(target=_hold, args=(ctx, theirs))
+    holder.start()
+    assert pipe.recv() == "making"
+    observer = Impatient(3)
+    with pytest.raises(Interrupted, match="another worker makes 'teacher/scores/slow'"):
+        replace(ctx, observer=observer).cached("slow", Count())
+    assert observer.left == 0
+    pipe.send("go")
+    holder.join()
+    assert holder.exitcode == 0
+
+
+class Impatient:
+    """Asks to stop after some number of looks."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def progress(self, run: object, images_per_second: float) -> None: ...
+
+    def saved(self) -> None: ...
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left == 0
 
 
 def test_a_damaged_result_is_made_again(ctx: Context) -> None:
@@ -117,19 +233,10 @@ def test_fit_goes_on_where_it_was_stopped(ctx: Context, tmp_path: Path) -> None:
     elsewhere = replace(ctx, cache=Cache(tmp_path / "elsewhere"))
     whole = ctx.fit(architecture, data, steps=90)
 
-    class Impatient:
-        left = 25
-
-        def progress(self, run: object, images_per_second: float) -> None: ...
-
-        def stop_requested(self) -> bool:
-            self.left -= 1
-            return self.left == 0
-
     stops = 0
     while True:
         try:
-            parts = replace(elsewhere, observer=Impatient()).fit(architecture, data, steps=90)
+            parts = replace(elsewhere, observer=Impatient(25)).fit(architecture, data, steps=90)
         except Interrupted:
             stops += 1
             continue

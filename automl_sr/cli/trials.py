@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -121,6 +122,8 @@ def show(
         return
     print_text(f"{name}, trial {trial}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""))
     print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))
+    if found["shared"]:
+        print_text(f"shared: {', '.join(map(shared_words, found['shared'], found['shared'].values()))}")
     for title in ("values", "costs", "plan"):
         if found[title]:
             print_text(f"\n{title}:")
@@ -196,6 +199,7 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
         **trial_row(trial),
         "costs": dict(trial.costs),
         "stage_seconds": dict(trial.stage_seconds),
+        "shared": {name: dict(entry) for name, entry in trial.shared.items()},
         "stage": trial.stage,
         "duplicate_of": trial.duplicate_of,
         "fingerprint": trial.fingerprint,
@@ -215,6 +219,15 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
             for event in opened.events(study, trial.number)
         ],
     }
+
+
+def shared_words(name: str, entry: Mapping[str, Any]) -> str:
+    """Say what a result that trials share saved this one, or what it took to make it for the others."""
+    seconds, waited = float(entry["seconds"]), float(entry.get("waited", 0.0))
+    if not entry["reused"]:
+        return f"{name} (made in {seconds:.1f} s)"
+    waiting = f" after waiting {waited:.1f} s for it" if waited else ""
+    return f"{name} (reused{waiting}, saved {max(0.0, seconds - waited):.1f} s)"
 
 
 def _open(store: str | None) -> Reader:
