@@ -114,9 +114,16 @@ def engine_options(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         patience = _seconds(url)
         return {"connect_args": {"timeout": patience}, "plugins": [SETTINGS]}
-    return {"pool_pre_ping": True, "plugins": [SETTINGS], "connect_args": {**_PATIENT, **_session_settings(url)}}
+    return {
+        "pool_pre_ping": True,
+        "pool_size": KEPT_CONNECTIONS,
+        "plugins": [SETTINGS],
+        "connect_args": {**_PATIENT, **_session_settings(url)},
+    }
 
 
+KEPT_CONNECTIONS = 2
+"""Connections that a worker keeps open: a server takes 100 of all workers unless it is told otherwise."""
 _PATIENT = {"connect_timeout": 10, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
 """A server that is gone without a word (its machine died) is noticed after half a minute, not after two hours."""
 
@@ -242,7 +249,7 @@ def snapshot(engine: Engine) -> Engine:
     """Give the engine with transactions that only read, and that see the database as it was when they began."""
     options: dict[str, Any] = {READ: True}
     if engine.dialect.name == "postgresql":
-        options["isolation_level"] = "REPEATABLE READ"
+        options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
     return engine.execution_options(**options)
 
 
@@ -274,6 +281,14 @@ def optuna_storage(engine: Engine) -> RDBStorage:
     escaped = literal.replace("{", "{{").replace("}", "}}")
     with explained(literal), creating(engine):
         # Optuna leaves a connection open while it makes its tables: only after that may each begin take the lock.
-        storage = RDBStorage(escaped, engine_kwargs=engine_options(engine.url))
+        storage = RDBStorage(escaped, engine_kwargs=_shared(engine))
+    storage.engine_kwargs = engine_options(engine.url)  # what a copy in another process makes its own engine with
     on_begin(storage.engine)
     return storage
+
+
+def _shared(engine: Engine) -> dict[str, Any]:
+    """Give what Optuna's engine is made with: on a server it takes its connections from our pool."""
+    if engine.dialect.name == "sqlite":
+        return engine_options(engine.url)
+    return {"pool": engine.pool, "plugins": [SETTINGS]}

@@ -62,9 +62,11 @@ class Checkpoints:
 
     def files(self) -> dict[str, Path]:
         """Give the newest checkpoint with its constants by kind of file, to be kept with a finished model."""
-        newest = self._paths()[:1]
-        constants = sorted(self.folder.glob(f"{CONSTANT}*.safetensors")) if newest else []
-        return {CHECKPOINT: path for path in newest} | {f"{CHECKPOINT}-{path.stem}": path for path in constants}
+        newest = self._paths()
+        if not newest:
+            return {}
+        constants = sorted(self.folder.glob(f"{CONSTANT}*.safetensors"))
+        return {CHECKPOINT: newest[0], **{f"{CHECKPOINT}-{path.stem}": path for path in constants}}
 
     def clear(self) -> None:
         """Remove everything that was kept for a resume."""

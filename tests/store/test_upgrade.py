@@ -240,3 +240,24 @@ def test_a_slot_without_a_number_was_never_a_trial(url: str, revision: str) -> N
     assert store.claim_new(study, "somebody:1:a", limit) is not None, "it holds no slot any more"
     assert store.adopt(study, "somebody:1:b") is None
     store.close()
+
+
+def test_a_trial_that_was_half_way_never_runs_another_plan_than_the_stored_one(url: str, revision: str) -> None:
+    """Schema 0001 did not keep what the sampler drew, and a sampler asked again may draw something else."""
+    if revision != "0001":
+        pytest.skip("later schemas keep with a plan what was drawn for it")
+    engine = open_engine(url, write=True)
+    begun = {"slot": "half", "state": "running", "owner": "gone", "fence": 3, "seconds": 9.0, "created": 1.0}
+    add(engine, "trials", id=77, study_id=1, number=9, plan={"params": {}}, fingerprint="f", **begun)
+    add(engine, "curves", trial_id=77, phase="train", step=1, at=1.0)
+    engine.dispose()
+    store = Store.open(url)
+    study = store.studies()[0]
+    claim = store.adopt(study, "somebody:1:a")
+    assert claim is not None
+    assert (claim.number, claim.fence) == (9, 4)
+    if claim.asked is None:
+        assert (claim.plan, store.trial(study, 9).fingerprint) == (None, None), "a new plan is drawn for its number"
+        assert claim.slot != "half", "the Optuna trial of the former plan is another"
+        assert store.curve(store.trial(study, 9)) == []
+    store.close()

@@ -18,6 +18,13 @@ def upgrade() -> None:
     """Add columns one by one: SQLite would make a new table for anything else, and lose what refers to the old one."""
     # Rows without a number held a slot of the budget for a worker that died before it asked anything.
     op.execute(f"DELETE FROM {TRIALS} WHERE number IS NULL")  # noqa: S608 - our constant
+    # What was half-way cannot go on: nobody knows any more what its sampler drew. It begins anew under its number, and
+    # with another slot, so that the Optuna trial of its former plan is not taken for that of the new one.
+    half_way = f"SELECT id FROM {TRIALS} WHERE state IN ('running', 'waiting')"  # noqa: S608 - our constant
+    for table in ("automl_sr_curves", "automl_sr_rungs"):
+        op.execute(f"DELETE FROM {table} WHERE trial_id IN ({half_way})")  # noqa: S608 - our constants
+    again = "plan = NULL, fingerprint = NULL, stage = NULL, slot = slot || '-2'"
+    op.execute(f"UPDATE {TRIALS} SET {again} WHERE state IN ('running', 'waiting')")  # noqa: S608 - our constants
     op.drop_column(TRIALS, "optuna_id")
     op.add_column(TRIALS, sa.Column("asked", JSON, nullable=True))
     op.add_column(TRIALS, sa.Column("violations", JSON, nullable=True))
