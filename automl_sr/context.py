@@ -78,6 +78,11 @@ class Context:
         """Give a random generator for a purpose of this trial."""
         return generator(self.seed, *what)
 
+    def stop_if_asked(self) -> None:
+        """Raise Interrupted where the trial is to stop: for loops that take long, inside `make` too."""
+        if self.observer.stop_requested():
+            raise Interrupted("Stopped; the work up to the last checkpoint is kept.")
+
     def cached(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Give tensors that are computed once for all trials and workers.
 

@@ -171,6 +171,22 @@ def test_waiting_for_another_worker_ends_when_the_trial_is_to_stop(ctx: Context)
     assert holder.exitcode == 0
 
 
+def test_a_long_loop_inside_a_result_can_be_stopped_and_leaves_nothing_behind(ctx: Context) -> None:
+    stopping = replace(ctx, observer=Impatient(3))
+    turns = []
+
+    def make() -> dict[str, Tensor]:
+        for turn in range(5):
+            turns.append(turn)
+            stopping.stop_if_asked()
+        return {"x": torch.ones(1)}
+
+    with pytest.raises(Interrupted):
+        stopping.cached("slow", make)
+    assert turns == [0, 1, 2]
+    assert [path.name for path in ctx.cache.folder.iterdir()] == ["door.lock"]
+
+
 class Impatient:
     """Asks to stop after some number of looks."""
 
