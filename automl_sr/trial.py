@@ -127,7 +127,7 @@ def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path)
 
 
 def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, clock: Clock) -> Outcome:
-    context = make_context(plan, setting, folder, _Watch(journal, setting.steps))
+    context = make_context(plan, setting, folder, Watch(journal, setting.steps))
     pipeline = list(plan.techniques.values())
     architecture = plan.techniques[Slot.ARCHITECTURE]
     blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
@@ -196,7 +196,7 @@ class Clock:
         return {**self._seconds, **running}
 
 
-class _Watch:
+class Watch:
     """Passes a run's progress on to the journal, as points of a learning curve."""
 
     def __init__(self, journal: Journal, steps: int) -> None:
