@@ -204,14 +204,17 @@ class Watch:
         self._steps = steps
 
     def progress(self, run: Run, images_per_second: float) -> None:
+        """Add a point to the curve."""
         phase = run.span.phase.name if run.span else ""
         rate = run.recipe.lr * run.rate()
         self._journal.point(Point(run.step, self._steps, phase, float(run.last_loss), rate, images_per_second))
 
     def saved(self) -> None:
+        """Pass on that a checkpoint was written."""
         self._journal.saved()
 
     def stop_requested(self) -> bool:
+        """Ask the journal whether to stop."""
         return self._journal.stop_requested()
 
 
