@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
+from automl_sr.search.replay.choosers import ROW, Domain
+from automl_sr.search.replay.simulation import Combination, Simulation
 from automl_sr.search.replay.table import FORMAT, Table
 from automl_sr.search.samplers import at_share
 
@@ -125,3 +128,44 @@ def table_data(rows: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
 def made_up(count: int = 60, *, seed: int = 0, noise: float = 0.05, **fields: Any) -> Table:
     """Make a table up."""
     return Table.model_validate(table_data(rows(count, seed=seed, noise=noise), **fields))
+
+
+def study_of(table: Table, sampler: str, scheduler: str = "none", **fields: Any) -> Simulation:
+    """Simulate one study to its end."""
+    limits: dict[str, Any] = {"seed": 0, "seconds": math.inf, **fields}
+    simulation = Simulation(table, Domain(table), Combination(sampler, scheduler), **limits)
+    simulation.run()
+    return simulation
+
+
+def tried(simulation: Simulation) -> list[int]:
+    """The rows in the order in which they were tried."""
+    return [trial.user_attrs[ROW] for trial in simulation.study.kept]
+
+
+def small(rows: list[dict[str, Any]], **fields: Any) -> Table:
+    """Make a table of given rows."""
+    return Table.model_validate(table_data(rows, **fields))
+
+
+def plain_row(number: int, end: float, cost: float, *, then: float | None = None, **fields: Any) -> dict[str, Any]:
+    """A row that takes 2 s until its only rung, 1 s of it for judging, and 10 s until the end."""
+    return {
+        "number": number,
+        "state": "complete",
+        "fingerprint": str(number),
+        "params": {},
+        "rungs": [
+            {
+                "rung": 0,
+                "step": 50,
+                "values": {"psnr": end - 1 if then is None else then, "params": cost},
+                "seconds": 2.0,
+                "judging": 1.0,
+            }
+        ],
+        "values": {"psnr": end, "params": cost},
+        "costs": {"params": cost},
+        "seconds": 10.0,
+        **fields,
+    }

@@ -46,8 +46,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one for each option
     """Compare samplers and schedulers on a finished study, in simulated time.
 
     They choose among the study's own trials, which take the time that they took. What a combination finds is
-    measured as the hypervolume of its front; the best one without early stopping is the rival to reach. It also says
-    how well the rungs foretold the end (Kendall's tau).
+    measured as the hypervolume of its front; the best one without our early stopping is the rival to reach. It also
+    says how well the rungs foretold the end (Kendall's tau).
 
     Samplers: tpe, nsga2, random and qmc as `search` has them; optuna-tpe, optuna-nsga2 with Optuna's defaults;
     optuna-tpe-first for the first objective alone. Schedulers: pareto-asha, median (on the first objective), none,
@@ -166,7 +166,7 @@ def _print(found: dict[str, Any]) -> None:
     print_table(columns, [_combination(item) for item in found["combinations"]], right=columns[1:])
     if found["best_rival"]:
         print_text(
-            f"\nThere: where {found['best_rival']}, the best without early stopping, ends ({found['target']:.4f}); "
+            f"\nThere: where {found['best_rival']}, the best without our early stopping, ends ({found['target']:.4f}); "
             "share: of its own time until then."
         )
     if found["kendall"]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Numbers = NDArray[np.float64]
 
+RIVALS = ("none", OPTUNA_MEDIAN)
 POINTS = 201
 """Times at which curves are compared."""
 SHARE = 0.125
@@ -67,10 +68,13 @@ class Comparison:
 
     @property
     def rival(self) -> Studies | None:
-        """The best without early stopping: the largest median hypervolume at the end, or, as large, reached sooner."""
-        without = [item for item in self.studies if item.combination.scheduler == "none"]
-        medians = [np.median(item.curves, axis=0) for item in without]
-        ranked = sorted(zip(medians, without, strict=True), key=lambda pair: (-pair[0][-1], -pair[0].sum()))
+        """The best of what Optuna has without us, no early stopping or its own: the one to reach.
+
+        It has the largest median hypervolume at the end, or, where that is equal, the largest on the way.
+        """
+        plain = [item for item in self.studies if item.combination.scheduler in RIVALS]
+        medians = [np.median(item.curves, axis=0) for item in plain]
+        ranked = sorted(zip(medians, plain, strict=True), key=lambda pair: (-pair[0][-1], -pair[0].sum()))
         return ranked[0][1] if ranked else None
 
     def to_json(self) -> dict[str, Any]:

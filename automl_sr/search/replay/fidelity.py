@@ -22,11 +22,14 @@ INTERVAL = (2.5, 97.5)
 
 
 def agreement(table: Table) -> list[dict[str, Any]]:
-    """Give tau between each rung and the end with 95 % bootstrap intervals, for objectives that training changes."""
+    """Give tau between each rung and the end with 95 % bootstrap intervals, for objectives that training changes.
+
+    What is timed changes as well, but by noise alone.
+    """
     found = []
     for rung in sorted({rung.rung for row in table.complete for rung in row.rungs}):
         rows = [row for row in table.complete if any(item.rung == rung for item in row.rungs)]
-        for name in table.names:
+        for name in [objective.name for objective in table.objectives if objective.level != "device"]:
             then = np.array([next(item for item in row.rungs if item.rung == rung).values[name] for row in rows])
             end = np.array([row.values[name] for row in rows])
             if (then == end).all():
