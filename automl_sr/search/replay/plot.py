@@ -139,7 +139,7 @@ def _bands(
         upper = _steps(panel, times, curves[name]["high"])
         lower = _steps(panel, times, curves[name]["low"])
         outline = [(x * SCALE, y * SCALE) for x, y in [*upper, *reversed(lower)]]
-        ImageDraw.Draw(layer).polygon(outline, fill=38)
+        ImageDraw.Draw(layer).polygon(outline, fill=max(12, min(38, 270 // len(styles))))
         image.paste(Image.new("RGB", size, style.color), (0, 0), layer)
     return image
 
@@ -182,13 +182,9 @@ def _legend(
         _line(pen, [(x, y), (x + 34, y)], styles[item["name"]], 3)
         end = item["hypervolume"]
         words = f"{item['name']}   {end['median']:.4f} [{end['low']:.4f}, {end['high']:.4f}]"
-        reach = item["to_target"]
-        if reach is not None:
-            words += (
-                "   never there"
-                if reach["seconds"] is None
-                else f"   there after {reach['seconds'] / scale:.3g} {unit}"
-            )
+        if (reach := item["to_target"]) is not None:
+            there = reach["seconds"]
+            words += "   below the line" if there is None else f"   at the line after {there / scale:.3g} {unit}"
         _text(pen, (x + 44, y), words, 13, INK, "lm")
 
 
