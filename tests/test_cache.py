@@ -27,6 +27,8 @@ from automl_sr.cli.trials import show
 from automl_sr.errors import Interrupted, PluginError, UseError
 from automl_sr.files import load_tensors
 from automl_sr.plan import TrialPlan
+from automl_sr.search.attempt import Attempt
+from automl_sr.store.artifacts import Artifacts
 from automl_sr.trial import Outcome, Setting, run_trial
 
 FORK = multiprocessing.get_context("fork")
@@ -501,6 +503,34 @@ def test_a_trial_that_was_stopped_anywhere_tells_the_same(tmp_path: Path, cachin
     again = run_trial(plan, where, Notes(), tmp_path / "another")
     assert told(again) == (REUSED if caching else MADE)
     assert again.artifacts["weights"].read_bytes() == outcome.artifacts["weights"].read_bytes()
+
+
+def test_the_next_owner_of_a_trial_without_a_cache_takes_over_what_was_made_and_half_made(tmp_path: Path) -> None:
+    place = Artifacts(str(tmp_path / "artifacts"))
+
+    def attempt(fence: int) -> Cache:
+        folder = Attempt.open(tmp_path / "work", "study", 0, fence, place, None).folder
+        return Cache(folder / "cache", record=folder / "shared.json")
+
+    def interrupted(scratch: Path) -> Mapping[str, Tensor]:
+        (scratch / "trunk").mkdir()
+        (scratch / "trunk" / "step-1.safetensors").write_text("half")
+        raise Interrupted("Stopped.")
+
+    first = attempt(1)
+    ask(first, 1)
+    with pytest.raises(Interrupted):
+        first.get("fit", {}, interrupted)
+    second = attempt(2)
+    assert ask(second, 1).item() == 1
+    assert (second.hits, second.shared()["result 1"]["reused"]) == (["result 1"], False)
+
+    def go_on(scratch: Path) -> Mapping[str, Tensor]:
+        assert (scratch / "trunk" / "step-1.safetensors").read_text() == "half"
+        return value()
+
+    second.get("fit", {}, go_on)
+    assert second.misses == ["fit"]
 
 
 def test_show_tells_what_was_reused_and_what_that_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
