@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import AutomlSRError, Interrupted, StoreError, StoreUnreachable, TrialError
 from automl_sr.search import projection
@@ -190,23 +190,27 @@ class Worker:
             twin = self._store.freeze(claim, None, plan.fingerprint, None)
             self._trial = projection.project(self.study, claim, claim.asked)
             return plan, twin
-        proposal = self._store.patiently(lambda: self._propose(claim))
-        try:
-            plan = self.study.space.suggest(proposal)
-        except TrialError:
-            self._store.freeze(claim, None, None, proposal.asked())
-            self._trial = projection.project(self.study, claim, proposal.asked())
-            raise
-        twin = self._store.freeze(claim, plan.to_json(), plan.fingerprint, proposal.asked())
-        self._trial = projection.project(self.study, claim, proposal.asked())
+        asked, plan_or_refusal = self._store.patiently(lambda: self._draw(claim))
+        if isinstance(plan_or_refusal, TrialError):
+            self._store.freeze(claim, None, None, asked)
+            self._trial = projection.project(self.study, claim, asked)
+            raise plan_or_refusal
+        plan = plan_or_refusal
+        twin = self._store.freeze(claim, plan.to_json(), plan.fingerprint, asked)
+        self._trial = projection.project(self.study, claim, asked)
         return plan, twin
 
-    def _propose(self, claim: Claim) -> Proposal:
+    def _draw(self, claim: Claim) -> tuple[dict[str, Any], TrialPlan | TrialError]:
         """Let the sampler draw; the baseline is given, and what a former owner drew for a refused plan is too."""
         start = self.study.space.default_params() if claim.number == 0 else {}
         fixed = claim.asked["params"] if claim.asked is not None else start
         with explained(self._store.url):
-            return Proposal(self.study.optuna, claim.number, fixed)
+            proposal = Proposal(self.study.optuna, claim.number, fixed)
+            try:
+                plan: TrialPlan | TrialError = self.study.space.suggest(proposal)
+            except TrialError as refused:
+                plan = refused
+        return proposal.asked(), plan
 
     def _repeat(self, claim: Claim, twin: Twin, seconds: float) -> None:
         """Copy what an equal trial gave, or let the trial wait until that one has ended."""
