@@ -21,7 +21,7 @@ from search_world import find, load, registry, run_fast
 from search_world import made_up as made_up_values
 
 from automl_sr.errors import UseError
-from automl_sr.search.replay.recording import _times, record
+from automl_sr.search.replay.recording import _times, asked_params, record
 from automl_sr.search.replay.table import load_table
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import RungRecord
@@ -133,6 +133,20 @@ def test_a_study_becomes_a_table_that_needs_no_plugins(store: Reader, tmp_path: 
     table.save(tmp_path / "table.json")
     assert load_table(tmp_path / "table.json") == table
     assert study_of(table, "tpe", "pareto-asha").trace.tried == len(table.rows)
+
+
+def test_parameters_are_stored_by_the_names_that_samplers_are_asked_for() -> None:
+    """A plan says `quantization`; the sampler was asked which of those that fit."""
+
+    class Space:
+        def suggest(self, trial: Any) -> None:
+            trial.suggest_categorical("quantization[none|int8]", ["none", "int8"])
+            trial.suggest_float("recipe.lr", 0.0, 1.0)
+            trial.suggest_int("width", 1, 9)
+
+    space: Any = Space()
+    plan = {"quantization": "int8", "recipe.lr": 1, "width": 3, "recipe.loss": "l1"}
+    assert asked_params(space, plan) == {"quantization[none|int8]": "int8", "recipe.lr": 1.0, "width": 3}
 
 
 def test_the_corners_of_the_hypervolume_follow_from_the_study(store: Reader) -> None:
