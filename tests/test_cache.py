@@ -438,6 +438,28 @@ def test_the_report_is_json(folder: Path) -> None:
 
 # ---- in trials ----
 
+
+def test_a_limit_that_is_no_size_is_told_before_a_search_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LIMIT, "much")
+    with pytest.raises(UseError, match=LIMIT):
+        find(load(trials=1), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_without_a_cache_gives_trials_no_folder_to_share(tmp_path: Path) -> None:
+    folders = []
+
+    def run(plan: Any, setting: Setting, *more: Any) -> Outcome:
+        folders.append(setting.cache)
+        return run_fast(plan, setting, *more)
+
+    find(load(trials=1), tmp_path / "shared", run)
+    find(load(trials=1), tmp_path / "alone", run, no_cache=True)
+    assert folders == [tmp_path / "shared" / "artifacts" / "cache", None]
+
+
 SHARED = ("fit/mlp/toy", "teacher/scores/spread")
 """What a toy teacher takes: its weights, and a number that is computed from its outputs."""
 MADE, REUSED = dict.fromkeys(SHARED, False), dict.fromkeys(SHARED, True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def search(
+def search(  # noqa: PLR0913, PLR0917 - one for each option
     study: Annotated[Path, typer.Argument(help="Study file", metavar="STUDY.yaml")],
     store: Annotated[
         str | None, typer.Option(help="Database; default: AUTOML_SR_STORE, or runs/automl-sr.db", metavar="URL")
@@ -29,6 +29,9 @@ def search(
     minutes: Annotated[float | None, typer.Option(help="Minutes in all, over every resume", metavar="M")] = None,
     workers: Annotated[int, typer.Option(help="Processes that search on this machine", metavar="N")] = 1,
     device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Share nothing between trials: slower, with the same results")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
 ) -> None:
@@ -52,7 +55,7 @@ def search(
     loaded = load_study(study, registry)
     from automl_sr.search import engine
 
-    options = engine.Options(store, artifacts, trials, minutes, device, str(study))
+    options = engine.Options(store, artifacts, trials, minutes, device, str(study), no_cache=no_cache)
     with make_watcher(quiet=quiet) as watcher:
         if workers == 1:
             end = engine.search(loaded, registry, options, watcher=watcher)

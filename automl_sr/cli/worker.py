@@ -26,6 +26,9 @@ def worker(
     threads: Annotated[
         int | None, typer.Option(help="Threads of training; default: the study's, or all cores", metavar="N")
     ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Share nothing between trials: slower, with the same results")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
     attended: Annotated[bool, typer.Option("--attended", hidden=True)] = False,
@@ -49,7 +52,7 @@ def worker(
     from automl_sr.plugins import installed
     from automl_sr.search.engine import Options, join_study, work
 
-    options = Options(store=store, device=device, threads=threads)
+    options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
     with make_watcher(quiet=quiet or attended) as watcher:
         study = join_study(name, installed(), options)
         end = work(study, options, watcher=watcher)

@@ -40,6 +40,7 @@ def search_together(
     study = open_study(loaded, registry, dataclasses.replace(options, threads=threads))
     try:
         command = [*program, study.spec.name, "--attended", "--device", options.device, "--threads", str(threads)]
+        command += ["--no-cache"] * options.no_cache
         follower = Follower(study, watcher, _stall_seconds(study))
         supervisor = Supervisor(command, environments(study, workers, threads), look=follower.look, say=watcher.note)
         watcher.opened(study)

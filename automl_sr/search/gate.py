@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from automl_sr.metric import Metric
     from automl_sr.space import TrialPlan
     from automl_sr.study import Limits
+    from automl_sr.training.loop import Observer
     from automl_sr.trial import Setting
 
 NOISE = 0.9
@@ -60,9 +61,12 @@ class Gate:
         """Whether a metric is measured here: all that the blueprint tells, of the others those that are constrained."""
         return metric.level == "blueprint" or (metric.level != "quality" and metric.name in self.constraints)
 
-    def check(self, plan: TrialPlan) -> Verdict:
-        """Measure a plan, and say whether it is out of the question: only if it breaks a limit at its very best."""
-        context = make_context(plan, self.setting, self._scratch)
+    def check(self, plan: TrialPlan, folder: Path | None = None, observer: Observer | None = None) -> Verdict:
+        """Measure a plan, and say whether it is out of the question: only if it breaks a limit at its very best.
+
+        `folder` is the trial's own: what a blueprint takes from the shared results is told with the trial.
+        """
+        context = make_context(plan, self.setting, folder or self._scratch, observer)
         architecture = plan.techniques[Slot.ARCHITECTURE]
         blueprint = architecture.blueprint(self.setting.task, context.for_technique(architecture))
         costs = self._measured(blueprint)

@@ -6,12 +6,12 @@ with the same slot; the first counts, and `settle` ends the others as failed.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from automl_sr.search.gate import violation
 from automl_sr.search.view import RUNGS_ATTRIBUTE
@@ -26,7 +26,7 @@ SLOT_ATTRIBUTE = "automl_sr:slot"
 NUMBER_ATTRIBUTE = "automl_sr:number"
 
 
-def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> Trial:
+def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> FrozenTrial:
     """Give the Optuna trial of a claim: that which a former owner made, or a new one with everything that was drawn."""
     ranges = study.space.parameters()
     template = create_trial(
@@ -38,21 +38,24 @@ def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> Trial:
     )
     may_be_there = claim.adopted or claim.plan is not None
 
-    def once() -> Trial:
+    def once() -> FrozenTrial:
         nonlocal may_be_there
         with explained(study.store.url):
             known = _of_slot(study, claim.slot) if may_be_there else []
             may_be_there = True  # should the connection get lost now
             if known:
-                return Trial(study.optuna, known[0]._trial_id)
-            return Trial(study.optuna, study.storage.create_new_trial(study.optuna._study_id, template))
+                return known[0]
+            template._trial_id = study.storage.create_new_trial(study.optuna._study_id, template)
+            return template
 
     return study.store.patiently(once)
 
 
-def tell(study: OpenStudy, trial: Trial, number: int, result: Result) -> None:
+def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> None:
     """Tell Optuna how a trial ended; one that it knows already is left as it is.
 
+    The storage is told itself: `Study.tell` does the same, but reads the trial before and after it, and reading one
+    takes six statements.
     A duplicate is told as what it repeats. Infeasible plans are told as pruned with their violations, from which
     samplers learn where not to go.
     """
@@ -64,11 +67,11 @@ def tell(study: OpenStudy, trial: Trial, number: int, result: Result) -> None:
         with explained(study.store.url):
             try:
                 _annotate(study, trial, result if objectives or result.violations else Result(result.state), repeated)
+                state, values = TrialState.FAIL if result.state == "failed" else TrialState.PRUNED, None
                 if complete and not (result.state == "duplicate" and _was_pruned(study, repeated)):
-                    study.optuna.tell(trial, objectives, skip_if_finished=True)
-                else:
-                    ended = TrialState.FAIL if result.state == "failed" else TrialState.PRUNED
-                    study.optuna.tell(trial, state=ended, skip_if_finished=True)
+                    state, values = TrialState.COMPLETE, [float(value) for value in objectives]
+                study.optuna.sampler.after_trial(study.optuna, trial, state, values)
+                study.storage.set_trial_state_values(trial._trial_id, state, values)
             except UpdateFinishedTrialError:
                 return  # another worker has told the same row
 
@@ -78,10 +81,10 @@ def tell(study: OpenStudy, trial: Trial, number: int, result: Result) -> None:
 def settle(study: OpenStudy) -> int:
     """Tell Optuna what a worker that died could not tell any more; gives the number of its trials that were ended."""
     with explained(study.store.url):
+        if not _are_running(study):
+            return 0
         trials = study.optuna.get_trials(deepcopy=False)
     left = [trial for trial in trials if trial.state is TrialState.RUNNING]
-    if not left:
-        return 0
     rows = {row.slot: row for row in study.store.trials(study.record)}
     told = 0
     for trial in left:
@@ -91,9 +94,15 @@ def settle(study: OpenStudy) -> int:
         if counts and row is not None and row.state in UNFINISHED:
             continue
         ended = _result_of(row) if counts and row is not None else Result("failed")
-        tell(study, Trial(study.optuna, trial._trial_id), row.number if row is not None else -1, ended)
+        tell(study, trial, row.number if row is not None else -1, ended)
         told += 1
     return told
+
+
+def _are_running(study: OpenStudy) -> bool:
+    """Whether Optuna has trials that have not ended; past its cache, which would read all others too."""
+    storage = getattr(study.storage, "_backend", study.storage)
+    return bool(storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def _result_of(row: TrialRecord) -> Result:
@@ -112,7 +121,7 @@ def _of_slot(study: OpenStudy, slot: str) -> list[FrozenTrial]:
     return [_counting(trials, slot)] if same else []
 
 
-def _annotate(study: OpenStudy, trial: Trial, result: Result, rungs_of: int) -> None:
+def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: int) -> None:
     """Set what samplers need: constraints as Optuna has them, and the values at the rungs."""
     measured = {
         name: violation(limits, result.values[name])
@@ -120,15 +129,13 @@ def _annotate(study: OpenStudy, trial: Trial, result: Result, rungs_of: int) -> 
         if name in result.values
     }
     amounts = {**result.violations, **measured}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a worker that was killed here may have set some already: they are the same
-        for name, amount in amounts.items():
-            trial.set_constraint(name, amount)
+    for name, amount in amounts.items():  # a worker that was killed here may have set some already: they are the same
+        study.storage.set_trial_system_attr(trial._trial_id, f"{_CONSTRAINTS_KEY}:{name}", float(amount))
     if study.setting.rungs > 1:
         rows = study.store.rungs(study.record, rungs_of)
         if rows:
             kept = {str(row.rung): [row.values[name] for name in study.spec.objectives] for row in rows}
-            trial.set_user_attr(RUNGS_ATTRIBUTE, kept)
+            study.storage.set_trial_user_attr(trial._trial_id, RUNGS_ATTRIBUTE, kept)
 
 
 def _was_pruned(study: OpenStudy, number: int) -> bool:

@@ -15,6 +15,7 @@ import optuna
 from optuna.storages import BaseStorage, get_storage
 
 from automl_sr import __version__
+from automl_sr.cache import cache_limit
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
 from automl_sr.search.attempt import work_folder
 from automl_sr.search.samplers import make_sampler, quiet_optuna
@@ -74,6 +75,8 @@ class Options:
     file: str = "STUDY.yaml"
     threads: int | None = None
     """Threads that training uses here; None takes those of the study, or all cores."""
+    no_cache: bool = False
+    """Whether every trial makes its core-sets and helper models itself; the results are the same."""
 
 
 def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
@@ -81,6 +84,7 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
 
     Raises UseError where the file is no longer that of the stored study, DataError, StoreError.
     """
+    cache_limit()  # a bad setting of the environment is told before anything is done
     spec = _with_budget(loaded.spec, options.trials, options.minutes)
     data = spec.task.load(spec.search.seed)  # before anything is written: a study without images leaves nothing behind
     training_device(options.device)
@@ -105,6 +109,7 @@ def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
     Raises StoreError where it is not there or its files are out of reach, PluginError where the plugins are not those
     with which it was begun, DataError where the images are not.
     """
+    cache_limit()
     store = Store.open(options.store)
     record = store.study(name)
     _same_software(record, registry, "begin another study there")
@@ -192,7 +197,7 @@ def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Opt
         seed=spec.search.seed,
         train_device=place_of_training,
         device=DeviceSpec(spec.device.provider, spec.device.threads, spec.device.input),
-        cache=place.beside / "cache",
+        cache=None if options.no_cache else place.beside / "cache",
         threads=torch.get_num_threads(),
     )
 

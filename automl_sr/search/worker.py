@@ -26,9 +26,10 @@ from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
 from automl_sr.store.leases import Keeper, LeaseLost, new_owner
 from automl_sr.store.records import Claim, Result, Twin
+from automl_sr.trial import Watch
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial
 
     from automl_sr.search.study import OpenStudy
     from automl_sr.trial import Journal, Outcome, Setting
@@ -66,7 +67,7 @@ class Worker:
         scratch = study.folder / "gate"
         scratch.mkdir(parents=True, exist_ok=True)
         self._gate = Gate(study.setting, study.spec.constraints, scratch)
-        self._trial: Trial | None = None
+        self._trial: FrozenTrial | None = None
         """Optuna's trial of the claim at hand."""
         self._waits = False
         self._free = 0
@@ -249,7 +250,7 @@ class Worker:
 
     def _trained(self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt) -> Result:
         """Check a plan at the gate, train it, and keep its files."""
-        verdict = self._gate.check(plan)
+        verdict = self._gate.check(plan, attempt.folder, Watch(journal, self.study.setting.steps))
         if verdict.reason is not None:
             return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
         journal.send_pending()

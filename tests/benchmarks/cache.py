@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,13 @@ def searched(study: Path, folder: Path, trials: int | None, *, caching: bool) ->
     from automl_sr.plugins import installed
     from automl_sr.search.engine import Options, search
     from automl_sr.study import load_study
-    from automl_sr.trial import Outcome, run_trial
-
-    def run(plan: Any, setting: Any, journal: Any, place: Path) -> Outcome:
-        return run_trial(plan, setting if caching else replace(setting, cache=None), journal, place)
 
     registry = installed()
     loaded = load_study(study, registry)
     store = f"sqlite:///{folder}/store.db"
     began = time.perf_counter()
-    end = search(loaded, registry, Options(store, str(folder / "artifacts"), trials, device="cpu"), run=run)
+    options = Options(store, str(folder / "artifacts"), trials, device="cpu", no_cache=not caching)
+    end = search(loaded, registry, options)
     seconds = time.perf_counter() - began
     if end.error is not None:
         raise end.error

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SCORER_PATCH = 24
 """Side of the scorer's training patches, low-resolution px; smaller where the samples are."""
-MEGAPIXELS = 1_000_000
-"""High-resolution pixels that are scored at once: a bound on memory, without influence on the scores."""
+PIXELS = 65_536
+"""High-resolution pixels that are scored at once, without influence on the scores: more do not fit into the caches."""
 
 
 def sub_images(data: Samples, ctx: Context, size: int, step: int) -> SRSamples:
@@ -46,12 +46,14 @@ def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
 
     def make() -> dict[str, Tensor]:
         scorer = ctx.fit(srcnn, data, steps=steps, recipe=recipe, key="selection")
-        return {"scores": errors_of(scorer, data, channels, ctx.device)}
+        return {"scores": errors_of(scorer, data, channels, ctx.device, ctx.stop_if_asked)}
 
     return ctx.cached(f"loss-scores/{data.fingerprint}/{settings}", make)["scores"]
 
 
-def errors_of(scorer: nn.Module, data: SRSamples, channels: int, device: str) -> Tensor:
+def errors_of(
+    scorer: nn.Module, data: SRSamples, channels: int, device: str, between: Callable[[], None] = lambda: None
+) -> Tensor:
     """Give the mean squared error of every sample under a net, float64 [N]."""
 
     def score(lr: Tensor, hr: Tensor) -> Tensor:
@@ -59,7 +61,7 @@ def errors_of(scorer: nn.Module, data: SRSamples, channels: int, device: str) ->
         output: Tensor = scorer(as_input(lr, channels))
         return (output.double() - wanted).square().mean(dim=(1, 2, 3))
 
-    return in_batches(score, data, device)
+    return in_batches(score, data, device, between)
 
 
 def texture_features(data: SRSamples, ctx: Context) -> tuple[Tensor, Tensor]:
@@ -70,20 +72,24 @@ def texture_features(data: SRSamples, ctx: Context) -> tuple[Tensor, Tensor]:
         return torch.cat([sobel_score(gray)[:, None], descriptors(gray)], dim=1).double()
 
     def make() -> dict[str, Tensor]:
-        return {"features": in_batches(score, data, ctx.device)}
+        return {"features": in_batches(score, data, ctx.device, ctx.stop_if_asked)}
 
     features = ctx.cached(f"texture/{data.fingerprint}", make)["features"]
     return features[:, 0], features[:, 1:]
 
 
-def in_batches(score: Score, data: SRSamples, device: str) -> Tensor:
-    """Apply `score(lr, hr)` to all samples, uint8 [B, 3, h, w] and [B, 3, H, W], and put the results in their order."""
+def in_batches(score: Score, data: SRSamples, device: str, between: Callable[[], None] = lambda: None) -> Tensor:
+    """Apply `score(lr, hr)` to all samples, uint8 [B, 3, h, w] and [B, 3, H, W], and put the results in their order.
+
+    `between` is called between two batches, and may raise to stop.
+    """
     places: list[Tensor] = []
     found: list[Tensor] = []
     with torch.no_grad():
         for indices, lr, hr in data.crops():
-            at_once = max(1, MEGAPIXELS // (hr.shape[2] * hr.shape[3]))
+            at_once = max(1, PIXELS // (hr.shape[2] * hr.shape[3]))
             for start in range(0, len(indices), at_once):
+                between()
                 part = slice(start, start + at_once)
                 found.append(score(lr[part].to(device), hr[part].to(device)).cpu())
             places.append(indices)
