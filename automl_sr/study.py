@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from automl_sr.plugins import Registry
 
 Sampler = Literal["tpe", "nsga2", "gp", "random", "qmc"]
-SchedulerKind = Literal["pareto-asha", "median", "none"]
+SchedulerKind = Literal["pareto-asha", "median", "none", "record"]
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
@@ -114,11 +114,13 @@ class Scheduler(Part):
     """How trials are stopped early."""
 
     kind: SchedulerKind = "pareto-asha"
-    """`median` works for a single objective."""
+    """`median` works for a single objective; `record` notes the values at rungs, for `replay`, and stops nobody."""
     rungs: int = Field(default=3, ge=1, le=20)
     """How often a trial is judged, its end included."""
     reduction: int = Field(default=3, ge=2, le=100)
     """One trial in so many goes on at each rung."""
+    first: int | None = Field(default=None, ge=1)
+    """Steps before which no rung lies; null: 10 % of the steps or 300, whichever is more."""
 
 
 class Search(Part):

@@ -67,6 +67,8 @@ class Setting:
     cache: Path | None
     """Folder of results shared between trials and workers; None lets every trial make all of them in its own folder."""
     threads: int | None = None
+    first_rung: int | None = None
+    """No rung lies before this step; None leaves that to the timetable."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,14 @@ def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, cloc
     clock.stage("train")
     checkpoints = Checkpoints(folder / "trunk")
     trunk = start_or_resume(setup, blueprint, checkpoints)
-    rungs = setup.timetable.rungs(setting.rungs, setting.reduction)
-    for index, step in enumerate(rungs):
+    rungs = setup.timetable.rungs(setting.rungs, setting.reduction, setting.first_rung)
+    end = setup.timetable.trunk_steps
+    for index, step in rungs.items():
         if step < trunk.step:
             continue  # decided before this trial was interrupted
         clock.stage("train")
         train(trunk, step, setup.context.observer, checkpoints)
-        if step == setup.timetable.trunk_steps:
+        if step == end:
             trunk.leave_trunk()
         save(trunk, setup.context.observer, checkpoints)
         clock.stage("fork")
@@ -156,9 +159,9 @@ def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, cloc
         clock.stage("evaluate")
         values = measure(finished, pipeline, setting, setup.context)
         tail.clear()
-        if step != rungs[-1] and not journal.rung(index, step, values, artifacts_of(finished)):
+        if step != end and not journal.rung(index, step, values, artifacts_of(finished)):
             break
-    state: Literal["complete", "pruned"] = "complete" if step == rungs[-1] else "pruned"
+    state: Literal["complete", "pruned"] = "complete" if step == end else "pruned"
     files = {**artifacts_of(finished), **checkpoints.files()}
     return Outcome(state, values, files, clock.seconds(), finished.notes, context.cache.shared())
 

@@ -94,7 +94,7 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
     place = Artifacts(found.artifacts if found is not None and asked is None else asked or default_location())
     if found is not None:
         _same_software(found, registry, f"rename the study in the file (name: {spec.name}-2)")
-        record = _resume(store, found, spec, loaded.source_text, data.fingerprint, asked and place.url)
+        record = _resume(store, found, spec, registry, loaded.source_text, data.fingerprint, asked and place.url)
     setting = _setting(spec, registry, place, options, data)
     if found is None:
         space = SearchSpace.resolve(spec, registry)
@@ -199,6 +199,7 @@ def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Opt
         device=DeviceSpec(spec.device.provider, spec.device.threads, spec.device.input),
         cache=None if options.no_cache else place.beside / "cache",
         threads=torch.get_num_threads(),
+        first_rung=scheduler.first,
     )
 
 
@@ -230,7 +231,7 @@ def _create(
     with creating(store.engine), explained(store.url):
         found = store.find_study(spec.name)
         if found is not None:
-            return _resume(store, found, spec, source, setting.data.fingerprint, None)
+            return _resume(store, found, spec, setting.registry, source, setting.data.fingerprint, None)
         directions = [setting.registry.metric(name).direction for name in spec.objectives]
         study = optuna.create_study(
             study_name=spec.name, storage=storage, directions=list(directions), load_if_exists=True
@@ -254,10 +255,17 @@ def _create(
 
 
 def _resume(
-    store: Store, found: StudyRecord, spec: StudySpec, source: str, data: str, artifacts: str | None
+    store: Store,
+    found: StudyRecord,
+    spec: StudySpec,
+    registry: Registry,
+    source: str,
+    data: str,
+    artifacts: str | None,
 ) -> StudyRecord:
     """Take up a stored study. Raises UseError with what differs, where more than the budget does."""
-    differences = changes(found.spec, spec.to_json())
+    # Read anew, so that a key which an older version did not know has its default.
+    differences = changes(StudySpec.from_json(found.spec, registry).to_json(), spec.to_json())
     real = {name: pair for name, pair in differences.items() if name not in FREE_TO_CHANGE}
     if real:
         shown = "; ".join(f"{name}: {old} is now {new}" for name, (old, new) in list(real.items())[:5])

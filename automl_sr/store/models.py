@@ -97,6 +97,8 @@ class Trial(Base):
     """Results that trials share, by name: {"seconds": what making it took, "reused": whether another trial did}."""
     stage: Mapped[str | None] = mapped_column(String(64))
     duplicate_of: Mapped[int | None] = mapped_column(Integer)
+    origin: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """The study and the number of the trial that this one was imported from; it takes no slot of the budget."""
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None] = mapped_column(Double)
     fence: Mapped[int] = mapped_column(Integer, default=1)
@@ -153,6 +155,33 @@ class Artifact(Base):
     url: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class Refinement(Base):
+    """A trial's model trained longer: its values stand beside those of the search, never in their place."""
+
+    __tablename__ = f"{PREFIX}refinements"
+    __table_args__ = (UniqueConstraint("trial_id", "steps", "seed"), Index(None, "study_id"))
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
+    trial_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"))
+    steps: Mapped[int] = mapped_column(Integer)
+    seed: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16))
+    values: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """By metric, on the validation set, as the search measures."""
+    tests: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """By test set, then by metric."""
+    artifacts: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """By kind: url, sha256 and bytes."""
+    reason: Mapped[str | None] = mapped_column(Text)
+    seconds: Mapped[float] = mapped_column(Double, default=0.0)
+    owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[float | None] = mapped_column(Double)
+    fence: Mapped[int] = mapped_column(Integer, default=1)
+    created: Mapped[float] = mapped_column(Double, default=now())
+    finished: Mapped[float | None] = mapped_column(Double)
 
 
 class Event(Base):

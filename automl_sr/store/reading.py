@@ -186,6 +186,7 @@ def trial_record(row: models.Trial, files: Mapping[str, ArtifactRecord]) -> Tria
         finished=row.finished,
         artifacts=files,
         shared=row.shared or {},
+        origin=row.origin,
     )
 
 

@@ -81,6 +81,8 @@ class TrialRecord:
     artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
     shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Results that trials share, by name: seconds that making it took, and whether another trial did (`reused`)."""
+    origin: Mapping[str, Any] | None = None
+    """The study and number from which the trial was imported."""
 
     @property
     def params(self) -> dict[str, Any]:

@@ -176,7 +176,7 @@ class Store(Reader):
         if known is not None:  # this very claim was committed when the connection got lost
             return Claim(known[0], study.id, slot, owner, 1, known[1] or 0)
         own = trial.study_id == study.id
-        taken = select(func.count()).where(own, trial.state.in_([*COUNTED, *UNFINISHED]))
+        taken = select(func.count()).where(own, trial.state.in_([*COUNTED, *UNFINISHED]), trial.origin.is_(None))
         if limit is not None and (session.scalar(taken) or 0) >= limit:
             return None
         repeats = select(func.count()).where(own, trial.state == "waiting", trial.duplicate_of.is_not(None))

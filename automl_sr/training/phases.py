@@ -30,7 +30,8 @@ class Phase:
     `share` is relative to the other phases'. `enters` run once when the phase begins, `leaves` once when it ends, never
     on resume; each may return a `Change`. `wraps` change the training step in this phase only. A phase that is not
     `comparable` (a search, a growth phase) holds no rung. `lr` multiplies the recipe's rate; `decay` lets it fall to
-    zero over the phase. A `tail` phase runs on the fork of every rung, after the trunk.
+    zero over the phase. A `tail` phase runs on the fork of every rung, after the trunk. A `continued` phase goes on
+    where it stopped in an earlier run (`refine`): what a wrap anneals over its phase has come to its end.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Phase:
     lr: float = 1.0
     decay: bool = False
     tail: bool = False
+    continued: bool = False
 
     def entering(self, *enters: Enter) -> Phase:
         """Append to what happens when the phase begins."""
@@ -108,6 +110,20 @@ class Timetable:
             raise PluginError(f"{steps} steps are too few for {len(names)} phases.", "Raise budget.steps.")
         return cls(steps, tuple(_spans(trunk, 0, trunk_steps)), tuple(shares))
 
+    def going_on(self, name: str, steps: int) -> Timetable:
+        """Lay out more steps of one phase of the trunk, then the tail. Raises PluginError where they are too few.
+
+        It keeps its wraps and its rate, but neither enters nor leaves: pruning, growing and searching are over.
+        """
+        phase = next((span.phase for span in self.spans if span.phase.name == name), None)
+        if phase is None:
+            raise PluginError(f"The plan has no phase {name!r} to go on with.")
+        phase = replace(phase, enters=(), leaves=(), decay=False, continued=True)
+        trunk_steps = steps - sum(max(1, round(share * steps)) for _, share in self.tail)
+        if trunk_steps < 1:
+            raise PluginError(f"{steps} steps are too few for {len(self.tail) + 1} phases.", "Ask for more steps.")
+        return Timetable(steps, (Span(0, phase, 0, trunk_steps),), self.tail)
+
     @property
     def trunk_steps(self) -> int:
         """Where the trunk ends."""
@@ -123,17 +139,18 @@ class Timetable:
             start = stop
         return tuple(spans)
 
-    def rungs(self, count: int, reduction: int) -> tuple[int, ...]:
-        """Give the steps of the trunk at which it forks: geometric, the last at its end.
+    def rungs(self, count: int, reduction: int, first: int | None = None) -> dict[int, int]:
+        """Give the steps of the trunk at which it forks, by rung: geometric, the last at its end.
 
-        The first is at 10 % of the steps or 300, whichever is more. Rungs in a phase that is not comparable, or just
-        after a reset, are left out.
+        None lies below `first`, by default 10 % of the steps or 300, whichever is more. Those in a phase that is not
+        comparable, or just after a reset, are left out; the others keep their numbers, as trials are compared by them.
         """
-        first = min(max(round(0.1 * self.steps), 300), self.trunk_steps)
-        wanted = {round(self.trunk_steps / reduction**power) for power in range(count)}
-        return tuple(
-            sorted(step for step in wanted if step == self.trunk_steps or (step >= first and self._settled(step)))
-        )
+        earliest = max(round(0.1 * self.steps), 300) if first is None else first
+        wanted = {count - 1 - power: round(self.trunk_steps / reduction**power) for power in reversed(range(count))}
+        end = count - 1
+        return {
+            rung: step for rung, step in wanted.items() if rung == end or (step >= earliest and self._settled(step))
+        }
 
     def _settled(self, step: int) -> bool:
         for span in self.spans:

@@ -41,7 +41,7 @@ def test_shares_are_kept_to_a_step_or_two(trunk: list[float], steps: int) -> Non
 
 def test_the_cooldown_is_a_share_of_the_finished_run_at_every_rung() -> None:
     table = Timetable.of([Phase("train", 1.0)], 3000, 0.1)
-    for rung in table.rungs(3, 3):
+    for rung in table.rungs(3, 3).values():
         (cooldown,) = table.tail_spans(rung)
         assert cooldown.phase.name == COOLDOWN
         assert cooldown.steps / cooldown.stop == pytest.approx(0.1, abs=0.002)
@@ -49,19 +49,19 @@ def test_the_cooldown_is_a_share_of_the_finished_run_at_every_rung() -> None:
 
 def test_rungs_are_geometric_and_the_first_is_at_a_tenth_or_300_steps() -> None:
     table = Timetable.of([Phase("train", 1.0)], 9000, 0.1)
-    assert table.rungs(3, 3) == (900, 2700, 8100)
-    assert table.rungs(5, 3) == (900, 2700, 8100)
-    assert table.rungs(1, 3) == (8100,)
-    assert Timetable.of([Phase("train", 1.0)], 900, 0.1).rungs(3, 3) == (810,)
+    assert table.rungs(3, 3) == {0: 900, 1: 2700, 2: 8100}
+    assert table.rungs(5, 3) == {2: 900, 3: 2700, 4: 8100}
+    assert table.rungs(1, 3) == {0: 8100}
+    assert Timetable.of([Phase("train", 1.0)], 900, 0.1).rungs(3, 3) == {2: 810}
 
 
 def test_no_rung_lies_in_a_phase_that_is_not_comparable_or_just_after_a_change() -> None:
     search = Phase("search", 0.5, comparable=False)
     final = Phase("train", 0.5).entering(lambda run: None)
     table = Timetable.of([search, final], 9000, 0.1)
-    assert table.rungs(4, 2) == (8100,)  # 4050 is where the search ends
+    assert table.rungs(4, 2) == {3: 8100}  # 4050 is where the search ends
     earlier = Timetable.of([Phase("search", 0.3, comparable=False), final], 9000, 0.1)
-    assert earlier.rungs(4, 2) == (4050, 8100)
+    assert earlier.rungs(4, 2) == {2: 4050, 3: 8100}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON(none_as_null=True)
 TRIALS = "automl_sr_trials"
 
@@ -32,4 +33,39 @@ def upgrade() -> None:
     op.add_column(TRIALS, sa.Column("takeovers", sa.Integer(), nullable=False, server_default="0"))
     op.add_column(TRIALS, sa.Column("kept", JSON, nullable=True))
     op.add_column(TRIALS, sa.Column("shared", JSON, nullable=True))
+    op.add_column(TRIALS, sa.Column("origin", JSON, nullable=True))
     op.add_column("automl_sr_rungs", sa.Column("seconds", sa.Double(), nullable=True))
+    op.create_table(
+        "automl_sr_refinements",
+        sa.Column("id", ID, nullable=False),
+        sa.Column("study_id", ID, nullable=False),
+        sa.Column("trial_id", ID, nullable=False),
+        sa.Column("steps", sa.Integer(), nullable=False),
+        sa.Column("seed", sa.Integer(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("values", JSON, nullable=True),
+        sa.Column("tests", JSON, nullable=True),
+        sa.Column("artifacts", JSON, nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("owner", sa.String(length=200), nullable=True),
+        sa.Column("lease_until", sa.Double(), nullable=True),
+        sa.Column("fence", sa.Integer(), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.Column("finished", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["study_id"],
+            ["automl_sr_studies.id"],
+            name=op.f("fk_automl_sr_refinements_study_id"),
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["trial_id"],
+            ["automl_sr_trials.id"],
+            name=op.f("fk_automl_sr_refinements_trial_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_automl_sr_refinements")),
+        sa.UniqueConstraint("trial_id", "steps", "seed", name=op.f("uq_automl_sr_refinements_trial_id_steps_seed")),
+    )
+    op.create_index(op.f("ix_automl_sr_refinements_study_id"), "automl_sr_refinements", ["study_id"])

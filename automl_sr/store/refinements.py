@@ -1,0 +1,264 @@
+"""Refinements in the store: asked for, claimed with a lease and a fence, and ended by one fenced update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import CursorResult, Row, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from automl_sr.store import models
+from automl_sr.store.leases import LeaseLost, is_dead
+from automl_sr.store.models import now
+from automl_sr.store.reading import Reader
+from automl_sr.store.records import UNFINISHED, ArtifactRecord, StudyRecord
+from automl_sr.store.repository import Store, transaction
+
+RefinementState = Literal["complete", "failed", "running", "waiting"]
+FAILED = "refinement failed"
+"""The kind of event that keeps the traceback of a failure."""
+
+
+@dataclass(frozen=True)
+class RefinementRecord:
+    """A refinement as stored: what became of a trial's model that was trained so many steps longer."""
+
+    id: int
+    trial_id: int
+    number: int
+    """The trial's."""
+    steps: int
+    seed: int
+    state: RefinementState
+    values: Mapping[str, float]
+    tests: Mapping[str, Mapping[str, float]]
+    artifacts: Mapping[str, ArtifactRecord]
+    reason: str | None
+    seconds: float
+    owner: str | None
+    fence: int
+    created: float
+    finished: float | None
+
+    @property
+    def folder(self) -> str:
+        """Its folder, within the study's, in the place for files."""
+        return f"{self.number:05d}/{folder_name(self.steps, self.seed)}"
+
+
+@dataclass(frozen=True)
+class RefinementClaim:
+    """The right to work on one refinement: only its fence may write the result."""
+
+    id: int
+    study_id: int
+    trial_id: int
+    number: int
+    steps: int
+    seed: int
+    owner: str
+    fence: int
+    seconds: float
+    adopted: bool
+    """Whether another owner, or this one before, had begun with it."""
+
+    @property
+    def title(self) -> str:
+        """Name it as people read it."""
+        return f"trial {self.number}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class RefinementResult:
+    """What is written when a refinement ends."""
+
+    state: Literal["complete", "failed"]
+    values: Mapping[str, float] = field(default_factory=dict)
+    tests: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    artifacts: tuple[ArtifactRecord, ...] = ()
+    reason: str | None = None
+    detail: str = ""
+    """A traceback, kept as an event of the trial."""
+
+
+def folder_name(steps: int, seed: int) -> str:
+    """Name the folder of a refinement among the files of its trial."""
+    return f"refined-{steps}-{seed}"
+
+
+def refinements(reader: Reader, study: StudyRecord, number: int | None = None) -> list[RefinementRecord]:
+    """List the refinements of a study, or of one trial: by trial, steps and seed."""
+    row = models.Refinement
+    query = (
+        select(row, models.Trial.number)
+        .join(models.Trial, models.Trial.id == row.trial_id)
+        .where(row.study_id == study.id)
+        .order_by(models.Trial.number, row.steps, row.seed)
+    )
+    if number is not None:
+        query = query.where(models.Trial.number == number)
+    with reader.reading() as session:
+        return [_record(found, trial or 0) for found, trial in session.execute(query)]
+
+
+@transaction
+def request(
+    store: Store, session: Session, study: StudyRecord, trial_ids: Sequence[int], steps: int, seeds: Sequence[int]
+) -> list[int]:
+    """Ask for refinements and give their ids, those of the first seed first.
+
+    One that is complete, or that somebody works on, stays as it is; one that failed is to be tried again.
+    """
+    row = models.Refinement
+    session.execute(select(models.Study.id).where(models.Study.id == study.id).with_for_update())
+    found = select(row.trial_id, row.seed, row.id).where(row.trial_id.in_(trial_ids), row.steps == steps)
+    ids: dict[tuple[int, int], int] = {(trial, seed): known for trial, seed, known in session.execute(found)}
+    wanted = [(trial, seed) for seed in seeds for trial in trial_ids]
+    for trial, seed in wanted:
+        if (trial, seed) not in ids:
+            values = {"study_id": study.id, "trial_id": trial, "steps": steps, "seed": seed, "state": "waiting"}
+            made = insert(row).values(**values, fence=0, seconds=0.0, created=now()).returning(row.id)
+            ids[trial, seed] = session.scalar(made) or 0
+    asked = [ids[key] for key in wanted]
+    again = update(row).where(row.id.in_(asked), row.state == "failed")
+    session.execute(again.values(state="waiting", reason=None, finished=None))
+    return asked
+
+
+def claim(store: Store, study: StudyRecord, owner: str, ids: Sequence[int]) -> RefinementClaim | None:
+    """Take one of these refinements that nobody works on: asked for, given back, or left by an owner that died."""
+    with store.reading() as session:  # most of the time there is none, and no lock is needed to see that
+        if next(_left_behind(session, owner, ids), None) is None:
+            return None
+    return _claim(store, study, owner, ids)
+
+
+@transaction
+def _claim(
+    store: Store, session: Session, study: StudyRecord, owner: str, ids: Sequence[int]
+) -> RefinementClaim | None:
+    row = models.Refinement
+    for found, number in _left_behind(session, owner, ids):
+        fence = found.fence + 1
+        result: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+            update(row)
+            .where(row.id == found.id, row.fence == found.fence, row.state.in_(UNFINISHED))
+            .values(owner=owner, fence=fence, state="running", lease_until=now() + store.lease)
+            .execution_options(synchronize_session=False)
+        )
+        if result.rowcount == 1:
+            return RefinementClaim(
+                found.id,
+                study.id,
+                found.trial_id,
+                number,
+                found.steps,
+                found.seed,
+                owner,
+                fence,
+                found.seconds,
+                adopted=found.state == "running",
+            )
+    return None
+
+
+def unfinished(store: Store, ids: Sequence[int]) -> int:
+    """Count those that have not ended, with whoever."""
+    row = models.Refinement
+    with store.reading() as session:
+        return session.scalar(select(func.count()).where(row.id.in_(ids), row.state.in_(UNFINISHED))) or 0
+
+
+def renew(store: Store, held: RefinementClaim, seconds: float) -> bool:
+    """Extend a lease; False where another owner has taken over. Asks a silent database only once."""
+    with store.writing() as session:
+        return _fenced(session, held, lease_until=now() + store.lease, seconds=seconds)
+
+
+@transaction
+def release(store: Store, session: Session, held: RefinementClaim, seconds: float) -> None:
+    """Give a refinement back half-way, so that anybody may go on with it at once."""
+    _fenced(session, held, owner=None, lease_until=None, seconds=seconds)
+
+
+@transaction
+def finish(store: Store, session: Session, held: RefinementClaim, result: RefinementResult, seconds: float) -> None:
+    """Write the result; the trial's own row stays as it is. Raises LeaseLost where another owner has taken over."""
+    row = models.Refinement
+    files = {f.kind: {"url": f.url, "sha256": f.sha256, "bytes": f.bytes} for f in result.artifacts}
+    written = _fenced(
+        session,
+        held,
+        state=result.state,
+        values=dict(result.values) or None,
+        tests={name: dict(values) for name, values in result.tests.items()} or None,
+        artifacts=files or None,
+        reason=result.reason and result.reason.replace("\x00", ""),
+        seconds=seconds,
+        owner=None,
+        lease_until=None,
+        finished=now(),
+    )
+    if not written:
+        ended = (row.id == held.id, row.fence == held.fence, row.state.not_in(UNFINISHED))
+        if session.scalar(select(row.id).where(*ended)) is not None:
+            return  # by a transaction of this very call, whose answer got lost
+        raise lost(held)
+    if result.detail:
+        text = f"{held.steps} steps, seed {held.seed}:\n{result.detail}".replace("\x00", "")
+        event = {"study_id": held.study_id, "trial_id": held.trial_id, "kind": FAILED, "text": text}
+        session.execute(insert(models.Event).values(**event, at=now()))
+
+
+def lost(held: RefinementClaim) -> LeaseLost:
+    """Say that somebody else goes on."""
+    return LeaseLost(f"Another process has taken the refinement of {held.title} over.", "It goes on there.")
+
+
+def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:
+    """Change a refinement's row if the claim still holds it."""
+    row = models.Refinement
+    mine = (row.id == held.id, row.fence == held.fence, row.state.in_(UNFINISHED))
+    result: CursorResult[Any] = session.execute(update(row).where(*mine).values(**fields))  # type: ignore[assignment]
+    return result.rowcount == 1
+
+
+def _left_behind(session: Session, owner: str, ids: Sequence[int]) -> Iterator[tuple[models.Refinement, int]]:
+    """Go through those that nobody works on, in the order in which they were asked for."""
+    row = models.Refinement
+    expired = (func.coalesce(row.lease_until, 0.0) < now()).label("expired")
+    query = (
+        select(row, models.Trial.number, expired)
+        .join(models.Trial, models.Trial.id == row.trial_id)
+        .where(row.id.in_(ids), row.state.in_(UNFINISHED))
+    )
+    rows: Sequence[Row[tuple[models.Refinement, int | None, bool]]] = session.execute(query).all()
+    places = {known: place for place, known in enumerate(ids)}
+    for found, number, late in sorted(rows, key=lambda item: places[item[0].id]):
+        if found.owner is None or found.owner == owner or late or is_dead(found.owner):
+            yield found, number or 0
+
+
+def _record(row: models.Refinement, number: int) -> RefinementRecord:
+    """Freeze a row."""
+    state: Any = row.state
+    files = {kind: ArtifactRecord(kind, f["url"], f["sha256"], f["bytes"]) for kind, f in (row.artifacts or {}).items()}
+    return RefinementRecord(
+        id=row.id,
+        trial_id=row.trial_id,
+        number=number,
+        steps=row.steps,
+        seed=row.seed,
+        state=state,
+        values=row.values or {},
+        tests=row.tests or {},
+        artifacts=files,
+        reason=row.reason,
+        seconds=row.seconds,
+        owner=row.owner,
+        fence=row.fence,
+        created=row.created,
+        finished=row.finished,
+    )
