@@ -14,7 +14,9 @@ from automl_sr.cli.output import number, print_json, print_text
 from automl_sr.errors import UseError
 
 if TYPE_CHECKING:
+    from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
+    from automl_sr.store.refinements import RefinementRecord
 
 FILES = {"onnx": "model.onnx", "weights": "model.safetensors"}
 CARD = "README.md"
@@ -24,6 +26,7 @@ def export(
     name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
     trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make", metavar="DIR")],
+    refined: Annotated[bool, typer.Option("--refined", help="The trial's newest refinement instead")] = False,
     store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
@@ -32,30 +35,47 @@ def export(
     \b
     Examples:
       automl-sr export quickstart 7 -o my-model
+      automl-sr export quickstart 7 --refined -o my-model
     """
     from automl_sr.store.reading import Reader
 
     opened = Reader.open(store)
     study = opened.study(name)
     found = opened.trial(study, trial)
-    written = write_folder(study, found, output)
+    written = write_folder(study, found, output, newest(opened, study, found) if refined else None)
     if json:
         print_json({"study": name, "number": trial, "folder": str(output), "files": written})
     else:
         print_text(f"{output}: {', '.join(written)}")
 
 
-def write_folder(study: StudyRecord, trial: TrialRecord, target: Path) -> list[str]:
+def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> RefinementRecord:
+    """Give the refinement of a trial that was completed last. Raises UseError where there is none."""
+    from automl_sr.store.refinements import refinements
+
+    found = [row for row in refinements(opened, study, trial.number) if row.state == "complete"]
+    if not found:
+        raise UseError(
+            f"Trial {trial.number} of {study.name!r} was not refined.",
+            f"Refine it with: automl-sr refine {study.name} --trials {trial.number}",
+        )
+    return max(found, key=lambda row: row.finished or 0.0)
+
+
+def write_folder(
+    study: StudyRecord, trial: TrialRecord, target: Path, refined: RefinementRecord | None = None
+) -> list[str]:
     """Write the folder beside its place and rename it: it is there whole, or not at all. Gives the names of its files.
 
     Raises UseError for a trial without a model or a folder that holds something, StoreError for files that are gone.
     """
-    if not trial.artifacts and trial.state in ("complete", "pruned"):
+    files = trial.artifacts if refined is None else refined.artifacts
+    if not files and trial.state in ("complete", "pruned"):
         raise UseError(
             f"The files of trial {trial.number} of {study.name!r} were removed by `automl-sr gc`.",
             "It keeps those of the front.",
         )
-    if "onnx" not in trial.artifacts:
+    if "onnx" not in files:
         reason = f": {trial.reason}" if trial.reason else ""
         hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""
         raise UseError(f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.", hint)
@@ -71,9 +91,9 @@ def write_folder(study: StudyRecord, trial: TrialRecord, target: Path) -> list[s
         raise UseError(f"{target} cannot be made: {error.strerror}.", "Choose another -o.") from error
     try:
         for kind, file in FILES.items():
-            if kind in trial.artifacts:
-                fetch(trial.artifacts[kind], scratch / file)
-        (scratch / CARD).write_text(card(study, trial), encoding="utf-8")
+            if kind in files:
+                fetch(files[kind], scratch / file)
+        (scratch / CARD).write_text(card(study, trial, refined), encoding="utf-8")
         scratch.chmod(0o755)
         written = sorted(path.name for path in scratch.iterdir())
         if target == Path.cwd():
@@ -84,25 +104,55 @@ def write_folder(study: StudyRecord, trial: TrialRecord, target: Path) -> list[s
     return written
 
 
-def card(study: StudyRecord, trial: TrialRecord) -> str:
+def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None) -> str:
     """Write the model card: what the model is, what it was trained on, how it was measured, where it ran."""
     task, device = study.spec["task"], study.spec["device"]
     height, width = device["input"]
     how = f"{device['provider']}, {device['threads']} thread(s), input {height}x{width}"
+    longer = "" if refined is None else ", refined"
+    own = trial if refined is None else refined
     sections = [
-        f"# {study.name}, trial {trial.number}\n\nFound and trained by automl-sr. `model.onnx` is the model as it was"
-        " measured; `model.safetensors` holds its weights in float.",
+        f"# {study.name}, trial {trial.number}{longer}\n\nFound and trained by automl-sr. `model.onnx` is the model as"
+        " it was measured; `model.safetensors` holds its weights in float.",
         "## Values\n\nMeasured on the exported file with ONNX Runtime on the validation set"
-        f" (times: {how}).\n\n{_table(trial.values, study.reference)}",
+        f" (times: {how}).\n\n{_table(own.values, study.reference)}",
+        *_refined(trial, refined),
         f"## Task and data\n\n{_list(task)}\n\nThe test sets, if any are named, were not looked at in the search.",
         f"## Plan\n\n{_list(trial.params)}",
-        f"## Training\n\n{_list({'steps': study.spec['budget']['steps'], 'seconds': round(trial.seconds, 1)})}",
+        f"## Training\n\n{_list(_training(study, trial, refined))}",
         f"## Environment\n\n{_list(_flat(study.environment))}",
-        f"## Files\n\n{_list({FILES.get(k, k): f'sha256 {f.sha256}' for k, f in trial.artifacts.items()})}",
+        f"## Files\n\n{_list({FILES.get(k, k): f'sha256 {f.sha256}' for k, f in own.artifacts.items()})}",
         "## Licence\n\nautoml-sr claims no rights in this model. What you may do with it also depends on the licences"
         " of the training images named above.",
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _training(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None) -> dict[str, Any]:
+    search = {"steps": study.spec["budget"]["steps"], "seconds": round(trial.seconds, 1)}
+    if refined is None:
+        return search
+    return {
+        **search,
+        "further steps, on all training samples": refined.steps,
+        "seed of these": refined.seed,
+        "seconds of these": round(refined.seconds, 1),
+    }
+
+
+def _refined(trial: TrialRecord, refined: RefinementRecord | None) -> list[str]:
+    """Write what the search measured of the trial, and the test sets, which a refinement alone looks at."""
+    if refined is None:
+        return []
+    before = _list({name: number(value) for name, value in trial.values.items()})
+    sections = [f"## Before refining\n\nWhat the search measured of this trial:\n\n{before}"]
+    if refined.tests:
+        rows = {
+            name: ", ".join(f"{metric} {number(value)}" for metric, value in values.items())
+            for name, values in refined.tests.items()
+        }
+        sections.append(f"## Test sets\n\nWhole images, measured on the exported file.\n\n{_list(rows)}")
+    return sections
 
 
 def _table(values: Any, reference: Any) -> str:

@@ -133,6 +133,12 @@ def show(
         metrics = list(found["rungs"][0]["values"])
         rows = [[r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"]] for r in found["rungs"]]
         print_table(["rung", "step", *metrics, "went on"], rows)
+    if found["refinements"]:
+        from automl_sr.cli.refine import headings, table
+
+        refined, measured = found["refinements"], _metrics_of(study)
+        print_text("\nrefined (values of the search stand first):")
+        print_table(["trial", "seed", "steps", *headings(refined, measured)], table(refined, measured))
     if found["artifacts"]:
         print_text("\nfiles:")
         print_table(("kind", "bytes", "place"), [[f["kind"], f["bytes"], f["url"]] for f in found["artifacts"]])
@@ -191,7 +197,9 @@ def differences(found: list[TrialRecord]) -> dict[str, dict[str, dict[int, Any]]
 
 def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
     """Give everything about a trial as JSON."""
+    from automl_sr.search.refine.choice import refinement_row
     from automl_sr.search.results import trial_row
+    from automl_sr.store.refinements import refinements
 
     curve = opened.curve(trial)
     return {
@@ -210,6 +218,7 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
         "curve": [
             {"phase": p.phase, "step": p.step, "loss": p.loss, "rate": p.rate, "values": dict(p.values)} for p in curve
         ],
+        "refinements": [refinement_row(row, trial) for row in refinements(opened, study, trial.number)],
         "artifacts": [
             {"kind": file.kind, "url": file.url, "sha256": file.sha256, "bytes": file.bytes}
             for file in trial.artifacts.values()

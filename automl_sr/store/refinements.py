@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import CursorResult, Row, func, insert, select, update
+from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from automl_sr.store import models
@@ -17,8 +17,6 @@ from automl_sr.store.records import UNFINISHED, ArtifactRecord, StudyRecord
 from automl_sr.store.repository import Store, transaction
 
 RefinementState = Literal["complete", "failed", "running", "waiting"]
-FAILED = "refinement failed"
-"""The kind of event that keeps the traceback of a failure."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class RefinementResult:
     artifacts: tuple[ArtifactRecord, ...] = ()
     reason: str | None = None
     detail: str = ""
-    """A traceback, kept as an event of the trial."""
+    """A traceback or notes, kept as an event of the trial."""
 
 
 def folder_name(steps: int, seed: int) -> str:
@@ -208,7 +206,12 @@ def finish(store: Store, session: Session, held: RefinementClaim, result: Refine
         raise lost(held)
     if result.detail:
         text = f"{held.steps} steps, seed {held.seed}:\n{result.detail}".replace("\x00", "")
-        event = {"study_id": held.study_id, "trial_id": held.trial_id, "kind": FAILED, "text": text}
+        event = {
+            "study_id": held.study_id,
+            "trial_id": held.trial_id,
+            "kind": f"refinement {result.state}",
+            "text": text,
+        }
         session.execute(insert(models.Event).values(**event, at=now()))
 
 
@@ -226,7 +229,10 @@ def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:
 
 
 def _left_behind(session: Session, owner: str, ids: Sequence[int]) -> Iterator[tuple[models.Refinement, int]]:
-    """Go through those that nobody works on, in the order in which they were asked for."""
+    """Go through those that nobody works on, in the order in which they were asked for.
+
+    Those of owners that died come last: what killed one may kill the next, and the others are to be made all the same.
+    """
     row = models.Refinement
     expired = (func.coalesce(row.lease_until, 0.0) < now()).label("expired")
     query = (
@@ -234,11 +240,12 @@ def _left_behind(session: Session, owner: str, ids: Sequence[int]) -> Iterator[t
         .join(models.Trial, models.Trial.id == row.trial_id)
         .where(row.id.in_(ids), row.state.in_(UNFINISHED))
     )
-    rows: Sequence[Row[tuple[models.Refinement, int | None, bool]]] = session.execute(query).all()
-    places = {known: place for place, known in enumerate(ids)}
-    for found, number, late in sorted(rows, key=lambda item: places[item[0].id]):
-        if found.owner is None or found.owner == owner or late or is_dead(found.owner):
-            yield found, number or 0
+    rows = {found.id: (found, number or 0, late) for found, number, late in session.execute(query)}
+    in_order = [rows[known] for known in ids if known in rows]
+    yield from ((found, number) for found, number, _ in in_order if found.owner in (None, owner))
+    for found, number, late in in_order:
+        if found.owner not in (None, owner) and (late or is_dead(found.owner)):
+            yield found, number
 
 
 def _record(row: models.Refinement, number: int) -> RefinementRecord:

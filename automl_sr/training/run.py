@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -358,10 +358,40 @@ class Run:
                 "The checkpoint was written with another training plan or other data.",
                 "Remove it to start this trial afresh.",
             )
+        run = cls._rebuilt(setup, snapshot)
+        run.step, run.fork_step, run.trunk_left = meta["step"], meta["fork_step"], meta["trunk_left"]
+        run.precision = Precision.from_state(meta["precision"], setup.device)
+        spans = (*setup.timetable.spans, *run.spans)
+        run._take_up(next(span for span in spans if span.index == meta["span"]), snapshot)
+        run.warm_from = meta["warm_from"]
+        return run
+
+    @classmethod
+    def go_on(cls, setup: Setup, snapshot: Snapshot) -> Run:
+        """Begin the setup's timetable (see `continued`) with what the trunk of another run has learnt; no enter runs.
+
+        Weights, average, optimizer moments and technique state are taken over; data, seed and steps may be others.
+        Raises CheckpointError for a snapshot that is not a trunk's, or does not fit its own blueprint.
+        """
+        if snapshot.meta["fork_step"] is not None:
+            raise CheckpointError("The checkpoint is of a fork, which has cooled down already.")
+        try:
+            run = cls._rebuilt(setup, snapshot)
+        except RuntimeError as error:  # what torch says of weights of other names or shapes
+            text = " ".join(str(error).split())
+            raise CheckpointError(f"The checkpoint does not fit the model that it describes: {text}") from error
+        if snapshot.meta["precision"]["kind"] == run.precision.kind:
+            run.precision = Precision.from_state(snapshot.meta["precision"], setup.device)
+        run._take_up(setup.timetable.spans[0], snapshot)
+        return run
+
+    @classmethod
+    def _rebuilt(cls, setup: Setup, snapshot: Snapshot) -> Run:
+        """Build the model of a snapshot, with its weights, technique state and constants."""
+        meta = snapshot.meta
         blueprint = Blueprint.from_json(meta["blueprint"])
         run = cls(setup, blueprint, build(blueprint, setup.context.registry))
         run.model.load_state_dict(_part(snapshot, "model"))
-        run.step, run.fork_step, run.trunk_left = meta["step"], meta["fork_step"], meta["trunk_left"]
         run.state = {**meta["state"], **_part(snapshot, "state")}
         run.state = {
             key: value.to(setup.device) if isinstance(value, Tensor) else value for key, value in run.state.items()
@@ -370,23 +400,28 @@ class Run:
             name: {key: value.to(setup.device) for key, value in tensors.items()}
             for name, tensors in snapshot.constants.items()
         }
-        run.precision = Precision.from_state(meta["precision"], setup.device)
-        run._rewire(snapshot)
         return run
 
-    def _rewire(self, snapshot: Snapshot) -> None:
-        meta = snapshot.meta
-        spans = (*self.setup.timetable.spans, *self.spans)
-        self.span = next(span for span in spans if span.index == meta["span"])
+    def _take_up(self, span: Span, snapshot: Snapshot) -> None:
+        """Stand in a phase without entering it, with the moments, auxiliary weights and average of a snapshot."""
+        self.span = span
         self._wire()
-        self.warm_from = meta["warm_from"]
         self.optimizers.load_state(_part(snapshot, "optimizer"))
         for name, module in self.train_step.aux.items():
             module.load_state_dict(_part(snapshot, f"aux|{name}"))
         if self.average is not None:
             self.average = Average(
-                self.model, self.recipe.ema, earlier=_part(snapshot, "average"), steps=meta["average_steps"]
+                self.model, self.recipe.ema, earlier=_part(snapshot, "average"), steps=snapshot.meta["average_steps"]
             )
+
+
+def continued(setup: Setup, snapshot: Snapshot, steps: int) -> Setup:
+    """Lay out so many more steps of the phase in which a snapshot was taken. Raises CheckpointError, PluginError."""
+    meta = snapshot.meta
+    if meta["span"] >= len(meta["timetable"]):
+        raise CheckpointError("The checkpoint does not say in which phase it was written.")
+    name = meta["timetable"][meta["span"]][0]
+    return replace(setup, timetable=setup.timetable.going_on(name, steps))
 
 
 def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,244 @@
+"""`automl-sr refine`: train the best models of a study longer, and look at the test sets."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from automl_sr.cli.output import console, note, number, print_json, print_table, print_text
+from automl_sr.cli.search import at_least_one, duration, known_device
+from automl_sr.errors import Interrupted, UseError
+
+if TYPE_CHECKING:
+    from automl_sr.search.refine.following import Follower
+    from automl_sr.search.refine.refiner import RefineEnd
+    from automl_sr.search.study import OpenStudy
+    from automl_sr.store.refinements import RefinementClaim, RefinementResult
+    from automl_sr.trial import Point
+
+PLAIN_SECONDS = 15.0
+"""Without a terminal a refinement says so often where it is."""
+USUAL = ("psnr_y", "ssim_y")
+"""What the table shows of test sets, where they have it; the JSON has everything."""
+
+
+def refine(  # noqa: PLR0913, PLR0917 - one for each option
+    name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
+    top: Annotated[
+        int | None, typer.Option(help="Only so many members of the front, the best in the first objective", metavar="K")
+    ] = None,
+    trials: Annotated[
+        list[str] | None,
+        typer.Option(help="Trials instead of the front: 3,7 or one option for each", metavar="NUMBERS"),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of training; default: four times those of the search", metavar="N")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How often each is done, with other batches", metavar="S")] = 1,
+    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
+    device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of training; default: the study's, or all cores", metavar="N")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
+) -> None:
+    """Train a study's best models longer, and measure them on the test sets.
+
+    Each member of the front goes on from its checkpoint, on all training data, and is exported like a trial; its values
+    stand beside those of the search. Ctrl-C checkpoints, and the same command goes on. What is done is not done again,
+    and several of these commands at once share the work.
+
+    \b
+    Examples:
+      automl-sr refine quickstart --top 3
+      automl-sr refine quickstart --trials 3,7 --steps 20000 --seeds 3
+    """
+    from automl_sr.search.refine.choice import Request
+
+    asked = Request(_numbers(trials), top, steps, seeds)
+    _check(asked)
+    known_device(device)
+    if threads is not None:
+        at_least_one("threads", threads)
+    from automl_sr.plugins import installed
+    from automl_sr.search.refine import refiner
+    from automl_sr.search.study import Options
+
+    options = Options(store=store, device=device, threads=threads)
+    with make_follower(quiet=quiet) as follower:
+        end = refiner.refine(name, installed(), options, asked, follower=follower)
+    if json:
+        print_json(end.summary)
+    else:
+        _print(end)
+    if isinstance(end.error, Interrupted):
+        end.error.hint = f"Go on with: automl-sr refine {name}{_again(asked)}"
+    if end.error is not None:
+        raise end.error
+
+
+def _numbers(given: Sequence[str] | None) -> tuple[int, ...]:
+    """Read `3,7`, also where the option is repeated. Raises UseError."""
+    words = [word.strip() for text in given or () for word in text.split(",")]
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            raise UseError(f"--trials {word!r} is no number of a trial.", "Write numbers with commas: 3,7.")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def _check(asked: Any) -> None:
+    """Raise UseError for what cannot be asked."""
+    if asked.trials and asked.top is not None:
+        raise UseError("--top chooses from the front, --trials names trials.", "Leave one of them out.")
+    for what, count in (("top", asked.top), ("steps", asked.steps), ("seeds", asked.seeds)):
+        if count is not None and count < 1:
+            raise UseError(f"--{what} {count} is too few.", "Write 1 or more.")
+
+
+def _again(asked: Any) -> str:
+    """Write the options that say which refinements are meant."""
+    named = ",".join(map(str, asked.trials)) or None
+    given = {
+        "top": asked.top,
+        "trials": named,
+        "steps": asked.steps,
+        "seeds": None if asked.seeds == 1 else asked.seeds,
+    }
+    return "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
+
+
+@contextlib.contextmanager
+def make_follower(*, quiet: bool) -> Iterator[Follower]:
+    """Give who follows the refinements, on standard error: one line that changes, or now and then a new one."""
+    if quiet:
+        from automl_sr.search.refine.following import Nobody
+
+        yield Nobody()
+    elif sys.stderr.isatty():
+        with console().status("reading the data ...") as status:
+            yield Lines(show=status.update, every=0.2)
+    else:
+        yield Lines(show=note, every=PLAIN_SECONDS)
+
+
+class Lines:
+    """One line for each thing that happens; `show` gets where training is, at most every so many seconds."""
+
+    def __init__(self, show: Callable[[str], None], every: float) -> None:
+        self._show = show
+        self._every = every
+        self._said = 0.0
+
+    def opened(self, study: OpenStudy, count: int) -> None:
+        """Say what begins."""
+        for text in study.notes:
+            note(f"note: {text}")
+        on = f"training on {study.setting.train_device}, {study.setting.threads} threads"
+        note(f"study {study.spec.name}: {count} refinement{'s' * (count != 1)}; {on}; {study.store.name}")
+
+    def started(self, claim: RefinementClaim) -> None:
+        """Say which one begins."""
+        self._said = time.monotonic()
+        note(f"{claim.title}{' goes on' if claim.adopted else ''}: {claim.steps:,} steps")
+
+    def stage(self, claim: RefinementClaim, name: str) -> None:
+        """Show where it is."""
+        self._now_and_then(f"{claim.title}: {name}")
+
+    def point(self, claim: RefinementClaim, point: Point) -> None:
+        """Show how training goes."""
+        from automl_sr.cli.live import progress
+
+        self._now_and_then(f"{claim.title}: {progress(point)}")
+
+    def finished(self, claim: RefinementClaim, result: RefinementResult, seconds: float) -> None:
+        """Say what came of it."""
+        from automl_sr.cli.live import measured
+
+        parts = [measured(result.values), *(f"{name}: {measured(row)}" for name, row in result.tests.items())]
+        said = "; ".join(part for part in (*parts, result.reason or "") if part)
+        note(f"{claim.title}: {result.state}: {said} ({duration(seconds)})")
+
+    def note(self, text: str) -> None:
+        """Pass it on."""
+        note(text)
+
+    def _now_and_then(self, text: str) -> None:
+        if time.monotonic() - self._said >= self._every:
+            self._said = time.monotonic()
+            self._show(text)
+
+
+def _print(end: RefineEnd) -> None:
+    rows = end.summary["refinements"]
+    columns = ["trial", "seed", "steps", *headings(rows, end.metrics)]
+    title = "Refined; values of the search stand first"
+    print_table(columns, table(rows, end.metrics), title=title, right=[name for name in columns if name != "seed"])
+    for row in rows:
+        if row["state"] != "complete" or row["reason"]:
+            reason = f": {row['reason']}" if row["reason"] else ""
+            print_text(f"trial {row['number']}, seed {row['seed']}: {row['state']}{reason}")
+    print_text(f"\nModels: {end.artifacts}, in the folders `refined-...` of each trial")
+    done = [row for row in rows if row["state"] == "complete"]
+    if done:
+        print_text(f"Take one along: automl-sr export {end.summary['study']} {done[0]['number']} --refined -o DIR")
+
+
+def headings(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
+    """Name the columns of values: each metric as the search and as the refinement measured it, then the test sets.
+
+    What a refinement does not change, such as the number of parameters, has one column.
+    """
+    measured = [f"{metric} refined" if after else metric for metric, after in _measured(rows, metrics)]
+    return [*measured, *(f"{name} {metric}" for name, metric in _tested(rows))]
+
+
+def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[list[Any]]:
+    """Give a line for each refinement, and where a trial has several seeds one with their mean and deviation."""
+    measured, tested = _measured(rows, metrics), _tested(rows)
+    lines: list[list[Any]] = []
+    for trial, steps in dict.fromkeys((row["number"], row["steps"]) for row in rows):
+        own = [row for row in rows if (row["number"], row["steps"]) == (trial, steps)]
+        cells = [_cells(row, measured, tested) for row in own]
+        lines += [[trial, row["seed"], steps, *line] for row, line in zip(own, cells, strict=True)]
+        done = [line for row, line in zip(own, cells, strict=True) if row["state"] == "complete"]
+        if len(done) > 1:
+            lines.append([trial, f"mean of {len(done)}", steps, *map(_spread, zip(*done, strict=True))])
+    return lines
+
+
+def _cells(
+    row: Mapping[str, Any], measured: Sequence[tuple[str, bool]], tested: Sequence[tuple[str, str]]
+) -> list[float | None]:
+    both = [row["values" if after else "search_values"].get(metric) for metric, after in measured]
+    return [*both, *(row["tests"].get(name, {}).get(metric) for name, metric in tested)]
+
+
+def _measured(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[tuple[str, bool]]:
+    """Give the columns of metrics: (name, whether the refinement's value is meant)."""
+    done = [row for row in rows if row["state"] == "complete"]
+    same = {name for name in metrics if all(row["values"].get(name) == row["search_values"].get(name) for row in done)}
+    return [(name, after) for name in metrics for after in ((False,) if done and name in same else (False, True))]
+
+
+def _tested(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Give the pairs of test set and metric that the table shows."""
+    found = dict.fromkeys((name, metric) for row in rows for name, values in row["tests"].items() for metric in values)
+    usual = [pair for pair in found if pair[1] in USUAL]
+    return usual or list(found)
+
+
+def _spread(values: Sequence[float | None]) -> str:
+    """Write mean and standard deviation of several seeds; what does not vary stands alone."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return number(known[0] if known else None)
+    mean, deviation = statistics.fmean(known), statistics.stdev(known)
+    return f"{number(mean)} ± {number(deviation)}" if deviation else number(mean)

@@ -1,0 +1,97 @@
+"""Which trials are refined and for how long, and what is shown of it; needs the store alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.errors import UseError
+from automl_sr.search.results import FINISHED, front_of
+from automl_sr.store.refinements import RefinementRecord, refinements
+
+if TYPE_CHECKING:
+    from automl_sr.metric import Metric
+    from automl_sr.store.reading import Reader
+    from automl_sr.store.records import StudyRecord, TrialRecord
+
+LONGER = 4
+"""So many times the steps of the search a refinement trains where nothing else is asked: each costs as much as four
+trials of the search, and ends where a search of five times the steps would have."""
+CHECKPOINT = "checkpoint"
+"""The kind of file from which a refinement goes on: `training.checkpoint` names it, and imports torch."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person asks for; the whole front, one seed and the usual length unless they say otherwise."""
+
+    trials: tuple[int, ...] = ()
+    """Numbers; the front where there are none."""
+    top: int | None = None
+    """Only so many members of the front, the best in the first objective first."""
+    steps: int | None = None
+    """Steps in all of one refinement, its cool-down included."""
+    seeds: int = 1
+
+
+def steps_of(study: StudyRecord, asked: Request) -> int:
+    """Give the steps of each refinement."""
+    return LONGER * int(study.spec["budget"]["steps"]) if asked.steps is None else asked.steps
+
+
+def chosen(reader: Reader, study: StudyRecord, asked: Request, metrics: Mapping[str, Metric]) -> list[TrialRecord]:
+    """Give the trials to refine. Raises UseError where there are none, or one that was named cannot be refined."""
+    if asked.trials:
+        named = [reader.trial(study, number) for number in dict.fromkeys(asked.trials)]
+        for trial in named:
+            _check(study, trial)
+        return named
+    front = front_of(study, reader.trials(study), metrics)
+    if not front:
+        raise UseError(
+            f"The study {study.name!r} has no front to refine.", f"Name trials, see `automl-sr trials {study.name}`."
+        )
+    return front[: asked.top]
+
+
+def _check(study: StudyRecord, trial: TrialRecord) -> None:
+    if CHECKPOINT not in trial.artifacts:
+        said, hint = no_checkpoint(trial)
+        raise UseError(f"Trial {trial.number} of {study.name!r} {said}.", hint)
+
+
+def no_checkpoint(trial: TrialRecord) -> tuple[str, str]:
+    """Say of a trial without a checkpoint why it has none, and what to do instead."""
+    if trial.origin is not None:
+        origin = f"trial {trial.origin.get('number')} of {trial.origin.get('study')!r}"
+        return f"was imported from {origin} and has no checkpoint here", "Refine it there."
+    if trial.duplicate_of is not None:
+        return f"repeats trial {trial.duplicate_of} and left no files", "Refine that one."
+    if trial.state in FINISHED:
+        return "has no checkpoint any more", "`automl-sr gc` keeps those of the front."
+    reason = f": {trial.reason}" if trial.reason else ""
+    return f"is {trial.state} and left nothing to go on from{reason}", ""
+
+
+def summary(reader: Reader, study: StudyRecord, ids: Sequence[int]) -> dict[str, Any]:
+    """Give the JSON of `refine`: the refinements with these ids, in their order by trial and seed."""
+    trials = {trial.id: trial for trial in reader.trials(study)}
+    rows = [row for row in refinements(reader, study) if row.id in set(ids)]
+    return {"study": study.name, "refinements": [refinement_row(row, trials[row.trial_id]) for row in rows]}
+
+
+def refinement_row(row: RefinementRecord, trial: TrialRecord) -> dict[str, Any]:
+    """Give a refinement as JSON, with what the search measured of the same trial."""
+    return {
+        "number": row.number,
+        "seed": row.seed,
+        "steps": row.steps,
+        "state": row.state,
+        "values": dict(row.values),
+        "tests": {name: dict(values) for name, values in row.tests.items()},
+        "search_values": dict(trial.values),
+        "artifacts": {kind: file.url for kind, file in row.artifacts.items()},
+        "seconds": round(row.seconds, 3),
+        "reason": row.reason,
+    }

@@ -1,0 +1,124 @@
+"""One refinement, in the order in which it happens: a trial's model trained on, shipped, measured and tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from automl_sr.errors import CheckpointError, DataError
+from automl_sr.evaluation.runtime import OnnxModel
+from automl_sr.training.checkpoint import Checkpoints
+from automl_sr.training.loop import finish_fork, save, train
+from automl_sr.training.randomness import derive
+from automl_sr.training.run import Run, continued
+from automl_sr.trial import Clock, Watch, artifacts_of, make_context, make_setup, measure, ship
+
+if TYPE_CHECKING:
+    from automl_sr.metric import Metric
+    from automl_sr.space import TrialPlan
+    from automl_sr.task import Task
+    from automl_sr.trial import Journal, Setting
+
+
+SHIPPED = "rung-0"
+"""The folder of the exported model: of that name, the next owner of an attempt leaves it behind."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked of one refinement."""
+
+    steps: int
+    """In all, its tail included."""
+    seed: int
+    """Which of several: 0, 1, 2, ..."""
+    base: Path
+    """Folder with the trial's last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What came of a refinement: values by metric on the validation set, and by test set; files by kind."""
+
+    values: dict[str, float]
+    tests: dict[str, dict[str, float]]
+    artifacts: dict[str, Path]
+    untested: tuple[str, ...] = ()
+    """Why test sets are missing, one entry for each."""
+    notes: tuple[str, ...] = ()
+
+
+def run_refinement(plan: TrialPlan, setting: Setting, job: Job, journal: Journal, folder: Path) -> Refined:
+    """Train a plan's model on from a checkpoint; what a resume needs is kept in `folder`.
+
+    All samples of the task are trained on, without selection or distillation. The rate is the recipe's, constant after
+    a short warm-up, with the tail of the search: as the search's trunk was trained so too, this is the trunk of a
+    longer search. Raises Interrupted (after a checkpoint) when the journal asks to stop.
+    """
+    with Clock(journal, folder / "seconds.json") as clock:
+        clock.stage("train")
+        base = Checkpoints(job.base).latest()
+        if base is None:
+            raise CheckpointError("The checkpoint of the search is damaged.")
+        context = make_context(plan, setting, folder, Watch(journal, job.steps))
+        context = replace(context, seed=derive(setting.seed, plan.fingerprint, "refine", job.seed))
+        setup = continued(make_setup(plan, setting, context, setting.data.train), base, job.steps)
+        checkpoints = Checkpoints(folder / "trunk")
+        kept = checkpoints.latest()
+        trunk = Run.go_on(setup, base) if kept is None else Run.restore(setup, kept)
+        train(trunk, trunk.end, context.observer, checkpoints)
+        trunk.leave_trunk()
+        save(trunk, context.observer, checkpoints)
+        clock.stage("fork")
+        tail = Checkpoints(folder / "fork")
+        finished = finish_fork(trunk, context.observer, tail).finish(folder / SHIPPED)
+        clock.stage("export")
+        pipeline = list(plan.techniques.values())
+        finished = ship(finished, pipeline, context)
+        clock.stage("evaluate")
+        values = measure(finished, pipeline, setting, context)
+        tests, untested = test(artifacts_of(finished)["onnx"], setting, clock.stage)
+        return Refined(values, tests, artifacts_of(finished), tuple(untested), finished.notes)
+
+
+def test(path: Path, setting: Setting, begin: Callable[[str], None]) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Measure an exported file on each test set of the task, whole images, as it measures on the validation set.
+
+    Gives values by set and metric, and why sets that are missing here, or single values, are not among them.
+    """
+    found: dict[str, dict[str, float]] = {}
+    notes: list[str] = []
+    metrics = _quality_metrics(setting)
+    for name in getattr(setting.task, "test", ()):
+        begin(f"test on {name}")
+        try:
+            data = replace(setting.data, valid=load_test_set(setting.task, name))
+            values = setting.task.measure_quality(OnnxModel(path, threads=setting.threads or 1), data, metrics)
+        except DataError as error:
+            notes.append(f"test set {name}: {error.message}")
+            continue
+        infinite = [metric for metric, value in values.items() if not math.isfinite(value)]
+        notes += [f"test set {name}: {metric} is no number (an image of one flat colour?)" for metric in infinite]
+        found[name] = {metric: float(value) for metric, value in values.items() if metric not in infinite}
+    return found, notes
+
+
+def load_test_set(task: Task, name: str) -> Any:
+    """Read a test set, in the form of the task's validation set. Raises DataError."""
+    from automl_sr.data.catalog import Catalog
+    from automl_sr.data.samples import load_pairs
+    from automl_sr.tasks.image_sr import ImageSR
+
+    if not isinstance(task, ImageSR):
+        raise DataError(f"The task {task.kind!r} has no test sets that can be read.")
+    return load_pairs(Catalog.from_environment().find(name), task.scale)
+
+
+def _quality_metrics(setting: Setting) -> Sequence[Metric]:
+    """Give all that is measured on outputs: the task's metrics, and those that the study took from plugins."""
+    asked = [setting.registry.metric(name) for name in setting.metrics]
+    named = {metric.name: metric for metric in (*setting.task.metrics, *asked) if metric.level == "quality"}
+    return list(named.values())

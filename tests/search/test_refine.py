@@ -1,0 +1,495 @@
+"""`refine`: each refinement is made once, by one process, survives interruption, and leaves the search as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import skimage.data
+from PIL import Image
+from search_world import load, registry, run_fast
+from sqlalchemy import delete, update
+
+from automl_sr.errors import AutomlSRError, DataError, Interrupted, StoreError, UseError
+from automl_sr.evaluation.runtime import OnnxModel, evaluate_pairs
+from automl_sr.plugins import installed
+from automl_sr.search.engine import Options, search
+from automl_sr.search.refine.choice import Request, refinement_row
+from automl_sr.search.refine.following import Nobody
+from automl_sr.search.refine.refiner import RefineEnd, refine
+from automl_sr.search.refine.run import Job, Refined, load_test_set
+from automl_sr.search.results import front_of
+from automl_sr.store import models
+from automl_sr.store import refinements as stored
+from automl_sr.store.leases import node
+from automl_sr.store.reading import Reader
+from automl_sr.store.records import TrialRecord
+from automl_sr.store.refinements import RefinementClaim, RefinementRecord, RefinementResult
+from automl_sr.store.repository import Store
+from automl_sr.study import parse_study
+from automl_sr.training.run import Run
+from automl_sr.trial import Outcome, Point
+
+METRICS = registry().metrics
+
+
+def run_with_checkpoint(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+    """Leave a model, a checkpoint and a constant; fail where the net would be narrow."""
+    if plan.params["architecture.line.width"] < 15:
+        raise ValueError("too narrow")
+    outcome = run_fast(plan, setting, journal, folder)
+    files = {"checkpoint": "step-000000900.safetensors", "checkpoint-constant-start": "constant-start.safetensors"}
+    for name in files.values():
+        (folder / name).write_text(f"{name} of {plan.fingerprint}")
+    return replace(outcome, artifacts={**outcome.artifacts, **{kind: folder / name for kind, name in files.items()}})
+
+
+class Trainer:
+    """Stands in for training: counts steps in a file, and makes values up; `between` is called after each step."""
+
+    def __init__(self, steps: int = 3, between: Callable[[Job, int], None] = lambda job, step: None) -> None:
+        self.steps = steps
+        self.between = between
+        self.trained: list[tuple[int, int]] = []
+        """Seed and step, in the order in which they were trained."""
+
+    def __call__(self, plan: Any, setting: Any, job: Job, journal: Any, folder: Path) -> Refined:
+        assert (
+            job.base / "step-000000900.safetensors"
+        ).read_text() == f"step-000000900.safetensors of {plan.fingerprint}"
+        assert (job.base / "constant-start.safetensors").is_file()
+        counter = folder / "trunk" / "steps"
+        counter.parent.mkdir(parents=True, exist_ok=True)
+        journal.stage("train")
+        done = int(counter.read_text()) if counter.exists() else 0
+        for step in range(done + 1, self.steps + 1):
+            self.trained.append((job.seed, step))
+            counter.write_text(str(step))
+            journal.point(Point(step, job.steps, "train", 1 / step, 1e-3, 100.0))
+            self.between(job, step)
+            if journal.stop_requested():
+                raise Interrupted(f"Stopped at step {step}.")
+        file = folder / "rung-0" / "model.onnx"
+        file.parent.mkdir()
+        file.write_text(f"{plan.fingerprint}, {job.steps} more steps, seed {job.seed}")
+        values = {"score": 40.0 + job.seed, "params": 19.0 * plan.params["architecture.line.width"] + 1}
+        return Refined(values, {"Set5": {"score": 30.0 + job.seed}}, {"onnx": file}, ("test set Set14: not there",))
+
+
+class World:
+    """A study that was searched, to be refined in."""
+
+    def __init__(self, folder: Path, url: str | None = None, trials: int = 6) -> None:
+        self.options = Options(store=url or f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"))
+        search(load(trials=trials), registry(), self.options, run=run_with_checkpoint)
+        self.store = Store.open(self.options.store)
+        self.study = self.store.study("world")
+        self.work = folder / "artifacts" / "work" / self.study.folder / "refined"
+        self.models = folder / "artifacts" / self.study.folder
+
+    def refine(self, run: Any = None, follower: Any = None, **asked: Any) -> RefineEnd:
+        options = Options(store=self.options.store)
+        return refine("world", registry(), options, Request(**asked), run=run or Trainer(), follower=follower)
+
+    def trials(self) -> list[TrialRecord]:
+        return self.store.trials(self.study)
+
+    def front(self) -> list[int]:
+        return [trial.number for trial in front_of(self.study, self.trials(), METRICS)]
+
+    def rows(self) -> list[RefinementRecord]:
+        return stored.refinements(self.store, self.study)
+
+    def with_checkpoint(self) -> list[int]:
+        return [trial.number for trial in self.trials() if "checkpoint" in trial.artifacts]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def steps_of(end: RefineEnd) -> list[tuple[int, int]]:
+    return [(row["number"], row["seed"]) for row in end.summary["refinements"]]
+
+
+# ---- what is made ----
+
+
+def test_the_front_is_refined_and_the_search_stays_as_it_was(store_url: str, tmp_path: Path) -> None:
+    world = World(tmp_path, store_url)
+    before = world.trials()
+    end = world.refine()
+    assert end.error is None
+    assert steps_of(end) == [(number, 0) for number in sorted(world.front())]
+    assert world.trials() == before, "values, files and states of the search are untouched"
+    for row in end.summary["refinements"]:
+        trial = world.store.trial(world.study, row["number"])
+        assert (row["state"], row["steps"], row["values"]["score"]) == ("complete", 4000, 40.0)
+        assert row["search_values"] == trial.values
+        assert row["tests"] == {"Set5": {"score": 30.0}}
+        assert row["reason"] == "test set Set14: not there"
+        assert "4000 more steps" in Path(row["artifacts"]["onnx"]).read_text()
+    assert not list(world.work.rglob("steps")), "what only a resume needs is gone"
+
+
+def test_its_files_have_a_folder_of_their_own_beside_those_of_the_trial(world: World) -> None:
+    world.refine(trials=(0,), steps=50, seeds=2)
+    for row in world.rows():
+        assert Path(row.artifacts["onnx"].url) == world.models / row.folder / "model.onnx"
+    assert [row.folder for row in world.rows()] == ["00000/refined-50-0", "00000/refined-50-1"]
+
+
+def test_the_json_has_exactly_these_keys(world: World) -> None:
+    end = world.refine(top=1)
+    assert list(end.summary) == ["study", "refinements"]
+    [row] = end.summary["refinements"]
+    words = "number seed steps state values tests search_values artifacts seconds reason"
+    assert list(row) == words.split()
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_top_takes_the_best_in_the_first_objective(world: World) -> None:
+    assert len(world.front()) > 1, "or there would be nothing to choose from"
+    assert steps_of(world.refine(top=1)) == [(world.front()[0], 0)]
+
+
+def test_trials_can_be_named_and_length_and_seeds_chosen(world: World) -> None:
+    outside = [number for number in world.with_checkpoint() if number not in world.front()]
+    end = world.refine(trials=(0, *outside[:1]), steps=77, seeds=3)
+    assert steps_of(end) == [(number, seed) for number in (0, *outside[:1]) for seed in range(3)]
+    assert {row["steps"] for row in end.summary["refinements"]} == {77}
+
+
+def test_the_first_seed_of_all_comes_before_the_second_of_any(world: World) -> None:
+    trainer = Trainer(steps=1)
+    world.refine(trainer, trials=tuple(world.with_checkpoint()[:2]), seeds=2)
+    assert [seed for seed, _ in trainer.trained] == [0, 0, 1, 1]
+
+
+# ---- what cannot be made ----
+
+
+def test_a_trial_without_a_checkpoint_is_refused_with_what_to_do_instead(world: World) -> None:
+    [failed, *_] = [trial for trial in world.trials() if trial.state == "failed"]
+    with pytest.raises(UseError, match=rf"Trial {failed.number} of 'world' is failed .*too narrow"):
+        world.refine(trials=(failed.number,))
+    world.store.forget_artifacts(world.study, [trial.id for trial in world.trials() if trial.number == 0])
+    with pytest.raises(UseError, match="Trial 0 of 'world' has no checkpoint any more"):
+        world.refine(trials=(0,))
+    with pytest.raises(StoreError, match="no trial 99"):
+        world.refine(trials=(99,))
+    assert world.rows() == []
+
+
+def test_a_study_without_a_front_is_refused(tmp_path: Path) -> None:
+    options = Options(store=f"sqlite:///{tmp_path}/store.db", artifacts=str(tmp_path / "artifacts"))
+
+    def fail(*_: Any) -> Outcome:
+        raise ValueError("no luck")
+
+    search(load(trials=1), registry(), options, run=fail)
+    with pytest.raises(UseError, match="no front"):
+        refine("world", registry(), options, Request(), run=Trainer())
+
+
+def test_a_mistyped_store_makes_no_new_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreError):
+        refine("world", registry(), Options(store=f"sqlite:///{tmp_path}/typo.db"), Request(), run=Trainer())
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_a_member_of_the_front_whose_file_is_gone_fails_and_the_others_go_on(world: World) -> None:
+    first, *others = sorted(world.front())
+    Path(world.store.trial(world.study, first).artifacts["checkpoint"].url).unlink()
+    end = world.refine()
+    states = {row["number"]: row["state"] for row in end.summary["refinements"]}
+    assert states == {first: "failed", **dict.fromkeys(others, "complete")}
+    assert "is gone" in end.summary["refinements"][0]["reason"]
+    assert end.error is None
+
+
+def failing(job: Job, step: int) -> None:
+    if job.seed == 1:
+        raise RuntimeError("out of memory")
+
+
+def test_a_member_of_the_front_that_has_no_checkpoint_says_why(world: World) -> None:
+    import_trial(world, sorted(world.front())[0])
+    end = world.refine()
+    reason = end.summary["refinements"][0]["reason"]
+    assert reason == "The trial was imported from trial 7 of 'older' and has no checkpoint here. Refine it there."
+    assert {row["state"] for row in end.summary["refinements"][1:]} == {"complete"}
+
+
+def import_trial(world: World, number: int) -> None:
+    """Make a trial one of another study, whose files stayed there."""
+    with world.store.writing() as session:
+        row = session.get(models.Trial, world.store.trial(world.study, number).id)
+        assert row is not None
+        row.origin = {"study": "older", "number": 7}
+        session.execute(delete(models.Artifact).where(models.Artifact.trial_id == row.id))
+
+
+def test_a_failure_is_recorded_with_its_traceback_and_tried_again_next_time(world: World) -> None:
+    end = world.refine(Trainer(between=failing), trials=(0,), seeds=3)
+    assert [row["state"] for row in end.summary["refinements"]] == ["complete", "failed", "complete"]
+    assert end.summary["refinements"][1]["reason"] == "RuntimeError: out of memory"
+    [event] = [event for event in world.store.events(world.study, 0) if event.kind == "refinement failed"]
+    assert "4000 steps, seed 1" in event.text
+    assert "in failing" in event.text
+    trainer = Trainer()
+    again = world.refine(trainer, trials=(0,), seeds=3)
+    assert [row["state"] for row in again.summary["refinements"]] == ["complete"] * 3
+    assert {seed for seed, _ in trainer.trained} == {1}
+    assert again.summary["refinements"][1]["reason"] == "test set Set14: not there"
+
+
+def test_where_all_fail_the_command_fails(world: World) -> None:
+    end = world.refine(Trainer(between=lambda job, step: failing(Job(0, 1, Path()), step)), trials=(0,))
+    assert isinstance(end.error, AutomlSRError)
+    assert "out of memory" in str(end.error)
+
+
+def test_a_value_that_is_no_number_is_a_failure(world: World) -> None:
+    def run(*given: Any) -> Refined:
+        return replace(Trainer()(*given), values={"score": float("nan")})
+
+    [row] = world.refine(run, trials=(0,)).summary["refinements"]
+    assert (row["state"], row["reason"]) == ("failed", "score was measured as nan.")
+
+
+# ---- once, and only once ----
+
+
+def test_what_is_done_is_not_done_again(world: World) -> None:
+    first = world.refine(trials=(0,))
+    trainer = Trainer()
+    assert world.refine(trainer, trials=(0,)).summary == first.summary
+    assert trainer.trained == []
+    world.refine(trainer, trials=(0,), seeds=2)
+    assert {seed for seed, _ in trainer.trained} == {1}
+
+
+def ctrl_c_at(step: int) -> Callable[[Job, int], None]:
+    def between(_: Job, now: int) -> None:
+        if now == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return between
+
+
+def test_ctrl_c_keeps_the_work_and_the_same_command_goes_on(world: World) -> None:
+    trainer = Trainer(steps=5, between=ctrl_c_at(2))
+    end = world.refine(trainer, trials=(0,), seeds=2)
+    assert isinstance(end.error, Interrupted)
+    assert [row["state"] for row in end.summary["refinements"]] == ["running", "waiting"]
+    assert trainer.trained == [(0, 1), (0, 2)]
+    again = Trainer(steps=5)
+    end = world.refine(again, trials=(0,), seeds=2)
+    assert end.error is None
+    assert again.trained == [(0, 3), (0, 4), (0, 5), *[(1, step) for step in range(1, 6)]]
+    assert [row["state"] for row in end.summary["refinements"]] == ["complete"] * 2
+    assert not list(world.work.rglob("steps"))
+
+
+def test_what_a_killed_process_left_is_taken_over(world: World) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    record = world.store.trial(world.study, 0)
+    ids = stored.request(world.store, world.study, [record.id], 4000, [0])
+    dead = stored.claim(world.store, world.study, f"{node()}:{process.pid}:gone", ids)
+    assert dead is not None
+    kept = world.work / "4000-0" / "00000" / "attempt-1" / "trunk"
+    kept.mkdir(parents=True)
+    (kept / "steps").write_text("2")
+    trainer, follower = Trainer(), Started()
+    end = world.refine(trainer, follower, trials=(0,))
+    assert end.error is None
+    assert trainer.trained == [(0, 3)]
+    assert [claim.adopted for claim in follower.claims] == [True]
+    [row] = world.rows()
+    assert row.fence == 2
+    assert Path(row.artifacts["onnx"].url).parent.name == "attempt-2", "the dead owner's files are not overwritten"
+
+
+def test_one_that_killed_its_process_comes_after_the_others(world: World) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    record = world.store.trial(world.study, 0)
+    ids = stored.request(world.store, world.study, [record.id], 4000, [0, 1, 2])
+    assert stored.claim(world.store, world.study, f"{node()}:{process.pid}:gone", ids) is not None
+    trainer = Trainer(steps=1)
+    world.refine(trainer, trials=(0,), seeds=3)
+    assert [seed for seed, _ in trainer.trained] == [1, 2, 0]
+
+
+def test_files_may_lie_in_a_remote_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = f"memory://{tmp_path.name}"
+    options = Options(store=f"sqlite:///{tmp_path}/store.db", artifacts=place)
+    search(load(trials=1), registry(), options, run=run_with_checkpoint)
+    end = refine("world", registry(), Options(store=options.store), Request(), run=Trainer())
+    [row] = end.summary["refinements"]
+    assert row["state"] == "complete", row["reason"]
+    assert row["artifacts"]["onnx"].startswith(place)
+    assert row["artifacts"]["onnx"].endswith("/00000/refined-4000-0/model.onnx")
+
+
+class Started(Nobody):
+    def __init__(self) -> None:
+        self.claims: list[RefinementClaim] = []
+        self.notes: list[str] = []
+
+    def started(self, claim: RefinementClaim) -> None:
+        self.claims.append(claim)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_who_has_lost_the_lease_writes_nothing(world: World) -> None:
+    def stolen(job: Job, step: int) -> None:
+        if step == 1:
+            [row] = world.rows()
+            other = Store.open(world.options.store)
+            with other.writing() as session:
+                session.execute(update(models.Refinement).values(lease_until=0.0))
+            thief = stored.claim(other, world.study, "elsewhere:1:thief", [row.id])
+            assert thief is not None
+            stored.finish(other, thief, RefinementResult("complete", {"score": 99.0}), 1.0)
+
+    follower = Started()
+    end = world.refine(Trainer(between=stolen), follower, trials=(0,))
+    assert end.error is None
+    assert end.summary["refinements"][0]["values"] == {"score": 99.0}
+    assert any("has taken the refinement of trial 0, seed 0 over" in text for text in follower.notes)
+
+
+def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> None:
+    world = World(tmp_path, store_url, trials=3)
+    both_work = threading.Barrier(2, timeout=60)
+
+    def meet(job: Job, step: int) -> None:
+        if step == 1 and job.seed < 2:
+            both_work.wait()  # each has one of the first two, so neither did all of the work
+
+    trainers = [Trainer(between=meet), Trainer(between=meet)]
+    ends: list[RefineEnd] = []
+    threads = [
+        threading.Thread(target=lambda run=trainer: ends.append(world.refine(run, trials=(0,), seeds=5)))
+        for trainer in trainers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seeds = [seed for trainer in trainers for seed, step in trainer.trained if step == 1]
+    assert sorted(seeds) == [0, 1, 2, 3, 4], "each was made once"
+    assert [row["state"] for end in ends for row in end.summary["refinements"]] == ["complete"] * 10
+    assert ends[0].summary == ends[1].summary, "both wait for what the other makes, and show all of it"
+
+
+# ---- test sets ----
+
+
+def test_a_task_that_has_no_images_has_no_test_sets_to_read() -> None:
+    with pytest.raises(DataError, match="no test sets"):
+        load_test_set(load().spec.task, "Set5")
+
+
+STUDY = """
+name: real
+task: {{kind: image-sr, scale: 2, train: {folder}/train, valid: {folder}/valid, test: [{folder}/test, Nowhere]}}
+objectives: [psnr_y, params]
+budget: {{trials: 1, steps: 60}}
+search: {{sampler: random, scheduler: none, threads: 1}}
+space:
+  selection: {{random: {{keep: 0.5}}}}
+  architecture: {{fsrcnn: {{d: 16, s: 8, m: 1}}}}
+  recipe: {{batch: 8, patch: 16, precision: fp32}}
+"""
+LENGTH = 150
+
+
+class CtrlCAt(Nobody):
+    """Sends Ctrl-C at the first report at or after a step; 0 never does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def point(self, claim: RefinementClaim, point: Point) -> None:
+        if self.step and point.step >= self.step:
+            self.step = 0
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = (("train", "chelsea"), ("train", "coffee"), ("valid", "astronaut"), ("test", "rocket"))
+    for part, name in pictures:
+        (tmp_path / part).mkdir(exist_ok=True)
+        Image.fromarray(getattr(skimage.data, name)()[100:196, 100:196]).save(tmp_path / part / f"{name}.png")
+    loaded = parse_study(STUDY.format(folder=tmp_path), "study.yaml", installed())
+    options = Options(store=f"sqlite:///{tmp_path}/store.db", artifacts=str(tmp_path / "artifacts"), device="cpu")
+    assert search(loaded, installed(), options).error is None
+
+    trained_on: list[str] = []
+    go_on = Run.go_on
+    monkeypatch.setattr(
+        Run, "go_on", lambda setup, base: (trained_on.append(setup.data.fingerprint), go_on(setup, base))[1]
+    )
+
+    def refined(seed_count: int, stop_at: int) -> RefineEnd:
+        asked = Request(steps=LENGTH, seeds=seed_count)
+        return refine("real", installed(), options, asked, follower=CtrlCAt(stop_at))
+
+    whole = refined(1, 0)
+    assert whole.error is None
+    assert trained_on == [loaded.spec.task.load(0).train.fingerprint], "all samples, not the selected half"
+    reader = Reader.open(options.store)
+    study = reader.study("real")
+    [first] = stored.refinements(reader, study)
+    [row] = whole.summary["refinements"]
+    assert row["values"]["psnr_y"] > row["search_values"]["psnr_y"]
+    assert row["values"]["params"] == row["search_values"]["params"]
+    assert "Nowhere" in row["reason"]
+
+    model = OnnxModel(Path(row["artifacts"]["onnx"]))
+    measured = evaluate_pairs(model, load_test_set(loaded.spec.task, f"{tmp_path}/test"), 2)
+    assert row["tests"] == {f"{tmp_path}/test": {name: measured[name] for name in ("psnr_y", "ssim_y", "psnr_rgb")}}
+
+    forget(options, first)
+    for stop_at in (LENGTH // 3, LENGTH - 5):  # on the trunk, and in the cool-down
+        assert isinstance(refined(1, stop_at).error, Interrupted)
+    again = refined(2, 0)
+    assert again.error is None
+    same, other = stored.refinements(reader, study)
+    assert (same.values, same.tests) == (first.values, first.tests)
+    assert {kind: file.sha256 for kind, file in same.artifacts.items()} == {
+        kind: file.sha256 for kind, file in first.artifacts.items()
+    }
+    assert other.values["psnr_y"] != same.values["psnr_y"], "the other seed saw other batches"
+    assert hashlib.sha256(Path(same.artifacts["onnx"].url).read_bytes()).hexdigest() == same.artifacts["onnx"].sha256
+    assert refinement_row(other, reader.trial(study, 0))["search_values"] == row["search_values"]
+
+
+def forget(options: Options, row: RefinementRecord) -> None:
+    """Remove a refinement, as if it had never been made."""
+    store = Store.open(options.store)
+    with store.writing() as session:
+        session.execute(delete(models.Refinement).where(models.Refinement.id == row.id))
+    store.close()
