@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("trials", "trials", "trials"),
     ("show", "trials", "show"),
     ("compare", "trials", "compare"),
+    ("fork", "fork", "fork"),
     ("replay", "replay", "replay"),
     ("report", "report", "report"),
     ("export", "export", "export"),

@@ -29,6 +29,9 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     minutes: Annotated[float | None, typer.Option(help="Minutes in all, over every resume", metavar="M")] = None,
     workers: Annotated[int, typer.Option(help="Processes that search on this machine", metavar="N")] = 1,
     device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
+    warm_start: Annotated[
+        str | None, typer.Option(help="Begin the new study with the trials of this one that fit", metavar="NAME")
+    ] = None,
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Share nothing between trials: slower, with the same results")
     ] = False,
@@ -44,6 +47,7 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     Examples:
       automl-sr search studies/quickstart.yaml
       automl-sr search studies/quickstart.yaml --workers 4 --minutes 10
+      automl-sr search larger.yaml --warm-start quickstart
     """
     known_device(device)
     at_least_one("workers", workers)
@@ -55,7 +59,9 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     loaded = load_study(study, registry)
     from automl_sr.search import engine
 
-    options = engine.Options(store, artifacts, trials, minutes, device, str(study), no_cache=no_cache)
+    options = engine.Options(
+        store, artifacts, trials, minutes, device, str(study), no_cache=no_cache, warm_start=warm_start
+    )
     with make_watcher(quiet=quiet) as watcher:
         if workers == 1:
             end = engine.search(loaded, registry, options, watcher=watcher)

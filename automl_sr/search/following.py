@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import func, or_, select
 
+from automl_sr.search.results import own_counts
 from automl_sr.search.supervisor import State
 from automl_sr.search.watch import Nobody, Watcher
 from automl_sr.store import models
@@ -96,7 +97,7 @@ class Follower:
     def _state(self) -> State:
         study = self._study.store.study(self._study.spec.name)
         budget = self._study.spec.budget
-        counted = sum(study.counts[state] for state in COUNTED)
+        counted = sum(own_counts(study)[state] for state in COUNTED)
         spent = budget.trials is not None and counted >= budget.trials
         over = spent or (budget.minutes is not None and study.seconds >= 60 * budget.minutes)
         idle = over and not any(seen.holder for seen in self._seen.values())

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FINISHED = ("complete", "pruned")
 """States of trials that left a model."""
+ORIGIN = "origin"
+"""In a study's environment: which study its first trials come from, how many of them, and why others do not."""
 SHOWN_STATES = ("complete", "pruned", "infeasible", "duplicate", "failed", "running")
 
 
@@ -41,6 +43,12 @@ def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
         if (low is not None and value < low) or (high is not None and value > high):
             return False
     return True
+
+
+def own_counts(study: StudyRecord) -> dict[str, int]:
+    """Count the trials by state that are the study's own, as its budget does; those that it imported are left out."""
+    imported = study.environment.get(ORIGIN, {}).get("states", {})
+    return {state: count - imported.get(state, 0) for state, count in study.counts.items()}
 
 
 def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str, Any]:

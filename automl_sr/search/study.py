@@ -18,10 +18,14 @@ from automl_sr import __version__
 from automl_sr.cache import cache_limit
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
 from automl_sr.search.attempt import work_folder
+from automl_sr.search.inheritance import Heir, Inheritance, inherit, project_imports, sentence
+from automl_sr.search.results import ORIGIN
 from automl_sr.search.samplers import make_sampler, quiet_optuna
 from automl_sr.space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
 from automl_sr.store.database import creating, explained, optuna_storage
+from automl_sr.store.imports import create_study_with
+from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
 from automl_sr.study import StudySpec
 from automl_sr.trial import DeviceSpec, Setting
@@ -77,13 +81,33 @@ class Options:
     """Threads that training uses here; None takes those of the study, or all cores."""
     no_cache: bool = False
     """Whether every trial makes its core-sets and helper models itself; the results are the same."""
+    warm_start: str | None = None
+    """The study of which a new one takes over the trials that fit."""
 
 
 def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
-    """Create the study of a file in a store, or resume it there.
+    """Create the study of a file in a store, or resume it there, to work on it.
 
     Raises UseError where the file is no longer that of the stored study, DataError, StoreError.
     """
+    study = _open(loaded, registry, options)
+    _note_worker(study)
+    return study
+
+
+def fork_study(old: str, loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
+    """Create the study of a file with the trials of an old one that fit, without working on it.
+
+    What a killed fork began is finished. Raises UseError where the study is there and was begun otherwise, or where
+    nothing can be taken over, DataError, StoreError.
+    """
+    reader = Reader.open(options.store)  # a mistyped place makes no new store
+    reader.study(old)
+    reader.close()
+    return _open(loaded, registry, replace(options, warm_start=old))
+
+
+def _open(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
     cache_limit()  # a bad setting of the environment is told before anything is done
     spec = _with_budget(loaded.spec, options.trials, options.minutes)
     data = spec.task.load(spec.search.seed)  # before anything is written: a study without images leaves nothing behind
@@ -93,13 +117,16 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
     found = store.find_study(spec.name)
     place = Artifacts(found.artifacts if found is not None and asked is None else asked or default_location())
     if found is not None:
+        _same_start(found, options.warm_start)
         _same_software(found, registry, f"rename the study in the file (name: {spec.name}-2)")
         record = _resume(store, found, spec, registry, loaded.source_text, data.fingerprint, asked and place.url)
     setting = _setting(spec, registry, place, options, data)
+    notes = (*loaded.notes, *data.notes)
     if found is None:
         space = SearchSpace.resolve(spec, registry)
-        record = _create(store, spec, space, loaded.source_text, place, setting)
-    notes = (*loaded.notes, *data.notes)
+        record = _create(store, spec, space, loaded.source_text, place, setting, options.warm_start)
+        if ORIGIN in record.environment:
+            notes = (*notes, sentence(record.environment[ORIGIN]))
     return _opened(store, record, spec, place, setting, resumed=found is not None, notes=notes)
 
 
@@ -123,7 +150,9 @@ def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
             "Mount that folder at the same place, or begin a study with --artifacts on a server (s3://BUCKET/FOLDER).",
         )
     setting = _setting(spec, registry, place, options, data)
-    return _opened(store, record, spec, place, setting, resumed=True, notes=data.notes)
+    study = _opened(store, record, spec, place, setting, resumed=True, notes=data.notes)
+    _note_worker(study)
+    return study
 
 
 def _opened(
@@ -136,7 +165,7 @@ def _opened(
     resumed: bool,
     notes: tuple[str, ...],
 ) -> OpenStudy:
-    """Put together what a worker needs, and note in the store that it has come."""
+    """Put together what a worker needs; Optuna knows what was imported then, whoever was killed before."""
     space = SearchSpace.from_json(record.space, setting.registry)
     wrapped = get_storage(optuna_storage(store.engine))
     sampler = make_sampler(spec.search.sampler, spec.search.seed, space.parameters())
@@ -146,10 +175,7 @@ def _opened(
         )
     folder = work_folder(place, record.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    here = environment(setting)
-    where = f"{platform.node()}, {here['threads']} threads, {here['train_device']}, torch {here['packages']['torch']}"
-    store.note(record, "worker", where)
-    return OpenStudy(
+    opened = OpenStudy(
         record=record,
         spec=spec,
         space=space,
@@ -163,6 +189,15 @@ def _opened(
         resumed=resumed,
         notes=notes,
     )
+    project_imports(opened)
+    return opened
+
+
+def _note_worker(study: OpenStudy) -> None:
+    """Note in the store that a worker has come."""
+    here = environment(study.setting)
+    where = f"{platform.node()}, {here['threads']} threads, {here['train_device']}, torch {here['packages']['torch']}"
+    study.store.note(study.record, "worker", where)
 
 
 def _with_budget(spec: StudySpec, trials: int | None, minutes: float | None) -> StudySpec:
@@ -221,9 +256,21 @@ def cores() -> int:
 
 
 def _create(
-    store: Store, spec: StudySpec, space: SearchSpace, source: str, place: Artifacts, setting: Setting
+    store: Store,
+    spec: StudySpec,
+    space: SearchSpace,
+    source: str,
+    place: Artifacts,
+    setting: Setting,
+    warm_start: str | None,
 ) -> StudyRecord:
-    """Freeze a study with its baseline as trial 0; one process does it, and what a killed one began is finished."""
+    """Freeze a study with the trials that it takes over, or else with its baseline as trial 0.
+
+    One process does it, and what a killed one began is finished.
+    """
+    here = {**environment(setting), "data": setting.data.fingerprint}
+    old = None if warm_start is None else store.study(warm_start)
+    taken = None if old is None else inherit(store, old, Heir(spec, space, here))
     quality = [setting.registry.metric(name) for name in setting.metrics]
     reference = spec.task.reference(setting.data, [metric for metric in quality if metric.level == "quality"])
     quiet_optuna()
@@ -231,6 +278,7 @@ def _create(
     with creating(store.engine), explained(store.url):
         found = store.find_study(spec.name)
         if found is not None:
+            _same_start(found, warm_start)
             return _resume(store, found, spec, setting.registry, source, setting.data.fingerprint, None)
         directions = [setting.registry.metric(name).direction for name in spec.objectives]
         study = optuna.create_study(
@@ -246,12 +294,32 @@ def _create(
             "spec": spec.to_json(),
             "space": space.to_json(),
             "source": source,
-            "environment": {**environment(setting), "data": setting.data.fingerprint},
+            "environment": here,
             "reference": reference,
             "artifacts": place.url,
         }
-        store.create_study(fields)
+        _write(store, fields, taken)
         return store.study(spec.name)
+
+
+def _write(store: Store, fields: dict[str, Any], taken: Inheritance | None) -> None:
+    if taken is None:
+        store.create_study(fields)
+        return
+    origin = taken.to_json()
+    fields["environment"][ORIGIN] = origin
+    create_study_with(store, fields, taken.imports, taken.baseline, sentence(origin))
+
+
+def _same_start(found: StudyRecord, warm_start: str | None) -> None:
+    """Refuse to begin a study with the trials of another one that has begun otherwise. Raises UseError."""
+    began = found.environment.get(ORIGIN, {}).get("study")
+    if warm_start is not None and began != warm_start:
+        how = "without those of another one" if began is None else f"with those of {began!r}"
+        raise UseError(
+            f"The study {found.name!r} cannot be begun with the trials of {warm_start!r}: it is there, begun {how}.",
+            f"Rename the study in the file (name: {found.name}-2) to begin a new one.",
+        )
 
 
 def _resume(
@@ -272,7 +340,8 @@ def _resume(
         more = f" and {len(real) - 5} more" if len(real) > 5 else ""
         raise UseError(
             f"The study {spec.name!r} in {store.name} was begun with other settings ({shown}{more}).",
-            f"Rename the study in the file (name: {spec.name}-2) to begin a new one, or put the old values back.",
+            f"Rename the study in the file (name: {spec.name}-2) to begin a new one, or put the old values back."
+            f"{_fork_offer(found, real)}",
         )
     _same_images(found, data)
     fields: dict[str, Any] = {"spec": spec.to_json(), "source": source} if differences else {}
@@ -281,6 +350,13 @@ def _resume(
     if fields:
         store.update_study(found, fields)
     return store.study(spec.name)
+
+
+def _fork_offer(found: StudyRecord, differences: Mapping[str, Any]) -> str:
+    """Offer to take the old trials along, where what has changed leaves their results as they are."""
+    if any(name.startswith(("task.", "budget.steps")) for name in differences):
+        return ""
+    return f" After renaming, `automl-sr fork {found.name} STUDY.yaml` lets the new one begin with the old trials."
 
 
 def _same_images(study: StudyRecord, fingerprint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,10 +11,12 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState, create_trial
+from search_world import find, load, made_up, run_fast
 
 from automl_sr.errors import UseError
 from automl_sr.search.samplers import SAMPLERS, SobolSampler, at_share, draw_seed, make_sampler
 from automl_sr.search.view import RUNGS_ATTRIBUTE, StudyView
+from automl_sr.store.reading import Reader
 
 SPACE = {
     "x": FloatDistribution(0.0, 1.0),
@@ -160,3 +163,70 @@ def test_the_sampler_learns_from_stopped_trials() -> None:
         else:
             study.tell(trial, [x, 1 - x / 2])
     assert sum(x > 0.5 for x in late) >= 15
+
+
+def limited(name: str, trials: int) -> tuple[optuna.Study, list[bool]]:
+    """Run a study in which all of more than 0.3 breaks a limit, as measured; says which trials kept to it."""
+    study = study_of(name)
+    kept = []
+    for _ in range(trials):
+        trial = study.ask()
+        params = suggest(trial)
+        trial.set_constraint("x", params["x"] - 0.3)
+        kept.append(params["x"] <= 0.3)
+        study.tell(trial, values(params))
+    return study, kept
+
+
+@pytest.mark.parametrize(("name", "trials"), [("tpe", 50), ("nsga2", 80), ("gp", 16)])
+def test_samplers_that_learn_learn_hard_constraints(name: str, trials: int) -> None:
+    """Beyond the limit, everything would be better."""
+    _, kept = limited(name, trials)
+    late = kept[-trials // 3 :]
+    random = limited("random", 50)[1]
+    assert sum(late) / len(late) > 2 * sum(random) / len(random)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_hard_constraints_leave_proposals_reproducible(name: str) -> None:
+    trials = 12 if name == "gp" else 24
+    first, again = limited(name, trials)[0], limited(name, trials)[0]
+    assert [trial.params for trial in first.trials] == [trial.params for trial in again.trials]
+    assert all("x" in trial.constraints for trial in first.trials)
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "gp"])
+def test_no_sampler_gets_an_infeasible_plan_trained_or_into_the_front(tmp_path: Path, name: str) -> None:
+    trained = []
+
+    def watched(plan: Any, *rest: Any) -> Any:
+        trained.append(made_up(plan)["params"])
+        return run_fast(plan, *rest)
+
+    trials = 22
+    end = find(load(sampler=name, trials=trials, more="constraints: {params: {max: 600}}\n"), tmp_path, watched)
+    assert end.summary["trials"]["complete"] == trials
+    assert end.summary["trials"]["infeasible"] > 0
+    assert max(trained) <= 600
+    assert all(member["values"]["params"] <= 600 for member in end.summary["front"])
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_plans_that_the_gate_rejects_become_rare(tmp_path: Path, name: str) -> None:
+    find(load(sampler=name, trials=40, more="constraints: {params: {max: 300}}\n"), tmp_path)
+    opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
+    rejected = [row.state == "infeasible" for row in opened.trials(opened.study("world"))]
+    assert sum(rejected[:10]) >= 5, "three quarters of the space are out of the question"
+    assert sum(rejected[-15:]) <= 3
+
+
+def test_a_gaussian_process_searches_in_parts_what_it_does_in_a_piece(tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    find(load(sampler="gp", trials=13), whole)
+    for trials in (11, 13):
+        find(load(sampler="gp", trials=11), parts, trials=trials)
+    plans = []
+    for folder in (whole, parts):
+        opened = Reader.open(f"sqlite:///{folder}/store.db")
+        plans.append([row.plan for row in opened.trials(opened.study("world"))])
+    assert plans[0] == plans[1]

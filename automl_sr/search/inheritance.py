@@ -1,0 +1,372 @@
+"""What a new study can take over from one that is there: trials whose plans mean the same in its space.
+
+Each old plan is asked for again, parameter by parameter, by the new space. It is taken over if that gives a plan with
+the same fingerprint; otherwise the reason is counted. Optuna then gets it with the distributions of the new space, so
+that samplers learn from it as if it had been drawn there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from optuna.samplers import NSGAIISampler
+
+from automl_sr.domains import same, snap
+from automl_sr.errors import TrialError, UseError
+from automl_sr.plan import TrialPlan, fingerprint
+from automl_sr.search import projection
+from automl_sr.search.gate import NOISE, broken, violation
+from automl_sr.search.results import ORIGIN
+from automl_sr.store.database import creating, explained
+from automl_sr.store.imports import Import
+from automl_sr.store.records import UNFINISHED, Claim, Result
+from automl_sr.study import StudySpec
+from automl_sr.technique import Float, Int, Slot, Technique
+
+if TYPE_CHECKING:
+    from automl_sr.plugins import Registry
+    from automl_sr.search.study import OpenStudy
+    from automl_sr.space import SearchSpace
+    from automl_sr.store.reading import Reader
+    from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
+
+FREE_OF_TASK = ("test",)
+"""What of a task a search does not see: test sets."""
+STAGES = ("select_data", "blueprint", "phases", "wrap_step", "compress", "export", "evaluate", "predict")
+
+
+class LeftOut(Exception):  # noqa: N818 - the word for what happens to the trial
+    """A trial cannot be taken over; the text goes on after "4 trials ..."."""
+
+
+@dataclass(frozen=True)
+class Inheritance:
+    """What a new study takes over, and what the first trial of its own is asked."""
+
+    source: str
+    imports: tuple[Import, ...]
+    left_out: Mapping[str, int]
+    baseline: Mapping[str, Any] | None
+    """Nothing where the baseline is among the trials that are taken over."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what the study's environment keeps of it."""
+        return {
+            "study": self.source,
+            "imported": len(self.imports),
+            "states": dict(Counter(item.state for item in self.imports)),
+            "left_out": dict(self.left_out),
+        }
+
+
+def sentence(origin: Mapping[str, Any]) -> str:
+    """Say what was taken over and what was not, from what the environment keeps."""
+    imported, left = origin["imported"], origin["left_out"]
+    reasons = "; ".join(f"{count} {reason}" for reason, count in left.items())
+    of = imported + sum(left.values())
+    return f"imported {imported} of {of} trials of {origin['study']}" + (f"; left out: {reasons}" if reasons else "")
+
+
+def inherit(reader: Reader, old: StudyRecord, heir: Heir) -> Inheritance:
+    """Look what a study can take over. Raises UseError where results do not compare, or where nothing fits."""
+    heir.check(old)
+    rungs: dict[int, list[RungRecord]] = {}
+    for row in reader.rungs(old):
+        rungs.setdefault(row.number, []).append(row)
+    imports, left_out = [], Counter[str]()
+    shift = heir.rung_shift(old)
+    for trial in reader.trials(old):
+        try:
+            imports.append(heir.take(old, trial, rungs.get(trial.number, []), shift))
+        except LeftOut as reason:
+            left_out[str(reason)] += 1
+    counted = dict(left_out.most_common())
+    if not imports:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in counted.items())
+        raise UseError(
+            f"Nothing of {old.name!r} can be taken over into {heir.spec.name!r} ({reasons or 'it has no trials'}).",
+            "Begin the new study without it.",
+        )
+    return Inheritance(old.name, tuple(imports), counted, heir.baseline(imports))
+
+
+def project_imports(study: OpenStudy) -> None:
+    """Let Optuna know the trials that a study took over, those which it does not know yet; safe to be killed in.
+
+    One process does it at a time, and each that opens the study looks, before it lets the sampler draw.
+    """
+    if ORIGIN not in study.record.environment:
+        return
+    with creating(study.store.engine):
+        with explained(study.store.url):
+            trials = study.optuna.get_trials(deepcopy=False)
+        known = {trial.user_attrs.get(projection.SLOT_ATTRIBUTE) for trial in trials}
+        unknown = [row for row in study.store.trials(study.record) if row.origin is not None and row.slot not in known]
+        for row in unknown:
+            claim = Claim(row.id, row.study_id, row.slot, "", row.fence, row.number)
+            trial = projection.project(study, claim, row.asked or {})
+            projection.tell(study, trial, row.number, Result(row.state, values=row.values, violations=row.violations))
+        projection.settle(study)  # one that was known, but not yet how it had ended
+
+
+@dataclass(frozen=True)
+class Heir:
+    """A study that is about to be created, as far as old trials have to fit it."""
+
+    spec: StudySpec
+    space: SearchSpace
+    environment: Mapping[str, Any]
+    """Its versions, and the fingerprint of its images under "data"."""
+    neutral: Mapping[str, str] = field(init=False)
+    """By slot, the technique that changes nothing: what plans did that were made before the slot could be filled."""
+
+    def __post_init__(self) -> None:
+        found = {
+            slot.slot.value: option.name
+            for slot in self.space.slots
+            for option in slot.options
+            if changes_nothing(option.technique)
+        }
+        object.__setattr__(self, "neutral", found)
+
+    @property
+    def registry(self) -> Registry:
+        """What is installed."""
+        return self.space.registry
+
+    # Whether results compare
+
+    def check(self, old: StudyRecord) -> None:
+        """Raise UseError with everything that keeps results of the old study from comparing with those of the new."""
+        found = self.differences(old)
+        if found:
+            raise UseError(
+                f"The trials of {old.name!r} do not compare with those of {self.spec.name!r} ({'; '.join(found)}).",
+                "Make these equal, or begin the new study without them.",
+            )
+
+    def differences(self, old: StudyRecord) -> list[str]:
+        """Say in what respects results were obtained otherwise."""
+        before = StudySpec.from_json(old.spec, self.registry)  # keys that an older version did not know get defaults
+        there, here = before.to_json(), self.spec.to_json()
+        found = _unequal("task", there["task"], here["task"], FREE_OF_TASK)
+        found += _unequal("budget", {"steps": before.budget.steps}, {"steps": self.spec.budget.steps})
+        missing = [name for name in self.spec.metrics() if name not in before.metrics()]
+        found += [f"{', '.join(missing)}: not measured there"] if missing else []
+        if any(self.registry.metric(name).level == "device" for name in self.spec.metrics()):
+            found += _unequal("device", there["device"], here["device"])
+        if old.environment.get("data") != self.environment["data"]:
+            seeds = [before.search.seed, self.spec.search.seed]
+            drawn = f" (search.seed {seeds[0]} there, {seeds[1]} here, may draw them)" if seeds[0] != seeds[1] else ""
+            found.append(f"other images{drawn}")
+        return found + self._software(old)
+
+    def _software(self, old: StudyRecord) -> list[str]:
+        """Compare the versions of what both studies use."""
+        sources = self.registry.sources
+        both = _techniques(old.space) & _techniques(self.space.to_json())
+        used = {sources[name].plugin for name in both if name in sources}
+        there, here = old.environment, self.environment
+        versions = [("automl-sr", there["automl-sr"], here["automl-sr"])]
+        versions += [(name, there["plugins"].get(name), here["plugins"].get(name)) for name in sorted(used)]
+        return [f"{name}: {then or 'none'} there, {now or 'none'} here" for name, then, now in versions if then != now]
+
+    # Single trials
+
+    def rung_shift(self, old: StudyRecord) -> int | None:
+        """Give by how much a rung's number differs in the new study, or nothing where its rungs lie elsewhere.
+
+        The last rung is at the end of training, and each one before it at a fixed share of the next.
+        """
+        there, here = StudySpec.from_json(old.spec, self.registry).search.scheduler, self.spec.search.scheduler
+        same_places = "none" not in (there.kind, here.kind) and there.reduction == here.reduction
+        return here.rungs - there.rungs if same_places else None
+
+    def take(self, old: StudyRecord, trial: TrialRecord, rungs: Sequence[RungRecord], shift: int | None) -> Import:
+        """Make a trial of the new study from one of the old one. Raises LeftOut."""
+        plan, params = self._recreated(trial)
+        values = {name: trial.values[name] for name in self.spec.metrics() if name in trial.values}
+        violations, reason = self._judged(plan, trial, values)
+        kept = () if shift is None else tuple(self._rungs(rungs, shift))
+        if trial.state == "pruned" and not kept:
+            raise LeftOut("stopped at a rung that the new study lacks")
+        return Import(
+            source=trial.id,
+            origin={"study": old.name, "number": trial.number},
+            state=trial.state,
+            plan=plan.to_json(),
+            asked={"params": params, "notes": self._notes()},
+            fingerprint=plan.fingerprint,
+            values=values,
+            costs=trial.costs,
+            violations=violations,
+            reason=reason,
+            seconds=trial.seconds,
+            stage_seconds=trial.stage_seconds,
+            rungs=kept,
+        )
+
+    def baseline(self, imports: Sequence[Import]) -> dict[str, Any] | None:
+        """Give what the baseline is asked, unless it is among the trials that are taken over."""
+        try:
+            start = self.space.default_params()
+            recall = Recall({name.partition("[")[0]: value for name, value in start.items()})
+            plan = self.space.suggest(recall)
+        except TrialError:
+            return None  # a technique refuses its defaults in these ranges
+        known = plan.fingerprint in {item.fingerprint for item in imports}
+        return None if known else {"params": start, "notes": {}}
+
+    def _recreated(self, trial: TrialRecord) -> tuple[TrialPlan, dict[str, Any]]:
+        """Ask for an old plan in the new space; gives it, and its parameters by stored name. Raises LeftOut."""
+        if trial.state in UNFINISHED:
+            raise LeftOut("not ended")
+        if trial.state in ("failed", "duplicate"):
+            raise LeftOut("failed" if trial.state == "failed" else "that repeat another one")
+        if trial.plan is None:
+            raise LeftOut("refused by a technique")
+        recall = Recall(trial.params, self.neutral)
+        try:
+            plan = self.space.suggest(recall)
+        except TrialError:
+            raise LeftOut("refused by a technique") from None
+        before = trial.plan["techniques"]
+        meant = {
+            slot: item
+            for slot, item in plan.techniques.items()
+            if slot.value in before or not changes_nothing(type(item))
+        }
+        if fingerprint(meant) != trial.fingerprint:
+            raise LeftOut(_difference(before, trial.params, plan))
+        return plan, recall.asked
+
+    def _judged(
+        self, plan: TrialPlan, trial: TrialRecord, values: Mapping[str, float]
+    ) -> tuple[dict[str, float], str | None]:
+        """Hold a trial against the new limits: the violations of one that was rejected, and what to say of it."""
+        limits = self.spec.constraints
+        if trial.state != "infeasible":
+            missing = [name for name in self.spec.metrics() if name not in values]
+            if missing:
+                raise LeftOut(f"without a value of {missing[0]}")
+            return {}, broken(limits, values)
+        lower, upper = self._bounds(plan, trial.costs)
+        violations = {
+            name: violation(limit, lower[name], upper[name]) for name, limit in limits.items() if name in lower
+        }
+        if not any(amount > 0 for amount in violations.values()):
+            raise LeftOut("rejected for reasons that the new study does not have")
+        return violations, broken(limits, lower) or trial.reason
+
+    def _bounds(self, plan: TrialPlan, costs: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+        """Bound the costs of a shipped model, as the gate does, from what it had measured."""
+        lower, upper = dict(costs), dict(costs)
+        for name in costs:
+            if self.registry.metric(name).level == "device":
+                lower[name] *= NOISE
+                upper[name] /= NOISE
+        for technique in plan.techniques.values():
+            lower = technique.predict(lower, self.spec.task)[0]
+            upper = technique.predict(upper, self.spec.task)[1]
+        return lower, upper
+
+    def _rungs(self, rungs: Sequence[RungRecord], shift: int) -> Iterator[RungRecord]:
+        """Go through the rungs that the new study has too, under its numbers."""
+        for row in rungs:
+            if row.rung + shift >= 0:
+                values = {name: row.values[name] for name in self.spec.metrics() if name in row.values}
+                yield replace(row, rung=row.rung + shift, values=values)
+
+    def _notes(self) -> dict[str, Any]:
+        """Make old trials the first generation of NSGA-II: it breeds from none that has no generation."""
+        return {NSGAIISampler._get_generation_key(): 0} if self.spec.search.sampler == "nsga2" else {}
+
+
+class Recall:
+    """Answers what a space asks of a trial with the parameters of a plan; `asked` notes it by stored name."""
+
+    def __init__(self, params: Mapping[str, Any], neutral: Mapping[str, str] | None = None) -> None:
+        self.asked: dict[str, Any] = {}
+        self._params = params
+        self._neutral = neutral or {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Give the old choice. Raises LeftOut where it is not offered."""
+        shown = name.partition("[")[0]
+        value = self._value(shown)
+        for choice in choices:
+            if same(choice, value):
+                return self._note(name, choice)
+        raise LeftOut(_lacking(shown, value))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """Give the old number. Raises LeftOut where it is out of range."""
+        return int(self._number(name, Int(low, high, step, log)))
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """Give the old number. Raises LeftOut where it is out of range."""
+        return float(self._number(name, Float(low, high, step, log)))
+
+    def _number(self, name: str, domain: Int | Float) -> float:
+        value = self._value(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or (found := snap(domain, value)) != value:
+            raise LeftOut(f"with {name} outside the new range")
+        self._note(name, found)
+        return found
+
+    def _value(self, name: str) -> Any:
+        if name in self._params:
+            return self._params[name]
+        if name in self._neutral:
+            return self._neutral[name]
+        parts = name.split(".")
+        for count in range(1, len(parts)):  # the plan may have another technique there
+            place = ".".join(parts[:count])
+            if self._params.get(place, parts[count]) != parts[count]:
+                raise LeftOut(_lacking(place, self._params[place]))
+        raise LeftOut(f"without {name}")
+
+    def _note(self, name: str, value: Any) -> Any:
+        self.asked[name] = value
+        return value
+
+
+def changes_nothing(technique: type[Technique]) -> bool:
+    """Whether a technique is as good as none: without fields, and the identity at every stage."""
+    return not technique.model_fields and all(getattr(technique, name) is getattr(Technique, name) for name in STAGES)
+
+
+def _difference(before: Mapping[str, Any], params: Mapping[str, Any], plan: TrialPlan) -> str:
+    """Say why a plan that could be asked for does not mean the same."""
+    for slot, item in plan.techniques.items():
+        old = before.get(slot.value)
+        if old and old["technique"] == item.name and old["version"] != item.version:
+            return f"made by another version of {slot.value} {item.name!r}"
+    for name, value in plan.params.items():
+        if name not in params:
+            return f"without {name}"
+        if not same(params[name], value):
+            return _lacking(name, params[name]) if name in set(Slot) else f"with another {name} than the new study's"
+    gone = [name for name in params if name not in plan.params]
+    return f"with {gone[0]}, which is gone" if gone else "that mean something else now"
+
+
+def _lacking(name: str, value: Any) -> str:
+    return f"with {name} {value!r}, which the new space lacks"
+
+
+def _unequal(part: str, there: Mapping[str, Any], here: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
+    return [
+        f"{part}.{name}: {there.get(name)} there, {here.get(name)} here"
+        for name in {**there, **here}
+        if name not in free and there.get(name) != here.get(name)
+    ]
+
+
+def _techniques(space: Mapping[str, Any]) -> set[str]:
+    return {f"{slot['slot']}.{option['technique']}" for slot in space["slots"] for option in slot["options"]}

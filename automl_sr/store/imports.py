@@ -1,0 +1,124 @@
+"""Trials that a study takes over from another one when it is created, and files that they share with it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select
+
+from automl_sr.store import models
+from automl_sr.store.models import now
+from automl_sr.store.repository import Store, transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from automl_sr.store.reading import Reader
+    from automl_sr.store.records import RungRecord, State, StudyRecord
+
+
+@dataclass(frozen=True)
+class Import:
+    """A trial as it will stand in another study; its files stay where they are."""
+
+    source: int
+    """Id of the trial in the old study, of which the files are taken over."""
+    origin: Mapping[str, Any]
+    state: State
+    plan: Mapping[str, Any]
+    asked: Mapping[str, Any]
+    fingerprint: str
+    values: Mapping[str, float]
+    costs: Mapping[str, float]
+    violations: Mapping[str, float]
+    reason: str | None
+    seconds: float
+    stage_seconds: Mapping[str, float]
+    rungs: tuple[RungRecord, ...] = ()
+
+
+@transaction
+def create_study_with(
+    store: Store,
+    session: Session,
+    fields: Mapping[str, Any],
+    imports: Sequence[Import],
+    baseline: Mapping[str, Any] | None,
+    note: str,
+) -> None:
+    """Store a study together with the trials that it takes over, numbered from 0. An existing one is left as it is.
+
+    `baseline` is what the first trial of its own is asked, or nothing where it is among those that are taken over.
+    `note` is kept as an event.
+    """
+    if session.scalar(select(models.Study.id).where(models.Study.name == fields["name"])) is not None:
+        return
+    study = models.Study(**fields)
+    session.add(study)
+    session.flush()
+    at = session.scalar(select(now()))
+    rows = [_row(study.id, number, item, at) for number, item in enumerate(imports)]
+    session.add_all(rows)
+    session.flush()
+    heirs = {item.source: row.id for item, row in zip(imports, rows, strict=True)}
+    file = models.Artifact
+    files = session.scalars(select(file).where(file.trial_id.in_(list(heirs)))).all()
+    copies = [
+        {"trial_id": heirs[f.trial_id], "kind": f.kind, "url": f.url, "sha256": f.sha256, "bytes": f.bytes}
+        for f in files
+    ]
+    rungs = [
+        {
+            "trial_id": row.id,
+            "rung": rung.rung,
+            "study_id": study.id,
+            "step": rung.step,
+            "seconds": rung.seconds,
+            "values": dict(rung.values),
+            "go_on": rung.go_on,
+            "at": at,
+        }
+        for item, row in zip(imports, rows, strict=True)
+        for rung in item.rungs
+    ]
+    if copies:
+        session.execute(insert(file), copies)
+    if rungs:
+        session.execute(insert(models.Rung), rungs)
+    if baseline is not None:
+        first = {"number": len(rows), "slot": uuid.uuid4().hex, "state": "waiting", "fence": 0, "asked": dict(baseline)}
+        session.add(models.Trial(study_id=study.id, **first))
+    session.add(models.Event(study_id=study.id, kind="imported", text=note))
+
+
+def named_elsewhere(reader: Reader, study: StudyRecord) -> set[str]:
+    """Give the URLs of a study's files that trials of other studies name, which were imported from it."""
+    file, trial = models.Artifact, models.Trial
+    query = select(file.url).join(trial, trial.id == file.trial_id)
+    with reader.reading() as session:
+        urls = session.scalars(query.where(trial.study_id != study.id, trial.origin.is_not(None)).distinct())
+        return {url for url in urls if f"/{study.folder}/" in url}
+
+
+def _row(study_id: int, number: int, item: Import, at: float | None) -> models.Trial:
+    return models.Trial(
+        study_id=study_id,
+        slot=uuid.uuid4().hex,
+        number=number,
+        state=item.state,
+        plan=dict(item.plan),
+        asked=dict(item.asked),
+        fingerprint=item.fingerprint,
+        values=dict(item.values) or None,
+        costs=dict(item.costs) or None,
+        violations=dict(item.violations) or None,
+        reason=item.reason,
+        seconds=item.seconds,
+        stage_seconds=dict(item.stage_seconds) or None,
+        origin=dict(item.origin),
+        started=at,
+        finished=at,
+    )
