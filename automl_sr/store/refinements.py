@@ -17,6 +17,8 @@ from automl_sr.store.records import UNFINISHED, ArtifactRecord, StudyRecord
 from automl_sr.store.repository import Store, transaction
 
 RefinementState = Literal["complete", "failed", "running", "waiting"]
+WORK = "refined"
+"""The folder for what refinements need to be resumed, beside the folders of trials."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class RefinementRecord:
     def folder(self) -> str:
         """Its folder, within the study's, in the place for files."""
         return f"{self.number:05d}/{folder_name(self.steps, self.seed)}"
+
+    @property
+    def work(self) -> str:
+        """Its folder, within the study's, for what a resume needs."""
+        return f"{WORK}/{self.steps}-{self.seed}/{self.number:05d}"
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     RunRefinement = Callable[[TrialPlan, Setting, Job, Journal, Path], Refined]
 
 WAIT_SECONDS = 1.0
-WORK = "refined"
-"""The folder for checkpoints of refinements, beside those of trials; `gc` looks only into those of trials."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +190,7 @@ class Refiner:
 
     def _attempt(self, claim: RefinementClaim) -> Attempt | ArtifactError:
         """Open a folder of this owner's own, with what the former one left there."""
-        names = (WORK, f"{claim.steps}-{claim.seed}")
+        names = (stored.WORK, f"{claim.steps}-{claim.seed}")
         place = "/".join([self._study.record.folder, *names])
         try:
             return Attempt.open(
