@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("trials", "trials", "trials"),
     ("show", "trials", "show"),
     ("compare", "trials", "compare"),
+    ("refine", "refine", "refine"),
     ("fork", "fork", "fork"),
     ("replay", "replay", "replay"),
     ("report", "report", "report"),

@@ -241,4 +241,4 @@ def _spread(values: Sequence[float | None]) -> str:
     if len(known) < 2:
         return number(known[0] if known else None)
     mean, deviation = statistics.fmean(known), statistics.stdev(known)
-    return f"{number(mean)} ± {number(deviation)}" if deviation else number(mean)
+    return f"{number(mean)} ± {deviation:.2g}" if deviation else number(mean)

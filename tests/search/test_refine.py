@@ -427,6 +427,10 @@ class CtrlCAt(Nobody):
 
     def __init__(self, step: int) -> None:
         self.step = step
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
 
     def point(self, claim: RefinementClaim, point: Point) -> None:
         if self.step and point.step >= self.step:
@@ -455,7 +459,10 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
 
     def refined(seed_count: int, stop_at: int) -> RefineEnd:
         asked = Request(steps=LENGTH, seeds=seed_count)
-        return refine("real", installed(), options, asked, follower=CtrlCAt(stop_at))
+        follower = CtrlCAt(stop_at)
+        end = refine("real", installed(), options, asked, follower=follower)
+        assert "warning: test set Nowhere will be left out" in follower.said[0], "before the long training"
+        return end
 
     whole = refined(1, 0)
     assert whole.error is None

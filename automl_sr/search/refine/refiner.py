@@ -15,7 +15,7 @@ from automl_sr.search.gate import broken
 from automl_sr.search.journal import check_finite
 from automl_sr.search.refine.choice import CHECKPOINT, Request, chosen, no_checkpoint, steps_of, summary
 from automl_sr.search.refine.following import Follower, Nobody, RefinementJournal
-from automl_sr.search.refine.run import Job, run_refinement
+from automl_sr.search.refine.run import Job, missing_test_sets, run_refinement
 from automl_sr.search.stopping import Stop
 from automl_sr.search.study import join_study
 from automl_sr.search.watchdog import Overdue, Watchdog
@@ -77,6 +77,8 @@ def refine(
         stop = Stop(None, following.note)
         refiner = Refiner(study, ids, run, following, stop)
         following.opened(study, len(ids))
+        for text in missing_test_sets(study.setting.task):
+            following.note(f"warning: {text}")
         with stop.listening():
             refiner.work()
         return _end(study, refiner, stop)

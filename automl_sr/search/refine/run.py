@@ -117,6 +117,19 @@ def load_test_set(task: Task, name: str) -> Any:
     return load_pairs(Catalog.from_environment().find(name), task.scale)
 
 
+def missing_test_sets(task: Task) -> list[str]:
+    """Say before the training which test sets are not there; none is read for that."""
+    from automl_sr.data.catalog import Catalog
+
+    said = []
+    for name in getattr(task, "test", ()):
+        try:
+            Catalog.from_environment().find(name)
+        except DataError as error:
+            said.append(f"test set {name} will be left out: {error}")
+    return said
+
+
 def _quality_metrics(setting: Setting) -> Sequence[Metric]:
     """Give all that is measured on outputs: the task's metrics, and those that the study took from plugins."""
     asked = [setting.registry.metric(name) for name in setting.metrics]
