@@ -1,4 +1,4 @@
-"""Which files of a study stay: those of the front and of unfinished trials. The rest is removed, rows first."""
+"""Which files of a study stay: those of the front, of refinements and of what has not ended. The rest is removed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from automl_sr.search.attempt import work_folder
 from automl_sr.search.results import front_of
 from automl_sr.store.artifacts import Artifacts, delete
 from automl_sr.store.records import UNFINISHED
+from automl_sr.store.refinements import WORK as WORK_OF_REFINEMENTS
+from automl_sr.store.refinements import refinements
 
 if TYPE_CHECKING:
     from automl_sr.metric import Metric
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
+    from automl_sr.store.refinements import RefinementRecord
     from automl_sr.store.repository import Store
 
 HALF, UNNAMED, WORK = "partial", "unnamed", "work"
@@ -69,15 +72,16 @@ def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metr
     are left alone, whatever becomes of them meanwhile; what the others' rows name is complete at the second one.
     """
     _check_metrics(study, metrics)
-    before = store.trials(study)
-    places = _places(study, before)
+    before, refined_before = store.trials(study), refinements(store, study)
+    places = _places(study, before, refined_before)
     reachable = [place for place in places if place.there]
     listed = [(place, place.files(study.folder)) for place in reachable]
     works = _distinct(Artifacts(str(work_folder(place, study.folder).parent)) for place in reachable)
     worked = [(place, place.files(study.folder)) for place in works]
     trials = store.trials(study)
+    refined = _Refined(study, refined_before, refinements(store, study))
 
-    rules = _Rules(study, before, trials, front_of(study, trials, metrics), reachable)
+    rules = _Rules(study, before, trials, front_of(study, trials, metrics), reachable, refined)
     verdicts = [
         *((place, name, size, rules.artefact(name)) for place, files in listed for name, size in files.items()),
         *((place, name, size, rules.work(name)) for place, files in worked for name, size in files.items()),
@@ -105,6 +109,22 @@ def remove(store: Store, found: Leftovers) -> None:
         place.prune(found.study.folder, folder)
 
 
+class _Refined:
+    """What refinements need: the files that their rows name, and everything of those that had not ended."""
+
+    def __init__(self, study: StudyRecord, before: Sequence[RefinementRecord], now: Sequence[RefinementRecord]) -> None:
+        ended = {(row.id, row.fence) for row in before if row.state not in UNFINISHED}
+        goes_on = [row for row in now if row.state in UNFINISHED or (row.id, row.fence) not in ended]
+        self.trials = {row.trial_id for row in goes_on}
+        """Trials whose checkpoints are needed."""
+        self.named = {_name_of(study, file.url) for row in now for file in row.artifacts.values()}
+        self._folders = tuple(f"{folder}/" for row in goes_on for folder in (row.folder, row.work))
+
+    def needs(self, name: str) -> bool:
+        """Whether a file belongs to one that had not ended when the files were listed."""
+        return name.startswith(self._folders)
+
+
 class _Rules:
     """What stays and what goes; gives the kind of a file that goes, and nothing for one that stays."""
 
@@ -115,18 +135,22 @@ class _Rules:
         trials: Sequence[TrialRecord],
         front: Sequence[TrialRecord],
         reachable: Sequence[Artifacts],
+        refined: _Refined,
     ) -> None:
+        self._refined = refined
         members = {trial.id for trial in front}
         self.ended = {trial.number for trial in before if trial.state not in UNFINISHED}
         self._known = {trial.number for trial in trials}
         self._front = {trial.number for trial in front}
         here = {place.identity for place in reachable}
-        others = [trial for trial in trials if trial.number in self.ended and trial.id not in members]
+        kept = members | refined.trials
+        others = [trial for trial in trials if trial.number in self.ended and trial.id not in kept]
         self.forgotten = [
             trial for trial in others if trial.artifacts and all(_place_of(study, url) in here for url in _urls(trial))
         ]
         lost = {trial.id for trial in self.forgotten}
         self._named = {_name_of(study, url) for trial in trials if trial.id not in lost for url in _urls(trial)}
+        self._named |= refined.named
         self._kinds = {
             _name_of(study, file.url): file.kind for trial in self.forgotten for file in trial.artifacts.values()
         }
@@ -140,21 +164,24 @@ class _Rules:
     def work(self, name: str) -> str | None:
         """Judge a file in the folder for checkpoints."""
         number, _, rest = name.partition("/")
-        if not number.isdigit() or self._left_alone(name):
+        if not (number.isdigit() or number == WORK_OF_REFINEMENTS) or self._left_alone(name):
             return None
-        if int(number) in self._front and rest.startswith("trunk/"):
+        if number.isdigit() and int(number) in self._front and rest.startswith("trunk/"):
             return None  # versions that knew no attempts left a member's last checkpoint here, to go on from
         return HALF if name.endswith(PARTIAL) else WORK
 
     def _left_alone(self, name: str) -> bool:
-        """Whether a file belongs to a trial that had not ended when the files were listed."""
+        """Whether a file belongs to a trial or refinement that had not ended when the files were listed."""
+        if self._refined.needs(name):
+            return True
         number = name.partition("/")[0]
         return number.isdigit() and int(number) in self._known - self.ended
 
 
-def _places(study: StudyRecord, trials: Sequence[TrialRecord]) -> list[Artifacts]:
+def _places(study: StudyRecord, trials: Sequence[TrialRecord], refined: Sequence[RefinementRecord]) -> list[Artifacts]:
     """Give the places in which the study's files lie: that of now, and those of before it was moved elsewhere."""
-    urls = [study.artifacts, *(root for trial in trials for url in _urls(trial) if (root := _root_of(study, url)))]
+    named = [*(url for trial in trials for url in _urls(trial)), *(url for row in refined for url in _urls(row))]
+    urls = [study.artifacts, *(root for url in named if (root := _root_of(study, url)))]
     return _distinct(Artifacts(url) for url in dict.fromkeys(urls))
 
 
@@ -162,8 +189,8 @@ def _distinct(places: Iterable[Artifacts]) -> list[Artifacts]:
     return list({place.identity: place for place in places}.values())
 
 
-def _urls(trial: TrialRecord) -> list[str]:
-    return [file.url for file in trial.artifacts.values()]
+def _urls(owner: TrialRecord | RefinementRecord) -> list[str]:
+    return [file.url for file in owner.artifacts.values()]
 
 
 def _root_of(study: StudyRecord, url: str) -> str:

@@ -29,6 +29,7 @@ from automl_sr.search.refine.following import Nobody
 from automl_sr.search.refine.refiner import RefineEnd, refine
 from automl_sr.search.refine.run import Job, Refined, load_test_set
 from automl_sr.search.results import front_of
+from automl_sr.search.retention import find_leftovers, remove
 from automl_sr.store import models
 from automl_sr.store import refinements as stored
 from automl_sr.store.leases import node
@@ -500,3 +501,50 @@ def forget(options: Options, row: RefinementRecord) -> None:
     with store.writing() as session:
         session.execute(delete(models.Refinement).where(models.Refinement.id == row.id))
     store.close()
+
+
+# ---- what `gc` keeps ----
+
+
+def clean(world: World) -> None:
+    remove(world.store, find_leftovers(world.store, world.store.study("world"), METRICS))
+
+
+def test_gc_keeps_the_files_of_refinements_also_of_trials_outside_the_front(world: World) -> None:
+    outside = drop_from_front(world, sorted(world.front())[0])
+    end = world.refine(trials=(outside,))
+    clean(world)
+    assert world.store.trial(world.study, outside).artifacts == {}
+    assert Path(end.summary["refinements"][0]["artifacts"]["onnx"]).is_file()
+
+
+def test_gc_keeps_what_a_stopped_refinement_needs_until_it_has_ended(world: World) -> None:
+    outside = drop_from_front(world, sorted(world.front())[0])
+    world.refine(Trainer(between=ctrl_c_at(2)), trials=(outside,))
+    clean(world)
+    trainer = Trainer()
+    assert world.refine(trainer, trials=(outside,)).error is None
+    assert trainer.trained == [(0, 3)]
+
+
+def test_gc_removes_what_no_refinement_needs(world: World) -> None:
+    world.refine(trials=(0,))
+    [row] = world.rows()
+    unnamed = world.models / row.folder / "attempt-7" / "model.onnx"
+    left = world.work.parent / row.work / "attempt-7" / "steps"
+    for path in (unnamed, left):
+        path.parent.mkdir(parents=True)
+        path.write_text("of an owner that lost its lease")
+    clean(world)
+    assert not unnamed.exists()
+    assert not left.exists()
+
+
+def drop_from_front(world: World, number: int) -> int:
+    """Make a trial's value so bad that others dominate it."""
+    with world.store.writing() as session:
+        row = session.get(models.Trial, world.store.trial(world.study, number).id)
+        assert row is not None
+        row.values = {"score": -1.0, "params": 1e9}
+    assert number not in world.front()
+    return number
