@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from automl_sr.cli.output import note, print_json, print_text
+from automl_sr.cli.search import next_command
 
 
 def fork(
@@ -51,4 +53,4 @@ def fork(
     if opened.resumed:
         note(f"note: {opened.record.name} was there already, begun in this way")
     print_text(f"{opened.record.name}: {sentence(origin)}")
-    print_text(f"Go on with: automl-sr search {study}")
+    print_text(f"Go on with: {next_command(f'search {shlex.quote(str(study))}', store, artifacts=artifacts)}")

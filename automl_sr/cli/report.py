@@ -58,10 +58,17 @@ def report(
 
 
 def _format(asked: str | None, output: Path | None) -> str:
-    """Take the format that was asked for, or that of the file's name. Raises UseError."""
+    """Take the format that was asked for, or that of the file's name. Raises UseError, also for a folder."""
     if asked is not None and asked not in FORMATS:
         raise UseError(f"Unknown format {asked!r}.", f"Write one of: {', '.join(FORMATS)}.")
+    if output is not None and output.is_dir():
+        raise UseError(f"{output} is a folder.", "Name a file in it, which ends in .html, .md or .json.")
     suffix = "" if output is None else output.suffix.lower()
+    if asked is None and suffix and suffix not in SUFFIXES:
+        raise UseError(
+            f"{output} does not say its format: {suffix} is none of {', '.join(SUFFIXES)}.",
+            "Choose another ending, or one with --format: html, md, json.",
+        )
     return asked or SUFFIXES.get(suffix, "html")
 
 

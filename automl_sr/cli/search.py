@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,8 @@ from automl_sr.cli.output import number, print_json, print_table, print_text
 from automl_sr.errors import Interrupted, UseError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from automl_sr.search.engine import SearchEnd
     from automl_sr.study import StudySpec
 
@@ -69,7 +73,44 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
             from automl_sr.search.crew import search_together
 
             end = search_together(loaded, registry, options, workers, watcher=watcher)
-    show_end(end, loaded.spec, json=json, again=f"search {study}{f' --workers {workers}' * (workers > 1)}")
+    again = next_command(
+        f"search {shlex.quote(str(study))}",
+        store,
+        artifacts=artifacts,
+        trials=trials,
+        minutes=minutes,
+        workers=workers if workers > 1 else None,
+        device=device if device != "auto" else None,
+        no_cache=no_cache,
+    )
+    show_end(end, loaded.spec, json=json, again=again, store=store)
+
+
+def next_command(command: str, store: str | None, **options: float | str | None) -> str:
+    """Write a command that a person may run next, in the store that they named, with the options that have a value.
+
+    `store` is what stood on the command line; one with a password is not printed, but spoken of.
+    """
+    words = ["automl-sr", command]
+    shown = store is not None and not _secret(store)
+    for name, value in {"store": store if shown else None, **options}.items():
+        if value is None or value is False:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words.append(f"{value:.12g}" if isinstance(value, float) else shlex.quote(str(value)))
+    return " ".join(words) + ("" if shown or store is None else ELSEWHERE)
+
+
+ELSEWHERE = " (with AUTOML_SR_STORE set to this store)"
+
+
+def _secret(store: str) -> bool:
+    """Whether a store's URL holds what is not for people and logs."""
+    from automl_sr.store.database import masked
+
+    shown = masked(store)
+    return "***" in shown or shown == "the store"
 
 
 def known_device(device: str) -> None:
@@ -84,19 +125,39 @@ def at_least_one(what: str, count: int) -> None:
         raise UseError(f"--{what} {count} is no number of {what}.", "Write 1 or more.")
 
 
-def show_end(end: SearchEnd, spec: StudySpec, *, json: bool, again: str) -> None:
-    """Print what a search has found; raises the error with which it ended, if any."""
+def show_end(end: SearchEnd, spec: StudySpec, *, json: bool, again: str, store: str | None = None) -> None:
+    """Print what a search has found; raises the error with which it ended, if any.
+
+    `again` goes on with it; `store` is what stood on the command line.
+    """
     if json:
         print_json(end.summary)
     else:
-        _print(end, spec)
-    if isinstance(end.error, Interrupted):
-        end.error.hint = f"Go on with: automl-sr {again}"
-    if end.error is not None:
-        raise end.error
+        _print(end, spec, store)
+    error = end.error
+    if isinstance(error, Interrupted):
+        error.hint = f"Go on with: {again}"
+    elif error is not None:
+        error.message = _in_store(error.message, spec.name, store)
+        error.hint = _in_store(error.hint, spec.name, store)
+    if error is not None:
+        raise error
 
 
-def _print(end: SearchEnd, spec: StudySpec) -> None:
+def _in_store(text: str, name: str, store: str | None) -> str:
+    """Name the store in the commands that an error offers; a worker, whose store is in its environment, cannot."""
+    offered = re.compile(rf"automl-sr ((?:trials|show) {re.escape(name)}(?: \d+)?)(?![^\s`])(`?)")
+
+    def named(found: re.Match[str]) -> str:
+        command, quote = found.groups()
+        written = next_command(command, store)
+        bare = written.removesuffix(ELSEWHERE)
+        return f"{bare}{quote}{written[len(bare) :]}"
+
+    return offered.sub(named, text)
+
+
+def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
     """Print the front, what needs no model, and where the files are."""
     counts = ", ".join(f"{count} {state}" for state, count in end.summary["trials"].items() if count)
     print_text(f"{spec.name}: {counts or 'no trials'} in {duration(end.summary['seconds'])}")
@@ -104,7 +165,7 @@ def _print(end: SearchEnd, spec: StudySpec) -> None:
         print_text(end.note)
     front = end.summary["front"]
     if not front:
-        print_text("No model keeps to the constraints, so there is no front yet.")
+        print_text(without_front(end.summary["trials"], constrained=bool(spec.constraints)))
         return
     metrics = spec.metrics()
     rows = [[row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])] for row in front]
@@ -113,7 +174,21 @@ def _print(end: SearchEnd, spec: StudySpec) -> None:
     print_text("")
     print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
     print_text(f"\nModels: {end.artifacts}, a folder for each trial")
-    print_text(f"Take one along: automl-sr export {spec.name} {front[0]['number']} -o DIR")
+    export = next_command(f"export {spec.name} {front[0]['number']} -o DIR", store)
+    print_text(f"Take one along: {export}")
+
+
+def without_front(counts: Mapping[str, int], *, constrained: bool) -> str:
+    """Say why a study has no front, from its trials by state."""
+    measured = counts["complete"] + counts["pruned"]
+    tried = sum(counts.values()) - counts["duplicate"]
+    if tried and counts["failed"] == tried:
+        return "All trials have failed."
+    if constrained and (measured or (tried and counts["infeasible"] == tried)):
+        return "No model keeps to the constraints, so there is no front yet."
+    return (
+        "No trial has values of all objectives, so there is no front yet." if measured else "No trial is complete yet."
+    )
 
 
 def plan_words(plan: dict[str, Any], most: int = 6) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from automl_sr.cli.output import print_text
-from automl_sr.cli.search import at_least_one, known_device, show_end
+from automl_sr.cli.search import at_least_one, known_device, next_command, show_end
 
 if TYPE_CHECKING:
     from automl_sr.search.engine import SearchEnd
@@ -55,11 +55,24 @@ def worker(
     options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
     with make_watcher(quiet=quiet or attended) as watcher:
         study = join_study(name, installed(), options)
+        fixed = study.spec.search.threads
+        if threads is not None and fixed is not None and threads != fixed:
+            watcher.note(
+                f"note: training uses {threads} threads here and {fixed} elsewhere (search.threads):"
+                " curves will not equal those of other workers bit by bit"
+            )
         end = work(study, options, watcher=watcher)
     if attended:
         _say_how_it_ended(end)
     else:
-        show_end(end, study.spec, json=json, again=f"worker {name}")
+        again = next_command(
+            f"worker {name}",
+            store,
+            device=device if device != "auto" else None,
+            threads=threads,
+            no_cache=no_cache,
+        )
+        show_end(end, study.spec, json=json, again=again, store=store)
 
 
 def _say_how_it_ended(end: SearchEnd) -> None:

@@ -42,7 +42,8 @@ def run(*arguments: object) -> Result:
         ("a.html", (), "<!DOCTYPE html>"),
         ("a.md", (), "# world\n"),
         ("a.json", (), '{\n "format": 1,'),
-        ("a.txt", (), "<!DOCTYPE html>"),
+        ("a.htm", (), "<!DOCTYPE html>"),
+        ("a", (), "<!DOCTYPE html>"),
         ("a.txt", ("--format", "md"), "# world\n"),
         ("a.html", ("--format", "json"), '{\n "format": 1,'),
     ],
@@ -83,6 +84,8 @@ def test_json_says_what_was_written() -> None:
         (("world", "--format", "pdf"), UseError, "Unknown format 'pdf'"),
         (("world", "--store", "sqlite:///none.db"), StoreError, "There is no store"),
         (("world", "-o", "/proc/none/r.html"), UseError, "cannot be written"),
+        (("world", "-o", "rep.pdf"), UseError, "rep.pdf does not say its format: .pdf is none of .html, .htm, .md"),
+        (("world", "-o", "."), UseError, ". is a folder."),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(arguments: tuple[object, ...], error: type, words: str) -> None:

@@ -146,7 +146,7 @@ def test_two_workers_interrupted_and_continued_find_what_one_finds(
     begun.process.send_signal(signal.SIGINT)
     code, output, errors = begun.rest()
     assert code == 130, errors
-    assert errors.splitlines()[-1].endswith(f"Go on with: automl-sr search {study} --workers 2")
+    assert errors.splitlines()[-1].endswith(f"Go on with: automl-sr search {study} --workers 2 --device cpu")
     assert output.startswith("shared: ")
     assert len(children) == 2
     assert all(has_ended(pid) for pid in children)
@@ -267,6 +267,14 @@ def test_a_worker_prints_what_search_prints(world: Path, capsys: pytest.CaptureF
     assert shown.err == ""
     assert program.main(["worker", "world", "--quiet"]) == 0
     assert capsys.readouterr().out.startswith("world: 2 complete in ")
+
+
+def test_other_threads_than_the_study_fixes_are_noted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    find(load(study_text("fixed", trials=1).replace("seed: 0}", "seed: 0, threads: 1}")), world)
+    said = "note: training uses 2 threads here and 1 elsewhere (search.threads)"
+    for name, threads, noted in (("fixed", 2, True), ("fixed", 1, False), ("world", 2, False)):
+        assert program.main(["worker", name, "--threads", str(threads)]) == 0
+        assert (said in capsys.readouterr().err) is noted
 
 
 def test_a_worker_with_other_plugins_is_refused(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
