@@ -31,7 +31,8 @@ def history(study: StudyRecord, trials: Sequence[TrialRecord], objectives: Seque
     )
     fit = [trial for trial in ended if _counts(study, trial)]
     if not fit:
-        return {"reason": "No trial has left a model that keeps to the constraints."}
+        kept = " that keeps to the constraints" * bool(study.spec["constraints"])
+        return {"reason": f"No trial has left a model{kept}."}
     if len(objectives) == 1:
         measure: Any = _Best(objectives[0])
         about: dict[str, Any] = {"kind": "best", "metric": objectives[0].name}

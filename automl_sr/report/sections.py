@@ -43,7 +43,8 @@ def _summary(report: Report) -> Iterator[Block]:
         f"{_goals(report)} {counts or 'No trials'} in {duration(study['seconds'])}, begun {moment(study['created'])}."
     )
     if not report["front"]:
-        yield Text("No trial has left a model that keeps to the constraints, so there is no front yet.")
+        kept = " that keeps to the constraints" * bool(study["constraints"])
+        yield Text(f"No trial has left a model{kept}, so there is no front yet.")
         return
     rows = []
     for metric in report["metrics"]:
