@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PARTIAL = ".partial"
 HEADER = "automl_sr"
+DIGEST = "sha256"
+"""Key of the header under which the tensors' digest stands: safetensors itself notices no flipped bit."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -50,10 +53,20 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str,
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = None if header is None else {HEADER: json.dumps(header, sort_keys=True)}
+    metadata = None if header is None else {HEADER: json.dumps({**header, DIGEST: _digest(plain)}, sort_keys=True)}
     content = save(plain, metadata=metadata)
     write_atomically(path, content)
     return len(content)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -65,6 +78,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             # Copies, since safetensors maps the file and a later writer may replace it.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+        digest = header.pop(DIGEST, None)
+        if digest is not None and digest != _digest(tensors):
+            raise ValueError("its tensors are not those that were written")
     except (OSError, SafetensorError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} cannot be read as safetensors: {reason}.") from error

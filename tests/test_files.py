@@ -91,3 +91,13 @@ def test_leftovers_of_killed_writers_are_swept(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"whole")
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_tensors(path, {"w": torch.arange(6.0).reshape(2, 3)}, {"step": 1})
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(DataError, match="not those that were written"):
+        load_tensors(path)

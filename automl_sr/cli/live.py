@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.cli.output import console, note, number
 from automl_sr.cli.search import duration, plan_words
-from automl_sr.search.results import FINISHED, feasible
+from automl_sr.search.results import FINISHED, feasible, own_counts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -126,7 +126,7 @@ class LiveView:
         """Begin with what the store knows."""
         self._study = study
         record = study.store.study(study.spec.name)
-        self._counts, self._used = dict(record.counts), record.seconds
+        self._counts, self._used = own_counts(record), record.seconds
         for trial in study.store.trials(record, FINISHED):
             if feasible(record, trial.values):
                 self._note_best(trial.number, trial.values)

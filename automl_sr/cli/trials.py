@@ -122,6 +122,8 @@ def show(
         return
     print_text(f"{name}, trial {trial}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""))
     print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))
+    if found["origin"]:
+        print_text("imported from: {study}, trial {number}".format(**found["origin"]))
     if found["shared"]:
         print_text(f"shared: {', '.join(map(shared_words, found['shared'], found['shared'].values()))}")
     for title in ("values", "costs", "plan"):
@@ -210,6 +212,7 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
         "shared": {name: dict(entry) for name, entry in trial.shared.items()},
         "stage": trial.stage,
         "duplicate_of": trial.duplicate_of,
+        "origin": None if trial.origin is None else dict(trial.origin),
         "fingerprint": trial.fingerprint,
         "rungs": [
             {"rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}

@@ -149,7 +149,7 @@ class Follower:
         former = before.holder if before else None
         if former is not None and seen.holder is None:
             self._watcher.works(number, "")
-            if seen.trial.owner is None or is_dead(former):
+            if seen.trial.owner != former or is_dead(former):
                 self._signs.pop(former, None)
         if seen.holder is None or seen.trial.plan is None:
             return

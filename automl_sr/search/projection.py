@@ -80,29 +80,35 @@ def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> N
 
 def settle(study: OpenStudy) -> int:
     """Tell Optuna what a worker that died could not tell any more; gives the number of its trials that were ended."""
+    return study.store.patiently(lambda: _settle(study))
+
+
+def _settle(study: OpenStudy) -> int:
     with explained(study.store.url):
-        if not _are_running(study):
-            return 0
+        running = _running(study)
+        rows = study.store.by_slot(study.record, [str(trial.user_attrs.get(SLOT_ATTRIBUTE)) for trial in running])
+        slots = {slot for slot, row in rows.items() if row.state in UNFINISHED}
+        if all(trial.user_attrs.get(SLOT_ATTRIBUTE) in slots for trial in running):
+            return 0  # nothing was left behind; all trials need not be looked at
         trials = study.optuna.get_trials(deepcopy=False)
     left = [trial for trial in trials if trial.state is TrialState.RUNNING]
-    rows = {row.slot: row for row in study.store.trials(study.record)}
     told = 0
     for trial in left:
         slot = trial.user_attrs.get(SLOT_ATTRIBUTE)
         row = rows.get(str(slot))
+        if row is not None and row.state in UNFINISHED:
+            continue  # its owner will tell, and may hold any of the trials of its slot
         counts = row is not None and _counting(trials, slot) is trial
-        if counts and row is not None and row.state in UNFINISHED:
-            continue
         ended = _result_of(row) if counts and row is not None else Result("failed")
         tell(study, trial, row.number if row is not None else -1, ended)
         told += 1
     return told
 
 
-def _are_running(study: OpenStudy) -> bool:
-    """Whether Optuna has trials that have not ended; past its cache, which would read all others too."""
+def _running(study: OpenStudy) -> list[FrozenTrial]:
+    """Give the trials that have not ended for Optuna; past its cache, which would read all others too."""
     storage = getattr(study.storage, "_backend", study.storage)
-    return bool(storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=(TrialState.RUNNING,)))
+    return list(storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=(TrialState.RUNNING,)))
 
 
 def _result_of(row: TrialRecord) -> Result:
@@ -112,7 +118,8 @@ def _result_of(row: TrialRecord) -> Result:
 def _counting(trials: list[FrozenTrial], slot: Any) -> FrozenTrial:
     """Give the one Optuna trial of a slot that counts: one that has ended, else the first."""
     same = [trial for trial in trials if trial.user_attrs.get(SLOT_ATTRIBUTE) == slot]
-    return next((trial for trial in same if trial.state.is_finished()), same[0])
+    ended = [trial for trial in same if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    return next(iter(ended), same[0])
 
 
 def _of_slot(study: OpenStudy, slot: str) -> list[FrozenTrial]:

@@ -12,6 +12,7 @@ from automl_sr.files import PARTIAL
 from automl_sr.search.attempt import work_folder
 from automl_sr.search.results import front_of
 from automl_sr.store.artifacts import Artifacts, delete
+from automl_sr.store.imports import named_elsewhere
 from automl_sr.store.records import UNFINISHED
 from automl_sr.store.refinements import WORK as WORK_OF_REFINEMENTS
 from automl_sr.store.refinements import refinements
@@ -81,7 +82,9 @@ def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metr
     trials = store.trials(study)
     refined = _Refined(study, refined_before, refinements(store, study))
 
-    rules = _Rules(study, before, trials, front_of(study, trials, metrics), reachable, refined)
+    rules = _Rules(
+        study, before, trials, front_of(study, trials, metrics), reachable, refined, named_elsewhere(store, study)
+    )
     verdicts = [
         *((place, name, size, rules.artefact(name)) for place, files in listed for name, size in files.items()),
         *((place, name, size, rules.work(name)) for place, files in worked for name, size in files.items()),
@@ -103,8 +106,11 @@ def remove(store: Store, found: Leftovers) -> None:
     """Remove leftovers: rows first, so that a crash in between leaves files that no row names, for the next time."""
     if found.trials:
         store.forget_artifacts(found.study, found.trials)
+    # From here on no other study can take these files over: what has not been taken over by now may go.
+    needed = {_name_of(found.study, url) for url in named_elsewhere(store, found.study)}
     for file in found.files:
-        delete(file.url)
+        if _name_of(found.study, file.url) not in needed:
+            delete(file.url)
     for place, folder in found.folders:
         place.prune(found.study.folder, folder)
 
@@ -136,6 +142,7 @@ class _Rules:
         front: Sequence[TrialRecord],
         reachable: Sequence[Artifacts],
         refined: _Refined,
+        elsewhere: Iterable[str],
     ) -> None:
         self._refined = refined
         members = {trial.id for trial in front}
@@ -146,11 +153,15 @@ class _Rules:
         kept = members | refined.trials
         others = [trial for trial in trials if trial.number in self.ended and trial.id not in kept]
         self.forgotten = [
-            trial for trial in others if trial.artifacts and all(_place_of(study, url) in here for url in _urls(trial))
+            trial
+            for trial in others
+            if trial.artifacts
+            and (trial.origin is not None or all(_place_of(study, url) in here for url in _urls(trial)))
         ]
         lost = {trial.id for trial in self.forgotten}
         self._named = {_name_of(study, url) for trial in trials if trial.id not in lost for url in _urls(trial)}
         self._named |= refined.named
+        self._named |= {_name_of(study, url) for url in elsewhere}
         self._kinds = {
             _name_of(study, file.url): file.kind for trial in self.forgotten for file in trial.artifacts.values()
         }

@@ -89,7 +89,7 @@ class ReproducibleSampler(BaseSampler):
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Take a new look at the study."""
-        self._view = StudyView(study)
+        self._view = self._new_look(study)
         self._reseed(trial, "before")
         self.inner.before_trial(self._view, trial)
 
@@ -120,8 +120,12 @@ class ReproducibleSampler(BaseSampler):
 
     def _look(self, study: Study) -> StudyView:
         if self._view is None:
-            self._view = StudyView(study)
+            self._view = self._new_look(study)
         return self._view
+
+    def _new_look(self, study: Study) -> StudyView:
+        """Look anew; a Gaussian process looks at complete trials alone, and would repeat what is rejected for ever."""
+        return StudyView(study, rejected=isinstance(self.inner, GPSampler))
 
     def _reseed(self, trial: FrozenTrial, what: str) -> None:
         reseed(self.inner, draw_seed(self.seed, trial.number, what))

@@ -23,7 +23,7 @@ from automl_sr.search.results import ORIGIN
 from automl_sr.search.samplers import make_sampler, quiet_optuna
 from automl_sr.space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
-from automl_sr.store.database import creating, explained, optuna_storage
+from automl_sr.store.database import creating, default_url, explained, open_engine, optuna_storage
 from automl_sr.store.imports import create_study_with
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
@@ -137,6 +137,7 @@ def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
     with which it was begun, DataError where the images are not.
     """
     cache_limit()
+    open_engine(options.store or default_url(), write=False).dispose()  # a misspelt file is not made
     store = Store.open(options.store)
     record = store.study(name)
     _same_software(record, registry, "begin another study there")
@@ -174,7 +175,11 @@ def _opened(
             study_name=spec.name, storage=wrapped, sampler=sampler, pruner=optuna.pruners.NopPruner()
         )
     folder = work_folder(place, record.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "Choose another --artifacts."
+        raise StoreError(f"Files cannot be kept at {place.url}: {error.strerror}.", hint) from error
     opened = OpenStudy(
         record=record,
         spec=spec,

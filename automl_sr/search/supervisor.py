@@ -206,6 +206,9 @@ class Supervisor:
         if code == 1 and end.get("error"):
             self._give_up(AutomlSRError(end["error"]))
             return
+        if code == 2 and place.said:  # bad use, which no other worker does better
+            self._give_up(AutomlSRError(place.said[-1].removeprefix("error: ")))
+            return
         self._look_again()
         if not self._state.over:
             self._died(place, f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}")

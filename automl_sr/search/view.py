@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
@@ -24,9 +25,14 @@ RUNGS_ATTRIBUTE = "automl_sr:rungs"
 class StudyView(optuna.study.Study):
     """One look at a study, as a sampler takes it for one trial: finished trials are read once."""
 
-    def __init__(self, study: optuna.study.Study) -> None:
-        """Look at the same study; nothing is read or written yet."""
+    def __init__(self, study: optuna.study.Study, *, rejected: bool = False) -> None:
+        """Look at the same study; nothing is read or written yet.
+
+        With `rejected`, plans that were rejected untrained are shown as complete too, for a sampler that looks at no
+        others.
+        """
         self.__dict__.update(study.__dict__)
+        self._rejected = rejected
         self._seen: list[FrozenTrial] | None = None
 
     @property
@@ -40,7 +46,8 @@ class StudyView(optuna.study.Study):
         """Give the trials as samplers see them; `use_cache` allows those of the first look."""
         trials = self._seen if use_cache else None
         if trials is None:
-            trials = self._seen = corrected(self.storage.get_all_trials(self._study_id, deepcopy=False))
+            trials = corrected(self.storage.get_all_trials(self._study_id, deepcopy=False))
+            trials = self._seen = with_rejected(trials) if self._rejected else trials
         chosen = [trial for trial in trials if states is None or trial.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 
@@ -74,6 +81,45 @@ def _gain(rung: int, objectives: int, trials: Sequence[FrozenTrial]) -> list[flo
     if not pairs:
         return [0.0] * objectives
     return [statistics.median(end[index] - then[index] for then, end in pairs) for index in range(objectives)]
+
+
+def with_rejected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Show plans that were rejected untrained as complete: with what they violate, and values that say nothing.
+
+    The values are the medians of complete trials. All get the same constraints, as a Gaussian process needs them: what
+    is not known of one is taken from the complete ones, and what only rejected ones have, those keep by far.
+    """
+    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    rejected = [trial for trial in trials if _is_rejected(trial)]
+    if not done or not rejected:
+        return list(trials)
+    values = [statistics.median(column) for column in zip(*(trial.values for trial in done), strict=True)]
+    known = {name for trial in done for name in trial.constraints}
+    broken = {name for trial in rejected for name, amount in trial.constraints.items() if amount > 0}
+    usual = {name: _usual(name, done) for name in sorted(known | broken)}
+    seen = {trial.number: _with_constraints(trial, usual) for trial in [*done, *rejected]}
+    for trial in rejected:
+        seen[trial.number].state = TrialState.COMPLETE
+        seen[trial.number].values = values
+    return [seen.get(trial.number, trial) for trial in trials]
+
+
+def _is_rejected(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.PRUNED and any(amount > 0 for amount in trial.constraints.values())
+
+
+def _usual(name: str, done: Sequence[FrozenTrial]) -> float:
+    amounts = [trial.constraints[name] for trial in done if name in trial.constraints]
+    return statistics.median(amounts) if amounts else -1.0
+
+
+def _with_constraints(trial: FrozenTrial, usual: Mapping[str, float]) -> FrozenTrial:
+    """Copy a trial with exactly these constraints, in this order."""
+    own = trial.constraints
+    others = {key: value for key, value in trial.system_attrs.items() if not key.startswith(_CONSTRAINTS_KEY)}
+    seen = copy.copy(trial)
+    seen.system_attrs = others | {f"{_CONSTRAINTS_KEY}:{name}": own.get(name, usual[name]) for name in usual}
+    return seen
 
 
 def _rungs(trial: FrozenTrial) -> dict[int, list[float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+import shutil
 import statistics
 import time
 import traceback
@@ -84,14 +85,15 @@ class Worker:
                 elif not self._wait():
                     break
             projection.settle(self.study)
-        except StoreUnreachable as silent:
-            self.error = silent
+        except StoreError as error:
+            self.error = error
 
     def _next(self) -> Claim | None:
         """Take up what another worker left behind, or begin a new trial; nothing where there is nothing to do now."""
         claim = self._store.patiently(lambda: self._store.adopt(self.study.record, self.owner))
         if claim is None and self._time_for_another():
-            claim = self._store.claim_new(self.study.record, self.owner, self.study.spec.budget.trials)
+            budget = self._store.patiently(lambda: self._store.budget(self.study.record))
+            claim = self._store.claim_new(self.study.record, self.owner, budget.get("trials"))
         return claim
 
     def _wait(self) -> bool:
@@ -144,9 +146,10 @@ class Worker:
         """Train and measure in a folder of this owner's own, and record what came of it."""
         here, files, fence = self.study.folder, self.study.artifacts, claim.fence
         try:
-            attempt = Attempt.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
-        except ArtifactError as full:
-            self._record(claim, Result("failed", reason=one_line(full)), claim.seconds)
+            with self._watchdog(claim).watching():  # a place for files that is far away may never answer
+                attempt = Attempt.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
+        except (ArtifactError, Overdue) as problem:
+            self._record(claim, Result("failed", reason=one_line(problem)), claim.seconds)
             return
         watchdog = self._watchdog(claim)
         journal = StoreJournal(
@@ -158,7 +161,13 @@ class Worker:
             stop=lambda: self.stop.requested() or keeper.lost or watchdog.overdue(),
             alive=watchdog.alive,
         )
-        result = self._result(claim, plan, journal, attempt, watchdog)
+        try:
+            result = self._result(claim, plan, journal, attempt, watchdog)
+        except StoreUnreachable:
+            raise
+        except StoreError:  # the place for files does not take them: another worker may have more luck
+            self._store.release(claim, journal.seconds())
+            raise
         if keeper.lost:
             raise LeaseLost(f"Another worker has taken trial {claim.number} over.", "It goes on there.")
         if journal.silent is not None and result is None:
@@ -251,7 +260,8 @@ class Worker:
     def _trained(self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt) -> Result:
         """Check a plan at the gate, train it, and keep its files."""
         verdict = self._gate.check(plan, attempt.folder, Watch(journal, self.study.setting.steps))
-        if verdict.reason is not None:
+        begun = claim.stage is not None  # it has passed before: memory that is short now is no reason to lose its work
+        if verdict.reason is not None and not begun:
             return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
         journal.send_pending()
         outcome = self.run(plan, self.study.setting, journal, attempt.folder)
@@ -287,6 +297,8 @@ class Worker:
             projection.tell(self.study, self._trial, claim.number, result)
         if attempt is not None:
             attempt.close()
+        else:
+            shutil.rmtree(self.study.folder / f"{claim.number:05d}", ignore_errors=True)  # of former owners
         self.watcher.finished(claim.number, result, seconds)
         self._free = self._free + 1 if result.state in ("infeasible", "duplicate") else 0
         if self._free >= MOST_FREE:
@@ -300,7 +312,7 @@ class Worker:
         if len(last) == MOST_FAILURES and len(set(last)) == 1:
             name = self.study.spec.name
             self.error = AutomlSRError(
-                f"{MOST_FAILURES} trials in a row failed with the same cause: {result.reason}",
+                f"{MOST_FAILURES} trials in a row failed with the same cause: {(result.reason or '').rstrip('.')}.",
                 f"Where it happened is shown by `automl-sr show {name} NUMBER`.",
             )
 

@@ -52,8 +52,9 @@ class Artifacts:
         self.location = location
         try:
             self._fs, self._root = fsspec.url_to_fs(location)
-        except (ImportError, ValueError) as error:
-            raise StoreError(f"Files cannot be kept at {location}: {error}.", "Choose another --artifacts.") from error
+        except Exception as error:  # the clients of servers, which connect here, have exceptions of their own
+            hint = "Choose another --artifacts."
+            raise StoreError(f"Files cannot be kept at {location}: {_reason(error)}.", hint) from error
         self._root = str(self._root).rstrip("/")
         self.local = isinstance(self._fs, LocalFileSystem)
 

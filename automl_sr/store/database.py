@@ -27,7 +27,8 @@ BUSY_SECONDS = 60
 """How long a writer waits for another one; `?timeout=5` in a SQLite URL changes it."""
 SETTINGS = "automl_sr_settings"
 READ = "automl_sr_read"
-_SECRETS = ("password", "passwd", "sslpassword", "token")
+_HARMLESS = {"host", "hostaddr", "port", "sslmode", "timeout", "connect_timeout", "options", "application_name"}
+"""Options in a URL whose values may be shown; any other one may be a password, or a misspelt one."""
 _CREATION_LOCK = 7_236_114_905
 
 
@@ -40,9 +41,11 @@ def masked(url: str) -> str:
     """Write a store's URL without passwords, for people and logs."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return "the store"
-    hidden = {key: "***" if key.lower() in _SECRETS else value for key, value in parsed.query.items()}
+    if "@" in (parsed.host or ""):
+        return "the store"  # part of a password that was not escaped
+    hidden = {key: value if key.lower() in _HARMLESS else "***" for key, value in parsed.query.items()}
     return parsed.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
@@ -59,6 +62,8 @@ def parse(url: str) -> URL:
         raise StoreError(f"A store cannot be a {backend} database.", "Use sqlite:///FILE or postgresql://...")
     if backend == "sqlite" and (not parsed.database or parsed.database == ":memory:"):
         raise StoreError("A store in memory is lost at once.", "Name a file: sqlite:///runs/automl-sr.db.")
+    if "@" in (parsed.host or ""):
+        raise StoreError("The store's URL cannot be read.", "Write an @ in a password as %40.")
     if backend == "postgresql" and parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return parsed
@@ -124,8 +129,15 @@ def engine_options(url: URL) -> dict[str, Any]:
 
 KEPT_CONNECTIONS = 2
 """Connections that a worker keeps open: a server takes 100 of all workers unless it is told otherwise."""
-_PATIENT = {"connect_timeout": 10, "keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
-"""A server that is gone without a word (its machine died) is noticed after half a minute, not after two hours."""
+_PATIENT = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""A server that is gone without a word (its machine died) is noticed after half a minute, not a quarter of an hour; the
+last entry is for what was sent already, on which no keepalive is tried."""
 
 
 def _session_settings(url: URL) -> dict[str, Any]:
@@ -223,7 +235,10 @@ def _explain(name: str, error: DBAPIError) -> StoreError:
     reason = " ".join(str(error.orig).split())
     low = reason.lower()
     if _passes(error, low):
-        return _unreachable(name, reason, low)
+        if isinstance(error.orig, sqlite3.Error):
+            return StoreUnreachable(f"{name} is locked by another program.", "Close it, or wait until it has finished.")
+        hint = "Is the server running, and is the URL right?"
+        return StoreUnreachable(f"{name} does not answer: {reason[:300]}.", hint)
     if "not a database" in low or "malformed" in low:
         return StoreError(f"{name} is no store: {reason}.", "Name another file with --store.")
     if "readonly" in low or "read-only" in low:
@@ -237,12 +252,6 @@ def _explain(name: str, error: DBAPIError) -> StoreError:
     if "no such table" in low or "does not exist" in low:
         return StoreError(f"{name} is a database, but no store of automl-sr.", "Name another one with --store.")
     return StoreError(f"{name} refuses: {reason[:300]}.")
-
-
-def _unreachable(name: str, reason: str, low: str) -> StoreUnreachable:
-    if "locked" in low or "busy" in low:
-        return StoreUnreachable(f"{name} is locked by another program.", "Close it, or wait until it has finished.")
-    return StoreUnreachable(f"{name} does not answer: {reason[:300]}.", "Is the server running, and is the URL right?")
 
 
 def snapshot(engine: Engine) -> Engine:

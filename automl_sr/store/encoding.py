@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 
 def dumps(value: Any) -> str:
     """Write JSON that every database takes: NaN and infinity, which JSON lacks, are refused. Raises ValueError."""
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("\\u0000", "")
+    return json.dumps(_storable(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+
+
+def storable_text(text: str) -> str:
+    """Leave out what databases cannot hold: zero bytes, and halves of characters as undecodable file names have."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def finite_only(values: Mapping[str, float]) -> dict[str, float]:
+    """Leave out numbers that JSON lacks."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, Mapping):
+        return {storable_text(str(key)): _storable(item) for key, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value

@@ -64,6 +64,12 @@ def is_dead(owner: str) -> bool:
     return _zombie(int(rest))
 
 
+def is_lost(owner: str) -> bool:
+    """Whether an owner whose lease has ended is taken for dead: of other machines nothing better is known."""
+    where, _, _ = owner.rpartition(":")[0].rpartition(":")
+    return where != node() or is_dead(owner)
+
+
 def _zombie(pid: int) -> bool:
     """Whether a process has ended and only waits for its parent to notice."""
     try:

@@ -37,7 +37,7 @@ class Reader:
         url = url or default_url()
         engine = open_engine(url, write=False)
         with explained(url):
-            check(engine)
+            check(engine, masked(url))
         return cls(url, engine)
 
     @property
@@ -90,6 +90,13 @@ class Reader:
                 trial_record(row, files.get(row.id, {})) for row in session.scalars(query.order_by(models.Trial.number))
             ]
 
+    def by_slot(self, study: StudyRecord, slots: Iterable[str]) -> dict[str, TrialRecord]:
+        """Give the trials with these slots, without their files."""
+        trial = models.Trial
+        query = select(trial).where(trial.study_id == study.id, trial.slot.in_(list(slots)))
+        with self.reading() as session:
+            return {row.slot: trial_record(row, {}) for row in session.scalars(query)}
+
     def trial(self, study: StudyRecord, number: int) -> TrialRecord:
         """Give one trial. Raises StoreError."""
         query = select(models.Trial).where(models.Trial.study_id == study.id, models.Trial.number == number)
@@ -106,10 +113,12 @@ class Reader:
         point = models.CurvePoint
         query = select(point).where(point.trial_id == trial.id).order_by(point.at, point.step)
         with self.reading() as session:
-            return [
+            found = [
                 PointRecord(row.phase, row.step, row.loss, row.rate, row.images_per_second, row.values or {})
                 for row in session.scalars(query)
             ]
+        phases = list(dict.fromkeys(point.phase for point in found))
+        return sorted(found, key=lambda item: (phases.index(item.phase), item.step))  # some were written again, later
 
     def rungs(self, study: StudyRecord, number: int | None = None) -> list[RungRecord]:
         """Give the rung rows of a study, or of one trial."""

@@ -11,13 +11,14 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import CursorResult, case, delete, func, insert, or_, select, update
+from sqlalchemy import CursorResult, Engine, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from automl_sr.errors import StoreUnreachable
+from automl_sr.errors import StoreError, StoreUnreachable
 from automl_sr.store import models
-from automl_sr.store.database import default_url, explained, open_engine
-from automl_sr.store.leases import RENEWALS, LeaseLost, is_dead, lease_seconds
+from automl_sr.store.database import default_url, explained, open_engine, sqlite_file
+from automl_sr.store.encoding import finite_only, storable_text
+from automl_sr.store.leases import RENEWALS, LeaseLost, is_dead, is_lost, lease_seconds
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import COUNTED, UNFINISHED, Claim, PointRecord, Result, StudyRecord, Twin
@@ -29,6 +30,22 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def patiently(work: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
+    """Do something with a database, again and again with growing pauses where it does not answer.
+
+    `work` is also done again where its outcome got lost. Raises StoreUnreachable when the patience is at its end.
+    """
+    end, pause = time.monotonic() + seconds, FIRST_PAUSE
+    while True:
+        try:
+            return work()
+        except StoreUnreachable:
+            if time.monotonic() + pause > end:
+                raise
+        time.sleep(pause * random.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def transaction(method: Callable[Concatenate[Store, Session, P], T]) -> Callable[Concatenate[Store, P], T]:
@@ -55,6 +72,8 @@ class Store(Reader):
     """Seconds for which a worker that is not heard of keeps its trial."""
     patience: float
     """Seconds for which a database that does not answer is waited for."""
+    _file: tuple[int, int] | None = None
+    """Which file this is, where it is one: SQLite would go on writing to one that was removed."""
 
     @classmethod
     def open(cls, url: str | None = None) -> Store:
@@ -66,6 +85,7 @@ class Store(Reader):
             upgrade(engine)
         store = cls(url, engine)
         store.lease, store.patience = lease, PATIENCE_SECONDS
+        store._file = _identity(engine)
         return store
 
     @property
@@ -76,23 +96,17 @@ class Store(Reader):
     @contextlib.contextmanager
     def writing(self) -> Iterator[Session]:
         """Write in one transaction."""
+        if self._file is not None and self._file != _identity(self.engine):
+            raise StoreError(
+                f"{self.name} was removed or replaced while it was in use; what it held is lost.",
+                "Put a copy of it back, if there is one.",
+            )
         with explained(self.url), Session(self.engine) as session, session.begin():
             yield session
 
     def patiently(self, work: Callable[[], T]) -> T:
-        """Do something with the database, again and again with growing pauses where it does not answer.
-
-        `work` is also done again where its outcome got lost. Raises StoreUnreachable when the patience is at its end.
-        """
-        end, pause = time.monotonic() + self.patience, FIRST_PAUSE
-        while True:
-            try:
-                return work()
-            except StoreUnreachable:
-                if time.monotonic() + pause > end:
-                    raise
-            time.sleep(pause * random.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
-            pause = min(2 * pause, LONGEST_PAUSE)
+        """Do something with the database as `patiently` does, for as long as this store's patience lasts."""
+        return patiently(work, self.patience)
 
     # Studies
 
@@ -132,9 +146,10 @@ class Store(Reader):
             session.execute(update(models.Study).where(models.Study.id == study.id).values(active_at=None))
         return seconds
 
-    @staticmethod
-    def _tick(session: Session, study_id: int) -> float:
-        passed = case((models.Study.active_at < now(), now() - models.Study.active_at), else_=0.0)
+    def _tick(self, session: Session, study_id: int) -> float:
+        # A gap that is longer than a lease is no search: the machine slept, or the worker was suspended.
+        active = models.Study.active_at
+        passed = case((active < now() - self.lease, 0.0), (active < now(), now() - active), else_=0.0)
         session.execute(
             update(models.Study)
             .where(models.Study.id == study_id)
@@ -171,7 +186,7 @@ class Store(Reader):
         self, session: Session, study: StudyRecord, owner: str, limit: int | None, slot: str
     ) -> Claim | None:
         trial = models.Trial
-        session.execute(select(models.Study.id).where(models.Study.id == study.id).with_for_update())
+        _lock_study(session, study.id)
         known = session.execute(select(trial.id, trial.number).where(trial.slot == slot)).one_or_none()
         if known is not None:  # this very claim was committed when the connection got lost
             return Claim(known[0], study.id, slot, owner, 1, known[1] or 0)
@@ -209,10 +224,12 @@ class Store(Reader):
 
     def _take(self, session: Session, row: models.Trial, owner: str) -> Claim | None:
         trial, fence = models.Trial, row.fence + 1
-        died = row.owner is not None
+        died = row.owner is not None and is_lost(row.owner)
+        # A lease that was renewed since the row was read is no longer anybody else's.
+        unchanged = or_(trial.lease_until.is_(None), trial.lease_until == row.lease_until)
         result: CursorResult[Any] = session.execute(  # type: ignore[assignment]
             update(trial)
-            .where(trial.id == row.id, trial.fence == row.fence, trial.state.in_(UNFINISHED))
+            .where(trial.id == row.id, trial.fence == row.fence, trial.state.in_(UNFINISHED), unchanged)
             .values(
                 owner=owner,
                 fence=fence,
@@ -270,6 +287,8 @@ class Store(Reader):
 
         Raises LeaseLost.
         """
+        if fingerprint is not None:
+            _lock_study(session, claim.study_id)  # of two equal plans that are frozen at once, one has to see the other
         fields = {"plan": plan, "fingerprint": fingerprint, "asked": asked} if claim.plan is None else {}
         if not (_fenced(session, claim, **fields) if fields else _holds(session, claim)):
             raise _lost(claim)
@@ -293,6 +312,12 @@ class Store(Reader):
         query = select(func.count()).where(models.Trial.study_id == study.id, models.Trial.state.in_(UNFINISHED))
         with self.reading() as session:
             return session.scalar(query) or 0
+
+    def budget(self, study: StudyRecord) -> dict[str, Any]:
+        """Give the study's budget as it is now: a resume may have raised it since."""
+        with self.reading() as session:
+            spec = session.scalar(select(models.Study.spec).where(models.Study.id == study.id))
+            return dict(spec["budget"]) if spec else {}
 
     def usual_seconds(self, study: StudyRecord) -> list[float]:
         """Give how long each trial took that left a model."""
@@ -363,7 +388,7 @@ class Store(Reader):
         `decide` gets the values of all other trials at this rung. Raises LeaseLost.
         """
         rows = models.Rung
-        session.execute(select(models.Study.id).where(models.Study.id == claim.study_id).with_for_update())
+        _lock_study(session, claim.study_id)
         if not _holds(session, claim):
             raise _lost(claim)
         known = session.get(rows, (claim.trial_id, rung))
@@ -383,10 +408,10 @@ class Store(Reader):
             claim,
             state=result.state,
             values=dict(result.values) or None,
-            costs=dict(result.costs) or None,
-            violations=dict(result.violations) or None,
-            reason=result.reason and _text(result.reason),
-            stage_seconds=dict(result.stage_seconds) or None,
+            costs=finite_only(result.costs) or None,
+            violations=finite_only(result.violations) or None,
+            reason=result.reason and storable_text(result.reason),
+            stage_seconds=finite_only(result.stage_seconds) or None,
             shared=dict(result.shared) or None,
             duplicate_of=result.duplicate_of,
             seconds=seconds,
@@ -468,13 +493,25 @@ def _original_runs(session: Session, row: models.Trial) -> bool:
 
 
 def _event(session: Session, study_id: int, trial_id: int | None, kind: str, text: str) -> None:
-    values = {"study_id": study_id, "trial_id": trial_id, "kind": kind, "text": _text(text)}
+    values = {"study_id": study_id, "trial_id": trial_id, "kind": kind, "text": storable_text(text)}
     session.execute(insert(models.Event).values(**values, at=now()))
 
 
-def _text(text: str) -> str:
-    """Leave out what PostgreSQL cannot store in a text."""
-    return text.replace("\x00", "")
+def _identity(engine: Engine) -> tuple[int, int] | None:
+    path = sqlite_file(engine.url)
+    if path is None:
+        return None
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_dev, found.st_ino)
+
+
+def _lock_study(session: Session, study_id: int) -> None:
+    """Let transactions that look at several trials of a study take turns; rows that refer to it need not wait."""
+    study = models.Study
+    session.execute(select(study.id).where(study.id == study_id).with_for_update(key_share=True))
 
 
 def _lost(claim: Claim) -> LeaseLost:

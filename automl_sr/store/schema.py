@@ -23,7 +23,7 @@ def upgrade(engine: Engine) -> None:
         found = version(engine)
         if found == HEAD:
             return
-        _refuse_newer(engine, found)
+        _refuse_newer(masked(engine.url.render_as_string(hide_password=False)), found)
         from alembic import command
         from alembic.config import Config
 
@@ -34,13 +34,12 @@ def upgrade(engine: Engine) -> None:
             command.upgrade(config, "head")
 
 
-def check(engine: Engine) -> None:
+def check(engine: Engine, name: str) -> None:
     """See that a store that is only read has the tables of this version. Raises StoreError."""
     found = version(engine)
     if found == HEAD:
         return
-    _refuse_newer(engine, found)
-    name = masked(engine.url.render_as_string(hide_password=False))
+    _refuse_newer(name, found)
     if found is None:
         raise StoreError(f"{name} is a database, but no store of automl-sr.", "Name another one with --store.")
     raise StoreError(
@@ -56,8 +55,7 @@ def version(engine: Engine) -> str | None:
         return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - our constant
 
 
-def _refuse_newer(engine: Engine, found: str | None) -> None:
+def _refuse_newer(name: str, found: str | None) -> None:
     known = {path.stem.split("_")[0] for path in (FOLDER / "versions").glob("*.py")}
     if found is not None and found not in known:
-        name = masked(engine.url.render_as_string(hide_password=False))
         raise StoreError(f"{name} was written by a newer version (tables {found}).", "Update automl-sr.")

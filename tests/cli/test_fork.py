@@ -16,12 +16,12 @@ from typer.testing import CliRunner, Result
 from automl_sr.cli.fork import fork
 from automl_sr.cli.main import COMMANDS
 from automl_sr.cli.search import search
-from automl_sr.cli.trials import studies, trials
+from automl_sr.cli.trials import show, studies, trials
 from automl_sr.errors import StoreError, UseError
 from automl_sr.search import engine
 
 APP = typer.Typer()
-for command in (fork, search, trials, studies):
+for command in (fork, search, trials, show, studies):
     APP.command()(command)
 
 
@@ -84,6 +84,19 @@ def test_what_was_imported_is_listed_with_the_others() -> None:
     assert {member["number"] for member in result["front"]} & set(range(5))
     counts = {row["study"]: row["trials"]["complete"] for row in json.loads(run("studies", "--json").stdout)["studies"]}
     assert counts == {"world": 8, "narrow": 7}
+
+
+def test_an_imported_trial_says_where_it_comes_from() -> None:
+    run("fork", "world", "narrow.yaml")
+    last = json.loads(run("trials", "narrow", "--json").stdout)["trials"][-1]["number"]
+    found = json.loads(run("show", "narrow", last, "--json").stdout)
+    assert found["origin"] == {"study": "world", "number": found["origin"]["number"]}
+    assert (
+        found["fingerprint"]
+        == json.loads(run("show", "world", found["origin"]["number"], "--json").stdout)["fingerprint"]
+    )
+    assert f"imported from: world, trial {found['origin']['number']}" in run("show", "narrow", last).stdout.splitlines()
+    assert json.loads(run("show", "world", 0, "--json").stdout)["origin"] is None
 
 
 def test_a_search_begins_with_the_trials_of_another_study() -> None:

@@ -628,6 +628,36 @@ def test_files_stay_where_they_are_and_are_known_to_both_studies(tmp_path: Path)
     assert all(Path(url).is_file() for url in files)
 
 
+def test_each_study_keeps_what_the_other_needs(tmp_path: Path) -> None:
+    find(tmp_path, study_file("old", SMALL, trials=8, objectives="score, params"))
+    forked = fork(tmp_path, study_file("new", LARGE, trials=8, objectives="score"))
+    store, old = forked.store, forked.store.study("old")
+    files = {row.number: row.artifacts["onnx"].url for row in rows(tmp_path, "old")}
+    remove(store, find_leftovers(store, old, EVERYTHING.metrics))
+    assert all(Path(url).is_file() for url in files.values()), "all are named by the new study"
+    leftovers = find_leftovers(store, forked.record, EVERYTHING.metrics)
+    remove(store, leftovers)
+    assert leftovers.files == (), "the old study's folder is not the new one's"
+    assert all(Path(url).is_file() for url in files.values())
+    best = max(rows(tmp_path, "new"), key=lambda row: row.values["score"])
+    assert [row.number for row in rows(tmp_path, "new") if row.artifacts] == [best.number]
+    remove(store, find_leftovers(store, old, EVERYTHING.metrics))
+    needed = {row.artifacts["onnx"].url for name in ("old", "new") for row in rows(tmp_path, name) if row.artifacts}
+    assert {url for url in files.values() if Path(url).is_file()} == needed
+
+
+def test_a_fork_between_the_look_and_the_removal_loses_no_file(tmp_path: Path) -> None:
+    find(tmp_path, study_file("old", SMALL, trials=6))
+    store = Store.open(f"sqlite:///{tmp_path}/store.db")
+    found = find_leftovers(store, store.study("old"), EVERYTHING.metrics)
+    assert found.files
+    fork(tmp_path, study_file("new", LARGE, trials=6))
+    remove(store, found)
+    named = [file.url for row in rows(tmp_path, "new") for file in row.artifacts.values()]
+    assert len(named) == 6
+    assert all(Path(url).is_file() for url in named)
+
+
 def test_files_that_are_gone_already_are_not_named(tmp_path: Path) -> None:
     find(tmp_path, study_file("old", SMALL, trials=6))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")

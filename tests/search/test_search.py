@@ -464,10 +464,38 @@ def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path) -> 
         with pytest.raises(Killed):
             find(load(trials=2), tmp_path, killed)
         with sqlite3.connect(tmp_path / "store.db") as connection:
-            connection.execute("UPDATE automl_sr_trials SET lease_until = 1 WHERE state = 'running'")
+            dead = "UPDATE automl_sr_trials SET lease_until = 1, owner = 'elsewhere:1:a' WHERE state = 'running'"
+            connection.execute(dead)
     find(load(trials=2), tmp_path, killed)
     assert [row.state for row in rows(tmp_path)] == ["failed", "complete"]
     assert str(rows(tmp_path)[0].reason).startswith("its worker died 8 times at the same place (stage evaluate)")
+
+
+def test_numbers_that_json_lacks_and_halves_of_characters_do_not_end_the_search(tmp_path: Path) -> None:
+    def odd(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        raise TrialError("no file \udce9.png, C:\\u0000, a\x00b")
+
+    find(load(trials=1), tmp_path, odd)
+    assert rows(tmp_path)[0].reason == "no file ?.png, C:\\u0000, ab"
+
+
+def test_a_store_that_is_removed_ends_the_search_with_a_sentence(tmp_path: Path) -> None:
+    def removing(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        (tmp_path / "store.db").unlink(missing_ok=True)
+        return run_fast(plan, setting, journal, folder)
+
+    with pytest.raises(StoreError, match="was removed or replaced while it was in use"):
+        find(load(trials=3), tmp_path, removing)
+
+
+def test_a_budget_that_another_resume_lowers_holds_for_running_workers_too(tmp_path: Path) -> None:
+    def lowering(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+        with sqlite3.connect(tmp_path / "store.db") as connection:
+            connection.execute("UPDATE automl_sr_studies SET spec = json_set(spec, '$.budget.trials', 3)")
+        return run_fast(plan, setting, journal, folder)
+
+    find(load(trials=20), tmp_path, lowering)
+    assert len(rows(tmp_path)) == 3
 
 
 def test_reasons_are_one_line_and_causes_leave_numbers_out() -> None:
