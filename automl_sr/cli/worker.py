@@ -51,10 +51,13 @@ def worker(
     from automl_sr.cli.live import make_watcher
     from automl_sr.plugins import installed
     from automl_sr.search.engine import Options, join_study, work
+    from automl_sr.store.repository import PATIENCE_SECONDS, patiently
 
     options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
     with make_watcher(quiet=quiet or attended) as watcher:
-        study = join_study(name, installed(), options)
+        # One that takes the place of another may come while the database restarts; people learn of a wrong URL at once.
+        patience = PATIENCE_SECONDS if attended else 0.0
+        study = patiently(lambda: join_study(name, installed(), options), patience)
         fixed = study.spec.search.threads
         if threads is not None and fixed is not None and threads != fixed:
             watcher.note(

@@ -85,22 +85,21 @@ def settle(study: OpenStudy) -> int:
 
 def _settle(study: OpenStudy) -> int:
     with explained(study.store.url):
-        running = _running(study)
-        rows = study.store.by_slot(study.record, [str(trial.user_attrs.get(SLOT_ATTRIBUTE)) for trial in running])
-        slots = {slot for slot, row in rows.items() if row.state in UNFINISHED}
-        if all(trial.user_attrs.get(SLOT_ATTRIBUTE) in slots for trial in running):
+        # Optuna's trials first, then the rows: a trial has its row before Optuna knows it.
+        slots = {str(trial.user_attrs.get(SLOT_ATTRIBUTE)) for trial in _running(study)}
+        rows = study.store.by_slot(study.record, slots)
+        ended = {slot for slot in slots if slot not in rows or rows[slot].state not in UNFINISHED}
+        if not ended:
             return 0  # nothing was left behind; all trials need not be looked at
         trials = study.optuna.get_trials(deepcopy=False)
-    left = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    left = [t for t in trials if t.state is TrialState.RUNNING and str(t.user_attrs.get(SLOT_ATTRIBUTE)) in ended]
     told = 0
     for trial in left:
         slot = trial.user_attrs.get(SLOT_ATTRIBUTE)
         row = rows.get(str(slot))
-        if row is not None and row.state in UNFINISHED:
-            continue  # its owner will tell, and may hold any of the trials of its slot
         counts = row is not None and _counting(trials, slot) is trial
-        ended = _result_of(row) if counts and row is not None else Result("failed")
-        tell(study, trial, row.number if row is not None else -1, ended)
+        result = _result_of(row) if counts and row is not None else Result("failed")
+        tell(study, trial, row.number if row is not None else -1, result)
         told += 1
     return told
 

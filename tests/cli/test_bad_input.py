@@ -158,3 +158,8 @@ def test_a_flat_validation_image_is_left_out_and_said(images: Path, capsys: pyte
     printed = capsys.readouterr()
     assert f"{images / 'valid' / 'flat.png'} is one flat colour" in printed.err
     assert 0 < json.loads(printed.out)["front"][0]["values"]["psnr_y"] < 100
+
+
+def test_files_are_not_kept_in_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "study.yaml", "--artifacts", "memory://x"]) == 2
+    assert "gone when the search ends" in capsys.readouterr().err

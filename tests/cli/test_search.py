@@ -107,11 +107,14 @@ def test_a_failed_search_still_prints_what_it_found(monkeypatch: pytest.MonkeyPa
 
 
 def opened(view: LiveView) -> list[str]:
-    """Open a study of which one trial is complete; gives what is said from then on."""
+    """Open a study of which one trial is complete, besides two that were imported; gives what is said from then on."""
     said: list[str] = []
     view.say = said.append
     metric = registry().metric("score")
-    record = SimpleNamespace(counts={"complete": 1}, seconds=30.0, reference={}, spec={"constraints": {}})
+    record = SimpleNamespace(
+        counts={"complete": 3}, environment={"origin": {"states": {"complete": 2}}}, seconds=30.0, reference={},
+        spec={"constraints": {}},
+    )  # fmt: skip
     spec = SimpleNamespace(name="world", budget=SimpleNamespace(trials=9, minutes=2.0), objectives=("score",))
     store = SimpleNamespace(
         name="sqlite:///x.db",
