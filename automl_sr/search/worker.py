@@ -92,7 +92,8 @@ class Worker:
         """Take up what another worker left behind, or begin a new trial; nothing where there is nothing to do now."""
         claim = self._store.patiently(lambda: self._store.adopt(self.study.record, self.owner))
         if claim is None and self._time_for_another():
-            claim = self._store.claim_new(self.study.record, self.owner, self.study.spec.budget.trials)
+            budget = self._store.patiently(lambda: self._store.budget(self.study.record))
+            claim = self._store.claim_new(self.study.record, self.owner, budget.get("trials"))
         return claim
 
     def _wait(self) -> bool:

@@ -174,7 +174,7 @@ class Store(Reader):
     # The queue
 
     def claim_new(self, study: StudyRecord, owner: str, limit: int | None) -> Claim | None:
-        """Take a slot of the budget for a new trial, or nothing where all are taken: the stored budget's, else `limit`.
+        """Take a slot of the budget for a new trial, or nothing where all are taken.
 
         Nothing is given either while as many trials wait for equal ones as there are running: the sampler has nothing
         new to propose until those have ended.
@@ -186,12 +186,11 @@ class Store(Reader):
         self, session: Session, study: StudyRecord, owner: str, limit: int | None, slot: str
     ) -> Claim | None:
         trial = models.Trial
-        spec = _lock_study(session, study.id)
+        _lock_study(session, study.id)
         known = session.execute(select(trial.id, trial.number).where(trial.slot == slot)).one_or_none()
         if known is not None:  # this very claim was committed when the connection got lost
             return Claim(known[0], study.id, slot, owner, 1, known[1] or 0)
         own = trial.study_id == study.id
-        limit = spec.get("budget", {}).get("trials", limit)  # as it is now: a resume may have changed it since
         taken = select(func.count()).where(own, trial.state.in_([*COUNTED, *UNFINISHED]), trial.origin.is_(None))
         if limit is not None and (session.scalar(taken) or 0) >= limit:
             return None
@@ -313,6 +312,12 @@ class Store(Reader):
         query = select(func.count()).where(models.Trial.study_id == study.id, models.Trial.state.in_(UNFINISHED))
         with self.reading() as session:
             return session.scalar(query) or 0
+
+    def budget(self, study: StudyRecord) -> dict[str, Any]:
+        """Give the study's budget as it is now: a resume may have raised it since."""
+        with self.reading() as session:
+            spec = session.scalar(select(models.Study.spec).where(models.Study.id == study.id))
+            return dict(spec["budget"]) if spec else {}
 
     def usual_seconds(self, study: StudyRecord) -> list[float]:
         """Give how long each trial took that left a model."""
@@ -503,11 +508,10 @@ def _identity(engine: Engine) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino)
 
 
-def _lock_study(session: Session, study_id: int) -> dict[str, Any]:
+def _lock_study(session: Session, study_id: int) -> None:
     """Let transactions that look at several trials of a study take turns; rows that refer to it need not wait."""
     study = models.Study
-    query = select(study.spec).where(study.id == study_id).with_for_update(key_share=True)
-    return session.scalar(query) or {}
+    session.execute(select(study.id).where(study.id == study_id).with_for_update(key_share=True))
 
 
 def _lost(claim: Claim) -> LeaseLost:
