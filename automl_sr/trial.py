@@ -6,20 +6,25 @@ import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, get_args
+
+import onnxruntime
+import torch
 
 from automl_sr import __version__
 from automl_sr.cache import Cache
 from automl_sr.compression.export import export_onnx
+from automl_sr.compression.onnx_file import graph_digest
 from automl_sr.context import Context
 from automl_sr.errors import ExportError, Interrupted, PluginError
 from automl_sr.evaluation.cost import on_meta
-from automl_sr.evaluation.latency import timed_in_turns
+from automl_sr.evaluation.latency import Latency, timed_in_turns
 from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.files import save_tensors, write_atomically
 from automl_sr.metric import Level, Metric
+from automl_sr.store.leases import node
 from automl_sr.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_fork, save, start_or_resume, train
@@ -29,7 +34,7 @@ from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from automl_sr.blueprint import Blueprint
     from automl_sr.plugins import Registry
@@ -37,6 +42,9 @@ if TYPE_CHECKING:
     from automl_sr.task import Samples, Task, TaskData
     from automl_sr.technique import Technique
     from automl_sr.training.run import Finished, Run
+
+LATENCY = "latency"
+"""Name of the shared result that keeps a graph's times."""
 
 
 @dataclass(frozen=True)
@@ -313,19 +321,33 @@ def measure(finished: Finished, pipeline: Sequence[Technique], setting: Setting,
     values |= {metric.name: metric.function()(meta, [setting.task.cost_example()]) for metric in by_level["blueprint"]}
     values |= {metric.name: metric.function()(path) for metric in by_level["artifact"]}
     if by_level["device"]:
-        values |= measure_device(path, setting, by_level["device"])
+        values |= measure_device(path, setting, by_level["device"], context)
     for technique in pipeline:
         values = technique.evaluate(values, finished, context.for_technique(technique))
     return {name: float(value) for name, value in values.items()}
 
 
-def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric]) -> dict[str, float]:
-    """Time an exported file on the study's device, in turns with the reference net."""
+def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], context: Context) -> dict[str, float]:
+    """Time an exported file on the study's device, in turns with the reference net.
+
+    Times do not depend on weights: files of one graph are timed once on a machine, so that rungs cost less, and noise
+    does not tell equal models apart.
+    """
     device, task = setting.device, setting.task
-    example = task.latency_example(device.input)
-    calls = {
-        name: functools.partial(OnnxModel(file, device.threads, device.provider), example)
-        for name, file in (("own", path), ("reference", task.reference_net()))
+    files = {"own": path, "reference": task.reference_net()}
+
+    def make(_: Path) -> dict[str, Tensor]:
+        example = task.latency_example(device.input)
+        runners = {name: OnnxModel(file, device.threads, device.provider) for name, file in files.items()}
+        timed = timed_in_turns({name: functools.partial(runner, example) for name, runner in runners.items()})
+        return {name: torch.tensor(astuple(found), dtype=torch.float64) for name, found in timed.items()}
+
+    parts = {
+        "graphs": {name: graph_digest(file) for name, file in files.items()},
+        "device": asdict(device),
+        "machine": node(),
+        "onnxruntime": onnxruntime.__version__,
     }
-    timed = timed_in_turns(calls)
+    kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
+    timed = {name: Latency(*found.tolist()) for name, found in kept.items()}
     return {metric.name: metric.function()(timed["own"], timed["reference"]) for metric in metrics}

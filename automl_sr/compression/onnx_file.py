@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
@@ -15,6 +16,11 @@ import onnx
 from automl_sr.errors import ExportError
 
 WEIGHTED_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
+VALUE_OPERATORS = frozenset(
+    {*WEIGHTED_OPERATORS, "PRelu", "Add", "Sub", "Mul", "Div", "QuantizeLinear", "DequantizeLinear"}
+    | {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
+)
+"""What these compute with takes as long whatever its values are; elsewhere (Resize, Pad, Reshape) they are sizes."""
 CHATTY_LOGGERS = ("root", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
 
 
@@ -80,6 +86,21 @@ def layer_tensors(path: Path | str) -> list[LayerTensors]:
                 output = following[0].output[0]
             found.append(LayerTensors(node.name, node.op_type, node.input[0], node.input[1], output))
     return found
+
+
+def graph_digest(path: Path | str) -> str:
+    """Name what a file computes but for its weights: nodes, attributes, and shapes and types of its tensors.
+
+    Files with the same digest take the same time on the same machine.
+    """
+    model = load_onnx(path)
+    del model.metadata_props[:]
+    sizes = {name for node in model.graph.node if node.op_type not in VALUE_OPERATORS for name in node.input}
+    for tensor in model.graph.initializer:
+        if tensor.name not in sizes:
+            empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            tensor.CopyFrom(empty)
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
 @contextlib.contextmanager

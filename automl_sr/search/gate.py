@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from automl_sr.blueprint import Blueprint
+    from automl_sr.context import Context
     from automl_sr.metric import Metric
     from automl_sr.space import TrialPlan
     from automl_sr.study import Limits
@@ -69,7 +70,7 @@ class Gate:
         context = make_context(plan, self.setting, folder or self._scratch, observer)
         architecture = plan.techniques[Slot.ARCHITECTURE]
         blueprint = architecture.blueprint(self.setting.task, context.for_technique(architecture))
-        costs = self._measured(blueprint)
+        costs = self._measured(blueprint, context)
         lower, upper = self._bounds(plan, costs)
         reasons, violations = [], {}
         for name, limits in self.constraints.items():
@@ -93,17 +94,17 @@ class Gate:
             upper = technique.predict(upper, self.setting.task)[1]
         return lower, upper
 
-    def _measured(self, blueprint: Blueprint) -> dict[str, float]:
+    def _measured(self, blueprint: Blueprint, context: Context) -> dict[str, float]:
         key = blueprint.digest()
         if key not in self._costs:
             module = self._on_meta(blueprint)
             example = [self.setting.task.cost_example()]
             costs = {m.name: float(m.function()(module, example)) for m in self._metrics if m.level == "blueprint"}
             others = [metric for metric in self._metrics if metric.level != "blueprint"]
-            self._costs[key] = costs | (self._exported(blueprint, others) if others else {})
+            self._costs[key] = costs | (self._exported(blueprint, others, context) if others else {})
         return dict(self._costs[key])
 
-    def _exported(self, blueprint: Blueprint, metrics: list[Metric]) -> dict[str, float]:
+    def _exported(self, blueprint: Blueprint, metrics: list[Metric], context: Context) -> dict[str, float]:
         """Export the untrained model and measure the file: neither its size nor its time depend on the weights."""
         model = build(blueprint, self.setting.registry)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
@@ -111,7 +112,7 @@ class Gate:
             export_module(model, blueprint, self.setting.task, path)
             found = {m.name: float(m.function()(path)) for m in metrics if m.level == "artifact"}
             timed = [metric for metric in metrics if metric.level == "device"]
-            return found | (measure_device(path, self.setting, timed) if timed else {})
+            return found | (measure_device(path, self.setting, timed, context) if timed else {})
 
     def _on_meta(self, blueprint: Blueprint) -> nn.Module:
         with torch.device("meta"):

@@ -1,7 +1,8 @@
 """From a finished study in the store to a table.
 
 What trials share (scores, teachers) is made once in a study, by whoever needs it first. Which row that was says nothing
-about the row, so that the seconds of making it, or of waiting for it, count for none.
+about the row, so that the seconds of making it, or of waiting for it, count for none. Timing its own graph is a row's
+own work, judged or not.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from automl_sr import __version__
 from automl_sr.errors import UseError, nearest
 from automl_sr.search.replay.table import FORMAT, Table, complaint
 from automl_sr.space import SearchSpace
+from automl_sr.trial import LATENCY
 
 if TYPE_CHECKING:
     from automl_sr.metric import Metric
@@ -105,8 +107,15 @@ def _row(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord, sp
 
 def _sharing(trial: TrialRecord) -> float:
     """Give the seconds in which a trial made shared results, or waited for them."""
-    made = sum(entry.get("seconds", 0.0) for entry in trial.shared.values() if not entry.get("reused"))
-    return float(made + sum(entry.get("waited", 0.0) for entry in trial.shared.values()))
+    shared = [entry for name, entry in trial.shared.items() if name != LATENCY]
+    made = sum(entry.get("seconds", 0.0) for entry in shared if not entry.get("reused"))
+    return float(made + sum(entry.get("waited", 0.0) for entry in shared))
+
+
+def _timing(trial: TrialRecord) -> float:
+    """Give the seconds in which a trial timed its graph, or waited for another one to do so."""
+    entry = trial.shared.get(LATENCY, {})
+    return float(entry.get("waited", 0.0) if entry.get("reused") else entry.get("seconds", 0.0))
 
 
 def _times(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> list[dict[str, Any]]:
@@ -115,14 +124,14 @@ def _times(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) 
     Stages are timed over the whole trial. Forks are as long as the trunk before them in proportion, and the model that
     is exported and evaluated is the same at each rung, so that its share of these stages is known.
     """
-    stages, sharing = trial.stage_seconds, _sharing(trial)
+    stages, sharing, timing = trial.stage_seconds, _sharing(trial), _timing(trial)
     trunk = study.spec["budget"]["steps"] * (1 - float(trial.params.get(COOLDOWN, 0.1)))
     forked = sum(rung.step for rung in rungs) + trunk
     found = []
     judged, last = 0.0, 0.0
     for rung in rungs:
         judging = stages.get("fork", 0.0) * rung.step / forked
-        judging += (stages.get("export", 0.0) + stages.get("evaluate", 0.0)) / (len(rungs) + 1)
+        judging += max(stages.get("export", 0.0) + stages.get("evaluate", 0.0) - timing, 0.0) / (len(rungs) + 1)
         judged += judging
         # Stores of older versions do not know the time at a rung: every step of training takes the same.
         guess = stages.get("select", 0.0) + stages.get("train", 0.0) * rung.step / trunk + judged
