@@ -31,6 +31,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("fork", "fork", "fork"),
     ("replay", "replay", "replay"),
     ("report", "report", "report"),
+    ("app", "app", "app"),
     ("export", "export", "export"),
     ("upscale", "upscale", "upscale"),
     ("evaluate", "evaluate", "evaluate"),

@@ -1,0 +1,98 @@
+"""A plotly chart in which a click selects a trial: Gradio's own plot tells nobody what was clicked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+Figure = Mapping[str, Any]
+"""`data` and `layout` as plotly's JSON; a point that belongs to a trial has its number as `customdata`."""
+PLOTLY = "static/plotly.min.js"
+
+TEMPLATE = '<div class="chart" role="img" aria-label="${title}"></div><p class="empty" hidden></p>'
+CSS = """
+.chart { height: ${height}px; }
+.empty { padding: 2rem; text-align: center; opacity: 0.8; }
+"""
+SCRIPT = """
+const chart = () => element.querySelector('.chart');
+function library() {
+  window.plotlyReady ??= new Promise((done, failed) => {
+    const script = document.createElement('script');
+    script.src = props.library; script.onload = done; script.onerror = failed;
+    document.head.append(script);
+  });
+  return window.plotlyReady;
+}
+function themed(layout) {
+  const ink = getComputedStyle(element).color, line = 'rgba(128, 128, 128, 0.25)';
+  const result = {paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', ...layout};
+  result.font = {color: ink, family: 'system-ui, sans-serif', ...layout.font};
+  result.margin = {l: 60, r: 20, t: 30, b: 50, ...layout.margin};
+  for (const name of Object.keys(layout).filter(key => /^[xyz]axis/.test(key)))
+    result[name] = {gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...layout[name]};
+  return result;
+}
+function marked(data) {
+  const ring = {x: [], y: [], mode: 'markers', hoverinfo: 'skip', showlegend: false, type: 'scatter',
+    marker: {size: 16, symbol: 'circle-open', color: getComputedStyle(element).color, line: {width: 2.5}}};
+  for (const trace of data) {
+    if (trace.type !== 'scatter' || !trace.marker || !Array.isArray(trace.customdata)) continue;
+    const at = trace.customdata.indexOf(props.selected);
+    if (at < 0) continue;
+    ring.x.push(trace.x[at]); ring.y.push(trace.y[at]);
+    if (trace.xaxis) Object.assign(ring, {xaxis: trace.xaxis, yaxis: trace.yaxis});
+    break;
+  }
+  return props.selected === null || !ring.x.length ? data : [...data, ring];
+}
+let turn = 0;
+async function draw() {
+  const mine = ++turn;
+  const figure = props.value, empty = element.querySelector('.empty'), target = chart();
+  const note = !figure ? '' : figure.note || '';
+  empty.textContent = note; empty.hidden = !note; target.hidden = !figure || !!note;
+  if (target.hidden) return;
+  await library();
+  if (mine !== turn || !target.isConnected) return;
+  const options = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ['lasso2d', 'select2d']};
+  await Plotly.react(target, marked(figure.data), themed(figure.layout), options);
+  if (!target.dataset.bound) {
+    target.dataset.bound = 'yes';
+    target.on('plotly_click', event => {
+      const number = event.points[0].customdata;
+      if (typeof number === 'number') trigger('select', {number});
+    });
+  }
+  target.dataset.drawn = 1 + Number(target.dataset.drawn || 0);
+}
+draw();
+watch(['value', 'selected'], draw);
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
+"""
+
+
+def chart(title: str, elem_id: str, height: int = 420) -> gr.HTML:
+    """Make a chart; its value is a figure, or {"note": text} to say why there is none. Its `selected` gets a ring.
+
+    `select` events carry {"number": of the trial}.
+    """
+    return gr.HTML(
+        value=None,
+        html_template=TEMPLATE,
+        css_template=CSS,
+        js_on_load=SCRIPT,
+        elem_id=elem_id,
+        title=title,
+        height=height,
+        selected=None,
+        library=PLOTLY,
+    )
+
+
+def clicked(event: gr.EventData) -> int | None:
+    """Give the trial that was clicked in a chart."""
+    number = event._data.get("number") if isinstance(event._data, dict) else None
+    return number if isinstance(number, int) and not isinstance(number, bool) else None

@@ -1,0 +1,103 @@
+"""Tab: the Pareto front over any two or three metrics; a click selects a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from automl_sr.app.chart import chart, clicked
+from automl_sr.app.figures import front_figure
+from automl_sr.app.library import Snapshot
+from automl_sr.app.session import Session, listen, numbers, skip, snapshot
+from automl_sr.metric import Metric
+from automl_sr.store.records import TrialRecord
+
+NO_AXIS = "none"
+HIDEABLE = ("pruned", "infeasible")
+EMPTY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
+
+
+def build(session: Session) -> None:
+    """Fill the tab."""
+    library = session.library
+    with gr.Row():
+        across = gr.Dropdown([], label="Across", elem_id="front-x", min_width=140)
+        up = gr.Dropdown([], label="Up", elem_id="front-y", min_width=140)
+        deep = gr.Dropdown([NO_AXIS], value=NO_AXIS, label="Third axis", elem_id="front-z", min_width=140)
+        techniques = gr.Dropdown(
+            [], label="Only with these techniques", multiselect=True, elem_id="front-techniques", scale=2, min_width=220
+        )
+        states = gr.CheckboxGroup(
+            list(HIDEABLE), value=["pruned"], label="Show also", elem_id="front-states", min_width=220
+        )
+        keeping = gr.Checkbox(label="Only within the constraints", elem_id="front-feasible", min_width=180)
+    plot = chart("Pareto front", "front-chart", height=520)
+    controls: list[Any] = [across, up, deep, techniques, states, keeping]
+
+    def offer(name: str | None) -> Any:
+        """Offer what this study measures, its first two objectives first."""
+        shown = snapshot(library, name)
+        if shown is None:
+            return skip(4)
+        found = [metric.name for metric in shown.metrics]
+        first, second = found[0], (found[1] if len(found) > 1 else found[0])
+        return (
+            gr.Dropdown(choices=found, value=second),
+            gr.Dropdown(choices=found, value=first),
+            gr.Dropdown(choices=[NO_AXIS, *found], value=NO_AXIS),
+            gr.Dropdown(choices=used_techniques(shown), value=[]),
+        )
+
+    def draw(name: str | None, *chosen: Any) -> Any:
+        shown = snapshot(library, name)
+        return {"note": EMPTY} if shown is None else figure_of(shown, *chosen)
+
+    listen([session.study.change], offer, [session.study], controls[:4])
+    session.show("front", draw, [session.study, *controls], [plot], also=[item.input for item in controls])
+    listen([plot.select], clicked, [], [session.trial])
+    listen([session.trial.change], _ring, [session.trial], [plot])
+
+
+def used_techniques(shown: Snapshot) -> list[str]:
+    """Name the techniques of all slots that some trial used: architecture=fsrcnn."""
+    found = {
+        f"{slot}={name}"
+        for trial in shown.trials
+        for slot, name in trial.params.items()
+        if "." not in slot and isinstance(name, str)
+    }
+    return sorted(found)
+
+
+def figure_of(
+    shown: Snapshot, across: str, up: str, deep: str, techniques: list[str], states: list[str], keeping: bool
+) -> Any:
+    """Draw what the controls ask for."""
+    by_name = {metric.name: metric for metric in shown.metrics}
+    asked = [name for name in (across, up, deep) if name in by_name]
+    axes: list[Metric] = [by_name[name] for name in asked] or list(shown.metrics[:2])
+    if len(axes) < 2:
+        return {"note": "This study measures a single metric: see its history in the tab Why."}
+    return front_figure(shown, axes, lambda trial: _wanted(shown, trial, techniques or [], states or [], keeping))
+
+
+def _wanted(
+    shown: Snapshot, trial: TrialRecord, techniques: Sequence[str], states: Sequence[str], keeping: bool
+) -> bool:
+    """Filter a trial: of several techniques of one slot any will do, but every slot that is named must fit."""
+    if trial.state in HIDEABLE and trial.state not in states and trial.number not in shown.front_numbers:
+        return False
+    if keeping and trial.state != "infeasible" and not shown.keeps(trial):
+        return False
+    asked: dict[str, set[str]] = {}
+    for technique in techniques:
+        slot, _, name = technique.partition("=")
+        asked.setdefault(slot, set()).add(name)
+    return all(trial.params.get(slot) in names for slot, names in asked.items())
+
+
+def _ring(number: Any) -> Any:
+    found = numbers(number)
+    return gr.HTML(selected=found[0] if found else None)

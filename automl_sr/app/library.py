@@ -1,0 +1,253 @@
+"""What pages show of a store: read once, kept in memory, and read again only where something has changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from automl_sr.errors import StoreError, UseError
+from automl_sr.report.importance import importance
+from automl_sr.report.progress import history, learning_curve
+from automl_sr.search.results import FINISHED, feasible, front_of, own_counts
+from automl_sr.store import models
+from automl_sr.store.database import default_url, masked
+from automl_sr.store.leases import is_dead
+from automl_sr.store.models import now
+from automl_sr.store.reading import Reader
+from automl_sr.store.records import COUNTED, UNFINISHED, RungRecord, StudyRecord, TrialRecord
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session as Database
+
+    from automl_sr.metric import Metric
+    from automl_sr.plugins import Registry
+
+NOTHING_THERE = "nothing"
+"""The version of a store that is not there, or does not answer."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A trial that a living worker has in its hands."""
+
+    number: int
+    worker: str
+    stage: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study as the list shows it."""
+
+    study: StudyRecord
+    state: str
+    """running, paused or finished."""
+    best: Mapping[str, float]
+    """Of each objective by itself, among models that keep to the constraints."""
+    work: tuple[Work, ...]
+
+
+class Snapshot:
+    """A study with all its trials, as they were at one moment; what follows from them is computed once."""
+
+    def __init__(
+        self, study: StudyRecord, trials: tuple[TrialRecord, ...], rungs: tuple[RungRecord, ...], registry: Registry
+    ) -> None:
+        self.study = study
+        self.trials = trials
+        self.rungs = rungs
+        self._registry = registry
+        self.by_number = {trial.number: trial for trial in trials}
+
+    @cached_property
+    def objectives(self) -> tuple[Metric, ...]:
+        """Metrics that the front trades against each other. Raises PluginError where one is not installed."""
+        return tuple(self._registry.metric(name) for name in self.study.objectives)
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Objectives first, then what is constrained."""
+        names = dict.fromkeys([*self.study.objectives, *self.study.spec["constraints"]])
+        return tuple(self._registry.metric(name) for name in names)
+
+    @cached_property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """Models that no other one dominates, best first in the first objective."""
+        return tuple(front_of(self.study, self.trials, self._registry.metrics))
+
+    @cached_property
+    def front_numbers(self) -> frozenset[int]:
+        """Numbers of the front."""
+        return frozenset(trial.number for trial in self.front)
+
+    @cached_property
+    def history(self) -> dict[str, Any]:
+        """The front's volume over trials and time, as a report has it."""
+        return history(self.study, self.trials, self.objectives)
+
+    @cached_property
+    def importance(self) -> dict[str, Any]:
+        """What each parameter decides, as a report has it."""
+        return importance(self.study, self.trials, self.rungs, self._registry)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Give a trial. Raises UseError."""
+        found = self.by_number.get(number)
+        if found is None:
+            raise UseError(f"{self.study.name} has no trial {number}.")
+        return found
+
+    def keeps(self, trial: TrialRecord) -> bool:
+        """Whether a trial left a model that keeps to the constraints."""
+        return trial.state in FINISHED and feasible(self.study, trial.values)
+
+
+class Library:
+    """The studies of one store. Every method but `version` raises StoreError where the database does not answer."""
+
+    def __init__(self, url: str | None, registry: Registry) -> None:
+        self.url = url or default_url()
+        self.registry = registry
+        self._reader: Reader | None = None
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[str, Snapshot]] = {}
+        self._curves: dict[int, tuple[str, list[dict[str, Any]]]] = {}
+
+    @property
+    def name(self) -> str:
+        """The store's URL without passwords, for people."""
+        return masked(self.url)
+
+    @property
+    def reader(self) -> Reader:
+        """The store, opened when it is first there: a search may be begun after the app."""
+        with self._lock:
+            if self._reader is None:
+                self._reader = Reader.open(self.url)
+            return self._reader
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def version(self) -> str:
+        """Name the present content of the store: another text where anything that pages show has changed."""
+        try:
+            with self.reader.reading() as database:
+                return _version(database)
+        except StoreError as error:
+            return f"{NOTHING_THERE}: {error}"
+
+    def names(self) -> list[str]:
+        """Name the studies, the newest first."""
+        return [study.name for study in reversed(self.reader.studies())]
+
+    def summaries(self) -> list[Summary]:
+        """List the studies with what they are doing, the newest first."""
+        found = []
+        for study in reversed(self.reader.studies()):
+            snapshot = self.snapshot(study.name)
+            work = self._work(study)
+            found.append(Summary(study, _state(study, bool(work)), _best(snapshot), work))
+        return found
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Give a study with its trials, from memory if nothing has changed. Raises StoreError for an unknown name."""
+        with self.reader.reading() as database:
+            version = _version(database, name)
+        kept = self._kept.get(name)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        study = self.reader.study(name)
+        trials = tuple(self.reader.trials(study))
+        made = Snapshot(study, trials, tuple(self.reader.rungs(study)), self.registry)
+        self._kept[name] = (version, made)
+        return made
+
+    def curve(self, trial: TrialRecord) -> list[dict[str, Any]]:
+        """Give the learning curve that led to a trial's model: step, seconds, phase and loss."""
+        kept = self._curves.get(trial.id)
+        key = f"{trial.state} {trial.finished}"
+        if kept is not None and kept[0] == key and trial.state not in UNFINISHED:
+            return kept[1]
+        curve = learning_curve(self.reader.curve(trial), trial.params.get("recipe.batch"))
+        self._curves[trial.id] = (key, curve)
+        return curve
+
+    def _work(self, study: StudyRecord) -> tuple[Work, ...]:
+        trial, point = models.Trial, models.CurvePoint
+        query = (
+            select(trial)
+            .where(trial.study_id == study.id, trial.state.in_(UNFINISHED), trial.lease_until > now())
+            .order_by(trial.number)
+        )
+        found = []
+        with self.reader.reading() as database:
+            for row in database.scalars(query):
+                if row.owner is None or is_dead(row.owner):
+                    continue
+                last = select(point.step).where(point.trial_id == row.id).order_by(point.at.desc(), point.step.desc())
+                step = database.scalar(last.limit(1)) or 0
+                host, pid = row.owner.split(":")[:2]
+                worker = f"{host.split('.')[0]} (pid {pid})"
+                steps = int(study.spec["budget"]["steps"])
+                found.append(Work(row.number or 0, worker, row.stage or "begins", step, steps))
+        return tuple(found)
+
+
+def _version(database: Database, name: str | None = None) -> str:
+    """Read what tells one content from another: numbers of rows by state, and the last moment at which one changed."""
+    study, trial = models.Study, models.Trial
+    query = (
+        select(
+            study.id,
+            study.name,
+            trial.state,
+            func.count(trial.id),
+            func.max(trial.finished),
+            func.max(trial.started),
+            func.sum(trial.fence),
+        )
+        .outerjoin(trial, trial.study_id == study.id)
+        .group_by(study.id, study.name, trial.state)
+        .order_by(study.id, trial.state)
+    )
+    busy = select(trial.id, trial.stage, trial.position).where(trial.state.in_(UNFINISHED)).order_by(trial.id)
+    rungs = select(func.count(), func.max(models.Rung.at))
+    refined = select(func.count(), func.max(models.Refinement.finished))
+    if name is not None:
+        query = query.where(study.name == name)
+        busy = busy.join(study, study.id == trial.study_id).where(study.name == name)
+        rungs = rungs.join(study, study.id == models.Rung.study_id).where(study.name == name)
+        refined = refined.join(study, study.id == models.Refinement.study_id).where(study.name == name)
+    found = [list(map(tuple, database.execute(part).all())) for part in (query, busy, rungs, refined)]
+    return repr(found)
+
+
+def _state(study: StudyRecord, working: bool) -> str:
+    if working:
+        return "running"
+    budget = study.spec["budget"]
+    counts = own_counts(study)
+    trials, minutes = budget.get("trials"), budget.get("minutes")
+    spent = trials is not None and sum(counts[state] for state in COUNTED) >= trials
+    over = minutes is not None and study.seconds >= 60 * minutes
+    return "finished" if spent or over else "paused"
+
+
+def _best(snapshot: Snapshot) -> dict[str, float]:
+    best: dict[str, float] = {}
+    fit = [trial.values for trial in snapshot.trials if snapshot.keeps(trial)]
+    for metric in snapshot.objectives:
+        values = [row[metric.name] for row in fit if metric.name in row]
+        if values:
+            best[metric.name] = max(values) if metric.direction == "maximize" else min(values)
+    return best

@@ -1,0 +1,119 @@
+"""The page: study and selected trial on top, then the tabs, and the address that leads back to what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from automl_sr.app import front, studies
+from automl_sr.app.library import NOTHING_THERE, Library
+from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
+from automl_sr.app.words import trial_line
+from automl_sr.errors import AutomlSRError
+
+POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab: its id in addresses, its title, and what fills it with components."""
+
+    id: str
+    title: str
+    build: Callable[[Session], None]
+
+
+TABS = (
+    Tab("studies", "Studies", studies.build),
+    Tab("front", "Front", front.build),
+)
+
+ADDRESS = """
+(study, trial, tab) => {
+  const address = new URL(location.href);
+  const parts = {study, trial, tab: tab === 'studies' ? null : tab};
+  for (const [name, value] of Object.entries(parts))
+    if (value === null || value === undefined || value === '') address.searchParams.delete(name);
+    else address.searchParams.set(name, value);
+  history.replaceState(null, '', address);
+}
+"""
+
+
+def make_page(library: Library) -> gr.Blocks:
+    """Make the page; each visitor has a session of their own."""
+    page: gr.Blocks
+    with gr.Blocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+        with gr.Row(elem_id="head", equal_height=True):
+            gr.HTML("<h1>automl-sr</h1>", elem_id="brand", min_width=120, scale=1)
+            study = gr.Dropdown(
+                [], label="Study", allow_custom_value=True, elem_id="study", interactive=True, scale=3, min_width=220
+            )
+            trial = gr.Number(label="Trial", precision=0, minimum=0, elem_id="trial", scale=1, min_width=110)
+        line = gr.HTML(elem_id="line")
+        compared, version = gr.State([]), gr.State("")
+        opened = gr.Textbox("studies", visible="hidden", elem_id="opened")  # a State would not reach the address
+        session = Session(library, study, trial, compared, version, opened)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            for tab in TABS:
+                with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as item:
+                    tab.build(session)
+                listen([item.select], lambda found=tab.id: found, [], [opened])
+        _wire(page, session, tabs, line)
+    return page
+
+
+def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> None:
+    """Let the page follow the address when it is opened, the store while it changes, and the address the page."""
+    library = session.library
+
+    def arrive(request: gr.Request) -> tuple[Any, ...]:
+        asked = dict(request.query_params)
+        tab = asked.get("tab", "")
+        tab = tab if tab in {item.id for item in TABS} else "studies"
+        version = library.version()
+        names = [] if version.startswith(NOTHING_THERE) else library.names()
+        name = asked.get("study") or (names[0] if names else None)
+        if name is not None and name not in names:
+            gr.Warning(f"There is no study {name!r} in this store.")
+            name = names[0] if names else None
+        number = int(asked["trial"]) if asked.get("trial", "").isdigit() else None
+        return gr.Dropdown(choices=names, value=name), number, version, gr.Tabs(selected=tab), tab
+
+    def follow(known: str, name: str | None) -> Any:
+        version = library.version()
+        if version == known:
+            return skip(2)
+        if version.startswith(NOTHING_THERE):
+            return version, gr.skip()
+        names = library.names()
+        chosen = name if name in names else (names[0] if names else None)
+        return version, gr.Dropdown(choices=names, value=chosen)
+
+    def describe(name: str | None, chosen: Any) -> str:
+        found = numbers(chosen)
+        shown = snapshot(library, name)
+        if shown is None or not found:
+            return "<p>Select a trial: click a point or a row, or type its number.</p>"
+        try:
+            return trial_line(shown, shown.trial(found[0]))
+        except AutomlSRError as error:
+            gr.Warning(str(error))
+            return "<p>Select a trial: click a point or a row, or type its number.</p>"
+
+    page.load(
+        safely(arrive),
+        None,
+        [session.study, session.trial, session.version, tabs, session.tab],
+        api_visibility="private",
+        show_progress="hidden",
+    )
+    timer = gr.Timer(POLL_SECONDS)
+    listen([timer.tick], follow, [session.version, session.study], [session.version, session.study])
+    seen = [session.study.change, session.trial.change, session.version.change]
+    listen(seen, describe, [session.study, session.trial], [line])
+    shown = [session.study, session.trial, session.tab]
+    gr.on([session.study.change, session.trial.change, session.tab.change], None, shown, None, js=ADDRESS)

@@ -1,0 +1,106 @@
+"""What all tabs of a page share: the study, the selected trial, the trials to compare, and what has changed."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from automl_sr.app.library import Library, Snapshot
+from automl_sr.errors import AutomlSRError, UseError
+
+log = logging.getLogger(__name__)
+MOST_COMPARED = 6
+
+
+@dataclass(frozen=True)
+class Session:
+    """Components of one page; each visitor has values of their own."""
+
+    library: Library
+    study: gr.Dropdown
+    """Name of the study, or None."""
+    trial: gr.Number
+    """Number of the selected trial, or None."""
+    compared: gr.State
+    """Numbers of the trials to compare, a list."""
+    version: gr.State
+    """Another text where the store has changed."""
+    tab: gr.Textbox
+    """Id of the open tab."""
+
+    def show(
+        self,
+        tab: str,
+        make: Callable[..., Any],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        also: Sequence[Any] = (),
+    ) -> None:
+        """Fill components of a tab when it is opened, and while it is open whenever study, store or `also` change.
+
+        `make` gets the values of `inputs`. `also` are events, such as `session.trial.change`.
+        """
+        guarded = safely(make)
+
+        def fill(opened: str, *values: Any) -> Any:
+            return guarded(*values) if opened == tab else skip(len(outputs))
+
+        triggers = [self.tab.change, self.study.change, self.version.change, *also]
+        listen(triggers, fill, [self.tab, *inputs], outputs)
+
+
+def listen(
+    triggers: Sequence[Any], handle: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any], **options: Any
+) -> Any:
+    """Do something on events, out of the API's sight and without a spinner over what is shown already."""
+    settings = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last", **options}
+    return gr.on(triggers, safely(handle), list(inputs), list(outputs), **settings)
+
+
+def skip(count: int) -> Any:
+    """Leave all outputs as they are."""
+    return gr.skip() if count <= 1 else tuple(gr.skip() for _ in range(count))
+
+
+def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the errors of a handler into a sentence for the person; the page stays as it is."""
+
+    @functools.wraps(handle)
+    def wrapped(*values: Any, **named: Any) -> Any:
+        try:
+            return handle(*values, **named)
+        except AutomlSRError as error:
+            raise gr.Error(str(error), duration=8, print_exception=False) from None
+        except gr.Error:
+            raise
+        except Exception as error:
+            log.exception("a page could not be filled")
+            raise gr.Error(f"{type(error).__name__}: see the log of the app.", print_exception=False) from None
+
+    return wrapped
+
+
+def snapshot(library: Library, name: Any) -> Snapshot | None:
+    """Give the chosen study, or nothing where none is chosen. Raises UseError for what is no name."""
+    if name in (None, ""):
+        return None
+    if not isinstance(name, str):
+        raise UseError("The study's name is no text.")
+    return library.snapshot(name)
+
+
+def numbers(values: Any) -> list[int]:
+    """Read numbers of trials as they come from a browser. Raises UseError for anything else."""
+    if values in (None, ""):
+        return []
+    found = values if isinstance(values, list) else [values]
+    if not all(
+        isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) for value in found
+    ):
+        raise UseError("A trial is named by its number.")
+    return [int(value) for value in found]

@@ -1,0 +1,98 @@
+"""Tab: all studies of the store, what they found, and who works on them right now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from automl_sr.app.library import NOTHING_THERE, Summary
+from automl_sr.app.session import Session, listen
+from automl_sr.app.words import escaped
+from automl_sr.cli.output import number
+from automl_sr.cli.search import duration
+from automl_sr.store.records import STATES
+
+COLUMNS = ("study", "state", "best", *STATES[:5], "time", "begun")
+DATATYPES: Any = ["str", "str", "str", *["number"] * 5, "str", "str"]
+
+
+def build(session: Session) -> None:
+    """Fill the tab."""
+    empty = gr.Markdown(visible=False, elem_id="studies-empty")
+    table = gr.Dataframe(
+        headers=list(COLUMNS),
+        datatype=DATATYPES,
+        interactive=False,
+        elem_id="studies-table",
+        show_search="search",
+        max_height=420,
+        wrap=True,
+    )
+    work = gr.HTML(elem_id="work")
+
+    def fill(version: str) -> tuple[Any, ...]:
+        if version.startswith(NOTHING_THERE):
+            return gr.Markdown(_no_store(session.library.name, version), visible=True), gr.Dataframe(visible=False), ""
+        found = session.library.summaries()
+        if not found:
+            return gr.Markdown(_no_studies(session.library.name), visible=True), gr.Dataframe(visible=False), ""
+        rows = [_row(item) for item in found]
+        return gr.Markdown(visible=False), gr.Dataframe(value=rows, visible=True), _work(found)
+
+    session.show("studies", fill, [session.version], [empty, table, work])
+
+    def choose(event: gr.SelectData) -> Any:
+        return event.row_value[0]
+
+    listen([table.select], choose, [], [session.study])
+
+
+def _row(item: Summary) -> list[Any]:
+    best = ", ".join(f"{name} {number(value)}" for name, value in item.best.items())
+    study = item.study
+    begun = gr_time(study.created)
+    return [
+        study.name,
+        item.state,
+        best,
+        *[study.counts[state] for state in STATES[:5]],
+        duration(study.seconds),
+        begun,
+    ]
+
+
+def gr_time(seconds: float) -> str:
+    """Write a moment in UTC, to the minute."""
+    import datetime
+
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M")
+
+
+def _work(found: list[Summary]) -> str:
+    rows = [
+        f"<tr><td>{escaped(item.study.name)}</td><td>{work.number}</td><td>{escaped(work.stage)}</td>"
+        f"<td><progress max='{work.steps}' value='{work.step}'></progress> {work.step:,} of {work.steps:,}</td>"
+        f"<td>{escaped(work.worker)}</td></tr>"
+        for item in found
+        for work in item.work
+    ]
+    if not rows:
+        return "<p>No worker is searching at the moment.</p>"
+    head = "<tr><th>study</th><th>trial</th><th>stage</th><th>training step</th><th>worker</th></tr>"
+    return f"<table class='plain'><caption>Workers</caption>{head}{''.join(rows)}</table>"
+
+
+def _no_store(name: str, version: str) -> str:
+    reason = version.removeprefix(f"{NOTHING_THERE}: ")
+    return (
+        f"### Nothing to show yet\n\n{reason}\n\nBegin a study, for instance with"
+        "\n\n```\nautoml-sr search studies/quickstart.yaml\n```\n\nThis page shows it as soon as it is there."
+    )
+
+
+def _no_studies(name: str) -> str:
+    return (
+        f"### There are no studies in {name} yet\n\nBegin one:\n\n```\nautoml-sr search studies/quickstart.yaml\n```"
+        "\n\nThis page shows it as soon as it is there."
+    )
