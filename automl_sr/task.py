@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -68,6 +68,20 @@ class Interface:
     """By tensor name: index of the axis to its name."""
 
 
+class Shared(Protocol):
+    """Keeps tensors that are made once for all trials, workers and studies of this machine."""
+
+    def __call__(
+        self, name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /
+    ) -> dict[str, Tensor]:
+        """Give the tensors of these parts, JSON that holds everything on which they depend, made where nobody has."""
+
+
+def alone(name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /) -> dict[str, Tensor]:
+    """Make tensors anew, and keep them for nobody."""
+    return make()
+
+
 class Task(BaseModel):
     """A task as the study file states it (`task: {kind: ..., ...}`); subclasses add its fields."""
 
@@ -77,8 +91,11 @@ class Task(BaseModel):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     """The quality metrics that `measure_quality` can measure."""
 
-    def load(self, seed: int) -> TaskData:
-        """Read the training and validation sets; test sets are not touched. Raises DataError."""
+    def load(self, seed: int, shared: Shared = alone) -> TaskData:
+        """Read the training and validation sets; test sets are not touched. Raises DataError.
+
+        What takes long and depends on the images alone goes through `shared`.
+        """
         raise NotImplementedError
 
     def dims(self) -> dict[str, int]:

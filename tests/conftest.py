@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,14 @@ import pytest
 
 if TYPE_CHECKING:
     from postgres import Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache() -> Iterator[None]:
+    """Keep what studies share out of the user's cache folder."""
+    with tempfile.TemporaryDirectory(prefix="automl-sr-cache-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "XDG_CACHE_HOME", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

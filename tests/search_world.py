@@ -67,7 +67,7 @@ class FakeTask(Task):
     kind: ClassVar[str] = "fake"
     metrics: ClassVar = (Metric("score", "maximize", "quality", score),)
 
-    def load(self, seed: int) -> TaskData:
+    def load(self, seed: int, shared: Any = None) -> TaskData:
         return TaskData(Samples(), None, ("nothing was loaded",))
 
     def dims(self) -> dict[str, int]:

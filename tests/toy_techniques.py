@@ -72,7 +72,7 @@ class DigitsTask(Task):
     metrics = (Metric("accuracy", "maximize", "quality", accuracy, help="share of right labels"),)
     train_size: int = 1200
 
-    def load(self, seed: int) -> TaskData:
+    def load(self, seed: int, shared: Any = None) -> TaskData:
         x, y = load_digits(return_X_y=True)
         inputs, labels = torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))

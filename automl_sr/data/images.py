@@ -22,9 +22,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 PIXEL_LIMIT = 178_956_970
 """Most pixels an image may have: a small file can claim to be huge (decompression bomb). Pillow's own hard limit."""
 
+_DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+"""Pillow's names of what is read; its other decoders (one of them starts a program) see no file, whatever is in it."""
 _ORIENTATION_TAG = 274
 _TIFF_BITS_TAG = 258
 _PNG_GREY_ALPHA = 4
+_SHALLOW_MODES = ("RGB", "RGBA", "LA")
+"""As what Pillow opens 16 bits per channel but for grey: the upper eight bits of each."""
 # What a decoder raises on a damaged file: Pillow alone uses every one of these.
 _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, MemoryError,
@@ -60,17 +64,21 @@ class Picture:
             raise DataError(f"Alpha {self.alpha.shape} does not fit the pixels {shape}.")
 
 
-def read(path: str | Path) -> Picture:
+def read(path: str | Path, limit: int | None = None, *, pillow_only: bool = False) -> Picture:
     """Decode a PNG, JPEG, BMP, WebP or TIFF file, turned as its EXIF orientation says; the first frame where many.
+
+    limit: most pixels, `PIXEL_LIMIT` where none is given. With `pillow_only` no other decoder sees the file, and
+    16-bit colour is read as 8 bit: for files of strangers.
 
     Raises DataError, naming file and reason, for a missing, damaged, cut-off, too large or unsupported image.
     """
     path = Path(path)
     content = _content(path)
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            _check_size(path, *image.size)
-            if _bits(image, content) > 8:
+        with Image.open(io.BytesIO(content), formats=_DECODERS) as image:
+            _check_size(path, *image.size, limit)
+            bits = _bits(image, content)
+            if bits > 8 and not (pillow_only and bits == 16 and image.mode in _SHALLOW_MODES):
                 return _read_deep(path, image, content)
             image.load()
             upright = ImageOps.exif_transpose(image)
@@ -81,12 +89,12 @@ def read(path: str | Path) -> Picture:
         raise DataError(f"{path} cannot be decoded: {error}.", "Replace or remove the file.") from error
 
 
-def probe(path: str | Path) -> tuple[int, int]:
-    """(height, width) in pixels after the EXIF orientation, from the file's header alone; errors as `read`."""
+def probe(path: str | Path, limit: int | None = None) -> tuple[int, int]:
+    """(height, width) in pixels after the EXIF orientation; errors as `read`, before any pixel is decoded."""
     path = Path(path)
     try:
-        with Image.open(path) as image:
-            _check_size(path, *image.size)
+        with Image.open(path, formats=_DECODERS) as image:
+            _check_size(path, *image.size, limit)  # first: Pillow decodes a whole PNG to look for its orientation
             turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
             width, height = _stored_size(image)
             return (width, height) if turned else (height, width)
@@ -155,9 +163,10 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > PIXEL_LIMIT:
-        raise DataError(f"{path} has {width}x{height} pixels, more than the limit of {PIXEL_LIMIT}.", "Cut it first.")
+def _check_size(path: Path, width: int, height: int, limit: int | None) -> None:
+    limit = PIXEL_LIMIT if limit is None else limit
+    if width * height > limit:
+        raise DataError(f"{path} has {width}x{height} pixels, more than the limit of {limit}.", "Cut it first.")
 
 
 def _bits(image: Image.Image, content: bytes) -> int:

@@ -91,6 +91,11 @@ def _digest(store: PixelStore) -> str:
     return total.hexdigest()
 
 
+def in_memory(pixels: int, cache_share: float) -> bool:
+    """Whether so many pixels are held in memory rather than in a mapped file."""
+    return pixels == 0 or CHANNELS * pixels <= cache_share * psutil.virtual_memory().total
+
+
 def allocate(pixels: int, cache_share: float) -> Tensor:
     """A uint8 tensor [3, pixels] of zeros; in a mapped file when larger than `cache_share` (0..1) of all memory.
 
@@ -100,7 +105,7 @@ def allocate(pixels: int, cache_share: float) -> Tensor:
     if not 0 <= cache_share <= 1:
         raise DataError(f"cache_share is a share of memory between 0 and 1, not {cache_share}.")
     size = CHANNELS * pixels
-    if size <= cache_share * psutil.virtual_memory().total or size == 0:
+    if in_memory(pixels, cache_share):
         return torch.zeros(CHANNELS, pixels, dtype=torch.uint8)
     with tempfile.NamedTemporaryFile(prefix="automl-sr-pixels-", delete=False) as file:
         path = Path(file.name)

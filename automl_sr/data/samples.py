@@ -18,9 +18,10 @@ from torch import Tensor
 from automl_sr.data import images
 from automl_sr.data.catalog import ImageSet
 from automl_sr.data.degradations import Degradation, bicubic
-from automl_sr.data.pixel_store import PixelStore
+from automl_sr.data.pixel_store import PixelStore, in_memory
 from automl_sr.data.resize import crop_to_multiple
 from automl_sr.errors import DataError
+from automl_sr.task import Shared, alone
 
 __all__ = ["Pair", "PixelStore", "SRSamples", "load_pairs", "load_samples"]
 
@@ -164,13 +165,19 @@ class Pair:
     hr: NDArray[np.uint8]
 
 
-def load_pairs(image_set: ImageSet, scale: int, degradation: Degradation = bicubic) -> list[Pair]:
+def load_pairs(
+    image_set: ImageSet, scale: int, degradation: Degradation = bicubic, shared: Shared = alone
+) -> list[Pair]:
     """All pairs of a set for evaluation, HR cut to a multiple of the scale, grey repeated to RGB.
 
     Raises DataError for the first file that cannot be used: a mean over a part of a set compares with nothing.
     """
+    found = load_samples(image_set, scale, degradation, shared=shared)
+    if found.skipped:
+        raise DataError(found.skipped[0][1])
     return [
-        Pair(path.stem, *_read_pair(image_set, index, scale, degradation)) for index, path in enumerate(image_set.hr)
+        Pair(name, _array(found.lr.image(index)), _array(found.hr.image(index)))
+        for index, name in enumerate(found.names)
     ]
 
 
@@ -180,29 +187,33 @@ def load_samples(
     degradation: Degradation = bicubic,
     workers: int | None = None,
     cache_share: float = 0.25,
+    shared: Shared = alone,
 ) -> SRSamples:
     """All images of a set as samples with one window each, every file decoded once, by `workers` threads.
 
-    Shipped LR images are used where their size fits, others made from the whole HR image. A file that cannot be used
-    is left out and named in `skipped`; raises DataError where none is left. More than `cache_share` of the memory is
-    kept in a mapped file.
+    Shipped LR images are used where their size fits, others made from the whole HR image, which `shared` keeps for
+    others. A file that cannot be used is left out and named in `skipped`; raises DataError where none is left. More
+    than `cache_share` of the memory is kept in a mapped file.
     """
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         probes = list(pool.map(lambda path: _hr_size(path, scale), image_set.hr))
         readable = [index for index, probed in enumerate(probes) if not isinstance(probed, str)]
-        sizes = [probed for probed in probes if not isinstance(probed, str)]
-        hr = PixelStore.empty(sizes, cache_share)
-        lr = PixelStore.empty([(height // scale, width // scale) for height, width in sizes], cache_share)
-        filled = pool.map(lambda job: _fill(hr, lr, job[0], image_set, job[1], scale, degradation), enumerate(readable))
-        reasons = dict(zip(readable, filled, strict=True))
-    reasons |= {index: probed for index, probed in enumerate(probes) if isinstance(probed, str)}
-    skipped = [(image_set.hr[index], reason) for index, reason in sorted(reasons.items()) if reason is not None]
-    kept = [place for place, index in enumerate(readable) if reasons[index] is None]
-    if not kept:
-        first = f" First reason: {skipped[0][1]}" if skipped else ""
-        raise DataError(f"No image of {image_set.name} can be used.{first}", "`automl-sr data check` lists every file.")
+        hr = PixelStore.empty([probed for probed in probes if not isinstance(probed, str)], cache_share)
+        read = pool.map(lambda job: _read(hr, job[0], image_set, job[1], scale, degradation), enumerate(readable))
+        found: dict[int, NDArray[np.uint8] | str | None] = dict(zip(readable, read, strict=True))
+        reasons = {index: probed for index, probed in enumerate(probes) if isinstance(probed, str)}
+        reasons |= {index: reason for index, reason in found.items() if isinstance(reason, str)}
+        skipped = [(image_set.hr[index], reason) for index, reason in sorted(reasons.items())]
+        kept = [place for place, index in enumerate(readable) if index not in reasons]
+        if not kept:
+            first = f" First reason: {skipped[0][1]}" if skipped else ""
+            hint = "`automl-sr data check` lists every file."
+            raise DataError(f"No image of {image_set.name} can be used.{first}", hint)
+        hr = hr.sealed(kept)
+        shipped = [low for low in found.values() if not isinstance(low, str)]
+        lr = _low_resolution(hr, shipped, scale, degradation, pool, cache_share, shared)
     names = [image_set.hr[readable[place]].stem for place in kept]
-    return SRSamples.whole(hr.sealed(kept), lr.sealed(kept), scale, names, skipped)
+    return SRSamples.whole(hr, lr, scale, names, skipped)
 
 
 def _hr_size(path: Path, scale: int) -> tuple[int, int] | str:
@@ -216,34 +227,63 @@ def _hr_size(path: Path, scale: int) -> tuple[int, int] | str:
     return height - height % scale, width - width % scale
 
 
-def _fill(
-    hr: PixelStore, lr: PixelStore, place: int, image_set: ImageSet, index: int, scale: int, degradation: Degradation
-) -> str | None:
-    """Decode one pair into its place; returns why that was not possible."""
-    try:
-        lr_pixels, hr_pixels = _read_pair(image_set, index, scale, degradation)
-    except DataError as error:
-        return error.message
-    for store, pixels in ((lr, lr_pixels), (hr, hr_pixels)):
-        room = store.image(place)
-        if room.shape[1:] != pixels.shape[:2]:
-            return f"{image_set.hr[index]}: the header promises another size than its pixels have."
-        room.copy_(torch.from_numpy(pixels).permute(2, 0, 1))
-    return None
-
-
-def _read_pair(
-    image_set: ImageSet, index: int, scale: int, degradation: Degradation
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """(lr, hr) uint8 [h, w, 3] of one image."""
+def _read(
+    hr: PixelStore, place: int, image_set: ImageSet, index: int, scale: int, degradation: Degradation
+) -> NDArray[np.uint8] | str | None:
+    """Decode one HR image into its place, and its shipped LR image; gives a reason where that was not possible."""
     path = image_set.hr[index]
     try:
-        hr = np.ascontiguousarray(crop_to_multiple(images.to_rgb8(images.read(path)), scale))
+        pixels = crop_to_multiple(images.to_rgb8(images.read(path)), scale)
+        low = _shipped(image_set, index, scale, degradation)
     except DataError as error:
-        raise error if str(path) in error.message else DataError(f"{path}: {error.message}", error.hint) from error
-    shipped = image_set.lr.get(scale)
-    if shipped is not None and degradation.name == _SHIPPED_DEGRADATION:
-        lr = images.to_rgb8(images.read(shipped[index]))
-        if lr.shape[0] * scale == hr.shape[0] and lr.shape[1] * scale == hr.shape[1]:
-            return lr, hr
-    return degradation(hr, scale), hr
+        return error.message if str(path) in error.message else f"{path}: {error.message}"
+    room = hr.image(place)
+    if room.shape[1:] != pixels.shape[:2]:
+        return f"{path}: the header promises another size than its pixels have."
+    room.copy_(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
+    fits = low is not None and (low.shape[0] * scale, low.shape[1] * scale) == pixels.shape[:2]
+    return low if fits else None
+
+
+def _shipped(image_set: ImageSet, index: int, scale: int, degradation: Degradation) -> NDArray[np.uint8] | None:
+    """Read the LR image that comes with the set, if there is one of this kind."""
+    paths = image_set.lr.get(scale)
+    if paths is None or degradation.name != _SHIPPED_DEGRADATION:
+        return None
+    return images.to_rgb8(images.read(paths[index]))
+
+
+def _low_resolution(
+    hr: PixelStore,
+    shipped: Sequence[NDArray[np.uint8] | None],
+    scale: int,
+    degradation: Degradation,
+    pool: ThreadPoolExecutor,
+    cache_share: float,
+    shared: Shared,
+) -> PixelStore:
+    """Take shipped LR images, and make the others; where none is shipped and they fit into memory, others get them."""
+    sizes = [(int(h) // scale, int(w) // scale) for h, w in zip(hr.heights, hr.widths, strict=True)]
+    lr = PixelStore.empty(sizes, cache_share)
+
+    def fill(index: int) -> None:
+        found = shipped[index]
+        made = degradation(_array(hr.image(index)), scale) if found is None else found
+        lr.image(index).copy_(torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1))
+
+    def make() -> dict[str, Tensor]:
+        list(pool.map(fill, range(len(hr))))
+        return {"pixels": lr.flat}
+
+    if any(low is not None for low in shipped) or not in_memory(lr.flat.shape[1], cache_share):
+        make()
+        return lr.sealed(range(len(hr)))
+    parts = {"hr": hr.digest, "scale": scale, "degradation": degradation.name}
+    pixels = shared(f"degraded/{degradation.name}", parts, make)["pixels"]
+    return replace(lr, flat=pixels).sealed(range(len(hr)))
+
+
+def _array(image: Tensor) -> NDArray[np.uint8]:
+    """Give an image of a store as uint8 [h, w, 3]."""
+    found: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
+    return found

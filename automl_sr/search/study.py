@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ import optuna
 from optuna.storages import BaseStorage, get_storage
 
 from automl_sr import __version__
-from automl_sr.cache import cache_limit
+from automl_sr.cache import Cache, cache_limit
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
+from automl_sr.evaluation.latency import cache_folder
 from automl_sr.search.attempt import work_folder
 from automl_sr.search.inheritance import Heir, Inheritance, inherit, project_imports, sentence
 from automl_sr.search.results import ORIGIN
@@ -28,14 +29,17 @@ from automl_sr.store.imports import create_study_with
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
 from automl_sr.study import StudySpec
+from automl_sr.task import alone
 from automl_sr.trial import DeviceSpec, Setting
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from automl_sr.metric import Metric
     from automl_sr.plugins import Registry
     from automl_sr.store.records import StudyRecord
     from automl_sr.study import LoadedStudy
-    from automl_sr.task import TaskData
+    from automl_sr.task import Shared, TaskData
 
 FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes", "budget.stall_minutes")
 """What may differ from the stored study when it is resumed."""
@@ -110,7 +114,9 @@ def fork_study(old: str, loaded: LoadedStudy, registry: Registry, options: Optio
 def _open(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
     cache_limit()  # a bad setting of the environment is told before anything is done
     spec = _with_budget(loaded.spec, options.trials, options.minutes)
-    data = spec.task.load(spec.search.seed)  # before anything is written: a study without images leaves nothing behind
+    data = spec.task.load(
+        spec.search.seed, _sharing(options)
+    )  # before anything is written: a study without images leaves nothing behind
     training_device(options.device)
     asked = options.artifacts
     store = Store.open(options.store)
@@ -142,7 +148,7 @@ def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
     record = store.study(name)
     _same_software(record, registry, "begin another study there")
     spec = StudySpec.from_json(record.spec, registry)
-    data = spec.task.load(spec.search.seed)
+    data = spec.task.load(spec.search.seed, _sharing(options))
     _same_images(record, data.fingerprint)
     place = Artifacts(record.artifacts)
     if place.local and not work_folder(place, record.folder).is_dir():
@@ -216,6 +222,18 @@ def _with_budget(spec: StudySpec, trials: int | None, minutes: float | None) -> 
             raise UseError(f"--minutes {minutes:g} is no time.", "It is the study's total, above 0.")
         changed["minutes"] = minutes
     return spec.model_copy(update={"budget": spec.budget.model_copy(update=changed)})
+
+
+def _sharing(options: Options) -> Shared:
+    """Keep what is made of images alone in the user's cache folder: for the workers and studies of this machine."""
+    cache = Cache(cache_folder() / "shared")
+    if options.no_cache:
+        return alone
+
+    def shared(name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        return cache.get(name, {"automl-sr": __version__, **parts}, lambda _: make())
+
+    return shared
 
 
 def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Options, data: TaskData) -> Setting:

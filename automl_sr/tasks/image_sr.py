@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from automl_sr.errors import DataError
 from automl_sr.hookspecs import hookimpl
 from automl_sr.metric import BUILTIN_METRICS, Metric
-from automl_sr.task import Batch, Interface, Runner, Samples, Task, TaskData
+from automl_sr.task import Batch, Interface, Runner, Samples, Shared, Task, TaskData, alone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ class ImageSR(Task):
             raise ValueError("a share lies between 0% and 100%")
         return value
 
-    def load(self, seed: int) -> TaskData:
+    def load(self, seed: int, shared: Shared = alone) -> TaskData:
         """Decode every image once, make the low-resolution ones once, and see that no image is in both sets."""
         from automl_sr.data.catalog import Catalog
         from automl_sr.data.overlap import alike, identical, mark_pixels
@@ -69,8 +69,8 @@ class ImageSR(Task):
 
         catalog = Catalog.from_environment()
         train, valid = self._sets(catalog, seed)
-        samples = load_samples(train, self.scale)
-        everything = dict(zip(valid.hr, load_pairs(valid, self.scale), strict=True))
+        samples = load_samples(train, self.scale, shared=shared)
+        everything = dict(zip(valid.hr, load_pairs(valid, self.scale, shared=shared), strict=True))
         pairs = _without_flat(everything)
         notes = [f"skipped: {reason}" for _, reason in samples.skipped]
         notes += [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ def made(sizes: list[tuple[int, int]], scale: int = 2) -> SRSamples:
 
 
 def folder_of(path: Path, **pictures: np.ndarray) -> ImageSet:
+    path.mkdir(exist_ok=True)
     for name, pixels in pictures.items():
         images.write(path / f"{name}.png", Picture(pixels))
     return ImageSet.from_folder(path)
@@ -252,6 +255,43 @@ def test_every_file_is_decoded_once_and_the_number_of_threads_changes_nothing(
     prints = {load_samples(image_set, 2, workers=workers).fingerprint for workers in (1, 8)}
     assert len(prints) == 1
     assert sorted(decoded) == sorted(image_set.hr * 2)
+
+
+class Kept:
+    """Keeps results as a cache does, and remembers what was made."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, torch.Tensor]] = {}
+        self.made: list[str] = []
+
+    def __call__(
+        self, name: str, parts: object, make: Callable[[], dict[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        key = json.dumps([name, parts], sort_keys=True)
+        if key not in self.kept:
+            self.made.append(name)
+            self.kept[key] = {part: tensor.clone() for part, tensor in make().items()}
+        return self.kept[key]
+
+
+def test_low_resolution_images_are_made_once_for_all_who_share(tmp_path: Path) -> None:
+    image_set, shared = folder_of(tmp_path / "set", a=picture(9, 11), b=picture(8, 8, 1)), Kept()
+    plain = load_samples(image_set, 2)
+    first, second = (load_samples(image_set, 2, shared=shared) for _ in range(2))
+    assert shared.made == ["degraded/bicubic"]
+    assert plain.fingerprint == first.fingerprint == second.fingerprint
+    pairs = load_pairs(image_set, 2, shared=shared)
+    assert shared.made == ["degraded/bicubic"], "the same images, to evaluate on"
+    for pair, index in zip(pairs, range(2), strict=True):
+        np.testing.assert_array_equal(pair.lr, plain.lr.image(index).permute(1, 2, 0))
+
+
+def test_other_images_and_another_scale_are_degraded_anew(tmp_path: Path) -> None:
+    shared = Kept()
+    load_samples(folder_of(tmp_path / "one", a=picture(12, 12)), 2, shared=shared)
+    load_samples(folder_of(tmp_path / "other", a=picture(12, 12, 1)), 2, shared=shared)
+    load_samples(folder_of(tmp_path / "one", a=picture(12, 12)), 3, shared=shared)
+    assert len(shared.made) == 3
 
 
 def test_pairs_for_evaluation_match_the_published_files() -> None:
