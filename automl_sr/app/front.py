@@ -9,10 +9,10 @@ import gradio as gr
 
 from automl_sr.app.chart import chart, clicked
 from automl_sr.app.figures import front_figure
-from automl_sr.app.library import Snapshot
+from automl_sr.app.library import Snapshot, metrics_of
 from automl_sr.app.session import Session, listen, numbers, skip, snapshot
 from automl_sr.metric import Metric
-from automl_sr.store.records import TrialRecord
+from automl_sr.store.records import StudyRecord, TrialRecord
 
 NO_AXIS = "none"
 HIDEABLE = ("pruned", "infeasible")
@@ -38,16 +38,16 @@ def build(session: Session) -> None:
 
     def offer(name: str | None) -> Any:
         """Offer what this study measures, its first two objectives first."""
-        shown = snapshot(library, name)
-        if shown is None:
+        if not name:
             return skip(4)
-        found = [metric.name for metric in shown.metrics]
+        study = library.study(str(name))
+        found = [metric.name for metric in metrics_of(study, library.registry)]
         first, second = found[0], (found[1] if len(found) > 1 else found[0])
         return (
             gr.Dropdown(choices=found, value=second),
             gr.Dropdown(choices=found, value=first),
             gr.Dropdown(choices=[NO_AXIS, *found], value=NO_AXIS),
-            gr.Dropdown(choices=used_techniques(shown), value=[]),
+            gr.Dropdown(choices=searched_techniques(study), value=[]),
         )
 
     def draw(name: str | None, *chosen: Any) -> Any:
@@ -60,15 +60,14 @@ def build(session: Session) -> None:
     listen([session.trial.change], _ring, [session.trial], [plot])
 
 
-def used_techniques(shown: Snapshot) -> list[str]:
-    """Name the techniques of all slots that some trial used: architecture=fsrcnn."""
-    found = {
-        f"{slot}={name}"
-        for trial in shown.trials
-        for slot, name in trial.params.items()
-        if "." not in slot and isinstance(name, str)
-    }
-    return sorted(found)
+def searched_techniques(study: StudyRecord) -> list[str]:
+    """Name the techniques that a study chooses from, where there is a choice: architecture=fsrcnn."""
+    return [
+        f"{slot['slot']}={option['technique']}"
+        for slot in study.space["slots"]
+        if len(slot["options"]) > 1
+        for option in slot["options"]
+    ]
 
 
 def figure_of(

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from automl_sr.metric import Metric
     from automl_sr.plugins import Registry
 
+MOST_CHANGED = 500
+"""With more new trials than this everything is read again: databases limit how many one can be asked for by name."""
 NOTHING_THERE = "nothing"
 """The version of a store that is not there, or does not answer."""
 
@@ -57,14 +59,17 @@ class Summary:
 class Snapshot:
     """A study with all its trials, as they were at one moment; what follows from them is computed once."""
 
-    def __init__(
-        self, study: StudyRecord, trials: tuple[TrialRecord, ...], rungs: tuple[RungRecord, ...], registry: Registry
-    ) -> None:
+    def __init__(self, study: StudyRecord, trials: tuple[TrialRecord, ...], reader: Reader, registry: Registry) -> None:
         self.study = study
         self.trials = trials
-        self.rungs = rungs
+        self._reader = reader
         self._registry = registry
         self.by_number = {trial.number: trial for trial in trials}
+
+    @cached_property
+    def rungs(self) -> tuple[RungRecord, ...]:
+        """Values at rungs, read when they are first asked for."""
+        return tuple(self._reader.rungs(self.study))
 
     @cached_property
     def objectives(self) -> tuple[Metric, ...]:
@@ -74,8 +79,7 @@ class Snapshot:
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """Objectives first, then what is constrained."""
-        names = dict.fromkeys([*self.study.objectives, *self.study.spec["constraints"]])
-        return tuple(self._registry.metric(name) for name in names)
+        return metrics_of(self.study, self._registry)
 
     @cached_property
     def front(self) -> tuple[TrialRecord, ...]:
@@ -154,10 +158,13 @@ class Library:
         """List the studies with what they are doing, the newest first."""
         found = []
         for study in reversed(self.reader.studies()):
-            snapshot = self.snapshot(study.name)
             work = self._work(study)
-            found.append(Summary(study, _state(study, bool(work)), _best(snapshot), work))
+            found.append(Summary(study, _state(study, bool(work)), self._best(study), work))
         return found
+
+    def study(self, name: str) -> StudyRecord:
+        """Give a study without its trials. Raises StoreError for an unknown name."""
+        return self.reader.study(name)
 
     def snapshot(self, name: str) -> Snapshot:
         """Give a study with its trials, from memory if nothing has changed. Raises StoreError for an unknown name."""
@@ -167,10 +174,42 @@ class Library:
         if kept is not None and kept[0] == version:
             return kept[1]
         study = self.reader.study(name)
-        trials = tuple(self.reader.trials(study))
-        made = Snapshot(study, trials, tuple(self.reader.rungs(study)), self.registry)
+        made = Snapshot(study, self._trials(study, kept and kept[1]), self.reader, self.registry)
         self._kept[name] = (version, made)
         return made
+
+    def _trials(self, study: StudyRecord, former: Snapshot | None) -> tuple[TrialRecord, ...]:
+        """Read the trials, but of those that are known already only what has changed since."""
+        trial = models.Trial
+        query = select(trial.id, trial.state, trial.finished, trial.fence, trial.stage).where(
+            trial.study_id == study.id, trial.number.is_not(None)
+        )
+        files = select(func.count()).join(trial, trial.id == models.Artifact.trial_id).where(trial.study_id == study.id)
+        with self.reader.reading() as database:
+            there = {row.id: tuple(row) for row in database.execute(query)}
+            count = database.scalar(files)
+        known = {} if former is None or former.study.id != study.id else {item.id: item for item in former.trials}
+        changed = [key for key, marks in there.items() if _marks(known.get(key)) != marks]
+        if len(changed) > MOST_CHANGED:
+            return tuple(self.reader.trials(study))
+        known |= {item.id: item for item in self.reader.trials(study, ids=changed)}
+        found = [known[key] for key in there if key in known]
+        if sum(len(item.artifacts) for item in found) != count:  # `automl-sr gc` removed some
+            return tuple(self.reader.trials(study))
+        return tuple(sorted(found, key=lambda item: item.number))
+
+    def _best(self, study: StudyRecord) -> dict[str, float]:
+        """Give the best value of each objective by itself, among models that keep to the constraints."""
+        trial = models.Trial
+        query = select(trial.values).where(trial.study_id == study.id, trial.state.in_(FINISHED))
+        with self.reader.reading() as database:
+            fit = [values for values in database.scalars(query) if values and feasible(study, values)]
+        best: dict[str, float] = {}
+        for metric in (self.registry.metric(name) for name in study.objectives):
+            values = [row[metric.name] for row in fit if metric.name in row]
+            if values:
+                best[metric.name] = max(values) if metric.direction == "maximize" else min(values)
+        return best
 
     def curve(self, trial: TrialRecord) -> list[dict[str, Any]]:
         """Give the learning curve that led to a trial's model: step, seconds, phase and loss."""
@@ -228,7 +267,8 @@ def _version(database: Database, name: str | None = None) -> str:
         busy = busy.join(study, study.id == trial.study_id).where(study.name == name)
         rungs = rungs.join(study, study.id == models.Rung.study_id).where(study.name == name)
         refined = refined.join(study, study.id == models.Refinement.study_id).where(study.name == name)
-    found = [list(map(tuple, database.execute(part).all())) for part in (query, busy, rungs, refined)]
+    files = select(func.count()).select_from(models.Artifact)  # `automl-sr gc` changes nothing else
+    found = [list(map(tuple, database.execute(part).all())) for part in (query, busy, rungs, refined, files)]
     return repr(found)
 
 
@@ -243,11 +283,11 @@ def _state(study: StudyRecord, working: bool) -> str:
     return "finished" if spent or over else "paused"
 
 
-def _best(snapshot: Snapshot) -> dict[str, float]:
-    best: dict[str, float] = {}
-    fit = [trial.values for trial in snapshot.trials if snapshot.keeps(trial)]
-    for metric in snapshot.objectives:
-        values = [row[metric.name] for row in fit if metric.name in row]
-        if values:
-            best[metric.name] = max(values) if metric.direction == "maximize" else min(values)
-    return best
+def _marks(trial: TrialRecord | None) -> tuple[Any, ...]:
+    """Give what differs between two states of one trial."""
+    return () if trial is None else (trial.id, trial.state, trial.finished, trial.fence, trial.stage)
+
+
+def metrics_of(study: StudyRecord, registry: Registry) -> tuple[Metric, ...]:
+    """Name what a study measures: objectives first, then what is constrained. Raises PluginError."""
+    return tuple(registry.metric(name) for name in dict.fromkeys([*study.objectives, *study.spec["constraints"]]))

@@ -78,14 +78,18 @@ class Reader:
             raise StoreError(f"There is no study {name!r} in {self.name}.", hint)
         return found
 
-    def trials(self, study: StudyRecord, states: Iterable[str] = ()) -> list[TrialRecord]:
-        """List the trials of a study by number."""
+    def trials(
+        self, study: StudyRecord, states: Iterable[str] = (), ids: Sequence[int] | None = None
+    ) -> list[TrialRecord]:
+        """List the trials of a study by number; `ids` are those of their rows, where not all are wanted."""
         wanted = list(states)
         query = select(models.Trial).where(models.Trial.study_id == study.id, models.Trial.number.is_not(None))
         if wanted:
             query = query.where(models.Trial.state.in_(wanted))
+        if ids is not None:
+            query = query.where(models.Trial.id.in_(ids))
         with self.reading() as session:
-            files = _artifacts(session, study.id)
+            files = _artifacts(session, study.id, ids)
             return [
                 trial_record(row, files.get(row.id, {})) for row in session.scalars(query.order_by(models.Trial.number))
             ]
@@ -106,7 +110,7 @@ class Reader:
                 last = session.scalar(select(func.max(models.Trial.number)).where(models.Trial.study_id == study.id))
                 hint = "It has no trials yet." if last is None else f"Numbers go from 0 to {last}."
                 raise StoreError(f"The study {study.name!r} has no trial {number}.", hint)
-            return trial_record(row, _artifacts(session, study.id, row.id).get(row.id, {}))
+            return trial_record(row, _artifacts(session, study.id, [row.id]).get(row.id, {}))
 
     def curve(self, trial: TrialRecord) -> list[PointRecord]:
         """Give the learning curve of a trial, in the order in which it was learnt."""
@@ -212,15 +216,17 @@ def _counts(session: Session, study_id: int | None = None) -> dict[int, dict[str
     return found
 
 
-def _artifacts(session: Session, study_id: int, trial_id: int | None = None) -> dict[int, dict[str, ArtifactRecord]]:
+def _artifacts(
+    session: Session, study_id: int, ids: Sequence[int] | None = None
+) -> dict[int, dict[str, ArtifactRecord]]:
     query = (
         select(models.Artifact)
         .join(models.Trial, models.Trial.id == models.Artifact.trial_id)
         .where(models.Trial.study_id == study_id)
         .order_by(models.Artifact.trial_id, models.Artifact.kind)
     )
-    if trial_id is not None:
-        query = query.where(models.Trial.id == trial_id)
+    if ids is not None:
+        query = query.where(models.Trial.id.in_(ids))
     found: dict[int, dict[str, ArtifactRecord]] = {}
     for row in session.scalars(query):
         found.setdefault(row.trial_id, {})[row.kind] = ArtifactRecord(row.kind, row.url, row.sha256, row.bytes)
