@@ -1,10 +1,12 @@
-"""A search of the small world in a process of its own, which a test leads step by step."""
+"""Processes of tests: a search of the small world that a test leads step by step, and waiting for what others do."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -54,3 +56,19 @@ class Process:
         """Let it run to its end."""
         output, _ = self.process.communicate("go\n" * 1000, timeout=60)
         return output.split("\n"), self.process.returncode
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone; the first process of a container may be slow to clear it away."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Look again and again, and fail after a minute with what was waited for."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)

@@ -191,5 +191,25 @@ def test_super_resolution_on_luma_beats_bicubic_and_int8_ships_smaller(tmp_path:
     assert full.values["latency_ratio"] > 0
 
 
+def test_a_graph_is_timed_once_for_all_rungs_and_for_trials_that_differ_in_training_alone(tmp_path: Path) -> None:
+    registry = installed()
+    task = ImageSR(scale=2, train=("photos-train",), valid=("photos-valid",), color="y")
+    where = replace(setting(registry, task, tmp_path, ("psnr_y", "latency_ratio"), 60, 3), first_rung=1)
+
+    def run(lr: float) -> tuple[list[float], Outcome]:
+        architecture = registry.technique(Slot.ARCHITECTURE, "espcn")(width=8)
+        plan = TrialPlan.of({item.slot: item for item in (architecture, Recipe(batch=8, patch=24, lr=lr))}, {})
+        notes = Notes()
+        outcome = run_trial(plan, where, notes, tmp_path / str(lr))
+        assert len({values["psnr_y"] for _, _, values in notes.rungs}) == 2, "the models differ"
+        return [values["latency_ratio"] for _, _, values in notes.rungs], outcome
+
+    rungs, timed = run(2e-3)
+    other_rungs, spared = run(1e-3)
+    assert {*rungs, *other_rungs, timed.values["latency_ratio"]} == {spared.values["latency_ratio"]}
+    assert timed.values["psnr_y"] != spared.values["psnr_y"]
+    assert [outcome.shared["latency"]["reused"] for outcome in (timed, spared)] == [False, True]
+
+
 def test_super_resolution_on_rgb(tmp_path: Path) -> None:
     assert run_sr(tmp_path, "rgb", "none").values["macs"] > 0

@@ -20,7 +20,10 @@ VALUE_OPERATORS = frozenset(
     {*WEIGHTED_OPERATORS, "PRelu", "Add", "Sub", "Mul", "Div", "QuantizeLinear", "DequantizeLinear"}
     | {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
 )
-"""What these compute with takes as long whatever its values are; elsewhere (Resize, Pad, Reshape) they are sizes."""
+"""What these compute with takes as long whatever its values are; elsewhere (Resize, Pad, Reshape) they are sizes.
+
+int64 tensors are sizes everywhere: of a size that is computed from the image's, quantization makes stored factors.
+"""
 CHATTY_LOGGERS = ("root", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
 
 
@@ -97,7 +100,7 @@ def graph_digest(path: Path | str) -> str:
     del model.metadata_props[:]
     sizes = {name for node in model.graph.node if node.op_type not in VALUE_OPERATORS for name in node.input}
     for tensor in model.graph.initializer:
-        if tensor.name not in sizes:
+        if tensor.name not in sizes and tensor.data_type != onnx.TensorProto.INT64:
             empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             tensor.CopyFrom(empty)
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()

@@ -73,9 +73,8 @@ def in_a_process(study: Path, trials: int | None, *, caching: bool) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--study", str(study), "--child", folder]
         command += ["--caching"] * caching + ([] if trials is None else ["--trials", str(trials)])
-        done = subprocess.run(
-            command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=True
-        )
+        own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": f"{folder}/user"}  # what studies share is cold too
+        done = subprocess.run(command, env={**os.environ, **own}, stdout=subprocess.PIPE, text=True, check=True)
     found: Found = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -11,10 +13,12 @@ import pytest
 from search_world import FakeTask, Line, registry
 
 from automl_sr.plan import TrialPlan
+from automl_sr.plugins import installed
 from automl_sr.search import gate as gates
 from automl_sr.search.gate import Gate, broken, violation
 from automl_sr.study import Limits
 from automl_sr.task import Task
+from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.technique import Slot, Technique
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import DeviceSpec, Setting
@@ -133,6 +137,26 @@ def test_a_plan_that_does_not_fit_into_memory_is_rejected(tmp_path: Path, monkey
     assert "training would take about" in str(gate.check(plan_of(Line(width=64))).reason)
     monkeypatch.setattr(gates, "free_memory", lambda device: 2**33)
     assert gate.check(plan_of(Line(width=64))).reason is None
+
+
+def test_a_graph_is_timed_once_for_the_gates_of_all_workers(tmp_path: Path) -> None:
+    found = installed()
+    task = ImageSR(scale=2, train=("photos-train",), valid=("photos-valid",), color="y")
+    setting = replace(
+        gate_of(tmp_path, {}).setting,
+        registry=found,
+        task=task,
+        metrics=("latency_ratio",),
+        device=DeviceSpec(input=(40, 60)),
+    )
+    net = found.technique(Slot.ARCHITECTURE, "espcn")(width=8)
+    costs = []
+    for worker in ("one", "other"):
+        gate = Gate(setting, {"latency_ratio": Limits(max=1e9)}, tmp_path)
+        costs.append(gate.check(plan_of(net), tmp_path / worker).costs["latency_ratio"])
+    assert costs[0] == costs[1] > 0
+    notes = [json.loads((tmp_path / worker / "shared.json").read_text()) for worker in ("one", "other")]
+    assert [entry["reused"] for note in notes for entry in note.values()] == [False, True]
 
 
 def test_violations_are_relative_to_the_limit() -> None:

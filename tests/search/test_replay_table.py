@@ -215,3 +215,41 @@ def test_making_what_all_trials_share_counts_for_nobody() -> None:
         "calibration": {"seconds": 2.0, "reused": True},
     }
     assert [rung["seconds"] for rung in times((20.0, 44.0), shared=shared)] == [15.5, 39.5]
+
+
+@pytest.mark.parametrize(
+    ("latency", "judging"),
+    [
+        ({"seconds": 6.0, "reused": False}, 1.0),
+        ({"seconds": 6.0, "reused": True, "waited": 1.5}, 2.5),
+        ({"seconds": 6.0, "reused": True}, 3.0),
+    ],
+    ids=["timed here", "waited for", "reused"],
+)
+def test_timing_its_own_graph_is_a_rows_own_work_but_no_part_of_judging(
+    latency: dict[str, Any], judging: float
+) -> None:
+    shared = {"scores": {"seconds": 3.0, "reused": False}, "latency": latency}
+    first, second = times((20.0, 44.0), shared=shared)
+    assert (first["seconds"], second["seconds"]) == (17.0, 41.0), "without the scores alone"
+    assert (first["judging"], second["judging"]) == (1.0 + judging, 3.0 + judging)
+
+
+def test_the_seconds_of_timing_its_own_graph_stay_in_a_recorded_row(tmp_path: Path) -> None:
+    def run(plan: Any, setting: Any, journal: Any, folder: Path) -> Any:
+        outcome = run_fast(plan, setting, journal, folder)
+        return dataclasses.replace(outcome, shared={name: {"seconds": 1000.0, "reused": False} for name in next(made)})
+
+    made = iter([["latency"], ["scores"], ["latency", "scores"], []])
+    find(load(trials=4), tmp_path, run)
+    opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
+    table, _ = record(opened, "world", registry(), {})
+    taken = [trial.seconds for trial in opened.trials(opened.study("world"))]
+    assert [row.seconds for row in table.rows] == [taken[0], 0.0, 0.0, taken[3]]
+
+
+def test_a_second_graph_of_the_same_trial_counts_as_the_first_does() -> None:
+    """The gate times the untrained model, and compression makes another graph of it."""
+    entries = {name: {"seconds": 1.5, "reused": False} for name in ("latency", "latency (2)")}
+    first, _ = times((20.0, 44.0), shared=entries)
+    assert (first["seconds"], first["judging"]) == (20.0, 1.0 + 2.0)

@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import has_ended, wait_until
 
 from automl_sr.errors import StoreUnreachable
 from automl_sr.search.supervisor import Patience, State, Supervisor
@@ -65,21 +65,6 @@ class Crew:
 
 def attempts(folder: Path, worker: int) -> int:
     return len(list(folder.glob(f"{worker}.*")))
-
-
-def has_ended(pid: int) -> bool:
-    """Whether a process is gone; the first process of a container may be slow to clear it away."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
 
 
 def test_workers_that_end_are_done_and_the_last_note_counts(tmp_path: Path) -> None:

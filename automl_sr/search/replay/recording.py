@@ -107,15 +107,20 @@ def _row(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord, sp
 
 def _sharing(trial: TrialRecord) -> float:
     """Give the seconds in which a trial made shared results, or waited for them."""
-    shared = [entry for name, entry in trial.shared.items() if name != LATENCY]
+    shared = [entry for name, entry in trial.shared.items() if not _is_timing(name)]
     made = sum(entry.get("seconds", 0.0) for entry in shared if not entry.get("reused"))
     return float(made + sum(entry.get("waited", 0.0) for entry in shared))
 
 
 def _timing(trial: TrialRecord) -> float:
-    """Give the seconds in which a trial timed its graph, or waited for another one to do so."""
-    entry = trial.shared.get(LATENCY, {})
-    return float(entry.get("waited", 0.0) if entry.get("reused") else entry.get("seconds", 0.0))
+    """Give the seconds in which a trial timed its graphs, or waited for another one to do so."""
+    entries = [entry for name, entry in trial.shared.items() if _is_timing(name)]
+    return float(sum(entry.get("waited" if entry.get("reused") else "seconds", 0.0) for entry in entries))
+
+
+def _is_timing(name: str) -> bool:
+    """Whether a shared result is a graph's times; a second graph of the same trial has a number: `latency (2)`."""
+    return name.partition(" (")[0] == LATENCY
 
 
 def _times(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> list[dict[str, Any]]:
