@@ -81,13 +81,15 @@ def working_seconds(ended: Sequence[TrialRecord]) -> list[float]:
 def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dict[str, Any]]:
     """Give the curve that led to the last model, with the seconds of training alone, pauses and forks aside.
 
-    What a fork learnt before the trunk went on is left out: where steps go back, the points beyond are dropped.
+    What a fork learnt before the trunk went on is left out: a later phase counts from where the one before it ended.
     """
-    kept: list[PointRecord] = []
+    phases: dict[str, list[PointRecord]] = {}
     for point in points:
-        while kept and kept[-1].step >= point.step:
-            kept.pop()
-        kept.append(point)
+        phases.setdefault(point.phase, []).append(point)
+    kept: list[PointRecord] = []
+    for members in phases.values():
+        end = kept[-1].step if kept else 0
+        kept += sorted((point for point in members if point.step > end), key=lambda point: point.step)
     seconds: float | None = 0.0
     step = 0
     curve = []
