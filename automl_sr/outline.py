@@ -90,7 +90,7 @@ def _fields(option: TechniqueSpace, prefix: str) -> tuple[Node, ...]:
 
 def condition(item: FieldSpace) -> str:
     """Say when a field is asked."""
-    return " and ".join(f"{name} is {' or '.join(map(_word, values))}" for name, values in item.when.items())
+    return " and ".join(f"{name} is {' or '.join(map(word, values))}" for name, values in item.when.items())
 
 
 def describe(domain: Domain) -> str:
@@ -98,10 +98,10 @@ def describe(domain: Domain) -> str:
     match domain:
         case Constant(value=value):
             return "fixed: " + (
-                value["technique"] if isinstance(value, Mapping) and "technique" in value else _word(value)
+                value["technique"] if isinstance(value, Mapping) and "technique" in value else word(value)
             )
         case Choice(options=values):
-            return " | ".join(_word(value) for value in values)
+            return " | ".join(word(value) for value in values)
         case Each(item=item, count=count, max=most):
             many = f"{count} places" if isinstance(count, int) else f"one for each of {count}, at most {most}"
             return f"({describe(item)}) x {many}"
@@ -118,11 +118,12 @@ def describe(domain: Domain) -> str:
             return f"{domain.low:g} .. {domain.high:g}{step}{', log' if domain.log else ''}"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Write a value as a study file does."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return f"[{', '.join(_word(item) for item in value)}]"
+        return f"[{', '.join(word(item) for item in value)}]"
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 

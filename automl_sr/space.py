@@ -123,6 +123,10 @@ class SearchSpace:
         self._plan(ask)
         return found
 
+    def default_plan(self) -> TrialPlan:
+        """Give the plan of trial 0. Raises TrialError where a technique refuses it."""
+        return self._plan(lambda name, domain, start: start)
+
     def parameters(self) -> dict[str, BaseDistribution]:
         """Give the distribution of every parameter that any plan can ask, by stored name."""
         return {name: distribution(domain) for name, domain in self.ranges()}

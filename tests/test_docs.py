@@ -168,7 +168,9 @@ def test_the_same_tests_run_in_the_readme_and_in_continuous_integration() -> Non
     assert tests in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/plugins.md", "docs/studies.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/app.md", "docs/plugins.md", "docs/studies.md"]
+)
 def test_links_lead_to_files(document: str) -> None:
     path = ROOT / document
     links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))

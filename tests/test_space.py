@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import optuna
@@ -18,7 +19,9 @@ from pydantic import Field, model_validator
 from automl_sr.domains import tidy
 from automl_sr.errors import PluginError, StudyFileError, TrialError
 from automl_sr.plugins import Registry
+from automl_sr.search.single_plan import single_plan
 from automl_sr.space import SearchSpace, TrialPlan
+from automl_sr.study import parse_study
 from automl_sr.technique import (
     Choice,
     Each,
@@ -735,3 +738,24 @@ def test_the_same_seed_gives_the_same_plans(space: SearchSpace, seed: int) -> No
         return [space.suggest(study.ask()).fingerprint for _ in range(3)]
 
     assert marks() == marks()
+
+
+@any_space
+@given(space=spaces(), data=st.data())
+def test_every_plan_has_a_study_file_of_its_own(space: SearchSpace, data: st.DataObject) -> None:
+    plan = space.suggest(Drawn(data))
+    spec = {
+        "task": {"kind": "image-sr"},
+        "objectives": ["params"],
+        "constraints": {},
+        "device": {},
+        "budget": {"trials": 9, "steps": 10},
+        "search": {"sampler": "random", "seed": 3},
+    }
+    study: Any = SimpleNamespace(name="made", spec=spec)
+    trial: Any = SimpleNamespace(number=4, state="complete", plan=json.loads(json.dumps(plan.to_json())))
+    loaded = parse_study(single_plan(study, trial, space.registry), "one.yaml", space.registry)
+    alone = SearchSpace(loaded.space_request, space.registry)
+    assert alone.count().total == 1
+    assert alone.default_params() == {}, "nothing is left to be asked"
+    assert alone.default_plan().fingerprint == plan.fingerprint

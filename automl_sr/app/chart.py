@@ -7,13 +7,15 @@ from typing import Any
 
 import gradio as gr
 
+from automl_sr.app.words import escaped
+
 Figure = Mapping[str, Any]
 """`data` and `layout` as plotly's JSON; a point that belongs to a trial has its number as `customdata`."""
 PLOTLY = "static/plotly.min.js"
 
-TEMPLATE = '<div class="chart" role="img" aria-label="${title}"></div><p class="empty" hidden></p>'
+TEMPLATE = '<div class="chart" role="img" aria-label="TITLE"></div><p class="empty" hidden></p>'
 CSS = """
-.chart { height: ${height}px; }
+.chart { height: HEIGHTpx; }
 .empty { padding: 2rem; text-align: center; opacity: 0.8; }
 """
 SCRIPT = """
@@ -21,7 +23,7 @@ const chart = () => element.querySelector('.chart');
 function library() {
   window.plotlyReady ??= new Promise((done, failed) => {
     const script = document.createElement('script');
-    script.src = props.library; script.onload = done; script.onerror = failed;
+    script.src = 'LIBRARY'; script.onload = done; script.onerror = failed;
     document.head.append(script);
   });
   return window.plotlyReady;
@@ -36,17 +38,18 @@ function themed(layout) {
   return result;
 }
 function marked(data) {
+  const chosen = props.selected ?? null;
   const ring = {x: [], y: [], mode: 'markers', hoverinfo: 'skip', showlegend: false, type: 'scatter',
     marker: {size: 16, symbol: 'circle-open', color: getComputedStyle(element).color, line: {width: 2.5}}};
   for (const trace of data) {
     if (trace.type !== 'scatter' || !trace.marker || !Array.isArray(trace.customdata)) continue;
-    const at = trace.customdata.indexOf(props.selected);
+    const at = trace.customdata.indexOf(chosen);
     if (at < 0) continue;
     ring.x.push(trace.x[at]); ring.y.push(trace.y[at]);
     if (trace.xaxis) Object.assign(ring, {xaxis: trace.xaxis, yaxis: trace.yaxis});
     break;
   }
-  return props.selected === null || !ring.x.length ? data : [...data, ring];
+  return chosen === null || !ring.x.length ? data : [...data, ring];
 }
 let turn = 0;
 async function draw() {
@@ -79,16 +82,15 @@ def chart(title: str, elem_id: str, height: int = 420) -> gr.HTML:
 
     `select` events carry {"number": of the trial}.
     """
+    # what never changes stands in the templates: Gradio forgets the props of a component that it has not shown yet
+    # as soon as an update comes in for it, even one that says to leave it as it is
     return gr.HTML(
         value=None,
-        html_template=TEMPLATE,
-        css_template=CSS,
-        js_on_load=SCRIPT,
+        html_template=TEMPLATE.replace("TITLE", escaped(title)),
+        css_template=CSS.replace("HEIGHT", str(height)),
+        js_on_load=SCRIPT.replace("LIBRARY", PLOTLY),
         elem_id=elem_id,
-        title=title,
-        height=height,
         selected=None,
-        library=PLOTLY,
     )
 
 

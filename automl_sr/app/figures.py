@@ -77,7 +77,7 @@ def hover(shown: Snapshot, trial: TrialRecord) -> str:
     """Describe a trial where a pointer rests on it."""
     found = {**trial.costs, **trial.values}
     lines = [f"<b>trial {trial.number}</b>, {kind_of(shown, trial)}"]
-    lines += [f"{name}: {_number(value)}" for name, value in found.items()]
+    lines += [f"{_safe(name)}: {_number(value)}" for name, value in found.items()]
     lines += [_safe(line) for line in _wrapped(plan_words(trial.params))]
     return "<br>".join(lines)
 

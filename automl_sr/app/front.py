@@ -11,7 +11,6 @@ from automl_sr.app.chart import chart, clicked
 from automl_sr.app.figures import front_figure
 from automl_sr.app.library import Snapshot, metrics_of
 from automl_sr.app.session import Session, listen, numbers, skip, snapshot
-from automl_sr.metric import Metric
 from automl_sr.store.records import StudyRecord, TrialRecord
 
 NO_AXIS = "none"
@@ -34,6 +33,7 @@ def build(session: Session) -> None:
         )
         keeping = gr.Checkbox(label="Only within the constraints", elem_id="front-feasible", min_width=180)
     plot = chart("Pareto front", "front-chart", height=520)
+    sent = gr.State("")
     controls: list[Any] = [across, up, deep, techniques, states, keeping]
 
     def offer(name: str | None) -> Any:
@@ -50,12 +50,15 @@ def build(session: Session) -> None:
             gr.Dropdown(choices=searched_techniques(study), value=[]),
         )
 
-    def draw(name: str | None, *chosen: Any) -> Any:
+    def draw(name: str | None, known: str, *chosen: Any) -> Any:
         shown = snapshot(library, name)
-        return {"note": EMPTY} if shown is None else figure_of(shown, *chosen)
+        if shown is None:
+            return {"note": EMPTY}, ""
+        wanted = f"{shown.content} {chosen}"  # a figure of thousands of points is sent where it differs, and only there
+        return skip(2) if wanted == known else (figure_of(shown, *chosen), wanted)
 
     listen([session.study.change], offer, [session.study], controls[:4])
-    session.show("front", draw, [session.study, *controls], [plot], also=[item.input for item in controls])
+    session.show("front", draw, [session.study, sent, *controls], [plot, sent], also=[item.input for item in controls])
     listen([plot.select], clicked, [], [session.trial])
     listen([session.trial.change], _ring, [session.trial], [plot])
 
@@ -76,7 +79,7 @@ def figure_of(
     """Draw what the controls ask for."""
     by_name = {metric.name: metric for metric in shown.metrics}
     asked = [name for name in (across, up, deep) if name in by_name]
-    axes: list[Metric] = [by_name[name] for name in asked] or list(shown.metrics[:2])
+    axes = [by_name[name] for name in asked] if len(asked) > 1 else list(reversed(shown.metrics[:2]))
     if len(axes) < 2:
         return {"note": "This study measures a single metric: see its history in the tab Why."}
     return front_figure(shown, axes, lambda trial: _wanted(shown, trial, techniques or [], states or [], keeping))

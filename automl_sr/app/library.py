@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from automl_sr.report.importance import importance
 from automl_sr.report.progress import history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, own_counts
 from automl_sr.store import models
-from automl_sr.store.database import default_url, masked
+from automl_sr.store.database import default_url, masked, parse, sqlite_file
 from automl_sr.store.leases import is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
@@ -31,6 +33,9 @@ MOST_CHANGED = 500
 """With more new trials than this everything is read again: databases limit how many one can be asked for by name."""
 NOTHING_THERE = "nothing"
 """The version of a store that is not there, or does not answer."""
+WORKED_OUT = frozenset({"objectives", "metrics", "front", "front_numbers", "history", "importance"})
+"""What a snapshot says of finished trials alone."""
+_CONTENTS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,20 @@ class Snapshot:
         self._reader = reader
         self._registry = registry
         self.by_number = {trial.number: trial for trial in trials}
+        self.content = str(next(_CONTENTS))
+        """Another text where finished trials are others: what is drawn of them alone need not be drawn again."""
+
+    def take_over(self, former: Snapshot) -> None:
+        """Take over what was worked out already, if nothing has happened but that trials went on."""
+        same = len(self.finished) == len(former.finished) and self.study.spec == former.study.spec
+        if same and all(new is old for new, old in zip(self.finished, former.finished, strict=True)):
+            self.content = former.content
+            self.__dict__ |= {name: value for name, value in former.__dict__.items() if name in WORKED_OUT}
+
+    @cached_property
+    def finished(self) -> tuple[TrialRecord, ...]:
+        """Trials that nothing more happens to."""
+        return tuple(trial for trial in self.trials if trial.state not in UNFINISHED)
 
     @cached_property
     def rungs(self) -> tuple[RungRecord, ...]:
@@ -84,7 +103,7 @@ class Snapshot:
     @cached_property
     def front(self) -> tuple[TrialRecord, ...]:
         """Models that no other one dominates, best first in the first objective."""
-        return tuple(front_of(self.study, self.trials, self._registry.metrics))
+        return tuple(front_of(self.study, self.trials, {metric.name: metric for metric in self.objectives}))
 
     @cached_property
     def front_numbers(self) -> frozenset[int]:
@@ -120,7 +139,9 @@ class Library:
         self.url = url or default_url()
         self.registry = registry
         self._reader: Reader | None = None
+        self._file: tuple[int, int] | None = None
         self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._kept: dict[str, tuple[str, Snapshot]] = {}
         self._curves: dict[int, tuple[str, list[dict[str, Any]]]] = {}
 
@@ -131,10 +152,16 @@ class Library:
 
     @property
     def reader(self) -> Reader:
-        """The store, opened when it is first there: a search may be begun after the app."""
+        """The store, opened when it is first there, and anew where its file was replaced. Raises StoreError."""
         with self._lock:
+            file = _identity(self.url)
+            if self._reader is not None and file != self._file:  # SQLite would go on reading what was removed
+                self._reader.close()
+                self._reader = None
+                self._kept.clear()
+                self._curves.clear()
             if self._reader is None:
-                self._reader = Reader.open(self.url)
+                self._reader, self._file = Reader.open(self.url), file
             return self._reader
 
     def close(self) -> None:
@@ -168,15 +195,19 @@ class Library:
 
     def snapshot(self, name: str) -> Snapshot:
         """Give a study with its trials, from memory if nothing has changed. Raises StoreError for an unknown name."""
-        with self.reader.reading() as database:
-            version = _version(database, name)
-        kept = self._kept.get(name)
-        if kept is not None and kept[0] == version:
-            return kept[1]
-        study = self.reader.study(name)
-        made = Snapshot(study, self._trials(study, kept and kept[1]), self.reader, self.registry)
-        self._kept[name] = (version, made)
-        return made
+        with self._reading:  # several parts of a page ask at once: one of them reads
+            reader = self.reader
+            with reader.reading() as database:
+                version = _version(database, name)
+            kept = self._kept.get(name)
+            if kept is not None and kept[0] == version:
+                return kept[1]
+            study = reader.study(name)
+            made = Snapshot(study, self._trials(study, kept and kept[1]), reader, self.registry)
+            if kept is not None:
+                made.take_over(kept[1])
+            self._kept[name] = (version, made)
+            return made
 
     def _trials(self, study: StudyRecord, former: Snapshot | None) -> tuple[TrialRecord, ...]:
         """Read the trials, but of those that are known already only what has changed since."""
@@ -184,7 +215,12 @@ class Library:
         query = select(trial.id, trial.state, trial.finished, trial.fence, trial.stage).where(
             trial.study_id == study.id, trial.number.is_not(None)
         )
-        files = select(func.count()).join(trial, trial.id == models.Artifact.trial_id).where(trial.study_id == study.id)
+        files = (
+            select(func.count())
+            .select_from(models.Artifact)
+            .join(trial, trial.id == models.Artifact.trial_id)
+            .where(trial.study_id == study.id)
+        )
         with self.reader.reading() as database:
             there = {row.id: tuple(row) for row in database.execute(query)}
             count = database.scalar(files)
@@ -205,7 +241,7 @@ class Library:
         with self.reader.reading() as database:
             fit = [values for values in database.scalars(query) if values and feasible(study, values)]
         best: dict[str, float] = {}
-        for metric in (self.registry.metric(name) for name in study.objectives):
+        for metric in (self.registry.metrics[name] for name in study.objectives if name in self.registry.metrics):
             values = [row[metric.name] for row in fit if metric.name in row]
             if values:
                 best[metric.name] = max(values) if metric.direction == "maximize" else min(values)
@@ -235,41 +271,55 @@ class Library:
                     continue
                 last = select(point.step).where(point.trial_id == row.id).order_by(point.at.desc(), point.step.desc())
                 step = database.scalar(last.limit(1)) or 0
-                host, pid = row.owner.split(":")[:2]
-                worker = f"{host.split('.')[0]} (pid {pid})"
                 steps = int(study.spec["budget"]["steps"])
-                found.append(Work(row.number or 0, worker, row.stage or "begins", step, steps))
+                found.append(Work(row.number or 0, _worker(row.owner), row.stage or "begins", step, steps))
         return tuple(found)
 
 
+def _worker(owner: str) -> str:
+    """Name a worker as people know it: host and process."""
+    host, _, rest = owner.partition(":")
+    return f"{host.partition('.')[0]} (pid {rest.partition(':')[0]})"
+
+
+def _identity(url: str) -> tuple[int, int] | None:
+    """Tell one file from another that takes its place; nothing for a server, or where there is no file."""
+    path = sqlite_file(parse(url))
+    try:
+        found = path and path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
 def _version(database: Database, name: str | None = None) -> str:
-    """Read what tells one content from another: numbers of rows by state, and the last moment at which one changed."""
-    study, trial = models.Study, models.Trial
-    query = (
-        select(
-            study.id,
-            study.name,
-            trial.state,
-            func.count(trial.id),
-            func.max(trial.finished),
-            func.max(trial.started),
-            func.sum(trial.fence),
-        )
-        .outerjoin(trial, trial.study_id == study.id)
-        .group_by(study.id, study.name, trial.state)
-        .order_by(study.id, trial.state)
+    """Read what tells one content from another: of what is finished numbers of rows and the last moments."""
+    study, trial, rung = models.Study, models.Trial, models.Rung
+    refinement, event = models.Refinement, models.Event
+    marks = (func.count(trial.id), func.max(trial.finished), func.max(trial.started), func.sum(trial.fence))
+    alive = trial.lease_until > now()
+    parts: tuple[Any, ...] = (
+        select(study.id, study.name, study.seconds, study.spec).order_by(study.id),
+        select(study.id, trial.state, *marks)
+        .join(trial, trial.study_id == study.id)
+        .group_by(study.id, trial.state)
+        .order_by(study.id, trial.state),
+        select(trial.id, trial.fingerprint, trial.stage, trial.position, alive, trial.owner)
+        .join(study, study.id == trial.study_id)
+        .where(trial.state.in_(UNFINISHED))
+        .order_by(trial.id),
+        select(func.count(), func.max(rung.at)).join(study, study.id == rung.study_id),
+        select(refinement.state, func.count(), func.max(refinement.finished))
+        .join(study, study.id == refinement.study_id)
+        .group_by(refinement.state)
+        .order_by(refinement.state),
+        select(func.max(event.id)).join(study, study.id == event.study_id),
     )
-    busy = select(trial.id, trial.stage, trial.position).where(trial.state.in_(UNFINISHED)).order_by(trial.id)
-    rungs = select(func.count(), func.max(models.Rung.at))
-    refined = select(func.count(), func.max(models.Refinement.finished))
     if name is not None:
-        query = query.where(study.name == name)
-        busy = busy.join(study, study.id == trial.study_id).where(study.name == name)
-        rungs = rungs.join(study, study.id == models.Rung.study_id).where(study.name == name)
-        refined = refined.join(study, study.id == models.Refinement.study_id).where(study.name == name)
-    files = select(func.count()).select_from(models.Artifact)  # `automl-sr gc` changes nothing else
-    found = [list(map(tuple, database.execute(part).all())) for part in (query, busy, rungs, refined, files)]
-    return repr(found)
+        parts = tuple(part.where(study.name == name) for part in parts)
+    found = [list(map(tuple, database.execute(part).all())) for part in parts]
+    dead = [row[-1] is not None and is_dead(row[-1]) for row in found[2]]  # of that no row tells
+    return hashlib.sha256(repr((found, dead)).encode()).hexdigest()
 
 
 def _state(study: StudyRecord, working: bool) -> str:
@@ -284,8 +334,10 @@ def _state(study: StudyRecord, working: bool) -> str:
 
 
 def _marks(trial: TrialRecord | None) -> tuple[Any, ...]:
-    """Give what differs between two states of one trial."""
-    return () if trial is None else (trial.id, trial.state, trial.finished, trial.fence, trial.stage)
+    """Give what differs between two states of one trial; in a trial that is not finished anything may."""
+    if trial is None or trial.state in UNFINISHED:
+        return ()
+    return (trial.id, trial.state, trial.finished, trial.fence, trial.stage)
 
 
 def metrics_of(study: StudyRecord, registry: Registry) -> tuple[Metric, ...]:

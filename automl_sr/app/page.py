@@ -8,10 +8,11 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app import front, studies
+from automl_sr.app import compare, front, plugins, preview, studies, takeaway, trials, why
 from automl_sr.app.library import NOTHING_THERE, Library
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
-from automl_sr.app.words import trial_line
+from automl_sr.app.uploads import GuardedBlocks
+from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError
 
 POLL_SECONDS = 2.0
@@ -29,6 +30,12 @@ class Tab:
 TABS = (
     Tab("studies", "Studies", studies.build),
     Tab("front", "Front", front.build),
+    Tab("trials", "Trials", trials.build),
+    Tab("compare", "Compare", compare.build),
+    Tab("why", "Why", why.build),
+    Tab("preview", "Preview", preview.build),
+    Tab("takeaway", "Take away", takeaway.build),
+    Tab("plugins", "Plugins", plugins.build),
 )
 
 ADDRESS = """
@@ -46,7 +53,7 @@ ADDRESS = """
 def make_page(library: Library) -> gr.Blocks:
     """Make the page; each visitor has a session of their own."""
     page: gr.Blocks
-    with gr.Blocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with GuardedBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         with gr.Row(elem_id="head", equal_height=True):
             gr.HTML("<h1>automl-sr</h1>", elem_id="brand", min_width=120, scale=1)
             study = gr.Dropdown(
@@ -78,10 +85,11 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
         names = [] if version.startswith(NOTHING_THERE) else library.names()
         name = asked.get("study") or (names[0] if names else None)
         if name is not None and name not in names:
-            gr.Warning(f"There is no study {name!r} in this store.")
+            gr.Warning(escaped(f"There is no study {name!r} in this store."))
             name = names[0] if names else None
-        number = int(asked["trial"]) if asked.get("trial", "").isdigit() else None
-        return gr.Dropdown(choices=names, value=name), number, version, gr.Tabs(selected=tab), tab
+        number = next(iter(compare.asked_for(asked.get("trial", ""))), None)
+        compared = compare.asked_for(asked.get("compare", ""))
+        return gr.Dropdown(choices=names, value=name), number, version, gr.Tabs(selected=tab), tab, compared
 
     def follow(known: str, name: str | None) -> Any:
         version = library.version()
@@ -101,13 +109,13 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
         try:
             return trial_line(shown, shown.trial(found[0]))
         except AutomlSRError as error:
-            gr.Warning(str(error))
+            gr.Warning(escaped(error))
             return "<p>Select a trial: click a point or a row, or type its number.</p>"
 
     page.load(
         safely(arrive),
         None,
-        [session.study, session.trial, session.version, tabs, session.tab],
+        [session.study, session.trial, session.version, tabs, session.tab, session.compared],
         api_visibility="private",
         show_progress="hidden",
     )

@@ -21,6 +21,7 @@ from fastapi.responses import FileResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from automl_sr.app.chart import PLOTLY
+from automl_sr.app.guard import Guard
 from automl_sr.app.library import Library
 from automl_sr.app.page import make_page
 from automl_sr.app.style import STYLE, theme
@@ -70,7 +71,9 @@ def serve(store: str | None, address: Address, registry: Registry, tell: Callabl
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and files to take away, gone with the app
         library = Library(store, registry)
         try:
-            config = uvicorn.Config(make_app(library, address), log_level="warning", ws="none")
+            config = uvicorn.Config(
+                make_app(library, address), log_level="warning", ws="none", timeout_graceful_shutdown=1
+            )
             tell(address.url)
             uvicorn.Server(config).run(sockets=[listening])
         finally:
@@ -86,6 +89,7 @@ def make_app(library: Library, address: Address) -> fastapi.FastAPI:
     def plotly_script() -> FileResponse:
         return FileResponse(script, headers={"Cache-Control": "public, max-age=86400"})
 
+    app.add_middleware(Guard, upload_bytes=UPLOAD_BYTES, same_origin=address.local)
     if address.local:  # a page of the network must not reach it under a name that it has made up
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, address.host])
     mounted: fastapi.FastAPI = gr.mount_gradio_app(

@@ -11,10 +11,12 @@ from typing import Any
 import gradio as gr
 
 from automl_sr.app.library import Library, Snapshot
+from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError, UseError
 
 log = logging.getLogger(__name__)
 MOST_COMPARED = 6
+MOST_TRIALS = 2**31
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return handle(*values, **named)
         except AutomlSRError as error:
-            raise gr.Error(str(error), duration=8, print_exception=False) from None
+            raise gr.Error(escaped(error), duration=8, print_exception=False) from None
         except gr.Error:
             raise
         except Exception as error:
@@ -99,8 +101,8 @@ def numbers(values: Any) -> list[int]:
     if values in (None, ""):
         return []
     found = values if isinstance(values, list) else [values]
-    if not all(
-        isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) for value in found
-    ):
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
+        raise UseError("A trial is named by its number.")
+    if not all(float(value).is_integer() and 0 <= value < MOST_TRIALS for value in found):
         raise UseError("A trial is named by its number.")
     return [int(value) for value in found]

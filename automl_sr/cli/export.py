@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from automl_sr.errors import UseError
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
-    from automl_sr.store.records import StudyRecord, TrialRecord
+    from automl_sr.store.records import ArtifactRecord, StudyRecord, TrialRecord
     from automl_sr.store.refinements import RefinementRecord
 
 FILES = {"onnx": "model.onnx", "weights": "model.safetensors"}
@@ -69,16 +70,7 @@ def write_folder(
 
     Raises UseError for a trial without a model or a folder that holds something, StoreError for files that are gone.
     """
-    files = trial.artifacts if refined is None else refined.artifacts
-    if not files and trial.state in ("complete", "pruned"):
-        raise UseError(
-            f"The files of trial {trial.number} of {study.name!r} were removed by `automl-sr gc`.",
-            "It keeps those of the front.",
-        )
-    if "onnx" not in files:
-        reason = f": {trial.reason}" if trial.reason else ""
-        hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""
-        raise UseError(f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.", hint)
+    files = model_files(study, trial, refined)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UseError(f"{target} is there already and is not an empty folder.", "Choose another -o.")
     from automl_sr.store.artifacts import fetch
@@ -102,6 +94,23 @@ def write_folder(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return written
+
+
+def model_files(
+    study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None
+) -> Mapping[str, ArtifactRecord]:
+    """Give the files of a trial's model by kind. Raises UseError for a trial without one."""
+    files = trial.artifacts if refined is None else refined.artifacts
+    if not files and trial.state in ("complete", "pruned"):
+        raise UseError(
+            f"The files of trial {trial.number} of {study.name!r} were removed by `automl-sr gc`.",
+            "It keeps those of the front.",
+        )
+    if "onnx" not in files:
+        reason = f": {trial.reason}" if trial.reason else ""
+        hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""
+        raise UseError(f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.", hint)
+    return files
 
 
 def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None) -> str:

@@ -7,6 +7,7 @@ result is that of the whole image.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from automl_sr.errors import UseError
 
 Array = NDArray[Any]
 Run = Callable[[Array], Array]
+Watch = Callable[[int, int], None]
+"""Is told before every tile how many of how many are done; what it raises ends the work."""
 
 RAMP = 8  # LR pixels over which two tiles are blended
 ALIGN = 16  # tiles begin at multiples of this, so that strides and attention windows lie as in the whole image
@@ -72,21 +75,23 @@ def spans(length: int, tile: int, margin: int, scale: int) -> list[Span]:
     return found
 
 
-def run_tiled(run: Run, batch: Array, scale: int, tile: int, margin: int) -> Array:
+def run_tiled(run: Run, batch: Array, scale: int, tile: int, margin: int, watch: Watch | None = None) -> Array:
     """Run a net on [1, C, h, w] in tiles of at most `tile` LR pixels a side; gives float32 [1, C, scale*h, scale*w].
 
     margin: LR pixels by which an output pixel may depend on its surroundings (`receptive_margin`).
     """
     height, width = batch.shape[2:]
-    rows, columns = spans(height, tile, margin, scale), spans(width, tile, margin, scale)
-    if len(rows) == len(columns) == 1:
+    tiles = list(itertools.product(spans(height, tile, margin, scale), spans(width, tile, margin, scale)))
+    tell = watch or (lambda done, total: None)
+    if len(tiles) == 1:
+        tell(0, 1)
         return run(batch)
     result = np.zeros((1, batch.shape[1], height * scale, width * scale), dtype=np.float32)
-    for row in rows:
-        for column in columns:
-            part = run(np.ascontiguousarray(batch[:, :, row.start : row.stop, column.start : column.stop]))
-            place = result[:, :, row.start * scale : row.stop * scale, column.start * scale : column.stop * scale]
-            place += part * (row.weights[:, None] * column.weights[None, :])
+    for done, (row, column) in enumerate(tiles):
+        tell(done, len(tiles))
+        part = run(np.ascontiguousarray(batch[:, :, row.start : row.stop, column.start : column.stop]))
+        place = result[:, :, row.start * scale : row.stop * scale, column.start * scale : column.stop * scale]
+        place += part * (row.weights[:, None] * column.weights[None, :])
     return result
 
 

@@ -15,7 +15,14 @@ from automl_sr.data.images import Picture
 from automl_sr.data.resize import imresize_float
 from automl_sr.errors import AutomlSRError, DataError
 from automl_sr.evaluation.runtime import OnnxModel, chroma, join_chroma, to_luma
-from automl_sr.evaluation.tiling import check_tile, receptive_margin, run_tiled, smallest_tile, tile_for_memory
+from automl_sr.evaluation.tiling import (
+    Watch,
+    check_tile,
+    receptive_margin,
+    run_tiled,
+    smallest_tile,
+    tile_for_memory,
+)
 
 Array = NDArray[Any]
 
@@ -37,11 +44,12 @@ class Enlarged:
 class Upscaler:
     """A model with its tiling: the margin is taken from the file or measured once, the tile from free memory.
 
-    Raises UseError for a tile that is too small for the model.
+    `watch` is told of every tile. Raises UseError for a tile that is too small for the model.
     """
 
-    def __init__(self, model: OnnxModel, tile: int | None = None) -> None:
+    def __init__(self, model: OnnxModel, tile: int | None = None, watch: Watch | None = None) -> None:
         self.model = model
+        self.watch = watch
         self.margin = model.overlap or receptive_margin(model, model.channels, model.scale)
         if tile is not None:
             check_tile(tile, self.margin)
@@ -56,6 +64,10 @@ class Upscaler:
         if picture.alpha is not None:
             alpha = _stored(imresize_float(picture.alpha / peak, enlarged.shape[:2]), picture.alpha.dtype)
         return Picture(_stored(enlarged, picture.pixels.dtype), alpha, picture.icc, picture.source)
+
+    def run(self, batch: Array) -> Array:
+        """Run the net as it is on [1, C, h, w], in tiles."""
+        return run_tiled(self.model, batch, self.model.scale, self.tile, self.margin, self.watch)
 
     def _grey(self, values: Array) -> Array:
         grey: Array
@@ -73,8 +85,7 @@ class Upscaler:
 
     def _net(self, values: Array) -> Array:
         """Run [h, w, C] in 0..1 through the net in tiles: [H, W, C], clipped."""
-        batch = np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
-        output = run_tiled(self.model, batch, self.model.scale, self.tile, self.margin)
+        output = self.run(np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32))
         clipped: Array = np.clip(output[0].transpose(1, 2, 0), 0.0, 1.0)
         return clipped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,18 @@ class Upright:
             return []
         return list(dict.fromkeys(str(value) for value in self.values if value is not None))
 
+    def scale(self) -> tuple[Callable[[Any], float], list[tuple[Any, str]]]:
+        """Say where a value lies, from 0 to 1, and which values are named on the axis."""
+        words = self.words
+        if words:
+            places = {word: (index + 0.5) / len(words) for index, word in enumerate(words)}
+            return (lambda value: places[str(value)]), [(word, short_name(word)) for word in words]
+        values = [float(value) for value in self.values if value is not None]
+        log, whole = min(values) > 0 and max(values) / min(values) >= LOG_FROM, all(map(float.is_integer, values))
+        axis = Axis.over("", values, log=log, whole=whole, pad=0.0)
+        ticks = [tick for tick in axis.ticks() if _apart(tick, values, axis)]
+        return axis.at, [(value, short(value)) for value in dict.fromkeys([min(values), *ticks, max(values)])]
+
 
 def parallel(title: str, uprights: Sequence[Upright], numbers: Sequence[int], kinds: Sequence[str]) -> Markup:
     """Draw one line for each trial across upright axes; what a plan does not use runs below them."""
@@ -167,13 +179,13 @@ def parallel(title: str, uprights: Sequence[Upright], numbers: Sequence[int], ki
     heights = []
     for index, upright in enumerate(uprights):
         x = gap // 2 + gap * index
-        scale, ticks = _upright_scale(upright)
+        scale, ticks = upright.scale()
         unused = any(value is None for value in upright.values)
         heights.append([1.0 if value is None else scale(value) for value in upright.values])
         labels = [(label, _down(scale(value), height, top, bottom)) for value, label in ticks]
         inside += [
             el("line", x1=x, x2=x, y1=top, y2=height - bottom, class_="axis"),
-            el("text", _short_name(upright.title), x=x, y=14 + 14 * (index % 2), text_anchor="middle", class_="name"),
+            el("text", short_name(upright.title), x=x, y=14 + 14 * (index % 2), text_anchor="middle", class_="name"),
             *[el("text", label, x=x + 5, y=y + 4, class_="tick over") for label, y in labels],
             el("text", "not used", x=x, y=height - 10, text_anchor="middle", class_="tick") if unused else Markup(),
         ]
@@ -198,16 +210,11 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _upright_scale(upright: Upright) -> tuple[Any, list[tuple[Any, str]]]:
-    words = upright.words
-    if words:
-        places = {word: (index + 0.5) / len(words) for index, word in enumerate(words)}
-        return (lambda value: places[str(value)]), [(word, _short_name(word)) for word in words]
-    values = [float(value) for value in upright.values if value is not None]
-    log, whole = min(values) > 0 and max(values) / min(values) >= LOG_FROM, all(value.is_integer() for value in values)
-    axis = Axis.over("", values, log=log, whole=whole, pad=0.0)
-    ticks = [tick for tick in axis.ticks() if _apart(tick, values, axis)]
-    return axis.at, [(value, short(value)) for value in dict.fromkeys([min(values), *ticks, max(values)])]
+def short_name(text: str, most: int = 19) -> str:
+    """Leave out the slot of a parameter, which its technique tells, and what is too long all the same."""
+    parts = text.split(".")
+    name = ".".join(parts[1:]) if len(parts) > 2 else text
+    return name if len(name) <= most else f"…{name[-most + 1 :]}"
 
 
 def _apart(value: float, values: Sequence[float], axis: Axis) -> bool:
@@ -222,13 +229,6 @@ def _down(place: float, height: int, top: int, bottom: int) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _short_name(text: str, most: int = 19) -> str:
-    """Leave out the slot of a parameter, which its technique tells, and what is too long all the same."""
-    parts = text.split(".")
-    name = ".".join(parts[1:]) if len(parts) > 2 else text
-    return name if len(name) <= most else f"…{name[-most + 1 :]}"
 
 
 def _x(axis: Axis, value: float) -> float:

@@ -65,7 +65,7 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
                 }
                 for trial in spread(front, MOST_CURVES)
             ],
-            "rungs": _rungs(rungs),
+            "rungs": rung_summary(rungs),
             "judged": [_judged(row) for row in rungs],
             "failures": _failures(reader, study, trials),
             "costs": _costs(study, trials, rungs),
@@ -152,7 +152,7 @@ def _judged(row: RungRecord) -> dict[str, Any]:
     return {"number": row.number, "rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
 
 
-def _rungs(rows: Sequence[RungRecord]) -> list[dict[str, Any]]:
+def rung_summary(rows: Sequence[RungRecord]) -> list[dict[str, Any]]:
     """Say of each rung who came so far, who was stopped, and between which values they lay."""
     found = []
     for rung in sorted({row.rung for row in rows}):

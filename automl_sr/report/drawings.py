@@ -88,6 +88,12 @@ def rungs(report: Report) -> Iterator[Block]:
     yield Chart(caption, functools.partial(_rungs, report, metric, caption))
 
 
+def unit_of_time(longest: float) -> tuple[float, str]:
+    """Choose the unit in which a stretch of time is best read."""
+    units = ((120.0, 1.0, "seconds"), (7200.0, 60.0, "minutes"))
+    return next(((scale, name) for limit, scale, name in units if longest < limit), (3600.0, "hours"))
+
+
 def _front(report: Report, across: Mapping[str, Any], up: Mapping[str, Any], caption: str) -> Any:
     rows = [
         row
@@ -121,7 +127,7 @@ def _history(found: Mapping[str, Any], key: str, what: str, caption: str) -> Any
     known = [point for point in found["points"] if point["value"] is not None]
     scale, title = 1.0, "finished trials"
     if key == "seconds":
-        scale, title = _unit_of_time(known[-1]["seconds"])
+        scale, title = unit_of_time(known[-1]["seconds"])
     points = [(point[key] / scale, point["value"]) for point in known]
     x = Axis.over(title, [0.0, *(point[0] for point in points)], whole=key == "count")
     marks = [
@@ -181,12 +187,6 @@ def _telling_parameters(report: Report, rows: Sequence[Mapping[str, Any]]) -> li
             weights[plain] = weights.get(plain, 0.0) + share
     order = sorted(telling, key=lambda name: ("." in name, -weights.get(name, 0.0), -len(used[name])))
     return order[:MOST_UPRIGHTS]
-
-
-def _unit_of_time(longest: float) -> tuple[float, str]:
-    """Choose the unit in which a stretch of time is best read."""
-    units = ((120.0, 1.0, "seconds"), (7200.0, 60.0, "minutes"))
-    return next(((scale, name) for limit, scale, name in units if longest < limit), (3600.0, "hours"))
 
 
 def _kind(row: Mapping[str, Any]) -> str:

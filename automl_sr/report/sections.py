@@ -166,17 +166,7 @@ def _history(report: Report) -> Iterator[Block]:
     if "reason" in found:
         yield Text(found["reason"])
         return
-    if found["kind"] == "best":
-        yield Text(f"The best {found['metric']} of a model that keeps to the constraints.")
-    else:
-        box = ", ".join(
-            f"{name} {number(found['worst'][name])} to {number(best)}" for name, best in found["ideal"].items()
-        )
-        yield Text(
-            "The share that the front dominates of the box between the best and the worst values of this study"
-            f" ({box or 'all trials are alike'}; the reference point lies a tenth of the range behind the worst)."
-            " It shows when the search still found something; it does not compare studies."
-        )
+    yield Text(history_words(found))
     yield from drawings.histories(report)
     points = found["points"]
     changes = [points[0], *(after for before, after in itertools.pairwise(points) if after["value"] != before["value"])]
@@ -194,17 +184,34 @@ def _history(report: Report) -> Iterator[Block]:
     )
 
 
+def history_words(found: Mapping[str, Any]) -> str:
+    """Say what a history shows."""
+    if found["kind"] == "best":
+        return f"The best {found['metric']} of a model that keeps to the constraints."
+    box = ", ".join(f"{name} {number(found['worst'][name])} to {number(best)}" for name, best in found["ideal"].items())
+    return (
+        "The share that the front dominates of the box between the best and the worst values of this study"
+        f" ({box or 'all trials are alike'}; the reference point lies a tenth of the range behind the worst)."
+        " It shows when the search still found something; it does not compare studies."
+    )
+
+
+def importance_words(found: Mapping[str, Any]) -> str:
+    """Say what importance is."""
+    best = f"{100 * found['quantile']:.0f} %"
+    return (
+        f"PED-ANOVA over {found['trials']} trials: how much each parameter decides whether a plan is among the best"
+        f" {best} in an objective. Trials that were stopped early count with values corrected to the end. A choice"
+        " written as slot[a|b] is the slot where only these were possible."
+    )
+
+
 def _importance(report: Report) -> Iterator[Block]:
     found = report["importance"]
     if "reason" in found:
         yield Text(f"Importance is not shown: {found['reason']}")
         return
-    best = f"{100 * found['quantile']:.0f} %"
-    yield Text(
-        f"PED-ANOVA over {found['trials']} trials: how much each parameter decides whether a plan is among the best"
-        f" {best} in an objective. Trials that were stopped early count with values corrected to the end. A choice"
-        " written as slot[a|b] is the slot where only these were possible."
-    )
+    yield Text(importance_words(found))
     yield from drawings.importances(report)
     for name, shares in found["objectives"].items():
         rows = [[parameter, f"{100 * share:.1f} %"] for parameter, share in shares.items()]

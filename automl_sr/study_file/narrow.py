@@ -16,6 +16,8 @@ from automl_sr.technique import Choice, Each, Float, Int, SearchField, Technique
 
 Item = Int | Float | Choice | Constant
 _RANGE_KEYS = ("low", "high", "step", "log")
+FIXED = "fixed"
+"""Before the values of a vector, place by place."""
 
 
 class Narrower:
@@ -33,6 +35,8 @@ class Narrower:
         """Give the domain that a value, list or mapping stands for. Raises StudyFileError."""
         marker = self.spec.marker
         if isinstance(marker, Each):
+            if isinstance(raw, Mapping) and set(raw) == {FIXED}:
+                return self._vector(marker, raw[FIXED], (*path, FIXED))
             item = self._item(marker.item, raw, path)
             return (
                 Each(Choice(item.value), marker.count, marker.max)
@@ -45,6 +49,16 @@ class Narrower:
         if kind is not None:
             return self._number(kind, None, raw, path)
         return self._unmarked(raw, path)
+
+    def _vector(self, marker: Each, raw: Any, path: Path_) -> Constant:
+        """Read the places of a vector one by one: a list alone would be the values that all of them may take."""
+        if not isinstance(raw, list) or len(raw) > marker.max:
+            raise self.fail(path, f"{shown(raw)} is not a list of at most {marker.max} values.", "")
+        items = [self._item(marker.item, value, (*path, place)) for place, value in enumerate(raw)]
+        for place, item in enumerate(items):
+            if not isinstance(item, Constant):
+                raise self.fail((*path, place), f"{shown(raw[place])} is not a single value.", "")
+        return Constant([item.value for item in items if isinstance(item, Constant)])
 
     def _item(self, marker: Int | Float | Choice, raw: Any, path: Path_) -> Item:
         if isinstance(marker, Choice):

@@ -9,7 +9,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 
 from automl_sr.outline import describe
 from automl_sr.study import NAME, Budget, Device, Limits, Scheduler, SchedulerKind, Search, StudySpec
-from automl_sr.study_file.narrow import number_kind
+from automl_sr.study_file.narrow import FIXED, number_kind
 from automl_sr.technique import Choice, Each, Float, Int, Pick, SearchField, Slot, Technique, as_json, search_fields
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def _field(cls: type[Technique], spec: SearchField) -> Json:
     about = "; ".join(part for part in (spec.description, own, condition) if part)
     if isinstance(marker, Pick):
         return {"$ref": f"#/$defs/{marker.slot.value}", "description": about}
-    value = _value(info.annotation, info.metadata)
+    value = field_schema(cls, spec)
     if isinstance(marker, Each):
-        forms = _forms(marker.item, {})
+        forms = [*_forms(marker.item, {}), _vector(marker)]
     elif isinstance(marker, Int | Float | Choice):
         forms = _forms(marker, value)
     else:
@@ -141,6 +141,12 @@ def _forms(marker: Int | Float | Choice, value: Json) -> list[Json]:
     return [number, *_ranges(whole, number)]
 
 
+def _vector(marker: Each) -> Json:
+    """Give a vector, place by place."""
+    values = {"type": "array", "items": _forms(marker.item, {})[0], "maxItems": marker.max}
+    return {"type": "object", "additionalProperties": False, "required": [FIXED], "properties": {FIXED: values}}
+
+
 def _ranges(whole: bool, value: Json) -> list[Json]:
     """Give a range as a list of two numbers and as a mapping."""
     kind = "integer" if whole else "number"
@@ -154,6 +160,12 @@ def _ranges(whole: bool, value: Json) -> list[Json]:
 
 def _limits(value: Json) -> Json:
     return {key: value[key] for key in _LIMITS if key in value}
+
+
+def field_schema(cls: type[Technique], spec: SearchField) -> Json:
+    """Give the schema of a field's own type and hard limits, without its search range."""
+    info = cls.model_fields[spec.name]
+    return {} if isinstance(spec.marker, Pick) else _value(info.annotation, info.metadata)
 
 
 def _value(annotation: Any, metadata: list[Any]) -> Json:

@@ -1,0 +1,46 @@
+"""Tab: what is installed. Techniques by slot with their fields, method cards, tasks, metrics, what is unavailable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from automl_sr.app.catalogue import method_cards, tasks_html, techniques_html, unavailable_html
+from automl_sr.app.session import Session, listen
+from automl_sr.technique import Slot
+
+ALL = "all"
+LONGEST_SEARCH = 200
+CSS = """
+details.technique { padding: 0.25rem 0; }
+details.technique summary { cursor: pointer; }
+details.technique > :not(summary) { margin-left: 1rem; }
+"""
+
+
+def build(session: Session) -> None:
+    """Fill the tab: nothing here depends on a store."""
+    registry = session.library.registry
+    with gr.Row():
+        asked = gr.Textbox(
+            label="Search techniques", placeholder="a name, a field, a word", elem_id="plugins-search", scale=3
+        )
+        slots = [(ALL, ""), *((slot.value, slot.value) for slot in Slot)]
+        slot = gr.Dropdown(slots, value="", label="Slot", elem_id="plugins-slot", min_width=160)
+    found = gr.HTML(techniques_html(registry, "", ""), elem_id="plugins-techniques", css_template=CSS)
+    cards = method_cards(registry)
+    if cards:
+        first = next(iter(cards))
+        with gr.Accordion("Method cards: what each family claims, and what was measured", open=False):
+            chosen = gr.Dropdown(list(cards), value=first, label="Plugin", elem_id="plugins-card-of")
+            card = gr.Markdown(cards[first], elem_id="plugins-card", line_breaks=False)
+        listen([chosen.change], lambda name: cards.get(name) if isinstance(name, str) else gr.skip(), [chosen], [card])
+    gr.HTML(tasks_html(registry), elem_id="plugins-tasks")
+    gr.HTML(unavailable_html(registry), elem_id="plugins-unavailable")
+
+    def find(text: Any, place: Any) -> str:
+        wanted = place if place in list(Slot) else ""
+        return techniques_html(registry, str(text or "")[:LONGEST_SEARCH], wanted)
+
+    listen([asked.input, slot.input], find, [asked, slot], [found])

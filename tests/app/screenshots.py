@@ -1,0 +1,92 @@
+"""Take pictures of every tab: for a look at all of them at once, and for the documentation.
+
+    python tests/app/screenshots.py -o DIR [--store URL] [--tab ID...] [--study NAME] [--trial NUMBER]
+
+Without a store a small study is searched first. Each tab is taken in a window of 1280x800 and in one of a phone's
+390x844, light and dark: DIR/front-1280-dark.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlencode
+
+ROOT = Path(__file__).parents[2]
+for part in ("tests", "plugins", ""):
+    sys.path.insert(0, str(ROOT / part))
+
+import app_world  # noqa: E402 - the checkout has to be on the path first
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+
+SIZES = ((1280, 800), (390, 844))
+SCHEMES = ("light", "dark")
+QUIET_MS = 1500
+"""How long nothing may change on a page before its picture is taken."""
+QUIET = """quiet => new Promise(done => {
+  let timer = setTimeout(done, quiet);
+  const again = () => { clearTimeout(timer); timer = setTimeout(done, quiet); };
+  new MutationObserver(again).observe(document.body, {subtree: true, childList: true, characterData: true});
+})"""
+
+
+def tabs() -> list[str]:
+    """Name the tabs as addresses do."""
+    from automl_sr.app.page import TABS
+
+    return [tab.id for tab in TABS]
+
+
+def first_of_front(store: str, study: str | None) -> tuple[str, int | None]:
+    """Give a study and a trial that is worth looking at: the newest one, and the best of its front."""
+    from automl_sr.app.library import Library
+    from automl_sr.plugins import installed
+
+    library = Library(store, installed())
+    name = study or library.names()[0]
+    front = library.snapshot(name).front
+    library.close()
+    return name, front[0].number if front else None
+
+
+def take(browser: Browser, url: str, tab: str, query: dict[str, object], folder: Path) -> None:
+    """Take a tab in all sizes and schemes."""
+    for (width, height), scheme in itertools.product(SIZES, SCHEMES):
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        page: Page = context.new_page()
+        page.goto(f"{url}/?{urlencode({**query, 'tab': tab})}")
+        page.locator("#line p").first.wait_for(timeout=60_000)
+        page.evaluate(QUIET, QUIET_MS)
+        path = folder / f"{tab}-{width}-{scheme}.png"
+        page.screenshot(path=path, full_page=True)
+        wide = page.evaluate("() => document.documentElement.scrollWidth")
+        print(path, f"is {wide} px wide" if wide > width else "")
+        context.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--store")
+    parser.add_argument("--study")
+    parser.add_argument("--trial", type=int)
+    parser.add_argument("--tab", nargs="+", choices=tabs())
+    asked = parser.parse_args()
+    asked.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
+        store = asked.store or app_world.small_study(Path(folder)).store
+        name, best = first_of_front(store, asked.study)
+        query: dict[str, object] = {"study": name, "trial": best if asked.trial is None else asked.trial}
+        query = {key: value for key, value in query.items() if value is not None}
+        browser = driver.chromium.launch(executable_path=app_world.browser_program(), args=app_world.BROWSER_ARGUMENTS)
+        with app_world.running_app(store) as app:
+            for tab in asked.tab or tabs():
+                take(browser, app.url, tab, query, asked.output)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

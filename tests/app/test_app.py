@@ -1,0 +1,218 @@
+"""The app in a browser, on a study that was really searched: selecting, addresses, and a store that changes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from app_world import CODE, App, SmallStudy, click_point, running_app, wait_drawn
+
+from automl_sr.store.repository import Store
+
+expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+SEARCHED = """
+name: {name}
+task: {{kind: image-sr, scale: 2, train: photos-train, valid: photos-valid}}
+objectives: [psnr_y, params]
+device: {{input: [32, 32]}}
+budget: {{trials: 2, steps: 12}}
+search: {{sampler: random, scheduler: none, threads: 1}}
+space:
+  selection: none
+  architecture: {{espcn: {{width: [8, 16]}}}}
+  quantization: none
+  recipe: {{batch: 4, patch: 16, precision: fp32}}
+"""
+ROW = "#studies-table tbody tr"
+
+
+def cell(page: Page, column: int) -> Locator:
+    """A cell of the first study."""
+    return page.locator(f"#studies-table [data-testid='cell-0-{column}']")
+
+
+def select(page: Page, number: int) -> None:
+    """Type the number of a trial, when the page is there."""
+    expect(page.locator("#line")).to_contain_text("trial")
+    page.get_by_label("Trial", exact=True).fill(str(number))
+    page.keyboard.press("Tab")
+
+
+def test_the_list_shows_what_a_study_has_found(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+    browser_page.goto(app_url)
+    row = browser_page.locator(ROW).filter(has_text=small_study.name).first
+    expect(row).to_contain_text("finished")
+    for column, state in ((3, "complete"), (4, "pruned"), (5, "infeasible"), (7, "failed")):
+        expect(cell(browser_page, column)).to_have_text(str(len(getattr(small_study, state))))
+    expect(cell(browser_page, 2)).to_have_text(re.compile(r"psnr_y 3\d\.\d+, params \d"))
+    expect(browser_page.locator("#work")).to_contain_text("No worker is searching at the moment.")
+
+
+def test_a_click_on_a_point_selects_its_trial(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+    browser_page.goto(f"{app_url}/?study=small&tab=front")
+    for number in (small_study.front[0], small_study.front[-1]):
+        click_point(browser_page, number)
+        expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, complete in the front")
+        expect(browser_page.locator("#trial input")).to_have_value(str(number))
+        expect(browser_page).to_have_url(re.compile(rf"\?study=small&tab=front&trial={number}$"))
+    ring = "() => document.querySelector('#front-chart .chart').data.at(-1).marker.symbol"
+    browser_page.wait_for_function(f"({ring}) () === 'circle-open'")
+
+
+def test_a_number_can_be_typed_instead(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+    number = small_study.infeasible[0]
+    browser_page.goto(f"{app_url}/?study=small")
+    select(browser_page, number)
+    expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, infeasible")
+    expect(browser_page.locator("#line")).to_contain_text("at most 4,500 is asked")
+
+
+def test_an_address_leads_back(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+    number = small_study.pruned[0]
+    browser_page.goto(f"{app_url}/?study=small&trial={number}&tab=front")
+    expect(browser_page.get_by_role("tab", name="Front")).to_have_attribute("aria-selected", "true")
+    expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, pruned")
+    wait_drawn(browser_page)
+    browser_page.get_by_role("tab", name="Studies").click()
+    expect(browser_page).not_to_have_url(re.compile("tab="))
+    expect(browser_page.locator(ROW).first).to_contain_text("small")
+
+
+def test_the_axes_are_those_that_the_controls_name(browser_page: Page, app_url: str) -> None:
+    browser_page.goto(f"{app_url}/?study=small&tab=front")
+    wait_drawn(browser_page)
+    title = "axis => document.querySelector('#front-chart .chart').layout[axis].title.text.split(' ')[0]"
+    assert (
+        browser_page.evaluate(title, "xaxis")
+        == browser_page.get_by_label("Across", exact=True).input_value()
+        == "params"
+    )
+    assert (
+        browser_page.evaluate(title, "yaxis") == browser_page.get_by_label("Up", exact=True).input_value() == "psnr_y"
+    )
+    browser_page.get_by_label("Across", exact=True).click()
+    browser_page.get_by_role("option", name="macs").click()
+    browser_page.wait_for_function(f"({title})('xaxis') === 'macs'")
+
+
+def test_infeasible_trials_are_shown_when_that_is_asked(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
+    browser_page.goto(f"{app_url}/?study=small&tab=front")
+    wait_drawn(browser_page)
+    browser_page.get_by_label("Up", exact=True).click()
+    browser_page.get_by_role("option", name="macs").click()
+    browser_page.get_by_label("infeasible").check()
+    names = "() => document.querySelector('#front-chart .chart').data.map(trace => trace.name)"
+    browser_page.wait_for_function(f"({names})().includes('infeasible')")
+    number = small_study.infeasible[-1]
+    browser_page.goto(f"{app_url}/?study=small&tab=front&trial={number}")
+    expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, infeasible")
+
+
+def test_an_address_that_leads_nowhere_says_so(browser_page: Page, app_url: str) -> None:
+    browser_page.goto(f"{app_url}/?study=smal&trial=99999&tab=nothing")
+    expect(browser_page.get_by_text("There is no study 'smal' in this store.")).to_be_visible()
+    expect(browser_page.get_by_text("small has no trial 99999.").first).to_be_visible()
+    expect(browser_page.locator("#line")).to_contain_text("Select a trial")
+    expect(browser_page.locator(ROW).first).to_contain_text("small")
+
+
+@pytest.mark.parametrize("tab", ["studies", "front"])
+def test_a_page_fits_a_phone(tab: str, browser_page: Page, app_url: str) -> None:
+    browser_page.set_viewport_size({"width": 390, "height": 844})
+    browser_page.goto(f"{app_url}/?study=small&tab={tab}")
+    if tab == "front":
+        wait_drawn(browser_page)
+    else:
+        expect(browser_page.locator(ROW).first).to_contain_text("small")
+    assert browser_page.evaluate("() => document.documentElement.scrollWidth") <= 390
+
+
+# A store that changes while somebody looks at it
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> Iterator[App]:
+    """The app on a store that is not there yet."""
+    with running_app(f"sqlite:///{tmp_path}/store/automl-sr.db") as app:
+        yield app
+
+
+def search(app: App, folder: Path, name: str, *options: str) -> subprocess.Popen[str]:
+    """Search on the app's store, in a process of its own."""
+    file = folder / f"{name}.yaml"
+    file.write_text(SEARCHED.format(name=name))
+    places = ["--store", app.store, "--artifacts", str(folder / "artifacts"), "--device", "cpu", "--quiet"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "automl_sr.cli.main", "search", str(file), *places, *options],
+        env={**os.environ, "PYTHONPATH": CODE},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait(process: subprocess.Popen[str]) -> None:
+    _, error = process.communicate(timeout=200)
+    assert process.returncode == 0, error
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_page_follows_its_store(changing: App, browser_page: Page, complaints: list[str], tmp_path: Path) -> None:
+    """From a store that is not there, over searches, to one that was removed: without a reload."""
+    page = browser_page
+    page.goto(changing.url)
+    empty = page.locator("#studies-empty")
+    expect(empty).to_contain_text("Nothing to show yet")
+    expect(empty).to_contain_text("There is no store at")
+    expect(empty).to_contain_text("automl-sr search studies/quickstart.yaml")
+    page.get_by_role("tab", name="Front").click()
+    expect(page.locator("#front-chart")).to_contain_text("Choose a study above.")
+    page.get_by_role("tab", name="Studies").click()
+
+    Store.open(changing.store).close()
+    expect(empty).to_contain_text("There are no studies in")
+
+    first = search(changing, tmp_path, "first")
+    row = page.locator(ROW).filter(has_text="first").first
+    expect(row).to_contain_text("running", timeout=200_000)
+    wait(first)
+    expect(row).to_contain_text("finished")
+    expect(page.locator("#study input")).to_have_value("first")
+    select(page, 1)
+    line = page.locator("#line")
+    expect(line).to_contain_text("trial 1, complete")
+
+    second = search(changing, tmp_path, "second")
+    other = page.locator(ROW).filter(has_text="second").first
+    expect(other).to_contain_text("running", timeout=200_000)
+    expect(page.locator("#work")).to_contain_text("second")
+    wait(second)
+    expect(other).to_contain_text("finished")
+    expect(page.locator("#study input")).to_have_value("first")
+    expect(line).to_contain_text("trial 1, complete")
+    expect(page).to_have_url(re.compile(r"study=first.*trial=1"))
+    expect(page.locator("#work")).to_contain_text("No worker is searching at the moment.")
+
+    assert complaints == []
+    for path in (tmp_path / "store").glob("automl-sr.db*"):
+        path.unlink()
+    expect(empty).to_contain_text("There is no store at")
+    page.get_by_role("tab", name="Front").click()
+    expect(page.get_by_text("There is no store at").last).to_be_visible()
+
+    Store.open(changing.store).close()
+    page.get_by_role("tab", name="Studies").click()
+    expect(empty).to_contain_text("There are no studies in")
