@@ -19,6 +19,8 @@ from automl_sr.store.records import TrialRecord
 OFFER_ALL = 500
 """Of studies with more trials the front and the newest are offered: a list of thousands helps nobody."""
 RECENT = 200
+NARROWEST = 340
+"""Pixels below which the charts stand below the table."""
 LONGEST_NUMBER = 9
 """Digits of a trial's number that somebody may type."""
 NO_STUDY = (
@@ -53,11 +55,13 @@ def build(session: Session) -> None:
             min_width=280,
         )
         everything = gr.Checkbox(label="Show the whole plans", elem_id="compare-all", scale=1, min_width=180)
-    table = gr.HTML(elem_id="compare-table", css_template=CSS, apply_default_css=False)
     with gr.Row():
-        steps = chart("Training loss over steps", "compare-steps", height=380)
-        seconds = chart("Training loss over seconds", "compare-seconds", height=380)
-    costs = chart("Costs side by side", "compare-costs", height=420)
+        with gr.Column(scale=3, min_width=NARROWEST):
+            table = gr.HTML(elem_id="compare-table", css_template=CSS, apply_default_css=False)
+        with gr.Column(scale=2, min_width=NARROWEST):
+            steps = chart("Training loss over steps", "compare-steps", height=360)
+            seconds = chart("Training loss over seconds", "compare-seconds", height=360)
+            costs = chart("Costs side by side", "compare-costs", height=400)
     _bind(session, choice)
     _follow_address(session)
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from automl_sr.store.records import TrialRecord
 
 CSS = """
+table.plain { width: auto; }
+table.plain th, table.plain td { overflow-wrap: normal; }
+thead th { text-align: right; white-space: nowrap; }
+td.name { white-space: nowrap; }
 .swatch { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 2px; margin-right: 0.35rem; }
 th.group { padding-top: 0.8rem; border-top: none; }
 td.best { font-weight: 700; }
@@ -133,4 +137,4 @@ def _line(row: Row) -> Markup:
         best = index in row.best
         shown = join([cell, " ", el("span", STAR, title="best of these")]) if best else cell
         cells.append(el("td", shown, class_="right best" if best else "right"))
-    return el("tr", el("td", row.name), cells, class_="differs" if row.differs else None)
+    return el("tr", el("td", row.name, class_="name"), cells, class_="differs" if row.differs else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,8 @@ COLOURS = ("#1894d8", "#d9700d", "#22945a", "#e03a8c", "#6f5be0", "#8a8a8a")
 """Of lines: each stands out from white and from black paper, and from the others."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+SMOOTHING = 20
+"""The mean at a point is that of as many points before and after it as this part of the curve has."""
 AXES = {"step": "training step", "seconds": "seconds of training"}
 NOT_TRAINED = "None of these trials has a learning curve: they were not trained, or took their values over from others."
 NO_SECONDS = "How long the steps of these trials took is not known."
@@ -42,13 +45,14 @@ def curve_figure(curves: Sequence[Curve], over: Literal["step", "seconds"], keep
     for index, curve in enumerate(curves):
         places = [point for point in curve.points if point[over] is not None and (point["loss"] or 0) > 0]
         if places:
-            data += [_line(curve, places, over, index), *_marks(curve, places, over, index)]
+            drawn = [{**point, "loss": mean} for point, mean in zip(places, smooth(places), strict=True)]
+            data += [*_lines(curve, places, drawn, over, index), *_marks(curve, drawn, over, index)]
     if not data:
         trained = any(point["loss"] for curve in curves for point in curve.points)
         return {"note": NO_SECONDS if trained else NOT_TRAINED}
     layout = {
         "xaxis": {"title": {"text": AXES[over]}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": "training loss"}, "type": "log"},
+        "yaxis": {"title": {"text": "training loss, mean of neighbours"}, "type": "log"},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
         "showlegend": True,
         "hovermode": "closest",
@@ -57,20 +61,40 @@ def curve_figure(curves: Sequence[Curve], over: Literal["step", "seconds"], keep
     return {"data": data, "layout": layout}
 
 
-def _line(curve: Curve, places: Sequence[Mapping[str, Any]], over: str, index: int) -> dict[str, Any]:
+def smooth(places: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Give the mean loss around each point, by ratio as the axis is: batches differ more than a trend does."""
+    logs = [math.log(point["loss"]) for point in places]
+    reach = len(logs) // SMOOTHING
+    windows = [logs[max(0, index - reach) : index + reach + 1] for index in range(len(logs))]
+    return [math.exp(math.fsum(window) / len(window)) for window in windows]
+
+
+def _lines(
+    curve: Curve, places: Sequence[Mapping[str, Any]], drawn: Sequence[Mapping[str, Any]], over: str, index: int
+) -> list[dict[str, Any]]:
+    """Draw the mean as the line, and behind it in pale what it is the mean of."""
     colour = COLOURS[index % len(COLOURS)]
-    return {
-        "type": "scatter",
+    common = {"type": "scatter", "legendgroup": str(curve.number), "x": [point[over] for point in places]}
+    pale = {
+        **common,
+        "mode": "lines",
+        "y": [point["loss"] for point in places],
+        "line": {"color": colour, "width": 1},
+        "opacity": 0.3,
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+    line = {
+        **common,
         "mode": "lines" if len(places) > 1 else "markers",
         "name": f"trial {curve.number}",
-        "legendgroup": str(curve.number),
-        "x": [point[over] for point in places],
-        "y": [point["loss"] for point in places],
-        "line": {"color": colour, "width": 2, "dash": DASHES[index % len(DASHES)]},
+        "y": [point["loss"] for point in drawn],
+        "line": {"color": colour, "width": 2.5, "dash": DASHES[index % len(DASHES)]},
         "marker": {"color": colour, "size": 5},
         "customdata": [curve.number] * len(places),
         "hovertemplate": f"trial {curve.number}<br>{AXES[over]} %{{x:.4~g}}<br>loss %{{y:.4~g}}<extra></extra>",
     }
+    return [pale, line] if len(places) >= SMOOTHING else [line]
 
 
 def _marks(curve: Curve, places: Sequence[Mapping[str, Any]], over: str, index: int) -> list[dict[str, Any]]:

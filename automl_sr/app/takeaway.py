@@ -57,7 +57,7 @@ def build(session: Session) -> None:
             )
             for name, label in LABELS.items()
         ]
-    with gr.Accordion("The study file: `automl-sr search` with it trains this plan again", open=False):
+    with gr.Accordion("The study file: a search with it trains this plan again, and no other", open=False):
         code = gr.Code(language="yaml", interactive=False, elem_id="takeaway-yaml", show_label=False, max_lines=30)
     _show_trial(session, about, which, buttons, code)
     gr.Markdown("### The report of the study")

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 CSS = """
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 0 1.6rem; }
 .panels > .wide { grid-column: 1 / -1; }
+table.plain { width: auto; min-width: 55%; }
 table.plain th, table.plain td { overflow-wrap: normal; }
+table.plain th.right { text-align: right; }
 .wide table.plain td { overflow-wrap: anywhere; }
-h3 { margin: 0.2rem 0; font-size: 1.1rem; }
+h3 { margin: 0.2rem 0; font-size: 1.1rem; font-weight: 600; }
 p { margin: 0.2rem 0; overflow-wrap: anywhere; }
 ul { margin: 0.2rem 0 0.2rem 1.2rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 24rem; overflow-y: auto; font-size: 0.85rem; }
@@ -68,15 +70,19 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], right:
         el(
             "tr",
             [
-                el("td", cell if isinstance(cell, Markup) else number(cell), class_="right" if index in right else None)
+                el("td", cell if isinstance(cell, Markup) else number(cell), class_=_side(index in right))
                 for index, cell in enumerate(row)
             ],
         )
         for row in rows
     ]
-    top = el("tr", [el("th", name, scope="col") for name in head])
+    top = el("tr", [el("th", name, scope="col", class_=_side(index in right)) for index, name in enumerate(head)])
     whole = el("table", el("caption", title), el("thead", top), el("tbody", body), class_="plain")
     return el("div", whole, class_="scroll")
+
+
+def _side(right: bool) -> str | None:
+    return "right" if right else None
 
 
 def _head(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> Markup:

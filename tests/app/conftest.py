@@ -23,10 +23,22 @@ PATIENCE = 30_000
 """Milliseconds that a page is waited for: machines that run tests are busy."""
 
 
+WANTED = "AUTOML_SR_APP_TESTS"
+"""Set to 1 it runs the tests that start the app, and look at it in a browser: they take minutes."""
+SERVED = {"small_study", "app_url", "browser", "browser_page"}
+STARTERS = {"test_server.py", "test_hostile.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give time to the test that happens to be first with the study: it is searched then."""
+    """Leave out what starts the app unless it is wanted, and give time to the test that searches the study."""
+    here = Path(__file__).parent
     for item in items:
-        if "small_study" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("timeout"):
+        if item.path.parent != here:
+            continue
+        used = set(getattr(item, "fixturenames", ()))
+        if os.environ.get(WANTED) != "1" and (used & SERVED or item.path.name in STARTERS):
+            item.add_marker(pytest.mark.skip(reason=f"starts the app, which takes minutes: set {WANTED}=1"))
+        if "small_study" in used and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SEARCHING_SECONDS))
 
 

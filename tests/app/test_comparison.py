@@ -14,7 +14,17 @@ from skimage import color
 
 from automl_sr.app.compare import OFFER_ALL, RECENT, asked_for, choices_of, label, understood
 from automl_sr.app.comparison import best_of, comparison, groups_of
-from automl_sr.app.curves import COLOURS, DASHES, SYMBOLS, Curve, cost_figure, costs_of, curve_figure, rung_words
+from automl_sr.app.curves import (
+    COLOURS,
+    DASHES,
+    SYMBOLS,
+    Curve,
+    cost_figure,
+    costs_of,
+    curve_figure,
+    rung_words,
+    smooth,
+)
 from automl_sr.app.session import MOST_COMPARED
 from automl_sr.app.trials import ticked, with_trial
 from automl_sr.errors import UseError
@@ -97,6 +107,17 @@ def test_a_curve_for_each_trial_with_its_rungs_on_it() -> None:
     assert "rung 1 at step 25: went on" in marks["text"][0]
     assert other["line"]["color"] != line["line"]["color"]
     assert figure["layout"]["yaxis"]["type"] == "log"
+
+
+def test_long_curves_are_drawn_as_means_with_the_losses_behind_them() -> None:
+    noisy = [{"step": at, "seconds": 1.0, "phase": "train", "loss": 4.0 if at % 2 else 1.0} for at in range(1, 101)]
+    pale, line = curve_figure([Curve(7, noisy)], "step")["data"]
+    assert pale["y"] == [point["loss"] for point in noisy]
+    assert not pale["showlegend"]
+    assert "customdata" not in pale
+    assert line["x"] == pale["x"]
+    assert all(1.8 < mean < 2.2 for mean in line["y"][5:-5])
+    assert smooth(points(3)) == pytest.approx([1.0, 1 / 2, 1 / 3])
 
 
 def test_curves_over_seconds() -> None:
