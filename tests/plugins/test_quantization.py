@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -75,6 +76,16 @@ def integer_layers(path) -> set[str]:
     return found
 
 
+def saturates() -> bool:
+    """Whether this is an x86 processor without VNNI: there ONNX Runtime adds 8-bit products in 16 bits, which overflow."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        return False
+    return "sse2" in flags and not {"avx512_vnni", "avx_vnni"} & set(flags)
+
+
+@pytest.mark.skipif(saturates(), reason="ONNX Runtime's 8-bit products overflow on this processor: it has no VNNI")
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
 @pytest.mark.parametrize("keep_float", ["last", "first_last"])
 def test_eight_bits_cost_at_most_a_tenth_of_a_decibel(finished, method, keep_float):

@@ -289,7 +289,7 @@ def test_bad_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> Non
 
 
 def test_data_that_is_missing_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(self: Any, seed: int) -> Any:
+    def missing(self: Any, *_: Any) -> Any:
         raise DataError("There is no set 'T91'.")
 
     monkeypatch.setattr("search_world.FakeTask.load", missing)
@@ -373,8 +373,8 @@ def test_other_images_under_the_same_names_are_refused(tmp_path: Path, monkeypat
     find(load(trials=1), tmp_path)
     loaded = FakeTask.load
 
-    def other(self: Any, seed: int) -> Any:
-        return replace(loaded(self, seed), fingerprint="other images")
+    def other(self: Any, seed: int, shared: Any) -> Any:
+        return replace(loaded(self, seed, shared), fingerprint="other images")
 
     monkeypatch.setattr("search_world.FakeTask.load", other)
     with pytest.raises(UseError, match="are not those with which it was begun"):
