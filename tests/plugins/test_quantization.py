@@ -77,7 +77,7 @@ def integer_layers(path) -> set[str]:
 
 
 def saturates() -> bool:
-    """Whether this is an x86 processor without VNNI: ONNX Runtime adds 8-bit products in 16 bits there: they overflow."""
+    """Whether this is an x86 processor without VNNI, on which ONNX Runtime adds 8-bit products in 16 bits."""
     try:
         flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
     except OSError:
