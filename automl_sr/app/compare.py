@@ -41,20 +41,17 @@ ADDRESS = """
 
 def build(session: Session) -> None:
     """Fill the tab."""
-    with gr.Row():
-        choice = gr.Dropdown(
-            [],
-            label=f"Trials to compare, two to {MOST_COMPARED}",
-            info="Choose from the list, or type any number and press Enter.",
-            multiselect=True,
-            max_choices=MOST_COMPARED,
-            allow_custom_value=True,
-            elem_id="compare-trials",
-            interactive=True,
-            scale=4,
-            min_width=280,
-        )
-        everything = gr.Checkbox(label="Show the whole plans", elem_id="compare-all", scale=1, min_width=180)
+    choice = gr.Dropdown(
+        [],
+        label=f"Trials to compare, two to {MOST_COMPARED}",
+        info="Choose from the list, or type any number and press Enter.",
+        multiselect=True,
+        max_choices=MOST_COMPARED,
+        allow_custom_value=True,
+        elem_id="compare-trials",
+        interactive=True,
+    )
+    everything = gr.Checkbox(label="Show the whole plans", elem_id="compare-all")
     with gr.Row():
         with gr.Column(scale=3, min_width=NARROWEST):
             table = gr.HTML(elem_id="compare-table", css_template=CSS, apply_default_css=False)

@@ -153,6 +153,7 @@ def cost_figure(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) ->
                 "marker": {"color": COLOURS[index % len(COLOURS)]},
                 "text": [number(value) if value is not None else "" for value in values],
                 "textposition": "auto",
+                "textangle": 0,
                 "customdata": [trial.number] * len(names),
                 "hovertemplate": f"trial {trial.number}<br>%{{y}}: %{{text}}<extra></extra>",
             }

@@ -82,7 +82,7 @@ def slices_figure(shown: Snapshot, registry: Registry, metric: str, names: Seque
     place = shown.study.objectives.index(metric)
     rows = -(-len(names) // COLUMNS)
     layout: dict[str, Any] = {
-        "grid": {"rows": rows, "columns": min(COLUMNS, len(names)), "pattern": "independent", "ygap": 0.5},
+        "grid": {"rows": rows, "columns": min(COLUMNS, len(names)), "pattern": "independent", "ygap": 0.16 * rows},
         "hovermode": "closest",
         "showlegend": False,
         "uirevision": f"{shown.study.id} slices {metric} {list(names)}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.words import state_words
@@ -22,7 +22,9 @@ CSS = """
 table.plain { width: auto; min-width: 55%; }
 table.plain th, table.plain td { overflow-wrap: normal; }
 table.plain th.right { text-align: right; }
-.wide table.plain td { overflow-wrap: anywhere; }
+table.plain td.name { overflow-wrap: anywhere; min-width: min(45vw, 11rem); }
+.wide table.plain td.name { overflow-wrap: normal; min-width: 0; }
+.wide table.plain td:last-child { overflow-wrap: anywhere; }
 h3 { margin: 0.2rem 0; font-size: 1.1rem; font-weight: 600; }
 p { margin: 0.2rem 0; overflow-wrap: anywhere; }
 ul { margin: 0.2rem 0 0.2rem 1.2rem; }
@@ -64,25 +66,28 @@ def saved_seconds(shared: Mapping[str, Mapping[str, Any]]) -> float:
     )
 
 
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = (1,)) -> Markup:
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], right: Collection[int] = (1,)) -> Markup:
     """Make a table with a caption; the columns in `right` are numbers."""
     body = [
         el(
             "tr",
             [
-                el("td", cell if isinstance(cell, Markup) else number(cell), class_=_side(index in right))
+                el("td", cell if isinstance(cell, Markup) else number(cell), class_=_kind(index, right))
                 for index, cell in enumerate(row)
             ],
         )
         for row in rows
     ]
-    top = el("tr", [el("th", name, scope="col", class_=_side(index in right)) for index, name in enumerate(head)])
+    top = el("tr", [el("th", name, scope="col", class_=_kind(index, right)) for index, name in enumerate(head)])
     whole = el("table", el("caption", title), el("thead", top), el("tbody", body), class_="plain")
     return el("div", whole, class_="scroll")
 
 
-def _side(right: bool) -> str | None:
-    return "right" if right else None
+def _kind(index: int, right: Collection[int]) -> str | None:
+    """Give the class of a cell: numbers stand on the right, and names at the beginning of a row may be broken."""
+    if index in right:
+        return "right"
+    return None if index else "name"
 
 
 def _head(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> Markup:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from automl_sr.app import parameters, reasons
-from automl_sr.app.chart import chart, clicked
+from automl_sr.app.chart import chart, clicked, written
 from automl_sr.app.session import Session, listen, numbers, skip, snapshot
 from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError
@@ -90,13 +90,13 @@ def build(session: Session) -> None:
     def draw(name: str | None, known: str, selected: Any, *asked: Any) -> Any:
         shown = snapshot(session.library, name)
         if shown is None:
-            return "", {"note": EMPTY}, "", ""
+            return "", written({"note": EMPTY}), "", ""
         choice = chosen(shown, registry, selected, *asked)
         wanted = f"{shown.content} {choice}"
         if wanted == known and choice.view not in LIVE:
             return skip(4)
         made = drawn(shown, registry, choice)
-        return f"<p>{escaped(made.words)}</p>", made.figure, made.table, wanted
+        return f"<p>{escaped(made.words)}</p>", written(made.figure), made.table, wanted
 
     events = [session.trial.change, *(item.change for item in controls)]
     session.show("why", draw, [session.study, sent, session.trial, *controls], [words, plot, table, sent], also=events)

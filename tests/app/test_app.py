@@ -112,7 +112,7 @@ def test_infeasible_trials_are_shown_when_that_is_asked(
     wait_drawn(browser_page)
     browser_page.get_by_label("Up", exact=True).click()
     browser_page.get_by_role("option", name="macs").click()
-    browser_page.get_by_label("infeasible").check()
+    browser_page.locator("#front-states").get_by_label("infeasible").check()
     names = "() => document.querySelector('#front-chart .chart').data.map(trace => trace.name)"
     browser_page.wait_for_function(f"({names})().includes('infeasible')")
     number = small_study.infeasible[-1]

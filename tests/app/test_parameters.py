@@ -96,7 +96,7 @@ def test_slices_have_a_panel_for_each_parameter_and_the_front_has_a_rim() -> Non
     assert by_number[4] == (5, pytest.approx(30.5))
     rims = dict(zip(first["customdata"], first["marker"]["line"]["color"], strict=True))
     assert {number for number, rim in rims.items() if rim == parameters.BLUE} == set(MANY.front_numbers)
-    assert figure["layout"]["grid"] == {"rows": 2, "columns": 2, "pattern": "independent", "ygap": 0.5}
+    assert figure["layout"]["grid"] == {"rows": 2, "columns": 2, "pattern": "independent", "ygap": 0.32}
     assert "template" not in figure["layout"]
     assert figure["layout"]["xaxis3"]["type"] == "log", "as the space has it"
 
