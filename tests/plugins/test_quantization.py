@@ -61,6 +61,13 @@ def psnr_against_photographs(path) -> float:
     return float(np.mean(-10 * np.log10(errors)))
 
 
+def integer_weights(path) -> list[np.ndarray]:
+    """The weights that are stored as int8."""
+    stored = onnx.load(str(path)).graph.initializer
+    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in stored if tensor.data_type == onnx.TensorProto.INT8]
+    return [array for array in arrays if array.ndim == 4]
+
+
 def integer_layers(path) -> set[str]:
     """Nodes whose weights are stored as int8."""
     graph = onnx.load(str(path)).graph
@@ -91,8 +98,21 @@ def saturates() -> bool:
 def test_eight_bits_cost_at_most_a_tenth_of_a_decibel(finished, method, keep_float):
     float_psnr = psnr_against_photographs(finished[1].onnx)
     allowed = 0.1 if method == "minmax" else 0.3  # clipped ranges trade outliers for resolution
-    int8 = int8_of(finished, method=method, keep_float=keep_float, percentile=99.99)
+    int8 = int8_of(finished, method=method, keep_float=keep_float, percentile=99.99, weight_bits=8)
     assert psnr_against_photographs(int8.onnx) >= float_psnr - allowed
+
+
+@pytest.mark.parametrize("keep_float", ["last", "first_last"])
+def test_weights_of_seven_bits_cost_little_on_every_processor(finished, keep_float):
+    float_psnr = psnr_against_photographs(finished[1].onnx)
+    int8 = int8_of(finished, keep_float=keep_float)
+    assert psnr_against_photographs(int8.onnx) >= float_psnr - 0.15
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_weights_use_the_range_of_their_bits(finished, bits):
+    weights = integer_weights(int8_of(finished, keep_float="none", weight_bits=bits).onnx)
+    assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) in {7: (63, 64), 8: (127,)}[bits]
 
 
 def test_the_layers_that_were_asked_for_stay_in_float(finished):

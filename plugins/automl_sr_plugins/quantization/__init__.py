@@ -48,6 +48,9 @@ class Int8PTQ(Technique):
         Field(gt=50, le=100, description="values inside a range"),
     ] = 99.9
     keep_float: Literal["none", "last", "first_last"] = Field("first_last", description="layers that stay in float")
+    weight_bits: Annotated[
+        Literal[7, 8], Fixed(), Field(description="7 is right on every processor, 8 needs VNNI or its like")
+    ] = 7
     samples: Annotated[int, Fixed(), Field(ge=1, le=1024, description="training crops to calibrate on")] = 32
 
     def export(self, finished: Finished, ctx: Context) -> Finished:
@@ -60,6 +63,7 @@ class Int8PTQ(Technique):
             method=self.method,
             percentile=self.percentile,
             keep_float=self.keep_float,
+            weight_bits=self.weight_bits,
             samples=self.samples,
         )
 

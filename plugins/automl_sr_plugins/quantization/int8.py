@@ -21,7 +21,14 @@ Method = Literal["minmax", "percentile", "entropy"]
 
 
 def quantized(
-    finished: Finished, ctx: Context, *, method: Method, percentile: float, keep_float: KeepFloat, samples: int
+    finished: Finished,
+    ctx: Context,
+    *,
+    method: Method,
+    percentile: float,
+    keep_float: KeepFloat,
+    weight_bits: Literal[7, 8],
+    samples: int,
 ) -> Finished:
     """Write the int8 form of the exported model beside it and ship that. Raises ExportError."""
     if finished.onnx is None:
@@ -37,6 +44,7 @@ def quantized(
         exclude=exclude,
         method=method,
         percentile=percentile,
+        weight_bits=weight_bits,
         # The crops may show neither black nor white, but images do: 256 levels over 0..1.
         overrides={name: {"rmin": 0.0, "rmax": 1.0} for name in finished.task.interface().inputs},
     )
