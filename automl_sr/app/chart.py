@@ -56,7 +56,7 @@ function marked(data) {
 let turn = 0;
 async function draw() {
   const mine = ++turn;
-  const figure = typeof props.value === 'string' && props.value ? JSON.parse(props.value) : props.value;
+  const figure = props.value ? JSON.parse(props.value) : null;
   const empty = element.querySelector('.empty'), target = chart();
   const note = !figure ? '' : figure.note || '';
   empty.textContent = note; empty.hidden = !note; target.hidden = !figure || !!note;
@@ -81,7 +81,9 @@ matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
 
 
 def chart(title: str, elem_id: str, height: int = 420) -> gr.HTML:
-    """Make a chart; its value is a figure, or {"note": text} to say why there is none. Its `selected` gets a ring.
+    """Make a chart; its value is a `written` figure, or {"note": text} to say why there is none.
+
+    Its `selected` gets a ring.
 
     `select` events carry {"number": of the trial}.
     """

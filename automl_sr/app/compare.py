@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.chart import chart, clicked
+from automl_sr.app.chart import chart, clicked, written
 from automl_sr.app.comparison import CSS, comparison
 from automl_sr.app.curves import Curve, cost_figure, curve_figure
 from automl_sr.app.library import Snapshot
@@ -90,9 +90,9 @@ def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) ->
     keep = f"{shown.study.id} {found}"
     return (
         said + comparison(shown, trials, whole),
-        curve_figure(curves, "step", keep),
-        curve_figure(curves, "seconds", keep),
-        cost_figure(trials, session.library.registry.metrics),
+        written(curve_figure(curves, "step", keep)),
+        written(curve_figure(curves, "seconds", keep)),
+        written(cost_figure(trials, session.library.registry.metrics)),
     )
 
 
@@ -128,10 +128,10 @@ def _bind(session: Session, choice: Any) -> None:
 def _follow_address(session: Session) -> None:
     """Keep the compared trials in the address, from which `asked_for` reads them."""
     text = gr.Textbox(visible="hidden", elem_id="compare-address")
-    written = listen(
+    told = listen(
         [session.compared.change], lambda found: ",".join(map(str, numbers(found))), [session.compared], [text]
     )
-    written.then(None, [text], None, js=ADDRESS)
+    told.then(None, [text], None, js=ADDRESS)
 
 
 def asked_for(text: str) -> list[int]:

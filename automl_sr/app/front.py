@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.chart import chart, clicked
+from automl_sr.app.chart import chart, clicked, written
 from automl_sr.app.figures import front_figure
 from automl_sr.app.library import Snapshot, metrics_of
 from automl_sr.app.session import Session, listen, numbers, skip, snapshot
@@ -53,9 +53,9 @@ def build(session: Session) -> None:
     def draw(name: str | None, known: str, *chosen: Any) -> Any:
         shown = snapshot(library, name)
         if shown is None:
-            return {"note": EMPTY}, ""
+            return written({"note": EMPTY}), ""
         wanted = f"{shown.content} {chosen}"  # a figure of thousands of points is sent where it differs, and only there
-        return skip(2) if wanted == known else (figure_of(shown, *chosen), wanted)
+        return skip(2) if wanted == known else (written(figure_of(shown, *chosen)), wanted)
 
     listen([session.study.change], offer, [session.study], controls[:4])
     session.show("front", draw, [session.study, sent, *controls], [plot, sent], also=[item.input for item in controls])

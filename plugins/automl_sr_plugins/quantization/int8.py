@@ -40,7 +40,6 @@ def quantized(
         finished.onnx,
         inputs,
         target,
-        per_channel=True,
         exclude=exclude,
         method=method,
         percentile=percentile,
