@@ -2,7 +2,8 @@
 
 Measured on a net of 4 blocks and 32 channels, one core with AVX-512 VNNI: 156 to 51 KB and 48 to 18 ms at 256x256.
 Transposed convolutions have no integer kernel there: their weights are stored in 8 bits and they run in float.
-Weights become int8 (symmetric, one scale per output channel), activations uint8 or int8 with ranges from calibration data or given ones.
+Weights become int8 (symmetric, one scale per output channel), activations uint8 or int8 with ranges from calibration
+data or given ones.
 
 x86 processors without VNNI add pairs of 8-bit products in 16 bits, which overflow without a word: an ESPCN without a
 skip connection lost 0.42 dB there, and 0.10 dB with weights of 7 bits; with a skip, 7 bits cost at most 0.02 dB.
