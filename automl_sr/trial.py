@@ -20,7 +20,7 @@ from automl_sr.compression.onnx_file import graph_digest
 from automl_sr.context import Context
 from automl_sr.errors import ExportError, Interrupted, PluginError
 from automl_sr.evaluation.cost import on_meta
-from automl_sr.evaluation.latency import Latency, timed_in_turns
+from automl_sr.evaluation.latency import LATENCY, Latency, timed_in_turns
 from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.files import save_tensors, write_atomically
 from automl_sr.metric import Level, Metric
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     from automl_sr.task import Samples, Task, TaskData
     from automl_sr.technique import Technique
     from automl_sr.training.run import Finished, Run
-
-LATENCY = "latency"
-"""Name of the shared result that keeps a graph's times."""
-
 
 @dataclass(frozen=True)
 class DeviceSpec:
@@ -349,5 +345,5 @@ def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], cont
         "onnxruntime": onnxruntime.__version__,
     }
     kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
-    timed = {name: Latency(*found.tolist()) for name, found in kept.items()}
+    timed = {name: Latency(*found[:3].tolist(), runs=int(found[3])) for name, found in kept.items()}
     return {metric.name: metric.function()(timed["own"], timed["reference"]) for metric in metrics}

@@ -130,7 +130,7 @@ def _offer_report(session: Session) -> None:
             0, MOST_IMAGES, value=3, step=1, label="Validation images to show in it", elem_id="takeaway-images", scale=2
         )
         make = gr.Button("Make the report", elem_id="takeaway-make", min_width=180)
-        download = gr.DownloadButton("Report", interactive=False, elem_id="takeaway-report", min_width=180)
+        download = gr.DownloadButton("Report", visible=False, elem_id="takeaway-report", min_width=180)
     status = gr.HTML(elem_id="takeaway-status")
 
     def answer(name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
@@ -146,20 +146,19 @@ def _offer_report(session: Session) -> None:
         show_progress_on=[status],
         trigger_mode="once",
     )
-    forget = ("", gr.DownloadButton("Report", value=None, interactive=False))
-    listen([session.study.change], lambda: forget, [], [status, download], cancels=[running])
+    listen([session.study.change], lambda: ("", _no_report()), [], [status, download], cancels=[running])
 
 
 def reported(library: Library, name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
     """Give what is being done, and the report when it is made."""
-    yield _said("Waits for its turn."), gr.DownloadButton("Report", value=None, interactive=False)
+    yield _said("Waits for its turn."), _no_report()
     began = time.monotonic()
     stage = "Waits for its turn"
     try:
         for told in followed(report_work(library, name, count)):
             if isinstance(told, Path):
                 label = f"Report ({told.name}, {size(told.stat().st_size)})"
-                yield _said("The report is made."), gr.DownloadButton(label, value=str(told), interactive=True)
+                yield _said("The report is made."), gr.DownloadButton(label, value=str(told), visible=True)
                 continue
             stage = told or stage
             yield _said(f"{stage}: {time.monotonic() - began:.0f} s"), gr.skip()
@@ -168,6 +167,10 @@ def reported(library: Library, name: Any, count: Any) -> Iterator[tuple[Any, Any
     except Exception as error:
         log.exception("a report could not be made")
         yield _said(f"{type(error).__name__}: see the log of the app."), gr.skip()
+
+
+def _no_report() -> Any:
+    return gr.DownloadButton("Report", value=None, visible=False)
 
 
 def report_work(library: Library, name: Any, count: Any) -> Any:

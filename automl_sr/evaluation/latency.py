@@ -19,6 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from automl_sr.files import write_atomically
 
 Array = NDArray[Any]
+LATENCY = "latency"
+"""Name of the shared result that keeps a graph's times."""
 REFERENCE_VERSION = 1  # part of the cached file's name: a changed net gets a new one
 STEADY = 0.1
 """The medians of the two halves of a steady round differ by this share at most."""

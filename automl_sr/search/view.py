@@ -1,7 +1,8 @@
 """What samplers see of a study: a trial that was stopped early is complete, with values corrected to the end.
 
-Optuna's multi-objective TPE scores all pruned trials alike. In a toy study the later proposals' excess loss was 0.62
-with stopped trials told PRUNED, and 0.03 when the sampler saw their last values. Optuna's stored state stays PRUNED.
+Optuna's multi-objective TPE scores all pruned trials alike. In a toy study of 20 seeds the later proposals' excess loss
+was 0.48 (0.18 to 0.79) with stopped trials told PRUNED, and 0.19 (0.11 to 0.27) when the sampler saw their last values:
+tests/benchmarks/stopped_trials.py. Optuna's stored state stays PRUNED.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr import __version__
 from automl_sr.errors import UseError, nearest
+from automl_sr.evaluation.latency import LATENCY
 from automl_sr.search.replay.table import FORMAT, Table, complaint
 from automl_sr.space import SearchSpace
-from automl_sr.trial import LATENCY
 
 if TYPE_CHECKING:
     from automl_sr.metric import Metric
