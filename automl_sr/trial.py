@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from automl_sr.technique import Technique
     from automl_sr.training.run import Finished, Run
 
+
 @dataclass(frozen=True)
 class DeviceSpec:
     """Where shipped models are measured: provider, threads and input size (height, width)."""

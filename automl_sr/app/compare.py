@@ -10,15 +10,13 @@ from automl_sr.app.chart import chart, clicked, written
 from automl_sr.app.comparison import CSS, comparison
 from automl_sr.app.curves import Curve, cost_figure, curve_figure
 from automl_sr.app.library import Snapshot
+from automl_sr.app.offer import worth_offering
 from automl_sr.app.session import MOST_COMPARED, Session, listen, numbers, skip, snapshot
 from automl_sr.app.words import escaped
 from automl_sr.cli.output import number
 from automl_sr.errors import UseError
 from automl_sr.store.records import TrialRecord
 
-OFFER_ALL = 500
-"""Of studies with more trials the front and the newest are offered: a list of thousands helps nobody."""
-RECENT = 200
 NARROWEST = 340
 """Pixels below which the charts stand below the table."""
 LONGEST_NUMBER = 9
@@ -160,11 +158,8 @@ def understood(shown: Snapshot, values: Any) -> tuple[list[int], list[str]]:
 
 
 def choices_of(shown: Snapshot, chosen: list[int]) -> list[tuple[str, int]]:
-    """Offer all trials with a plan, or of thousands the chosen ones, the front and the newest; the newest first."""
-    planned = [trial for trial in shown.trials if trial.plan]
-    if len(planned) > OFFER_ALL:
-        wanted = {*chosen, *shown.front_numbers, *(trial.number for trial in planned[-RECENT:])}
-        planned = [trial for trial in planned if trial.number in wanted]
+    """Offer trials with a plan, the newest first."""
+    planned = worth_offering(shown, [trial for trial in shown.trials if trial.plan], chosen)
     return [(label(shown, trial), trial.number) for trial in reversed(planned)]
 
 

@@ -12,6 +12,7 @@ import gradio as gr
 
 from automl_sr.app.enlarging import enlarged
 from automl_sr.app.library import Library, Snapshot
+from automl_sr.app.offer import worth_offering
 from automl_sr.app.pictures import (
     OUTPUT_PIXELS,
     UPLOAD_PIXELS,
@@ -130,16 +131,17 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
     library = session.library
     origin, own, image = source
 
-    def offer(tab: str, name: Any, kind: Any, before: Any, selected: Any, picked: Any) -> Any:
+    def offer(tab: str, name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
         if tab != "preview":
             return skip(5)
         study = snapshot(library, name)
         reason = why_not(study)
         if study is None or reason:
             return _noted(reason), gr.Row(visible=False), *skip(3)
-        images, missing = images_of(study, kind, before)
-        offered = offered_trials(study)
-        picks = picks_of(offered, numbers(picked), numbers(selected))
+        images, missing = images_of(study, kind, image_before)
+        kept, joining = numbers(picked), numbers(selected)
+        offered = offered_trials(study, [*kept, *joining])
+        picks = picks_of(offered, kept, joining)
         # What is as it was is left alone: something else may have been picked meanwhile.
         update: dict[str, Any] = {} if picks == picked else {"value": picks}
         return (
@@ -176,10 +178,10 @@ def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, st
     return gr.Dropdown(choices=found, visible=True, **update), ""
 
 
-def offered_trials(study: Snapshot) -> list[TrialRecord]:
+def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
     """Give the trials that left an ONNX file, the front first."""
     rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
-    return [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts]
+    return worth_offering(study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen)
 
 
 def label_of(study: Snapshot, trial: TrialRecord) -> str:

@@ -12,7 +12,7 @@ import pytest
 from app_records import PLAN, SCRIPT, Known, snapshot, trial
 from skimage import color
 
-from automl_sr.app.compare import OFFER_ALL, RECENT, asked_for, choices_of, label, understood
+from automl_sr.app.compare import asked_for, choices_of, label, understood
 from automl_sr.app.comparison import best_of, comparison, groups_of
 from automl_sr.app.curves import (
     COLOURS,
@@ -25,6 +25,7 @@ from automl_sr.app.curves import (
     rung_words,
     smooth,
 )
+from automl_sr.app.offer import OFFER_ALL, RECENT
 from automl_sr.app.session import MOST_COMPARED
 from automl_sr.app.trials import ticked, with_trial
 from automl_sr.errors import UseError

@@ -14,6 +14,7 @@ from PIL import Image
 from automl_sr.app import preview, viewer
 from automl_sr.app.enlarging import Result
 from automl_sr.app.library import Library, Snapshot
+from automl_sr.app.offer import RECENT
 from automl_sr.app.pictures import as_original
 from automl_sr.app.preview import Wish, answered, images_of, offered_trials, picks_of, why_not
 from automl_sr.app.viewer import Shown, safe_name
@@ -56,6 +57,14 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 def test_the_front_is_offered_first_and_only_what_left_a_model() -> None:
     assert [trial.number for trial in offered_trials(study())] == [4, 1, 0, 2]
+
+
+def test_of_thousands_the_front_the_newest_and_the_chosen_ones_are_offered() -> None:
+    many = study()
+    row = many.trials[0]
+    many.trials = (*many.trials, *(SimpleNamespace(**{**vars(row), "number": number}) for number in range(5, 3000)))
+    found = [trial.number for trial in offered_trials(many, [17])]
+    assert found == [4, 1, 17, *range(3000 - RECENT, 3000)]
 
 
 @pytest.mark.parametrize(
