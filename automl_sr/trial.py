@@ -346,5 +346,10 @@ def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], cont
         "onnxruntime": onnxruntime.__version__,
     }
     kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
-    timed = {name: Latency(*found[:3].tolist(), runs=int(found[3])) for name, found in kept.items()}
+    timed = {name: _latency(found.tolist()) for name, found in kept.items()}
     return {metric.name: metric.function()(timed["own"], timed["reference"]) for metric in metrics}
+
+
+def _latency(kept: Sequence[float]) -> Latency:
+    median, fastest, p90, runs = kept
+    return Latency(median, fastest, p90, int(runs))
