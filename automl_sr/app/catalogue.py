@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.resources
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from automl_sr.app.tables import table
 from automl_sr.app.words import escaped
 from automl_sr.cli.output import number
 from automl_sr.outline import describe, word
@@ -153,14 +154,6 @@ def unavailable_html(registry: Registry) -> str:
     if not rows:
         return "<p>Everything that was found can be used.</p>"
     return table("Found, but unavailable", ("plugin", "what", "reason"), rows)
-
-
-def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Write a table in which nothing is markup."""
-    head = "".join(f"<th scope='col'>{escaped(column)}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    title = f"<caption>{escaped(caption)}</caption>" if caption else ""
-    return f"<div class='scroll' tabindex='0'><table class='plain'>{title}<tr>{head}</tr>{body}</table></div>"
 
 
 def method_cards(registry: Registry) -> dict[str, str]:

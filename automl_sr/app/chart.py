@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from automl_sr.app.session import Session, listen, numbers
 from automl_sr.app.words import escaped
 from automl_sr.cli.output import plain
 
@@ -105,6 +106,17 @@ def written(figure: Figure) -> str:
     With 250 trials in four panels that took tens of seconds on a busy machine.
     """
     return json.dumps(plain(figure))
+
+
+def selecting(session: Session, plot: gr.HTML) -> None:
+    """Let a click in a chart select the trial, and give the selected trial a ring."""
+    listen([plot.select], clicked, [], [session.trial])
+    listen([session.trial.change], _ringed, [session.trial], [plot])
+
+
+def _ringed(number: Any) -> Any:
+    found = numbers(number)
+    return gr.HTML(selected=found[0] if found else None)
 
 
 def clicked(event: gr.EventData) -> int | None:

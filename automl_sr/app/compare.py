@@ -11,7 +11,7 @@ from automl_sr.app.comparison import CSS, comparison
 from automl_sr.app.curves import Curve, cost_figure, curve_figure
 from automl_sr.app.library import Snapshot
 from automl_sr.app.offer import worth_offering
-from automl_sr.app.session import MOST_COMPARED, Session, listen, numbers, skip, snapshot
+from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.words import escaped
 from automl_sr.cli.output import number
 from automl_sr.errors import UseError
@@ -21,9 +21,6 @@ NARROWEST = 340
 """Pixels below which the charts stand below the table."""
 LONGEST_NUMBER = 9
 """Digits of a trial's number that somebody may type."""
-NO_STUDY = (
-    "Choose a study above. If there is none, begin one with <code>automl-sr search studies/quickstart.yaml</code>."
-)
 TOO_FEW = (
     f"Choose two to {MOST_COMPARED} trials above, or select one in the tab Trials or Front and press "
     "<b>Add to comparison</b> in the tab Trials."
@@ -63,7 +60,7 @@ def build(session: Session) -> None:
     def fill(name: str | None, compared: Any, whole: Any) -> Any:
         shown, found = snapshot(session.library, name), numbers(compared)
         if shown is None:
-            return f"<p>{NO_STUDY}</p>", None, None, None
+            return f"<p>{escaped(NO_STUDY)}</p>", None, None, None
         return _filled(session, shown, found, bool(whole))
 
     also = [session.compared.change, everything.input]

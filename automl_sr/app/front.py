@@ -7,15 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.chart import chart, clicked, written
+from automl_sr.app.chart import chart, selecting, written
 from automl_sr.app.figures import front_figure
 from automl_sr.app.library import Snapshot, metrics_of
-from automl_sr.app.session import Session, listen, numbers, skip, snapshot
+from automl_sr.app.session import NO_STUDY, Session, listen, skip, snapshot
 from automl_sr.store.records import StudyRecord, TrialRecord
 
 NO_AXIS = "none"
 HIDEABLE = ("pruned", "infeasible")
-EMPTY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
 
 
 def build(session: Session) -> None:
@@ -53,14 +52,13 @@ def build(session: Session) -> None:
     def draw(name: str | None, known: str, *chosen: Any) -> Any:
         shown = snapshot(library, name)
         if shown is None:
-            return written({"note": EMPTY}), ""
+            return written({"note": NO_STUDY}), ""
         wanted = f"{shown.content} {chosen}"  # a figure of thousands of points is sent where it differs, and only there
         return skip(2) if wanted == known else (written(figure_of(shown, *chosen)), wanted)
 
     listen([session.study.change], offer, [session.study], controls[:4])
     session.show("front", draw, [session.study, sent, *controls], [plot, sent], also=[item.input for item in controls])
-    listen([plot.select], clicked, [], [session.trial])
-    listen([session.trial.change], _ring, [session.trial], [plot])
+    selecting(session, plot)
 
 
 def searched_techniques(study: StudyRecord) -> list[str]:
@@ -98,8 +96,3 @@ def _wanted(
         slot, _, name = technique.partition("=")
         asked.setdefault(slot, set()).add(name)
     return all(trial.params.get(slot) in names for slot, names in asked.items())
-
-
-def _ring(number: Any) -> Any:
-    found = numbers(number)
-    return gr.HTML(selected=found[0] if found else None)

@@ -23,7 +23,7 @@ from automl_sr.app.pictures import (
     sets_of,
     to_enlarge,
 )
-from automl_sr.app.session import Session, listen, numbers, skip, snapshot
+from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.uploads import uploaded
 from automl_sr.app.viewer import Shown, viewer
 from automl_sr.app.words import escaped, values_words
@@ -49,7 +49,6 @@ ORIGINS = [
 ]
 USES = [("Enlarge it", "enlarge"), ("Use it as the original: make it small first, so that PSNR is known", "original")]
 FITS = [("show its middle", "cut"), ("show all of it, reduced", "reduce")]
-NO_STUDY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
 TIMES = "Times are for the whole picture with {} threads, without loading the model."
 NO_MODELS = "No trial of this study has left a model yet: bicubic enlargement alone can be shown."
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.figures import KINDS, axis, kind_of
-from automl_sr.app.words import escaped
+from automl_sr.app.tables import table
 from automl_sr.cli.output import number
 from automl_sr.cli.search import duration
 from automl_sr.report.collect import rung_summary
@@ -187,16 +187,18 @@ def rungs_table(shown: Snapshot) -> str:
         return ""
     names = [metric.name for metric in shown.objectives]
     columns = ("rung", "steps", "reached", "stopped", *(f"{name} (median)" for name in names))
-    head = "".join(f"<th scope='col'>{escaped(column)}</th>" for column in columns)
-    rows = []
-    for rung in found:
-        steps = " or ".join(number(step) for step in rung["steps"])
-        medians = [rung["values"].get(name, {}).get("median") for name in names]
-        cells = [rung["rung"] + 1, steps, rung["reached"], len(rung["stopped"]), *medians]
-        rows.append("".join(f"<td class='right'>{escaped(number(cell))}</td>" for cell in cells))
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    caption = "<caption>Rungs: how many trials came so far, and how many were stopped</caption>"
-    return f"<div class='scroll'><table class='plain'>{caption}<tr>{head}</tr>{body}</table></div>"
+    rows = [
+        [
+            rung["rung"] + 1,
+            " or ".join(number(step) for step in rung["steps"]),
+            rung["reached"],
+            len(rung["stopped"]),
+            *(rung["values"].get(name, {}).get("median") for name in names),
+        ]
+        for rung in found
+    ]
+    title = "Rungs: how many trials came so far, and how many were stopped"
+    return table(title, columns, rows, right=range(len(columns)))
 
 
 def timeline_figure(shown: Snapshot, now: float) -> Figure:

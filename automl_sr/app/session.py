@@ -15,6 +15,7 @@ from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError, UseError
 
 log = logging.getLogger(__name__)
+NO_STUDY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
 MOST_COMPARED = 6
 MOST_TRIALS = 2**31
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.library import NOTHING_THERE, Summary
+from automl_sr.app.library import NOTHING_THERE, Summary, Work
 from automl_sr.app.session import Session, listen
-from automl_sr.app.words import escaped
+from automl_sr.app.tables import table
 from automl_sr.cli.output import number
 from automl_sr.cli.search import duration
+from automl_sr.report.markup import Markup, el, join
 from automl_sr.store.records import STATES
 
 COLUMNS = ("study", "state", "best", *STATES[:5], "time", "begun")
@@ -51,7 +53,7 @@ def build(session: Session) -> None:
 def _row(item: Summary) -> list[Any]:
     best = ", ".join(f"{name} {number(value)}" for name, value in item.best.items())
     study = item.study
-    begun = gr_time(study.created)
+    begun = datetime.datetime.fromtimestamp(study.created, datetime.UTC).strftime("%Y-%m-%d %H:%M")
     return [
         study.name,
         item.state,
@@ -62,25 +64,19 @@ def _row(item: Summary) -> list[Any]:
     ]
 
 
-def gr_time(seconds: float) -> str:
-    """Write a moment in UTC, to the minute."""
-    import datetime
-
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M")
-
-
 def _work(found: list[Summary]) -> str:
     rows = [
-        f"<tr><td>{escaped(item.study.name)}</td><td>{work.number}</td><td>{escaped(work.stage)}</td>"
-        f"<td><progress max='{work.steps}' value='{work.step}'></progress> {work.step:,} of {work.steps:,}</td>"
-        f"<td>{escaped(work.worker)}</td></tr>"
+        [item.study.name, str(work.number), work.stage, _progress(work), work.worker]
         for item in found
         for work in item.work
     ]
     if not rows:
         return "<p>No worker is searching at the moment.</p>"
-    head = "<tr><th>study</th><th>trial</th><th>stage</th><th>training step</th><th>worker</th></tr>"
-    return f"<table class='plain'><caption>Workers</caption>{head}{''.join(rows)}</table>"
+    return table("Workers", ("study", "trial", "stage", "training step", "worker"), rows)
+
+
+def _progress(work: Work) -> Markup:
+    return join([el("progress", max=work.steps, value=work.step), f" {work.step:,} of {work.steps:,}"])
 
 
 def _no_store(name: str, version: str) -> str:

@@ -15,7 +15,9 @@ table.plain th, table.plain td {
   text-align: left; vertical-align: top; padding: 0.3rem 0.7rem; overflow-wrap: anywhere;
   border-top: 1px solid var(--border-color-primary);
 }
-table.plain td.right { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+table.plain th.right, table.plain td.right {
+  text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
+}
 table.plain tr.differs td { background: var(--background-fill-secondary); font-weight: 600; }
 .scroll { overflow-x: auto; }
 """

@@ -13,7 +13,7 @@ from gradio.utils import get_upload_folder
 
 from automl_sr.app.library import Library
 from automl_sr.app.parcel import EVERYTHING, STUDY, Parcel, kept, pack
-from automl_sr.app.session import Session, listen, numbers, snapshot
+from automl_sr.app.session import NO_STUDY, Session, listen, numbers, snapshot
 from automl_sr.app.words import escaped, trial_line
 from automl_sr.app.work import Tell, followed
 from automl_sr.cli.export import CARD, FILES
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from automl_sr.store.refinements import RefinementRecord
 
 log = logging.getLogger(__name__)
-NO_STUDY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
 NO_TRIAL = "Select a trial to take its model away: click a point or a row in another tab, or type its number above."
 SEARCHED = "searched"
 LABELS = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from automl_sr.app.tables import table
 from automl_sr.app.words import state_words
 from automl_sr.cli.gc import size
 from automl_sr.cli.output import number
@@ -21,7 +22,6 @@ CSS = """
 .panels > .wide { grid-column: 1 / -1; }
 table.plain { width: auto; min-width: 55%; }
 table.plain th, table.plain td { overflow-wrap: normal; }
-table.plain th.right { text-align: right; }
 table.plain td.name { overflow-wrap: anywhere; min-width: min(45vw, 11rem); }
 .wide table.plain td.name { overflow-wrap: normal; min-width: 0; }
 .wide table.plain td:last-child { overflow-wrap: anywhere; }
@@ -64,30 +64,6 @@ def saved_seconds(shared: Mapping[str, Mapping[str, Any]]) -> float:
         for entry in shared.values()
         if entry["reused"]
     )
-
-
-def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], right: Collection[int] = (1,)) -> Markup:
-    """Make a table with a caption; the columns in `right` are numbers."""
-    body = [
-        el(
-            "tr",
-            [
-                el("td", cell if isinstance(cell, Markup) else number(cell), class_=_kind(index, right))
-                for index, cell in enumerate(row)
-            ],
-        )
-        for row in rows
-    ]
-    top = el("tr", [el("th", name, scope="col", class_=_kind(index, right)) for index, name in enumerate(head)])
-    whole = el("table", el("caption", title), el("thead", top), el("tbody", body), class_="plain")
-    return el("div", whole, class_="scroll")
-
-
-def _kind(index: int, right: Collection[int]) -> str | None:
-    """Give the class of a cell: numbers stand on the right, and names at the beginning of a row may be broken."""
-    if index in right:
-        return "right"
-    return None if index else "name"
 
 
 def _head(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> Markup:
@@ -151,13 +127,13 @@ def breaks(limit: Mapping[str, float], value: float | None) -> bool:
 
 
 def _plan(found: Mapping[str, Any]) -> Markup | None:
-    return table("Plan", ["parameter", "value"], found["plan"].items()) if found["plan"] else None
+    return table("Plan", ["parameter", "value"], found["plan"].items(), right=(1,)) if found["plan"] else None
 
 
 def _time(found: Mapping[str, Any]) -> Markup:
     stages = {name: float(value) for name, value in found["stage_seconds"].items()}
     rows = [[name, seconds_words(value)] for name, value in stages.items()]
-    return table("Time", ["stage", "seconds"], [*rows, ["in all", seconds_words(found["seconds"])]])
+    return table("Time", ["stage", "seconds"], [*rows, ["in all", seconds_words(found["seconds"])]], right=(1,))
 
 
 def _shared(found: Mapping[str, Any]) -> Markup | None:
@@ -209,4 +185,4 @@ def _files(found: Mapping[str, Any]) -> Markup | None:
     if not found["artifacts"]:
         return None
     rows = [[file["kind"], size(file["bytes"]), file["url"]] for file in found["artifacts"]]
-    return el("div", table("Files", ["kind", "size", "place"], rows), class_="wide")
+    return el("div", table("Files", ["kind", "size", "place"], rows, right=(1,)), class_="wide")

@@ -8,13 +8,12 @@ import gradio as gr
 
 from automl_sr.app import trial_panel
 from automl_sr.app.library import Snapshot
-from automl_sr.app.session import MOST_COMPARED, Session, listen, numbers, skip, snapshot
+from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.trial_table import neighbour, table_of
 from automl_sr.cli.trials import details
 from automl_sr.errors import UseError
 from automl_sr.store.records import STATES
 
-NO_STUDY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
 NO_TRIALS = "This study has no trials yet: they appear here as soon as a worker begins."
 NO_ROWS = "No trial is in one of these states: tick more of them."
 HINT = "<p>Select a trial to see everything about it: click a row, or go to one with the keys and press Enter.</p>"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from automl_sr.app import parameters, reasons
-from automl_sr.app.chart import chart, clicked, written
-from automl_sr.app.session import Session, listen, numbers, skip, snapshot
+from automl_sr.app.chart import chart, selecting, written
+from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError
 from automl_sr.report.sections import history_words, importance_words
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from automl_sr.app.library import Snapshot
     from automl_sr.plugins import Registry
 
-EMPTY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
 CORRECTED = "Trials that were stopped early stand with values corrected to the end, as samplers see them."
 SLICES, PARALLEL, RANKS, RUNGS, TIMELINE = "slices", "parallel", "ranks", "rungs", "timeline"
 VIEWS = (
@@ -90,7 +89,7 @@ def build(session: Session) -> None:
     def draw(name: str | None, known: str, selected: Any, *asked: Any) -> Any:
         shown = snapshot(session.library, name)
         if shown is None:
-            return "", written({"note": EMPTY}), "", ""
+            return "", written({"note": NO_STUDY}), "", ""
         choice = chosen(shown, registry, selected, *asked)
         wanted = f"{shown.content} {choice}"
         if wanted == known and choice.view not in LIVE:
@@ -100,13 +99,7 @@ def build(session: Session) -> None:
 
     events = [session.trial.change, *(item.change for item in controls)]
     session.show("why", draw, [session.study, sent, session.trial, *controls], [words, plot, table, sent], also=events)
-    listen([plot.select], clicked, [], [session.trial])
-    listen([session.trial.change], _ring, [session.trial], [plot])
-
-
-def _ring(number: Any) -> Any:
-    found = numbers(number)
-    return gr.HTML(selected=found[0] if found else None)
+    selecting(session, plot)
 
 
 def _offer(session: Session, controls: Sequence[Any]) -> None:

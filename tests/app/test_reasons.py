@@ -104,7 +104,7 @@ def test_rungs_join_the_values_of_a_trial_and_mark_where_it_was_stopped() -> Non
 def test_rungs_are_counted() -> None:
     stopped = trial(2, "pruned", values={"psnr_y": 29.0, "params": 1000.0})
     table = rungs_table(snapshot([trial(1), stopped], RUNGS, of=of()))
-    cells = [part.split("</td>")[0] for part in table.split("<td class='right'>")[1:]]
+    cells = [part.split("</td>")[0] for part in table.split('<td class="right">')[1:]]
     assert cells[:5] == ["1", "60", "2", "1", "29.5"]
     assert cells[6:10] == ["2", "200", "1", "0"]
 

@@ -1,0 +1,33 @@
+"""Tables of pages, in which nothing from a store is markup."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from automl_sr.cli.output import number
+from automl_sr.report.markup import Markup, el
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], right: Collection[int] = ()) -> Markup:
+    """Make a table; the columns in `right` are numbers. Where it is too wide it can be moved, by keys too."""
+    body = [
+        el(
+            "tr",
+            [
+                el("td", cell if isinstance(cell, Markup) else number(cell), class_=_kind(index, right))
+                for index, cell in enumerate(row)
+            ],
+        )
+        for row in rows
+    ]
+    top = el("tr", [el("th", name, scope="col", class_=_kind(index, right)) for index, name in enumerate(head)])
+    whole = el("table", el("caption", title) if title else None, el("thead", top), el("tbody", body), class_="plain")
+    return el("div", whole, class_="scroll", tabindex="0")
+
+
+def _kind(index: int, right: Collection[int]) -> str | None:
+    """Give the class of a cell: numbers stand on the right, and names at the beginning of a row may be broken."""
+    if index in right:
+        return "right"
+    return None if index else "name"
