@@ -77,8 +77,8 @@ def hover(shown: Snapshot, trial: TrialRecord) -> str:
     """Describe a trial where a pointer rests on it."""
     found = {**trial.costs, **trial.values}
     lines = [f"<b>trial {trial.number}</b>, {kind_of(shown, trial)}"]
-    lines += [f"{_safe(name)}: {_number(value)}" for name, value in found.items()]
-    lines += [_safe(line) for line in _wrapped(plan_words(trial.params))]
+    lines += [f"{label(name)}: {_number(value)}" for name, value in found.items()]
+    lines += [label(line) for line in _wrapped(plan_words(trial.params))]
     return "<br>".join(lines)
 
 
@@ -141,6 +141,6 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, HOVER_WIDTH)
 
 
-def _safe(text: str) -> str:
+def label(text: str) -> str:
     """Keep what stands in a store from being markup: plotly's labels know some tags."""
     return text.replace("<", "‹").replace(">", "›")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from automl_sr.app.figures import KINDS, kind_of
-from automl_sr.app.reasons import BLUE, LEGEND, MOST_LINES, colour_of, label, thinned
+from automl_sr.app.figures import KINDS, kind_of, label
+from automl_sr.app.reasons import BLUE, LEGEND, MOST_LINES, colour_of, thinned
 from automl_sr.cli.output import number
 from automl_sr.report.charts import Upright, short_name
 

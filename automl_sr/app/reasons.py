@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.app.figures import KINDS, axis, kind_of
+from automl_sr.app.figures import KINDS, axis, kind_of, label
 from automl_sr.app.tables import table
 from automl_sr.cli.output import number
 from automl_sr.cli.search import duration
@@ -305,11 +305,6 @@ def _no_rungs(shown: Snapshot) -> str:
     if shown.study.spec["search"]["scheduler"]["kind"] == "none":
         return "This study stops no trial early: its scheduler is none, so there are no rungs."
     return "No trial has reached a rung yet."
-
-
-def label(text: str) -> str:
-    """Keep what stands in a store from being markup: plotly's labels know some tags."""
-    return text.replace("<", "‹").replace(">", "›")
 
 
 def colour_of(shown: Snapshot, trial: TrialRecord) -> str:
