@@ -24,10 +24,11 @@ from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 
 SIZES = ((1280, 800), (390, 844))
 SCHEMES = ("light", "dark")
-QUIET_MS = 1500
-"""How long nothing may change on a page before its picture is taken."""
-QUIET = """quiet => new Promise(done => {
+QUIET_MS, PATIENCE_MS = 1500, 20_000
+"""How long nothing may change on a page before its picture is taken; after how long it is taken anyway."""
+QUIET = """([quiet, patience]) => new Promise(done => {
   let timer = setTimeout(done, quiet);
+  setTimeout(done, patience);
   const again = () => { clearTimeout(timer); timer = setTimeout(done, quiet); };
   new MutationObserver(again).observe(document.body, {subtree: true, childList: true, characterData: true});
 })"""
@@ -59,7 +60,7 @@ def take(browser: Browser, url: str, tab: str, query: dict[str, object], folder:
         page: Page = context.new_page()
         page.goto(f"{url}/?{urlencode({**query, 'tab': tab})}")
         page.locator("#line p").first.wait_for(timeout=60_000)
-        page.evaluate(QUIET, QUIET_MS)
+        page.evaluate(QUIET, [QUIET_MS, PATIENCE_MS])
         path = folder / f"{tab}-{width}-{scheme}.png"
         page.screenshot(path=path, full_page=True)
         wide = page.evaluate("() => document.documentElement.scrollWidth")
