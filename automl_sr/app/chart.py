@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.session import Session, listen, numbers
+from automl_sr.app.session import Session, listen
 from automl_sr.app.words import escaped
 from automl_sr.cli.output import plain
 
@@ -41,7 +41,7 @@ function themed(layout) {
   return result;
 }
 function marked(data) {
-  const chosen = props.selected ?? null;
+  const chosen = props.ringed ?? null;
   const ring = {x: [], y: [], mode: 'markers', hoverinfo: 'skip', showlegend: false, type: 'scatter',
     marker: {size: 16, symbol: 'circle-open', color: getComputedStyle(element).color, line: {width: 2.5}}};
   for (const trace of data) {
@@ -76,15 +76,18 @@ async function draw() {
   target.dataset.drawn = 1 + Number(target.dataset.drawn || 0);
 }
 draw();
-watch(['value', 'selected'], draw);
+watch(['value', 'ringed'], draw);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
 """
+
+
+RING = "number => ({__type__: 'update', props: {ringed: number}})"
 
 
 def chart(title: str, elem_id: str, height: int = 420) -> gr.HTML:
     """Make a chart; its value is a `written` figure, or {"note": text} to say why there is none.
 
-    Its `selected` gets a ring.
+    The trial `ringed` gets a ring.
 
     `select` events carry {"number": of the trial}.
     """
@@ -96,7 +99,7 @@ def chart(title: str, elem_id: str, height: int = 420) -> gr.HTML:
         css_template=CSS.replace("HEIGHT", str(height)),
         js_on_load=SCRIPT.replace("LIBRARY", PLOTLY),
         elem_id=elem_id,
-        selected=None,
+        ringed=None,
     )
 
 
@@ -111,12 +114,7 @@ def written(figure: Figure) -> str:
 def selecting(session: Session, plot: gr.HTML) -> None:
     """Let a click in a chart select the trial, and give the selected trial a ring."""
     listen([plot.select], clicked, [], [session.trial])
-    listen([session.trial.change], _ringed, [session.trial], [plot])
-
-
-def _ringed(number: Any) -> Any:
-    found = numbers(number)
-    return gr.HTML(selected=found[0] if found else None)
+    gr.on([session.trial.change], None, [session.trial], [plot], js=RING, api_visibility="private")
 
 
 def clicked(event: gr.EventData) -> int | None:

@@ -68,7 +68,7 @@ def build(session: Session) -> None:
         "compare", fill, [session.study, session.compared, everything], [table, steps, seconds, costs], also=also
     )
     for plot in (steps, seconds, costs):
-        listen([plot.select], clicked, [], [session.trial], trigger_mode="multiple")
+        listen([plot.select], clicked, [], [session.trial])
 
 
 def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) -> tuple[Any, ...]:
@@ -114,7 +114,7 @@ def _bind(session: Session, choice: Any) -> None:
         """Forget numbers that mean trials of another study; the first study is that of the address."""
         return name, numbers(compared) if former in (None, name) else []
 
-    listen([choice.input], choose, [session.study, choice], [choice, session.compared], trigger_mode="multiple")
+    listen([choice.input], choose, [session.study, choice], [choice, session.compared])
     listen([session.study.change], belong, [session.study, owner, session.compared], [owner, session.compared])
     inputs = [session.study, session.compared, choice, sent]
     session.show("compare", offer, inputs, [choice, sent], also=[session.compared.change])

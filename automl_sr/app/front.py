@@ -10,7 +10,7 @@ import gradio as gr
 from automl_sr.app.chart import chart, selecting, written
 from automl_sr.app.figures import front_figure
 from automl_sr.app.library import Snapshot, metrics_of
-from automl_sr.app.session import NO_STUDY, Session, listen, skip, snapshot
+from automl_sr.app.session import NO_STUDY, Session, skip, snapshot
 from automl_sr.store.records import StudyRecord, TrialRecord
 
 NO_AXIS = "none"
@@ -32,17 +32,18 @@ def build(session: Session) -> None:
         )
         keeping = gr.Checkbox(label="Only within the constraints", elem_id="front-feasible", min_width=180)
     plot = chart("Pareto front", "front-chart", height=520)
-    sent = gr.State("")
+    sent, offered = gr.State(""), gr.State(None)
     controls: list[Any] = [across, up, deep, techniques, states, keeping]
 
-    def offer(name: str | None) -> Any:
+    def offer(name: str | None, before: str | None) -> Any:
         """Offer what this study measures, its first two objectives first."""
-        if not name:
-            return skip(4)
+        if not name or name == before:
+            return skip(5)
         study = library.study(str(name))
         found = [metric.name for metric in metrics_of(study, library.registry)]
         first, second = found[0], (found[1] if len(found) > 1 else found[0])
         return (
+            name,
             gr.Dropdown(choices=found, value=second),
             gr.Dropdown(choices=found, value=first),
             gr.Dropdown(choices=[NO_AXIS, *found], value=NO_AXIS),
@@ -56,7 +57,7 @@ def build(session: Session) -> None:
         wanted = f"{shown.content} {chosen}"  # a figure of thousands of points is sent where it differs, and only there
         return skip(2) if wanted == known else (written(figure_of(shown, *chosen)), wanted)
 
-    listen([session.study.change], offer, [session.study], controls[:4])
+    session.show("front", offer, [session.study, offered], [offered, *controls[:4]])
     session.show("front", draw, [session.study, sent, *controls], [plot, sent], also=[item.input for item in controls])
     selecting(session, plot)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -25,17 +26,33 @@ class Tab:
     id: str
     title: str
     build: Callable[[Session], None]
+    follows: tuple[Literal["study", "trial", "version"], ...] = ()
+    """Where one of these changes, the tab is filled anew if it is open, or when it is opened next."""
 
 
 TABS = (
-    Tab("studies", "Studies", studies.build),
-    Tab("front", "Front", front.build),
-    Tab("trials", "Trials", trials.build),
-    Tab("compare", "Compare", compare.build),
-    Tab("why", "Why", why.build),
-    Tab("preview", "Preview", preview.build),
-    Tab("takeaway", "Take away", takeaway.build),
+    Tab("studies", "Studies", studies.build, ("version",)),
+    Tab("front", "Front", front.build, ("study", "version")),
+    Tab("trials", "Trials", trials.build, ("study", "version", "trial")),
+    Tab("compare", "Compare", compare.build, ("study", "version")),
+    Tab("why", "Why", why.build, ("study", "version", "trial")),
+    Tab("preview", "Preview", preview.build, ("study", "version", "trial")),
+    Tab("takeaway", "Take away", takeaway.build, ("study", "version", "trial")),
     Tab("plugins", "Plugins", plugins.build),
+)
+
+LINE = "line"
+"""The line on top, which is there whichever tab is open."""
+
+# In the browser: every call of the server that is not made is a page that answers sooner.
+CUES = """
+(opened, study, trial, version, ...cues) => {
+  const now = {study, trial, version}, tabs = TABS;
+  return tabs.map(([id, follows], place) =>
+    id === opened || id === 'LINE' ? JSON.stringify(follows.map(name => now[name])) : cues[place]);
+}
+""".replace("LINE", LINE).replace(
+    "TABS", json.dumps([[LINE, ("study", "version", "trial")], *([tab.id, tab.follows] for tab in TABS)])
 )
 
 ADDRESS = """
@@ -61,14 +78,16 @@ def make_page(library: Library) -> gr.Blocks:
             )
             trial = gr.Number(label="Trial", precision=0, minimum=0, elem_id="trial", scale=1, min_width=110)
         line = gr.HTML(elem_id="line")
-        compared, version = gr.State([]), gr.State("")
-        opened = gr.Textbox("studies", visible="hidden", elem_id="opened")  # a State would not reach the address
-        session = Session(library, study, trial, compared, version, opened)
+        compared = gr.State([])
+        # not States, because those never reach the browser
+        version, opened = gr.Textbox("", visible="hidden"), gr.Textbox("studies", visible="hidden")
+        cues = {name: gr.Textbox("", visible="hidden") for name in (LINE, *(tab.id for tab in TABS))}
+        session = Session(library, study, trial, compared, version, opened, cues)
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as item:
                     tab.build(session)
-                listen([item.select], lambda found=tab.id: found, [], [opened])
+                gr.on([item.select], None, [], [opened], js=f"() => {json.dumps(tab.id)}", api_visibility="private")
         _wire(page, session, tabs, line)
     return page
 
@@ -120,8 +139,11 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
         show_progress="hidden",
     )
     timer = gr.Timer(POLL_SECONDS)
-    listen([timer.tick], follow, [session.version, session.study], [session.version, session.study])
-    seen = [session.study.change, session.trial.change, session.version.change]
-    listen(seen, describe, [session.study, session.trial], [line])
-    shown = [session.study, session.trial, session.tab]
-    gr.on([session.study.change, session.trial.change, session.tab.change], None, shown, None, js=ADDRESS)
+    both = [session.version, session.study]
+    listen([timer.tick], follow, both, both, trigger_mode="once")
+    changes = [item.change for item in (session.study, session.trial, session.tab)]
+    cues, shown = list(session.cues.values()), [session.study, session.trial, session.tab]
+    asked = [session.tab, session.study, session.trial, session.version, *cues]
+    gr.on([*changes, session.version.change], None, asked, cues, js=CUES, api_visibility="private")
+    gr.on(changes, None, shown, None, js=ADDRESS, api_visibility="private")
+    listen([session.cues[LINE].change], describe, [session.study, session.trial], [line])

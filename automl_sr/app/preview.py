@@ -130,9 +130,7 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
     library = session.library
     origin, own, image = source
 
-    def offer(tab: str, name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
-        if tab != "preview":
-            return skip(5)
+    def offer(name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
         study = snapshot(library, name)
         reason = why_not(study)
         if study is None or reason:
@@ -151,9 +149,8 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
             gr.Dropdown(choices=[(label_of(study, trial), trial.number) for trial in offered], **update),
         )
 
-    events = [session.tab.change, session.study.change, session.trial.change, origin.change]
-    asked = [session.tab, session.study, origin, image, session.trial, trials]
-    listen(events, offer, asked, [*shown, own, image, trials])
+    asked = [session.study, origin, image, session.trial, trials]
+    session.show("preview", offer, asked, [*shown, own, image, trials], also=[origin.change])
 
 
 def why_not(study: Snapshot | None) -> str:

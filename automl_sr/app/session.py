@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +31,12 @@ class Session:
     """Number of the selected trial, or None."""
     compared: gr.State
     """Numbers of the trials to compare, a list."""
-    version: gr.State
-    """Another text where the store has changed."""
+    version: gr.Textbox
+    """Another text where the store has changed; nobody sees it."""
     tab: gr.Textbox
-    """Id of the open tab."""
+    """Id of the open tab; nobody sees it."""
+    cues: Mapping[str, gr.Textbox]
+    """For each tab a text that changes when the tab has to be filled anew; nobody sees it."""
 
     def show(
         self,
@@ -44,24 +46,27 @@ class Session:
         outputs: Sequence[Any],
         also: Sequence[Any] = (),
     ) -> None:
-        """Fill components of a tab when it is opened, and while it is open whenever study, store or `also` change.
+        """Fill components of a tab when it is opened, and while it is open whenever its cue or `also` change.
 
-        `make` gets the values of `inputs`. `also` are events, such as `session.trial.change`.
+        `make` gets the values of `inputs`. `also` are events, such as `choice.input`.
         """
         guarded = safely(make)
 
         def fill(opened: str, *values: Any) -> Any:
             return guarded(*values) if opened == tab else skip(len(outputs))
 
-        triggers = [self.tab.change, self.study.change, self.version.change, *also]
-        listen(triggers, fill, [self.tab, *inputs], outputs)
+        listen([self.cues[tab].change, *also], fill, [self.tab, *inputs], outputs)
 
 
 def listen(
     triggers: Sequence[Any], handle: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any], **options: Any
 ) -> Any:
-    """Do something on events, out of the API's sight and without a spinner over what is shown already."""
-    settings = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last", **options}
+    """Do something on events, out of the API's sight and without a spinner over what is shown already.
+
+    Every event counts, one after the other. Gradio's mode that keeps only the last one fires all listeners of an event
+    again when one of them is done, for ever where there are several.
+    """
+    settings = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", **options}
     return gr.on(triggers, safely(handle), list(inputs), list(outputs), **settings)
 
 

@@ -85,8 +85,7 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
         )
 
     outputs = [about, which, *buttons, code]
-    events = [session.trial.change, which.input]
-    session.show("takeaway", fill, [session.study, session.trial, which], outputs, also=events)
+    session.show("takeaway", fill, [session.study, session.trial, which], outputs, also=[which.input])
 
 
 def models_of(library: Library, shown: Snapshot, trial: TrialRecord) -> dict[str, RefinementRecord | None]:

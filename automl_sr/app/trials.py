@@ -69,7 +69,7 @@ def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any
         return gr.Markdown(visible=False), filled, digest
 
     session.show("trials", fill, [session.study, states, sent], [empty, table, sent], also=[states.input])
-    listen([table.select], _row_number, [], [session.trial], trigger_mode="multiple")
+    listen([table.select], _row_number, [], [session.trial])
 
 
 def _show_trial(session: Session, panel: Any, told: Any) -> None:
@@ -83,7 +83,7 @@ def _show_trial(session: Session, panel: Any, told: Any) -> None:
         everything = details(session.library.reader, shown.study, trial)
         return trial_panel.panel(shown, trial, everything), trial_panel.events(everything)
 
-    session.show("trials", describe, [session.study, session.trial], [panel, told], also=[session.trial.change])
+    session.show("trials", describe, [session.study, session.trial], [panel, told])
 
 
 def _stepping(session: Session, by: int) -> Any:

@@ -97,7 +97,7 @@ def build(session: Session) -> None:
         made = drawn(shown, registry, choice)
         return f"<p>{escaped(made.words)}</p>", written(made.figure), made.table, wanted
 
-    events = [session.trial.change, *(item.change for item in controls)]
+    events = [view.change, *(item.input for item in controls[1:])]
     session.show("why", draw, [session.study, sent, session.trial, *controls], [words, plot, table, sent], also=events)
     selecting(session, plot)
 

@@ -25,7 +25,7 @@ name: {name}
 task: {{kind: image-sr, scale: 2, train: photos-train, valid: photos-valid}}
 objectives: [psnr_y, params]
 device: {{input: [32, 32]}}
-budget: {{trials: 2, steps: 12}}
+budget: {{trials: 2, steps: {steps}}}
 search: {{sampler: random, scheduler: none, threads: 1}}
 space:
   selection: none
@@ -37,7 +37,7 @@ ROW = "#studies-table tbody tr"
 
 
 def cell(page: Page, column: int) -> Locator:
-    """A cell of the first study."""
+    """A cell of the newest study; the table has a hidden row too, which holds the longest text of each column."""
     return page.locator(f"#studies-table [data-testid='cell-0-{column}']")
 
 
@@ -149,13 +149,13 @@ def changing(tmp_path: Path) -> Iterator[App]:
         yield app
 
 
-def search(app: App, folder: Path, name: str, *options: str) -> subprocess.Popen[str]:
+def search(app: App, folder: Path, name: str, steps: int = 400) -> subprocess.Popen[str]:
     """Search on the app's store, in a process of its own."""
     file = folder / f"{name}.yaml"
-    file.write_text(SEARCHED.format(name=name))
+    file.write_text(SEARCHED.format(name=name, steps=steps))
     places = ["--store", app.store, "--artifacts", str(folder / "artifacts"), "--device", "cpu", "--quiet"]
     return subprocess.Popen(
-        [sys.executable, "-m", "automl_sr.cli.main", "search", str(file), *places, *options],
+        [sys.executable, "-m", "automl_sr.cli.main", "search", str(file), *places],
         env={**os.environ, "PYTHONPATH": CODE},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -186,21 +186,22 @@ def test_a_page_follows_its_store(changing: App, browser_page: Page, complaints:
     expect(empty).to_contain_text("There are no studies in")
 
     first = search(changing, tmp_path, "first")
-    row = page.locator(ROW).filter(has_text="first").first
-    expect(row).to_contain_text("running", timeout=200_000)
+    name, state = cell(page, 0), cell(page, 1)
+    expect(name).to_have_text("first", timeout=200_000)
+    expect(state).to_have_text("running")
     wait(first)
-    expect(row).to_contain_text("finished")
+    expect(state).to_have_text("finished")
     expect(page.locator("#study input")).to_have_value("first")
     select(page, 1)
     line = page.locator("#line")
     expect(line).to_contain_text("trial 1, complete")
 
     second = search(changing, tmp_path, "second")
-    other = page.locator(ROW).filter(has_text="second").first
-    expect(other).to_contain_text("running", timeout=200_000)
+    expect(name).to_have_text("second", timeout=200_000)
+    expect(state).to_have_text("running")
     expect(page.locator("#work")).to_contain_text("second")
     wait(second)
-    expect(other).to_contain_text("finished")
+    expect(state).to_have_text("finished")
     expect(page.locator("#study input")).to_have_value("first")
     expect(line).to_contain_text("trial 1, complete")
     expect(page).to_have_url(re.compile(r"study=first.*trial=1"))
