@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,14 @@ def search_small(folder: Path, trials: int = 8, steps: int = 24) -> SmallStudy:
     }
     assert all([front, *by_state.values()]), by_state
     return SmallStudy(url, "small", folder, front=front, **by_state)
+
+
+def copied(study: SmallStudy, place: Path) -> str:
+    """Copy the study's store into a file and give its URL: as SQLite does it, because others may have it open."""
+    connected = sqlite3.connect(study.folder / "store.db"), sqlite3.connect(place)
+    with contextlib.closing(connected[0]) as source, contextlib.closing(connected[1]) as target:
+        source.backup(target)
+    return f"sqlite:///{place}"
 
 
 def add_failed(url: str, name: str, reason: str = FAILURE) -> int:

@@ -114,7 +114,8 @@ def _bind(session: Session, choice: Any) -> None:
         """Forget numbers that mean trials of another study; the first study is that of the address."""
         return name, numbers(compared) if former in (None, name) else []
 
-    listen([choice.input], choose, [session.study, choice], [choice, session.compared])
+    # `change`, because a number that somebody types makes no `input` event
+    listen([choice.change], choose, [session.study, choice], [choice, session.compared])
     listen([session.study.change], belong, [session.study, owner, session.compared], [owner, session.compared])
     inputs = [session.study, session.compared, choice, sent]
     session.show("compare", offer, inputs, [choice, sent], also=[session.compared.change])

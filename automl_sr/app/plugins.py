@@ -43,4 +43,4 @@ def build(session: Session) -> None:
         wanted = place if place in list(Slot) else ""
         return techniques_html(registry, str(text or "")[:LONGEST_SEARCH], wanted)
 
-    listen([asked.input, slot.input], find, [asked, slot], [found])
+    listen([asked.change, slot.input], find, [asked, slot], [found])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,8 +130,7 @@ def test_a_seventh_trial_is_refused_with_a_sentence(browser_page: Page, app_url:
 def test_sort_and_search_stay_while_a_search_adds_trials(
     browser_page: Page, small_study: SmallStudy, tmp_path: Path
 ) -> None:
-    shutil.copy(small_study.folder / "store.db", tmp_path / "store.db")
-    store = f"sqlite:///{tmp_path}/store.db"
+    store = app_world.copied(small_study, tmp_path / "store.db")
     with app_world.running_app(store) as app:
         browser_page.goto(f"{app.url}/?study={small_study.name}&tab=trials")
         browser_page.locator("#trials-table input[type=text]").fill("failed")
