@@ -40,24 +40,22 @@ function themed(layout) {
     result[name] = {gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...layout[name]};
   return result;
 }
-function marked(data) {
-  const chosen = props.ringed ?? null;
-  const ring = {x: [], y: [], mode: 'markers', hoverinfo: 'skip', showlegend: false, type: 'scatter',
-    marker: {size: 16, symbol: 'circle-open', color: getComputedStyle(element).color, line: {width: 2.5}}};
-  for (const trace of data) {
+let figure = null, turn = 0;
+function shapes() {
+  const given = figure.layout.shapes || [], chosen = props.ringed ?? null;
+  for (const trace of chosen === null ? [] : figure.data) {
     if (trace.type !== 'scatter' || !trace.marker || !Array.isArray(trace.customdata)) continue;
     const at = trace.customdata.indexOf(chosen);
     if (at < 0) continue;
-    ring.x.push(trace.x[at]); ring.y.push(trace.y[at]);
-    if (trace.xaxis) Object.assign(ring, {xaxis: trace.xaxis, yaxis: trace.yaxis});
-    break;
+    return [...given, {name: 'ring', type: 'circle', xref: trace.xaxis || 'x', yref: trace.yaxis || 'y',
+      xsizemode: 'pixel', ysizemode: 'pixel', xanchor: trace.x[at], yanchor: trace.y[at],
+      x0: -9, x1: 9, y0: -9, y1: 9, line: {color: getComputedStyle(element).color, width: 2.5}}];
   }
-  return chosen === null || !ring.x.length ? data : [...data, ring];
+  return given;
 }
-let turn = 0;
 async function draw() {
   const mine = ++turn;
-  const figure = props.value ? JSON.parse(props.value) : null;
+  figure = props.value ? JSON.parse(props.value) : null;
   const empty = element.querySelector('.empty'), target = chart();
   const note = !figure ? '' : figure.note || '';
   empty.textContent = note; empty.hidden = !note; target.hidden = !figure || !!note;
@@ -65,7 +63,7 @@ async function draw() {
   await library();
   if (mine !== turn || !target.isConnected) return;
   const options = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ['lasso2d', 'select2d']};
-  await Plotly.react(target, marked(figure.data), themed(figure.layout), options);
+  await Plotly.react(target, figure.data, {...themed(figure.layout), shapes: shapes()}, options);
   if (!target.dataset.bound) {
     target.dataset.bound = 'yes';
     target.on('plotly_click', event => {
@@ -75,8 +73,13 @@ async function draw() {
   }
   target.dataset.drawn = 1 + Number(target.dataset.drawn || 0);
 }
+function ring() {  // without drawing thousands of points again
+  const target = chart();
+  if (figure && figure.data && target.dataset.drawn) Plotly.relayout(target, {shapes: shapes()});
+}
 draw();
-watch(['value', 'ringed'], draw);
+watch('value', draw);
+watch('ringed', ring);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', draw);
 """
 

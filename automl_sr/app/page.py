@@ -17,6 +17,7 @@ from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError
 
 POLL_SECONDS = 2.0
+NOTHING_SELECTED = "<p>Select a trial: click a point or a row, or type its number.</p>"
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,12 @@ def make_page(library: Library) -> gr.Blocks:
                 [], label="Study", allow_custom_value=True, elem_id="study", interactive=True, scale=3, min_width=220
             )
             trial = gr.Number(label="Trial", precision=0, minimum=0, elem_id="trial", scale=1, min_width=110)
-        line = gr.HTML(elem_id="line")
+        line = gr.HTML(NOTHING_SELECTED, elem_id="line")
         compared = gr.State([])
         # not States, because those never reach the browser
         version, opened = gr.Textbox("", visible="hidden"), gr.Textbox("studies", visible="hidden")
         cues = {name: gr.Textbox("", visible="hidden") for name in (LINE, *(tab.id for tab in TABS))}
-        session = Session(library, study, trial, compared, version, opened, cues)
+        session = Session(page, library, study, trial, compared, version, opened, cues)
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as item:
@@ -122,14 +123,14 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
 
     def describe(name: str | None, chosen: Any) -> str:
         found = numbers(chosen)
-        shown = snapshot(library, name)
-        if shown is None or not found:
-            return "<p>Select a trial: click a point or a row, or type its number.</p>"
+        shown = snapshot(library, name) if found else None
+        if shown is None:
+            return NOTHING_SELECTED
         try:
             return trial_line(shown, shown.trial(found[0]))
         except AutomlSRError as error:
             gr.Warning(escaped(error))
-            return "<p>Select a trial: click a point or a row, or type its number.</p>"
+            return NOTHING_SELECTED
 
     page.load(
         safely(arrive),

@@ -24,6 +24,7 @@ MOST_TRIALS = 2**31
 class Session:
     """Components of one page; each visitor has values of their own."""
 
+    page: gr.Blocks
     library: Library
     study: gr.Dropdown
     """Name of the study, or None."""

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from automl_sr.app.library import NOTHING_THERE, Summary, Work
-from automl_sr.app.session import Session, listen
+from automl_sr.app.session import Session, listen, skip
 from automl_sr.app.tables import table
 from automl_sr.cli.output import number
 from automl_sr.cli.search import duration
@@ -16,6 +16,7 @@ from automl_sr.report.markup import Markup, el, join
 from automl_sr.store.records import STATES
 
 COLUMNS = ("study", "state", "best", *STATES[:5], "time", "begun")
+EXAMPLE = "automl-sr search studies/quickstart.yaml"
 DATATYPES: Any = ["str", "str", "str", *["number"] * 5, "str", "str"]
 
 
@@ -33,16 +34,21 @@ def build(session: Session) -> None:
     )
     work = gr.HTML(elem_id="work")
 
-    def fill(version: str) -> tuple[Any, ...]:
-        if version.startswith(NOTHING_THERE):
-            return gr.Markdown(_no_store(session.library.name, version), visible=True), gr.Dataframe(visible=False), ""
-        found = session.library.summaries()
-        if not found:
-            return gr.Markdown(_no_studies(session.library.name), visible=True), gr.Dataframe(visible=False), ""
-        rows = [_row(item) for item in found]
-        return gr.Markdown(visible=False), gr.Dataframe(value=rows, visible=True), _work(found)
+    sent = gr.State("")
 
-    session.show("studies", fill, [session.version], [empty, table, work])
+    def fill(known: str) -> Any:
+        version = session.library.version()
+        if version == known:
+            return skip(4)
+        found = [] if version.startswith(NOTHING_THERE) else session.library.summaries()
+        if not found:
+            said = _nothing(session.library.name, version)
+            return gr.Markdown(said, visible=True), gr.Dataframe(visible=False), "", version
+        rows = [_row(item) for item in found]
+        return gr.Markdown(visible=False), gr.Dataframe(value=rows, visible=True), _work(found), version
+
+    # with the page's own arrival, and not after it: this is what most people see first
+    session.show("studies", fill, [sent], [empty, table, work, sent], also=[session.page.load])
 
     def choose(event: gr.SelectData) -> Any:
         return event.row_value[0]
@@ -79,16 +85,14 @@ def _progress(work: Work) -> Markup:
     return join([el("progress", max=work.steps, value=work.step), f" {work.step:,} of {work.steps:,}"])
 
 
-def _no_store(name: str, version: str) -> str:
+def _nothing(name: str, version: str) -> str:
+    if not version.startswith(NOTHING_THERE):
+        return (
+            f"### There are no studies in {name} yet\n\nBegin one:\n\n```\n{EXAMPLE}\n```"
+            "\n\nThis page shows it as soon as it is there."
+        )
     reason = version.removeprefix(f"{NOTHING_THERE}: ")
     return (
         f"### Nothing to show yet\n\n{reason}\n\nBegin a study, for instance with"
-        "\n\n```\nautoml-sr search studies/quickstart.yaml\n```\n\nThis page shows it as soon as it is there."
-    )
-
-
-def _no_studies(name: str) -> str:
-    return (
-        f"### There are no studies in {name} yet\n\nBegin one:\n\n```\nautoml-sr search studies/quickstart.yaml\n```"
-        "\n\nThis page shows it as soon as it is there."
+        f"\n\n```\n{EXAMPLE}\n```\n\nThis page shows it as soon as it is there."
     )

@@ -20,6 +20,7 @@ table.plain th.right, table.plain td.right {
 }
 table.plain tr.differs td { background: var(--background-fill-secondary); font-weight: 600; }
 .scroll { overflow-x: auto; }
+#takeaway-yaml pre { max-height: 32rem; overflow: auto; font-size: 0.85rem; }
 """
 
 

@@ -57,7 +57,7 @@ def build(session: Session) -> None:
             for name, label in LABELS.items()
         ]
     with gr.Accordion("The study file: a search with it trains this plan again, and no other", open=False):
-        code = gr.Code(language="yaml", interactive=False, elem_id="takeaway-yaml", show_label=False, max_lines=30)
+        code = gr.HTML(elem_id="takeaway-yaml")  # an editor for code would be a third of what a browser loads
     _show_trial(session, about, which, buttons, code)
     gr.Markdown("### The report of the study")
     _offer_report(session)
@@ -81,7 +81,7 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
             described(shown, trial, parcel),
             gr.Dropdown(choices=choices, value=chosen, visible=len(models) > 1),
             *(_button(name, parcel.files.get(name)) for name in LABELS),
-            parcel.study_file,
+            f"<pre tabindex='0'>{escaped(parcel.study_file)}</pre>",
         )
 
     outputs = [about, which, *buttons, code]

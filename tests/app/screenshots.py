@@ -59,7 +59,7 @@ def take(browser: Browser, url: str, tab: str, query: dict[str, object], folder:
         context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
         page: Page = context.new_page()
         page.goto(f"{url}/?{urlencode({**query, 'tab': tab})}")
-        page.locator("#line p").first.wait_for(timeout=60_000)
+        page.wait_for_function("() => document.querySelector('#study input')?.value", timeout=60_000)
         page.evaluate(QUIET, [QUIET_MS, PATIENCE_MS])
         path = folder / f"{tab}-{width}-{scheme}.png"
         page.screenshot(path=path, full_page=True)

@@ -43,7 +43,7 @@ def cell(page: Page, column: int) -> Locator:
 
 def select(page: Page, number: int) -> None:
     """Type the number of a trial, when the page is there."""
-    expect(page.locator("#line")).to_contain_text("trial")
+    expect(page.locator("#study input")).not_to_have_value("")
     page.get_by_label("Trial", exact=True).fill(str(number))
     page.keyboard.press("Tab")
 
@@ -65,8 +65,8 @@ def test_a_click_on_a_point_selects_its_trial(browser_page: Page, app_url: str, 
         expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, complete in the front")
         expect(browser_page.locator("#trial input")).to_have_value(str(number))
         expect(browser_page).to_have_url(re.compile(rf"\?study=small&tab=front&trial={number}$"))
-    ring = "() => document.querySelector('#front-chart .chart').data.at(-1).marker.symbol"
-    browser_page.wait_for_function(f"({ring}) () === 'circle-open'")
+    ring = "() => document.querySelector('#front-chart .chart').layout.shapes.at(-1)?.name"
+    browser_page.wait_for_function(f"({ring})() === 'ring'")
 
 
 def test_a_number_can_be_typed_instead(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:

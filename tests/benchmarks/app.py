@@ -52,13 +52,13 @@ with gradio.Blocks() as page:
 app = gradio.mount_gradio_app(fastapi.FastAPI(), page, path="/", ssr_mode=False)
 uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
 """
-ROW = "#studies-table tbody td"
-WATCH = """number => new Promise(done => {
-  const line = document.querySelector('#line');
+ROW = "#studies-table [data-testid='cell-0-0']"
+WATCH = """() => new Promise(done => {
+  const line = document.querySelector('#line'), before = line.textContent;
   let pressed = null;
   document.addEventListener('mousedown', () => { pressed = performance.now(); }, {capture: true, once: true});
   const look = () => {
-    if (pressed === null || !line.textContent.includes(`trial ${number},`)) return;
+    if (pressed === null || line.textContent === before) return;  // points lie close: another one may be hit
     requestAnimationFrame(() => { window.waited = performance.now() - pressed; });
     observer.disconnect();
   };
@@ -189,14 +189,14 @@ def selections(browser: Browser, url: str, numbers: list[int]) -> list[float]:
 
 
 def _selection(page: Page, number: int) -> float:
-    page.evaluate(WATCH, number)
+    page.evaluate(WATCH)
     app_world.click_point(page, number)
     page.wait_for_function("() => window.waited !== null", timeout=60_000)
     return float(page.evaluate("() => window.waited")) / 1000
 
 
 def front_numbers(url: str) -> list[int]:
-    """Give points that lie apart, so that a click means one of them."""
+    """Give the points of the front."""
     from automl_sr.app.library import Library
     from automl_sr.plugins import installed
 
