@@ -24,7 +24,8 @@ PATIENCE = 30_000
 
 
 WANTED = "AUTOML_SR_APP_TESTS"
-"""Set to 1 it runs the tests that start the app, and look at it in a browser: they take minutes."""
+"""Set to 1 it runs all tests that start the app, and look at it in a browser: they take minutes. The everyday ones, a
+few for each tab, run always."""
 SERVED = {"small_study", "app_url", "browser", "browser_page"}
 STARTERS = {"test_server.py", "test_hostile.py"}
 
@@ -36,7 +37,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent != here:
             continue
         used = set(getattr(item, "fixturenames", ()))
-        if os.environ.get(WANTED) != "1" and (used & SERVED or item.path.name in STARTERS):
+        starts = used & SERVED or item.path.name in STARTERS
+        if starts and os.environ.get(WANTED) != "1" and not item.get_closest_marker("everyday"):
             item.add_marker(pytest.mark.skip(reason=f"starts the app, which takes minutes: set {WANTED}=1"))
         if "small_study" in used and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SEARCHING_SECONDS))

@@ -58,6 +58,7 @@ def test_the_list_shows_what_a_study_has_found(browser_page: Page, app_url: str,
     expect(browser_page.locator("#work")).to_contain_text("No worker is searching at the moment.")
 
 
+@pytest.mark.everyday
 def test_a_click_on_a_point_selects_its_trial(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
     browser_page.goto(f"{app_url}/?study=small&tab=front")
     for number in (small_study.front[0], small_study.front[-1]):

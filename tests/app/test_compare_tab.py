@@ -34,6 +34,7 @@ def opened(browser_page: Page, app_url: str, small_study: SmallStudy) -> Page:
     return browser_page
 
 
+@pytest.mark.everyday
 def test_an_address_leads_to_a_comparison(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
     first, second = small_study.front[0], small_study.pruned[0]
     browser_page.goto(f"{app_url}/?study={small_study.name}&tab=compare&compare={first},{second}")
@@ -60,10 +61,14 @@ def test_trials_are_chosen_from_the_list(opened: Page, small_study: SmallStudy) 
 
 def test_numbers_may_be_typed_and_wrong_ones_are_told(opened: Page, small_study: SmallStudy) -> None:
     first, second = small_study.complete[0], small_study.failed[0]
-    for text in (str(first), "999", str(second)):
+    for text, answer in (
+        (str(first), opened.locator("#compare-trials .token", has_text=f"{first}: ")),
+        ("999", opened.get_by_text("small has no trial 999.").first),
+        (str(second), opened.locator("#compare-trials .token", has_text=f"{second}: ")),
+    ):
         choice(opened).fill(text)
         choice(opened).press("Enter")
-    expect(opened.get_by_text("small has no trial 999.").first).to_be_visible()
+        expect(answer).to_be_visible()
     expect(table(opened)).to_contain_text(f"trial {second}")
     expect(opened.locator("#compare-trials .token")).to_have_count(2)
     expect(opened.locator("#compare-trials")).not_to_contain_text("999")

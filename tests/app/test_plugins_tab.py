@@ -22,6 +22,7 @@ def opened(browser_page: Page, app_url: str) -> Page:
     return browser_page
 
 
+@pytest.mark.everyday
 def test_techniques_stand_by_slot_and_unfold(opened: Page) -> None:
     techniques = opened.locator("#plugins-techniques")
     expect(techniques.locator("h4")).to_have_text(["selection", "architecture", "quantization", "recipe"])

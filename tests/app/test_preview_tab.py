@@ -87,6 +87,7 @@ def test_two_trials_of_a_validation_image_side_by_side(
     page.get_by_text("On average 0.00 of 255 levels, at most 0.0.").wait_for()
 
 
+@pytest.mark.everyday
 def test_an_upload_is_enlarged_and_its_name_is_text(app_url: str, small_study: SmallStudy, browser_page: Page) -> None:
     page = browser_page
     opened(page, app_url, small_study, small_study.front[0])

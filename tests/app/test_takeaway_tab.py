@@ -38,6 +38,7 @@ def downloaded(page: Page, name: str) -> Path:
     return Path(download.value.path()).rename(Path(download.value.path()).parent / download.value.suggested_filename)
 
 
+@pytest.mark.everyday
 def test_everything_of_a_trial_is_downloaded_as_it_was_stored(
     browser_page: Page, app_url: str, small_study: SmallStudy
 ) -> None:

@@ -37,6 +37,7 @@ def chosen(page: Page) -> Locator:
     return page.locator("#trial input")
 
 
+@pytest.mark.everyday
 def test_a_click_on_a_row_selects_its_trial_everywhere(opened: Page, small_study: SmallStudy) -> None:
     number = small_study.front[0]
     expect(panel(opened)).to_contain_text("Select a trial")

@@ -39,6 +39,7 @@ def opened(browser_page: Page, app_url: str, small_study: SmallStudy) -> Page:
     return browser_page
 
 
+@pytest.mark.everyday
 def test_it_opens_with_the_history(opened: Page) -> None:
     expect(opened.locator("#why-words")).to_contain_text("The share that the front dominates")
     expect(opened.locator(f"{CHART} .ytitle")).to_have_text("hypervolume")
