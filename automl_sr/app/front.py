@@ -30,7 +30,7 @@ def build(session: Session) -> None:
         states = gr.CheckboxGroup(
             list(HIDEABLE), value=["pruned"], label="Show also", elem_id="front-states", min_width=220
         )
-        keeping = gr.Checkbox(label="Only within the constraints", elem_id="front-feasible", min_width=180)
+        keeping = gr.Checkbox(label="Only feasible", elem_id="front-feasible", min_width=120)
     plot = chart("Pareto front", "front-chart", height=520)
     sent, offered = gr.State(""), gr.State(None)
     controls: list[Any] = [across, up, deep, techniques, states, keeping]

@@ -36,8 +36,8 @@ def build(session: Session) -> None:
             chosen = gr.Dropdown(list(cards), value=first, label="Plugin", elem_id="plugins-card-of")
             card = gr.Markdown(cards[first], elem_id="plugins-card", line_breaks=False)
         listen([chosen.change], lambda name: cards.get(name) if isinstance(name, str) else gr.skip(), [chosen], [card])
-    gr.HTML(tasks_html(registry), elem_id="plugins-tasks")
-    gr.HTML(unavailable_html(registry), elem_id="plugins-unavailable")
+    gr.HTML(tasks_html(registry), elem_id="plugins-tasks", apply_default_css=False)
+    gr.HTML(unavailable_html(registry), elem_id="plugins-unavailable", apply_default_css=False)
 
     def find(text: Any, place: Any) -> str:
         wanted = place if place in list(Slot) else ""

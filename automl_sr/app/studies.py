@@ -32,7 +32,7 @@ def build(session: Session) -> None:
         max_height=420,
         wrap=True,
     )
-    work = gr.HTML(elem_id="work")
+    work = gr.HTML(elem_id="work", apply_default_css=False)
 
     sent = gr.State("")
 

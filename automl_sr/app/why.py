@@ -80,7 +80,7 @@ def build(session: Session) -> None:
         up = gr.Dropdown([], label="Up", elem_id="why-up", visible=False, scale=2, min_width=180)
     words = gr.HTML(elem_id="why-words")
     plot = chart("Why the best trials are the best", "why-chart", height=640)
-    table = gr.HTML(elem_id="why-table")
+    table = gr.HTML(elem_id="why-table", apply_default_css=False)
     sent = gr.State("")
     controls: list[Any] = [view, metric, names, across, up]
     _offer(session, controls)

@@ -41,8 +41,8 @@ def tabs() -> list[str]:
     return [tab.id for tab in TABS]
 
 
-def first_of_front(store: str, study: str | None) -> tuple[str, int | None]:
-    """Give a study and a trial that is worth looking at: the newest one, and the best of its front."""
+def worth_a_look(store: str, study: str | None) -> tuple[str, list[int]]:
+    """Give a study and trials that are worth looking at: the newest one, and the best of its front."""
     from automl_sr.app.library import Library
     from automl_sr.plugins import installed
 
@@ -50,7 +50,7 @@ def first_of_front(store: str, study: str | None) -> tuple[str, int | None]:
     name = study or library.names()[0]
     front = library.snapshot(name).front
     library.close()
-    return name, front[0].number if front else None
+    return name, [trial.number for trial in front[:3]]
 
 
 def take(browser: Browser, url: str, tab: str, query: dict[str, object], folder: Path) -> None:
@@ -60,6 +60,11 @@ def take(browser: Browser, url: str, tab: str, query: dict[str, object], folder:
         page: Page = context.new_page()
         page.goto(f"{url}/?{urlencode({**query, 'tab': tab})}")
         page.wait_for_function("() => document.querySelector('#study input')?.value", timeout=60_000)
+        if tab == "preview":
+            page.get_by_label("Example photograph").check()
+            page.evaluate(QUIET, [QUIET_MS, PATIENCE_MS])
+            page.locator("#preview-show").click()
+            page.locator("#preview-status").get_by_text("Done.").wait_for(timeout=60_000)
         page.evaluate(QUIET, [QUIET_MS, PATIENCE_MS])
         path = folder / f"{tab}-{width}-{scheme}.png"
         page.screenshot(path=path, full_page=True)
@@ -79,9 +84,10 @@ def main() -> None:
     asked.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         store = asked.store or app_world.small_study(Path(folder)).store
-        name, best = first_of_front(store, asked.study)
-        query: dict[str, object] = {"study": name, "trial": best if asked.trial is None else asked.trial}
-        query = {key: value for key, value in query.items() if value is not None}
+        name, best = worth_a_look(store, asked.study)
+        query: dict[str, object] = {"study": name, "compare": ",".join(map(str, best))}
+        if best or asked.trial is not None:
+            query["trial"] = best[0] if asked.trial is None else asked.trial
         browser = driver.chromium.launch(executable_path=app_world.browser_program(), args=app_world.BROWSER_ARGUMENTS)
         with app_world.running_app(store) as app:
             for tab in asked.tab or tabs():
