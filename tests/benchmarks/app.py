@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import os
 import random
+import socket
 import statistics
 import subprocess
 import sys
@@ -45,12 +46,13 @@ SEARCHED = 40
 """Trials with plans of their own; the others have the same plans with other values."""
 STATES = ("complete",) * 12 + ("pruned",) * 5 + ("infeasible",) * 3
 EMPTY = """
-import sys
+import socket, sys
 import fastapi, gradio, uvicorn
 with gradio.Blocks() as page:
     gradio.HTML("<p id='there'>there</p>")
 app = gradio.mount_gradio_app(fastapi.FastAPI(), page, path="/", ssr_mode=False)
-uvicorn.run(app, port=int(sys.argv[1]), log_level="error")
+listening = socket.socket(fileno=int(sys.argv[1]))
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 """
 ROW = "#studies-table [data-testid='cell-0-0']"
 WATCH = """() => new Promise(done => {
@@ -142,15 +144,12 @@ def points(row: dict[str, Any]) -> list[dict[str, Any]]:
 @contextlib.contextmanager
 def empty_page() -> Iterator[str]:
     """Serve a page of Gradio with one line."""
-    port = app_world.free_port()
-    process = subprocess.Popen([sys.executable, "-c", EMPTY, str(port)])
-    url = f"http://127.0.0.1:{port}"
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # who asks too early waits in its queue
+        number = listening.fileno()
+        process = subprocess.Popen([sys.executable, "-c", EMPTY, str(number)], pass_fds=[number])
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
-        for _ in range(600):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(url).read()
-                break
-            time.sleep(0.1)
+        get(url)
         yield url
     finally:
         process.kill()
