@@ -23,15 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import skimage.data
-from PIL import Image
-
 ROOT = Path(__file__).parents[1]
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / part) for part in (".", "plugins", "tests")]
 
-from automl_sr.errors import StoreError  # noqa: E402 - the checkout has to be on the path first
+from photographs import write_photographs  # noqa: E402 - the checkout has to be on the path first
+
+from automl_sr.errors import StoreError  # noqa: E402
 from automl_sr.store.reading import Reader  # noqa: E402
+from automl_sr.testing.tiny import DEVICE  # noqa: E402
 
 if TYPE_CHECKING:
     from postgres import Server
@@ -162,9 +162,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 def write_study(folder: Path, trials: int) -> Path:
     """Write photographs and a study of them."""
-    for part, name in (("train", "chelsea"), ("train", "coffee"), ("valid", "astronaut")):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(getattr(skimage.data, name)()[100:196, 100:196]).save(folder / part / f"{name}.png")
+    write_photographs(folder)
     study = folder / "study.yaml"
     study.write_text(STUDY.format(folder=folder, trials=trials))
     return study
@@ -173,7 +171,7 @@ def write_study(folder: Path, trials: int) -> Path:
 def search(study: Path, store: str) -> subprocess.Popen[str]:
     """Start a search; the files of each store go into a folder of their own."""
     files = study.parent / f"files-{sum(store.encode())}"
-    return start(["search", str(study), "--store", store, "--artifacts", str(files), "--device", "cpu", "--quiet"])
+    return start(["search", str(study), "--store", store, "--artifacts", str(files), "--device", DEVICE, "--quiet"])
 
 
 def search_alone(study: Path, store: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 
@@ -15,59 +16,80 @@ from automl_sr.cli.search import duration
 from automl_sr.report.markup import Markup, el, join
 from automl_sr.store.records import STATES
 
-COLUMNS = ("study", "state", "best", *STATES[:5], "time", "begun")
+SHOWN_STATES = STATES[:5]
+COLUMNS = ("study", "state", "best", *SHOWN_STATES, "time", "begun")
+RIGHT = range(3, 3 + len(SHOWN_STATES))
 EXAMPLE = "automl-sr search studies/quickstart.yaml"
-DATATYPES: Any = ["str", "str", "str", *["number"] * 5, "str", "str"]
+CSS = """
+#studies-table tr:has(a) { cursor: pointer; }
+#studies-table a { color: var(--link-text-color); }
+#studies-table tbody tr:hover, #studies-table tr.chosen { background: var(--background-fill-secondary); }
+#studies-table td { overflow-wrap: normal; }
+#studies-table td:first-child { overflow-wrap: anywhere; min-width: 9rem; }
+#studies-table td:nth-child(3) { min-width: 11rem; }
+#studies-table td:nth-last-child(-n+2) { white-space: nowrap; }
+"""
+# Links, so that keys reach them and a study can be opened in a tab of its own; here a click selects without a reload.
+SCRIPT = """
+element.addEventListener('click', event => {
+  const link = event.target.closest('tr')?.querySelector('a[data-study]');
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || getSelection().type === 'Range') return;
+  event.preventDefault();
+  trigger('select', {study: link.dataset.study});
+});
+function mark() {
+  for (const link of element.querySelectorAll('a[data-study]')) {
+    const chosen = link.dataset.study === props.chosen;
+    link.closest('tr').classList.toggle('chosen', chosen);
+    if (chosen) link.setAttribute('aria-current', 'true');
+    else link.removeAttribute('aria-current');
+  }
+}
+mark();
+watch(['value', 'chosen'], mark);
+"""
+CHOSEN = "study => ({__type__: 'update', props: {chosen: study}})"
 
 
 def build(session: Session) -> None:
     """Fill the tab."""
-    empty = gr.Markdown(visible=False, elem_id="studies-empty")
-    table = gr.Dataframe(
-        headers=list(COLUMNS),
-        datatype=DATATYPES,
-        interactive=False,
-        elem_id="studies-table",
-        show_search="search",
-        max_height=420,
-        wrap=True,
-    )
+    # A table of our own: the module of gr.Dataframe would be half of what the first page loads.
+    shown = gr.HTML(elem_id="studies", js_on_load=SCRIPT, css_template=CSS, apply_default_css=False, chosen=None)
     work = gr.HTML(elem_id="work", apply_default_css=False)
-
     sent = gr.State("")
 
     def fill(known: str) -> Any:
         version = session.library.version()
         if version == known:
-            return skip(4)
+            return skip(3)
         found = [] if version.startswith(NOTHING_THERE) else session.library.summaries()
         if not found:
-            said = _nothing(session.library.name, version)
-            return gr.Markdown(said, visible=True), gr.Dataframe(visible=False), "", version
-        rows = [_row(item) for item in found]
-        return gr.Markdown(visible=False), gr.Dataframe(value=rows, visible=True), _work(found), version
+            return _nothing(session.library.name, version), "", version
+        return _studies(found), _work(found), version
 
     # with the page's own arrival, and not after it: this is what most people see first
-    session.show("studies", fill, [sent], [empty, table, work, sent], also=[session.page.load])
+    session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
+    listen([shown.select], clicked, [], [session.study])
+    gr.on([session.study.change], None, [session.study], [shown], js=CHOSEN, api_visibility="private")
 
-    def choose(event: gr.SelectData) -> Any:
-        return event.row_value[0]
 
-    listen([table.select], choose, [], [session.study])
+def clicked(event: gr.EventData) -> Any:
+    """Give the study that was clicked in the list."""
+    name = event._data.get("study") if isinstance(event._data, dict) else None
+    return name if isinstance(name, str) else gr.skip()
+
+
+def _studies(found: list[Summary]) -> Markup:
+    return el("div", table("", COLUMNS, [_row(item) for item in found], RIGHT), id="studies-table")
 
 
 def _row(item: Summary) -> list[Any]:
-    best = ", ".join(f"{name} {number(value)}" for name, value in item.best.items())
     study = item.study
+    best = ", ".join(f"{name} {number(value)}" for name, value in item.best.items())
     begun = datetime.datetime.fromtimestamp(study.created, datetime.UTC).strftime("%Y-%m-%d %H:%M")
-    return [
-        study.name,
-        item.state,
-        best,
-        *[study.counts[state] for state in STATES[:5]],
-        duration(study.seconds),
-        begun,
-    ]
+    link = el("a", study.name, href=f"?{urlencode({'study': study.name})}", data_study=study.name)
+    counts = [study.counts[state] for state in SHOWN_STATES]
+    return [link, item.state, best, *counts, duration(study.seconds), begun]
 
 
 def _work(found: list[Summary]) -> str:
@@ -85,14 +107,11 @@ def _progress(work: Work) -> Markup:
     return join([el("progress", max=work.steps, value=work.step), f" {work.step:,} of {work.steps:,}"])
 
 
-def _nothing(name: str, version: str) -> str:
-    if not version.startswith(NOTHING_THERE):
-        return (
-            f"### There are no studies in {name} yet\n\nBegin one:\n\n```\n{EXAMPLE}\n```"
-            "\n\nThis page shows it as soon as it is there."
-        )
-    reason = version.removeprefix(f"{NOTHING_THERE}: ")
-    return (
-        f"### Nothing to show yet\n\n{reason}\n\nBegin a study, for instance with"
-        f"\n\n```\n{EXAMPLE}\n```\n\nThis page shows it as soon as it is there."
-    )
+def _nothing(name: str, version: str) -> Markup:
+    """Say why there is nothing, and what to do about it."""
+    title, reason = f"There are no studies in {name} yet", None
+    if version.startswith(NOTHING_THERE):
+        title, reason = "Nothing to show yet", el("p", version.removeprefix(f"{NOTHING_THERE}: "))
+    begin = el("p", "Begin a study, for instance with")
+    after = el("p", "This page shows it as soon as it is there.")
+    return el("div", el("h3", title), reason, begin, el("pre", EXAMPLE), after, id="studies-empty")

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 OUTPUT_720P = (720, 1280)
 BYTES = 4  # weights, gradients, optimizer state and average are kept in float32
+HALF = 0.6
+"""Share of the maps' memory that mixed precision needs: some of them stay in float32."""
 
 
 def count_params(module: nn.Module) -> int:
@@ -45,6 +47,11 @@ def macs_at_output(
 
 def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
     """Estimate the bytes that autograd keeps for the backward pass of these inputs, each storage counted once."""
+    return sum(_kept_for_backward(module, inputs))
+
+
+def _kept_for_backward(module: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
+    """Give the bytes of each storage that autograd keeps."""
     net = on_meta(module)
     held: dict[int, int] = {}
     parameters = {tensor.untyped_storage()._cdata for tensor in (*net.parameters(), *net.buffers())}
@@ -61,15 +68,18 @@ def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
     with torch.device("meta"), torch.enable_grad(), keep:
         output = net(*[_meta_tensor(tensor) for tensor in inputs])
     del output
-    return sum(held.values())
+    return list(held.values())
 
 
-def training_bytes(module: nn.Module, *inputs: Tensor, copies: int = 5) -> int:
-    """Estimate the memory of training on a batch of these shapes.
+def training_bytes(module: nn.Module, *inputs: Tensor, copies: int = 5, half: bool = False) -> int:
+    """Estimate the memory of training on a batch of these shapes; `half`: the forward pass is in bf16 or fp16.
 
-    `copies` of the parameters: weight, gradient, two moments of Adam and the moving average.
+    `copies` of the parameters: weight, gradient, two moments of Adam and the moving average. The backward pass adds
+    the gradients on both sides of one layer, which weigh most where the maps are largest.
     """
-    return count_params(module) * BYTES * copies + activation_bytes(module, *inputs)
+    kept = _kept_for_backward(module, inputs)
+    maps = sum(kept) + 2 * max(kept, default=0)
+    return count_params(module) * BYTES * copies + round(maps * (HALF if half else 1.0))
 
 
 def on_meta(module: nn.Module) -> nn.Module:

@@ -14,6 +14,7 @@ import torch
 from automl_sr.blueprint import build
 from automl_sr.evaluation.cost import training_bytes
 from automl_sr.technique import Slot
+from automl_sr.training.precision import resolve
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import export_module, make_context, measure_device
 
@@ -56,7 +57,7 @@ class Gate:
         named = dict.fromkeys(["params", *setting.metrics])
         self._metrics = [registry.metric(name) for name in named if self._asked(registry.metric(name))]
         self._costs: dict[str, dict[str, float]] = {}
-        self._memory: dict[tuple[str, int, int], int] = {}
+        self._memory: dict[tuple[str, int, int, bool], int] = {}
 
     def _asked(self, metric: Metric) -> bool:
         """Whether a metric is measured here: all that the blueprint tells, of the others those that are constrained."""
@@ -122,10 +123,11 @@ class Gate:
         recipe = plan.techniques[Slot.RECIPE]
         if not isinstance(recipe, Recipe):
             return []
-        key = (blueprint.digest(), recipe.batch, recipe.patch)
+        half = resolve(recipe.precision, self.setting.train_device) != "fp32"
+        key = (blueprint.digest(), recipe.batch, recipe.patch, half)
         if key not in self._memory:
             example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
-            self._memory[key] = training_bytes(self._on_meta(blueprint), example)
+            self._memory[key] = training_bytes(self._on_meta(blueprint), example, half=half)
         free = free_memory(self.setting.train_device)
         violations[MEMORY] = self._memory[key] / (MEMORY_SHARE * free) - 1
         if violations[MEMORY] <= 0:

@@ -237,12 +237,15 @@ def _sharing(options: Options) -> Shared:
 
 
 def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Options, data: TaskData) -> Setting:
-    """Put together what all trials of this worker share, and fix the threads."""
+    """Put together what all trials of this worker share, and fix the threads and kernels."""
     import torch
+
+    from automl_sr.training.randomness import repeat_kernels
 
     torch.set_num_threads(options.threads or spec.search.threads or cores())
     scheduler = spec.search.scheduler
     place_of_training = training_device(options.device)
+    repeat_kernels(place_of_training)
     return Setting(
         registry=registry,
         task=spec.task,

@@ -255,7 +255,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - a technique may fail in any way: the trial fails, not the search
             _free_memory()
             # Layers in other languages may have made another error of what the watchdog raised.
-            return Result("failed", reason=watchdog.reason or one_line(error), detail=traceback.format_exc())
+            return Result("failed", reason=watchdog.reason or failure_words(error), detail=traceback.format_exc())
 
     def _trained(self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt) -> Result:
         """Check a plan at the gate, train it, and keep its files."""
@@ -342,6 +342,18 @@ def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     named = text if isinstance(error, AutomlSRError) else f"{type(error).__name__}: {text}".rstrip(": ")
     return named if len(named) <= 500 else f"{named[:497]}..."
+
+
+def failure_words(error: Exception) -> str:
+    """Say why a trial failed, and what helps where that is known."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        said = str(error).split(". ")
+        tried = next((part for part in said if part.startswith("Tried")), "").removeprefix("Tried to allocate ")
+        wanted = f" ({tried} more were asked for)" if tried else ""
+        return f"the GPU has too little memory for this plan{wanted}: a smaller batch or patch needs less"
+    return one_line(error)
 
 
 def cause_of(reason: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from automl_sr.testing.observing import Trace
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Finished, Run, Setup
 from automl_sr.trial import ship
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 SIDE = 96
 SEED = 5
+DEVICE = os.environ.get("AUTOML_SR_TEST_DEVICE", "cpu")
+"""Where contracts train: cpu or cuda."""
 
 
 class TinyNet(Technique):
@@ -108,6 +112,11 @@ class TinyTrial:
     steps: int
     folder: Path
     recipe: Recipe
+    device: str = DEVICE
+
+    def __post_init__(self) -> None:
+        """Put the samples where batches are made, as a search does."""
+        object.__setattr__(self, "data", self.data.to(self.device))
 
     @property
     def architecture(self) -> Technique:
@@ -120,7 +129,7 @@ class TinyTrial:
         found = fingerprint or self.data.fingerprint
         scratch = self.folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
-        return Context(self.registry, self.task, SEED, "cpu", scratch, cache, found, technique)
+        return Context(self.registry, self.task, SEED, self.device, scratch, cache, found, technique)
 
     def samples(self) -> Any:
         """Select and distil the training samples."""
@@ -138,9 +147,10 @@ class TinyTrial:
 
     def setup(self) -> Setup:
         """Give what a run needs."""
+        repeat_kernels(self.device)
         samples = self.samples()
         context = self.context(self.architecture, samples.fingerprint)
-        return Setup(context, self.task, samples, self.recipe, self.techniques, self.timetable(), SEED, "cpu")
+        return Setup(context, self.task, samples, self.recipe, self.techniques, self.timetable(), SEED, self.device)
 
     def train(self, observer: Observer | None = None) -> Run:
         """Train trunk and tail, or go on from the checkpoints in the folder; gives the fork at its end."""

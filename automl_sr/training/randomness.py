@@ -1,8 +1,9 @@
-"""Random numbers drawn from (seed, stream, step), so that nothing about them has to be stored or restored."""
+"""What makes a run repeatable: random numbers drawn from (seed, stream, step), and kernels that add in one order."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 import torch
@@ -25,3 +26,17 @@ def seed_model_randomness(seed: int, *what: Any) -> None:
     torch.default_generator.manual_seed(number)  # torch.manual_seed takes 200 times as long
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(number)
+
+
+def repeat_kernels(device: str) -> None:
+    """Let a GPU give the same sums each time: a trial that goes on after a kill ends as one that was left alone.
+
+    Torch warns of an operation that it cannot repeat, and does it all the same.
+    """
+    if torch.device(device).type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS adds in one order with a fixed workspace only
+    torch.backends.cudnn.benchmark = False
+    # Nothing here reads memory that it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)

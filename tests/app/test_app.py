@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from app_world import CODE, App, SmallStudy, click_point, running_app, wait_drawn
+from app_world import CODE, App, SmallStudy, click_point, copied, running_app, wait_drawn
+from sqlalchemy import insert, select, update
+from sqlalchemy.orm import Session
 
+from automl_sr.store import models
+from automl_sr.store.database import open_engine
 from automl_sr.store.repository import Store
 
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
@@ -37,11 +41,11 @@ ROW = "#studies-table tbody tr"
 
 
 def cell(page: Page, column: int) -> Locator:
-    """A cell of the newest study; the table has a hidden row too, which holds the longest text of each column."""
-    return page.locator(f"#studies-table [data-testid='cell-0-{column}']")
+    """A cell of the newest study."""
+    return page.locator(ROW).first.locator("td").nth(column)
 
 
-def select(page: Page, number: int) -> None:
+def select_trial(page: Page, number: int) -> None:
     """Type the number of a trial, when the page is there."""
     expect(page.locator("#study input")).not_to_have_value("")
     page.get_by_label("Trial", exact=True).fill(str(number))
@@ -56,6 +60,56 @@ def test_the_list_shows_what_a_study_has_found(browser_page: Page, app_url: str,
         expect(cell(browser_page, column)).to_have_text(str(len(getattr(small_study, state))))
     expect(cell(browser_page, 2)).to_have_text(re.compile(r"psnr_y 3\d\.\d+, params \d"))
     expect(browser_page.locator("#work")).to_contain_text("No worker is searching at the moment.")
+
+
+def second_study(url: str) -> None:
+    """Add a study without trials."""
+    table = models.Study.__table__
+    engine = open_engine(url, write=True)
+    with engine.begin() as database:
+        first = dict(database.execute(select(table)).mappings().one())
+        database.execute(insert(table).values({**first, "id": first["id"] + 1, "name": "other & more"}))
+    engine.dispose()
+
+
+def change(url: str) -> None:
+    """Let the newest study take longer than it did."""
+    engine = open_engine(url, write=True)
+    with Session(engine) as database, database.begin():
+        database.execute(update(models.Study).where(models.Study.name == "other & more").values(seconds=7200.0))
+    engine.dispose()
+
+
+@pytest.fixture
+def two_studies(small_study: SmallStudy, tmp_path: Path) -> Iterator[App]:
+    """The app on a store with the small study and another one."""
+    url = copied(small_study, tmp_path / "store.db")
+    second_study(url)
+    with running_app(url) as app:
+        yield app
+
+
+@pytest.mark.everyday
+def test_a_study_is_chosen_in_the_list_by_click_by_key_and_as_a_link(two_studies: App, browser_page: Page) -> None:
+    page = browser_page
+    study, names = page.locator("#study input"), page.locator("#studies-table a")
+    page.goto(two_studies.url)
+    expect(names).to_have_text(["other & more", "small"])
+    expect(study).to_have_value("other & more")
+    expect(names.first).to_have_attribute("aria-current", "true")
+    page.locator(ROW).last.locator("td").nth(2).click()
+    expect(study).to_have_value("small")
+    expect(names.last).to_have_attribute("aria-current", "true")
+    expect(names.first).not_to_have_attribute("aria-current", "true")
+    names.first.focus()
+    page.keyboard.press("Enter")
+    expect(study).to_have_value("other & more")
+    expect(page).to_have_url(re.compile(r"study=other"))
+    change(two_studies.store)
+    expect(cell(page, 8)).to_have_text("2 h 0 min")
+    expect(names.first).to_be_focused()
+    expect(names.first).to_have_attribute("aria-current", "true")
+    expect(names.first).to_have_attribute("href", "?study=other+%26+more")
 
 
 @pytest.mark.everyday
@@ -193,7 +247,7 @@ def test_a_page_follows_its_store(changing: App, browser_page: Page, complaints:
     wait(first)
     expect(state).to_have_text("finished")
     expect(page.locator("#study input")).to_have_value("first")
-    select(page, 1)
+    select_trial(page, 1)
     line = page.locator("#line")
     expect(line).to_contain_text("trial 1, complete")
 

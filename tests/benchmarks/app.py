@@ -54,7 +54,7 @@ app = gradio.mount_gradio_app(fastapi.FastAPI(), page, path="/", ssr_mode=False)
 listening = socket.socket(fileno=int(sys.argv[1]))
 uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listening])
 """
-ROW = "#studies-table [data-testid='cell-0-0']"
+ROW = "#studies-table tbody tr"
 WATCH = """() => new Promise(done => {
   const line = document.querySelector('#line'), before = line.textContent;
   let pressed = null;

@@ -28,10 +28,11 @@ from automl_sr.context import Context
 from automl_sr.plugins import installed
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup
 
-BATCH, PATCH, SCALE = 16, 48, 2
+PATCH, SCALE = 48, 2
 WARMUP = 4
 NETS = {
     "FSRCNN(56,12,4)": ("fsrcnn", {"d": 56, "s": 12, "m": 4}),
@@ -63,10 +64,13 @@ class Folder(Dataset[tuple[Tensor, Tensor]]):
         return tuple(torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))).float() / 255 for x in (lr, hr))  # type: ignore[return-value]
 
 
-def usual(model: nn.Module, folder: Path) -> Generator[None, None, None]:
-    loader = iter(DataLoader(Folder(folder), batch_size=BATCH, num_workers=2))
+def usual(model: nn.Module, folder: Path, device: str, batch: int, workers: int) -> Generator[None, None, None]:
+    pinned = device != "cpu"
+    loader = iter(DataLoader(Folder(folder), batch_size=batch, num_workers=workers, pin_memory=pinned))
+    model = model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
-    for lr, hr in loader:
+    for pair in loader:
+        lr, hr = (tensor.to(device, non_blocking=pinned) for tensor in pair)
         optimizer.zero_grad()
         nn.functional.l1_loss(model(lr), hr).backward()
         optimizer.step()
@@ -79,11 +83,13 @@ def ours(run: Run) -> Generator[None, None, None]:
         yield
 
 
-def rate(steps: Iterator[None], count: int) -> float:
+def rate(steps: Iterator[None], count: int, device: str) -> float:
     start = time.perf_counter()
     for _ in range(count):
         next(steps)
-    return count * BATCH / (time.perf_counter() - start)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return count / (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -92,32 +98,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=15, help="steps in a round")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images for the usual loop")
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--compile", action="store_true", help="torch.compile ours (recipe.compile)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(arguments.threads)
+    device, batch = arguments.device, arguments.batch
+    repeat_kernels(device)
     registry = installed()
     task = ImageSR(scale=SCALE, train=("photos-train",), valid=("photos-valid",), color="rgb")
-    data = task.load(0).train
+    data = task.load(0).train.to(device)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_sub_images(data, folder)
         for title, (architecture, fields) in NETS.items():
-            context = Context(registry, task, 0, "cpu", folder, Cache(folder / "cache"), data.fingerprint)
+            context = Context(registry, task, 0, device, folder, Cache(folder / "cache"), data.fingerprint)
             technique = context.build("architecture", architecture, **fields)
             blueprint = technique.blueprint(task, context)
-            recipe = Recipe(batch=BATCH, patch=PATCH, precision=arguments.precision, compile=arguments.compile)
+            recipe = Recipe(batch=batch, patch=PATCH, precision=arguments.precision, compile=arguments.compile)
             table = Timetable.of([Phase("train", 1.0)], 1_000_000, recipe.cooldown)
-            run = Run.start(Setup(context, task, data, recipe, (), table, 0, "cpu"), blueprint)
+            run = Run.start(Setup(context, task, data, recipe, (), table, 0, device), blueprint)
             model = build(blueprint, registry)
             rates: dict[str, list[float]] = {"usual": [], "ours": []}
             for _ in range(arguments.rounds):
                 # Loops of their own for every round: waiting workers would go on decoding while the other is timed.
-                for key, steps in (("usual", usual(model, folder)), ("ours", ours(run))):
-                    rate(steps, WARMUP)
-                    rates[key].append(rate(steps, arguments.steps))
+                for key, steps in (
+                    ("usual", usual(model, folder, device, batch, arguments.workers)),
+                    ("ours", ours(run)),
+                ):
+                    rate(steps, WARMUP, device)
+                    rates[key].append(batch * rate(steps, arguments.steps, device))
                     steps.close()
             median = {key: statistics.median(values) for key, values in rates.items()}
             ratio = median["ours"] / median["usual"]
@@ -135,7 +149,7 @@ def write_sub_images(data: object, folder: Path) -> None:
     for indices, lr, hr in data.sub_images(480, 240).crops():  # type: ignore[attr-defined]
         for index, *pair in zip(indices.tolist(), lr, hr, strict=True):
             for kind, image in zip(("lr", "hr"), pair, strict=True):
-                Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{index:05d}_{kind}.png")
+                Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(folder / f"{index:05d}_{kind}.png")
 
 
 if __name__ == "__main__":

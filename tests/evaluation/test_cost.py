@@ -100,12 +100,14 @@ def test_activations_are_what_the_backward_pass_needs() -> None:
     assert activation_bytes(net, batch) == pixels * (3 + 8) * 4
 
 
-def test_activations_grow_with_the_batch_and_training_adds_the_optimizer() -> None:
+def test_activations_grow_with_the_batch_and_training_adds_the_optimizer_and_gradients() -> None:
     net = Espcn(width=16)
     one, four = (activation_bytes(net, torch.empty(count, 1, 24, 24)) for count in (1, 4))
     assert four == 4 * one
-    whole = training_bytes(net, torch.empty(1, 1, 24, 24))
-    assert whole == one + 5 * 4 * count_params(net)
+    optimizer, largest = 5 * 4 * count_params(net), 16 * 24 * 24 * 4
+    assert training_bytes(net, torch.empty(1, 1, 24, 24)) == one + 2 * largest + optimizer
+    half = training_bytes(net, torch.empty(1, 1, 24, 24), half=True)
+    assert half - optimizer == pytest.approx(0.6 * (one + 2 * largest), abs=1)
 
 
 def test_activations_come_close_to_what_torch_keeps_on_the_cpu() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import skimage.data
-from PIL import Image
+from photographs import write_photographs
 
 from automl_sr.store.reading import Reader
+from automl_sr.testing.tiny import DEVICE
 
 ROOT = Path(__file__).parents[2]
 STUDY = """
@@ -41,16 +41,8 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def photographs(folder: Path) -> Path:
-    """Write crops of photographs that scikit-image ships, one of them to validate on."""
-    for part, name in (("train", "chelsea"), ("train", "coffee"), ("valid", "astronaut")):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(getattr(skimage.data, name)()[100:196, 100:196]).save(folder / part / f"{name}.png")
-    return folder
-
-
 def search(study: Path, place: Path, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
-    where = ["--store", f"sqlite:///{place}/store.db", "--artifacts", str(place / "artifacts"), "--device", "cpu"]
+    where = ["--store", f"sqlite:///{place}/store.db", "--artifacts", str(place / "artifacts"), "--device", DEVICE]
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "plugins"))
     return subprocess.run(
         [sys.executable, "-c", KILLED_AT.format(step=kill_at), "search", str(study), *where, "--quiet"],
@@ -72,7 +64,7 @@ def result(place: Path) -> tuple[Any, ...]:
 @pytest.mark.timeout(300)
 def test_a_killed_trial_ends_bit_for_bit_as_one_left_alone(tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"
-    study.write_text(STUDY.format(folder=photographs(tmp_path / "photographs")))
+    study.write_text(STUDY.format(folder=write_photographs(tmp_path / "photographs")))
     whole = search(study, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     assert search(study, tmp_path / "parts", kill_at=190).returncode == -9, "in the cool-down, on the fork"

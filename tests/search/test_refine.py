@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import skimage.data
-from PIL import Image
+from photographs import write_photographs
 from search_world import load, registry, run_fast
 from sqlalchemy import delete, update
 
@@ -444,11 +443,7 @@ class CtrlCAt(Nobody):
 def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = (("train", "chelsea"), ("train", "coffee"), ("valid", "astronaut"), ("test", "rocket"))
-    for part, name in pictures:
-        (tmp_path / part).mkdir(exist_ok=True)
-        Image.fromarray(getattr(skimage.data, name)()[100:196, 100:196]).save(tmp_path / part / f"{name}.png")
-    loaded = parse_study(STUDY.format(folder=tmp_path), "study.yaml", installed())
+    loaded = parse_study(STUDY.format(folder=write_photographs(tmp_path)), "study.yaml", installed())
     options = Options(store=f"sqlite:///{tmp_path}/store.db", artifacts=str(tmp_path / "artifacts"), device="cpu")
     assert search(loaded, installed(), options).error is None
 

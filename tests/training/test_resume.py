@@ -16,10 +16,12 @@ from automl_sr.context import Context
 from automl_sr.errors import CheckpointError, Interrupted
 from automl_sr.plugins import Registry, Source, discover
 from automl_sr.technique import Technique
+from automl_sr.testing.tiny import DEVICE
 from automl_sr.training import loop
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import finish_fork, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup
 
@@ -73,14 +75,15 @@ def registry() -> Registry:
 def setup_of(techniques: list[Technique], folder: Path, recipe: Recipe | None = None) -> tuple[Setup, object]:
     recipe = recipe or Recipe(batch=8, patch=8, ema=0.9)
     task = toys.DigitsTask()
-    data = task.load(0).train
-    context = Context(registry(), task, 7, "cpu", folder, Cache(folder / "cache"), data.fingerprint)
+    data = task.load(0).train.to(DEVICE)
+    repeat_kernels(DEVICE)
+    context = Context(registry(), task, 7, DEVICE, folder, Cache(folder / "cache"), data.fingerprint)
     phases = [Phase("train", 1.0)]
     for technique in techniques:
         phases = technique.phases(phases, context)
     table = Timetable.of(phases, STEPS, recipe.cooldown)
     architecture = next(item for item in techniques if item.slot == "architecture")
-    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, "cpu")
+    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE)
     return setup, architecture.blueprint(task, context)
 
 
@@ -108,7 +111,7 @@ def fingerprint(run: Run) -> str:
     for name in sorted(snapshot.tensors):
         digest.update(name.encode() + snapshot.tensors[name].cpu().contiguous().numpy().tobytes())
     for name, value in sorted(run.evaluation_state().items()):
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
