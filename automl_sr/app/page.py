@@ -11,8 +11,8 @@ import gradio as gr
 
 from automl_sr.app import compare, front, plugins, preview, studies, takeaway, trials, why
 from automl_sr.app.library import NOTHING_THERE, Library
+from automl_sr.app.prefilled import PrefilledBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
-from automl_sr.app.uploads import GuardedBlocks
 from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError
 
@@ -70,8 +70,8 @@ ADDRESS = """
 
 def make_page(library: Library) -> gr.Blocks:
     """Make the page; each visitor has a session of their own."""
-    page: gr.Blocks
-    with GuardedBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    page: PrefilledBlocks
+    with PrefilledBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         with gr.Row(elem_id="head", equal_height=True):
             gr.HTML("<h1>automl-sr</h1>", elem_id="brand", min_width=120, scale=1)
             study = gr.Dropdown(

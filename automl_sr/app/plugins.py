@@ -31,11 +31,20 @@ def build(session: Session) -> None:
     found = gr.HTML(techniques_html(registry, "", ""), elem_id="plugins-techniques", css_template=CSS)
     cards = method_cards(registry)
     if cards:
-        first = next(iter(cards))
-        with gr.Accordion("Method cards: what each family claims, and what was measured", open=False):
-            chosen = gr.Dropdown(list(cards), value=first, label="Plugin", elem_id="plugins-card-of")
-            card = gr.Markdown(cards[first], elem_id="plugins-card", line_breaks=False)
-        listen([chosen.change], lambda name: cards.get(name) if isinstance(name, str) else gr.skip(), [chosen], [card])
+        chosen = gr.Dropdown(
+            list(cards),
+            value=None,
+            label="Method card: what a family claims, and what was measured",
+            elem_id="plugins-card-of",
+        )
+        # not there until one is chosen: its module is large, and a browser loads it even where it shows nothing
+        card = gr.Markdown(visible=False, elem_id="plugins-card", line_breaks=False)
+
+        def read(name: Any) -> Any:
+            found = cards.get(name) if isinstance(name, str) else None
+            return gr.skip() if found is None else gr.Markdown(found, visible=True, line_breaks=False)
+
+        listen([chosen.change], read, [chosen], [card])
     gr.HTML(tasks_html(registry), elem_id="plugins-tasks", apply_default_css=False)
     gr.HTML(unavailable_html(registry), elem_id="plugins-unavailable", apply_default_css=False)
 

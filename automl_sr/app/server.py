@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from automl_sr.plugins import Registry
 
 UPLOAD_BYTES = 32 * 2**20
+WAITING = 128
+"""Connections that wait until the app is ready for them."""
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -115,10 +117,12 @@ def make_app(library: Library, address: Address) -> fastapi.FastAPI:
 def _listen(address: Address) -> socket.socket:
     """Take the port before anything slow is done. Raises UseError."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # With the protocol named, asyncio sends small answers at once: else each file of the page waits 40 ms for its end.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((address.host, address.port))
+        listening.listen(WAITING)  # whoever opens the address as soon as it is told waits here
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or str(error)

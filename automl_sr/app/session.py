@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from automl_sr.app.library import Library, Snapshot
+from automl_sr.app.prefilled import PrefilledBlocks
 from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError, UseError
 
@@ -24,7 +25,7 @@ MOST_TRIALS = 2**31
 class Session:
     """Components of one page; each visitor has values of their own."""
 
-    page: gr.Blocks
+    page: PrefilledBlocks
     library: Library
     study: gr.Dropdown
     """Name of the study, or None."""

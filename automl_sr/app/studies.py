@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import gradio as gr
 
-from automl_sr.app.library import NOTHING_THERE, Summary, Work
+from automl_sr.app.library import NOTHING_THERE, Library, Summary, Work
 from automl_sr.app.session import Session, listen, skip
 from automl_sr.app.tables import table
 from automl_sr.cli.output import number
@@ -60,17 +60,18 @@ def build(session: Session) -> None:
 
     def fill(known: str) -> Any:
         version = session.library.version()
-        if version == known:
-            return skip(3)
-        found = [] if version.startswith(NOTHING_THERE) else session.library.summaries()
-        if not found:
-            return _nothing(session.library.name, version), "", version
-        return _studies(found), _work(found), version
+        return skip(3) if version == known else (*_filled(session.library, version), version)
 
-    # with the page's own arrival, and not after it: this is what most people see first
+    session.page.prefill(shown, lambda: _filled(session.library, session.library.version())[0])
     session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
     listen([shown.select], clicked, [], [session.study])
     gr.on([session.study.change], None, [session.study], [shown], js=CHOSEN, api_visibility="private")
+
+
+def _filled(library: Library, version: str) -> tuple[Markup, str]:
+    """Give the list and who works. Raises StoreError."""
+    found = [] if version.startswith(NOTHING_THERE) else library.summaries(version)
+    return (_studies(found), _work(found)) if found else (_nothing(library.name, version), "")
 
 
 def clicked(event: gr.EventData) -> Any:

@@ -41,7 +41,7 @@ MOST_IMAGES = 24
 
 def build(session: Session) -> None:
     """Fill the tab."""
-    gr.Markdown("### The selected trial")
+    gr.HTML("<h3>The selected trial</h3>")
     about = gr.HTML(elem_id="takeaway-about")
     which = gr.Dropdown([], label="Which of its models", elem_id="takeaway-which", visible=False)
     with gr.Row():
@@ -59,7 +59,7 @@ def build(session: Session) -> None:
     with gr.Accordion("The study file: a search with it trains this plan again, and no other", open=False):
         code = gr.HTML(elem_id="takeaway-yaml")  # an editor for code would be a third of what a browser loads
     _show_trial(session, about, which, buttons, code)
-    gr.Markdown("### The report of the study")
+    gr.HTML("<h3>The report of the study</h3>")
     _offer_report(session)
 
 

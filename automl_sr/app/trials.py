@@ -24,7 +24,7 @@ def build(session: Session) -> None:
     states = gr.CheckboxGroup(
         list(STATES), value=list(STATES), label="Show trials that are", elem_id="trials-states", interactive=True
     )
-    empty = gr.Markdown(NO_STUDY, elem_id="trials-empty")
+    empty = gr.HTML(NO_STUDY, elem_id="trials-empty")
     table = gr.Dataframe(
         interactive=False,
         elem_id="trials-table",
@@ -57,16 +57,16 @@ def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any
         shown = snapshot(session.library, name)
         if shown is None or not shown.trials:
             note = NO_STUDY if shown is None else NO_TRIALS
-            return gr.Markdown(note, visible=True), gr.Dataframe(visible=False), ""
+            return gr.HTML(note, visible=True), gr.Dataframe(visible=False), ""
         made = table_of(shown, ticked(wanted))
         digest = f"{shown.study.id} {made.digest}"
         if digest == known:
             return skip(3)
         if not made.rows:
-            return gr.Markdown(NO_ROWS, visible=True), gr.Dataframe(visible=False), digest
+            return gr.HTML(NO_ROWS, visible=True), gr.Dataframe(visible=False), digest
         value = {"headers": made.headers, "data": made.rows}
         filled = gr.Dataframe(value=value, headers=made.headers, datatype=made.kinds, visible=True)
-        return gr.Markdown(visible=False), filled, digest
+        return gr.HTML(visible=False), filled, digest
 
     session.show("trials", fill, [session.study, states, sent], [empty, table, sent], also=[states.input])
     listen([table.select], _row_number, [], [session.trial])

@@ -127,7 +127,7 @@ def test_a_click_on_a_point_selects_its_trial(browser_page: Page, app_url: str, 
 def test_a_number_can_be_typed_instead(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
     number = small_study.infeasible[0]
     browser_page.goto(f"{app_url}/?study=small")
-    select(browser_page, number)
+    select_trial(browser_page, number)
     expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, infeasible")
     expect(browser_page.locator("#line")).to_contain_text("at most 4,500 is asked")
 

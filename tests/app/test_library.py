@@ -137,14 +137,14 @@ def test_a_study_is_running_paused_or_finished(url: str, open_library: Any) -> N
     study = store.study("world")
 
     def state() -> str:
-        [found] = library.summaries()
+        [found] = library.summaries(library.version())
         return found.state
 
     assert state() == "finished"
     claim = store.claim_new(study, new_owner(), None)
     store.stage(claim, "train", 0.1)
     store.points(claim, [PointRecord("train", 7, 0.5, 1e-3, 10.0)])
-    [found] = library.summaries()
+    [found] = library.summaries(library.version())
     [work] = found.work
     assert (found.state, work.number, work.stage, work.step, work.steps) == ("running", TRIALS, "train", 7, 1000)
     assert work.worker.endswith(f"(pid {os.getpid()})")
@@ -161,7 +161,7 @@ def test_a_worker_that_was_killed_is_not_at_work(url: str, open_library: Any) ->
     ended.wait()
     library, store = open_library(url), Store.open(url)
     store.claim_new(store.study("world"), f"{node()}:{ended.pid}:abc", None)
-    [found] = library.summaries()
+    [found] = library.summaries(library.version())
     assert found.work == ()
     assert found.state != "running"
     store.close()
@@ -171,7 +171,7 @@ def test_the_best_values_are_those_of_models_that_keep_to_the_constraints(tmp_pa
     text = search_world.study_text(trials=TRIALS, more="constraints: {params: {max: 700}}\n")
     search_world.find(load(text), tmp_path)
     library = open_library(f"sqlite:///{tmp_path}/store.db")
-    [found] = library.summaries()
+    [found] = library.summaries(library.version())
     values = [trial.values for trial in library.snapshot("world").front]
     assert found.best == {
         "score": max(row["score"] for row in values),
@@ -246,7 +246,7 @@ def test_a_name_is_never_part_of_a_statement(name: str, url: str, open_library: 
 def test_a_study_with_unknown_metrics_leaves_the_list_as_it_is(sqlite_url: str) -> None:
     """Its plugin is not installed here: the other studies are still shown."""
     library = Library(sqlite_url, discover(entry_points=(), plugins=[]))
-    [found] = library.summaries()
+    [found] = library.summaries(library.version())
     assert found.study.name == "world"
     assert "score" not in found.best
     library.close()
@@ -258,5 +258,6 @@ def test_a_broken_row_leaves_the_list_as_it_is(sqlite_url: str, open_library: An
         session.execute(update(models.Trial).where(models.Trial.number == 1).values(owner="nobody", lease_until=1e12))
         session.execute(update(models.Trial).where(models.Trial.number == 1).values(state="running"))
     store.close()
-    [found] = open_library(sqlite_url).summaries()
+    library = open_library(sqlite_url)
+    [found] = library.summaries(library.version())
     assert found.study.name == "world"

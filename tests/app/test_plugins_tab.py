@@ -47,8 +47,9 @@ def test_a_search_and_a_slot_leave_what_fits(opened: Page) -> None:
 
 
 def test_method_cards_are_read_in_the_page(opened: Page) -> None:
-    opened.get_by_role("button", name="Method cards").click()
     card = opened.locator("#plugins-card")
+    opened.locator("#plugins-card-of input").click()
+    opened.get_by_role("option", name="quantization").click()
     expect(card).to_contain_text("quantization: eight bits in the exported model")
     opened.locator("#plugins-card-of input").click()
     opened.get_by_role("option", name="selection").click()

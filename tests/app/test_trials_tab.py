@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -128,20 +129,24 @@ def test_a_seventh_trial_is_refused_with_a_sentence(browser_page: Page, app_url:
     expect(browser_page.locator("#trials-compared")).to_contain_text("0, 1, 2, 3, 4, 5.")
 
 
+@pytest.fixture
+def own_app(small_study: SmallStudy, tmp_path: Path) -> Iterator[app_world.App]:
+    """The app on a copy of the study that a test may change; it ends after the page, which asks it to the last."""
+    with app_world.running_app(app_world.copied(small_study, tmp_path / "store.db")) as app:
+        yield app
+
+
 def test_sort_and_search_stay_while_a_search_adds_trials(
-    browser_page: Page, small_study: SmallStudy, tmp_path: Path
+    own_app: app_world.App, browser_page: Page, small_study: SmallStudy
 ) -> None:
-    store = app_world.copied(small_study, tmp_path / "store.db")
-    with app_world.running_app(store) as app:
-        browser_page.goto(f"{app.url}/?study={small_study.name}&tab=trials")
-        browser_page.locator("#trials-table input[type=text]").fill("failed")
-        expect(cell(browser_page, small_study.complete[0])).to_have_count(0)
-        number = small_study.failed[0]
-        cell(browser_page, number, 1).click()
-        expect(panel(browser_page)).to_contain_text(f"Trial {number}: failed")
-        added = app_world.add_failed(store, small_study.name)
-        expect(cell(browser_page, added)).to_have_text(re.compile(str(added)))
-        expect(browser_page.locator("#trials-table input[type=text]")).to_have_value("failed")
-        expect(cell(browser_page, small_study.complete[0])).to_have_count(0)
-        expect(cell(browser_page, number, 1)).to_have_attribute("aria-selected", "true")
-        browser_page.goto("about:blank")
+    browser_page.goto(f"{own_app.url}/?study={small_study.name}&tab=trials")
+    browser_page.locator("#trials-table input[type=text]").fill("failed")
+    expect(cell(browser_page, small_study.complete[0])).to_have_count(0)
+    number = small_study.failed[0]
+    cell(browser_page, number, 1).click()
+    expect(panel(browser_page)).to_contain_text(f"Trial {number}: failed")
+    added = app_world.add_failed(own_app.store, small_study.name)
+    expect(cell(browser_page, added)).to_have_text(re.compile(str(added)))
+    expect(browser_page.locator("#trials-table input[type=text]")).to_have_value("failed")
+    expect(cell(browser_page, small_study.complete[0])).to_have_count(0)
+    expect(cell(browser_page, number, 1)).to_have_attribute("aria-selected", "true")
