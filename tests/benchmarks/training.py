@@ -1,6 +1,6 @@
-"""Rate of the training loop beside the usual one, in the same run: `python tests/benchmarks/training.py`.
+"""Rate of the training loop beside the usual one, in the same run: `python tests/benchmarks/training.py [--device cuda]`.
 
-The usual loop: PNG sub-images on disk, decoded and cropped by a DataLoader with two workers, fp32, default memory
+The usual loop: PNG sub-images on disk, decoded and cropped by a DataLoader with `--workers`, fp32, default memory
 format, Adam. Ours: images decoded once, patches cut on the device by indexing, channels_last and bf16 where the device
 computes in it. The two take turns, so that a machine that slows down slows both; the median of the rates counts.
 """
