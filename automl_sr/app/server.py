@@ -20,6 +20,7 @@ import uvicorn
 from fastapi.responses import FileResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from automl_sr.app.assets import asset
 from automl_sr.app.chart import PLOTLY
 from automl_sr.app.guard import Guard
 from automl_sr.app.library import Library
@@ -91,6 +92,7 @@ def make_app(library: Library, address: Address) -> fastapi.FastAPI:
     def plotly_script() -> FileResponse:
         return FileResponse(script, headers={"Cache-Control": "public, max-age=86400"})
 
+    app.add_api_route("/assets/{name}", asset, response_model=None)
     app.add_middleware(Guard, upload_bytes=UPLOAD_BYTES, same_origin=address.local)
     if address.local:  # a page of the network must not reach it under a name that it has made up
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, address.host])

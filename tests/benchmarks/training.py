@@ -1,4 +1,4 @@
-"""Rate of the training loop beside the usual one, in the same run: `python tests/benchmarks/training.py [--device cuda]`.
+"""Rate of the training loop beside the usual one, in the same run: `python tests/benchmarks/training.py --device cpu`.
 
 The usual loop: PNG sub-images on disk, decoded and cropped by a DataLoader with `--workers`, fp32, default memory
 format, Adam. Ours: images decoded once, patches cut on the device by indexing, channels_last and bf16 where the device
