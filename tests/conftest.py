@@ -6,12 +6,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from postgres import Server
+    from searched import Once
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,6 +21,31 @@ def own_cache() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="automl-sr-cache-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "XDG_CACHE_HOME", folder)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def optuna_reads_its_migrations_once() -> Iterator[None]:
+    """Let Optuna keep its migration scripts: reading them thrice for each study was half the time of a small search."""
+    from optuna.storages._rdb.storage import _VersionManager
+
+    read = _VersionManager._create_alembic_script
+    kept: list[Any] = []
+
+    def once(manager: _VersionManager) -> Any:
+        kept[:] = kept or [read(manager)]
+        return kept[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_VersionManager, "_create_alembic_script", once)
+        yield
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Searches that several tests of a module begin with."""
+    from searched import Once
+
+    return Once(tmp_path_factory.mktemp("once"))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ Run as a program it is a search in a process of its own: `python search_world.py
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -199,17 +200,17 @@ def _announce(step: int, done: int) -> None:
 
 class _Saying(Nobody):
     def note(self, text: str) -> None:
-        print(text, flush=True)
+        os.write(1, f"{text}\n".encode())  # a signal may have come in the middle of a print, which bears no other one
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Search in a process of its own; each step of a trial waits for a line on standard input with `--slow`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("store")
     parser.add_argument("artifacts")
     parser.add_argument("study", type=Path)
     parser.add_argument("--slow", type=int, default=0)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     loaded = parse_study(asked.study.read_text(), str(asked.study), registry())
     run = Slowly(asked.slow, _announce) if asked.slow else run_fast
     options = Options(store=asked.store, artifacts=asked.artifacts)

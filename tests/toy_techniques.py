@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,13 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((scores.argmax(1) == labels).mean())
 
 
+@functools.cache
+def digits() -> tuple[Tensor, Tensor]:
+    """Read the digits once: their file is text, and runs that are stopped after each step begin often."""
+    x, y = load_digits(return_X_y=True)
+    return torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
+
+
 class DigitsTask(Task):
     """Tell handwritten digits apart."""
 
@@ -73,8 +81,7 @@ class DigitsTask(Task):
     train_size: int = 1200
 
     def load(self, seed: int, shared: Any = None) -> TaskData:
-        x, y = load_digits(return_X_y=True)
-        inputs, labels = torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
+        inputs, labels = digits()
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         train, valid = order[: self.train_size], order[self.train_size :]
         return TaskData(Digits(inputs[train], labels[train]), Digits(inputs[valid], labels[valid]))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import typer
-from search.test_refine import Trainer, World
+from search.test_refine import Trainer, World, make, options_in
 from search_world import registry
+from searched import Once
 from typer.testing import CliRunner, Result
 
 from automl_sr.cli.export import export
@@ -28,8 +29,9 @@ REFINE = refiner.refine
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(tmp_path, trials=3)
+def world(once: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    once("three trials", lambda folder: make(options_in(folder), trials=3), tmp_path)
+    made = World(tmp_path)
     monkeypatch.setenv("AUTOML_SR_STORE", str(made.options.store))
     monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr("automl_sr.plugins.installed", registry)

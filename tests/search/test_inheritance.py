@@ -12,6 +12,7 @@ import pytest
 import search_world
 from optuna.trial import TrialState
 from search_world import FakeTask, Line
+from searched import Once
 from space_toys import plugin
 from sqlalchemy import update
 
@@ -118,6 +119,20 @@ def find(folder: Path, loaded: Any, registry: Registry = EVERYTHING, run: Any = 
     return search(loaded, registry, where(folder, **more), run=run)
 
 
+@pytest.fixture(autouse=True)
+def shared_searches(once: Once) -> None:
+    global ONCE
+    ONCE = once
+
+
+ONCE: Once
+
+
+def begin(folder: Path, loaded: Any, run: Any = run, **more: Any) -> None:
+    """Search in a new store, or copy the store of a test that began with the same study."""
+    ONCE((loaded.source_text, run.__name__), lambda made: find(made, loaded, run=run, **more), folder)
+
+
 def fork(folder: Path, loaded: Any, registry: Registry = EVERYTHING, old: str = "old") -> OpenStudy:
     return fork_study(old, loaded, registry, where(folder))
 
@@ -139,7 +154,7 @@ def optuna_trials(study: OpenStudy) -> list[Any]:
 
 
 def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=12))
+    begin(tmp_path, study_file("old", SMALL, trials=12))
     forked = fork(tmp_path, study_file("new", LARGE, trials=12))
     old, new = rows(tmp_path, "old"), rows(tmp_path, "new")
     assert [row.number for row in new] == list(range(12))
@@ -155,7 +170,7 @@ def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(tmp_pat
 
 
 def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_again(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=5))
+    begin(tmp_path, study_file("old", SMALL, trials=5))
     new = study_file("new", LARGE, trials=4)
     fork(tmp_path, new)
     end = find(tmp_path, new)
@@ -166,7 +181,7 @@ def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_aga
 
 
 def test_a_baseline_that_was_not_among_them_comes_first(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=5))
+    begin(tmp_path, study_file("old", SMALL, trials=5))
     elsewhere = LARGE.replace("line: {}, block: {}", "block: {}, line: {width: [1, 50], gain: [0.0, 1.0]}")
     new = study_file("new", elsewhere.replace("lr: [0.001, 0.1]", "lr: [0.001, 0.1], batch: 8"), trials=1)
     with pytest.raises(UseError, match=r"5 with another recipe\.batch than the new study's"):
@@ -181,7 +196,7 @@ def test_a_baseline_that_was_not_among_them_comes_first(tmp_path: Path) -> None:
 
 
 def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", LARGE, trials=40))
+    begin(tmp_path, study_file("old", LARGE, trials=40))
     narrow = "architecture: {line: {width: [1, 30]}}\n  quantization: [none, half]\n  recipe: {lr: [0.001, 0.1]}"
     forked = fork(tmp_path, study_file("new", narrow))
     old = rows(tmp_path, "old")
@@ -204,7 +219,7 @@ def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(tmp_path: Path) -
 
 
 def test_a_value_that_is_fixed_now_keeps_the_trials_that_have_it(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", "architecture: {block: {width: 8}}", trials=9))
+    begin(tmp_path, study_file("old", "architecture: {block: {width: 8}}", trials=9))
     forked = fork(tmp_path, study_file("new", "architecture: {block: {width: 8, kernel: 5}}"))
     assert {row.params["architecture.block.kernel"] for row in rows(tmp_path, "new")} == {5}
     assert left_out(forked)["with another architecture.block.kernel than the new study's"] == 1
@@ -213,7 +228,7 @@ def test_a_value_that_is_fixed_now_keeps_the_trials_that_have_it(tmp_path: Path)
 
 
 def test_failed_repeated_and_unfinished_trials_are_left_out(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", FEW.format(3), trials=9))
+    begin(tmp_path, study_file("old", FEW.format(3), trials=9))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     states = [row.state for row in rows(tmp_path, "old")]
     assert states.count("complete") == 3
@@ -227,7 +242,7 @@ def test_failed_repeated_and_unfinished_trials_are_left_out(tmp_path: Path) -> N
 
 
 def test_a_fork_of_a_fork_takes_over_what_that_one_did(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=4))
+    begin(tmp_path, study_file("old", SMALL, trials=4))
     find(tmp_path, study_file("new", LARGE, trials=2), warm_start="old")
     fork(tmp_path, study_file("newer", LARGE, trials=2), old="new")
     assert [row.origin for row in rows(tmp_path, "newer")] == [{"study": "new", "number": n} for n in range(6)]
@@ -242,7 +257,7 @@ def test_a_technique_that_has_a_field_more_means_something_else(tmp_path: Path) 
 
         depth: Annotated[int, Int(1, 4)] = 1
 
-    find(tmp_path, study_file("old", SMALL, trials=4))
+    begin(tmp_path, study_file("old", SMALL, trials=4))
     grown = world(Longer, NoQuantization, Half)
     with pytest.raises(UseError, match=r"4 without architecture\.line\.depth"):
         fork(tmp_path, study_file("new", SMALL, grown), grown)
@@ -258,7 +273,7 @@ def test_a_technique_of_another_version_means_something_else(tmp_path: Path) -> 
 
         version = "2"
 
-    find(tmp_path, study_file("old", SMALL, trials=10))
+    begin(tmp_path, study_file("old", SMALL, trials=10))
     changed = world(Line, NoQuantization, Newer)
     forked = fork(tmp_path, study_file("new", SMALL, changed), changed)
     assert {row.params["quantization"] for row in rows(tmp_path, "new")} == {"none"}
@@ -289,7 +304,7 @@ def test_a_slot_that_nothing_could_fill_was_filled_with_nothing(tmp_path: Path) 
     ],
 )
 def test_results_that_do_not_compare_are_refused(tmp_path: Path, change: Any, named: str) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=2))
+    begin(tmp_path, study_file("old", SMALL, trials=2))
     loaded = study_file("new", SMALL, **change)
     if "steps" in named:
         budget = loaded.spec.budget.model_copy(update={"steps": 2000})
@@ -300,7 +315,7 @@ def test_results_that_do_not_compare_are_refused(tmp_path: Path, change: Any, na
 
 
 def test_other_images_and_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=2))
+    begin(tmp_path, study_file("old", SMALL, trials=2))
     with Store.open(f"sqlite:///{tmp_path}/store.db").writing() as session:
         environment = session.query(models.Study).one().environment
         other = {**environment, "plugins": {"world": "world 0.1"}, "automl-sr": "0.0"}
@@ -333,7 +348,7 @@ def test_the_device_matters_where_times_are_measured(tmp_path: Path, matters: bo
 
 
 def test_limits_may_change_and_who_is_infeasible_is_seen_anew(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", LARGE, trials=10, more="constraints: {params: {max: 600}}\n"))
+    begin(tmp_path, study_file("old", LARGE, trials=10, more="constraints: {params: {max: 600}}\n"))
     old = rows(tmp_path, "old")
     rejected = [row for row in old if row.state == "infeasible"]
     beyond = [row for row in rejected if row.costs["params"] > 900]
@@ -366,7 +381,7 @@ def in_rungs(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
 
 
 def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=12, scheduler="pareto-asha"), run=in_rungs)
+    begin(tmp_path, study_file("old", SMALL, trials=12, scheduler="pareto-asha"), run=in_rungs)
     new = study_file("new", LARGE, trials=6, scheduler="pareto-asha")
     forked = fork(tmp_path, new)
     opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
@@ -403,7 +418,7 @@ def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(
     ],
 )
 def test_rungs_are_known_by_their_place_before_the_end(tmp_path: Path, scheduler: str, kept: dict[int, int]) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=12, scheduler="pareto-asha"), run=in_rungs)
+    begin(tmp_path, study_file("old", SMALL, trials=12, scheduler="pareto-asha"), run=in_rungs)
     forked = fork(tmp_path, study_file("new", LARGE, scheduler=scheduler))
     opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
     found = opened.rungs(opened.study("new"))
@@ -419,7 +434,7 @@ def test_rungs_are_known_by_their_place_before_the_end(tmp_path: Path, scheduler
 
 
 def test_stored_names_are_those_of_the_new_space(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", LARGE, trials=30))
+    begin(tmp_path, study_file("old", LARGE, trials=30))
     old = open_study(study_file("old", LARGE, trials=30), EVERYTHING, where(tmp_path))
     assert {"quantization[none|half]", "quantization"} <= {name for t in old.optuna.trials for name in t.params}
     new = study_file("new", LARGE.replace("[none, half, int8]", "[none, half]"), trials=30)
@@ -433,7 +448,7 @@ def test_stored_names_are_those_of_the_new_space(tmp_path: Path) -> None:
 
 def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(tmp_path: Path) -> None:
     grown = "architecture: {line: {}, block: {}}\n  quantization: [none, int8]\n  recipe: {lr: [0.001, 0.1]}"
-    find(tmp_path, study_file("old", LARGE, trials=25))
+    begin(tmp_path, study_file("old", LARGE, trials=25))
     find(tmp_path, new := study_file("new", grown, trials=15, sampler="tpe"), warm_start="old")
     opened = open_study(new, EVERYTHING, where(tmp_path))
     inner = opened.optuna.sampler.inner  # type: ignore[attr-defined]
@@ -449,7 +464,7 @@ def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(tm
 
 def test_a_proposal_that_repeats_an_imported_trial_copies_its_values(tmp_path: Path) -> None:
     tiny = f"architecture: {{block: {{width: [1, 3]}}}}\n  recipe: {{lr: 0.02, {ONE_RECIPE}}}"
-    find(tmp_path, study_file("old", tiny, trials=6))
+    begin(tmp_path, study_file("old", tiny, trials=6))
     find(tmp_path, study_file("new", tiny, trials=6, seed=1), warm_start="old")
     repeats = [row for row in rows(tmp_path, "new") if row.state == "duplicate"]
     imported = {row.number: row for row in rows(tmp_path, "new") if row.origin}
@@ -492,7 +507,7 @@ def test_samplers_that_learn_begin_where_the_old_study_ended(explored: Path, sam
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_goes_on_from_imported_trials_of_a_grown_space(tmp_path: Path, sampler: str) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=12))
+    begin(tmp_path, study_file("old", SMALL, trials=12))
     found = []
     for name in ("new", "again"):
         end = find(tmp_path, study_file(name, LARGE, trials=3, sampler=sampler), warm_start="old")
@@ -503,7 +518,7 @@ def test_every_sampler_goes_on_from_imported_trials_of_a_grown_space(tmp_path: P
 
 
 def test_imported_trials_are_the_first_generation_of_nsga2(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=24))
+    begin(tmp_path, study_file("old", SMALL, trials=24))
     find(tmp_path, new := study_file("new", LARGE, trials=2, sampler="nsga2"), warm_start="old")
     opened = open_study(new, EVERYTHING, where(tmp_path))
     assert [t.system_attrs["NSGAIISampler:generation"] for t in optuna_trials(opened)] == [0] * 24 + [1] * 2
@@ -523,7 +538,7 @@ class Killed(BaseException):
 def test_a_killed_fork_is_completed_by_the_same_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: int
 ) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=8))
+    begin(tmp_path, study_file("old", SMALL, trials=8))
     new = study_file("new", LARGE, trials=2)
     target = __import__(module, fromlist=["_"]) if isinstance(module, str) else module
     real, left = getattr(target, name), [calls]
@@ -554,7 +569,7 @@ def check_whole(folder: Path, forked: OpenStudy) -> None:
 def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=8))
+    begin(tmp_path, study_file("old", SMALL, trials=8))
     new = study_file("new", LARGE, trials=2)
     with monkeypatch.context() as patch:
         patch.setattr(inheritance, "project_imports", lambda study: None)
@@ -567,7 +582,7 @@ def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
 
 
 def test_a_warm_start_is_resumed_with_the_same_words_and_without(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=3))
+    begin(tmp_path, study_file("old", SMALL, trials=3))
     new = study_file("new", LARGE, trials=2)
     for more in ({"warm_start": "old"}, {"warm_start": "old", "trials": 3}, {"trials": 4}):
         find(tmp_path, new, **more)
@@ -576,7 +591,7 @@ def test_a_warm_start_is_resumed_with_the_same_words_and_without(tmp_path: Path)
 
 
 def test_what_was_begun_otherwise_is_refused(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=3))
+    begin(tmp_path, study_file("old", SMALL, trials=3))
     find(tmp_path, study_file("plain", SMALL, trials=3))
     find(tmp_path, study_file("new", SMALL, trials=1), warm_start="old")
     with pytest.raises(
@@ -593,7 +608,7 @@ def test_what_was_begun_otherwise_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=2))
+    begin(tmp_path, study_file("old", SMALL, trials=2))
     with pytest.raises(UseError, match=r"space\.architecture.* After renaming, `automl-sr fork old STUDY\.yaml`"):
         find(tmp_path, study_file("old", LARGE, trials=2))
     text = search_world.study_text("old", trials=2).replace("steps: 1000", "steps: 500")
@@ -603,7 +618,7 @@ def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(tmp_
 
 
 def test_several_workers_see_a_budget_without_imported_trials(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=5))
+    begin(tmp_path, study_file("old", SMALL, trials=5))
     new = study_file("new", LARGE, trials=5)
     follower = Follower(fork(tmp_path, new), NobodyAtAll(), 60)
     assert not follower.look({}).over
@@ -617,7 +632,7 @@ def test_several_workers_see_a_budget_without_imported_trials(tmp_path: Path) ->
 
 
 def test_files_stay_where_they_are_and_are_known_to_both_studies(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=6))
+    begin(tmp_path, study_file("old", SMALL, trials=6))
     forked = fork(tmp_path, study_file("new", LARGE, trials=6))
     store, old = forked.store, forked.store.study("old")
     files = {file.url for row in rows(tmp_path, "old") for file in row.artifacts.values()}
@@ -629,7 +644,7 @@ def test_files_stay_where_they_are_and_are_known_to_both_studies(tmp_path: Path)
 
 
 def test_each_study_keeps_what_the_other_needs(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=8, objectives="score, params"))
+    begin(tmp_path, study_file("old", SMALL, trials=8, objectives="score, params"))
     forked = fork(tmp_path, study_file("new", LARGE, trials=8, objectives="score"))
     store, old = forked.store, forked.store.study("old")
     files = {row.number: row.artifacts["onnx"].url for row in rows(tmp_path, "old")}
@@ -647,7 +662,7 @@ def test_each_study_keeps_what_the_other_needs(tmp_path: Path) -> None:
 
 
 def test_a_fork_between_the_look_and_the_removal_loses_no_file(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=6))
+    begin(tmp_path, study_file("old", SMALL, trials=6))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     found = find_leftovers(store, store.study("old"), EVERYTHING.metrics)
     assert found.files
@@ -659,7 +674,7 @@ def test_a_fork_between_the_look_and_the_removal_loses_no_file(tmp_path: Path) -
 
 
 def test_files_that_are_gone_already_are_not_named(tmp_path: Path) -> None:
-    find(tmp_path, study_file("old", SMALL, trials=6))
+    begin(tmp_path, study_file("old", SMALL, trials=6))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     remove(store, find_leftovers(store, store.study("old"), EVERYTHING.metrics))
     fork(tmp_path, study_file("new", LARGE, trials=6))

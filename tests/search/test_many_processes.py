@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
@@ -11,16 +9,14 @@ from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
+from processes import forkserver
 from search_world import load, registry, run_fast
 
 from automl_sr.search.engine import Options, search
 from automl_sr.store.database import optuna_storage
 from automl_sr.store.repository import Store
 
-PROCESSES, TRIALS = 32, 192
-IMPORTED_LATE = ["alembic.command", "psycopg", "ruamel.yaml", "sqlalchemy.dialects.sqlite", "sympy"]
-"""What a search imports only when it needs it."""
-ROOT = Path(__file__).parents[2]
+PROCESSES, TRIALS = 32, 96
 
 _start: Barrier
 
@@ -39,12 +35,9 @@ def _take_part(url: str, artifacts: str) -> tuple[str, str]:
 
 
 @pytest.fixture
-def crew(monkeypatch: pytest.MonkeyPatch) -> ProcessPoolExecutor:
-    """Processes that are copies of one that has imported everything: torch is loaded once, not 32 times."""
-    paths = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests"))
-    monkeypatch.setenv("PYTHONPATH", paths)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["search_world", __name__, *IMPORTED_LATE])
+def crew() -> ProcessPoolExecutor:
+    """As many processes, each of which waits for the others."""
+    context = forkserver()
     return ProcessPoolExecutor(PROCESSES, context, _meet_at, (context.Barrier(PROCESSES),))
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from photographs import write_photographs
 from search_world import load, registry, run_fast
+from searched import Once
 from sqlalchemy import delete, update
 
 from automl_sr.errors import AutomlSRError, DataError, Interrupted, StoreError, UseError
@@ -86,12 +87,20 @@ class Trainer:
         return Refined(values, {"Set5": {"score": 30.0 + job.seed}}, {"onnx": file}, ("test set Set14: not there",))
 
 
+def options_in(folder: Path, url: str | None = None) -> Options:
+    return Options(store=url or f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"))
+
+
+def make(options: Options, trials: int = 6) -> None:
+    """Search what is to be refined."""
+    search(load(trials=trials), registry(), options, run=run_with_checkpoint)
+
+
 class World:
     """A study that was searched, to be refined in."""
 
-    def __init__(self, folder: Path, url: str | None = None, trials: int = 6) -> None:
-        self.options = Options(store=url or f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"))
-        search(load(trials=trials), registry(), self.options, run=run_with_checkpoint)
+    def __init__(self, folder: Path, url: str | None = None) -> None:
+        self.options = options_in(folder, url)
         self.store = Store.open(self.options.store)
         self.study = self.store.study("world")
         self.work = folder / "artifacts" / "work" / self.study.folder / "refined"
@@ -115,7 +124,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(once: Once, tmp_path: Path) -> World:
+    once("six trials", lambda folder: make(options_in(folder)), tmp_path)
     return World(tmp_path)
 
 
@@ -127,6 +137,7 @@ def steps_of(end: RefineEnd) -> list[tuple[int, int]]:
 
 
 def test_the_front_is_refined_and_the_search_stays_as_it_was(store_url: str, tmp_path: Path) -> None:
+    make(options_in(tmp_path, store_url))
     world = World(tmp_path, store_url)
     before = world.trials()
     end = world.refine()
@@ -377,7 +388,8 @@ def test_who_has_lost_the_lease_writes_nothing(world: World) -> None:
 
 
 def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> None:
-    world = World(tmp_path, store_url, trials=3)
+    make(options_in(tmp_path, store_url), trials=3)
+    world = World(tmp_path, store_url)
     both_work = threading.Barrier(2, timeout=60)
 
     def meet(job: Job, step: int) -> None:

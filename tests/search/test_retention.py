@@ -11,6 +11,7 @@ import fsspec
 import pytest
 from search_world import find as search_in
 from search_world import load, registry, run_fast
+from searched import Once
 
 from automl_sr.errors import PluginError
 from automl_sr.search.attempt import Attempt, work_folder
@@ -79,12 +80,8 @@ class World:
         return Path(self.place.put(source, "onnx", self.study.folder, *name).url)
 
 
-def world(folder: Path, name: str = "world", artifacts: str | None = None) -> World:
-    loaded = load(name=name, trials=10, seed=1)
-    if artifacts is None:
-        search_in(loaded, folder, run_with_weights)
-    else:
-        search(loaded, registry(), Options(f"sqlite:///{folder}/store.db", artifacts), run=run_with_weights)
+def world(folder: Path, name: str = "world") -> World:
+    """Open what was searched in a folder."""
     store = Store.open(f"sqlite:///{folder}/store.db")
     study = store.study(name)
     made = World(store, study, Artifacts(study.artifacts))
@@ -95,8 +92,13 @@ def world(folder: Path, name: str = "world", artifacts: str | None = None) -> Wo
     return made
 
 
+def make(folder: Path, name: str = "world") -> None:
+    search_in(load(name=name, trials=10, seed=1), folder, run_with_weights)
+
+
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[World]:
+def here(once: Once, tmp_path: Path) -> Iterator[World]:
+    once("one", make, tmp_path)
     made = world(tmp_path)
     yield made
     made.store.close()
@@ -199,7 +201,9 @@ def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(tmp_path: Path, mo
     memory = fsspec.filesystem("memory")
     if memory.exists("/retention"):
         memory.rm("/retention", recursive=True)
-    there = world(tmp_path, artifacts="memory://retention")
+    options = Options(f"sqlite:///{tmp_path}/store.db", "memory://retention")
+    search(load(trials=10, seed=1), registry(), options, run=run_with_weights)
+    there = world(tmp_path)
     claim = there.running()
     attempt = Attempt.open(tmp_path / "work", there.study.folder, claim.number, 1, there.place, None)
     write(attempt.folder / "trunk" / "step-1.safetensors")
@@ -218,6 +222,7 @@ def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(tmp_path: Path, mo
 
 
 def test_other_studies_and_other_files_are_not_touched(here: World, tmp_path: Path) -> None:
+    make(tmp_path, "another")
     other = world(tmp_path, "another")
     theirs = files(other.models)
     root = Path(here.place.url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import signal
@@ -64,6 +65,7 @@ class Stop:
         return self.left == 0
 
 
+@functools.cache
 def registry() -> Registry:
     found = discover(entry_points=[])
     found.add_task(toys.DigitsTask)
