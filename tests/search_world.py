@@ -6,7 +6,6 @@ Run as a program it is a search in a process of its own: `python search_world.py
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -200,7 +199,7 @@ def _announce(step: int, done: int) -> None:
 
 class _Saying(Nobody):
     def note(self, text: str) -> None:
-        os.write(1, f"{text}\n".encode())  # a signal may have come in the middle of a print, which bears no other one
+        print(text, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,9 +12,10 @@ STYLE = """
 table.plain { border-collapse: collapse; font-size: 0.9rem; width: 100%; }
 table.plain caption { text-align: left; font-weight: 600; padding: 0.4rem 0; }
 table.plain th, table.plain td {
-  text-align: left; vertical-align: top; padding: 0.3rem 0.7rem; overflow-wrap: anywhere;
+  text-align: left; vertical-align: top; padding: 0.3rem 0.7rem; overflow-wrap: break-word;
   border-top: 1px solid var(--border-color-primary);
 }
+table.plain td.name { overflow-wrap: anywhere; min-width: 6rem; }
 table.plain th.right, table.plain td.right {
   text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
 }

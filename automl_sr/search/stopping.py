@@ -21,6 +21,7 @@ class Stop:
         self.signal_number: int | None = None
         self._deadline = None if seconds_left is None else time.monotonic() + seconds_left
         self._say = say
+        self._saying: threading.Thread | None = None
 
     @property
     def signalled(self) -> bool:
@@ -54,10 +55,15 @@ class Stop:
         finally:
             for number, handler in former.items():
                 signal.signal(number, handler)
+            if self._saying is not None:
+                self._saying.join()
 
     def _caught(self, number: int, _: FrameType | None) -> None:
         if self.signalled:
             os._exit(128 + number)
         self.signal_number = number
         if self._say is not None:
-            self._say("stopping: the trial is checkpointed at its next step (once more to quit at once)")
+            # A thread of its own: the signal may have come in the middle of a print, which cannot be entered twice.
+            said = "stopping: the trial is checkpointed at its next step (once more to quit at once)"
+            self._saying = threading.Thread(target=self._say, args=(said,), daemon=True)
+            self._saying.start()
