@@ -14,7 +14,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / part) for part in (".", "plugins", "tests")]
 
 from photographs import write_photographs  # noqa: E402 - the checkout has to be on the path first
+from processes import Forked  # noqa: E402
 
 from automl_sr.errors import StoreError  # noqa: E402
 from automl_sr.store.reading import Reader  # noqa: E402
@@ -46,13 +46,6 @@ space:
   architecture: {{fsrcnn: {{d: [8, 16], s: 8, m: [1, 2]}}, espcn: {{}}}}
   recipe: {{lr: [1.0e-3, 4.0e-3], batch: 8, patch: 16, precision: fp32}}
 """
-PROGRAM = """
-import sys
-from automl_sr.training import loop
-loop.CHECKPOINT_SECONDS = 0.2
-from automl_sr.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
 LEASE_SECONDS = 2.0
 SUSPENDED_SECONDS = (1.0, 6.0)
 """For so long a worker is suspended: for less or for more than its lease."""
@@ -65,8 +58,8 @@ class Chaos:
     study: Path
     store: str
     seed: int = 0
-    workers: list[subprocess.Popen[str]] = field(default_factory=list)
-    waking: list[tuple[float, subprocess.Popen[str]]] = field(default_factory=list)
+    workers: list[Forked] = field(default_factory=list)
+    waking: list[tuple[float, Forked]] = field(default_factory=list)
     done: collections.Counter[str] = field(default_factory=collections.Counter)
     words: list[str] = field(default_factory=list)
     """What workers said that ended with an error."""
@@ -129,11 +122,10 @@ class Chaos:
             if worker.poll() in (None, 0):
                 continue
             if worker.returncode not in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM):
-                assert worker.stderr
-                self.words.append(f"{worker.returncode}: {worker.stderr.read()}")
+                self.words.append(f"{worker.returncode}: {worker.stdout.read()}")
             self.workers[index] = self.worker()
 
-    def worker(self) -> subprocess.Popen[str]:
+    def worker(self) -> Forked:
         """Start a worker; the first one makes the study."""
         return search(self.study, self.store)
 
@@ -148,16 +140,19 @@ class Chaos:
                 worker.communicate()
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
+def start(arguments: list[str]) -> Forked:
     """Start the command line with short leases, and checkpoints close to each other."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "plugins")),
-        "AUTOML_SR_LEASE_SECONDS": str(LEASE_SECONDS),
-        "OMP_NUM_THREADS": "1",
-    }
-    command = [sys.executable, "-c", PROGRAM, *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "AUTOML_SR_LEASE_SECONDS": str(LEASE_SECONDS), "OMP_NUM_THREADS": "1"}
+    return Forked(_command_line, arguments, environment)
+
+
+def _command_line(arguments: list[str]) -> int:
+    """Be the command line, with checkpoints close to each other."""
+    from automl_sr.cli.main import main
+    from automl_sr.training import loop
+
+    loop.CHECKPOINT_SECONDS = 0.2
+    return main(arguments)
 
 
 def write_study(folder: Path, trials: int) -> Path:
@@ -168,7 +163,7 @@ def write_study(folder: Path, trials: int) -> Path:
     return study
 
 
-def search(study: Path, store: str) -> subprocess.Popen[str]:
+def search(study: Path, store: str) -> Forked:
     """Start a search; the files of each store go into a folder of their own."""
     files = study.parent / f"files-{sum(store.encode())}"
     return start(["search", str(study), "--store", store, "--artifacts", str(files), "--device", DEVICE, "--quiet"])
@@ -177,8 +172,8 @@ def search(study: Path, store: str) -> subprocess.Popen[str]:
 def search_alone(study: Path, store: str) -> None:
     """Run a study to its end, in one process."""
     process = search(study, store)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    said = process.communicate()
+    assert process.returncode == 0, said
 
 
 def results(store: str) -> list[tuple[Any, ...]]:
