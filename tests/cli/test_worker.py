@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import skimage.data
 import typer
-from PIL import Image
+from photographs import write_photographs
 from processes import has_ended, wait_until
 from search_world import find, load, registry, study_text
 from sqlalchemy import update
@@ -32,7 +31,7 @@ STUDY = f"""
 name: shared
 task: {{{{kind: image-sr, scale: 2, train: {{folder}}/train, valid: {{folder}}/valid}}}}
 objectives: [psnr_y, params]
-budget: {{{{trials: {TRIALS}, steps: 400}}}}
+budget: {{{{trials: {TRIALS}, steps: 240}}}}
 search: {{{{sampler: random, scheduler: none, threads: 1}}}}
 space:
   architecture: {{{{fsrcnn: {{{{d: 16, s: 8, m: 1}}}}, espcn: {{{{}}}}}}}}
@@ -103,11 +102,8 @@ def left_behind(place: Path) -> bool:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    for part, name in (("train", "chelsea"), ("train", "coffee"), ("valid", "astronaut")):
-        (folder / part).mkdir(exist_ok=True)
-        Image.fromarray(getattr(skimage.data, name)()[100:196, 100:196]).save(folder / part / f"{name}.png")
     path = folder / "study.yaml"
-    path.write_text(STUDY.format(folder=folder))
+    path.write_text(STUDY.format(folder=write_photographs(folder)))
     return path
 
 
