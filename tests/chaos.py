@@ -14,6 +14,7 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +28,6 @@ if __name__ == "__main__":
     sys.path[:0] = [str(ROOT / part) for part in (".", "plugins", "tests")]
 
 from photographs import write_photographs  # noqa: E402 - the checkout has to be on the path first
-from processes import Forked  # noqa: E402
 
 from automl_sr.errors import StoreError  # noqa: E402
 from automl_sr.store.reading import Reader  # noqa: E402
@@ -46,6 +46,13 @@ space:
   architecture: {{fsrcnn: {{d: [8, 16], s: 8, m: [1, 2]}}, espcn: {{}}}}
   recipe: {{lr: [1.0e-3, 4.0e-3], batch: 8, patch: 16, precision: fp32}}
 """
+PROGRAM = """
+import sys
+from automl_sr.training import loop
+loop.CHECKPOINT_SECONDS = 0.2
+from automl_sr.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
 LEASE_SECONDS = 2.0
 SUSPENDED_SECONDS = (1.0, 6.0)
 """For so long a worker is suspended: for less or for more than its lease."""
@@ -58,8 +65,8 @@ class Chaos:
     study: Path
     store: str
     seed: int = 0
-    workers: list[Forked] = field(default_factory=list)
-    waking: list[tuple[float, Forked]] = field(default_factory=list)
+    workers: list[subprocess.Popen[str]] = field(default_factory=list)
+    waking: list[tuple[float, subprocess.Popen[str]]] = field(default_factory=list)
     done: collections.Counter[str] = field(default_factory=collections.Counter)
     words: list[str] = field(default_factory=list)
     """What workers said that ended with an error."""
@@ -122,10 +129,11 @@ class Chaos:
             if worker.poll() in (None, 0):
                 continue
             if worker.returncode not in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM):
-                self.words.append(f"{worker.returncode}: {worker.stdout.read()}")
+                assert worker.stderr
+                self.words.append(f"{worker.returncode}: {worker.stderr.read()}")
             self.workers[index] = self.worker()
 
-    def worker(self) -> Forked:
+    def worker(self) -> subprocess.Popen[str]:
         """Start a worker; the first one makes the study."""
         return search(self.study, self.store)
 
@@ -140,19 +148,16 @@ class Chaos:
                 worker.communicate()
 
 
-def start(arguments: list[str]) -> Forked:
+def start(arguments: list[str]) -> subprocess.Popen[str]:
     """Start the command line with short leases, and checkpoints close to each other."""
-    environment = {**os.environ, "AUTOML_SR_LEASE_SECONDS": str(LEASE_SECONDS), "OMP_NUM_THREADS": "1"}
-    return Forked(_command_line, arguments, environment)
-
-
-def _command_line(arguments: list[str]) -> int:
-    """Be the command line, with checkpoints close to each other."""
-    from automl_sr.cli.main import main
-    from automl_sr.training import loop
-
-    loop.CHECKPOINT_SECONDS = 0.2
-    return main(arguments)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "plugins")),
+        "AUTOML_SR_LEASE_SECONDS": str(LEASE_SECONDS),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def write_study(folder: Path, trials: int) -> Path:
@@ -163,7 +168,7 @@ def write_study(folder: Path, trials: int) -> Path:
     return study
 
 
-def search(study: Path, store: str) -> Forked:
+def search(study: Path, store: str) -> subprocess.Popen[str]:
     """Start a search; the files of each store go into a folder of their own."""
     files = study.parent / f"files-{sum(store.encode())}"
     return start(["search", str(study), "--store", store, "--artifacts", str(files), "--device", DEVICE, "--quiet"])
@@ -172,8 +177,8 @@ def search(study: Path, store: str) -> Forked:
 def search_alone(study: Path, store: str) -> None:
     """Run a study to its end, in one process."""
     process = search(study, store)
-    said = process.communicate()
-    assert process.returncode == 0, said
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
 
 
 def results(store: str) -> list[tuple[Any, ...]]:
