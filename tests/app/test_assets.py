@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from automl_sr.app import assets
 
 
 def asked(name: str) -> tuple[int, bytes, str | None, str | None]:
-    answer = asyncio.run(assets.asset(name))
-    return answer.status_code, bytes(answer.body), answer.media_type, answer.headers.get("cache-control")
+    found = assets.answer(name)
+    return found.status_code, bytes(found.body), found.media_type, found.headers.get("cache-control")
 
 
 @pytest.mark.parametrize(("ending", "kind"), [(".js", "javascript"), (".css", "text/css")])

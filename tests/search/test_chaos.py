@@ -8,7 +8,7 @@ from typing import Any
 import chaos
 import pytest
 
-SECONDS, TRIALS = 15.0, 24
+SECONDS, TRIALS = 15.0, 18
 
 
 @pytest.fixture(scope="module")
