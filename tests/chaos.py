@@ -40,7 +40,7 @@ STUDY = """
 name: chaos
 task: {{kind: image-sr, scale: 2, train: {folder}/train, valid: {folder}/valid}}
 objectives: [psnr_y, params]
-budget: {{trials: {trials}, steps: 200}}
+budget: {{trials: {trials}, steps: {steps}}}
 search: {{sampler: random, scheduler: none, threads: 1}}
 space:
   architecture: {{fsrcnn: {{d: [8, 16], s: 8, m: [1, 2]}}, espcn: {{}}}}
@@ -164,11 +164,11 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def write_study(folder: Path, trials: int) -> Path:
+def write_study(folder: Path, trials: int, steps: int = 200) -> Path:
     """Write photographs and a study of them."""
     write_photographs(folder)
     study = folder / "study.yaml"
-    study.write_text(STUDY.format(folder=folder, trials=trials))
+    study.write_text(STUDY.format(folder=folder, trials=trials, steps=steps))
     return study
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import chaos
 import pytest
 
-SECONDS, TRIALS = 15.0, 18
+SECONDS, TRIALS, STEPS = 15.0, 18, 120
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     folder = tmp_path_factory.mktemp("undisturbed")
     store = f"sqlite:///{folder}/store.db"
-    chaos.search_alone(chaos.write_study(folder, TRIALS), store)
+    chaos.search_alone(chaos.write_study(folder, TRIALS, STEPS), store)
     return chaos.results(store), chaos.told(store)
 
 
@@ -28,7 +28,7 @@ def test_a_study_whose_workers_are_struck_each_second_ends_as_an_undisturbed_one
     """The blows last for 15 s, longer than a lease only because leases are shortened to 2 s by a setting."""
     server = request.getfixturevalue("postgres") if kind == "postgresql" else None
     store = f"sqlite:///{tmp_path}/store.db" if server is None else server.new_database()
-    study = chaos.write_study(tmp_path, TRIALS)
+    study = chaos.write_study(tmp_path, TRIALS, STEPS)
     struck = chaos.run(study, store, SECONDS, server, restarts=1 if server is not None else 0)
     assert struck.words == [], "no worker ended with an error"
     assert sum(struck.done.values()) >= 5
