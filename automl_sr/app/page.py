@@ -100,7 +100,8 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
     def arrive(request: gr.Request) -> tuple[Any, ...]:
         asked = dict(request.query_params)
         tab = asked.get("tab", "")
-        tab = tab if tab in {item.id for item in TABS} else "studies"
+        # only where the address asks for one: the list can be seen, and another tab opened, before this comes
+        opened = (gr.Tabs(selected=tab), tab) if tab in {item.id for item in TABS} else (gr.skip(), gr.skip())
         version = library.version()
         names = [] if version.startswith(NOTHING_THERE) else library.names()
         name = asked.get("study") or (names[0] if names else None)
@@ -109,7 +110,7 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
             name = names[0] if names else None
         number = next(iter(compare.asked_for(asked.get("trial", ""))), None)
         compared = compare.asked_for(asked.get("compare", ""))
-        return gr.Dropdown(choices=names, value=name), number, version, gr.Tabs(selected=tab), tab, compared
+        return gr.Dropdown(choices=names, value=name), number, version, *opened, compared
 
     def follow(known: str, name: str | None) -> Any:
         version = library.version()
