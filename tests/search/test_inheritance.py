@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -119,18 +120,17 @@ def find(folder: Path, loaded: Any, registry: Registry = EVERYTHING, run: Any = 
     return search(loaded, registry, where(folder, **more), run=run)
 
 
-@pytest.fixture(autouse=True)
-def shared_searches(once: Once) -> None:
-    global ONCE
-    ONCE = once
+Begin = Callable[..., None]
 
 
-ONCE: Once
-
-
-def begin(folder: Path, loaded: Any, run: Any = run, **more: Any) -> None:
+@pytest.fixture
+def begin(once: Once) -> Begin:
     """Search in a new store, or copy the store of a test that began with the same study."""
-    ONCE((loaded.source_text, run.__name__), lambda made: find(made, loaded, run=run, **more), folder)
+
+    def search_or_copy(folder: Path, loaded: Any, run: Any = run) -> None:
+        once((loaded.source_text, run.__name__), lambda made: find(made, loaded, run=run), folder)
+
+    return search_or_copy
 
 
 def fork(folder: Path, loaded: Any, registry: Registry = EVERYTHING, old: str = "old") -> OpenStudy:
@@ -153,7 +153,7 @@ def optuna_trials(study: OpenStudy) -> list[Any]:
 # What is taken over
 
 
-def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(tmp_path: Path) -> None:
+def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=12))
     forked = fork(tmp_path, study_file("new", LARGE, trials=12))
     old, new = rows(tmp_path, "old"), rows(tmp_path, "new")
@@ -169,7 +169,9 @@ def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(tmp_pat
     assert not forked.resumed
 
 
-def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_again(tmp_path: Path) -> None:
+def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_again(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=5))
     new = study_file("new", LARGE, trials=4)
     fork(tmp_path, new)
@@ -180,7 +182,7 @@ def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_aga
     assert not [row for row in rows(tmp_path, "new") if row.state == "duplicate"], "the baseline was taken over"
 
 
-def test_a_baseline_that_was_not_among_them_comes_first(tmp_path: Path) -> None:
+def test_a_baseline_that_was_not_among_them_comes_first(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=5))
     elsewhere = LARGE.replace("line: {}, block: {}", "block: {}, line: {width: [1, 50], gain: [0.0, 1.0]}")
     new = study_file("new", elsewhere.replace("lr: [0.001, 0.1]", "lr: [0.001, 0.1], batch: 8"), trials=1)
@@ -195,7 +197,7 @@ def test_a_baseline_that_was_not_among_them_comes_first(tmp_path: Path) -> None:
     assert (first.params["architecture.line.width"], first.params["quantization"]) == (16, "half")
 
 
-def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(tmp_path: Path) -> None:
+def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", LARGE, trials=40))
     narrow = "architecture: {line: {width: [1, 30]}}\n  quantization: [none, half]\n  recipe: {lr: [0.001, 0.1]}"
     forked = fork(tmp_path, study_file("new", narrow))
@@ -218,7 +220,7 @@ def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(tmp_path: Path) -
     assert list(left_out(forked).values()) == sorted(expected.values(), reverse=True)
 
 
-def test_a_value_that_is_fixed_now_keeps_the_trials_that_have_it(tmp_path: Path) -> None:
+def test_a_value_that_is_fixed_now_keeps_the_trials_that_have_it(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", "architecture: {block: {width: 8}}", trials=9))
     forked = fork(tmp_path, study_file("new", "architecture: {block: {width: 8, kernel: 5}}"))
     assert {row.params["architecture.block.kernel"] for row in rows(tmp_path, "new")} == {5}
@@ -227,7 +229,7 @@ def test_a_value_that_is_fixed_now_keeps_the_trials_that_have_it(tmp_path: Path)
     assert "architecture.block.kernel" not in optuna_trials(forked)[0].params
 
 
-def test_failed_repeated_and_unfinished_trials_are_left_out(tmp_path: Path) -> None:
+def test_failed_repeated_and_unfinished_trials_are_left_out(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", FEW.format(3), trials=9))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     states = [row.state for row in rows(tmp_path, "old")]
@@ -241,7 +243,7 @@ def test_failed_repeated_and_unfinished_trials_are_left_out(tmp_path: Path) -> N
     assert [row.state for row in rows(tmp_path, "new") if row.origin] == ["complete"]
 
 
-def test_a_fork_of_a_fork_takes_over_what_that_one_did(tmp_path: Path) -> None:
+def test_a_fork_of_a_fork_takes_over_what_that_one_did(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=4))
     find(tmp_path, study_file("new", LARGE, trials=2), warm_start="old")
     fork(tmp_path, study_file("newer", LARGE, trials=2), old="new")
@@ -251,7 +253,7 @@ def test_a_fork_of_a_fork_takes_over_what_that_one_did(tmp_path: Path) -> None:
 # When a plan means the same
 
 
-def test_a_technique_that_has_a_field_more_means_something_else(tmp_path: Path) -> None:
+def test_a_technique_that_has_a_field_more_means_something_else(begin: Begin, tmp_path: Path) -> None:
     class Longer(Line):
         """The same name and version, but one field more."""
 
@@ -267,7 +269,7 @@ def test_a_technique_that_has_a_field_more_means_something_else(tmp_path: Path) 
     assert Reader.open(f"sqlite:///{tmp_path}/store.db").find_study("new") is None
 
 
-def test_a_technique_of_another_version_means_something_else(tmp_path: Path) -> None:
+def test_a_technique_of_another_version_means_something_else(begin: Begin, tmp_path: Path) -> None:
     class Newer(Half):
         """Ship float16 in another way."""
 
@@ -303,7 +305,7 @@ def test_a_slot_that_nothing_could_fill_was_filled_with_nothing(tmp_path: Path) 
         ({"more": "constraints: {size_bytes: {max: 9}}\n"}, "size_bytes: not measured there"),
     ],
 )
-def test_results_that_do_not_compare_are_refused(tmp_path: Path, change: Any, named: str) -> None:
+def test_results_that_do_not_compare_are_refused(begin: Begin, tmp_path: Path, change: Any, named: str) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=2))
     loaded = study_file("new", SMALL, **change)
     if "steps" in named:
@@ -314,7 +316,9 @@ def test_results_that_do_not_compare_are_refused(tmp_path: Path, change: Any, na
     assert Reader.open(f"sqlite:///{tmp_path}/store.db").find_study("new") is None
 
 
-def test_other_images_and_other_versions_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_images_and_other_versions_are_refused(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=2))
     with Store.open(f"sqlite:///{tmp_path}/store.db").writing() as session:
         environment = session.query(models.Study).one().environment
@@ -347,7 +351,7 @@ def test_the_device_matters_where_times_are_measured(tmp_path: Path, matters: bo
 # Limits
 
 
-def test_limits_may_change_and_who_is_infeasible_is_seen_anew(tmp_path: Path) -> None:
+def test_limits_may_change_and_who_is_infeasible_is_seen_anew(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", LARGE, trials=10, more="constraints: {params: {max: 600}}\n"))
     old = rows(tmp_path, "old")
     rejected = [row for row in old if row.state == "infeasible"]
@@ -380,7 +384,7 @@ def in_rungs(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
     return outcome
 
 
-def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(tmp_path: Path) -> None:
+def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=12, scheduler="pareto-asha"), run=in_rungs)
     new = study_file("new", LARGE, trials=6, scheduler="pareto-asha")
     forked = fork(tmp_path, new)
@@ -417,7 +421,9 @@ def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(
         ("none", {}),
     ],
 )
-def test_rungs_are_known_by_their_place_before_the_end(tmp_path: Path, scheduler: str, kept: dict[int, int]) -> None:
+def test_rungs_are_known_by_their_place_before_the_end(
+    begin: Begin, tmp_path: Path, scheduler: str, kept: dict[int, int]
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=12, scheduler="pareto-asha"), run=in_rungs)
     forked = fork(tmp_path, study_file("new", LARGE, scheduler=scheduler))
     opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
@@ -433,7 +439,7 @@ def test_rungs_are_known_by_their_place_before_the_end(tmp_path: Path, scheduler
 # What samplers make of it
 
 
-def test_stored_names_are_those_of_the_new_space(tmp_path: Path) -> None:
+def test_stored_names_are_those_of_the_new_space(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", LARGE, trials=30))
     old = open_study(study_file("old", LARGE, trials=30), EVERYTHING, where(tmp_path))
     assert {"quantization[none|half]", "quantization"} <= {name for t in old.optuna.trials for name in t.params}
@@ -446,7 +452,7 @@ def test_stored_names_are_those_of_the_new_space(tmp_path: Path) -> None:
     assert all(trial.distributions == {n: ranges[n] for n in trial.params} for trial in forked.optuna.trials)
 
 
-def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(tmp_path: Path) -> None:
+def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(begin: Begin, tmp_path: Path) -> None:
     grown = "architecture: {line: {}, block: {}}\n  quantization: [none, int8]\n  recipe: {lr: [0.001, 0.1]}"
     begin(tmp_path, study_file("old", LARGE, trials=25))
     find(tmp_path, new := study_file("new", grown, trials=15, sampler="tpe"), warm_start="old")
@@ -462,7 +468,7 @@ def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(tm
     assert {row.params["architecture"] for row in own} == {"line", "block"}
 
 
-def test_a_proposal_that_repeats_an_imported_trial_copies_its_values(tmp_path: Path) -> None:
+def test_a_proposal_that_repeats_an_imported_trial_copies_its_values(begin: Begin, tmp_path: Path) -> None:
     tiny = f"architecture: {{block: {{width: [1, 3]}}}}\n  recipe: {{lr: 0.02, {ONE_RECIPE}}}"
     begin(tmp_path, study_file("old", tiny, trials=6))
     find(tmp_path, study_file("new", tiny, trials=6, seed=1), warm_start="old")
@@ -506,7 +512,9 @@ def test_samplers_that_learn_begin_where_the_old_study_ended(explored: Path, sam
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_goes_on_from_imported_trials_of_a_grown_space(tmp_path: Path, sampler: str) -> None:
+def test_every_sampler_goes_on_from_imported_trials_of_a_grown_space(
+    begin: Begin, tmp_path: Path, sampler: str
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=12))
     found = []
     for name in ("new", "again"):
@@ -517,7 +525,7 @@ def test_every_sampler_goes_on_from_imported_trials_of_a_grown_space(tmp_path: P
     assert found[0] == found[1], "reproducible"
 
 
-def test_imported_trials_are_the_first_generation_of_nsga2(tmp_path: Path) -> None:
+def test_imported_trials_are_the_first_generation_of_nsga2(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=24))
     find(tmp_path, new := study_file("new", LARGE, trials=2, sampler="nsga2"), warm_start="old")
     opened = open_study(new, EVERYTHING, where(tmp_path))
@@ -536,7 +544,7 @@ class Killed(BaseException):
     [(projection, "project", 3), (projection, "tell", 3), ("automl_sr.search.study", "create_study_with", 0)],
 )
 def test_a_killed_fork_is_completed_by_the_same_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: int
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: int
 ) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=8))
     new = study_file("new", LARGE, trials=2)
@@ -567,7 +575,7 @@ def check_whole(folder: Path, forked: OpenStudy) -> None:
 
 
 def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=8))
     new = study_file("new", LARGE, trials=2)
@@ -581,7 +589,7 @@ def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
     assert slots == [row.slot for row in rows(tmp_path, "new")]
 
 
-def test_a_warm_start_is_resumed_with_the_same_words_and_without(tmp_path: Path) -> None:
+def test_a_warm_start_is_resumed_with_the_same_words_and_without(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=3))
     new = study_file("new", LARGE, trials=2)
     for more in ({"warm_start": "old"}, {"warm_start": "old", "trials": 3}, {"trials": 4}):
@@ -590,7 +598,7 @@ def test_a_warm_start_is_resumed_with_the_same_words_and_without(tmp_path: Path)
     assert optuna.get_all_study_names(f"sqlite:///{tmp_path}/store.db") == ["old", "new"]
 
 
-def test_what_was_begun_otherwise_is_refused(tmp_path: Path) -> None:
+def test_what_was_begun_otherwise_is_refused(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=3))
     find(tmp_path, study_file("plain", SMALL, trials=3))
     find(tmp_path, study_file("new", SMALL, trials=1), warm_start="old")
@@ -607,7 +615,7 @@ def test_what_was_begun_otherwise_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "other.db").exists()
 
 
-def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(tmp_path: Path) -> None:
+def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=2))
     with pytest.raises(UseError, match=r"space\.architecture.* After renaming, `automl-sr fork old STUDY\.yaml`"):
         find(tmp_path, study_file("old", LARGE, trials=2))
@@ -617,7 +625,7 @@ def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(tmp_
     assert "fork" not in str(refused.value)
 
 
-def test_several_workers_see_a_budget_without_imported_trials(tmp_path: Path) -> None:
+def test_several_workers_see_a_budget_without_imported_trials(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=5))
     new = study_file("new", LARGE, trials=5)
     follower = Follower(fork(tmp_path, new), NobodyAtAll(), 60)
@@ -631,7 +639,7 @@ def test_several_workers_see_a_budget_without_imported_trials(tmp_path: Path) ->
 # Files
 
 
-def test_files_stay_where_they_are_and_are_known_to_both_studies(tmp_path: Path) -> None:
+def test_files_stay_where_they_are_and_are_known_to_both_studies(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=6))
     forked = fork(tmp_path, study_file("new", LARGE, trials=6))
     store, old = forked.store, forked.store.study("old")
@@ -643,7 +651,7 @@ def test_files_stay_where_they_are_and_are_known_to_both_studies(tmp_path: Path)
     assert all(Path(url).is_file() for url in files)
 
 
-def test_each_study_keeps_what_the_other_needs(tmp_path: Path) -> None:
+def test_each_study_keeps_what_the_other_needs(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=8, objectives="score, params"))
     forked = fork(tmp_path, study_file("new", LARGE, trials=8, objectives="score"))
     store, old = forked.store, forked.store.study("old")
@@ -661,7 +669,7 @@ def test_each_study_keeps_what_the_other_needs(tmp_path: Path) -> None:
     assert {url for url in files.values() if Path(url).is_file()} == needed
 
 
-def test_a_fork_between_the_look_and_the_removal_loses_no_file(tmp_path: Path) -> None:
+def test_a_fork_between_the_look_and_the_removal_loses_no_file(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=6))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     found = find_leftovers(store, store.study("old"), EVERYTHING.metrics)
@@ -673,7 +681,7 @@ def test_a_fork_between_the_look_and_the_removal_loses_no_file(tmp_path: Path) -
     assert all(Path(url).is_file() for url in named)
 
 
-def test_files_that_are_gone_already_are_not_named(tmp_path: Path) -> None:
+def test_files_that_are_gone_already_are_not_named(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=6))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     remove(store, find_leftovers(store, store.study("old"), EVERYTHING.metrics))
