@@ -118,8 +118,15 @@ def _open(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStud
         spec.search.seed, _sharing(options)
     )  # before anything is written: a study without images leaves nothing behind
     training_device(options.device)
+    store = Store.open(options.store)  # a wrong URL is told at once; a database that has answered is waited for
+    return store.patiently(lambda: _begun_or_resumed(store, spec, data, loaded, registry, options))
+
+
+def _begun_or_resumed(
+    store: Store, spec: StudySpec, data: TaskData, loaded: LoadedStudy, registry: Registry, options: Options
+) -> OpenStudy:
+    """Create the study, or go on with it; done twice it is as if it were done once."""
     asked = options.artifacts
-    store = Store.open(options.store)
     found = store.find_study(spec.name)
     place = Artifacts(found.artifacts if found is not None and asked is None else asked or default_location())
     if found is not None:

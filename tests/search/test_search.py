@@ -16,8 +16,18 @@ import pytest
 from search_world import FakeTask, find, load, made_up, registry, run_fast, study_text
 from sqlalchemy import update
 
-from automl_sr.errors import AutomlSRError, DataError, Interrupted, NotFiniteError, StoreError, TrialError, UseError
+from automl_sr.errors import (
+    AutomlSRError,
+    DataError,
+    Interrupted,
+    NotFiniteError,
+    StoreError,
+    StoreUnreachable,
+    TrialError,
+    UseError,
+)
 from automl_sr.files import write_atomically
+from automl_sr.search import study
 from automl_sr.search.engine import Options, search
 from automl_sr.search.stopping import Stop
 from automl_sr.search.study import FREE_TO_CHANGE, changes
@@ -528,3 +538,23 @@ def test_workers_in_parallel_share_the_budget_and_propose_as_one(
     assert end.summary["trials"]["complete"] == 9
     opened = Reader.open(options.store)
     assert [row.plan for row in opened.trials(opened.study("world"))] == [row.plan for row in rows(tmp_path / "alone")]
+
+
+@pytest.mark.parametrize(("where", "name"), [(Reader, "find_study"), (study, "make_sampler")])
+def test_a_database_that_breaks_off_while_a_study_is_opened_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
+) -> None:
+    """Before the study is there, and when it has just been made."""
+    left = [StoreUnreachable("The connection was lost.")]
+    real = getattr(where, name)
+
+    def breaking(*given: Any) -> Any:
+        if left:
+            raise left.pop()
+        return real(*given)
+
+    monkeypatch.setattr(where, name, breaking)
+    end = find(load(trials=2), tmp_path)
+    assert left == []
+    assert end.error is None
+    assert end.summary["trials"]["complete"] == 2
