@@ -74,7 +74,7 @@ class Chaos:
     def disturb(self, seconds: float, count: int, server: Server | None, restarts: int) -> None:
         """Strike one of the workers each second for so long, once all work; then let them run to their end."""
         numbers = random.Random(self.seed)
-        self.workers = [self.worker() for _ in range(count)]
+        self.workers = [search(self.study, self.store) for _ in range(count)]
         while self.begun() < count:
             time.sleep(0.1)
             self.replace()
@@ -130,16 +130,8 @@ class Chaos:
                 continue
             if worker.returncode not in (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGTERM):
                 assert worker.stderr
-                said = worker.stderr.read()
-                if self.done["restarts"] and "does not answer" in said:
-                    self.done["came while the server was away"] += 1  # who has not begun yet does not wait for it
-                else:
-                    self.words.append(f"{worker.returncode}: {said}")
-            self.workers[index] = self.worker()
-
-    def worker(self) -> subprocess.Popen[str]:
-        """Start a worker; the first one makes the study."""
-        return search(self.study, self.store)
+                self.words.append(f"{worker.returncode}: {worker.stderr.read()}")
+            self.workers[index] = join(self.store)
 
     @contextlib.contextmanager
     def ended(self) -> Iterator[Chaos]:
@@ -161,7 +153,14 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-c", PROGRAM, *arguments]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def write_study(folder: Path, trials: int, steps: int = 200) -> Path:
@@ -176,6 +175,11 @@ def search(study: Path, store: str) -> subprocess.Popen[str]:
     """Start a search; the files of each store go into a folder of their own."""
     files = study.parent / f"files-{sum(store.encode())}"
     return start(["search", str(study), "--store", store, "--artifacts", str(files), "--device", DEVICE, "--quiet"])
+
+
+def join(store: str) -> subprocess.Popen[str]:
+    """Start a worker in the place of another one, as a supervisor does: it waits for a database that restarts."""
+    return start(["worker", "chaos", "--attended", "--store", store, "--device", DEVICE, "--quiet"])
 
 
 def search_alone(study: Path, store: str) -> None:
