@@ -24,8 +24,6 @@ CSS = """
 #studies-table tr:has(a) { cursor: pointer; }
 #studies-table a { color: var(--link-text-color); }
 #studies-table tbody tr:hover, #studies-table tr.chosen { background: var(--background-fill-secondary); }
-#studies-table td { overflow-wrap: normal; }
-#studies-table td:first-child { overflow-wrap: anywhere; min-width: 9rem; }
 #studies-table td:nth-child(3) { min-width: 11rem; }
 #studies-table td:nth-last-child(-n+2) { white-space: nowrap; }
 """

@@ -152,6 +152,10 @@ def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
     cache_limit()
     open_engine(options.store or default_url(), write=False).dispose()  # a misspelt file is not made
     store = Store.open(options.store)
+    return store.patiently(lambda: _joined(store, name, registry, options))
+
+
+def _joined(store: Store, name: str, registry: Registry, options: Options) -> OpenStudy:
     record = store.study(name)
     _same_software(record, registry, "begin another study there")
     spec = StudySpec.from_json(record.spec, registry)

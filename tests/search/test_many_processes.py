@@ -16,7 +16,7 @@ from automl_sr.search.engine import Options, search
 from automl_sr.store.database import optuna_storage
 from automl_sr.store.repository import Store
 
-PROCESSES, TRIALS = 32, 96
+PROCESSES, TRIALS = 32, 192
 
 _start: Barrier
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from search_world import FakeTask, find, load, made_up, registry, run_fast, study_text
 from sqlalchemy import update
 
@@ -31,7 +32,7 @@ from automl_sr.search import study
 from automl_sr.search.engine import Options, search
 from automl_sr.search.stopping import Stop
 from automl_sr.search.study import FREE_TO_CHANGE, changes
-from automl_sr.search.worker import MOST_FREE, MOST_TAKEOVERS, Worker, cause_of, one_line
+from automl_sr.search.worker import MOST_FREE, MOST_TAKEOVERS, Worker, cause_of, failure_words, one_line
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
@@ -511,6 +512,14 @@ def test_a_budget_that_another_resume_lowers_holds_for_running_workers_too(tmp_p
 def test_reasons_are_one_line_and_causes_leave_numbers_out() -> None:
     assert one_line(ValueError("a\n  b")) == "ValueError: a b"
     assert len(one_line(ValueError("x" * 2000))) == 500
+    memory = torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 80 GiB."
+    )
+    assert failure_words(memory) == (
+        "the GPU has too little memory for this plan (2.50 GiB more were asked for):"
+        " a smaller batch or patch needs less"
+    )
+    assert failure_words(ValueError("a\n  b")) == one_line(ValueError("a\n  b"))
     assert cause_of("step 12: loss 1.5e-3") == cause_of("step 4: loss 22") != cause_of("step 4: cost 22")
 
 
@@ -544,8 +553,9 @@ def test_workers_in_parallel_share_the_budget_and_propose_as_one(
 def test_a_database_that_breaks_off_while_a_study_is_opened_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
 ) -> None:
-    """Before the study is there, and when it has just been made."""
-    left = [StoreUnreachable("The connection was lost.")]
+    """Before the study is there, when it has just been made, and where a worker joins it."""
+    lost = StoreUnreachable("The connection was lost.")
+    left = [lost]
     real = getattr(where, name)
 
     def breaking(*given: Any) -> Any:
@@ -558,3 +568,8 @@ def test_a_database_that_breaks_off_while_a_study_is_opened_is_waited_for(
     assert left == []
     assert end.error is None
     assert end.summary["trials"]["complete"] == 2
+    left.append(lost)
+    joined = study.join_study("world", registry(), Options(f"sqlite:///{tmp_path}/store.db", device="cpu"))
+    assert left == []
+    assert joined.resumed
+    joined.store.close()
