@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.blueprint import Blueprint, Edit
 from automl_sr.errors import AutomlSRError, DataError, ExportError, PluginError, TrialError
-from automl_sr.hookspecs import hookimpl
-from automl_sr.metric import Metric
-from automl_sr.task import Batch, Interface, Samples, Task, TaskData
-from automl_sr.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
+from automl_sr.plugin.blueprint import Blueprint, Edit
+from automl_sr.plugin.hookspecs import hookimpl
+from automl_sr.plugin.metric import Metric
+from automl_sr.plugin.task import Batch, Interface, Samples, Task, TaskData
+from automl_sr.plugin.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
 from automl_sr.training.phases import Change, Phase
 from automl_sr.training.step import Group, Output, TrainStep
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from automl_sr.domains import SlotSpace, TechniqueSpace
-from automl_sr.technique import Technique
+from automl_sr.plugin.technique import Technique
 
 Capabilities = frozenset[str]
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from automl_sr import __version__
-from automl_sr.blueprint import build
 from automl_sr.errors import Interrupted, PluginError
 from automl_sr.files import load_tensors, save_tensors
-from automl_sr.plugins import instantiate
-from automl_sr.technique import Slot, Technique
+from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.registry import instantiate
+from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -28,8 +28,8 @@ from automl_sr.training.run import Setup
 
 if TYPE_CHECKING:
     from automl_sr.cache import Cache
-    from automl_sr.plugins import Registry
-    from automl_sr.task import Samples, Task
+    from automl_sr.plugin.registry import Registry
+    from automl_sr.plugin.task import Samples, Task
     from automl_sr.training.run import Run
 
 ITERATE_EVERY = 50

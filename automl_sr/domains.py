@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import PluginError
-from automl_sr.technique import Choice, Each, Float, Int, Scalar, Slot, Technique
+from automl_sr.plugin.technique import Choice, Each, Float, Int, Scalar, Slot, Technique
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 
 @dataclass(frozen=True)

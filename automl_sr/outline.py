@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.capabilities import Chosen
 from automl_sr.domains import Constant, Domain, FieldSpace, Nested, TechniqueSpace, is_active, is_single, places, tidy
-from automl_sr.technique import Choice, Each, Float, Int
+from automl_sr.plugin.technique import Choice, Each, Float, Int
 
 if TYPE_CHECKING:
     from automl_sr.capabilities import Compatibility

@@ -10,11 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.domains import installed_version
-from automl_sr.plugins import instantiate
-from automl_sr.technique import JSON, Slot, Technique, as_json, inactive_fields, search_fields
+from automl_sr.plugin.registry import instantiate
+from automl_sr.plugin.technique import JSON, Slot, Technique, as_json, inactive_fields, search_fields
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 
 @dataclass(frozen=True)

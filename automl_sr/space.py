@@ -31,13 +31,24 @@ from automl_sr.domains import (
 from automl_sr.errors import PluginError, TrialError
 from automl_sr.outline import Count, Node
 from automl_sr.plan import TrialPlan
+from automl_sr.plugin.technique import (
+    JSON,
+    Choice,
+    Each,
+    Float,
+    Int,
+    Slot,
+    Technique,
+    as_json,
+    first_error,
+    search_fields,
+)
 from automl_sr.study_file.request import read_space
-from automl_sr.technique import JSON, Choice, Each, Float, Int, Slot, Technique, as_json, first_error, search_fields
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.study import StudySpec
 
 __all__ = ["SearchSpace", "Suggests", "TrialPlan"]

@@ -20,14 +20,14 @@ from pydantic import (
 )
 
 from automl_sr.errors import StudyFileError, nearest
+from automl_sr.plugin.task import Task
 from automl_sr.study_file.complaints import Fail, explain, join
 from automl_sr.study_file.request import read_space
 from automl_sr.study_file.yaml_lines import located, parse, read_text
-from automl_sr.task import Task
 
 if TYPE_CHECKING:
     from automl_sr.domains import SlotSpace
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 Sampler = Literal["tpe", "nsga2", "gp", "random", "qmc"]
 SchedulerKind = Literal["pareto-asha", "median", "none", "record"]

@@ -23,9 +23,9 @@ from automl_sr.evaluation.cost import on_meta
 from automl_sr.evaluation.latency import LATENCY, Latency, timed_in_turns
 from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.files import save_tensors, write_atomically
-from automl_sr.metric import Level, Metric
+from automl_sr.plugin.metric import Level, Metric
+from automl_sr.plugin.technique import Slot
 from automl_sr.store.leases import node
-from automl_sr.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_fork, save, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -36,11 +36,11 @@ from automl_sr.training.run import Setup
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from automl_sr.blueprint import Blueprint
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.blueprint import Blueprint
+    from automl_sr.plugin.registry import Registry
+    from automl_sr.plugin.task import Samples, Task, TaskData
+    from automl_sr.plugin.technique import Technique
     from automl_sr.space import TrialPlan
-    from automl_sr.task import Samples, Task, TaskData
-    from automl_sr.technique import Technique
     from automl_sr.training.run import Finished, Run
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from automl_sr.app.library import Snapshot
 from automl_sr.errors import PluginError
-from automl_sr.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
 
 SCRIPT = "<script>alert('x')</script>"

@@ -72,7 +72,7 @@ def small_study(shared: Path) -> SmallStudy:
 
 def search_small(folder: Path, trials: int = 8, steps: int = 24) -> SmallStudy:
     """Search the study, and add a failed trial as a worker would leave it."""
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, search
     from automl_sr.search.results import front_of
     from automl_sr.store.reading import Reader

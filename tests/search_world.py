@@ -16,16 +16,16 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from automl_sr.blueprint import Blueprint
 from automl_sr.errors import Interrupted
-from automl_sr.hookspecs import hookimpl
-from automl_sr.metric import Metric
-from automl_sr.plugins import Registry, discover
+from automl_sr.plugin.blueprint import Blueprint
+from automl_sr.plugin.hookspecs import hookimpl
+from automl_sr.plugin.metric import Metric
+from automl_sr.plugin.registry import Registry, discover
+from automl_sr.plugin.task import Task, TaskData
+from automl_sr.plugin.technique import Float, Int, Slot, Technique
 from automl_sr.search.engine import Options, SearchEnd, search
 from automl_sr.search.watch import Nobody
 from automl_sr.study import LoadedStudy, parse_study
-from automl_sr.task import Task, TaskData
-from automl_sr.technique import Float, Int, Slot, Technique
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import Outcome, Point
 

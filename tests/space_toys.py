@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from automl_sr.hookspecs import hookimpl
-from automl_sr.metric import Metric
-from automl_sr.plugins import Registry, discover
-from automl_sr.task import Task
-from automl_sr.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
+from automl_sr.plugin.hookspecs import hookimpl
+from automl_sr.plugin.metric import Metric
+from automl_sr.plugin.registry import Registry, discover
+from automl_sr.plugin.task import Task
+from automl_sr.plugin.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
 
 
 class ToyTask(Task):

@@ -19,7 +19,7 @@ from torch import Tensor
 from automl_sr.cache import Cache
 from automl_sr.context import Context
 from automl_sr.errors import Interrupted, PluginError
-from automl_sr.plugins import Source, discover
+from automl_sr.plugin.registry import Source, discover
 from automl_sr.training.recipe import Recipe
 
 

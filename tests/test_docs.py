@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import typer
 
-from automl_sr import api, hookspecs
+from automl_sr import api
 from automl_sr.cli.help_page import helps, page
 from automl_sr.cli.main import PROGRAM, make_app
-from automl_sr.plugins import Registry, installed
+from automl_sr.plugin import hookspecs
+from automl_sr.plugin.registry import Registry, installed
+from automl_sr.plugin.technique import Technique
 from automl_sr.study import StudySpec
 from automl_sr.tasks.image_sr import ImageSR
-from automl_sr.technique import Technique
 from automl_sr.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent

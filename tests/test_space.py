@@ -18,11 +18,8 @@ from pydantic import Field, model_validator
 
 from automl_sr.domains import tidy
 from automl_sr.errors import PluginError, StudyFileError, TrialError
-from automl_sr.plugins import Registry
-from automl_sr.search.single_plan import single_plan
-from automl_sr.space import SearchSpace, TrialPlan
-from automl_sr.study import parse_study
-from automl_sr.technique import (
+from automl_sr.plugin.registry import Registry
+from automl_sr.plugin.technique import (
     Choice,
     Each,
     Fixed,
@@ -35,6 +32,9 @@ from automl_sr.technique import (
     inactive_fields,
     search_fields,
 )
+from automl_sr.search.single_plan import single_plan
+from automl_sr.space import SearchSpace, TrialPlan
+from automl_sr.study import parse_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

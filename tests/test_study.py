@@ -14,10 +14,10 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from automl_sr.errors import StudyFileError
-from automl_sr.plugins import Registry
+from automl_sr.plugin.registry import Registry
+from automl_sr.plugin.technique import Choice, Float, Int, Slot
 from automl_sr.study import LoadedStudy, StudySpec, load_study, parse_study
 from automl_sr.study_file.schema import study_schema
-from automl_sr.technique import Choice, Float, Int, Slot
 
 STUDY = """\
 name: tiny-x2
@@ -427,7 +427,7 @@ def test_deep_nesting_is_refused(registry: Registry) -> None:
 
 
 def test_a_quality_metric_of_another_task_is_refused() -> None:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
 
     class Reading(space_toys.ToyTask):
         kind = "ocr"

@@ -12,12 +12,23 @@ from automl_sr.app.tables import table
 from automl_sr.app.words import escaped
 from automl_sr.cli.output import number
 from automl_sr.outline import describe, word
+from automl_sr.plugin.technique import (
+    Choice,
+    Each,
+    Float,
+    Int,
+    Pick,
+    SearchField,
+    Slot,
+    Technique,
+    as_json,
+    search_fields,
+)
 from automl_sr.study_file.request import even
 from automl_sr.study_file.schema import field_schema
-from automl_sr.technique import Choice, Each, Float, Int, Pick, SearchField, Slot, Technique, as_json, search_fields
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 CARD = "README.md"
 MOST_CHARACTERS = 200_000

@@ -15,7 +15,7 @@ from automl_sr.report.markup import Markup, el, join
 
 if TYPE_CHECKING:
     from automl_sr.app.library import Snapshot
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 
 CSS = """

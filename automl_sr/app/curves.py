@@ -12,7 +12,7 @@ from automl_sr.cli.output import number
 
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import RungRecord, TrialRecord
 
 COLOURS = ("#1894d8", "#d9700d", "#22945a", "#e03a8c", "#6f5be0", "#8a8a8a")

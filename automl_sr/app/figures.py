@@ -11,7 +11,7 @@ from automl_sr.cli.search import plan_words
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure
     from automl_sr.app.library import Snapshot
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 
 LOG_FROM = 30

@@ -26,8 +26,8 @@ from automl_sr.store.records import COUNTED, UNFINISHED, RungRecord, StudyRecord
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session as Database
 
-    from automl_sr.metric import Metric
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.registry import Registry
 
 MOST_CHANGED = 500
 """With more new trials than this everything is read again: databases limit how many one can be asked for by name."""

@@ -18,7 +18,7 @@ from automl_sr.report.charts import Upright, short_name
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure
     from automl_sr.app.library import Snapshot
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.report.optuna_study import RememberedStudy
     from automl_sr.store.records import TrialRecord
 

@@ -19,7 +19,7 @@ from automl_sr.search.single_plan import single_plan, study_name
 from automl_sr.store.artifacts import fetch
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.store.records import ArtifactRecord, StudyRecord, TrialRecord
     from automl_sr.store.refinements import RefinementRecord
 

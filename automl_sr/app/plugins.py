@@ -8,7 +8,7 @@ import gradio as gr
 
 from automl_sr.app.catalogue import method_cards, tasks_html, techniques_html, unavailable_html
 from automl_sr.app.session import Session, listen
-from automl_sr.technique import Slot
+from automl_sr.plugin.technique import Slot
 
 ALL = "all"
 LONGEST_SEARCH = 200

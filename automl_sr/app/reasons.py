@@ -18,7 +18,7 @@ from automl_sr.store.records import STATES
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure
     from automl_sr.app.library import Snapshot
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 
 MOST_LINES = 300

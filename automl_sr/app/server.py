@@ -29,7 +29,7 @@ from automl_sr.app.style import STYLE, theme
 from automl_sr.errors import UseError
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 UPLOAD_BYTES = 32 * 2**20
 WAITING = 128

@@ -19,7 +19,7 @@ from automl_sr.report.sections import history_words, importance_words
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure
     from automl_sr.app.library import Snapshot
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 CORRECTED = "Trials that were stopped early stand with values corrected to the end, as samplers see them."
 SLICES, PARALLEL, RANKS, RUNGS, TIMELINE = "slices", "parallel", "ranks", "rungs", "timeline"

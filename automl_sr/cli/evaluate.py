@@ -12,7 +12,7 @@ from automl_sr.cli.output import number, print_json, print_table
 from automl_sr.errors import UseError
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
 
 SCALES = (2, 3, 4)
 
@@ -60,12 +60,12 @@ def _evaluate(
 
 
 def _metrics(names: str) -> list[Metric]:
-    from automl_sr.metric import BUILTIN_METRICS
+    from automl_sr.plugin.metric import BUILTIN_METRICS
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
         return [metric for metric in BUILTIN_METRICS if metric.level == "quality"]
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
 
     found = [installed().metric(name) for name in dict.fromkeys(wanted)]
     for metric in found:

@@ -34,7 +34,7 @@ def fork(
     Examples:
       automl-sr fork quickstart larger.yaml
     """
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.study import load_study
 
     registry = installed()

@@ -56,7 +56,7 @@ def gc(
 
 def _find(reader: Reader, name: str | None) -> list[Leftovers]:
     """Look at one study, or at all; one of all whose plugins or files are out of reach stops none of the others."""
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.search.retention import find_leftovers
 
     metrics = installed().metrics

@@ -94,7 +94,7 @@ def _run(arguments: list[str]) -> int:
     first = next((word for word in arguments if not word.startswith("-")), None)
     if first not in known and not {"--version", "--install-completion", "--show-completion"} & set(arguments):
         # Only then can a plugin's command be meant, or be missed in the help.
-        from automl_sr.plugins import installed
+        from automl_sr.plugin.registry import installed
 
         installed().add_commands(app)
     command = typer.main.get_command(app)

@@ -50,8 +50,8 @@ def new_plugin(
 def _check(name: str, module: str) -> None:
     """Refuse names that cannot be a package, a module and a technique at once, or that are taken."""
     from automl_sr.errors import UseError
-    from automl_sr.plugins import installed
-    from automl_sr.technique import Slot
+    from automl_sr.plugin.registry import installed
+    from automl_sr.plugin.technique import Slot
 
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         hint = (

@@ -9,7 +9,7 @@ import typer
 from automl_sr.cli.output import print_json, print_table, print_text
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 
 def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
@@ -22,7 +22,7 @@ def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
       automl-sr plugins
       automl-sr plugins --json
     """
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
 
     registry = installed()
     found = listing(registry)

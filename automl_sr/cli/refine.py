@@ -67,7 +67,7 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     known_device(device)
     if threads is not None:
         at_least_one("threads", threads)
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.search.refine import refiner
     from automl_sr.search.study import Options
 

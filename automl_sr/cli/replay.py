@@ -112,7 +112,7 @@ def _table(study: str, store: str | None, reference: dict[str, float]) -> tuple[
         if reference:
             raise UseError("A table file has its reference point.", "Give --reference when the table is made.")
         return load_table(path), []
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.search.replay.recording import record
     from automl_sr.store.reading import Reader
 

@@ -39,7 +39,7 @@ def report(
     """
     chosen = _format(form, output)
     from automl_sr.files import write_atomically
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.report.collect import collect
     from automl_sr.store.reading import Reader
 

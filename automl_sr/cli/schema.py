@@ -22,7 +22,7 @@ def schema(
     Then begin a study file with:
       # yaml-language-server: $schema=study.schema.json
     """
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.study_file.schema import study_schema
 
     print_json(study_schema(installed()))

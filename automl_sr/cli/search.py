@@ -58,7 +58,7 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     if (artifacts or "").startswith("memory:"):
         raise UseError("Files in memory are gone when the search ends.", "Name a folder or a server with --artifacts.")
     from automl_sr.cli.live import make_watcher
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.study import load_study
 
     registry = installed()

@@ -26,7 +26,7 @@ def space(
       automl-sr space studies/quickstart.yaml
       automl-sr space studies/quickstart.yaml --json
     """
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.space import SearchSpace
     from automl_sr.study import load_study
 

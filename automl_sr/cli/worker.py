@@ -49,7 +49,7 @@ def worker(
     if threads is not None:
         at_least_one("threads", threads)
     from automl_sr.cli.live import make_watcher
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, join_study, work
     from automl_sr.store.repository import PATIENCE_SECONDS, patiently
 

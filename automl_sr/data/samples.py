@@ -21,7 +21,7 @@ from automl_sr.data.degradations import Degradation, bicubic
 from automl_sr.data.pixel_store import PixelStore, in_memory
 from automl_sr.data.resize import crop_to_multiple
 from automl_sr.errors import DataError
-from automl_sr.task import Shared, alone
+from automl_sr.plugin.task import Shared, alone
 
 __all__ = ["Pair", "PixelStore", "SRSamples", "load_pairs", "load_samples"]
 

@@ -22,7 +22,7 @@ from automl_sr.data.luma import LUMA_WEIGHTS
 from automl_sr.data.resize import imresize_float, upscale
 from automl_sr.errors import DataError, UseError
 from automl_sr.evaluation.latency import Latency, latency, latency_ms, latency_ratio, reference_net
-from automl_sr.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 
 __all__ = [
     "ImageModel",

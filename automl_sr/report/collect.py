@@ -21,8 +21,8 @@ from automl_sr.search.results import FINISHED, feasible, front_of, trial_row
 from automl_sr.study import StudySpec
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.registry import Registry
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.report.models import StoredModels
     from automl_sr.store.records import TrialRecord
     from automl_sr.study import StudySpec
@@ -75,10 +75,10 @@ def _counts(spec: StudySpec, trial: TrialRecord, models: StoredModels, registry:
     """Count parameters and multiply-adds of a model as it shipped, from the blueprint in its file."""
     import torch
 
-    from automl_sr.blueprint import Blueprint, build
     from automl_sr.compression.onnx_file import load_onnx
     from automl_sr.errors import DataError
     from automl_sr.evaluation.cost import macs, params
+    from automl_sr.plugin.blueprint import Blueprint, build
 
     metadata = {entry.key: entry.value for entry in load_onnx(models.path(trial)).metadata_props}
     if "blueprint" not in metadata:

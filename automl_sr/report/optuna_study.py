@@ -22,7 +22,7 @@ from automl_sr.search.view import RUNGS_ATTRIBUTE, corrected
 from automl_sr.space import SearchSpace
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
 
 NAME = "in memory"

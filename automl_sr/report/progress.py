@@ -12,7 +12,7 @@ from automl_sr.search.results import FINISHED, feasible
 from automl_sr.store.records import COUNTED
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import PointRecord, StudyRecord, TrialRecord
 
 CORNER = 1.1

@@ -16,7 +16,7 @@ from automl_sr.search.study import OpenStudy, Options, cores, open_study
 from automl_sr.search.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.study import LoadedStudy
 
 PROGRAM = (sys.executable, "-m", "automl_sr.cli.main", "worker")

@@ -15,7 +15,7 @@ from automl_sr.store.leases import Keeper
 from automl_sr.trial import run_trial
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.search.worker import RunTrial
     from automl_sr.study import LoadedStudy
 

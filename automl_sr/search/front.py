@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
 
 Points = NDArray[np.float64]
 """[n, d]: one row for each model, smaller is better everywhere."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from automl_sr.blueprint import build
 from automl_sr.evaluation.cost import training_bytes
-from automl_sr.technique import Slot
+from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.technique import Slot
 from automl_sr.training.precision import resolve
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import export_module, make_context, measure_device
@@ -21,9 +21,9 @@ from automl_sr.trial import export_module, make_context, measure_device
 if TYPE_CHECKING:
     from torch import nn
 
-    from automl_sr.blueprint import Blueprint
     from automl_sr.context import Context
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.blueprint import Blueprint
+    from automl_sr.plugin.metric import Metric
     from automl_sr.space import TrialPlan
     from automl_sr.study import Limits
     from automl_sr.training.loop import Observer

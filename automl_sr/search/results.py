@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.search.front import pareto_front
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
 

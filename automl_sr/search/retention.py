@@ -18,7 +18,7 @@ from automl_sr.store.refinements import WORK as WORK_OF_REFINEMENTS
 from automl_sr.store.refinements import refinements
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
     from automl_sr.store.refinements import RefinementRecord

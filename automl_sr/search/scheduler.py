@@ -10,7 +10,7 @@ import numpy as np
 from automl_sr.search.front import as_losses, is_among
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.study import StudySpec
 
 Row = Mapping[str, float]

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import UseError
+from automl_sr.plugin.technique import Each, Pick, Slot, Technique, as_json, search_fields
 from automl_sr.space import SearchSpace
 from automl_sr.study import NAME, parse_study
 from automl_sr.study_file.narrow import FIXED
-from automl_sr.technique import Each, Pick, Slot, Technique, as_json, search_fields
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.store.records import StudyRecord, TrialRecord
 
 LONGEST_NAME = 64

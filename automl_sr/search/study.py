@@ -18,6 +18,7 @@ from automl_sr import __version__
 from automl_sr.cache import Cache, cache_limit
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
 from automl_sr.evaluation.latency import cache_folder
+from automl_sr.plugin.task import alone
 from automl_sr.search.attempt import work_folder
 from automl_sr.search.inheritance import Heir, Inheritance, inherit, project_imports, sentence
 from automl_sr.search.results import ORIGIN
@@ -29,17 +30,16 @@ from automl_sr.store.imports import create_study_with
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
 from automl_sr.study import StudySpec
-from automl_sr.task import alone
 from automl_sr.trial import DeviceSpec, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from automl_sr.metric import Metric
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.registry import Registry
+    from automl_sr.plugin.task import Shared, TaskData
     from automl_sr.store.records import StudyRecord
     from automl_sr.study import LoadedStudy
-    from automl_sr.task import Shared, TaskData
 
 FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes", "budget.stall_minutes")
 """What may differ from the stored study when it is resumed."""

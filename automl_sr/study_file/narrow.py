@@ -10,9 +10,9 @@ from typing import Any
 
 from automl_sr.domains import Constant, Domain, on_grid, same
 from automl_sr.errors import StudyFileError, nearest
+from automl_sr.plugin.technique import Choice, Each, Float, Int, SearchField, Technique, why_refused
 from automl_sr.study_file.complaints import shown
 from automl_sr.study_file.yaml_lines import Path_
-from automl_sr.technique import Choice, Each, Float, Int, SearchField, Technique, why_refused
 
 Item = Int | Float | Choice | Constant
 _RANGE_KEYS = ("low", "high", "step", "log")

@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.capabilities import reachable, why_never
 from automl_sr.domains import Constant, Domain, FieldSpace, Nested, SlotSpace, TechniqueSpace, on_grid, start_of
 from automl_sr.errors import PluginError, StudyFileError, nearest
+from automl_sr.plugin.technique import (
+    Choice,
+    Each,
+    Float,
+    Int,
+    Pick,
+    SearchField,
+    Slot,
+    Technique,
+    as_json,
+    search_fields,
+)
 from automl_sr.study_file.complaints import shown
 from automl_sr.study_file.narrow import Narrower
 from automl_sr.study_file.yaml_lines import Path_, located
-from automl_sr.technique import Choice, Each, Float, Int, Pick, SearchField, Slot, Technique, as_json, search_fields
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 Fail = Callable[[Path_, str, str], StudyFileError]
 Lineage = tuple[type[Technique], ...]

@@ -8,14 +8,25 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from automl_sr.outline import describe
+from automl_sr.plugin.technique import (
+    Choice,
+    Each,
+    Float,
+    Int,
+    Pick,
+    SearchField,
+    Slot,
+    Technique,
+    as_json,
+    search_fields,
+)
 from automl_sr.study import NAME, Budget, Device, Limits, Scheduler, SchedulerKind, Search, StudySpec
 from automl_sr.study_file.narrow import FIXED, number_kind
-from automl_sr.technique import Choice, Each, Float, Int, Pick, SearchField, Slot, Technique, as_json, search_fields
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
 
 Json = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from pydantic import Field, field_validator
 
 from automl_sr.errors import DataError
-from automl_sr.hookspecs import hookimpl
-from automl_sr.metric import BUILTIN_METRICS, Metric
-from automl_sr.task import Batch, Interface, Runner, Samples, Shared, Task, TaskData, alone
+from automl_sr.plugin.hookspecs import hookimpl
+from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.task import Batch, Interface, Runner, Samples, Shared, Task, TaskData, alone
 
 if TYPE_CHECKING:
     import numpy as np

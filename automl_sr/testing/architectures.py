@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from automl_sr.blueprint import build
 from automl_sr.evaluation.cost import count_macs, count_params
-from automl_sr.task import Task
-from automl_sr.technique import Slot, Technique
+from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.task import Task
+from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.testing.techniques import TechniqueContract
 from automl_sr.testing.tiny import TinyTrial, tiny_task
 

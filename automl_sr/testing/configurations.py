@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from automl_sr.technique import Choice, Each, Float, Int, SearchField, Technique, first_error, search_fields
+from automl_sr.plugin.technique import Choice, Each, Float, Int, SearchField, Technique, first_error, search_fields
 
 
 def configurations(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, Technique]:

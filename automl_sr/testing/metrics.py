@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from automl_sr.metric import Metric
-from automl_sr.technique import NAME
+from automl_sr.plugin.metric import Metric
+from automl_sr.plugin.technique import NAME
 
 Image = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from automl_sr.evaluation.cost import count_macs, count_params
-from automl_sr.technique import Technique
+from automl_sr.plugin.technique import Technique
 from automl_sr.training.loop import Silent
 from automl_sr.training.run import Finished, Run
 

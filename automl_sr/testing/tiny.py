@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from automl_sr.blueprint import Blueprint
 from automl_sr.cache import Cache
 from automl_sr.context import Context
 from automl_sr.data.images import read, to_rgb8
 from automl_sr.data.pixel_store import PixelStore
 from automl_sr.data.resize import downscale
 from automl_sr.data.samples import SRSamples
-from automl_sr.plugins import Registry, Source, discover
+from automl_sr.plugin.blueprint import Blueprint
+from automl_sr.plugin.registry import Registry, Source, discover
+from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.tasks.image_sr import ImageSR
-from automl_sr.technique import Slot, Technique
 from automl_sr.testing.observing import Trace
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
@@ -33,7 +33,7 @@ from automl_sr.training.run import Finished, Run, Setup
 from automl_sr.trial import ship
 
 if TYPE_CHECKING:
-    from automl_sr.task import Samples, Task
+    from automl_sr.plugin.task import Samples, Task
 
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 SIDE = 96

@@ -11,7 +11,7 @@ from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.run import Run
 
 if TYPE_CHECKING:
-    from automl_sr.blueprint import Blueprint
+    from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.training.run import Setup
 
 CHECKPOINT_SECONDS = 20.0

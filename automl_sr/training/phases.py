@@ -11,7 +11,7 @@ from automl_sr.errors import PluginError
 if TYPE_CHECKING:
     from torch import nn
 
-    from automl_sr.blueprint import Blueprint
+    from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.training.run import Run
     from automl_sr.training.step import TrainStep
 

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from automl_sr.hookspecs import hookimpl
-from automl_sr.technique import Choice, Fixed, Float, Slot, Technique
+from automl_sr.plugin.hookspecs import hookimpl
+from automl_sr.plugin.technique import Choice, Fixed, Float, Slot, Technique
 
 
 class Recipe(Technique):

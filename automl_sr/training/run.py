@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from automl_sr.blueprint import Blueprint, build
 from automl_sr.errors import CheckpointError, NotFiniteError, PluginError
+from automl_sr.plugin.blueprint import Blueprint, build
 from automl_sr.training.average import Average
 from automl_sr.training.checkpoint import Snapshot
 from automl_sr.training.optimizers import Optimizers
@@ -25,8 +25,8 @@ from automl_sr.training.step import Output, TrainStep
 
 if TYPE_CHECKING:
     from automl_sr.context import Context
-    from automl_sr.task import Batch, Samples, Task
-    from automl_sr.technique import Technique
+    from automl_sr.plugin.task import Batch, Samples, Task
+    from automl_sr.plugin.technique import Technique
     from automl_sr.training.recipe import Recipe
 
 

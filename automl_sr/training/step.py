@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from automl_sr.task import Batch
+    from automl_sr.plugin.task import Batch
     from automl_sr.training.run import Run
 
 LossTerm = Callable[["Output", "Batch", "Run"], "Tensor"]

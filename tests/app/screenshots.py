@@ -44,7 +44,7 @@ def tabs() -> list[str]:
 def worth_a_look(store: str, study: str | None) -> tuple[str, list[int]]:
     """Give a study and trials that are worth looking at: the newest one, and the best of its front."""
     from automl_sr.app.library import Library
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
 
     library = Library(store, installed())
     name = study or library.names()[0]

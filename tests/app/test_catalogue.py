@@ -22,9 +22,9 @@ from automl_sr.app.catalogue import (
     type_words,
     unavailable_html,
 )
-from automl_sr.plugins import Registry, Unavailable, installed
+from automl_sr.plugin.registry import Registry, Unavailable, installed
+from automl_sr.plugin.technique import Each, Float, Int, Pick, Slot, Technique, When, search_fields
 from automl_sr.study_file.schema import field_schema
-from automl_sr.technique import Each, Float, Int, Pick, Slot, Technique, When, search_fields
 
 SCRIPT = "<script>alert('x')</script>"
 

@@ -16,7 +16,7 @@ import search_world
 from automl_sr.app.figures import KINDS, front_figure, hover, kind_of, measured
 from automl_sr.app.front import NO_AXIS, figure_of, searched_techniques
 from automl_sr.app.library import Library, Snapshot
-from automl_sr.metric import Metric
+from automl_sr.plugin.metric import Metric
 
 LIMIT = 700
 STUDY = search_world.study_text(

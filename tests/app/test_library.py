@@ -19,7 +19,7 @@ from sqlalchemy import update
 
 from automl_sr.app.library import NOTHING_THERE, Library
 from automl_sr.errors import StoreError, UseError
-from automl_sr.plugins import discover
+from automl_sr.plugin.registry import discover
 from automl_sr.search.engine import Options, search
 from automl_sr.store import models
 from automl_sr.store.leases import new_owner, node

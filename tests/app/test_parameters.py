@@ -27,7 +27,7 @@ from automl_sr.app.parameters import (
     slices_figure,
 )
 from automl_sr.app.why import PARALLEL, RANKS, SLICES, VIEWS, chosen, drawn
-from automl_sr.plugins import discover
+from automl_sr.plugin.registry import discover
 from automl_sr.space import SearchSpace
 from automl_sr.store.records import RungRecord, TrialRecord
 

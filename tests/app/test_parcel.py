@@ -15,7 +15,7 @@ from automl_sr.app.library import Library
 from automl_sr.app.parcel import EVERYTHING, pack
 from automl_sr.app.takeaway import MOST_IMAGES, SEARCHED, described, file_name, model_words, models_of, reported
 from automl_sr.errors import TrialError
-from automl_sr.plugins import discover
+from automl_sr.plugin.registry import discover
 from automl_sr.store.records import ArtifactRecord, StudyRecord, TrialRecord
 from automl_sr.store.refinements import RefinementRecord
 from automl_sr.trial import Outcome

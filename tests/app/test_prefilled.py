@@ -11,7 +11,7 @@ import pytest
 from automl_sr.app.library import Library
 from automl_sr.app.page import make_page
 from automl_sr.errors import StoreError
-from automl_sr.plugins import installed
+from automl_sr.plugin.registry import installed
 
 
 @pytest.fixture

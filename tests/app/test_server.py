@@ -41,7 +41,7 @@ def client_of(**address: Any) -> TestClient:
 
     from automl_sr.app.library import Library
     from automl_sr.app.server import Address, make_app
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
 
     return TestClient(make_app(Library("sqlite:///none.db", installed()), Address(**address)), HERE)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from automl_sr.plugins import installed
+from automl_sr.plugin.registry import installed
 from automl_sr.search.single_plan import single_plan
 from automl_sr.space import SearchSpace
 from automl_sr.store.reading import Reader

@@ -80,7 +80,7 @@ def made_up(plan: Any, setting: Any, journal: Any, folder: Path) -> Any:
 
 def fill(url: str, folder: Path, trials: int) -> None:
     """Make the store: a study whose plans are real, and many trials with them."""
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, search
     from automl_sr.store import models
     from automl_sr.store.database import open_engine
@@ -197,7 +197,7 @@ def _selection(page: Page, number: int) -> float:
 def front_numbers(url: str) -> list[int]:
     """Give the points of the front."""
     from automl_sr.app.library import Library
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
 
     library = Library(url, installed())
     found = [trial.number for trial in library.snapshot("large").front]

@@ -28,7 +28,7 @@ Found = dict[str, Any]
 
 def searched(study: Path, folder: Path, trials: int | None, *, caching: bool) -> Found:
     """Search a study in this process, and give the seconds and all results."""
-    from automl_sr.plugins import installed
+    from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, search
     from automl_sr.study import load_study
 

@@ -26,7 +26,7 @@ for part in ("", "plugins", "tests"):
 
 import optuna  # noqa: E402 - the checkout has to be on the path first
 
-from automl_sr.plugins import installed  # noqa: E402
+from automl_sr.plugin.registry import installed  # noqa: E402
 from automl_sr.search.engine import Options, search  # noqa: E402
 from automl_sr.search.samplers import make_sampler  # noqa: E402
 from automl_sr.search.watch import Nobody  # noqa: E402

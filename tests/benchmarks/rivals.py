@@ -27,7 +27,7 @@ for part in ("", "plugins"):
 
 import optuna  # noqa: E402 - the checkout has to be on the path first
 
-from automl_sr.plugins import installed  # noqa: E402
+from automl_sr.plugin.registry import installed  # noqa: E402
 from automl_sr.search.engine import Options, open_study, search  # noqa: E402
 from automl_sr.search.front import Box  # noqa: E402
 from automl_sr.search.gate import Gate  # noqa: E402

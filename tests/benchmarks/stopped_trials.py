@@ -29,7 +29,7 @@ from optuna.distributions import FloatDistribution  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 
-from automl_sr.metric import Metric  # noqa: E402
+from automl_sr.plugin.metric import Metric  # noqa: E402
 from automl_sr.search.samplers import draw_seed, make_sampler  # noqa: E402
 from automl_sr.search.scheduler import ParetoASHA  # noqa: E402
 from automl_sr.search.view import RUNGS_ATTRIBUTE  # noqa: E402

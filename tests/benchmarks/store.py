@@ -50,9 +50,10 @@ from optuna.trial import TrialState  # noqa: E402
 from search_world import FakeTask, Line  # noqa: E402
 from sqlalchemy import Engine, delete, event, insert, text  # noqa: E402
 
-from automl_sr.blueprint import Blueprint  # noqa: E402
-from automl_sr.hookspecs import hookimpl  # noqa: E402
-from automl_sr.plugins import Registry, discover  # noqa: E402
+from automl_sr.plugin.blueprint import Blueprint  # noqa: E402
+from automl_sr.plugin.hookspecs import hookimpl  # noqa: E402
+from automl_sr.plugin.registry import Registry, discover  # noqa: E402
+from automl_sr.plugin.technique import Each, Float, Slot, Technique  # noqa: E402
 from automl_sr.search import projection  # noqa: E402
 from automl_sr.search.engine import Options, open_study, search  # noqa: E402
 from automl_sr.search.samplers import quiet_optuna  # noqa: E402
@@ -61,7 +62,6 @@ from automl_sr.space import SearchSpace  # noqa: E402
 from automl_sr.store import models as ours  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage, parse  # noqa: E402
 from automl_sr.study import LoadedStudy, parse_study  # noqa: E402
-from automl_sr.technique import Each, Float, Slot, Technique  # noqa: E402
 from automl_sr.training.recipe import Recipe  # noqa: E402
 from automl_sr.trial import Outcome  # noqa: E402
 

@@ -22,10 +22,10 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from automl_sr.blueprint import build
 from automl_sr.cache import Cache
 from automl_sr.context import Context
-from automl_sr.plugins import installed
+from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.registry import installed
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels

@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Hold a study `world` of eight trials, and a file of one with a narrower space."""
     real = engine.search
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("automl_sr.plugins.installed", registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
     monkeypatch.setattr(engine, "search", lambda *given, **named: real(*given, run=search_world.run_fast, **named))
     monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{tmp_path}/store.db")
     monkeypatch.setenv("AUTOML_SR_ARTIFACTS", str(tmp_path / "artifacts"))

@@ -15,7 +15,7 @@ from automl_sr.cli.export import export
 from automl_sr.cli.gc import gc, size
 from automl_sr.cli.trials import show, trials
 from automl_sr.errors import PluginError, StoreError, UseError
-from automl_sr.plugins import Registry
+from automl_sr.plugin.registry import Registry
 from automl_sr.store.artifacts import Artifacts
 from automl_sr.store.repository import Store
 
@@ -42,7 +42,7 @@ def models(folder: Path) -> list[Path]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Hold two studies of six trials each; the front of one objective is one trial."""
-    monkeypatch.setattr("automl_sr.plugins.installed", registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
     monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{tmp_path}/store.db")
     monkeypatch.delenv("COLUMNS", raising=False)
     for name in ("first", "second"):
@@ -97,7 +97,7 @@ def test_a_store_or_a_study_that_is_not_there_is_not_made(folder: Path, monkeypa
 
 
 def test_a_study_whose_plugins_are_missing_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("automl_sr.plugins.installed", Registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", Registry)
     assert isinstance(run("gc", "first").exception, PluginError)
     result = run("gc", "--json")
     assert json.loads(result.stdout)["studies"] == []

@@ -200,7 +200,7 @@ def test_commands_of_plugins_are_listed_and_run(
 
             app.command("hello")(hello)
 
-    monkeypatch.setattr("automl_sr.plugins.installed", Registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", Registry)
     assert program.main(["--help"]) == 0
     assert "hello" in capsys.readouterr().out
     assert program.main(["hello"]) == 0

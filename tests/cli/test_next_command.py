@@ -29,7 +29,7 @@ SUMMARY = {"trials": dict.fromkeys(STATES, 0), "front": [], "seconds": 0.0}
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     real = engine.search
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("automl_sr.plugins.installed", registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
     monkeypatch.setattr(engine, "search", lambda *given, **named: real(*given, run=search_world.run_fast, **named))
     monkeypatch.delenv("AUTOML_SR_STORE", raising=False)
     monkeypatch.delenv("AUTOML_SR_ARTIFACTS", raising=False)

@@ -9,7 +9,7 @@ import pytest
 import space_toys
 
 from automl_sr.cli.main import main
-from automl_sr.plugins import discover
+from automl_sr.plugin.registry import discover
 
 
 class Broken:
@@ -23,7 +23,7 @@ class Broken:
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = discover([Broken()], plugins=[space_toys.plugin(space_toys.TECHNIQUES, [space_toys.ToyTask])])
-    monkeypatch.setattr("automl_sr.plugins.installed", lambda: registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", lambda: registry)
 
 
 def test_techniques_are_listed_by_slot_with_plugin_version_and_title(

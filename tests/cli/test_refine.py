@@ -34,7 +34,7 @@ def world(once: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path)
     monkeypatch.setenv("AUTOML_SR_STORE", str(made.options.store))
     monkeypatch.delenv("COLUMNS", raising=False)
-    monkeypatch.setattr("automl_sr.plugins.installed", registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
     train_with(monkeypatch, Trainer())
     return made
 

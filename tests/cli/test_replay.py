@@ -77,7 +77,7 @@ def test_who_tries_most_of_a_table_is_named(table: Path) -> None:
 
 
 def test_a_study_is_compared_as_the_table_that_it_becomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("automl_sr.plugins.installed", registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
     monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{tmp_path}/store.db")
     find(load(trials=6, sampler="qmc"), tmp_path, run_fast)
     given = ("--minutes", 1, "--json", "--samplers", "random,qmc", "--seeds", 2)

@@ -10,7 +10,7 @@ import typer
 from search_world import find, load, registry
 from typer.testing import CliRunner, Result
 
-import automl_sr.plugins
+import automl_sr.plugin.registry
 from automl_sr.cli.report import report
 from automl_sr.errors import StoreError, UseError
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def place(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{folder}/store.db")
-    monkeypatch.setattr(automl_sr.plugins, "installed", registry)
+    monkeypatch.setattr(automl_sr.plugin.registry, "installed", registry)
     monkeypatch.chdir(tmp_path)
 
 

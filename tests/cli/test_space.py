@@ -26,7 +26,7 @@ space:
 @pytest.fixture(autouse=True)
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = space_toys.registry()
-    monkeypatch.setattr("automl_sr.plugins.installed", lambda: registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", lambda: registry)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_bad_use_is_refused_with_what_to_do(model: Path, tmp_path: Path) -> None
 
 def test_nothing_heavy_is_imported_with_the_commands() -> None:
     code = (
-        "import sys, automl_sr.cli.evaluate, automl_sr.cli.upscale, automl_sr.metric; "
+        "import sys, automl_sr.cli.evaluate, automl_sr.cli.upscale, automl_sr.plugin.metric; "
         "print([name for name in ('torch', 'onnx', 'onnxruntime', 'skimage', 'numpy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -235,7 +235,7 @@ def test_an_attended_worker_says_how_it_ended_as_its_last_line(
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with a study that has ended."""
-    monkeypatch.setattr("automl_sr.plugins.installed", registry)
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
     monkeypatch.setenv("AUTOML_SR_STORE", url(tmp_path))
     find(load(trials=2), tmp_path)
     return tmp_path

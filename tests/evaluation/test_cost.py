@@ -17,7 +17,7 @@ from automl_sr.evaluation.cost import (
     size_bytes,
     training_bytes,
 )
-from automl_sr.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 
 from .nets import Attention, Espcn, Fsrcnn, Recurrent
 

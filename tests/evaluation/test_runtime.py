@@ -13,7 +13,7 @@ from automl_sr.data.resize import upscale
 from automl_sr.errors import DataError, UseError
 from automl_sr.evaluation.quality import psnr_rgb, psnr_y, rgb_to_y
 from automl_sr.evaluation.runtime import ImageModel, OnnxModel, evaluate_pairs, network_output, super_resolve
-from automl_sr.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 
 from .nets import IMAGE_AXES, Espcn, seeded
 from .photos import photo, photo_pairs

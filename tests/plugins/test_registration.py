@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from automl_sr.blueprint import build
 from automl_sr.evaluation.cost import count_params
-from automl_sr.plugins import discover
-from automl_sr.technique import Slot
+from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.registry import discover
+from automl_sr.plugin.technique import Slot
 from automl_sr.testing.configurations import configurations
 from automl_sr.testing.tiny import tiny_task
 from automl_sr_plugins.reference import EDSR, ESPCN, FSRCNN, SRCNN, MSRResNet

@@ -11,7 +11,7 @@ import pytest
 from search_world import find, load, registry, run_fast
 
 from automl_sr.errors import PluginError, StoreError
-from automl_sr.plugins import discover
+from automl_sr.plugin.registry import discover
 from automl_sr.report.collect import collect
 from automl_sr.search.results import summary
 from automl_sr.store.reading import Reader

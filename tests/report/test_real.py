@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from automl_sr.plugins import installed
+from automl_sr.plugin.registry import installed
 from automl_sr.report.collect import collect
 from automl_sr.report.page import page
 from automl_sr.search.engine import Options, search

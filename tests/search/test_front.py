@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from automl_sr.metric import Metric
+from automl_sr.plugin.metric import Metric
 from automl_sr.search.front import (
     Box,
     as_losses,

@@ -13,13 +13,13 @@ import pytest
 from search_world import FakeTask, Line, registry
 
 from automl_sr.plan import TrialPlan
-from automl_sr.plugins import installed
+from automl_sr.plugin.registry import installed
+from automl_sr.plugin.task import Task
+from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.search import gate as gates
 from automl_sr.search.gate import Gate, broken, violation
 from automl_sr.study import Limits
-from automl_sr.task import Task
 from automl_sr.tasks.image_sr import ImageSR
-from automl_sr.technique import Slot, Technique
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import DeviceSpec, Setting
 
@@ -43,7 +43,7 @@ class CountedLine(Line):
     factories: ClassVar = {"counted_line": lambda width: CountedLine.net(width)}
 
     def blueprint(self, task: Task, ctx: Any) -> Any:
-        from automl_sr.blueprint import Blueprint
+        from automl_sr.plugin.blueprint import Blueprint
 
         return Blueprint("counted_line", {"width": self.width})
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from photographs import write_photographs
 
-from automl_sr.blueprint import build
 from automl_sr.evaluation.cost import training_bytes
-from automl_sr.plugins import installed
+from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.registry import installed
 from automl_sr.testing.tiny import TinyTrial, tiny_samples, tiny_task
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run

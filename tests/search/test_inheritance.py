@@ -17,9 +17,11 @@ from searched import Once
 from space_toys import plugin
 from sqlalchemy import update
 
-from automl_sr.blueprint import Blueprint
 from automl_sr.errors import StoreError, UseError
-from automl_sr.plugins import Registry, discover
+from automl_sr.plugin.blueprint import Blueprint
+from automl_sr.plugin.registry import Registry, discover
+from automl_sr.plugin.task import TaskData
+from automl_sr.plugin.technique import Choice, Int, Slot, Technique
 from automl_sr.search import inheritance, projection
 from automl_sr.search.engine import Options, SearchEnd, search
 from automl_sr.search.following import Follower, NobodyAtAll
@@ -32,8 +34,6 @@ from automl_sr.store.imports import named_elsewhere
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
 from automl_sr.study import parse_study
-from automl_sr.task import TaskData
-from automl_sr.technique import Choice, Int, Slot, Technique
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import Outcome
 

@@ -22,7 +22,7 @@ from sqlalchemy import delete, update
 
 from automl_sr.errors import AutomlSRError, DataError, Interrupted, StoreError, UseError
 from automl_sr.evaluation.runtime import OnnxModel, evaluate_pairs
-from automl_sr.plugins import installed
+from automl_sr.plugin.registry import installed
 from automl_sr.search.engine import Options, search
 from automl_sr.search.refine.choice import Request, refinement_row
 from automl_sr.search.refine.following import Nobody

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_sr.metric import Metric
+from automl_sr.plugin.metric import Metric
 from automl_sr.search.scheduler import MedianStopping, NoScheduler, ParetoASHA, make_scheduler, scheduler_of
 
 PSNR = Metric("psnr", "maximize", "quality", "x:y")

@@ -14,7 +14,7 @@ import space_toys
 from search_world import find, load
 
 from automl_sr.errors import AutomlSRError, StudyFileError, UseError
-from automl_sr.plugins import Registry
+from automl_sr.plugin.registry import Registry
 from automl_sr.search.single_plan import single_plan, study_name
 from automl_sr.space import SearchSpace, TrialPlan
 from automl_sr.store.reading import Reader

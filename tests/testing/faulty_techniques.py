@@ -11,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from automl_sr.blueprint import Blueprint
-from automl_sr.metric import Metric
-from automl_sr.technique import Int, Slot, Technique
+from automl_sr.plugin.blueprint import Blueprint
+from automl_sr.plugin.metric import Metric
+from automl_sr.plugin.technique import Int, Slot, Technique
 from automl_sr.testing import ArchitectureContract, MetricContract, TechniqueContract
 from automl_sr.testing.tiny_net import ContractNet
 

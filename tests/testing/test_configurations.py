@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from automl_sr.technique import Choice, Each, Fixed, Float, Int, Slot, Technique, When
+from automl_sr.plugin.technique import Choice, Each, Fixed, Float, Int, Slot, Technique, When
 from automl_sr.testing.configurations import configurations, refusals
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from automl_sr.metric import BUILTIN_METRICS
+from automl_sr.plugin.metric import BUILTIN_METRICS
 from automl_sr.testing import MetricContract
 
 

@@ -15,8 +15,8 @@ import toy_techniques as toys
 from automl_sr.cache import Cache
 from automl_sr.context import Context
 from automl_sr.errors import CheckpointError, Interrupted
-from automl_sr.plugins import Registry, Source, discover
-from automl_sr.technique import Technique
+from automl_sr.plugin.registry import Registry, Source, discover
+from automl_sr.plugin.technique import Technique
 from automl_sr.testing.tiny import DEVICE
 from automl_sr.training import loop
 from automl_sr.training.checkpoint import Checkpoints

@@ -11,7 +11,7 @@ from automl_sr.search.results import FINISHED, front_of
 from automl_sr.store.refinements import RefinementRecord, refinements
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
 

@@ -29,7 +29,7 @@ from automl_sr.store.refinements import RefinementClaim, RefinementResult
 from automl_sr.study import StudySpec
 
 if TYPE_CHECKING:
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.registry import Registry
     from automl_sr.search.refine.run import Refined
     from automl_sr.search.study import OpenStudy, Options
     from automl_sr.store.records import TrialRecord

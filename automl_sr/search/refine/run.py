@@ -17,9 +17,9 @@ from automl_sr.training.run import Run, continued
 from automl_sr.trial import Clock, Watch, artifacts_of, make_context, make_setup, measure, ship
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.task import Task
     from automl_sr.space import TrialPlan
-    from automl_sr.task import Task
     from automl_sr.trial import Journal, Setting
 
 

@@ -18,8 +18,8 @@ from automl_sr.search.replay.table import FORMAT, Table, complaint
 from automl_sr.space import SearchSpace
 
 if TYPE_CHECKING:
-    from automl_sr.metric import Metric
-    from automl_sr.plugins import Registry
+    from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.registry import Registry
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
 

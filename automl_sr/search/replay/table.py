@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from automl_sr.errors import UseError
 from automl_sr.files import write_atomically
-from automl_sr.metric import Direction, Level, Metric
+from automl_sr.plugin.metric import Direction, Level, Metric
+from automl_sr.plugin.technique import first_error
 from automl_sr.search.front import Box
-from automl_sr.technique import first_error
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

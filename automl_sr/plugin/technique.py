@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_o
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
-from automl_sr.blueprint import Blueprint, Edit
+from automl_sr.plugin.blueprint import Blueprint, Edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from automl_sr.context import Context
-    from automl_sr.task import Samples, Task
+    from automl_sr.plugin.task import Samples, Task
     from automl_sr.training.phases import Phase
     from automl_sr.training.run import Finished, Run
     from automl_sr.training.step import TrainStep

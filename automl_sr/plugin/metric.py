@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from automl_sr.blueprint import load
+from automl_sr.plugin.blueprint import load
 
 Direction = Literal["maximize", "minimize"]
 Level = Literal["blueprint", "quality", "artifact", "device"]

@@ -10,7 +10,7 @@ import pytest
 import space_toys
 from pydantic import Field, ValidationError, model_validator
 
-from automl_sr.technique import (
+from automl_sr.plugin.technique import (
     Choice,
     Each,
     Fixed,

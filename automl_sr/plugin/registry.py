@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
-from automl_sr import hookspecs
-from automl_sr.blueprint import Edit
 from automl_sr.errors import PluginError, nearest
-from automl_sr.metric import BUILTIN_METRICS, Metric
-from automl_sr.task import Task
-from automl_sr.technique import NAME, Pick, Slot, Technique, problems_of, search_fields
+from automl_sr.plugin import hookspecs
+from automl_sr.plugin.blueprint import Edit
+from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.task import Task
+from automl_sr.plugin.technique import NAME, Pick, Slot, Technique, problems_of, search_fields
 
 if TYPE_CHECKING:
     import typer

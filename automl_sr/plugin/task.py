@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from automl_sr.metric import Metric
+    from automl_sr.plugin.metric import Metric
 
 Runner = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
 """A model as shipped: one input array to one output array, both float32."""

@@ -9,9 +9,9 @@ import pluggy
 if TYPE_CHECKING:
     import typer
 
-    from automl_sr.metric import Metric
-    from automl_sr.task import Task
-    from automl_sr.technique import Technique
+    from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.task import Task
+    from automl_sr.plugin.technique import Technique
 
 hookspec = pluggy.HookspecMarker("automl_sr")
 hookimpl = pluggy.HookimplMarker("automl_sr")

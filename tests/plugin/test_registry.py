@@ -10,13 +10,13 @@ import space_toys
 import typer
 from pydantic import Field
 
-from automl_sr.blueprint import Edit
 from automl_sr.errors import PluginError
-from automl_sr.hookspecs import hookimpl
-from automl_sr.metric import BUILTIN_METRICS, Metric
-from automl_sr.plugins import Registry, Unavailable, discover, instantiate
+from automl_sr.plugin.blueprint import Edit
+from automl_sr.plugin.hookspecs import hookimpl
+from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.registry import Registry, Unavailable, discover, instantiate
+from automl_sr.plugin.technique import Int, Slot, Technique
 from automl_sr.space import SearchSpace
-from automl_sr.technique import Int, Slot, Technique
 
 
 @dataclass(frozen=True)
