@@ -21,7 +21,10 @@ An error says what, where and why; its `hint` says what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands in a study file: keys of mappings and indices of lists, from the outside in."""
 
 
 class AutomlSRError(Exception):
@@ -46,6 +49,10 @@ class UseError(AutomlSRError):
 
 class StudyFileError(UseError):
     """A study file that cannot be used; the message begins with `file:line:`."""
+
+
+Fail = Callable[[KeyPath, str, str], StudyFileError]
+"""Make the error of a place in a study file, from its key path, what is wrong and what to do."""
 
 
 class DataError(UseError):
@@ -94,3 +101,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant: ` Did you mean 'fsrcnn'?`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {matches[0]!r}?" if matches else ""
+
+
+def located(path: KeyPath, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
+    """Make an error that names the key path, and the file and line where they are known."""
+    parts = [part for part in (where, ".".join(str(part) for part in path)) if part]
+    return StudyFileError(": ".join([*parts, message]), hint)
+
+
+def shown(value: object) -> str:
+    """Write a value for a sentence; long ones are cut."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "an empty value"
+    if value in ([], {}):
+        return "an empty list" if value == [] else "an empty mapping"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Samples, Task, TaskData
     from automl_sr.plugin.technique import Technique
-    from automl_sr.space import TrialPlan
+    from automl_sr.space.plan import TrialPlan
     from automl_sr.training.run import Finished, Run
 
 

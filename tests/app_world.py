@@ -76,7 +76,7 @@ def search_small(folder: Path, trials: int = 8, steps: int = 24) -> SmallStudy:
     from automl_sr.search.engine import Options, search
     from automl_sr.search.results import front_of
     from automl_sr.store.reading import Reader
-    from automl_sr.study import parse_study
+    from automl_sr.study.spec import parse_study
 
     url, registry = f"sqlite:///{folder}/store.db", installed()
     loaded = parse_study(STUDY.format(trials=trials, steps=steps), "small.yaml", registry)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -13,6 +12,7 @@ from automl_sr.plugin.metric import Metric
 from automl_sr.plugin.registry import Registry, discover
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
+from automl_sr.space.search_space import SearchSpace
 
 
 class ToyTask(Task):
@@ -187,6 +187,6 @@ def registry(techniques: Iterable[Any] = TECHNIQUES, tasks: Iterable[Any] = (Toy
     return discover(entry_points=(), plugins=[plugin(techniques, tasks)])
 
 
-def spec(space: Any = None, kind: str = "image-sr") -> Any:
-    """Make the part of a study that a search space is resolved from."""
-    return SimpleNamespace(space=space, task=SimpleNamespace(kind=kind))
+def resolve(section: Any, registry: Registry) -> SearchSpace:
+    """Make the space of a study's `space` section, for the toy task."""
+    return SearchSpace.resolve(section, ToyTask.kind, registry)

@@ -26,8 +26,8 @@ from automl_sr.cache import ABANDONED_SECONDS, DEFAULT_GB, LIMIT, POLL_SECONDS, 
 from automl_sr.cli.trials import show
 from automl_sr.errors import Interrupted, PluginError, UseError
 from automl_sr.files import load_tensors
-from automl_sr.plan import TrialPlan
 from automl_sr.search.attempt import Attempt
+from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import Artifacts
 from automl_sr.trial import Outcome, Setting, run_trial
 

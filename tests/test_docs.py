@@ -19,7 +19,7 @@ from automl_sr.cli.main import PROGRAM, make_app
 from automl_sr.plugin import hookspecs
 from automl_sr.plugin.registry import Registry, installed
 from automl_sr.plugin.technique import Technique
-from automl_sr.study import StudySpec
+from automl_sr.study.spec import StudySpec
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.recipe import Recipe
 
@@ -182,7 +182,7 @@ def test_links_lead_to_files(document: str) -> None:
 def test_the_study_file_of_the_readme_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """It names installed techniques, fields in their limits, and sets that need no download."""
     from automl_sr.data.catalog import Catalog
-    from automl_sr.study import parse_study
+    from automl_sr.study.spec import parse_study
 
     text = re.search(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     assert text is not None

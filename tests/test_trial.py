@@ -13,9 +13,9 @@ import toy_techniques as toys
 
 from automl_sr.errors import Interrupted, NotFiniteError
 from automl_sr.evaluation.runtime import OnnxModel
-from automl_sr.plan import TrialPlan
 from automl_sr.plugin.registry import Registry, Source, discover, installed
 from automl_sr.plugin.technique import Slot, Technique
+from automl_sr.space.plan import TrialPlan
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import DeviceSpec, Outcome, Point, Setting, run_trial

@@ -35,7 +35,7 @@ def fork(
       automl-sr fork quickstart larger.yaml
     """
     from automl_sr.plugin.registry import installed
-    from automl_sr.study import load_study
+    from automl_sr.study.spec import load_study
 
     registry = installed()
     loaded = load_study(study, registry)

@@ -23,6 +23,6 @@ def schema(
       # yaml-language-server: $schema=study.schema.json
     """
     from automl_sr.plugin.registry import installed
-    from automl_sr.study_file.schema import study_schema
+    from automl_sr.study.schema import study_schema
 
     print_json(study_schema(installed()))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from automl_sr.search.engine import SearchEnd
-    from automl_sr.study import StudySpec
+    from automl_sr.study.spec import StudySpec
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -59,7 +59,7 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
         raise UseError("Files in memory are gone when the search ends.", "Name a folder or a server with --artifacts.")
     from automl_sr.cli.live import make_watcher
     from automl_sr.plugin.registry import installed
-    from automl_sr.study import load_study
+    from automl_sr.study.spec import load_study
 
     registry = installed()
     loaded = load_study(study, registry)

@@ -10,7 +10,7 @@ import typer
 from automl_sr.cli.output import note, print_json, print_text
 
 if TYPE_CHECKING:
-    from automl_sr.outline import Node
+    from automl_sr.space.summary import Node
 
 
 def space(
@@ -27,8 +27,8 @@ def space(
       automl-sr space studies/quickstart.yaml --json
     """
     from automl_sr.plugin.registry import installed
-    from automl_sr.space import SearchSpace
-    from automl_sr.study import load_study
+    from automl_sr.space.search_space import SearchSpace
+    from automl_sr.study.spec import load_study
 
     registry = installed()
     loaded = load_study(study, registry)

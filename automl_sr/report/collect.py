@@ -18,7 +18,7 @@ from automl_sr.report.importance import importance
 from automl_sr.report.models import StoredModels
 from automl_sr.report.progress import history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, trial_row
-from automl_sr.study import StudySpec
+from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
     from automl_sr.report.models import StoredModels
     from automl_sr.store.records import TrialRecord
-    from automl_sr.study import StudySpec
+    from automl_sr.study.spec import StudySpec
 
 SOURCE = "Ren et al., The Tenth NTIRE 2025 Efficient Super-Resolution Challenge Report, arXiv:2504.10686"
 FORMULA = "0.7 exp(2 t/t0) + 0.15 exp(2 F/F0) + 0.15 exp(2 P/P0)"

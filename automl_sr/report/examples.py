@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from automl_sr.evaluation.runtime import OnnxModel
     from automl_sr.report.models import StoredModels
     from automl_sr.store.records import TrialRecord
-    from automl_sr.study import StudySpec
+    from automl_sr.study.spec import StudySpec
 
 Image = NDArray[np.uint8]
 SIDE = 128

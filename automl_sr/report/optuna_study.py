@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from automl_sr.search.results import FINISHED
 from automl_sr.search.samplers import quiet_optuna
 from automl_sr.search.view import RUNGS_ATTRIBUTE, corrected
-from automl_sr.space import SearchSpace
+from automl_sr.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry

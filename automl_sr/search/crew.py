@@ -17,7 +17,7 @@ from automl_sr.search.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
-    from automl_sr.study import LoadedStudy
+    from automl_sr.study.spec import LoadedStudy
 
 PROGRAM = (sys.executable, "-m", "automl_sr.cli.main", "worker")
 

@@ -17,7 +17,7 @@ from automl_sr.trial import run_trial
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
     from automl_sr.search.worker import RunTrial
-    from automl_sr.study import LoadedStudy
+    from automl_sr.study.spec import LoadedStudy
 
 __all__ = ["Options", "SearchEnd", "join_study", "open_study", "search", "work"]
 

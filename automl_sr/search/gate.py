@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from automl_sr.context import Context
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.metric import Metric
-    from automl_sr.space import TrialPlan
-    from automl_sr.study import Limits
+    from automl_sr.space.plan import TrialPlan
+    from automl_sr.study.spec import Limits
     from automl_sr.training.loop import Observer
     from automl_sr.trial import Setting
 

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import NSGAIISampler
 
-from automl_sr.domains import same, snap
 from automl_sr.errors import TrialError, UseError
-from automl_sr.plan import TrialPlan, fingerprint
 from automl_sr.plugin.technique import Float, Int, Slot, Technique
 from automl_sr.search import projection
 from automl_sr.search.gate import NOISE, broken, violation
 from automl_sr.search.results import ORIGIN
+from automl_sr.space.domains import same, snap
+from automl_sr.space.plan import TrialPlan, fingerprint
 from automl_sr.store.database import creating, explained
 from automl_sr.store.imports import Import
 from automl_sr.store.records import UNFINISHED, Claim, Result
-from automl_sr.study import StudySpec
+from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
     from automl_sr.search.study import OpenStudy
-    from automl_sr.space import SearchSpace
+    from automl_sr.space.search_space import SearchSpace
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
 

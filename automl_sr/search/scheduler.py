@@ -11,7 +11,7 @@ from automl_sr.search.front import as_losses, is_among
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
-    from automl_sr.study import StudySpec
+    from automl_sr.study.spec import StudySpec
 
 Row = Mapping[str, float]
 

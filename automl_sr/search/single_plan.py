@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import UseError
 from automl_sr.plugin.technique import Each, Pick, Slot, Technique, as_json, search_fields
-from automl_sr.space import SearchSpace
-from automl_sr.study import NAME, parse_study
-from automl_sr.study_file.narrow import FIXED
+from automl_sr.space.field_ranges import FIXED
+from automl_sr.space.search_space import SearchSpace
+from automl_sr.study.spec import NAME, parse_study
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry

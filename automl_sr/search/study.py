@@ -23,13 +23,13 @@ from automl_sr.search.attempt import work_folder
 from automl_sr.search.inheritance import Heir, Inheritance, inherit, project_imports, sentence
 from automl_sr.search.results import ORIGIN
 from automl_sr.search.samplers import make_sampler, quiet_optuna
-from automl_sr.space import SearchSpace
+from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
 from automl_sr.store.database import creating, default_url, explained, open_engine, optuna_storage
 from automl_sr.store.imports import create_study_with
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
-from automl_sr.study import StudySpec
+from automl_sr.study.spec import StudySpec
 from automl_sr.trial import DeviceSpec, Setting
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Shared, TaskData
     from automl_sr.store.records import StudyRecord
-    from automl_sr.study import LoadedStudy
+    from automl_sr.study.spec import LoadedStudy
 
 FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes", "budget.stall_minutes")
 """What may differ from the stored study when it is resumed."""
@@ -136,7 +136,7 @@ def _begun_or_resumed(
     setting = _setting(spec, registry, place, options, data)
     notes = (*loaded.notes, *data.notes)
     if found is None:
-        space = SearchSpace.resolve(spec, registry)
+        space = SearchSpace.resolve(spec.space, spec.task.kind, registry)
         record = _create(store, spec, space, loaded.source_text, place, setting, options.warm_start)
         if ORIGIN in record.environment:
             notes = (*notes, sentence(record.environment[ORIGIN]))

@@ -22,7 +22,7 @@ from automl_sr.search.scheduler import make_scheduler
 from automl_sr.search.stopping import Stop
 from automl_sr.search.watch import Nobody, Watcher
 from automl_sr.search.watchdog import Overdue, Watchdog
-from automl_sr.space import TrialPlan
+from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
 from automl_sr.store.leases import Keeper, LeaseLost, new_owner

@@ -24,7 +24,7 @@ from automl_sr.app.catalogue import (
 )
 from automl_sr.plugin.registry import Registry, Unavailable, installed
 from automl_sr.plugin.technique import Each, Float, Int, Pick, Slot, Technique, When, search_fields
-from automl_sr.study_file.schema import field_schema
+from automl_sr.study.schema import field_schema
 
 SCRIPT = "<script>alert('x')</script>"
 

@@ -28,7 +28,7 @@ from automl_sr.app.parameters import (
 )
 from automl_sr.app.why import PARALLEL, RANKS, SLICES, VIEWS, chosen, drawn
 from automl_sr.plugin.registry import discover
-from automl_sr.space import SearchSpace
+from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.records import RungRecord, TrialRecord
 
 REGISTRY = search_world.registry()

@@ -11,9 +11,9 @@ import pytest
 
 from automl_sr.plugin.registry import installed
 from automl_sr.search.single_plan import single_plan
-from automl_sr.space import SearchSpace
+from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.reading import Reader
-from automl_sr.study import parse_study
+from automl_sr.study.spec import parse_study
 
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
 

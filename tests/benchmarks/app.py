@@ -84,7 +84,7 @@ def fill(url: str, folder: Path, trials: int) -> None:
     from automl_sr.search.engine import Options, search
     from automl_sr.store import models
     from automl_sr.store.database import open_engine
-    from automl_sr.study import parse_study
+    from automl_sr.study.spec import parse_study
 
     registry = installed()
     loaded = parse_study(STUDY, "large.yaml", registry)

@@ -30,7 +30,7 @@ def searched(study: Path, folder: Path, trials: int | None, *, caching: bool) ->
     """Search a study in this process, and give the seconds and all results."""
     from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, search
-    from automl_sr.study import load_study
+    from automl_sr.study.spec import load_study
 
     registry = installed()
     loaded = load_study(study, registry)

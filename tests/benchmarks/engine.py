@@ -30,9 +30,9 @@ from automl_sr.plugin.registry import installed  # noqa: E402
 from automl_sr.search.engine import Options, search  # noqa: E402
 from automl_sr.search.samplers import make_sampler  # noqa: E402
 from automl_sr.search.watch import Nobody  # noqa: E402
-from automl_sr.space import SearchSpace  # noqa: E402
+from automl_sr.space.search_space import SearchSpace  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage  # noqa: E402
-from automl_sr.study import LoadedStudy, parse_study  # noqa: E402
+from automl_sr.study.spec import LoadedStudy, parse_study  # noqa: E402
 from automl_sr.trial import Outcome, Point  # noqa: E402
 
 STUDY = """
@@ -123,7 +123,8 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        space = SearchSpace.resolve(load(asked.sampler, asked.trials).spec, installed())
+        spec = load(asked.sampler, asked.trials).spec
+        space = SearchSpace.resolve(spec.space, spec.task.kind, installed())
         dimensions: list[int] = []
         base = plain_optuna(folder, space, asked.sampler, asked.trials, dimensions)
         profile = cProfile.Profile()

@@ -58,10 +58,10 @@ from automl_sr.search import projection  # noqa: E402
 from automl_sr.search.engine import Options, open_study, search  # noqa: E402
 from automl_sr.search.samplers import quiet_optuna  # noqa: E402
 from automl_sr.search.watch import Nobody  # noqa: E402
-from automl_sr.space import SearchSpace  # noqa: E402
+from automl_sr.space.search_space import SearchSpace  # noqa: E402
 from automl_sr.store import models as ours  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage, parse  # noqa: E402
-from automl_sr.study import LoadedStudy, parse_study  # noqa: E402
+from automl_sr.study.spec import LoadedStudy, parse_study  # noqa: E402
 from automl_sr.training.recipe import Recipe  # noqa: E402
 from automl_sr.trial import Outcome  # noqa: E402
 
@@ -130,7 +130,8 @@ def load(technique: str) -> LoadedStudy:
 
 def ranges(technique: str) -> dict[str, FloatDistribution]:
     """Give what a trial draws, by stored name."""
-    found = SearchSpace.resolve(load(technique).spec, registry(technique)).parameters()
+    spec = load(technique).spec
+    found = SearchSpace.resolve(spec.space, spec.task.kind, registry(technique)).parameters()
     return {name: item for name, item in found.items() if isinstance(item, FloatDistribution)}
 
 

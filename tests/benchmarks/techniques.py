@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from automl_sr.plan import TrialPlan
 from automl_sr.plugin.registry import installed
 from automl_sr.plugin.task import TaskData
 from automl_sr.plugin.technique import Slot
+from automl_sr.space.plan import TrialPlan
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.run import Finished
 from automl_sr.trial import DeviceSpec, Setting, make_context, measure, run_trial, ship

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from automl_sr.cli.main import main
 from automl_sr.plugin.registry import installed
-from automl_sr.study import load_study
+from automl_sr.study.spec import load_study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
 

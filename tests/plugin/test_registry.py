@@ -16,7 +16,6 @@ from automl_sr.plugin.hookspecs import hookimpl
 from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 from automl_sr.plugin.registry import Registry, Unavailable, discover, instantiate
 from automl_sr.plugin.technique import Int, Slot, Technique
-from automl_sr.space import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,9 @@ def test_a_broken_plugin_is_listed_with_its_reason(plugin: Any, what: str, reaso
 def test_a_broken_plugin_stops_neither_others_nor_a_space_without_it(plugin: Any, what: str, reason: str) -> None:
     registry = found(Point("a_broken", plugin), Point("good", one(Good)))
     assert registry.technique("selection", "good") is Good
-    space = SearchSpace.resolve(space_toys.spec(), registry)
+    space = space_toys.resolve(None, registry)
     assert "good" in [option.name for option in space.slots[0].options]
-    assert SearchSpace.resolve(space_toys.spec({"architecture": "edsr"}), registry).count().discrete == 241
+    assert space_toys.resolve({"architecture": "edsr"}, registry).count().discrete == 241
 
 
 def test_one_bad_technique_does_not_take_the_good_ones_of_its_plugin_along() -> None:

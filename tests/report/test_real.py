@@ -14,7 +14,7 @@ from automl_sr.report.collect import collect
 from automl_sr.report.page import page
 from automl_sr.search.engine import Options, search
 from automl_sr.store.reading import Reader
-from automl_sr.study import parse_study
+from automl_sr.study.spec import parse_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 STUDY = """

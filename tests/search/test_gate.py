@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 import pytest
 from search_world import FakeTask, Line, registry
 
-from automl_sr.plan import TrialPlan
 from automl_sr.plugin.registry import installed
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.search import gate as gates
 from automl_sr.search.gate import Gate, broken, violation
-from automl_sr.study import Limits
+from automl_sr.space.plan import TrialPlan
+from automl_sr.study.spec import Limits
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import DeviceSpec, Setting

@@ -33,7 +33,7 @@ from automl_sr.store import models
 from automl_sr.store.imports import named_elsewhere
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
-from automl_sr.study import parse_study
+from automl_sr.study.spec import parse_study
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial import Outcome
 

@@ -37,7 +37,7 @@ from automl_sr.store.reading import Reader
 from automl_sr.store.records import TrialRecord
 from automl_sr.store.refinements import RefinementClaim, RefinementRecord, RefinementResult
 from automl_sr.store.repository import Store
-from automl_sr.study import parse_study
+from automl_sr.study.spec import parse_study
 from automl_sr.training.run import Run
 from automl_sr.trial import Outcome, Point
 

@@ -16,12 +16,13 @@ from search_world import find, load
 from automl_sr.errors import AutomlSRError, StudyFileError, UseError
 from automl_sr.plugin.registry import Registry
 from automl_sr.search.single_plan import single_plan, study_name
-from automl_sr.space import SearchSpace, TrialPlan
+from automl_sr.space.plan import TrialPlan
+from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import StudyRecord, TrialRecord
-from automl_sr.study import LoadedStudy, parse_study
-from automl_sr.study_file.schema import study_schema
-from automl_sr.study_file.yaml_lines import parse
+from automl_sr.study.schema import study_schema
+from automl_sr.study.spec import LoadedStudy, parse_study
+from automl_sr.study.yaml_lines import parse
 
 STUDY = """
 name: toys

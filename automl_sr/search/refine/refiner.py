@@ -20,13 +20,13 @@ from automl_sr.search.stopping import Stop
 from automl_sr.search.study import join_study
 from automl_sr.search.watchdog import Overdue, Watchdog
 from automl_sr.search.worker import one_line
-from automl_sr.space import TrialPlan
+from automl_sr.space.plan import TrialPlan
 from automl_sr.store import refinements as stored
 from automl_sr.store.artifacts import ArtifactError, FileLost, fetch
 from automl_sr.store.leases import Keeper, LeaseLost, new_owner
 from automl_sr.store.reading import Reader
 from automl_sr.store.refinements import RefinementClaim, RefinementResult
-from automl_sr.study import StudySpec
+from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry

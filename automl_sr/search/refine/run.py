@@ -19,7 +19,7 @@ from automl_sr.trial import Clock, Watch, artifacts_of, make_context, make_setup
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.plugin.task import Task
-    from automl_sr.space import TrialPlan
+    from automl_sr.space.plan import TrialPlan
     from automl_sr.trial import Journal, Setting
 
 

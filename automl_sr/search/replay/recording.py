@@ -15,7 +15,7 @@ from automl_sr import __version__
 from automl_sr.errors import UseError, nearest
 from automl_sr.evaluation.latency import LATENCY
 from automl_sr.search.replay.table import FORMAT, Table, complaint
-from automl_sr.space import SearchSpace
+from automl_sr.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric

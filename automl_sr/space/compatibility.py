@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from automl_sr.domains import SlotSpace, TechniqueSpace
 from automl_sr.plugin.technique import Technique
+from automl_sr.space.domains import SlotSpace, TechniqueSpace
 
 Capabilities = frozenset[str]
 

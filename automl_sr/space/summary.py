@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.capabilities import Chosen
-from automl_sr.domains import Constant, Domain, FieldSpace, Nested, TechniqueSpace, is_active, is_single, places, tidy
 from automl_sr.plugin.technique import Choice, Each, Float, Int
+from automl_sr.space.compatibility import Chosen
+from automl_sr.space.domains import (
+    Constant,
+    Domain,
+    FieldSpace,
+    Nested,
+    TechniqueSpace,
+    is_active,
+    is_single,
+    places,
+    tidy,
+)
 
 if TYPE_CHECKING:
-    from automl_sr.capabilities import Compatibility
-    from automl_sr.domains import SlotSpace
-    from automl_sr.space import SearchSpace
+    from automl_sr.space.compatibility import Compatibility
+    from automl_sr.space.domains import SlotSpace
 
 
 @dataclass(frozen=True)
@@ -54,10 +63,10 @@ class Node:
         return data
 
 
-def tree(space: SearchSpace) -> tuple[Node, ...]:
+def tree(slots: Sequence[SlotSpace]) -> tuple[Node, ...]:
     """Give one node for each slot."""
     nodes = []
-    for slot in space.slots:
+    for slot in slots:
         prefix = slot.slot.value
         if slot.slot.single:
             nodes.append(
@@ -127,10 +136,13 @@ def word(value: Any) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def count(space: SearchSpace) -> Count:
-    """Count the plans that the space can propose; conflicts between techniques are taken into account."""
-    discrete = _ways(space.slots, space.compatibility, 0, Chosen(), {}) if space.slots else 0
-    continuous = sum(isinstance(domain, Float) and domain.step is None for _, domain in space.ranges())
+def count(slots: Sequence[SlotSpace], compatibility: Compatibility, ranges: Iterable[Int | Float | Choice]) -> Count:
+    """Count the plans that a space can propose; conflicts between techniques are taken into account.
+
+    `ranges` are the domains of all parameters that any plan can ask.
+    """
+    discrete = _ways(slots, compatibility, 0, Chosen(), {}) if slots else 0
+    continuous = sum(isinstance(domain, Float) and domain.step is None for domain in ranges)
     return Count(discrete, continuous)
 
 

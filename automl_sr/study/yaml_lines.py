@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from automl_sr.errors import StudyFileError
+from automl_sr.errors import KeyPath, StudyFileError, located
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
 """More values than any study file has: a file that repeats aliases to grow beyond this is refused."""
 MAX_DEPTH = 40
 
-Path_ = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
 _TEXT = ("str", "timestamp", "merge", "value")
 """Tags whose values stay text: dates and `<<` are no part of YAML 1.2."""
@@ -23,27 +22,21 @@ class Lines:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self._lines: dict[Path_, int] = {(): 1}
+        self._lines: dict[KeyPath, int] = {(): 1}
 
-    def put(self, path: Path_, line: int) -> None:
+    def put(self, path: KeyPath, line: int) -> None:
         """Remember where the value (and, for mappings, the key) of a path begins."""
         self._lines[path] = line
 
-    def line(self, path: Path_) -> int:
+    def line(self, path: KeyPath) -> int:
         """Give the line of a path, or of the nearest part of it that is in the file."""
         while path not in self._lines:
             path = path[:-1]
         return self._lines[path]
 
-    def error(self, path: Path_, message: str, hint: str = "") -> StudyFileError:
+    def error(self, path: KeyPath, message: str, hint: str = "") -> StudyFileError:
         """Make the error `file:line: key.path: message`."""
         return located(path, message, hint, where=f"{self.file}:{self.line(path)}")
-
-
-def located(path: Path_, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
-    """Make an error that names the key path, and the file and line where they are known."""
-    parts = [part for part in (where, ".".join(str(part) for part in path)) if part]
-    return StudyFileError(": ".join([*parts, message]), hint)
 
 
 def read_text(path: Path) -> str:
@@ -117,7 +110,7 @@ class _Reader:
         self.lines = lines
         self.nodes = 0
 
-    def value(self, node: Any, path: Path_, line: int | None = None) -> Any:
+    def value(self, node: Any, path: KeyPath, line: int | None = None) -> Any:
         from ruamel.yaml.nodes import MappingNode, ScalarNode
 
         if node is None:
@@ -138,7 +131,7 @@ class _Reader:
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
         return self._mapping(node, path)
 
-    def _mapping(self, node: Any, path: Path_) -> dict[str, Any]:
+    def _mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
         from ruamel.yaml.nodes import ScalarNode
 
         result: dict[str, Any] = {}
@@ -157,7 +150,7 @@ class _Reader:
             result[name] = self.value(item, (*path, name), line)
         return result
 
-    def _scalar(self, node: Any, path: Path_) -> Any:
+    def _scalar(self, node: Any, path: KeyPath) -> Any:
         text = str(node.value)
         tag = str(node.tag)
         kind = tag.removeprefix(_TAG)
@@ -177,7 +170,7 @@ class _Reader:
             raise self.lines.error(path, f"{text[:40]!r} is not a value of the kind {kind}.") from None
         raise self._refused(node, path)
 
-    def _refused(self, node: Any, path: Path_) -> StudyFileError:
+    def _refused(self, node: Any, path: KeyPath) -> StudyFileError:
         tag = str(node.tag).replace(_TAG, "!!")
         return self.lines.error(
             path, f"the tag {tag!r} is not allowed.", "A study file has only text, numbers, lists and mappings."

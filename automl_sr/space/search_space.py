@@ -14,23 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationError
 
-from automl_sr import outline
-from automl_sr.capabilities import Chosen, Compatibility
-from automl_sr.domains import (
-    Constant,
-    Nested,
-    SlotSpace,
-    TechniqueSpace,
-    is_active,
-    is_single,
-    places,
-    snap,
-    technique_from_json,
-    technique_to_json,
-)
 from automl_sr.errors import PluginError, TrialError
-from automl_sr.outline import Count, Node
-from automl_sr.plan import TrialPlan
 from automl_sr.plugin.technique import (
     JSON,
     Choice,
@@ -43,15 +27,28 @@ from automl_sr.plugin.technique import (
     first_error,
     search_fields,
 )
-from automl_sr.study_file.request import read_space
+from automl_sr.space import summary
+from automl_sr.space.compatibility import Chosen, Compatibility
+from automl_sr.space.domains import (
+    Constant,
+    Nested,
+    SlotSpace,
+    TechniqueSpace,
+    is_active,
+    is_single,
+    places,
+    snap,
+    technique_from_json,
+    technique_to_json,
+)
+from automl_sr.space.plan import TrialPlan
+from automl_sr.space.section import read_space
+from automl_sr.space.summary import Count, Node
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from automl_sr.plugin.registry import Registry
-    from automl_sr.study import StudySpec
-
-__all__ = ["SearchSpace", "Suggests", "TrialPlan"]
 
 FORMAT = 1
 
@@ -84,9 +81,9 @@ class SearchSpace:
     registry: Registry
 
     @classmethod
-    def resolve(cls, spec: StudySpec, registry: Registry) -> SearchSpace:
-        """Make the space of a study. Raises StudyFileError."""
-        slots, _ = read_space(spec.space, spec.task.kind, registry)
+    def resolve(cls, section: Mapping[str, Any] | None, kind: str, registry: Registry) -> SearchSpace:
+        """Make the space of a study's `space` section, for a task of this kind. Raises StudyFileError."""
+        slots, _ = read_space(section, kind, registry)
         return cls(slots, registry)
 
     def to_json(self) -> dict[str, Any]:
@@ -144,11 +141,11 @@ class SearchSpace:
 
     def count(self) -> Count:
         """Count the plans that can be proposed."""
-        return outline.count(self)
+        return summary.count(self.slots, self.compatibility, (domain for _, domain in self.ranges()))
 
     def tree(self) -> tuple[Node, ...]:
         """Give one node for each slot, with techniques, fields and conditions below it."""
-        return outline.tree(self)
+        return summary.tree(self.slots)
 
     def ranges(self) -> Iterator[tuple[str, Range]]:
         """Go through every parameter that any plan can ask, with its stored name and domain."""

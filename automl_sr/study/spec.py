@@ -19,15 +19,15 @@ from pydantic import (
     model_validator,
 )
 
-from automl_sr.errors import StudyFileError, nearest
+from automl_sr.errors import Fail, StudyFileError, located, nearest
 from automl_sr.plugin.task import Task
-from automl_sr.study_file.complaints import Fail, explain, join
-from automl_sr.study_file.request import read_space
-from automl_sr.study_file.yaml_lines import located, parse, read_text
+from automl_sr.space.section import read_space
+from automl_sr.study.validation_errors import explain, join
+from automl_sr.study.yaml_lines import parse, read_text
 
 if TYPE_CHECKING:
-    from automl_sr.domains import SlotSpace
     from automl_sr.plugin.registry import Registry
+    from automl_sr.space.domains import SlotSpace
 
 Sampler = Literal["tpe", "nsga2", "gp", "random", "qmc"]
 SchedulerKind = Literal["pareto-asha", "median", "none", "record"]

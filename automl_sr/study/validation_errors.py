@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from automl_sr.errors import StudyFileError, nearest
-from automl_sr.study_file.yaml_lines import Path_
-
-Fail = Callable[[Path_, str, str], StudyFileError]
+from automl_sr.errors import Fail, KeyPath, StudyFileError, nearest, shown
 
 _WRONG = {
     "int_type": "a whole number",
@@ -36,7 +33,7 @@ def join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def explain(error: ValidationError, model: type[BaseModel], raw: Any, prefix: Path_, fail: Fail) -> StudyFileError:
+def explain(error: ValidationError, model: type[BaseModel], raw: Any, prefix: KeyPath, fail: Fail) -> StudyFileError:
     """Choose the first complaint, misspelt keys before everything else and missing ones last, and word it.
 
     `raw` is what was validated and `prefix` its key path in the study file.
@@ -44,7 +41,7 @@ def explain(error: ValidationError, model: type[BaseModel], raw: Any, prefix: Pa
     order = {"extra_forbidden": 0, "missing": 2}
     item = min(error.errors(), key=lambda entry: order.get(entry["type"], 1))
     location = _in_file(item["loc"], raw)
-    path: Path_ = (*prefix, *location)
+    path: KeyPath = (*prefix, *location)
     kind = item["type"]
     if kind == "missing" and isinstance(item["loc"][-1], int):
         return fail(path, f"{shown(item['input'])} has too few entries.", _described(model, location))
@@ -74,19 +71,7 @@ def _wording(kind: str, item: Mapping[str, Any]) -> tuple[str, str]:
     return f"{shown(value)} is not allowed: {message.replace('Input should', 'it should')}.", ""
 
 
-def shown(value: Any) -> str:
-    """Write a value for a sentence; long ones are cut."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "an empty value"
-    if value in ([], {}):
-        return "an empty list" if value == [] else "an empty mapping"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _in_file(location: tuple[int | str, ...], raw: Any) -> Path_:
+def _in_file(location: tuple[int | str, ...], raw: Any) -> KeyPath:
     """Keep of pydantic's location what is in the file: it also names the branches of unions."""
     path: list[str | int] = []
     for index, part in enumerate(location):
@@ -100,7 +85,7 @@ def _in_file(location: tuple[int | str, ...], raw: Any) -> Path_:
     return tuple(path)
 
 
-def _model_at(model: type[BaseModel], location: Path_) -> type[BaseModel] | None:
+def _model_at(model: type[BaseModel], location: KeyPath) -> type[BaseModel] | None:
     """Find the model to which a key path leads."""
     current: type[BaseModel] | None = model
     for part in location:
@@ -118,13 +103,13 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
     return next((found for found in inner if found is not None), None)
 
 
-def keys_of(model: type[BaseModel], location: Path_) -> list[str]:
+def keys_of(model: type[BaseModel], location: KeyPath) -> list[str]:
     """List the keys that a mapping at a key path can have."""
     found = _model_at(model, location)
     return list(found.model_fields) if found else []
 
 
-def _described(model: type[BaseModel], location: Path_) -> str:
+def _described(model: type[BaseModel], location: KeyPath) -> str:
     """Say what a key is for."""
     found = _model_at(model, location[:-1])
     info = found.model_fields.get(str(location[-1])) if found else None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from automl_sr.outline import describe
 from automl_sr.plugin.technique import (
     Choice,
     Each,
@@ -20,8 +19,9 @@ from automl_sr.plugin.technique import (
     as_json,
     search_fields,
 )
-from automl_sr.study import NAME, Budget, Device, Limits, Scheduler, SchedulerKind, Search, StudySpec
-from automl_sr.study_file.narrow import FIXED, number_kind
+from automl_sr.space.field_ranges import FIXED, number_kind
+from automl_sr.space.summary import describe
+from automl_sr.study.spec import NAME, Budget, Device, Limits, Scheduler, SchedulerKind, Search, StudySpec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -16,7 +16,6 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FixedTrial
 from pydantic import Field, model_validator
 
-from automl_sr.domains import tidy
 from automl_sr.errors import PluginError, StudyFileError, TrialError
 from automl_sr.plugin.registry import Registry
 from automl_sr.plugin.technique import (
@@ -33,8 +32,10 @@ from automl_sr.plugin.technique import (
     search_fields,
 )
 from automl_sr.search.single_plan import single_plan
-from automl_sr.space import SearchSpace, TrialPlan
-from automl_sr.study import parse_study
+from automl_sr.space.domains import tidy
+from automl_sr.space.plan import TrialPlan
+from automl_sr.space.search_space import SearchSpace
+from automl_sr.study.spec import parse_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -45,7 +46,7 @@ def registry() -> Registry:
 
 
 def resolved(space: Any, registry: Registry) -> SearchSpace:
-    return SearchSpace.resolve(space_toys.spec(space), registry)
+    return space_toys.resolve(space, registry)
 
 
 class Scripted:
@@ -282,7 +283,7 @@ def test_a_requirement_may_be_met_by_a_later_slot() -> None:
 
 
 def test_a_technique_whose_need_nobody_meets_is_left_out_with_a_note(registry: Registry) -> None:
-    from automl_sr.study_file.request import read_space
+    from automl_sr.space.section import read_space
 
     slots, notes = read_space({"quantization": ["none", "packed"]}, "image-sr", registry)
     assert [option.name for option in slots[-2].options] == ["none"]

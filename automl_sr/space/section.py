@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.capabilities import reachable, why_never
-from automl_sr.domains import Constant, Domain, FieldSpace, Nested, SlotSpace, TechniqueSpace, on_grid, start_of
-from automl_sr.errors import PluginError, StudyFileError, nearest
+from automl_sr.errors import Fail, KeyPath, PluginError, located, nearest, shown
 from automl_sr.plugin.technique import (
     Choice,
     Each,
@@ -20,14 +18,13 @@ from automl_sr.plugin.technique import (
     as_json,
     search_fields,
 )
-from automl_sr.study_file.complaints import shown
-from automl_sr.study_file.narrow import Narrower
-from automl_sr.study_file.yaml_lines import Path_, located
+from automl_sr.space.compatibility import reachable, why_never
+from automl_sr.space.domains import Constant, Domain, FieldSpace, Nested, SlotSpace, TechniqueSpace, on_grid, start_of
+from automl_sr.space.field_ranges import Narrower
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
 
-Fail = Callable[[Path_, str, str], StudyFileError]
 Lineage = tuple[type[Technique], ...]
 """The techniques around a nested one: none of them is offered inside itself."""
 
@@ -129,7 +126,7 @@ class SpaceReader:
                 return f"its field {spec.name!r} needs a technique of the slot {slot!r}, and none is installed"
         return None
 
-    def _whole_slot(self, slot: Slot, path: Path_) -> SlotSpace:
+    def _whole_slot(self, slot: Slot, path: KeyPath) -> SlotSpace:
         return self._made(slot, [self._technique(cls, {}, path, ()) for cls in self._offered(slot, ())])
 
     def _baseline(self, slot: Slot) -> SlotSpace:
@@ -142,7 +139,7 @@ class SpaceReader:
         start = next((option.name for option in options if option.technique.baseline), options[0].name)
         return SlotSpace(slot, tuple(options), start)
 
-    def _slot(self, slot: Slot, raw: Any, path: Path_) -> SlotSpace:
+    def _slot(self, slot: Slot, raw: Any, path: KeyPath) -> SlotSpace:
         if slot.single:
             if not isinstance(raw, Mapping):
                 hint = f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}` for its own space."
@@ -150,7 +147,7 @@ class SpaceReader:
             return self._made(slot, [self._technique(self._offered(slot, ())[0], raw, path, ())])
         return self._made(slot, self._options(slot, raw, path, ()))
 
-    def _options(self, slot: Slot, raw: Any, path: Path_, lineage: Lineage) -> list[TechniqueSpace]:
+    def _options(self, slot: Slot, raw: Any, path: KeyPath, lineage: Lineage) -> list[TechniqueSpace]:
         """Read a name, a list of names or a mapping from names to fields."""
         if isinstance(raw, str):
             return [self._technique(self._find(slot, raw, path, lineage), {}, path, lineage)]
@@ -172,7 +169,7 @@ class SpaceReader:
             path, f"{shown(raw)} names no technique.", f"Name one or several of: {names}; or leave the slot out."
         )
 
-    def _find(self, slot: Slot, name: Any, path: Path_, lineage: Lineage) -> type[Technique]:
+    def _find(self, slot: Slot, name: Any, path: KeyPath, lineage: Lineage) -> type[Technique]:
         known = self.registry.techniques[slot]
         if not isinstance(name, str):
             hint = f"Installed: {', '.join(sorted(known))}."
@@ -191,7 +188,7 @@ class SpaceReader:
             raise self.fail(path, f"{name!r} cannot be used here: {reason}.", "")
         return cls
 
-    def _technique(self, cls: type[Technique], raw: Any, path: Path_, lineage: Lineage) -> TechniqueSpace:
+    def _technique(self, cls: type[Technique], raw: Any, path: KeyPath, lineage: Lineage) -> TechniqueSpace:
         """Read the fields of one technique; those that are not named keep the plugin's own space."""
         body = {} if raw is None else raw
         if not isinstance(body, Mapping):
@@ -222,7 +219,7 @@ class SpaceReader:
             default = getattr(default, "name", default)
         return FieldSpace(spec.name, domain, start_of(domain, default), spec.when)
 
-    def _domain(self, cls: type[Technique], spec: SearchField, raw: Any, path: Path_, lineage: Lineage) -> Domain:
+    def _domain(self, cls: type[Technique], spec: SearchField, raw: Any, path: KeyPath, lineage: Lineage) -> Domain:
         marker = spec.marker
         if isinstance(marker, Pick):
             if raw is _OWN and not spec.searched:

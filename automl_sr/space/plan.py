@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.domains import installed_version
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.technique import JSON, Slot, Technique, as_json, inactive_fields, search_fields
+from automl_sr.space.domains import installed_version
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry

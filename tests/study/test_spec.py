@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from automl_sr.errors import StudyFileError
 from automl_sr.plugin.registry import Registry
 from automl_sr.plugin.technique import Choice, Float, Int, Slot
-from automl_sr.study import LoadedStudy, StudySpec, load_study, parse_study
-from automl_sr.study_file.schema import study_schema
+from automl_sr.study.schema import study_schema
+from automl_sr.study.spec import LoadedStudy, StudySpec, load_study, parse_study
 
 STUDY = """\
 name: tiny-x2

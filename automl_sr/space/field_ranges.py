@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from automl_sr.domains import Constant, Domain, on_grid, same
-from automl_sr.errors import StudyFileError, nearest
+from automl_sr.errors import Fail, KeyPath, nearest, shown
 from automl_sr.plugin.technique import Choice, Each, Float, Int, SearchField, Technique, why_refused
-from automl_sr.study_file.complaints import shown
-from automl_sr.study_file.yaml_lines import Path_
+from automl_sr.space.domains import Constant, Domain, on_grid, same
 
 Item = Int | Float | Choice | Constant
 _RANGE_KEYS = ("low", "high", "step", "log")
@@ -23,15 +21,13 @@ FIXED = "fixed"
 class Narrower:
     """Reads what stands for one field of one technique."""
 
-    def __init__(
-        self, cls: type[Technique], spec: SearchField, fail: Callable[[Path_, str, str], StudyFileError]
-    ) -> None:
+    def __init__(self, cls: type[Technique], spec: SearchField, fail: Fail) -> None:
         self.cls = cls
         self.spec = spec
         self.fail = fail
         self.notes: list[str] = []
 
-    def read(self, raw: Any, path: Path_) -> Domain:
+    def read(self, raw: Any, path: KeyPath) -> Domain:
         """Give the domain that a value, list or mapping stands for. Raises StudyFileError."""
         marker = self.spec.marker
         if isinstance(marker, Each):
@@ -50,7 +46,7 @@ class Narrower:
             return self._number(kind, None, raw, path)
         return self._unmarked(raw, path)
 
-    def _vector(self, marker: Each, raw: Any, path: Path_) -> Constant:
+    def _vector(self, marker: Each, raw: Any, path: KeyPath) -> Constant:
         """Read the places of a vector one by one: a list alone would be the values that all of them may take."""
         if not isinstance(raw, list) or len(raw) > marker.max:
             raise self.fail(path, f"{shown(raw)} is not a list of at most {marker.max} values.", "")
@@ -60,12 +56,12 @@ class Narrower:
                 raise self.fail((*path, place), f"{shown(raw[place])} is not a single value.", "")
         return Constant([item.value for item in items if isinstance(item, Constant)])
 
-    def _item(self, marker: Int | Float | Choice, raw: Any, path: Path_) -> Item:
+    def _item(self, marker: Int | Float | Choice, raw: Any, path: KeyPath) -> Item:
         if isinstance(marker, Choice):
             return self._choice(marker, raw, path)
         return self._number(int if isinstance(marker, Int) else float, marker, raw, path)
 
-    def _choice(self, marker: Choice, raw: Any, path: Path_) -> Choice | Constant:
+    def _choice(self, marker: Choice, raw: Any, path: KeyPath) -> Choice | Constant:
         if isinstance(raw, Mapping) or raw == []:
             raise self.fail(path, f"{shown(raw)} is not a list of allowed values.", self._allowed(marker))
         if not isinstance(raw, list):
@@ -76,7 +72,7 @@ class Narrower:
                 raise self.fail((*path, index), f"{value!r} is listed twice.", "Keep one of them.")
         return Choice(*values)
 
-    def _option(self, marker: Choice, raw: Any, path: Path_) -> Any:
+    def _option(self, marker: Choice, raw: Any, path: KeyPath) -> Any:
         """Find a value among the options; a number may also be another one within the hard limits."""
         for option in marker.options:
             if same(option, raw):
@@ -92,7 +88,7 @@ class Narrower:
     def _allowed(marker: Choice) -> str:
         return f"Allowed: {', '.join(_yaml(option) for option in marker.options)}."
 
-    def _number(self, kind: type[int] | type[float], marker: Int | Float | None, raw: Any, path: Path_) -> Item:
+    def _number(self, kind: type[int] | type[float], marker: Int | Float | None, raw: Any, path: KeyPath) -> Item:
         if isinstance(raw, Mapping):
             return self._range(kind, marker, raw, path)
         if isinstance(raw, list):
@@ -106,7 +102,7 @@ class Narrower:
         return Constant(value)
 
     def _range(
-        self, kind: type[int] | type[float], marker: Int | Float | None, raw: Mapping[str, Any], path: Path_
+        self, kind: type[int] | type[float], marker: Int | Float | None, raw: Mapping[str, Any], path: KeyPath
     ) -> Item:
         """Read {low, high, step, log}; what is not given is the marker's."""
         for key in raw:
@@ -135,7 +131,12 @@ class Narrower:
         return Float(low, float(last), step, log)
 
     def _step_and_log(
-        self, kind: type[int] | type[float], marker: Int | Float | None, raw: Mapping[str, Any], low: float, path: Path_
+        self,
+        kind: type[int] | type[float],
+        marker: Int | Float | None,
+        raw: Mapping[str, Any],
+        low: float,
+        path: KeyPath,
     ) -> tuple[Any, bool]:
         log = raw.get("log", bool(marker and marker.log) and "step" not in raw)
         if not isinstance(log, bool):
@@ -157,7 +158,7 @@ class Narrower:
                 raise self.fail((*path, "step"), f"a step of {step} leads nowhere.", "Write a number above 0.")
         return (step or 1 if kind is int else step), False
 
-    def _typed(self, kind: type[int] | type[float], raw: Any, path: Path_) -> Any:
+    def _typed(self, kind: type[int] | type[float], raw: Any, path: KeyPath) -> Any:
         """Make sure of a number; 8.0 and 1e3 are whole numbers too."""
         word = "a whole number" if kind is int else "a number"
         if (
@@ -175,12 +176,12 @@ class Narrower:
         except OverflowError:
             raise self.fail(path, "the number is too large.", "") from None
 
-    def _checked(self, kind: type[int] | type[float], raw: Any, path: Path_) -> Any:
+    def _checked(self, kind: type[int] | type[float], raw: Any, path: KeyPath) -> Any:
         value = self._typed(kind, raw, path)
         self._within(value, path)
         return value
 
-    def _within(self, value: Any, path: Path_) -> None:
+    def _within(self, value: Any, path: KeyPath) -> None:
         refused = self._why_refused(value)
         if refused:
             raise self.fail(path, f"{value!r} is outside the hard limits: {refused}.", "")
@@ -195,7 +196,7 @@ class Narrower:
         message = why_refused(self.cls, self.spec.name, value)
         return None if message is None else message.replace("Input should", "it should")
 
-    def _unmarked(self, raw: Any, path: Path_) -> Domain:
+    def _unmarked(self, raw: Any, path: KeyPath) -> Domain:
         """Set a field of another type, or open it to a list of values."""
         refused = self._why_refused(raw)
         if refused is None:

@@ -1,1 +1,0 @@
-"""How study files are read: lines, complaints, narrowed ranges, and their JSON Schema."""
