@@ -19,13 +19,13 @@ from automl_sr.training.step import Group, Output, TrainStep
 
 if TYPE_CHECKING:
     from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
-    from automl_sr.context import Context
     from automl_sr.data.samples import SRSamples
     from automl_sr.training.recipe import Recipe
     from automl_sr.training.run import Finished, Run
+    from automl_sr.trial.context import Context
 
 _LAZY = {
-    "Context": "automl_sr.context",
+    "Context": "automl_sr.trial.context",
     "Finished": "automl_sr.training.run",
     "Recipe": "automl_sr.training.recipe",
     "Run": "automl_sr.training.run",

@@ -27,7 +27,7 @@ from automl_sr.search.engine import Options, SearchEnd, search
 from automl_sr.search.watch import Nobody
 from automl_sr.study.spec import LoadedStudy, parse_study
 from automl_sr.training.recipe import Recipe
-from automl_sr.trial import Outcome, Point
+from automl_sr.trial.types import Outcome, Point
 
 STUDY = """
 name: {name}

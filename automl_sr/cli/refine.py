@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from automl_sr.search.refine.refiner import RefineEnd
     from automl_sr.search.study import OpenStudy
     from automl_sr.store.refinements import RefinementClaim, RefinementResult
-    from automl_sr.trial import Point
+    from automl_sr.trial.types import Point
 
 PLAIN_SECONDS = 15.0
 """Without a terminal a refinement says so often where it is."""

@@ -21,11 +21,11 @@ from automl_sr.plugin.blueprint import Blueprint, Edit
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from automl_sr.context import Context
     from automl_sr.plugin.task import Samples, Task
     from automl_sr.training.phases import Phase
     from automl_sr.training.run import Finished, Run
     from automl_sr.training.step import TrainStep
+    from automl_sr.trial.context import Context
 
 JSON = Union[None, bool, int, float, str, list["JSON"], dict[str, "JSON"]]  # noqa: UP007 - recursive alias at run time
 Scalar = bool | int | float | str

@@ -12,7 +12,7 @@ from automl_sr.search.study import OpenStudy, Options, join_study, open_study
 from automl_sr.search.watch import Nobody, Watcher
 from automl_sr.search.worker import Exhausted, Worker
 from automl_sr.store.leases import Keeper
-from automl_sr.trial import run_trial
+from automl_sr.trial.run import run_trial
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry

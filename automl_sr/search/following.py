@@ -17,7 +17,7 @@ from automl_sr.store.leases import is_dead, node
 from automl_sr.store.models import now
 from automl_sr.store.reading import trial_record
 from automl_sr.store.records import COUNTED, UNFINISHED, Result, TrialRecord
-from automl_sr.trial import Point
+from automl_sr.trial.types import Point
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement

@@ -16,18 +16,20 @@ from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.technique import Slot
 from automl_sr.training.precision import resolve
 from automl_sr.training.recipe import Recipe
-from automl_sr.trial import export_module, make_context, measure_device
+from automl_sr.trial.context import make_context
+from automl_sr.trial.measure import measure_device
+from automl_sr.trial.ship import export_module
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from automl_sr.context import Context
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.metric import Metric
     from automl_sr.space.plan import TrialPlan
     from automl_sr.study.spec import Limits
     from automl_sr.training.loop import Observer
-    from automl_sr.trial import Setting
+    from automl_sr.trial.context import Context
+    from automl_sr.trial.types import Setting
 
 NOISE = 0.9
 """A time at the gate counts for so much of what was measured: noise must not reject what would fit."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from automl_sr.search.watch import Watcher
     from automl_sr.store.records import Claim
     from automl_sr.store.repository import Store
-    from automl_sr.trial import Point
+    from automl_sr.trial.types import Point
 
 
 PENDING = "pending.json"

@@ -15,7 +15,6 @@ import optuna
 from optuna.storages import BaseStorage, get_storage
 
 from automl_sr import __version__
-from automl_sr.cache import Cache, cache_limit
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
 from automl_sr.evaluation.latency import cache_folder
 from automl_sr.plugin.task import alone
@@ -30,7 +29,8 @@ from automl_sr.store.imports import create_study_with
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
 from automl_sr.study.spec import StudySpec
-from automl_sr.trial import DeviceSpec, Setting
+from automl_sr.trial.cache import Cache, cache_limit
+from automl_sr.trial.types import DeviceSpec, Setting
 
 if TYPE_CHECKING:
     from torch import Tensor

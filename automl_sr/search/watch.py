@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from automl_sr.search.study import OpenStudy
     from automl_sr.store.records import Result
-    from automl_sr.trial import Point
+    from automl_sr.trial.types import Point
 
 
 class Watcher(Protocol):

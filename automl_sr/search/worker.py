@@ -27,13 +27,14 @@ from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
 from automl_sr.store.leases import Keeper, LeaseLost, new_owner
 from automl_sr.store.records import Claim, Result, Twin
-from automl_sr.trial import Watch
+from automl_sr.trial.observer import Watch
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from automl_sr.search.study import OpenStudy
-    from automl_sr.trial import Journal, Outcome, Setting
+    from automl_sr.trial.observer import Journal
+    from automl_sr.trial.types import Outcome, Setting
 
     RunTrial = Callable[[TrialPlan, Setting, Journal, Path], Outcome]
 

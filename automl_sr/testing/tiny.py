@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from automl_sr.cache import Cache
-from automl_sr.context import Context
 from automl_sr.data.images import read, to_rgb8
 from automl_sr.data.pixel_store import PixelStore
 from automl_sr.data.resize import downscale
@@ -30,7 +28,9 @@ from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Finished, Run, Setup
-from automl_sr.trial import ship
+from automl_sr.trial.cache import Cache
+from automl_sr.trial.context import Context
+from automl_sr.trial.ship import ship
 
 if TYPE_CHECKING:
     from automl_sr.plugin.task import Samples, Task

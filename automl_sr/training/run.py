@@ -24,10 +24,10 @@ from automl_sr.training.randomness import generator, seed_model_randomness
 from automl_sr.training.step import Output, TrainStep
 
 if TYPE_CHECKING:
-    from automl_sr.context import Context
     from automl_sr.plugin.task import Batch, Samples, Task
     from automl_sr.plugin.technique import Technique
     from automl_sr.training.recipe import Recipe
+    from automl_sr.trial.context import Context
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from automl_sr.errors import TrialError
 from automl_sr.plugin.registry import discover
 from automl_sr.store.records import ArtifactRecord, StudyRecord, TrialRecord
 from automl_sr.store.refinements import RefinementRecord
-from automl_sr.trial import Outcome
+from automl_sr.trial.types import Outcome
 
 REGISTRY = search_world.registry()
 ALL = ["README.md", EVERYTHING, "model.onnx", "model.safetensors", "study.yaml"]

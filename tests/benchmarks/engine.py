@@ -33,7 +33,7 @@ from automl_sr.search.watch import Nobody  # noqa: E402
 from automl_sr.space.search_space import SearchSpace  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage  # noqa: E402
 from automl_sr.study.spec import LoadedStudy, parse_study  # noqa: E402
-from automl_sr.trial import Outcome, Point  # noqa: E402
+from automl_sr.trial.types import Outcome, Point  # noqa: E402
 
 STUDY = """
 name: engine

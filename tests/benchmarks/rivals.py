@@ -34,7 +34,7 @@ from automl_sr.search.gate import Gate  # noqa: E402
 from automl_sr.search.results import FINISHED, feasible  # noqa: E402
 from automl_sr.store.reading import Reader  # noqa: E402
 from automl_sr.study.spec import LoadedStudy, load_study, parse_study  # noqa: E402
-from automl_sr.trial import run_trial  # noqa: E402
+from automl_sr.trial.run import run_trial  # noqa: E402
 
 SIDES = ("automl-sr", "Optuna")
 SHARES = 20

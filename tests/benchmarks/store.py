@@ -63,7 +63,7 @@ from automl_sr.store import models as ours  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage, parse  # noqa: E402
 from automl_sr.study.spec import LoadedStudy, parse_study  # noqa: E402
 from automl_sr.training.recipe import Recipe  # noqa: E402
-from automl_sr.trial import Outcome  # noqa: E402
+from automl_sr.trial.types import Outcome  # noqa: E402
 
 STUDY = """
 name: world

@@ -26,7 +26,11 @@ from automl_sr.plugin.technique import Slot
 from automl_sr.space.plan import TrialPlan
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.run import Finished
-from automl_sr.trial import DeviceSpec, Setting, make_context, measure, run_trial, ship
+from automl_sr.trial.context import make_context
+from automl_sr.trial.measure import measure
+from automl_sr.trial.run import run_trial
+from automl_sr.trial.ship import ship
+from automl_sr.trial.types import DeviceSpec, Setting
 
 METRICS = ("psnr_y", "ssim_y", "params", "macs", "size_bytes", "latency_ms", "latency_ratio")
 Row = dict[str, Any]

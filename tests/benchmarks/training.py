@@ -22,8 +22,6 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from automl_sr.cache import Cache
-from automl_sr.context import Context
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.registry import installed
 from automl_sr.tasks.image_sr import ImageSR
@@ -31,6 +29,8 @@ from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup
+from automl_sr.trial.cache import Cache
+from automl_sr.trial.context import Context
 
 PATCH, SCALE = 48, 2
 WARMUP = 4

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from automl_sr.cli.export import export
 from automl_sr.errors import StoreError, TrialError, UseError
 from automl_sr.store.reading import Reader
-from automl_sr.trial import Outcome
+from automl_sr.trial.types import Outcome
 
 APP = typer.Typer()
 APP.command()(export)

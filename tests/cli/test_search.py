@@ -19,7 +19,7 @@ from automl_sr.cli.search import duration, plan_words, search
 from automl_sr.errors import StudyFileError, UseError
 from automl_sr.search import engine
 from automl_sr.store.records import Result as Ended
-from automl_sr.trial import Point
+from automl_sr.trial.types import Point
 
 APP = typer.Typer()
 APP.command()(search)

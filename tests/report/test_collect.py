@@ -15,7 +15,7 @@ from automl_sr.plugin.registry import discover
 from automl_sr.report.collect import collect
 from automl_sr.search.results import summary
 from automl_sr.store.reading import Reader
-from automl_sr.trial import Outcome
+from automl_sr.trial.types import Outcome
 
 from .worlds import SCRIPT, STEPS, collected
 

@@ -9,7 +9,7 @@ from search_world import find, load, registry, run_fast
 
 from automl_sr.report.collect import collect
 from automl_sr.store.reading import Reader
-from automl_sr.trial import Outcome, Point
+from automl_sr.trial.types import Outcome, Point
 
 SCRIPT = "<script>alert('x')</script>"
 STEPS = 1000

@@ -18,7 +18,7 @@ from automl_sr.search.study import OpenStudy, Options, open_study
 from automl_sr.search.supervisor import State
 from automl_sr.store.leases import node
 from automl_sr.store.records import Claim, PointRecord, Result
-from automl_sr.trial import Point
+from automl_sr.trial.types import Point
 
 HERE = f"{node()}:{os.getpid()}:abc"
 ELSEWHERE = "frodo.1234.5678:77:def"

@@ -21,7 +21,7 @@ from automl_sr.space.plan import TrialPlan
 from automl_sr.study.spec import Limits
 from automl_sr.tasks.image_sr import ImageSR
 from automl_sr.training.recipe import Recipe
-from automl_sr.trial import DeviceSpec, Setting
+from automl_sr.trial.types import DeviceSpec, Setting
 
 
 class Halving(Technique):

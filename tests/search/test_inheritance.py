@@ -35,7 +35,7 @@ from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
 from automl_sr.study.spec import parse_study
 from automl_sr.training.recipe import Recipe
-from automl_sr.trial import Outcome
+from automl_sr.trial.types import Outcome
 
 
 class Block(Technique):

@@ -39,7 +39,7 @@ from automl_sr.store.refinements import RefinementClaim, RefinementRecord, Refin
 from automl_sr.store.repository import Store
 from automl_sr.study.spec import parse_study
 from automl_sr.training.run import Run
-from automl_sr.trial import Outcome, Point
+from automl_sr.trial.types import Outcome, Point
 
 METRICS = registry().metrics
 

@@ -36,7 +36,7 @@ from automl_sr.search.worker import MOST_FREE, MOST_TAKEOVERS, Worker, cause_of,
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
-from automl_sr.trial import Outcome
+from automl_sr.trial.types import Outcome
 
 
 def reader(folder: Path) -> Reader:

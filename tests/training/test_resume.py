@@ -12,8 +12,6 @@ import pytest
 import torch
 import toy_techniques as toys
 
-from automl_sr.cache import Cache
-from automl_sr.context import Context
 from automl_sr.errors import CheckpointError, Interrupted
 from automl_sr.plugin.registry import Registry, Source, discover
 from automl_sr.plugin.technique import Technique
@@ -25,6 +23,8 @@ from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup
+from automl_sr.trial.cache import Cache
+from automl_sr.trial.context import Context
 
 STEPS = 60
 

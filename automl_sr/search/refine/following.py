@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from automl_sr.search.study import OpenStudy
     from automl_sr.store.refinements import RefinementClaim, RefinementResult
-    from automl_sr.trial import Point
+    from automl_sr.trial.types import Point
 
 
 class Follower(Protocol):

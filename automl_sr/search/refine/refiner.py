@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from automl_sr.search.refine.run import Refined
     from automl_sr.search.study import OpenStudy, Options
     from automl_sr.store.records import TrialRecord
-    from automl_sr.trial import Journal, Setting
+    from automl_sr.trial.observer import Journal
+    from automl_sr.trial.types import Setting
 
     RunRefinement = Callable[[TrialPlan, Setting, Job, Journal, Path], Refined]
 

@@ -14,13 +14,18 @@ from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import finish_fork, save, train
 from automl_sr.training.randomness import derive
 from automl_sr.training.run import Run, continued
-from automl_sr.trial import Clock, Watch, artifacts_of, make_context, make_setup, measure, ship
+from automl_sr.trial.context import make_context
+from automl_sr.trial.measure import measure
+from automl_sr.trial.observer import Clock, Watch
+from automl_sr.trial.run import make_setup
+from automl_sr.trial.ship import artifacts_of, ship
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.plugin.task import Task
     from automl_sr.space.plan import TrialPlan
-    from automl_sr.trial import Journal, Setting
+    from automl_sr.trial.observer import Journal
+    from automl_sr.trial.types import Setting
 
 
 SHIPPED = "rung-0"

@@ -16,11 +16,11 @@ import torch
 import toy_techniques as toys
 from torch import Tensor
 
-from automl_sr.cache import Cache
-from automl_sr.context import Context
 from automl_sr.errors import Interrupted, PluginError
 from automl_sr.plugin.registry import Source, discover
 from automl_sr.training.recipe import Recipe
+from automl_sr.trial.cache import Cache
+from automl_sr.trial.context import Context
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_whatever_the_result_depends_on_makes_it_another_one(ctx: Context, chang
 def test_so_does_another_release_of_automl_sr(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     make = Count()
     ctx.cached("scores", make)
-    monkeypatch.setattr("automl_sr.context.__version__", "99.0")
+    monkeypatch.setattr("automl_sr.trial.context.__version__", "99.0")
     ctx.cached("scores", make)
     assert make.calls == 2
 

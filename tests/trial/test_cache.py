@@ -22,14 +22,15 @@ from test_trial import Notes, digits
 from torch import Tensor
 from typer.testing import CliRunner
 
-from automl_sr.cache import ABANDONED_SECONDS, DEFAULT_GB, LIMIT, POLL_SECONDS, Cache, cache_limit
 from automl_sr.cli.trials import show
 from automl_sr.errors import Interrupted, PluginError, UseError
 from automl_sr.files import load_tensors
 from automl_sr.search.attempt import Attempt
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import Artifacts
-from automl_sr.trial import Outcome, Setting, run_trial
+from automl_sr.trial.cache import ABANDONED_SECONDS, DEFAULT_GB, LIMIT, POLL_SECONDS, Cache, cache_limit
+from automl_sr.trial.run import run_trial
+from automl_sr.trial.types import Outcome, Setting
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 60.0
@@ -324,7 +325,7 @@ def test_a_disk_that_is_full_costs_the_sharing_and_not_the_trial(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("automl_sr.cache.save_tensors", full)
+    monkeypatch.setattr("automl_sr.trial.cache.save_tensors", full)
     assert ask(Cache(folder), 3).item() == 3
     assert "'result 3' cannot be kept for others" in caplog.text
 
@@ -337,7 +338,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("automl_sr.cache.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("automl_sr.trial.cache.time.monotonic", lambda: self.now)
 
     def takes(self, seconds: float, then: Callable[[], Mapping[str, Tensor]] = value) -> Callable[[Path], Any]:
         """Give a `make` that takes so long before what is done then."""

@@ -1,0 +1,79 @@
+"""Measuring the exported file, as it ships: quality, cost, size and latency."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import asdict, astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import onnxruntime
+import torch
+
+from automl_sr.compression.onnx_file import graph_digest
+from automl_sr.evaluation.cost import on_meta
+from automl_sr.evaluation.latency import LATENCY, Latency, timed_in_turns
+from automl_sr.evaluation.runtime import OnnxModel
+from automl_sr.plugin.metric import Level, Metric
+from automl_sr.store.leases import node
+from automl_sr.trial.ship import artifacts_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from automl_sr.plugin.technique import Technique
+    from automl_sr.training.run import Finished
+    from automl_sr.trial.context import Context
+    from automl_sr.trial.types import Setting
+
+
+def measure(finished: Finished, pipeline: Sequence[Technique], setting: Setting, context: Context) -> dict[str, float]:
+    """Measure every metric of the study on the exported file, as it ships."""
+    path = artifacts_of(finished)["onnx"]
+    metrics = [setting.registry.metric(name) for name in setting.metrics]
+    by_level = {level: [metric for metric in metrics if metric.level == level] for level in get_args(Level)}
+    values: dict[str, float] = {}
+    if by_level["quality"]:
+        # Every core for quality: the number of threads changes the time that this takes, not the outputs.
+        model = OnnxModel(path, threads=setting.threads or 1)
+        values |= setting.task.measure_quality(model, setting.data, by_level["quality"])
+    meta = on_meta(finished.module)
+    values |= {metric.name: metric.function()(meta, [setting.task.cost_example()]) for metric in by_level["blueprint"]}
+    values |= {metric.name: metric.function()(path) for metric in by_level["artifact"]}
+    if by_level["device"]:
+        values |= measure_device(path, setting, by_level["device"], context)
+    for technique in pipeline:
+        values = technique.evaluate(values, finished, context.for_technique(technique))
+    return {name: float(value) for name, value in values.items()}
+
+
+def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], context: Context) -> dict[str, float]:
+    """Time an exported file on the study's device, in turns with the reference net.
+
+    Times do not depend on weights: files of one graph are timed once on a machine, so that rungs cost less, and noise
+    does not tell equal models apart.
+    """
+    device, task = setting.device, setting.task
+    files = {"own": path, "reference": task.reference_net()}
+
+    def make(_: Path) -> dict[str, Tensor]:
+        example = task.latency_example(device.input)
+        runners = {name: OnnxModel(file, device.threads, device.provider) for name, file in files.items()}
+        timed = timed_in_turns({name: functools.partial(runner, example) for name, runner in runners.items()})
+        return {name: torch.tensor(astuple(found), dtype=torch.float64) for name, found in timed.items()}
+
+    parts = {
+        "graphs": {name: graph_digest(file) for name, file in files.items()},
+        "device": asdict(device),
+        "machine": node(),
+        "onnxruntime": onnxruntime.__version__,
+    }
+    kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
+    timed = {name: _latency(found.tolist()) for name, found in kept.items()}
+    return {metric.name: metric.function()(timed["own"], timed["reference"]) for metric in metrics}
+
+
+def _latency(kept: Sequence[float]) -> Latency:
+    median, fastest, p90, runs = kept
+    return Latency(median, fastest, p90, int(runs))

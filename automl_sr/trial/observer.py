@@ -1,0 +1,90 @@
+"""Who watches a trial: the stages that it goes through, the points of its curve, its rungs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+from automl_sr.errors import Interrupted
+from automl_sr.files import write_atomically
+from automl_sr.trial.types import Point
+
+if TYPE_CHECKING:
+    from automl_sr.training.run import Run
+
+
+class Journal(Protocol):
+    """Where a trial reports; the store's implementation is the only one that search uses."""
+
+    def stage(self, name: str) -> None:
+        """A stage begins: select, train, fork, export, evaluate."""
+
+    def point(self, point: Point) -> None:
+        """Add a point to the learning curve."""
+
+    def saved(self) -> None:
+        """A checkpoint was written."""
+
+    def stop_requested(self) -> bool:
+        """Say whether the trial should checkpoint and raise Interrupted as soon as possible."""
+
+    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
+        """Record the values of a finished fork; True if the trial may go on."""
+
+
+class Clock:
+    """Adds up the seconds of each stage over all attempts, and tells the journal where the trial is."""
+
+    def __init__(self, journal: Journal, kept: Path) -> None:
+        self._journal = journal
+        self._kept = kept
+        self._seconds: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
+        self._stage, self._since = "", time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Keep the seconds for the attempt that goes on, if this one was stopped."""
+        write_atomically(self._kept, json.dumps(self.seconds()).encode())
+
+    def stage(self, name: str) -> None:
+        """Begin a stage; the one before ends."""
+        now = time.monotonic()
+        if self._stage:
+            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
+        self._stage, self._since = name, now
+        self._journal.stage(name)
+        if self._journal.stop_requested():
+            raise Interrupted(f"Stopped before {name!r}; the work up to here is kept.")
+
+    def seconds(self) -> dict[str, float]:
+        """End the last stage and give all of them."""
+        now = time.monotonic()
+        running = {self._stage: self._seconds.get(self._stage, 0.0) + now - self._since} if self._stage else {}
+        return {**self._seconds, **running}
+
+
+class Watch:
+    """Passes a run's progress on to the journal, as points of a learning curve."""
+
+    def __init__(self, journal: Journal, steps: int) -> None:
+        self._journal = journal
+        self._steps = steps
+
+    def progress(self, run: Run, images_per_second: float) -> None:
+        """Add a point to the curve."""
+        phase = run.span.phase.name if run.span else ""
+        rate = run.recipe.lr * run.rate()
+        self._journal.point(Point(run.step, self._steps, phase, float(run.last_loss), rate, images_per_second))
+
+    def saved(self) -> None:
+        """Pass on that a checkpoint was written."""
+        self._journal.saved()
+
+    def stop_requested(self) -> bool:
+        """Ask the journal whether to stop."""
+        return self._journal.stop_requested()

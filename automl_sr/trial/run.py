@@ -1,0 +1,96 @@
+"""One trial, from plan to measured artefact, in the order in which it happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from automl_sr.errors import PluginError
+from automl_sr.plugin.technique import Slot
+from automl_sr.training.checkpoint import Checkpoints
+from automl_sr.training.loop import finish_fork, save, start_or_resume, train
+from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Setup
+from automl_sr.trial.context import make_context
+from automl_sr.trial.measure import measure
+from automl_sr.trial.observer import Clock, Watch
+from automl_sr.trial.ship import artifacts_of, ship
+from automl_sr.trial.types import Outcome
+
+if TYPE_CHECKING:
+    from automl_sr.plugin.task import Samples
+    from automl_sr.space.plan import TrialPlan
+    from automl_sr.trial.context import Context
+    from automl_sr.trial.observer import Journal
+    from automl_sr.trial.types import Setting
+
+
+def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path) -> Outcome:
+    """Train, compress, export and measure one plan; what a resume needs is kept in `folder`.
+
+    Raises Interrupted (after a checkpoint) when the journal asks to stop, TrialError and its like when the trial fails.
+    """
+    with Clock(journal, folder / "seconds.json") as clock:
+        return _run(plan, setting, journal, folder, clock)
+
+
+def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, clock: Clock) -> Outcome:
+    context = make_context(plan, setting, folder, Watch(journal, setting.steps))
+    pipeline = list(plan.techniques.values())
+    architecture = plan.techniques[Slot.ARCHITECTURE]
+    blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
+    clock.stage("select")
+    data = setting.data.train
+    for technique in pipeline:
+        data = technique.select_data(data, context.for_technique(technique, data.fingerprint))
+    setup = make_setup(plan, setting, replace(context, data_fingerprint=data.fingerprint), data)
+    clock.stage("train")
+    checkpoints = Checkpoints(folder / "trunk")
+    trunk = start_or_resume(setup, blueprint, checkpoints)
+    rungs = setup.timetable.rungs(setting.rungs, setting.reduction, setting.first_rung)
+    end = setup.timetable.trunk_steps
+    for index, step in rungs.items():
+        if step < trunk.step:
+            continue  # decided before this trial was interrupted
+        clock.stage("train")
+        train(trunk, step, setup.context.observer, checkpoints)
+        if step == end:
+            trunk.leave_trunk()
+        save(trunk, setup.context.observer, checkpoints)
+        clock.stage("fork")
+        tail = Checkpoints(folder / f"fork-{index}")
+        finished = finish_fork(trunk, setup.context.observer, tail).finish(folder / f"rung-{index}")
+        clock.stage("export")
+        finished = ship(finished, pipeline, setup.context)
+        clock.stage("evaluate")
+        values = measure(finished, pipeline, setting, setup.context)
+        tail.clear()
+        if step != end and not journal.rung(index, step, values, artifacts_of(finished)):
+            break
+    state: Literal["complete", "pruned"] = "complete" if step == end else "pruned"
+    files = {**artifacts_of(finished), **checkpoints.files()}
+    return Outcome(state, values, files, clock.seconds(), finished.notes, context.cache.shared())
+
+
+def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
+    """Lay out the training of a plan: every technique adds its phases, in the order of the slots."""
+    recipe = plan.techniques[Slot.RECIPE]
+    if not isinstance(recipe, Recipe):
+        raise PluginError(f"The recipe is a {type(recipe).__name__}, not core's Recipe.")
+    pipeline = list(plan.techniques.values())
+    phases = [Phase("train", 1.0)]
+    for technique in pipeline:
+        phases = technique.phases(phases, context.for_technique(technique))
+    setting.task.check_training(data, patch=recipe.patch)
+    return Setup(
+        context=context,
+        task=setting.task,
+        data=data.to(setting.train_device),
+        recipe=recipe,
+        techniques=tuple(pipeline),
+        timetable=Timetable.of(phases, setting.steps, recipe.cooldown),
+        seed=context.seed,
+        device=setting.train_device,
+    )

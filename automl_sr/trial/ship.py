@@ -1,0 +1,61 @@
+"""Shipping a trained model: compress it, export it to ONNX, and name its files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from automl_sr import __version__
+from automl_sr.compression.export import export_onnx
+from automl_sr.errors import ExportError
+from automl_sr.files import save_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from automl_sr.plugin.blueprint import Blueprint
+    from automl_sr.plugin.task import Task
+    from automl_sr.plugin.technique import Technique
+    from automl_sr.training.run import Finished
+    from automl_sr.trial.context import Context
+
+
+def ship(finished: Finished, pipeline: Sequence[Technique], context: Context) -> Finished:
+    """Compress and export a trained model; the float file is checked against the model on two sizes."""
+    for technique in pipeline:
+        finished = technique.compress(finished, context.for_technique(technique))
+    finished.folder.mkdir(parents=True, exist_ok=True)
+    path = finished.folder / "model.onnx"
+    metadata = export_module(finished.module, finished.blueprint, finished.task, path)
+    finished = replace(finished, onnx=path)
+    for technique in pipeline:
+        finished = technique.export(finished, context.for_technique(technique))
+    save_tensors(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
+    return finished
+
+
+def export_module(module: nn.Module, blueprint: Blueprint, task: Task, path: Path) -> dict[str, str]:
+    """Write a module as ONNX, checked on the task's examples, and give the metadata that went into the file."""
+    interface = task.interface()
+    first, *others = task.examples()
+    metadata = {
+        "made_by": f"automl-sr {__version__}",
+        "task": task.kind,
+        "blueprint": json.dumps(blueprint.to_json(), sort_keys=True),
+        **{key: str(value) for key, value in task.dims().items()},
+        **task.metadata(),
+    }
+    checks = [[example] for example in others]
+    names = (interface.inputs, interface.outputs, interface.dynamic_axes)
+    export_onnx(module, path, [first], *names, metadata=metadata, check_inputs=checks)
+    return metadata
+
+
+def artifacts_of(finished: Finished) -> dict[str, Path]:
+    """Name the files of a shipped model by kind."""
+    if finished.onnx is None:
+        raise ExportError("The model was not exported.")
+    return {"onnx": finished.onnx, "weights": finished.folder / "model.safetensors"}
