@@ -19,7 +19,7 @@ from automl_sr.training.step import Group, Output, TrainStep
 
 if TYPE_CHECKING:
     from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
-    from automl_sr.data.samples import SRSamples
+    from automl_sr.tasks.image_sr.samples import SRSamples
     from automl_sr.training.recipe import Recipe
     from automl_sr.training.run import Finished, Run
     from automl_sr.trial.context import Context
@@ -29,7 +29,7 @@ _LAZY = {
     "Finished": "automl_sr.training.run",
     "Recipe": "automl_sr.training.recipe",
     "Run": "automl_sr.training.run",
-    "SRSamples": "automl_sr.data.samples",
+    "SRSamples": "automl_sr.tasks.image_sr.samples",
     "layer_nodes": "automl_sr.compression.export",
     "layer_tensors": "automl_sr.compression.export",
     "quantize_static": "automl_sr.compression.export",

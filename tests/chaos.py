@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).parents[1]
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT / part) for part in (".", "plugins", "tests")]
+    sys.path[:0] = [str(ROOT / part) for part in (".", "plugins", "tests/support")]
 
 from photographs import write_photographs  # noqa: E402 - the checkout has to be on the path first
 

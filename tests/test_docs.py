@@ -20,7 +20,7 @@ from automl_sr.plugin import hookspecs
 from automl_sr.plugin.registry import Registry, installed
 from automl_sr.plugin.technique import Technique
 from automl_sr.study.spec import StudySpec
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,10 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import Espcn, seeded
 
 from automl_sr.errors import DataError
 from automl_sr.files import load_tensors, save_tensors, sweep, write_atomically
-from tests.evaluation.nets import Espcn, seeded
 
 
 def test_weights_and_blueprint_come_back(tmp_path: Path) -> None:

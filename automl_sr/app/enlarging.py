@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from automl_sr.app.work import Stopped
 from automl_sr.data import images
-from automl_sr.data.resize import upscale
 from automl_sr.errors import AutomlSRError, UseError
-from automl_sr.evaluation.quality import psnr_y, ssim_y
-from automl_sr.evaluation.runtime import ImageModel, OnnxModel, network_output, with_chroma
-from automl_sr.evaluation.tiling import smallest_tile
-from automl_sr.evaluation.upscale import Upscaler
 from automl_sr.search.study import cores
+from automl_sr.tasks.image_sr.image_model import ImageModel, OnnxImageModel, network_output, with_chroma
+from automl_sr.tasks.image_sr.quality import psnr_y, ssim_y
+from automl_sr.tasks.image_sr.resize import upscale
+from automl_sr.tasks.image_sr.tiling import smallest_tile
+from automl_sr.tasks.image_sr.upscale import Upscaler
 
 if TYPE_CHECKING:
     from automl_sr.app.pictures import Subject
@@ -65,7 +65,7 @@ def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: 
         watch(title, 0, 1)
         file = models.path(trial)
         path = str(file)
-        model = OnnxModel(file, cores())
+        model = OnnxImageModel(file, cores())
         if model.scale != subject.scale:
             raise UseError(f"The model enlarges {model.scale} times, not {subject.scale} times.")
         upscaler = Upscaler(model, watch=lambda done, total: watch(title, done, total))

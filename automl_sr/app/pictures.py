@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from automl_sr.data import images
 from automl_sr.data.catalog import Catalog, ImageSet
 from automl_sr.data.images import Picture
-from automl_sr.data.resize import crop_to_multiple, downscale, imresize
 from automl_sr.errors import DataError, UseError
+from automl_sr.tasks.image_sr.resize import crop_to_multiple, downscale, imresize
 
 if TYPE_CHECKING:
-    from automl_sr.tasks.image_sr import ImageSR
+    from automl_sr.tasks.image_sr.task import ImageSR
 
 Image = NDArray[np.uint8]
 Origin = Literal["valid", "test", "example"]
@@ -82,7 +82,7 @@ def listed(sets: Sequence[ImageSet]) -> list[tuple[str, str]]:
 
 def chosen(sets: Sequence[ImageSet], key: Any, scale: int, fit: Fit) -> Subject:
     """Read the image of a key. Raises UseError for a key that is not in the list, DataError for a damaged image."""
-    from automl_sr.data.samples import load_pairs
+    from automl_sr.tasks.image_sr.samples import load_pairs
 
     for place, found in enumerate(sets):
         for index, path in enumerate(found.hr):

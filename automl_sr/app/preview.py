@@ -32,7 +32,7 @@ from automl_sr.data.images import SUFFIXES
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.report.models import StoredModels
 from automl_sr.search.study import cores
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.task import ImageSR
 
 if TYPE_CHECKING:
     from automl_sr.app.pictures import Fit, Subject

@@ -16,7 +16,7 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from automl_sr.app.viewer_script import SCRIPT
-from automl_sr.report.examples import liveliest
+from automl_sr.tasks.image_sr.pictures import liveliest
 
 if TYPE_CHECKING:
     from automl_sr.app.enlarging import Result

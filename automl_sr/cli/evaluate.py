@@ -49,10 +49,10 @@ def _evaluate(
     model: str, data: str, scale: int, metrics: Sequence[Metric], threads: int, device: str
 ) -> dict[str, Any]:
     from automl_sr.data.catalog import Catalog
-    from automl_sr.data.samples import load_pairs
-    from automl_sr.evaluation.runtime import OnnxModel, SRModel, evaluate_pairs
+    from automl_sr.tasks.image_sr.image_model import OnnxImageModel, SRModel, evaluate_pairs
+    from automl_sr.tasks.image_sr.samples import load_pairs
 
-    net: SRModel | str = "bicubic" if model == "bicubic" else OnnxModel(Path(model), threads, device)
+    net: SRModel | str = "bicubic" if model == "bicubic" else OnnxImageModel(Path(model), threads, device)
     pairs = load_pairs(Catalog.from_environment().find(data), scale)
     values = evaluate_pairs(net, pairs, scale, metrics)
     rows = values.pop("per_image")
@@ -60,11 +60,11 @@ def _evaluate(
 
 
 def _metrics(names: str) -> list[Metric]:
-    from automl_sr.plugin.metric import BUILTIN_METRICS
+    from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        return [metric for metric in BUILTIN_METRICS if metric.level == "quality"]
+        return list(IMAGE_METRICS)
     from automl_sr.plugin.registry import installed
 
     found = [installed().metric(name) for name in dict.fromkeys(wanted)]

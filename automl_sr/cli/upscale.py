@@ -10,7 +10,7 @@ import typer
 from automl_sr.cli.output import note, print_json, print_text, warn
 
 if TYPE_CHECKING:
-    from automl_sr.evaluation.upscale import Enlarged
+    from automl_sr.tasks.image_sr.upscale import Enlarged
 
 
 def upscale(
@@ -32,10 +32,10 @@ def upscale(
       automl-sr upscale model.onnx photo.jpg -o enlarged
       automl-sr upscale model.onnx folder-of-images -o enlarged --tile 256
     """
-    from automl_sr.evaluation.runtime import OnnxModel
-    from automl_sr.evaluation.upscale import Upscaler, expand, upscale_files
+    from automl_sr.tasks.image_sr.image_model import OnnxImageModel
+    from automl_sr.tasks.image_sr.upscale import Upscaler, expand, upscale_files
 
-    upscaler = Upscaler(OnnxModel(model, threads, device), tile)
+    upscaler = Upscaler(OnnxImageModel(model, threads, device), tile)
     done = []
     for result in upscale_files(upscaler, expand(images), output):
         done.append(result)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from automl_sr.data.deep_files import encode_png16, encode_tiff16, tiff_upright
+from automl_sr.data.high_bit_depth import encode_png16, encode_tiff16, tiff_upright
 from automl_sr.errors import DataError
 from automl_sr.files import write_atomically
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-OUTPUT_720P = (720, 1280)
 BYTES = 4  # weights, gradients, optimizer state and average are kept in float32
 HALF = 0.6
 """Share of the maps' memory that mixed precision needs: some of them stay in float32."""
@@ -28,21 +26,8 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
 
     Inputs may lie on any device, only their shapes and types count. The module is left as it is.
     """
-    flops = _forward_flops(on_meta(module), [_meta_tensor(tensor) for tensor in inputs])
+    flops = forward_flops(on_meta(module), [_meta_tensor(tensor) for tensor in inputs])
     return flops // 2  # torch counts a multiply-add as two operations
-
-
-def macs_at_output(
-    module: nn.Module, scale: int, channels: int, output: tuple[int, int] = OUTPUT_720P, **forward: Any
-) -> int:
-    """Count multiply-adds of an upscaling net for an output of `output` = (height, width) pixels, as papers quote them.
-
-    Where the output is no multiple of the scale (1280 at x3) the count of the next larger input is scaled back.
-    """
-    height, width = (math.ceil(side / scale) for side in output)
-    example = torch.empty(1, channels, height, width, device="meta")
-    macs = _forward_flops(on_meta(module), [example], **forward) // 2
-    return round(macs * (output[0] * output[1]) / (height * width * scale * scale))
 
 
 def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
@@ -113,7 +98,8 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
     return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
 
 
-def _forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> int:
+def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> int:
+    """Return the operations of one forward pass of a net on the meta device, as torch counts them."""
     # A mode other than training keeps dropout and batch statistics out; it is put back because the net may be shared.
     modes = [(part, part.training) for part in net.modules()]
     net.eval()

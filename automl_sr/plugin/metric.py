@@ -1,4 +1,4 @@
-"""What a study can optimise or constrain: the description of a metric, and the metrics that core brings along."""
+"""What a study can optimise or constrain: the description of a metric, and those that need no knowledge of a task."""
 
 from __future__ import annotations
 
@@ -51,31 +51,6 @@ class Metric:
 
 
 BUILTIN_METRICS: tuple[Metric, ...] = (
-    Metric(
-        "psnr_y",
-        "maximize",
-        "quality",
-        "automl_sr.evaluation.quality:psnr_y",
-        unit="dB",
-        color="y",
-        help="Peak signal-to-noise ratio on luma (BT.601), borders of one scale cut, mean over images.",
-    ),
-    Metric(
-        "ssim_y",
-        "maximize",
-        "quality",
-        "automl_sr.evaluation.quality:ssim_y",
-        color="y",
-        help="Structural similarity on luma: 11x11 Gaussian window, sigma 1.5, mean over images.",
-    ),
-    Metric(
-        "psnr_rgb",
-        "maximize",
-        "quality",
-        "automl_sr.evaluation.quality:psnr_rgb",
-        unit="dB",
-        help="Peak signal-to-noise ratio over the three colour channels, borders of one scale cut, mean over images.",
-    ),
     Metric(
         "params",
         "minimize",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
+
+from automl_sr.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +70,39 @@ class Interface:
     """By tensor name: index of the axis to its name."""
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One of several things that are looked at side by side: the truth, what needs no model, or a model's output."""
+
+    what: str
+    picture: np.ndarray[Any, Any] | None = None
+    """uint8 [H, W, 3]; None where the task shows texts."""
+    text: str = ""
+    runner: str | None = None
+    """The name of the runner that made it."""
+    values: Mapping[str, float | None] = field(default_factory=dict)
+    note: str = ""
+    """What stands below it: its values, in words."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample of the validation set with everything that is made of it; `about` is JSON."""
+
+    name: str
+    pieces: tuple[Piece, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """What `Task.show` gives: a sentence that explains all examples, and the examples; `about` is JSON."""
+
+    caption: str
+    examples: tuple[Example, ...]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Shared(Protocol):
     """Keeps tensors that are made once for all trials, workers and studies of this machine."""
 
@@ -97,6 +132,27 @@ class Task(BaseModel):
         What takes long and depends on the images alone goes through `shared`.
         """
         raise NotImplementedError
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        """Names of the sets that only refine, evaluate and report touch."""
+        return ()
+
+    def find_test(self, name: str) -> None:
+        """Raise DataError where a test set is not there; nothing of it is read."""
+        raise DataError(f"The task {self.kind!r} has no test sets that can be read.")
+
+    def load_test(self, name: str) -> Any:
+        """Read a test set, in the form of the validation set (`TaskData.valid`). Raises DataError."""
+        raise DataError(f"The task {self.kind!r} has no test sets that can be read.")
+
+    def load_examples(self, seed: int, count: int) -> Any:
+        """Read the first validation samples and nothing else, in the form of `TaskData.valid`. Raises DataError."""
+        raise DataError(f"The task {self.kind!r} has no images to show.")
+
+    def show(self, runners: Mapping[str, Runner], data: Any, count: int) -> Gallery:
+        """Set what shipped models make of the first samples of `data` side by side, in pictures or in texts."""
+        raise DataError(f"The task {self.kind!r} has no images to show.")
 
     def dims(self) -> dict[str, int]:
         """Give what a model factory has to know of the task, for instance `{"channels": 1, "scale": 2}`."""

@@ -108,21 +108,21 @@ def _images(report: Report) -> Iterator[Block]:
     if "reason" in images:
         yield Text(f"There are no pictures: {images['reason']}")
         return
-    yield Text(
-        f"Cuts of {images['side']} pixels from images of {images['set']}, where they have the most detail,"
-        f" at x{images['scale']}. PSNR on luma is that of the whole image."
-    )
+    yield Text(images["caption"])
     for row in images["rows"]:
+        yield _example(row)
+
+
+def _example(row: Report) -> Block:
+    """Set the pieces of one example side by side, or one below the other where they are texts."""
+    if all("image" in piece for piece in row["pieces"]):
         pictures = [
-            Picture(
-                piece["what"],
-                "" if piece["psnr_y"] is None else f"{piece['psnr_y']:.2f} dB",
-                piece["image"],
-                f"{row['name']}, {piece['what']}",
-            )
+            Picture(piece["what"], piece["note"], piece["image"], f"{row['name']}, {piece['what']}")
             for piece in row["pieces"]
         ]
-        yield Pictures(row["name"], pictures)
+        return Pictures(row["name"], pictures)
+    lines = [[piece["what"], piece.get("text", ""), piece["note"]] for piece in row["pieces"]]
+    return Table(row["name"], ["of", "text", "value"], lines)
 
 
 def _efficiency(report: Report) -> Iterator[Block]:

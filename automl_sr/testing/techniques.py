@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load, save
 
 from automl_sr.compression.export import verify
-from automl_sr.data.samples import SRSamples
 from automl_sr.errors import Interrupted
 from automl_sr.plugin.blueprint import Blueprint, build
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.task import Samples, Task
 from automl_sr.plugin.technique import Slot, Technique, problems_of
+from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.testing.configurations import configurations, refusals
 from automl_sr.testing.observing import StopAfter, Trace, assert_same, cost_of, heavy_imports_of, overrides
 from automl_sr.testing.tiny import (

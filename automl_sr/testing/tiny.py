@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from automl_sr.data.images import read, to_rgb8
-from automl_sr.data.pixel_store import PixelStore
-from automl_sr.data.resize import downscale
-from automl_sr.data.samples import SRSamples
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.plugin.registry import Registry, Source, discover
 from automl_sr.plugin.technique import Slot, Technique
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.pixel_store import PixelStore
+from automl_sr.tasks.image_sr.resize import downscale
+from automl_sr.tasks.image_sr.samples import SRSamples
+from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.testing.observing import Trace
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train

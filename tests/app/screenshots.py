@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 ROOT = Path(__file__).parents[2]
-for part in ("tests", "plugins", ""):
+for part in ("tests/support", "plugins", ""):
     sys.path.insert(0, str(ROOT / part))
 
 import app_world  # noqa: E402 - the checkout has to be on the path first

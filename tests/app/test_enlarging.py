@@ -11,6 +11,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from nets import IMAGE_AXES, Espcn, Fsrcnn, seeded
+from photos import photo
 
 from automl_sr.app import enlarging
 from automl_sr.app.enlarging import Result, enlarged
@@ -18,13 +20,11 @@ from automl_sr.app.pictures import Subject, as_original, chosen, sets_of, to_enl
 from automl_sr.app.work import Stopped
 from automl_sr.compression.export import export_onnx
 from automl_sr.data.images import Picture, to_rgb8
-from automl_sr.evaluation.runtime import OnnxModel, evaluate_pairs
-from automl_sr.evaluation.upscale import Upscaler
 from automl_sr.report.models import StoredModels
 from automl_sr.store.records import ArtifactRecord, TrialRecord
-from automl_sr.tasks.image_sr import ImageSR
-from tests.evaluation.nets import IMAGE_AXES, Espcn, Fsrcnn, seeded
-from tests.evaluation.photos import photo
+from automl_sr.tasks.image_sr.image_model import OnnxImageModel, evaluate_pairs
+from automl_sr.tasks.image_sr.task import ImageSR
+from automl_sr.tasks.image_sr.upscale import Upscaler
 
 
 def trial(number: int, path: Path | None) -> TrialRecord:
@@ -66,7 +66,7 @@ def test_values_are_those_of_evaluate(files: dict[str, Path], models: StoredMode
     results = run(subject, [trial(1, files["y"]), trial(2, files["rgb"])], models)
     assert list(results) == ["original", "bicubic", "1", "2"]
     pair: Any = SimpleNamespace(name="chelsea", lr=subject.lr, hr=subject.original)
-    for key, net in (("bicubic", "bicubic"), ("1", OnnxModel(files["y"])), ("2", OnnxModel(files["rgb"]))):
+    for key, net in (("bicubic", "bicubic"), ("1", OnnxImageModel(files["y"])), ("2", OnnxImageModel(files["rgb"]))):
         expected = evaluate_pairs(cast("Any", net), [pair], 2)
         assert results[key].psnr_y == pytest.approx(expected["psnr_y"], abs=1e-9)
         assert results[key].ssim_y == pytest.approx(expected["ssim_y"], abs=1e-9)
@@ -85,7 +85,7 @@ def test_pictures_without_an_original_are_those_of_upscale(
     results = run(to_enlarge("a", picture, 2, "cut"), [trial(1, files[kind])], models)
     assert list(results) == ["bicubic", "1"]
     assert results["1"].psnr_y is None
-    expected = to_rgb8(Upscaler(OnnxModel(files[kind]))(picture))
+    expected = to_rgb8(Upscaler(OnnxImageModel(files[kind]))(picture))
     assert (results["1"].image == expected).all()
 
 

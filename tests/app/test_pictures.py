@@ -15,11 +15,11 @@ from PIL import Image, ImageFile
 from automl_sr.app import pictures
 from automl_sr.app.pictures import as_original, chosen, decoded, listed, sets_of, to_enlarge
 from automl_sr.data.catalog import ImageSet
-from automl_sr.data.deep_files import encode_png16, encode_tiff16
+from automl_sr.data.high_bit_depth import encode_png16, encode_tiff16
 from automl_sr.data.images import Picture, to_rgb8
-from automl_sr.data.resize import downscale, upscale
 from automl_sr.errors import DataError, UseError
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.resize import downscale, upscale
+from automl_sr.tasks.image_sr.task import ImageSR
 
 MUCH = 1 << 20
 

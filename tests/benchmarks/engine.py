@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-for part in ("", "plugins", "tests"):
+for part in ("", "plugins", "tests/support"):
     sys.path.insert(0, str(ROOT / part))
 
 import optuna  # noqa: E402 - the checkout has to be on the path first

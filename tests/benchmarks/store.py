@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-for part in ("tests", "plugins", ""):
+for part in ("tests/support", "plugins", ""):
     sys.path.insert(0, str(ROOT / part))
 
 import numpy as np  # noqa: E402 - the checkout has to be on the path first

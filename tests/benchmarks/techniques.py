@@ -24,7 +24,7 @@ from automl_sr.plugin.registry import installed
 from automl_sr.plugin.task import TaskData
 from automl_sr.plugin.technique import Slot
 from automl_sr.space.plan import TrialPlan
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.training.run import Finished
 from automl_sr.trial.context import make_context
 from automl_sr.trial.measure import measure

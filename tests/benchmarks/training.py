@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.registry import installed
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from folders import shipped_sets
+from nets import IMAGE_AXES, Espcn, seeded
 from typer.testing import CliRunner, Result
 
 from automl_sr.cli.evaluate import evaluate
 from automl_sr.compression.export import export_onnx
 from automl_sr.errors import DataError, UseError
-from tests.data.folders import shipped_sets
-from tests.evaluation.nets import IMAGE_AXES, Espcn, seeded
 
 APP = typer.Typer()
 APP.command()(evaluate)

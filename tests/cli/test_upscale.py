@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 import typer
+from nets import IMAGE_AXES, Espcn, seeded
+from photos import photo
 from typer.testing import CliRunner, Result
 
 from automl_sr.cli.upscale import upscale
@@ -18,8 +20,6 @@ from automl_sr.compression.export import export_onnx
 from automl_sr.data import images
 from automl_sr.data.images import Picture
 from automl_sr.errors import UseError
-from tests.evaluation.nets import IMAGE_AXES, Espcn, seeded
-from tests.evaluation.photos import photo
 
 APP = typer.Typer()
 APP.command()(upscale)

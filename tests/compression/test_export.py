@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from nets import IMAGE_AXES, Attention, Espcn, Fsrcnn, Recurrent, seeded
 from torch import Tensor, nn
 
 from automl_sr.compression import export
 from automl_sr.compression.export import export_onnx, layer_nodes, layer_tensors, verify
 from automl_sr.errors import ExportError
 from automl_sr.evaluation.runtime import OnnxModel
-from tests.evaluation.nets import IMAGE_AXES, Attention, Espcn, Fsrcnn, Recurrent, seeded
 
 EXAMPLE = (torch.rand(1, 1, 18, 26),)
 

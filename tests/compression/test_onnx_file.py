@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from nets import IMAGE_AXES, Attention, Espcn, Fsrcnn, Recurrent
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl_sr.compression.export import export_onnx, quantize_static
 from automl_sr.compression.onnx_file import graph_digest
-from tests.evaluation.nets import IMAGE_AXES, Attention, Espcn, Fsrcnn, Recurrent
 
 int8 = pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 

@@ -10,14 +10,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from nets import IMAGE_AXES, Attention, Espcn, Fsrcnn, seeded
 from numpy.typing import NDArray
+from photos import photo
 from torch import nn
 
 from automl_sr.compression.export import Exported, export_onnx, layer_nodes, layer_tensors, quantize_static
 from automl_sr.errors import ExportError
 from automl_sr.evaluation.runtime import OnnxModel
-from tests.evaluation.nets import IMAGE_AXES, Attention, Espcn, Fsrcnn, seeded
-from tests.evaluation.photos import photo
 
 
 def crops(channels: int = 1) -> list[NDArray[np.float32]]:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import shipped_sets
 
 from automl_sr.data import images
 from automl_sr.data.catalog import PHOTOS_TRAIN, PHOTOS_VALID, Catalog, ImageSet
 from automl_sr.errors import DataError
-
-from .folders import shipped_sets
 
 
 def put(folder: Path, *names: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import shipped_sets
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,8 +15,6 @@ from automl_sr.data import images, overlap
 from automl_sr.data.catalog import Catalog, ImageSet
 from automl_sr.data.images import Picture
 from automl_sr.data.overlap import ImageMark, content_overlap, duplicates_within, near_duplicates
-
-from .folders import shipped_sets
 
 
 def photo(name: str) -> Path:

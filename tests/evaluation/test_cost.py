@@ -6,20 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from nets import Attention, Espcn, Fsrcnn, Recurrent
 from torch import nn
 
-from automl_sr.evaluation.cost import (
-    activation_bytes,
-    count_macs,
-    count_params,
-    macs_at_output,
-    on_meta,
-    size_bytes,
-    training_bytes,
-)
+from automl_sr.evaluation.cost import activation_bytes, count_macs, count_params, on_meta, size_bytes, training_bytes
 from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
-
-from .nets import Attention, Espcn, Fsrcnn, Recurrent
+from automl_sr.tasks.image_sr.cost import macs_at_output
 
 
 def test_parameters_are_counted_once_where_they_are_tied() -> None:

@@ -120,7 +120,7 @@ BROKEN = [
     (one(SecondRecipe), "second_recipe", "which cannot be replaced"),
     (one(tasks=[space_toys.ToyTask]), "image-sr", "The task kind 'image-sr' is already taken."),
     (one(tasks=[int]), "<class 'int'>", "is not a Task class"),
-    (one(metrics=[BUILTIN_METRICS[0]]), "psnr_y", "The metric name 'psnr_y' is already taken."),
+    (one(metrics=[BUILTIN_METRICS[0]]), "params", "The metric name 'params' is already taken."),
     (one(metrics=["psnr"]), "psnr", "is not a Metric"),
 ]
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from automl_sr.compression.export import layer_nodes
-from automl_sr.data.batches import to_color
 from automl_sr.errors import ExportError
 from automl_sr.plugin.technique import inactive_fields
+from automl_sr.tasks.image_sr.batches import to_color
 from automl_sr.testing.tiny import TinyTrial, contract_registry, in_pipeline_order, tiny_recipe, tiny_samples, tiny_task
 from automl_sr_plugins.quantization import Int8PTQ
 from automl_sr_plugins.quantization.int8 import fixed_kernel_layers, float_layers

@@ -9,9 +9,9 @@ import skimage
 import torch
 from torch.nn import functional
 
-from automl_sr.data.batches import to_color
 from automl_sr.data.images import read, to_rgb8
-from automl_sr.data.resize import downscale
+from automl_sr.tasks.image_sr.batches import to_color
+from automl_sr.tasks.image_sr.resize import downscale
 from automl_sr_plugins.reference import nets
 from automl_sr_plugins.reference.bicubic import BicubicUpsample
 

@@ -9,7 +9,8 @@ from safetensors.torch import load, save
 
 from automl_sr.compression.export import export_onnx, verify
 from automl_sr.errors import PluginError
-from automl_sr.evaluation.cost import count_params, macs_at_output
+from automl_sr.evaluation.cost import count_params
+from automl_sr.tasks.image_sr.cost import macs_at_output
 from automl_sr_plugins.reference import nets
 from automl_sr_plugins.reference.bicubic import BicubicUpsample
 
@@ -158,7 +159,7 @@ def test_msrresnet_without_its_last_layer_is_bilinear(scale):
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_bicubic_skip_is_matlabs_but_for_the_outermost_pixels(scale):
-    from automl_sr.data.resize import imresize_float
+    from automl_sr.tasks.image_sr.resize import imresize_float
 
     image = np.random.default_rng(0).random((11, 8, 3))
     expected = imresize_float(image, scale)

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .worlds import collected, made
+from report_worlds import collected, made
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_worlds import SCRIPT, STEPS, collected
 from search_world import find, load, registry, run_fast
 
 from automl_sr.errors import PluginError, StoreError
@@ -16,8 +17,6 @@ from automl_sr.report.collect import collect
 from automl_sr.search.results import summary
 from automl_sr.store.reading import Reader
 from automl_sr.trial.types import Outcome
-
-from .worlds import SCRIPT, STEPS, collected
 
 PARTS = {
     "format", "made", "made_by", "study", "metrics", "environment", "front", "trials", "images", "efficiency",

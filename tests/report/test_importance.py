@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_worlds import collected
 from search_world import find, load
-
-from .worlds import collected
 
 
 def test_the_width_decides_the_number_of_parameters(report: dict[str, Any]) -> None:

@@ -6,11 +6,10 @@ import re
 from typing import Any
 
 import pytest
+from report_worlds import SCRIPT
 
 from automl_sr.report.markdown import code, escape, markdown
 from automl_sr.report.sections import sections
-
-from .worlds import SCRIPT
 
 
 @pytest.fixture(scope="module")

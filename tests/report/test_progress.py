@@ -8,12 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from report_worlds import collected
 from search_world import find, load
 
 from automl_sr.report.progress import MOST_POINTS, learning_curve, working_seconds
 from automl_sr.store.records import PointRecord
-
-from .worlds import collected
 
 
 def trial(finished: float, seconds: float) -> Any:

@@ -19,7 +19,7 @@ from automl_sr.search import gate as gates
 from automl_sr.search.gate import Gate, broken, violation
 from automl_sr.space.plan import TrialPlan
 from automl_sr.study.spec import Limits
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.types import DeviceSpec, Setting
 

@@ -21,13 +21,12 @@ from searched import Once
 from sqlalchemy import delete, update
 
 from automl_sr.errors import AutomlSRError, DataError, Interrupted, StoreError, UseError
-from automl_sr.evaluation.runtime import OnnxModel, evaluate_pairs
 from automl_sr.plugin.registry import installed
 from automl_sr.search.engine import Options, search
 from automl_sr.search.refine.choice import Request, refinement_row
 from automl_sr.search.refine.following import Nobody
 from automl_sr.search.refine.refiner import RefineEnd, refine
-from automl_sr.search.refine.run import Job, Refined, load_test_set
+from automl_sr.search.refine.run import Job, Refined
 from automl_sr.search.results import front_of
 from automl_sr.search.retention import find_leftovers, remove
 from automl_sr.store import models
@@ -38,6 +37,7 @@ from automl_sr.store.records import TrialRecord
 from automl_sr.store.refinements import RefinementClaim, RefinementRecord, RefinementResult
 from automl_sr.store.repository import Store
 from automl_sr.study.spec import parse_study
+from automl_sr.tasks.image_sr.image_model import OnnxImageModel, evaluate_pairs
 from automl_sr.training.run import Run
 from automl_sr.trial.types import Outcome, Point
 
@@ -417,7 +417,7 @@ def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> 
 
 def test_a_task_that_has_no_images_has_no_test_sets_to_read() -> None:
     with pytest.raises(DataError, match="no test sets"):
-        load_test_set(load().spec.task, "Set5")
+        load().spec.task.load_test("Set5")
 
 
 STUDY = """
@@ -483,8 +483,8 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
     assert row["values"]["params"] == row["search_values"]["params"]
     assert "Nowhere" in row["reason"]
 
-    model = OnnxModel(Path(row["artifacts"]["onnx"]))
-    measured = evaluate_pairs(model, load_test_set(loaded.spec.task, f"{tmp_path}/test"), 2)
+    model = OnnxImageModel(Path(row["artifacts"]["onnx"]))
+    measured = evaluate_pairs(model, loaded.spec.task.load_test(f"{tmp_path}/test"), 2)
     assert row["tests"] == {f"{tmp_path}/test": {name: measured[name] for name in ("psnr_y", "ssim_y", "psnr_rgb")}}
 
     forget(options, first)

@@ -22,7 +22,15 @@ def failures(tmp_path_factory) -> dict[str, set[str]]:
     report = tmp_path_factory.mktemp("report") / "report.xml"
     root = HERE.parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "plugins")])}
-    command = [sys.executable, "-m", "pytest", str(HERE / "faulty_techniques.py"), "-q", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(HERE.parent / "support" / "faulty_techniques.py"),
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         [*command, f"--junitxml={report}"], cwd=root, env=environment, capture_output=True, text=True, timeout=110
     )

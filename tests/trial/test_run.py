@@ -16,7 +16,7 @@ from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.plugin.registry import Registry, Source, discover, installed
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.space.plan import TrialPlan
-from automl_sr.tasks.image_sr import ImageSR
+from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.run import run_trial
 from automl_sr.trial.types import DeviceSpec, Outcome, Point, Setting

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from automl_sr.errors import CheckpointError, DataError
 from automl_sr.evaluation.runtime import OnnxModel
@@ -97,10 +97,10 @@ def test(path: Path, setting: Setting, begin: Callable[[str], None]) -> tuple[di
     found: dict[str, dict[str, float]] = {}
     notes: list[str] = []
     metrics = _quality_metrics(setting)
-    for name in getattr(setting.task, "test", ()):
+    for name in setting.task.test_sets:
         begin(f"test on {name}")
         try:
-            data = replace(setting.data, valid=load_test_set(setting.task, name))
+            data = replace(setting.data, valid=setting.task.load_test(name))
             values = setting.task.measure_quality(OnnxModel(path, threads=setting.threads or 1), data, metrics)
         except DataError as error:
             notes.append(f"test set {name}: {error.message}")
@@ -111,25 +111,12 @@ def test(path: Path, setting: Setting, begin: Callable[[str], None]) -> tuple[di
     return found, notes
 
 
-def load_test_set(task: Task, name: str) -> Any:
-    """Read a test set, in the form of the task's validation set. Raises DataError."""
-    from automl_sr.data.catalog import Catalog
-    from automl_sr.data.samples import load_pairs
-    from automl_sr.tasks.image_sr import ImageSR
-
-    if not isinstance(task, ImageSR):
-        raise DataError(f"The task {task.kind!r} has no test sets that can be read.")
-    return load_pairs(Catalog.from_environment().find(name), task.scale)
-
-
 def missing_test_sets(task: Task) -> list[str]:
     """Say before the training which test sets are not there; none is read for that."""
-    from automl_sr.data.catalog import Catalog
-
     said = []
-    for name in getattr(task, "test", ()):
+    for name in task.test_sets:
         try:
-            Catalog.from_environment().find(name)
+            task.find_test(name)
         except DataError as error:
             said.append(f"test set {name} will be left out: {error}")
     return said

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nets import IMAGE_AXES, Espcn, seeded
+from photos import photo
 from PIL import ImageCms
 from torch import nn
 
@@ -14,11 +16,8 @@ from automl_sr.compression.export import export_onnx
 from automl_sr.data import images
 from automl_sr.data.images import Picture
 from automl_sr.errors import DataError, UseError
-from automl_sr.evaluation.runtime import OnnxModel, super_resolve
-from automl_sr.evaluation.upscale import Upscaler, expand, upscale_files
-
-from .nets import IMAGE_AXES, Espcn, seeded
-from .photos import photo
+from automl_sr.tasks.image_sr.image_model import OnnxImageModel, super_resolve
+from automl_sr.tasks.image_sr.upscale import Upscaler, expand, upscale_files
 
 
 class Nearest(nn.Module):
@@ -28,11 +27,11 @@ class Nearest(nn.Module):
         return nn.functional.interpolate(x, scale_factor=2, mode="nearest")
 
 
-def shipped(folder: Path, net: nn.Module | None = None, channels: int = 1) -> OnnxModel:
+def shipped(folder: Path, net: nn.Module | None = None, channels: int = 1) -> OnnxImageModel:
     path = folder / f"model{channels}.onnx"
     example = (torch.rand(1, channels, 12, 14),)
     export_onnx(net or Nearest(), path, example, dynamic_axes=IMAGE_AXES)
-    return OnnxModel(path)
+    return OnnxImageModel(path)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import data
 
-from automl_sr.data.resize import crop_to_multiple, downscale
-from automl_sr.data.samples import Pair
+from automl_sr.tasks.image_sr.resize import crop_to_multiple, downscale
+from automl_sr.tasks.image_sr.samples import Pair
 
 
 def photo(name: str = "astronaut", height: int = 96, width: int = 120) -> NDArray[np.uint8]:

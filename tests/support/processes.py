@@ -15,8 +15,8 @@ from pathlib import Path
 
 import search_world
 
-ROOT = Path(__file__).parents[1]
-PATHS = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests"))
+ROOT = Path(__file__).parents[2]
+PATHS = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests/support"))
 STEPS = 5
 IMPORTED_LATE = [
     "alembic.command", "automl_sr.cli.main", "onnxruntime", "psycopg", "ruamel.yaml", "search_world",

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from automl_sr.data import images
 from automl_sr.data.catalog import ImageSet
-from automl_sr.data.degradations import Degradation, bicubic
-from automl_sr.data.pixel_store import PixelStore, in_memory
-from automl_sr.data.resize import crop_to_multiple
 from automl_sr.errors import DataError
 from automl_sr.plugin.task import Shared, alone
+from automl_sr.tasks.image_sr.degradations import Degradation, bicubic
+from automl_sr.tasks.image_sr.pixel_store import PixelStore, in_memory
+from automl_sr.tasks.image_sr.resize import crop_to_multiple
 
 __all__ = ["Pair", "PixelStore", "SRSamples", "load_pairs", "load_samples"]
 

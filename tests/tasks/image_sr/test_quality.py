@@ -6,20 +6,19 @@ import math
 
 import numpy as np
 import pytest
+from folders import shipped_sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photos import photo
 from skimage.metrics import structural_similarity
 
 from automl_sr.data import images
 from automl_sr.data.catalog import ImageSet
-from automl_sr.data.resize import crop_to_multiple, imresize_float
-from automl_sr.data.samples import load_pairs
 from automl_sr.errors import DataError
-from automl_sr.evaluation.quality import psnr, psnr_rgb, psnr_y, rgb_to_y, ssim, ssim_y
-from automl_sr.evaluation.runtime import evaluate_pairs
-from tests.data.folders import shipped_sets
-
-from .photos import photo
+from automl_sr.tasks.image_sr.image_model import evaluate_pairs
+from automl_sr.tasks.image_sr.quality import psnr, psnr_rgb, psnr_y, rgb_to_y, ssim, ssim_y
+from automl_sr.tasks.image_sr.resize import crop_to_multiple, imresize_float
+from automl_sr.tasks.image_sr.samples import load_pairs
 
 PUBLISHED_SET5 = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}
 FROM_STORED_LR = {

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from automl_sr.data.luma import LUMA_OFFSET, LUMA_WEIGHTS
-from automl_sr.data.pixel_store import PixelStore
-from automl_sr.data.samples import SRSamples
 from automl_sr.errors import DataError
+from automl_sr.tasks.image_sr.luma import LUMA_OFFSET, LUMA_WEIGHTS
+from automl_sr.tasks.image_sr.pixel_store import PixelStore
+from automl_sr.tasks.image_sr.samples import SRSamples
 
 Color = Literal["y", "rgb"]
 DIHEDRAL = 8

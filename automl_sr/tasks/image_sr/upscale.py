@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from automl_sr.data import images
 from automl_sr.data.images import Picture
-from automl_sr.data.resize import imresize_float
 from automl_sr.errors import AutomlSRError, DataError
-from automl_sr.evaluation.runtime import OnnxModel, chroma, join_chroma, to_luma
-from automl_sr.evaluation.tiling import (
+from automl_sr.tasks.image_sr.image_model import OnnxImageModel, chroma, join_chroma, to_luma
+from automl_sr.tasks.image_sr.resize import imresize_float
+from automl_sr.tasks.image_sr.tiling import (
     Watch,
     check_tile,
     receptive_margin,
@@ -47,7 +47,7 @@ class Upscaler:
     `watch` is told of every tile. Raises UseError for a tile that is too small for the model.
     """
 
-    def __init__(self, model: OnnxModel, tile: int | None = None, watch: Watch | None = None) -> None:
+    def __init__(self, model: OnnxImageModel, tile: int | None = None, watch: Watch | None = None) -> None:
         self.model = model
         self.watch = watch
         self.margin = model.overlap or receptive_margin(model, model.channels, model.scale)

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_sr.data.resize import downscale
+from automl_sr.tasks.image_sr.resize import downscale
 
 
 class Degradation(Protocol):

@@ -22,7 +22,7 @@ from filelock import FileLock
 BROWSER = "AUTOML_SR_BROWSER"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CODE = os.pathsep.join(str(ROOT / part) for part in (".", "plugins"))
 FAILURE = "RuntimeError: the disk took <b>no</b> more."
 STUDY = """

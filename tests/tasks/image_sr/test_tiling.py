@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import IMAGE_AXES, Espcn, Fsrcnn, Recurrent, seeded
 from numpy.typing import NDArray
+from photos import photo
 from torch import nn
 
 from automl_sr.compression.export import export_onnx
 from automl_sr.errors import UseError
-from automl_sr.evaluation.tiling import (
+from automl_sr.tasks.image_sr.tiling import (
     LARGEST_MARGIN,
     largest_tensor_bytes,
     receptive_margin,
@@ -23,9 +25,6 @@ from automl_sr.evaluation.tiling import (
     spans,
     tile_for_memory,
 )
-
-from .nets import IMAGE_AXES, Espcn, Fsrcnn, Recurrent, seeded
-from .photos import photo
 
 
 def runner(net: nn.Module):  # type: ignore[no-untyped-def]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from automl_sr.data.batches import Color, PatchSource, to_color
-from automl_sr.data.pixel_store import PixelStore
-from automl_sr.data.samples import SRSamples
 from automl_sr.errors import DataError
+from automl_sr.tasks.image_sr.batches import Color, PatchSource, to_color
+from automl_sr.tasks.image_sr.pixel_store import PixelStore
+from automl_sr.tasks.image_sr.samples import SRSamples
 
 from .test_samples import made
 

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import shipped_sets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from automl_sr.data import images
-from automl_sr.data.resize import crop_to_multiple, downscale, imresize, imresize_float, upscale
 from automl_sr.errors import DataError
-
-from .folders import shipped_sets
+from automl_sr.tasks.image_sr.resize import crop_to_multiple, downscale, imresize, imresize_float, upscale
 
 REFERENCE = Path(__file__).parent / "reference"
 

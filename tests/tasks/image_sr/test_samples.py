@@ -10,19 +10,19 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from folders import shipped_sets
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from automl_sr.data import images, samples
+from automl_sr.data import images
 from automl_sr.data.catalog import ImageSet
 from automl_sr.data.images import Picture
-from automl_sr.data.pixel_store import PixelStore
-from automl_sr.data.resize import crop_to_multiple, downscale
-from automl_sr.data.samples import SRSamples, load_pairs, load_samples
 from automl_sr.errors import DataError
-
-from .folders import shipped_sets
+from automl_sr.tasks.image_sr import samples
+from automl_sr.tasks.image_sr.pixel_store import PixelStore
+from automl_sr.tasks.image_sr.resize import crop_to_multiple, downscale
+from automl_sr.tasks.image_sr.samples import SRSamples, load_pairs, load_samples
 
 
 def picture(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarray:

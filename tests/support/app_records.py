@@ -10,6 +10,7 @@ from automl_sr.app.library import Snapshot
 from automl_sr.errors import PluginError
 from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
+from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
 
 SCRIPT = "<script>alert('x')</script>"
 PLAN = {
@@ -24,7 +25,7 @@ PLAN = {
 class Known:
     """The metrics of core, and no plugins."""
 
-    metrics: ClassVar = {metric.name: metric for metric in BUILTIN_METRICS}
+    metrics: ClassVar = {metric.name: metric for metric in (*IMAGE_METRICS, *BUILTIN_METRICS)}
 
     def metric(self, name: str) -> Metric:
         if name not in self.metrics:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_sr.data.luma import LUMA_OFFSET, LUMA_WEIGHTS
 from automl_sr.errors import DataError
+from automl_sr.tasks.image_sr.luma import LUMA_OFFSET, LUMA_WEIGHTS
 
 Image = NDArray[Any]
 Plane = NDArray[np.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -12,18 +12,19 @@ from pydantic import Field, field_validator
 
 from automl_sr.errors import DataError
 from automl_sr.plugin.hookspecs import hookimpl
-from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
-from automl_sr.plugin.task import Batch, Interface, Runner, Samples, Shared, Task, TaskData, alone
+from automl_sr.plugin.metric import Metric
+from automl_sr.plugin.task import Batch, Gallery, Interface, Runner, Samples, Shared, Task, TaskData, alone
+from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
 
-    from automl_sr.data.batches import PatchSource
     from automl_sr.data.catalog import Catalog, ImageSet
     from automl_sr.data.overlap import ImageMark
-    from automl_sr.data.samples import Pair, SRSamples
+    from automl_sr.tasks.image_sr.batches import PatchSource
+    from automl_sr.tasks.image_sr.samples import Pair, SRSamples
 
 CALIBRATION_PATCH = 64
 """Side in low-resolution px of the crops on which quantization is calibrated."""
@@ -33,7 +34,7 @@ class ImageSR(Task):
     """Image super-resolution by a whole factor, on luma (`color: y`) or on RGB."""
 
     kind: ClassVar[str] = "image-sr"
-    metrics: ClassVar[tuple[Metric, ...]] = tuple(metric for metric in BUILTIN_METRICS if metric.level == "quality")
+    metrics: ClassVar[tuple[Metric, ...]] = IMAGE_METRICS
 
     scale: Literal[2, 3, 4] = 2
     train: tuple[str, ...] = Field(min_length=1, description="Named sets or folders to train on")
@@ -65,7 +66,7 @@ class ImageSR(Task):
         """Decode every image once, make the low-resolution ones once, and see that no image is in both sets."""
         from automl_sr.data.catalog import Catalog
         from automl_sr.data.overlap import alike, identical, mark_pixels
-        from automl_sr.data.samples import load_pairs, load_samples
+        from automl_sr.tasks.image_sr.samples import load_pairs, load_samples
 
         catalog = Catalog.from_environment()
         train, valid = self._sets(catalog, seed)
@@ -99,6 +100,47 @@ class ImageSR(Task):
         if not isinstance(self.valid, str):
             return train, _union([catalog.find(name) for name in self.valid])
         return _split(train, float(self.valid[:-1]) / 100, seed)
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        """The sets that only refine, evaluate and report touch."""
+        return self.test
+
+    def find_test(self, name: str) -> None:
+        """Raise DataError where a test set is not there; none of its images is read."""
+        from automl_sr.data.catalog import Catalog
+
+        Catalog.from_environment().find(name)
+
+    def load_test(self, name: str) -> list[Pair]:
+        """Return the pairs of a named set, as `load` makes those of the validation set. Raises DataError."""
+        from automl_sr.data.catalog import Catalog
+        from automl_sr.tasks.image_sr.samples import load_pairs
+
+        return load_pairs(Catalog.from_environment().find(name), self.scale)
+
+    def load_examples(self, seed: int, count: int) -> list[Pair]:
+        """Return the first validation pairs only; training images stay where they are. Raises DataError."""
+        from automl_sr.data.catalog import Catalog, ImageSet
+        from automl_sr.tasks.image_sr.samples import load_pairs
+
+        _, valid = self._sets(Catalog.from_environment(), seed)
+        lr = {scale: paths[:count] for scale, paths in valid.lr.items()}
+        return load_pairs(ImageSet(valid.name, valid.hr[:count], lr), self.scale)
+
+    def show(self, runners: Mapping[str, Runner], data: list[Pair], count: int) -> Gallery:
+        """Cut a piece from each of the first images: the original, bicubic, and what each runner makes of it."""
+        from automl_sr.tasks.image_sr.image_model import ImageModel
+        from automl_sr.tasks.image_sr.pictures import SIDE, example
+
+        models = {name: ImageModel(runner, self.scale, self.color) for name, runner in runners.items()}
+        examples = tuple(example(pair, self.scale, models) for pair in data[:count])
+        sets = self.valid if isinstance(self.valid, str) else ", ".join(self.valid)
+        caption = (
+            f"Cuts of {SIDE} pixels from images of {sets}, where they have the most detail, at x{self.scale}."
+            " PSNR on luma is that of the whole image."
+        )
+        return Gallery(caption, examples, {"set": sets, "scale": self.scale, "side": SIDE})
 
     def dims(self) -> dict[str, int]:
         """Give the model's channels and scale."""
@@ -146,7 +188,7 @@ class ImageSR(Task):
         """Give the input whose output is 1280x720, its sides rounded up."""
         import torch
 
-        from automl_sr.evaluation.cost import OUTPUT_720P
+        from automl_sr.tasks.image_sr.cost import OUTPUT_720P
 
         height, width = (-(-side // self.scale) for side in OUTPUT_720P)
         return torch.empty(1, self.dims()["channels"], height, width, device="meta")
@@ -159,14 +201,14 @@ class ImageSR(Task):
 
     def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure on whole validation images, as published tables do."""
-        from automl_sr.evaluation.runtime import ImageModel, evaluate_pairs
+        from automl_sr.tasks.image_sr.image_model import ImageModel, evaluate_pairs
 
         model = ImageModel(runner, scale=self.scale, color=self.color)
         return _means(evaluate_pairs(model, data.valid, self.scale, list(metrics)), metrics)
 
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure bicubic enlargement."""
-        from automl_sr.evaluation.runtime import evaluate_pairs
+        from automl_sr.tasks.image_sr.image_model import evaluate_pairs
 
         return _means(evaluate_pairs("bicubic", data.valid, self.scale, list(metrics)), metrics)
 
@@ -192,7 +234,7 @@ class ImageSR(Task):
 
     def reference_net(self) -> Path:
         """Give FSRCNN-s of the same scale and channels."""
-        from automl_sr.evaluation.latency import reference_net
+        from automl_sr.tasks.image_sr.reference_net import reference_net
 
         return reference_net(self.scale, self.dims()["channels"])
 
@@ -226,7 +268,7 @@ def _sr(train: Samples) -> SRSamples:
 @functools.lru_cache(maxsize=8)
 def _patches(train: SRSamples, patch: int) -> PatchSource:
     """Keep what does not change from batch to batch. Raises DataError where no image is as large as a patch."""
-    from automl_sr.data.batches import PatchSource
+    from automl_sr.tasks.image_sr.batches import PatchSource
 
     return PatchSource.of(train, patch)
 
