@@ -13,12 +13,14 @@ from automl_sr.plugin.registry import Registry, discover
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
 from automl_sr.space.search_space import SearchSpace
+from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
 
 
 class ToyTask(Task):
     """Enlarge toy images."""
 
     kind: ClassVar[str] = "image-sr"
+    metrics: ClassVar = IMAGE_METRICS
     scale: Literal[2, 3, 4] = 2
     train: tuple[str, ...] = ("T91",)
 
