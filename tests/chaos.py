@@ -210,7 +210,7 @@ def told(store: str) -> list[tuple[int, str, list[float]]]:
     """Give what Optuna knows, by our numbers; trials that a worker made that had lost its lease do not count."""
     import optuna
 
-    from automl_sr.search.projection import NUMBER_ATTRIBUTE
+    from automl_sr.search.optuna.sync import NUMBER_ATTRIBUTE
     from automl_sr.store.database import optuna_storage
     from automl_sr.store.repository import Store
 

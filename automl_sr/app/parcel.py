@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from automl_sr.cli.export import CARD, FILES, card, model_files
 from automl_sr.errors import AutomlSRError
 from automl_sr.files import write_atomically
-from automl_sr.search.single_plan import single_plan, study_name
+from automl_sr.search.trial_study_file import single_plan, study_name
 from automl_sr.store.artifacts import fetch
 
 if TYPE_CHECKING:

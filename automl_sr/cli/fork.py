@@ -39,9 +39,10 @@ def fork(
 
     registry = installed()
     loaded = load_study(study, registry)
-    from automl_sr.search.inheritance import sentence
+    from automl_sr.search.open_study import Options
     from automl_sr.search.results import ORIGIN
-    from automl_sr.search.study import Options, fork_study
+    from automl_sr.search.study import fork_study
+    from automl_sr.search.warm_start import sentence
 
     opened = fork_study(old, loaded, registry, Options(store, artifacts, file=str(study)))
     opened.store.close()

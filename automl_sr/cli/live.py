@@ -17,8 +17,8 @@ from automl_sr.search.results import FINISHED, feasible, own_counts
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from automl_sr.search.following import CrewWatcher
-    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.open_study import OpenStudy
+    from automl_sr.search.workers.store_monitor import CrewWatcher
     from automl_sr.store.records import Result
     from automl_sr.trial.types import Point
 
@@ -32,7 +32,7 @@ TRAINING = ("train", "fork")
 def make_watcher(*, quiet: bool) -> Iterator[CrewWatcher]:
     """Give who follows the search, on standard error."""
     if quiet:
-        from automl_sr.search.following import NobodyAtAll
+        from automl_sr.search.workers.store_monitor import NobodyAtAll
 
         yield NobodyAtAll()
     elif sys.stderr.isatty():

@@ -16,9 +16,9 @@ from automl_sr.cli.search import at_least_one, duration, known_device
 from automl_sr.errors import Interrupted, UseError
 
 if TYPE_CHECKING:
-    from automl_sr.search.refine.following import Follower
+    from automl_sr.search.open_study import OpenStudy
+    from automl_sr.search.refine.callbacks import Follower
     from automl_sr.search.refine.refiner import RefineEnd
-    from automl_sr.search.study import OpenStudy
     from automl_sr.store.refinements import RefinementClaim, RefinementResult
     from automl_sr.trial.types import Point
 
@@ -68,8 +68,8 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     if threads is not None:
         at_least_one("threads", threads)
     from automl_sr.plugin.registry import installed
+    from automl_sr.search.open_study import Options
     from automl_sr.search.refine import refiner
-    from automl_sr.search.study import Options
 
     options = Options(store=store, device=device, threads=threads)
     with make_follower(quiet=quiet) as follower:
@@ -118,7 +118,7 @@ def _again(asked: Any) -> str:
 def make_follower(*, quiet: bool) -> Iterator[Follower]:
     """Give who follows the refinements, on standard error: one line that changes, or now and then a new one."""
     if quiet:
-        from automl_sr.search.refine.following import Nobody
+        from automl_sr.search.refine.callbacks import Nobody
 
         yield Nobody()
     elif sys.stderr.isatty():

@@ -72,7 +72,7 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
         if workers == 1:
             end = engine.search(loaded, registry, options, watcher=watcher)
         else:
-            from automl_sr.search.crew import search_together
+            from automl_sr.search.workers.local_workers import search_together
 
             end = search_together(loaded, registry, options, workers, watcher=watcher)
     again = next_command(

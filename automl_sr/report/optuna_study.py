@@ -16,9 +16,9 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE, corrected
+from automl_sr.search.optuna.samplers import quiet_optuna
 from automl_sr.search.results import FINISHED
-from automl_sr.search.samplers import quiet_optuna
-from automl_sr.search.view import RUNGS_ATTRIBUTE, corrected
 from automl_sr.space.search_space import SearchSpace
 
 if TYPE_CHECKING:

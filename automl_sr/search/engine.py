@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
-from automl_sr.search.stopping import Stop
-from automl_sr.search.study import OpenStudy, Options, join_study, open_study
-from automl_sr.search.watch import Nobody, Watcher
-from automl_sr.search.worker import Exhausted, Worker
+from automl_sr.search.study import join_study, open_study
+from automl_sr.search.workers.callbacks import Nobody, Watcher
+from automl_sr.search.workers.stop_signal import Stop
+from automl_sr.search.workers.worker import Exhausted, Worker
 from automl_sr.store.leases import Keeper
 from automl_sr.trial.run import run_trial
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
-    from automl_sr.search.worker import RunTrial
+    from automl_sr.search.workers.worker import RunTrial
     from automl_sr.study.spec import LoadedStudy
 
 __all__ = ["Options", "SearchEnd", "join_study", "open_study", "search", "work"]

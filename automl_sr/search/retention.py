@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from automl_sr.errors import PluginError
 from automl_sr.files import PARTIAL
-from automl_sr.search.attempt import work_folder
 from automl_sr.search.results import front_of
+from automl_sr.search.workers.trial_folder import work_folder
 from automl_sr.store.artifacts import Artifacts, delete
 from automl_sr.store.imports import named_elsewhere
 from automl_sr.store.records import UNFINISHED

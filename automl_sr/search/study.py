@@ -7,21 +7,21 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import get_storage
 
 from automl_sr import __version__
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
 from automl_sr.evaluation.latency import cache_folder
 from automl_sr.plugin.task import alone
-from automl_sr.search.attempt import work_folder
-from automl_sr.search.inheritance import Heir, Inheritance, inherit, project_imports, sentence
+from automl_sr.search.open_study import OpenStudy, Options
+from automl_sr.search.optuna.samplers import make_sampler, quiet_optuna
 from automl_sr.search.results import ORIGIN
-from automl_sr.search.samplers import make_sampler, quiet_optuna
+from automl_sr.search.warm_start import Heir, Inheritance, inherit, project_imports, sentence
+from automl_sr.search.workers.trial_folder import work_folder
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
 from automl_sr.store.database import creating, default_url, explained, open_engine, optuna_storage
@@ -35,7 +35,6 @@ from automl_sr.trial.types import DeviceSpec, Setting
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from automl_sr.plugin.metric import Metric
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Shared, TaskData
     from automl_sr.store.records import StudyRecord
@@ -43,50 +42,6 @@ if TYPE_CHECKING:
 
 FREE_TO_CHANGE = ("budget.trials", "budget.minutes", "budget.trial_minutes", "budget.stall_minutes")
 """What may differ from the stored study when it is resumed."""
-
-
-@dataclass(frozen=True)
-class OpenStudy:
-    """A study with everything that a worker needs."""
-
-    record: StudyRecord
-    spec: StudySpec
-    space: SearchSpace
-    registry: Registry
-    store: Store
-    optuna: optuna.study.Study
-    storage: BaseStorage
-    setting: Setting
-    artifacts: Artifacts
-    folder: Path
-    """Where trials keep what a resume needs: one folder for each number."""
-    resumed: bool
-    notes: tuple[str, ...] = ()
-
-    @property
-    def objectives(self) -> list[Metric]:
-        """The metrics that are optimised."""
-        return [self.registry.metric(name) for name in self.spec.objectives]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person adds to a study file on the command line; `file` is how they named it, for messages."""
-
-    store: str | None = None
-    artifacts: str | None = None
-    trials: int | None = None
-    minutes: float | None = None
-    """Like `trials`, the study's total over all resumes; both replace the file's budget."""
-    device: str = "auto"
-    """Where training runs: auto, cpu or cuda."""
-    file: str = "STUDY.yaml"
-    threads: int | None = None
-    """Threads that training uses here; None takes those of the study, or all cores."""
-    no_cache: bool = False
-    """Whether every trial makes its core-sets and helper models itself; the results are the same."""
-    warm_start: str | None = None
-    """The study of which a new one takes over the trials that fit."""
 
 
 def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:

@@ -30,9 +30,7 @@ from automl_sr.trial.cache import Cache
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Samples, Task
-    from automl_sr.space.plan import TrialPlan
     from automl_sr.training.run import Run
-    from automl_sr.trial.types import Setting
 
 ITERATE_EVERY = 50
 _WORD = re.compile(r"[A-Za-z][\w .-]{0,30}")
@@ -184,21 +182,3 @@ class Context:
 def _words(key: str) -> list[str]:
     """Give the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081.../{"steps": 400}`."""
     return list(itertools.takewhile(_WORD.fullmatch, key.split("/")))
-
-
-def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None) -> Context:
-    """Make the surroundings of one trial, or of its check at the gate, which nobody watches.
-
-    The seed depends on the study's and on the plan, not on the trial's number.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    return Context(
-        registry=setting.registry,
-        task=setting.task,
-        seed=derive(setting.seed, plan.fingerprint),
-        device=setting.train_device,
-        scratch=folder,
-        cache=Cache(setting.cache or folder / "cache", record=folder / "shared.json"),
-        data_fingerprint=setting.data.train.fingerprint,
-        observer=observer or Silent(),
-    )

@@ -6,23 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from automl_sr.errors import PluginError
 from automl_sr.plugin.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import finish_fork, save, start_or_resume, train
-from automl_sr.training.phases import Phase, Timetable
-from automl_sr.training.recipe import Recipe
-from automl_sr.training.run import Setup
-from automl_sr.trial.context import make_context
 from automl_sr.trial.measure import measure
 from automl_sr.trial.observer import Clock, Watch
+from automl_sr.trial.setup import make_context, make_setup
 from automl_sr.trial.ship import artifacts_of, ship
 from automl_sr.trial.types import Outcome
 
 if TYPE_CHECKING:
-    from automl_sr.plugin.task import Samples
     from automl_sr.space.plan import TrialPlan
-    from automl_sr.trial.context import Context
     from automl_sr.trial.observer import Journal
     from automl_sr.trial.types import Setting
 
@@ -72,25 +66,3 @@ def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, cloc
     state: Literal["complete", "pruned"] = "complete" if step == end else "pruned"
     files = {**artifacts_of(finished), **checkpoints.files()}
     return Outcome(state, values, files, clock.seconds(), finished.notes, context.cache.shared())
-
-
-def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
-    """Lay out the training of a plan: every technique adds its phases, in the order of the slots."""
-    recipe = plan.techniques[Slot.RECIPE]
-    if not isinstance(recipe, Recipe):
-        raise PluginError(f"The recipe is a {type(recipe).__name__}, not core's Recipe.")
-    pipeline = list(plan.techniques.values())
-    phases = [Phase("train", 1.0)]
-    for technique in pipeline:
-        phases = technique.phases(phases, context.for_technique(technique))
-    setting.task.check_training(data, patch=recipe.patch)
-    return Setup(
-        context=context,
-        task=setting.task,
-        data=data.to(setting.train_device),
-        recipe=recipe,
-        techniques=tuple(pipeline),
-        timetable=Timetable.of(phases, setting.steps, recipe.cooldown),
-        seed=context.seed,
-        device=setting.train_device,
-    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from automl_sr.plugin.registry import installed
-from automl_sr.search.single_plan import single_plan
+from automl_sr.search.trial_study_file import single_plan
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study

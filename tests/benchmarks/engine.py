@@ -28,8 +28,8 @@ import optuna  # noqa: E402 - the checkout has to be on the path first
 
 from automl_sr.plugin.registry import installed  # noqa: E402
 from automl_sr.search.engine import Options, search  # noqa: E402
-from automl_sr.search.samplers import make_sampler  # noqa: E402
-from automl_sr.search.watch import Nobody  # noqa: E402
+from automl_sr.search.optuna.samplers import make_sampler  # noqa: E402
+from automl_sr.search.workers.callbacks import Nobody  # noqa: E402
 from automl_sr.space.search_space import SearchSpace  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage  # noqa: E402
 from automl_sr.study.spec import LoadedStudy, parse_study  # noqa: E402

@@ -28,9 +28,9 @@ for part in ("", "plugins"):
 import optuna  # noqa: E402 - the checkout has to be on the path first
 
 from automl_sr.plugin.registry import installed  # noqa: E402
+from automl_sr.search.decide.gate import Gate  # noqa: E402
 from automl_sr.search.engine import Options, open_study, search  # noqa: E402
 from automl_sr.search.front import Box  # noqa: E402
-from automl_sr.search.gate import Gate  # noqa: E402
 from automl_sr.search.results import FINISHED, feasible  # noqa: E402
 from automl_sr.store.reading import Reader  # noqa: E402
 from automl_sr.study.spec import LoadedStudy, load_study, parse_study  # noqa: E402

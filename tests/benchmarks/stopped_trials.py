@@ -5,8 +5,8 @@
 A model of the toy has a size, which lowers its loss and is its cost, and settings that cost nothing: what they miss of
 the best ones is the excess loss. Losses fall during training, those of large models more, with some noise. Pareto ASHA
 stops trials at two rungs; a stopped one is told PRUNED, as Optuna's own pruners do it, FAIL, or PRUNED with its values
-at the rungs, which TPE then sees as `automl_sr.search.view` shows them. Compared is the mean excess loss of the second
-half of the proposals, with 95 % intervals over seeds. It takes less than a minute on a free core.
+at the rungs, which TPE then sees as `automl_sr.search.optuna.sampler_view` shows them. Compared is the mean excess loss
+of the second half of the proposals, with 95 % intervals over seeds. It takes less than a minute on a free core.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from optuna.trial import TrialState  # noqa: E402
 from scipy.stats import t as student  # noqa: E402
 
 from automl_sr.plugin.metric import Metric  # noqa: E402
-from automl_sr.search.samplers import draw_seed, make_sampler  # noqa: E402
-from automl_sr.search.scheduler import ParetoASHA  # noqa: E402
-from automl_sr.search.view import RUNGS_ATTRIBUTE  # noqa: E402
+from automl_sr.search.decide.scheduler import ParetoASHA  # noqa: E402
+from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE  # noqa: E402
+from automl_sr.search.optuna.samplers import draw_seed, make_sampler  # noqa: E402
 
 BEST = {"first": 0.2, "second": 0.7, "third": 0.4, "fourth": 0.6}
 """The settings without excess loss."""

@@ -54,10 +54,10 @@ from automl_sr.plugin.blueprint import Blueprint  # noqa: E402
 from automl_sr.plugin.hookspecs import hookimpl  # noqa: E402
 from automl_sr.plugin.registry import Registry, discover  # noqa: E402
 from automl_sr.plugin.technique import Each, Float, Slot, Technique  # noqa: E402
-from automl_sr.search import projection  # noqa: E402
 from automl_sr.search.engine import Options, open_study, search  # noqa: E402
-from automl_sr.search.samplers import quiet_optuna  # noqa: E402
-from automl_sr.search.watch import Nobody  # noqa: E402
+from automl_sr.search.optuna import sync  # noqa: E402
+from automl_sr.search.optuna.samplers import quiet_optuna  # noqa: E402
+from automl_sr.search.workers.callbacks import Nobody  # noqa: E402
 from automl_sr.space.search_space import SearchSpace  # noqa: E402
 from automl_sr.store import models as ours  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage, parse  # noqa: E402
@@ -281,7 +281,7 @@ def _write_theirs(engine: Engine, asked: dict[str, FloatDistribution], count: in
         values += [
             {"trial_id": trial, "objective": index, "value": 0.5 + index, "value_type": "FINITE"} for index in (0, 1)
         ]
-        known = {projection.SLOT_ATTRIBUTE: f'"{_slot(trial - 1)}"', projection.NUMBER_ATTRIBUTE: str(trial - 1)}
+        known = {sync.SLOT_ATTRIBUTE: f'"{_slot(trial - 1)}"', sync.NUMBER_ATTRIBUTE: str(trial - 1)}
         notes += [{"trial_id": trial, "key": key, "value_json": value} for key, value in known.items() if slots]
     with engine.begin() as connection:
         connection.execute(insert(theirs.TrialModel), trials)

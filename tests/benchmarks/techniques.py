@@ -26,9 +26,9 @@ from automl_sr.plugin.technique import Slot
 from automl_sr.space.plan import TrialPlan
 from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.training.run import Finished
-from automl_sr.trial.context import make_context
 from automl_sr.trial.measure import measure
 from automl_sr.trial.run import run_trial
+from automl_sr.trial.setup import make_context
 from automl_sr.trial.ship import ship
 from automl_sr.trial.types import DeviceSpec, Setting
 

@@ -14,10 +14,10 @@ from search_world import load, registry, run_fast
 from searched import Once
 
 from automl_sr.errors import PluginError
-from automl_sr.search.attempt import Attempt, work_folder
 from automl_sr.search.engine import Options, search
 from automl_sr.search.results import front_of
 from automl_sr.search.retention import Leftovers, find_leftovers, remove
+from automl_sr.search.workers.trial_folder import Attempt, work_folder
 from automl_sr.store.artifacts import Artifacts
 from automl_sr.store.records import Claim, Result, StudyRecord, TrialRecord
 from automl_sr.store.repository import Store

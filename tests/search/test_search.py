@@ -30,9 +30,9 @@ from automl_sr.errors import (
 from automl_sr.files import write_atomically
 from automl_sr.search import study
 from automl_sr.search.engine import Options, search
-from automl_sr.search.stopping import Stop
 from automl_sr.search.study import FREE_TO_CHANGE, changes
-from automl_sr.search.worker import MOST_FREE, MOST_TAKEOVERS, Worker, cause_of, failure_words, one_line
+from automl_sr.search.workers.stop_signal import Stop
+from automl_sr.search.workers.worker import MOST_FREE, MOST_TAKEOVERS, Worker, cause_of, failure_words, one_line
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
@@ -118,7 +118,7 @@ def test_no_trial_begins_when_too_little_time_is_left(tmp_path: Path) -> None:
 
 
 def test_time_that_runs_out_leaves_the_trial_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("automl_sr.search.stopping.time.monotonic", ticking := Ticking())
+    monkeypatch.setattr("automl_sr.search.workers.stop_signal.time.monotonic", ticking := Ticking())
 
     def late(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
         assert not journal.stop_requested()
@@ -329,7 +329,7 @@ def test_a_worker_that_died_between_two_writes_is_followed_up(tmp_path: Path, mo
     """Optuna's trial was made but our row does not know it; later our row was written but Optuna was not told."""
     find(load(sampler="tpe", trials=14), tmp_path / "whole")
     folder = tmp_path / "parts"
-    for lost, trials in (("automl_sr.store.repository.Store.freeze", 5), ("automl_sr.search.projection.tell", 12)):
+    for lost, trials in (("automl_sr.store.repository.Store.freeze", 5), ("automl_sr.search.optuna.sync.tell", 12)):
         find(load(sampler="tpe", trials=trials - 1), folder)
         with monkeypatch.context() as patched:
             patched.setattr(lost, killed)

@@ -31,7 +31,7 @@ from automl_sr.plugin.technique import (
     inactive_fields,
     search_fields,
 )
-from automl_sr.search.single_plan import single_plan
+from automl_sr.search.trial_study_file import single_plan
 from automl_sr.space.domains import tidy
 from automl_sr.space.plan import TrialPlan
 from automl_sr.space.search_space import SearchSpace

@@ -16,10 +16,10 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
+from automl_sr.search.optuna.samplers import at_share
 from automl_sr.search.replay.choosers import ROW, Domain
 from automl_sr.search.replay.simulation import Combination, Simulation
 from automl_sr.search.replay.table import FORMAT, Table
-from automl_sr.search.samplers import at_share
 
 SPACE: dict[str, BaseDistribution] = {
     "architecture": CategoricalDistribution(("plain", "deep", "wide")),

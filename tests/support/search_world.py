@@ -24,7 +24,7 @@ from automl_sr.plugin.registry import Registry, discover
 from automl_sr.plugin.task import Task, TaskData
 from automl_sr.plugin.technique import Float, Int, Slot, Technique
 from automl_sr.search.engine import Options, SearchEnd, search
-from automl_sr.search.watch import Nobody
+from automl_sr.search.workers.callbacks import Nobody
 from automl_sr.study.spec import LoadedStudy, parse_study
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.types import Outcome, Point

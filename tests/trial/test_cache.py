@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from automl_sr.cli.trials import show
 from automl_sr.errors import Interrupted, PluginError, UseError
 from automl_sr.files import load_tensors
-from automl_sr.search.attempt import Attempt
+from automl_sr.search.workers.trial_folder import Attempt
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import Artifacts
 from automl_sr.trial.cache import ABANDONED_SECONDS, DEFAULT_GB, LIMIT, POLL_SECONDS, Cache, cache_limit

@@ -10,16 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import AutomlSRError, Interrupted, StoreError, StoreUnreachable, TrialError
-from automl_sr.search.attempt import Attempt
-from automl_sr.search.gate import broken
-from automl_sr.search.journal import check_finite
+from automl_sr.search.decide.gate import broken
+from automl_sr.search.refine.callbacks import Follower, Nobody, RefinementJournal
 from automl_sr.search.refine.choice import CHECKPOINT, Request, chosen, no_checkpoint, steps_of, summary
-from automl_sr.search.refine.following import Follower, Nobody, RefinementJournal
 from automl_sr.search.refine.run import Job, missing_test_sets, run_refinement
-from automl_sr.search.stopping import Stop
 from automl_sr.search.study import join_study
-from automl_sr.search.watchdog import Overdue, Watchdog
-from automl_sr.search.worker import one_line
+from automl_sr.search.workers.reporter import check_finite
+from automl_sr.search.workers.stop_signal import Stop
+from automl_sr.search.workers.trial_folder import Attempt
+from automl_sr.search.workers.watchdog import Overdue, Watchdog
+from automl_sr.search.workers.worker import one_line
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store import refinements as stored
 from automl_sr.store.artifacts import ArtifactError, FileLost, fetch
@@ -30,8 +30,8 @@ from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
+    from automl_sr.search.open_study import OpenStudy, Options
     from automl_sr.search.refine.run import Refined
-    from automl_sr.search.study import OpenStudy, Options
     from automl_sr.store.records import TrialRecord
     from automl_sr.trial.observer import Journal
     from automl_sr.trial.types import Setting

@@ -14,10 +14,9 @@ from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import finish_fork, save, train
 from automl_sr.training.randomness import derive
 from automl_sr.training.run import Run, continued
-from automl_sr.trial.context import make_context
 from automl_sr.trial.measure import measure
 from automl_sr.trial.observer import Clock, Watch
-from automl_sr.trial.run import make_setup
+from automl_sr.trial.setup import make_context, make_setup
 from automl_sr.trial.ship import artifacts_of, ship
 
 if TYPE_CHECKING:

@@ -44,7 +44,7 @@ from optuna.study._multi_objective import _dominates
 from optuna.trial import FrozenTrial, TrialState
 
 from automl_sr.errors import UseError, nearest
-from automl_sr.search.samplers import ReproducibleSampler, make_sampler
+from automl_sr.search.optuna.samplers import ReproducibleSampler, make_sampler
 
 if TYPE_CHECKING:
     from automl_sr.search.replay.table import Table

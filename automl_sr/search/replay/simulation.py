@@ -13,10 +13,10 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from automl_sr.errors import UseError, nearest
+from automl_sr.search.decide.scheduler import scheduler_of
 from automl_sr.search.front import hypervolume
+from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE, corrected
 from automl_sr.search.replay.choosers import ROW, Domain, sampler_of
-from automl_sr.search.scheduler import scheduler_of
-from automl_sr.search.view import RUNGS_ATTRIBUTE, corrected
 
 if TYPE_CHECKING:
     from automl_sr.search.front import Points

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import IO, Any
 
 from automl_sr.errors import AutomlSRError, StoreError
-from automl_sr.search.stopping import Stop
+from automl_sr.search.workers.stop_signal import Stop
 
 LAST_WORDS_SECONDS = 2.0
 """So long the last lines of a process that has ended are waited for."""

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from processes import wait_until
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TALKING = """
 from automl_sr.cli.output import note
-from automl_sr.search.stopping import Stop
+from automl_sr.search.workers.stop_signal import Stop
 stop = Stop(say=note)
 with stop.listening():
     while not stop.requested():

@@ -16,8 +16,8 @@ from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.technique import Slot
 from automl_sr.training.precision import resolve
 from automl_sr.training.recipe import Recipe
-from automl_sr.trial.context import make_context
 from automl_sr.trial.measure import measure_device
+from automl_sr.trial.setup import make_context
 from automl_sr.trial.ship import export_module
 
 if TYPE_CHECKING:

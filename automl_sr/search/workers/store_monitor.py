@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import func, or_, select
 
 from automl_sr.search.results import own_counts
-from automl_sr.search.supervisor import State
-from automl_sr.search.watch import Nobody, Watcher
+from automl_sr.search.workers.callbacks import Nobody, Watcher
+from automl_sr.search.workers.supervisor import State
 from automl_sr.store import models
 from automl_sr.store.leases import is_dead, node
 from automl_sr.store.models import now
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
-    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.open_study import OpenStudy
 
 
 class CrewWatcher(Watcher, Protocol):

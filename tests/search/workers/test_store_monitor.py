@@ -12,10 +12,11 @@ import pytest
 import torch
 from search_world import load, registry
 
-from automl_sr.search import crew
-from automl_sr.search.following import CrewWatcher, Follower
-from automl_sr.search.study import OpenStudy, Options, open_study
-from automl_sr.search.supervisor import State
+from automl_sr.search.open_study import OpenStudy, Options
+from automl_sr.search.study import open_study
+from automl_sr.search.workers import local_workers
+from automl_sr.search.workers.store_monitor import CrewWatcher, Follower
+from automl_sr.search.workers.supervisor import State
 from automl_sr.store.leases import node
 from automl_sr.store.records import Claim, PointRecord, Result
 from automl_sr.trial.types import Point
@@ -161,7 +162,7 @@ def test_a_trial_that_is_given_back_has_no_worker_and_then_goes_on_with_another(
 def test_a_trial_whose_worker_is_gone_has_no_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.begin(HERE)
     world.news()
-    monkeypatch.setattr("automl_sr.search.following.is_dead", lambda owner: owner == HERE)
+    monkeypatch.setattr("automl_sr.search.workers.store_monitor.is_dead", lambda owner: owner == HERE)
     assert world.news() == [("works", 0, "")]
 
 
@@ -194,7 +195,7 @@ def test_a_process_that_lost_its_lease_and_gives_no_sign_is_stuck(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("automl_sr.search.following.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("automl_sr.search.workers.store_monitor.time", SimpleNamespace(monotonic=lambda: clock[0]))
     world.study.store.lease = -1.0  # run out as soon as it is given
     hanging = world.begin(HERE)
     assert world.news() == [], "nobody is seen to work on it"
@@ -218,7 +219,7 @@ def test_workers_get_store_and_files_by_environment_and_a_gpu_each(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    [alone] = crew.environments(world.study, 1, 4)
+    [alone] = local_workers.environments(world.study, 1, 4)
     assert (alone["AUTOML_SR_STORE"], alone["OMP_NUM_THREADS"]) == (world.study.store.url, "4")
     assert alone["AUTOML_SR_ARTIFACTS"] == world.study.artifacts.url
     assert "CUDA_VISIBLE_DEVICES" not in alone, "it trains on the CPU"
@@ -230,4 +231,4 @@ def test_workers_get_store_and_files_by_environment_and_a_gpu_each(
 
 
 def visible(study: Any) -> list[str]:
-    return [environment["CUDA_VISIBLE_DEVICES"] for environment in crew.environments(study, 3, 1)]
+    return [environment["CUDA_VISIBLE_DEVICES"] for environment in local_workers.environments(study, 3, 1)]

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import AutomlSRError, Interrupted, StoreError, StoreUnreachable, TrialError
-from automl_sr.search import projection
-from automl_sr.search.attempt import Attempt
-from automl_sr.search.gate import Gate, broken
-from automl_sr.search.journal import StoreJournal, check_finite
-from automl_sr.search.proposal import Proposal
-from automl_sr.search.scheduler import make_scheduler
-from automl_sr.search.stopping import Stop
-from automl_sr.search.watch import Nobody, Watcher
-from automl_sr.search.watchdog import Overdue, Watchdog
+from automl_sr.search.decide.gate import Gate, broken
+from automl_sr.search.decide.scheduler import make_scheduler
+from automl_sr.search.optuna import sync
+from automl_sr.search.optuna.proposal import Proposal
+from automl_sr.search.workers.callbacks import Nobody, Watcher
+from automl_sr.search.workers.reporter import StoreJournal, check_finite
+from automl_sr.search.workers.stop_signal import Stop
+from automl_sr.search.workers.trial_folder import Attempt
+from automl_sr.search.workers.watchdog import Overdue, Watchdog
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
@@ -32,7 +32,7 @@ from automl_sr.trial.observer import Watch
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.open_study import OpenStudy
     from automl_sr.trial.observer import Journal
     from automl_sr.trial.types import Outcome, Setting
 
@@ -78,14 +78,14 @@ class Worker:
     def work(self) -> None:
         """Run trials, one after the other, and wait for those of other workers, which may leave theirs behind."""
         try:
-            projection.settle(self.study)
+            sync.settle(self.study)
             while not self.stop.requested() and self.error is None:
                 claim = self._next()
                 if claim is not None:
                     self._try(claim)
                 elif not self._wait():
                     break
-            projection.settle(self.study)
+            sync.settle(self.study)
         except StoreError as error:
             self.error = error
 
@@ -114,7 +114,7 @@ class Worker:
         except LeaseLost as lost:
             self.watcher.note(str(lost))
         if claim.adopted:
-            projection.settle(self.study)
+            sync.settle(self.study)
 
     def _time_for_another(self) -> bool:
         """Whether enough time is left for a trial of the usual length."""
@@ -199,16 +199,16 @@ class Worker:
         if claim.plan is not None and claim.asked is not None:
             plan = TrialPlan.from_json(claim.plan, self.study.registry)
             twin = self._store.freeze(claim, None, plan.fingerprint, None)
-            self._trial = projection.project(self.study, claim, claim.asked)
+            self._trial = sync.project(self.study, claim, claim.asked)
             return plan, twin
         asked, plan_or_refusal = self._store.patiently(lambda: self._draw(claim))
         if isinstance(plan_or_refusal, TrialError):
             self._store.freeze(claim, None, None, asked)
-            self._trial = projection.project(self.study, claim, asked)
+            self._trial = sync.project(self.study, claim, asked)
             raise plan_or_refusal
         plan = plan_or_refusal
         twin = self._store.freeze(claim, plan.to_json(), plan.fingerprint, asked)
-        self._trial = projection.project(self.study, claim, asked)
+        self._trial = sync.project(self.study, claim, asked)
         return plan, twin
 
     def _draw(self, claim: Claim) -> tuple[dict[str, Any], TrialPlan | TrialError]:
@@ -295,7 +295,7 @@ class Worker:
             attempt.discard()  # a full disk may be why it failed, and the database may lie on the same one
         self._store.finish(claim, result, seconds)
         if self._trial is not None:
-            projection.tell(self.study, self._trial, claim.number, result)
+            sync.tell(self.study, self._trial, claim.number, result)
         if attempt is not None:
             attempt.close()
         else:

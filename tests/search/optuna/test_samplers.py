@@ -14,8 +14,8 @@ from optuna.trial import TrialState, create_trial
 from search_world import find, load, made_up, run_fast
 
 from automl_sr.errors import UseError
-from automl_sr.search.samplers import SAMPLERS, SobolSampler, at_share, draw_seed, make_sampler
-from automl_sr.search.view import RUNGS_ATTRIBUTE, StudyView
+from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE, StudyView
+from automl_sr.search.optuna.samplers import SAMPLERS, SobolSampler, at_share, draw_seed, make_sampler
 from automl_sr.store.reading import Reader
 
 SPACE = {
@@ -42,7 +42,7 @@ class BriefGP(GPSampler):
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `gp` be brief."""
-    monkeypatch.setattr("automl_sr.search.samplers.GPSampler", BriefGP)
+    monkeypatch.setattr("automl_sr.search.optuna.samplers.GPSampler", BriefGP)
 
 
 def study_of(name: str, storage: Any = None, seed: int = 3) -> optuna.Study:

@@ -23,8 +23,8 @@ from sqlalchemy import delete, update
 from automl_sr.errors import AutomlSRError, DataError, Interrupted, StoreError, UseError
 from automl_sr.plugin.registry import installed
 from automl_sr.search.engine import Options, search
+from automl_sr.search.refine.callbacks import Nobody
 from automl_sr.search.refine.choice import Request, refinement_row
-from automl_sr.search.refine.following import Nobody
 from automl_sr.search.refine.refiner import RefineEnd, refine
 from automl_sr.search.refine.run import Job, Refined
 from automl_sr.search.results import front_of

@@ -15,7 +15,7 @@ from search_world import find, load
 
 from automl_sr.errors import AutomlSRError, StudyFileError, UseError
 from automl_sr.plugin.registry import Registry
-from automl_sr.search.single_plan import single_plan, study_name
+from automl_sr.search.trial_study_file import single_plan, study_name
 from automl_sr.space.plan import TrialPlan
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.reading import Reader

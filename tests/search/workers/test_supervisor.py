@@ -14,7 +14,7 @@ import pytest
 from processes import has_ended, wait_until
 
 from automl_sr.errors import StoreUnreachable
-from automl_sr.search.supervisor import Patience, State, Supervisor
+from automl_sr.search.workers.supervisor import Patience, State, Supervisor
 
 QUICK = Patience(pause=0.01, longest=0.02, look=0.02, deaths=3, silence=0.05, leave=0.05)
 PRELUDE = """
@@ -259,7 +259,7 @@ def test_a_store_that_does_not_answer_is_waited_for_and_then_ends_everything(tmp
 def test_workers_notice_that_their_supervisor_was_killed(tmp_path: Path) -> None:
     program = f"""
 import sys
-from automl_sr.search.supervisor import State, Supervisor
+from automl_sr.search.workers.supervisor import State, Supervisor
 child = '''{PRELUDE}
 print(os.getpid(), file=sys.stderr, flush=True)
 sys.stdin.read()
@@ -268,7 +268,7 @@ sys.stdin.read()
 Supervisor([sys.executable, "-c", child], [{{"FOLDER": {str(tmp_path)!r}, "ME": "1"}}],
            look=lambda _: State(), say=lambda text: print(text, flush=True)).run()
 """
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     parent = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
     )

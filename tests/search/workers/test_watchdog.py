@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from automl_sr.search import watchdog
-from automl_sr.search.watchdog import EXIT_HUNG, Overdue, Watchdog
+from automl_sr.search.workers import watchdog
+from automl_sr.search.workers.watchdog import EXIT_HUNG, Overdue, Watchdog
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 HUNG_IN_C = """
 import ctypes, sys
-from automl_sr.search.watchdog import Watchdog
+from automl_sr.search.workers.watchdog import Watchdog
 
 def evaluate_net():
     libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(128)
@@ -43,7 +43,7 @@ with dog.watching():
 BLOCKED = """
 import itertools, os, select, signal, sys
 from automl_sr.search import watchdog
-from automl_sr.search.watchdog import Overdue, Watchdog
+from automl_sr.search.workers.watchdog import Overdue, Watchdog
 
 watchdog.TICK = 0.05  # what a stop may cost at most
 dog = Watchdog(1.0, None, print, grace=0.2) if sys.argv[1] == "limit" else Watchdog(None, 1.0, print)

@@ -15,9 +15,9 @@ from automl_sr.files import write_atomically
 from automl_sr.store.records import PointRecord
 
 if TYPE_CHECKING:
-    from automl_sr.search.attempt import Attempt
-    from automl_sr.search.scheduler import Scheduler
-    from automl_sr.search.watch import Watcher
+    from automl_sr.search.decide.scheduler import Scheduler
+    from automl_sr.search.workers.callbacks import Watcher
+    from automl_sr.search.workers.trial_folder import Attempt
     from automl_sr.store.records import Claim
     from automl_sr.store.repository import Store
     from automl_sr.trial.types import Point

@@ -34,11 +34,11 @@ from replay_world import (
 from scipy.stats import chisquare
 
 from automl_sr.errors import UseError
+from automl_sr.search.optuna.samplers import make_sampler
 from automl_sr.search.replay import choosers
 from automl_sr.search.replay.choosers import ROW, SAMPLERS, Domain, NSGA2Chooser, TPEChooser
 from automl_sr.search.replay.simulation import SimulatedStudy
 from automl_sr.search.replay.table import Table
-from automl_sr.search.samplers import make_sampler
 
 # ---- densities ----
 

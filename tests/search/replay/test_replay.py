@@ -24,12 +24,12 @@ from replay_world import (
 from scipy.stats import kendalltau
 
 from automl_sr.errors import UseError
+from automl_sr.search.decide.scheduler import ParetoASHA
 from automl_sr.search.replay import fidelity, plot
 from automl_sr.search.replay.choosers import ROW, SAMPLERS
 from automl_sr.search.replay.comparison import POINTS, Combination, Comparison, Studies, combinations, compare
 from automl_sr.search.replay.simulation import SimulatedStudy
 from automl_sr.search.replay.table import Table
-from automl_sr.search.scheduler import ParetoASHA
 
 # ---- simulated time ----
 

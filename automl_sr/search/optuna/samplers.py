@@ -19,7 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from automl_sr.errors import UseError, nearest
-from automl_sr.search.view import StudyView
+from automl_sr.search.optuna.sampler_view import StudyView
 
 if TYPE_CHECKING:
     from collections.abc import Callable

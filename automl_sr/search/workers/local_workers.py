@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from automl_sr.errors import AutomlSRError, Interrupted
 from automl_sr.search.engine import SearchEnd
-from automl_sr.search.following import CrewWatcher, Follower
+from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
-from automl_sr.search.study import OpenStudy, Options, cores, open_study
-from automl_sr.search.supervisor import Supervisor
+from automl_sr.search.study import cores, open_study
+from automl_sr.search.workers.store_monitor import CrewWatcher, Follower
+from automl_sr.search.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.open_study import OpenStudy
     from automl_sr.store.records import Result
     from automl_sr.trial.types import Point
 

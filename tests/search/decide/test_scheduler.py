@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_sr.plugin.metric import Metric
-from automl_sr.search.scheduler import MedianStopping, NoScheduler, ParetoASHA, make_scheduler, scheduler_of
+from automl_sr.search.decide.scheduler import MedianStopping, NoScheduler, ParetoASHA, make_scheduler, scheduler_of
 
 PSNR = Metric("psnr", "maximize", "quality", "x:y")
 COST = Metric("cost", "minimize", "blueprint", "x:y", log=True)

@@ -13,13 +13,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from automl_sr.search.gate import violation
-from automl_sr.search.view import RUNGS_ATTRIBUTE
+from automl_sr.search.decide.gate import violation
+from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE
 from automl_sr.store.database import explained
 from automl_sr.store.records import UNFINISHED, Result
 
 if TYPE_CHECKING:
-    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.open_study import OpenStudy
     from automl_sr.store.records import Claim, TrialRecord
 
 SLOT_ATTRIBUTE = "automl_sr:slot"

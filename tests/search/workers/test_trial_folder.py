@@ -13,8 +13,8 @@ import fsspec
 import pytest
 
 from automl_sr.errors import StoreError
-from automl_sr.search import attempt as module
-from automl_sr.search.attempt import Attempt, resumable, work_folder
+from automl_sr.search.workers import trial_folder as module
+from automl_sr.search.workers.trial_folder import Attempt, resumable, work_folder
 from automl_sr.store.artifacts import ArtifactError, Artifacts
 
 STUDY = "world-12345678"

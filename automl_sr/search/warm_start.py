@@ -16,8 +16,8 @@ from optuna.samplers import NSGAIISampler
 
 from automl_sr.errors import TrialError, UseError
 from automl_sr.plugin.technique import Float, Int, Slot, Technique
-from automl_sr.search import projection
-from automl_sr.search.gate import NOISE, broken, violation
+from automl_sr.search.decide.gate import NOISE, broken, violation
+from automl_sr.search.optuna import sync
 from automl_sr.search.results import ORIGIN
 from automl_sr.space.domains import same, snap
 from automl_sr.space.plan import TrialPlan, fingerprint
@@ -28,7 +28,7 @@ from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
-    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.open_study import OpenStudy
     from automl_sr.space.search_space import SearchSpace
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
@@ -103,13 +103,13 @@ def project_imports(study: OpenStudy) -> None:
     with creating(study.store.engine):
         with explained(study.store.url):
             trials = study.optuna.get_trials(deepcopy=False)
-        known = {trial.user_attrs.get(projection.SLOT_ATTRIBUTE) for trial in trials}
+        known = {trial.user_attrs.get(sync.SLOT_ATTRIBUTE) for trial in trials}
         unknown = [row for row in study.store.trials(study.record) if row.origin is not None and row.slot not in known]
         for row in unknown:
             claim = Claim(row.id, row.study_id, row.slot, "", row.fence, row.number)
-            trial = projection.project(study, claim, row.asked or {})
-            projection.tell(study, trial, row.number, Result(row.state, values=row.values, violations=row.violations))
-        projection.settle(study)  # one that was known, but not yet how it had ended
+            trial = sync.project(study, claim, row.asked or {})
+            sync.tell(study, trial, row.number, Result(row.state, values=row.values, violations=row.violations))
+        sync.settle(study)  # one that was known, but not yet how it had ended
 
 
 @dataclass(frozen=True)

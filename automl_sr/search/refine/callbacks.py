@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from automl_sr.search.study import OpenStudy
+    from automl_sr.search.open_study import OpenStudy
     from automl_sr.store.refinements import RefinementClaim, RefinementResult
     from automl_sr.trial.types import Point
 

@@ -15,8 +15,8 @@ from search_world import FakeTask, Line, registry
 from automl_sr.plugin.registry import installed
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import Slot, Technique
-from automl_sr.search import gate as gates
-from automl_sr.search.gate import Gate, broken, violation
+from automl_sr.search.decide import gate as gates
+from automl_sr.search.decide.gate import Gate, broken, violation
 from automl_sr.space.plan import TrialPlan
 from automl_sr.study.spec import Limits
 from automl_sr.tasks.image_sr.task import ImageSR

@@ -22,13 +22,15 @@ from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.plugin.registry import Registry, discover
 from automl_sr.plugin.task import TaskData
 from automl_sr.plugin.technique import Choice, Int, Slot, Technique
-from automl_sr.search import inheritance, projection
+from automl_sr.search import warm_start
 from automl_sr.search.engine import Options, SearchEnd, search
-from automl_sr.search.following import Follower, NobodyAtAll
+from automl_sr.search.open_study import OpenStudy
+from automl_sr.search.optuna import sync
+from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE
+from automl_sr.search.optuna.samplers import SAMPLERS
 from automl_sr.search.retention import find_leftovers, remove
-from automl_sr.search.samplers import SAMPLERS
-from automl_sr.search.study import OpenStudy, fork_study, open_study
-from automl_sr.search.view import RUNGS_ATTRIBUTE
+from automl_sr.search.study import fork_study, open_study
+from automl_sr.search.workers.store_monitor import Follower, NobodyAtAll
 from automl_sr.store import models
 from automl_sr.store.imports import named_elsewhere
 from automl_sr.store.reading import Reader
@@ -541,7 +543,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("module", "name", "calls"),
-    [(projection, "project", 3), (projection, "tell", 3), ("automl_sr.search.study", "create_study_with", 0)],
+    [(sync, "project", 3), (sync, "tell", 3), ("automl_sr.search.study", "create_study_with", 0)],
 )
 def test_a_killed_fork_is_completed_by_the_same_command(
     begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: int
@@ -570,7 +572,7 @@ def check_whole(folder: Path, forked: OpenStudy) -> None:
     told = optuna_trials(forked)
     assert [trial.state for trial in told] == [TrialState.COMPLETE] * 8
     found = rows(folder, "new")
-    assert [trial.user_attrs[projection.SLOT_ATTRIBUTE] for trial in told] == [row.slot for row in found]
+    assert [trial.user_attrs[sync.SLOT_ATTRIBUTE] for trial in told] == [row.slot for row in found]
     assert [trial.values for trial in told] == [[row.values["score"], row.values["params"]] for row in found]
 
 
@@ -580,12 +582,12 @@ def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
     begin(tmp_path, study_file("old", SMALL, trials=8))
     new = study_file("new", LARGE, trials=2)
     with monkeypatch.context() as patch:
-        patch.setattr(inheritance, "project_imports", lambda study: None)
+        patch.setattr(warm_start, "project_imports", lambda study: None)
         patch.setattr("automl_sr.search.study.project_imports", lambda study: None)
         fork(tmp_path, new)
     find(tmp_path, new)
     opened = open_study(new, EVERYTHING, where(tmp_path))
-    slots = [trial.user_attrs[projection.SLOT_ATTRIBUTE] for trial in optuna_trials(opened)]
+    slots = [trial.user_attrs[sync.SLOT_ATTRIBUTE] for trial in optuna_trials(opened)]
     assert slots == [row.slot for row in rows(tmp_path, "new")]
 
 

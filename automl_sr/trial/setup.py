@@ -1,0 +1,61 @@
+"""The surroundings of a trial and the layout of its training, made of a plan and the setting of its study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from automl_sr.errors import PluginError
+from automl_sr.plugin.technique import Slot
+from automl_sr.training.loop import Observer, Silent
+from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.randomness import derive
+from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Setup
+from automl_sr.trial.cache import Cache
+from automl_sr.trial.context import Context
+
+if TYPE_CHECKING:
+    from automl_sr.plugin.task import Samples
+    from automl_sr.space.plan import TrialPlan
+    from automl_sr.trial.types import Setting
+
+
+def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None) -> Context:
+    """Make the surroundings of one trial, or of its check at the gate, which nobody watches.
+
+    The seed depends on the study's and on the plan, not on the trial's number.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    return Context(
+        registry=setting.registry,
+        task=setting.task,
+        seed=derive(setting.seed, plan.fingerprint),
+        device=setting.train_device,
+        scratch=folder,
+        cache=Cache(setting.cache or folder / "cache", record=folder / "shared.json"),
+        data_fingerprint=setting.data.train.fingerprint,
+        observer=observer or Silent(),
+    )
+
+
+def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
+    """Lay out the training of a plan: every technique adds its phases, in the order of the slots."""
+    recipe = plan.techniques[Slot.RECIPE]
+    if not isinstance(recipe, Recipe):
+        raise PluginError(f"The recipe is a {type(recipe).__name__}, not core's Recipe.")
+    pipeline = list(plan.techniques.values())
+    phases = [Phase("train", 1.0)]
+    for technique in pipeline:
+        phases = technique.phases(phases, context.for_technique(technique))
+    setting.task.check_training(data, patch=recipe.patch)
+    return Setup(
+        context=context,
+        task=setting.task,
+        data=data.to(setting.train_device),
+        recipe=recipe,
+        techniques=tuple(pipeline),
+        timetable=Timetable.of(phases, setting.steps, recipe.cooldown),
+        seed=context.seed,
+        device=setting.train_device,
+    )
