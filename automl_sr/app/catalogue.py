@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.tables import table
 from automl_sr.app.words import escaped
-from automl_sr.cli.output import number
 from automl_sr.plugin.technique import (
     Choice,
     Each,
@@ -23,6 +22,7 @@ from automl_sr.plugin.technique import (
     as_json,
     search_fields,
 )
+from automl_sr.presentation.numbers import number
 from automl_sr.space.section import even
 from automl_sr.space.summary import describe, word
 from automl_sr.study.schema import field_schema

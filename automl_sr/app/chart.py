@@ -10,7 +10,7 @@ import gradio as gr
 
 from automl_sr.app.session import Session, listen
 from automl_sr.app.words import escaped
-from automl_sr.cli.output import plain
+from automl_sr.presentation.numbers import plain
 
 Figure = Mapping[str, Any]
 """`data` and `layout` as plotly's JSON; a point that belongs to a trial has its number as `customdata`."""

@@ -13,8 +13,8 @@ from automl_sr.app.library import Snapshot
 from automl_sr.app.offer import worth_offering
 from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.words import escaped
-from automl_sr.cli.output import number
 from automl_sr.errors import UseError
+from automl_sr.presentation.numbers import number
 from automl_sr.store.records import TrialRecord
 
 NARROWEST = 340

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.app.curves import COLOURS
 from automl_sr.app.trial_panel import saved_seconds, seconds_words
 from automl_sr.app.words import state_words
-from automl_sr.cli.output import number
-from automl_sr.cli.trials import differences, shared_words
-from automl_sr.report.markup import Markup, el, join
+from automl_sr.presentation.comparison import differences
+from automl_sr.presentation.markup import Markup, el, join
+from automl_sr.presentation.numbers import number
+from automl_sr.presentation.trial_details import shared_words
 
 if TYPE_CHECKING:
     from automl_sr.app.library import Snapshot

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from automl_sr.app.words import escaped
-from automl_sr.cli.output import number
+from automl_sr.presentation.numbers import number
 
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure

@@ -22,7 +22,7 @@ from automl_sr.tasks.image_sr.upscale import Upscaler
 
 if TYPE_CHECKING:
     from automl_sr.app.pictures import Subject
-    from automl_sr.report.models import StoredModels
+    from automl_sr.presentation.stored_models import StoredModels
     from automl_sr.store.records import TrialRecord
 
 Image = NDArray[np.uint8]

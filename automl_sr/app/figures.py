@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.cli.search import plan_words
+from automl_sr.presentation.plan_words import plan_words
 
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure
@@ -130,7 +130,7 @@ def axis(metric: Metric, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
-    from automl_sr.cli.output import number
+    from automl_sr.presentation.numbers import number
 
     return number(value)
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select
 
 from automl_sr.errors import StoreError, UseError
-from automl_sr.report.importance import importance
-from automl_sr.report.progress import history, learning_curve
+from automl_sr.presentation.importance import importance
+from automl_sr.presentation.progress import history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, own_counts
 from automl_sr.store import models
 from automl_sr.store.database import default_url, masked, parse, sqlite_file

@@ -12,14 +12,15 @@ import numpy as np
 
 from automl_sr.app.figures import KINDS, kind_of, label
 from automl_sr.app.reasons import BLUE, LEGEND, MOST_LINES, colour_of, thinned
-from automl_sr.cli.output import number
-from automl_sr.report.charts import Upright, short_name
+from automl_sr.presentation.axes import Upright
+from automl_sr.presentation.numbers import number
+from automl_sr.presentation.plan_words import short_name
 
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure
     from automl_sr.app.library import Snapshot
     from automl_sr.plugin.registry import Registry
-    from automl_sr.report.optuna_study import RememberedStudy
+    from automl_sr.presentation.optuna_study import RememberedStudy
     from automl_sr.store.records import TrialRecord
 
 MOST_SLICED = 600
@@ -41,7 +42,7 @@ _remembered: dict[str, RememberedStudy] = {}
 
 def remembered(shown: Snapshot, registry: Registry) -> RememberedStudy:
     """Give the study as Optuna reads one, made once for each content. Raises PluginError without its plugins."""
-    from automl_sr.report.optuna_study import remember
+    from automl_sr.presentation.optuna_study import remember
 
     with _lock:
         if shown.content not in _remembered:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl_sr.cli.export import CARD, FILES, card, model_files
 from automl_sr.errors import AutomlSRError
 from automl_sr.files import write_atomically
+from automl_sr.presentation.model_card import CARD, FILES, card, model_files
 from automl_sr.search.trial_study_file import single_plan, study_name
 from automl_sr.store.artifacts import fetch
 

@@ -30,7 +30,7 @@ from automl_sr.app.words import escaped, values_words
 from automl_sr.app.work import Tell, followed
 from automl_sr.data.images import SUFFIXES
 from automl_sr.errors import AutomlSRError, UseError
-from automl_sr.report.models import StoredModels
+from automl_sr.presentation.stored_models import StoredModels
 from automl_sr.search.study import cores
 from automl_sr.tasks.image_sr.task import ImageSR
 

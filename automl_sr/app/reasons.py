@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.figures import KINDS, axis, kind_of, label
 from automl_sr.app.tables import table
-from automl_sr.cli.output import number
-from automl_sr.cli.search import duration
-from automl_sr.report.collect import rung_summary
-from automl_sr.report.drawings import unit_of_time
+from automl_sr.presentation.numbers import duration, number, unit_of_time
+from automl_sr.presentation.rungs import rung_summary
 from automl_sr.store.records import STATES
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ import gradio as gr
 from automl_sr.app.library import NOTHING_THERE, Library, Summary, Work
 from automl_sr.app.session import Session, listen, skip
 from automl_sr.app.tables import table
-from automl_sr.cli.output import number
-from automl_sr.cli.search import duration
-from automl_sr.report.markup import Markup, el, join
+from automl_sr.presentation.markup import Markup, el, join
+from automl_sr.presentation.numbers import duration, number
 from automl_sr.store.records import STATES
 
 SHOWN_STATES = STATES[:5]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from automl_sr.cli.output import number
-from automl_sr.report.markup import Markup, el
+from automl_sr.presentation.markup import Markup, el
+from automl_sr.presentation.numbers import number
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], right: Collection[int] = ()) -> Markup:

@@ -16,9 +16,10 @@ from automl_sr.app.parcel import EVERYTHING, STUDY, Parcel, kept, pack
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, snapshot
 from automl_sr.app.words import escaped, trial_line
 from automl_sr.app.work import Tell, followed
-from automl_sr.cli.export import CARD, FILES
-from automl_sr.cli.gc import size
 from automl_sr.errors import AutomlSRError, UseError
+from automl_sr.plugin.blueprint import load
+from automl_sr.presentation.model_card import CARD, FILES
+from automl_sr.presentation.numbers import size
 from automl_sr.store.refinements import refinements
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ LABELS = {
     EVERYTHING: "All of these",
 }
 MOST_IMAGES = 24
+REPORT = "automl_sr.report.page:study_page"
+"""What makes a report. It is called by name: the app knows what reports are, not how they are made."""
 
 
 def build(session: Session) -> None:
@@ -180,13 +183,10 @@ def report_work(library: Library, name: Any, count: Any) -> Any:
         raise UseError(f"A report shows 0 to {MOST_IMAGES} images.")
 
     def work(tell: Tell) -> None:
-        from automl_sr.report.collect import collect
-        from automl_sr.report.page import page
-
+        write_report = load(REPORT)
         tell("Reading the study and running its models on images")
-        found = collect(library.reader, shown.study.name, library.registry, images=int(count))
-        tell("Writing the page")
-        tell(kept(page(found).encode("utf-8", "replace"), folder(), f"{file_name(shown.study.name)}.html"))
+        text = write_report(library.reader, shown.study.name, library.registry, images=int(count))
+        tell(kept(text.encode("utf-8", "replace"), folder(), f"{file_name(shown.study.name)}.html"))
 
     return work
 

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.tables import table
 from automl_sr.app.words import state_words
-from automl_sr.cli.gc import size
-from automl_sr.cli.output import number
-from automl_sr.cli.search import duration
-from automl_sr.cli.trials import shared_words
-from automl_sr.report.markup import Markup, el, join
+from automl_sr.presentation.markup import Markup, el, join
+from automl_sr.presentation.numbers import duration, number, size
+from automl_sr.presentation.trial_details import shared_words
 
 if TYPE_CHECKING:
     from automl_sr.app.library import Snapshot
@@ -164,8 +162,8 @@ def _went(on: bool) -> str:
 
 
 def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:
-    from automl_sr.cli.refine import headings
-    from automl_sr.cli.refine import table as refined_table
+    from automl_sr.presentation.refinements import headings
+    from automl_sr.presentation.refinements import table as refined_table
 
     rows = found["refinements"]
     if not rows:

@@ -10,8 +10,8 @@ from automl_sr.app import trial_panel
 from automl_sr.app.library import Snapshot
 from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.trial_table import neighbour, table_of
-from automl_sr.cli.trials import details
 from automl_sr.errors import UseError
+from automl_sr.presentation.trial_details import details
 from automl_sr.store.records import STATES
 
 NO_TRIALS = "This study has no trials yet: they appear here as soon as a worker begins."

@@ -14,7 +14,7 @@ from automl_sr.app.chart import chart, selecting, written
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError
-from automl_sr.report.sections import history_words, importance_words
+from automl_sr.presentation.explanations import history_words, importance_words
 
 if TYPE_CHECKING:
     from automl_sr.app.chart import Figure

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.cli.output import number
-from automl_sr.cli.search import plan_words
+from automl_sr.presentation.numbers import number
+from automl_sr.presentation.plan_words import plan_words
 
 if TYPE_CHECKING:
     from automl_sr.app.library import Snapshot

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import console, note, print_json, print_table, print_text
 from automl_sr.errors import DataError, nearest
+from automl_sr.presentation.console import console, note, print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from automl_sr.data.catalog import ImageSet

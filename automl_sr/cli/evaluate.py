@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import number, print_json, print_table
 from automl_sr.errors import UseError
+from automl_sr.presentation.console import print_json, print_table
+from automl_sr.presentation.numbers import number
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric

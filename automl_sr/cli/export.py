@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.cli.output import number, print_json, print_text
 from automl_sr.errors import UseError
+from automl_sr.presentation.console import print_json, print_text
+from automl_sr.presentation.model_card import CARD, FILES, card, model_files
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
-    from automl_sr.store.records import ArtifactRecord, StudyRecord, TrialRecord
+    from automl_sr.store.records import StudyRecord, TrialRecord
     from automl_sr.store.refinements import RefinementRecord
-
-FILES = {"onnx": "model.onnx", "weights": "model.safetensors"}
-CARD = "README.md"
 
 
 def export(
@@ -94,91 +91,3 @@ def write_folder(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return written
-
-
-def model_files(
-    study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None
-) -> Mapping[str, ArtifactRecord]:
-    """Give the files of a trial's model by kind. Raises UseError for a trial without one."""
-    files = trial.artifacts if refined is None else refined.artifacts
-    if not files and trial.state in ("complete", "pruned"):
-        raise UseError(
-            f"The files of trial {trial.number} of {study.name!r} were removed by `automl-sr gc`.",
-            "It keeps those of the front.",
-        )
-    if "onnx" not in files:
-        reason = f": {trial.reason}" if trial.reason else ""
-        hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""
-        raise UseError(f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.", hint)
-    return files
-
-
-def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None) -> str:
-    """Write the model card: what the model is, what it was trained on, how it was measured, where it ran."""
-    task, device = study.spec["task"], study.spec["device"]
-    height, width = device["input"]
-    how = f"{device['provider']}, {device['threads']} thread(s), input {height}x{width}"
-    longer = "" if refined is None else ", refined"
-    own = trial if refined is None else refined
-    sections = [
-        f"# {study.name}, trial {trial.number}{longer}\n\nFound and trained by automl-sr. `model.onnx` is the model as"
-        " it was measured; `model.safetensors` holds its weights in float.",
-        "## Values\n\nMeasured on the exported file with ONNX Runtime on the validation set"
-        f" (times: {how}).\n\n{_table(own.values, study.reference)}",
-        *_refined(trial, refined),
-        f"## Task and data\n\n{_list(task)}\n\nThe test sets, if any are named, were not looked at in the search.",
-        f"## Plan\n\n{_list(trial.params)}",
-        f"## Training\n\n{_list(_training(study, trial, refined))}",
-        f"## Environment\n\n{_list(_flat(study.environment))}",
-        f"## Files\n\n{_list({FILES.get(k, k): f'sha256 {f.sha256}' for k, f in own.artifacts.items()})}",
-        "## Licence\n\nautoml-sr claims no rights in this model. What you may do with it also depends on the licences"
-        " of the training images named above.",
-    ]
-    return "\n\n".join(sections) + "\n"
-
-
-def _training(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None) -> dict[str, Any]:
-    search = {"steps": study.spec["budget"]["steps"], "seconds": round(trial.seconds, 1)}
-    if refined is None:
-        return search
-    return {
-        **search,
-        "further steps, on all training samples": refined.steps,
-        "seed of these": refined.seed,
-        "seconds of these": round(refined.seconds, 1),
-    }
-
-
-def _refined(trial: TrialRecord, refined: RefinementRecord | None) -> list[str]:
-    """Write what the search measured of the trial, and the test sets, which a refinement alone looks at."""
-    if refined is None:
-        return []
-    before = _list({name: number(value) for name, value in trial.values.items()})
-    sections = [f"## Before refining\n\nWhat the search measured of this trial:\n\n{before}"]
-    if refined.tests:
-        rows = {
-            name: ", ".join(f"{metric} {number(value)}" for metric, value in values.items())
-            for name, values in refined.tests.items()
-        }
-        sections.append(f"## Test sets\n\nWhole images, measured on the exported file.\n\n{_list(rows)}")
-    return sections
-
-
-def _table(values: Any, reference: Any) -> str:
-    rows = [f"| {name} | {number(value)} | {number(reference.get(name))} |" for name, value in values.items()]
-    return "\n".join(["| metric | this model | without a model |", "|---|---|---|", *rows])
-
-
-def _list(values: Any) -> str:
-    return "\n".join(f"- {name}: {_words(value)}" for name, value in values.items())
-
-
-def _words(value: Any) -> str:
-    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
-
-
-def _flat(values: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value) if isinstance(value, dict) else {name: value}
-    return found

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from automl_sr.cli.output import note, print_json, print_text
 from automl_sr.cli.search import next_command
+from automl_sr.presentation.console import note, print_json, print_text
 
 
 def fork(

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import print_json, print_text, warn
 from automl_sr.errors import PluginError, StoreError, StoreUnreachable
+from automl_sr.presentation.console import print_json, print_text, warn
+from automl_sr.presentation.numbers import size
 
 if TYPE_CHECKING:
     from automl_sr.search.retention import Leftovers
     from automl_sr.store.reading import Reader
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def gc(
@@ -92,11 +91,3 @@ def _sentence(found: Leftovers, *, dry_run: bool) -> str:
 
 def _files(number: int) -> str:
     return f"{number} file" if number == 1 else f"{number} files"
-
-
-def size(number: int) -> str:
-    """Write a number of bytes for people: 12.3 MB."""
-    amount, unit = float(number), 0
-    while amount >= 999.95 and unit + 1 < len(UNITS):
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.1f} {UNITS[unit]}" if unit else f"{number} {UNITS[0] if number != 1 else 'byte'}"

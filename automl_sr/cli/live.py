@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.cli.output import console, note, number
-from automl_sr.cli.search import duration, plan_words
+from automl_sr.presentation.console import console, note
+from automl_sr.presentation.numbers import duration, number
+from automl_sr.presentation.plan_words import plan_words
 from automl_sr.search.results import FINISHED, feasible, own_counts
 
 if TYPE_CHECKING:

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Annotated, Any, cast
 
 import typer
 
-from automl_sr.cli.output import note
 from automl_sr.errors import AutomlSRError
+from automl_sr.plugin.blueprint import load
+from automl_sr.presentation.console import note
 
 PROGRAM = "automl-sr"
 DEBUG = "AUTOML_SR_DEBUG"
 
-COMMANDS: tuple[tuple[str, str, str], ...] = (
-    ("search", "search", "search"),
-    ("worker", "worker", "worker"),
-    ("studies", "trials", "studies"),
-    ("trials", "trials", "trials"),
-    ("show", "trials", "show"),
-    ("compare", "trials", "compare"),
-    ("refine", "refine", "refine"),
-    ("fork", "fork", "fork"),
-    ("replay", "replay", "replay"),
-    ("report", "report", "report"),
-    ("app", "app", "app"),
-    ("export", "export", "export"),
-    ("upscale", "upscale", "upscale"),
-    ("evaluate", "evaluate", "evaluate"),
-    ("gc", "gc", "gc"),
-    ("data", "data", "app"),
-    ("plugins", "plugins", "plugins"),
-    ("space", "space", "space"),
-    ("schema", "schema", "schema"),
-    ("new-plugin", "new_plugin", "new_plugin"),
-)
-"""Command, module under `automl_sr.cli`, and the function (or the typer app of a group) in it."""
+COMMANDS: Mapping[str, str] = {
+    "search": "automl_sr.cli.search:search",
+    "worker": "automl_sr.cli.worker:worker",
+    "studies": "automl_sr.cli.trials:studies",
+    "trials": "automl_sr.cli.trials:trials",
+    "show": "automl_sr.cli.trials:show",
+    "compare": "automl_sr.cli.trials:compare",
+    "refine": "automl_sr.cli.refine:refine",
+    "fork": "automl_sr.cli.fork:fork",
+    "replay": "automl_sr.cli.replay:replay",
+    "report": "automl_sr.report.command:report",
+    "app": "automl_sr.app.command:app",
+    "export": "automl_sr.cli.export:export",
+    "upscale": "automl_sr.cli.upscale:upscale",
+    "evaluate": "automl_sr.cli.evaluate:evaluate",
+    "gc": "automl_sr.cli.gc:gc",
+    "data": "automl_sr.cli.data:app",
+    "plugins": "automl_sr.cli.plugins:plugins",
+    "space": "automl_sr.cli.space:space",
+    "schema": "automl_sr.cli.schema:schema",
+    "new-plugin": "automl_sr.cli.new_plugin:new_plugin",
+}
+"""By command, `module:function` (or the typer app of a group): the app and reports bring their own commands along."""
 
 _USAGE = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """Click's UsageError: typer brings its own copy of click, or uses the installed one, depending on its version."""
@@ -90,9 +90,8 @@ def _report(text: str, error: BaseException, code: int) -> int:
 
 def _run(arguments: list[str]) -> int:
     app = make_app()
-    known = {name for name, _, _ in COMMANDS}
     first = next((word for word in arguments if not word.startswith("-")), None)
-    if first not in known and not {"--version", "--install-completion", "--show-completion"} & set(arguments):
+    if first not in COMMANDS and not {"--version", "--install-completion", "--show-completion"} & set(arguments):
         # Only then can a plugin's command be meant, or be missed in the help.
         from automl_sr.plugin.registry import installed
 
@@ -129,8 +128,8 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    for name, module, attribute in COMMANDS:
-        target = getattr(importlib.import_module(f"automl_sr.cli.{module}"), attribute)
+    for name, place in COMMANDS.items():
+        target = load(place)
         if isinstance(target, typer.Typer):
             app.add_typer(target, name=name)
         else:
@@ -162,7 +161,3 @@ def _die_by_exception() -> None:
 def _terminated(number: int, frame: FrameType | None) -> None:
     note("terminated")
     raise SystemExit(128 + number)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

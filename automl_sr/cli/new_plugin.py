@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from automl_sr.cli.output import print_json, print_text
+from automl_sr.presentation.console import print_json, print_text
 
 TEMPLATE = Path(__file__).parent / "plugin_template"
 NAME = re.compile(r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$")

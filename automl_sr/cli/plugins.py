@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import print_json, print_table, print_text
+from automl_sr.presentation.console import print_json, print_table, print_text
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import console, note, number, print_json, print_table, print_text
-from automl_sr.cli.search import at_least_one, duration, known_device
+from automl_sr.cli.search import at_least_one, known_device
 from automl_sr.errors import Interrupted, UseError
+from automl_sr.presentation.console import console, note, print_json, print_table, print_text
+from automl_sr.presentation.numbers import duration
+from automl_sr.presentation.refinements import headings, table
 
 if TYPE_CHECKING:
     from automl_sr.search.open_study import OpenStudy
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 15.0
 """Without a terminal a refinement says so often where it is."""
-USUAL = ("psnr_y", "ssim_y")
-"""What the table shows of test sets, where they have it; the JSON has everything."""
 
 
 def refine(  # noqa: PLR0913, PLR0917 - one for each option
@@ -189,56 +188,3 @@ def _print(end: RefineEnd) -> None:
     done = [row for row in rows if row["state"] == "complete"]
     if done:
         print_text(f"Take one along: automl-sr export {end.summary['study']} {done[0]['number']} --refined -o DIR")
-
-
-def headings(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
-    """Name the columns of values: each metric as the search and as the refinement measured it, then the test sets.
-
-    What a refinement does not change, such as the number of parameters, has one column.
-    """
-    measured = [f"{metric} refined" if after else metric for metric, after in _measured(rows, metrics)]
-    return [*measured, *(f"{name} {metric}" for name, metric in _tested(rows))]
-
-
-def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[list[Any]]:
-    """Give a line for each refinement, and where a trial has several seeds one with their mean and deviation."""
-    measured, tested = _measured(rows, metrics), _tested(rows)
-    lines: list[list[Any]] = []
-    for trial, steps in dict.fromkeys((row["number"], row["steps"]) for row in rows):
-        own = [row for row in rows if (row["number"], row["steps"]) == (trial, steps)]
-        cells = [_cells(row, measured, tested) for row in own]
-        lines += [[trial, row["seed"], steps, *line] for row, line in zip(own, cells, strict=True)]
-        done = [line for row, line in zip(own, cells, strict=True) if row["state"] == "complete"]
-        if len(done) > 1:
-            lines.append([trial, f"mean of {len(done)}", steps, *map(_spread, zip(*done, strict=True))])
-    return lines
-
-
-def _cells(
-    row: Mapping[str, Any], measured: Sequence[tuple[str, bool]], tested: Sequence[tuple[str, str]]
-) -> list[float | None]:
-    both = [row["values" if after else "search_values"].get(metric) for metric, after in measured]
-    return [*both, *(row["tests"].get(name, {}).get(metric) for name, metric in tested)]
-
-
-def _measured(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[tuple[str, bool]]:
-    """Give the columns of metrics: (name, whether the refinement's value is meant)."""
-    done = [row for row in rows if row["state"] == "complete"]
-    same = {name for name in metrics if all(row["values"].get(name) == row["search_values"].get(name) for row in done)}
-    return [(name, after) for name in metrics for after in ((False,) if done and name in same else (False, True))]
-
-
-def _tested(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Give the pairs of test set and metric that the table shows."""
-    found = dict.fromkeys((name, metric) for row in rows for name, values in row["tests"].items() for metric in values)
-    usual = [pair for pair in found if pair[1] in USUAL]
-    return usual or list(found)
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    """Write mean and standard deviation of several seeds; what does not vary stands alone."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return number(known[0] if known else None)
-    mean, deviation = statistics.fmean(known), statistics.stdev(known)
-    return f"{number(mean)} ± {deviation:.2g}" if deviation else number(mean)

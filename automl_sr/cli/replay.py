@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import console, note, print_json, print_table, print_text
-from automl_sr.cli.search import duration
 from automl_sr.errors import UseError
+from automl_sr.presentation.console import console, note, print_json, print_table, print_text
+from automl_sr.presentation.numbers import duration
 
 if TYPE_CHECKING:
     from automl_sr.search.replay.table import Table

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from automl_sr.cli.output import print_json
+from automl_sr.presentation.console import print_json
 
 
 def schema(

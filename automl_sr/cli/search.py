@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.cli.output import number, print_json, print_table, print_text
 from automl_sr.errors import Interrupted, UseError
+from automl_sr.presentation.console import print_json, print_table, print_text
+from automl_sr.presentation.numbers import duration
+from automl_sr.presentation.plan_words import plan_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -191,24 +193,3 @@ def without_front(counts: Mapping[str, int], *, constrained: bool) -> str:
     return (
         "No trial has values of all objectives, so there is no front yet." if measured else "No trial is complete yet."
     )
-
-
-def plan_words(plan: dict[str, Any], most: int = 6) -> str:
-    """Name the techniques of a plan, and the numbers of the architecture."""
-    slots = {name: value for name, value in plan.items() if "." not in name}
-    chosen = [f"{name}={value}" for name, value in slots.items() if value != "none"]
-    prefix = f"architecture.{slots.get('architecture')}."
-    details = [
-        f"{name.removeprefix(prefix)}={number(value)}" for name, value in plan.items() if name.startswith(prefix)
-    ]
-    return " ".join([*chosen, *details[:most]])
-
-
-def duration(seconds: float) -> str:
-    """Write a time: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

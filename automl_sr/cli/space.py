@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.cli.output import note, print_json, print_text
+from automl_sr.presentation.console import note, print_json, print_text
 
 if TYPE_CHECKING:
     from automl_sr.space.summary import Node

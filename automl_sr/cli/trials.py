@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import number, print_json, print_table, print_text
-from automl_sr.cli.search import duration, plan_words
 from automl_sr.errors import UseError
+from automl_sr.presentation.comparison import differences
+from automl_sr.presentation.console import print_json, print_table, print_text
+from automl_sr.presentation.numbers import duration, number
+from automl_sr.presentation.plan_words import plan_words
+from automl_sr.presentation.trial_details import _when, details, shared_words
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
-    from automl_sr.store.records import StudyRecord, TrialRecord
+    from automl_sr.store.records import StudyRecord
 
 Name = Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")]
 Place = Annotated[str | None, typer.Option("--store", help="Database; default: AUTOML_SR_STORE", metavar="URL")]
@@ -136,7 +137,7 @@ def show(
         rows = [[r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"]] for r in found["rungs"]]
         print_table(["rung", "step", *metrics, "went on"], rows)
     if found["refinements"]:
-        from automl_sr.cli.refine import headings, table
+        from automl_sr.presentation.refinements import headings, table
 
         refined, measured = found["refinements"], _metrics_of(study)
         print_text("\nrefined (values of the search stand first):")
@@ -180,68 +181,6 @@ def compare(
     print_table(columns, table, right=columns[1:])
 
 
-def differences(found: list[TrialRecord]) -> dict[str, dict[str, dict[int, Any]]]:
-    """Give values and costs of trials by name, and those parameters of their plans that differ."""
-    parts = {
-        "values": {trial.number: dict(trial.values) for trial in found},
-        "costs": {trial.number: dict(trial.costs) for trial in found},
-        "plan": {trial.number: trial.params for trial in found},
-    }
-    tables: dict[str, dict[str, dict[int, Any]]] = {}
-    for part, by_number in parts.items():
-        names = dict.fromkeys(name for values in by_number.values() for name in values)
-        tables[part] = {name: {item: values.get(name) for item, values in by_number.items()} for name in names}
-    measured = set(tables["values"])
-    tables["costs"] = {name: row for name, row in tables["costs"].items() if name not in measured}
-    tables["plan"] = {name: row for name, row in tables["plan"].items() if len(set(map(repr, row.values()))) > 1}
-    return tables
-
-
-def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
-    """Give everything about a trial as JSON."""
-    from automl_sr.search.refine.choice import refinement_row
-    from automl_sr.search.results import trial_row
-    from automl_sr.store.refinements import refinements
-
-    curve = opened.curve(trial)
-    return {
-        "study": study.name,
-        **trial_row(trial),
-        "costs": dict(trial.costs),
-        "stage_seconds": dict(trial.stage_seconds),
-        "shared": {name: dict(entry) for name, entry in trial.shared.items()},
-        "stage": trial.stage,
-        "duplicate_of": trial.duplicate_of,
-        "origin": None if trial.origin is None else dict(trial.origin),
-        "fingerprint": trial.fingerprint,
-        "rungs": [
-            {"rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
-            for row in opened.rungs(study, trial.number)
-        ],
-        "curve": [
-            {"phase": p.phase, "step": p.step, "loss": p.loss, "rate": p.rate, "values": dict(p.values)} for p in curve
-        ],
-        "refinements": [refinement_row(row, trial) for row in refinements(opened, study, trial.number)],
-        "artifacts": [
-            {"kind": file.kind, "url": file.url, "sha256": file.sha256, "bytes": file.bytes}
-            for file in trial.artifacts.values()
-        ],
-        "events": [
-            {"at": _when(event.at), "kind": event.kind, "text": event.text}
-            for event in opened.events(study, trial.number)
-        ],
-    }
-
-
-def shared_words(name: str, entry: Mapping[str, Any]) -> str:
-    """Say what a result that trials share saved this one, or what it took to make it for the others."""
-    seconds, waited = float(entry["seconds"]), float(entry.get("waited", 0.0))
-    if not entry["reused"]:
-        return f"{name} (made in {seconds:.1f} s)"
-    waiting = f" after waiting {waited:.1f} s for it" if waited else ""
-    return f"{name} (reused{waiting}, saved {max(0.0, seconds - waited):.1f} s)"
-
-
 def _open(store: str | None) -> Reader:
     from automl_sr.store.reading import Reader
 
@@ -267,7 +206,3 @@ def _study_row(study: StudyRecord) -> dict[str, Any]:
 def _stages(seconds: dict[str, float]) -> str:
     shown = ", ".join(f"{name} {number(float(value))} s" for name, value in seconds.items())
     return f" ({shown})" if shown else ""
-
-
-def _when(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.cli.output import print_text
 from automl_sr.cli.search import at_least_one, known_device, next_command, show_end
+from automl_sr.presentation.console import print_text
 
 if TYPE_CHECKING:
     from automl_sr.search.engine import SearchEnd

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import datetime
 import re
-import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr import __version__
-from automl_sr.cli.output import plain
-from automl_sr.cli.search import plan_words
 from automl_sr.errors import AutomlSRError
+from automl_sr.presentation.importance import importance
+from automl_sr.presentation.numbers import plain
+from automl_sr.presentation.plan_words import plan_words
+from automl_sr.presentation.progress import history, learning_curve
+from automl_sr.presentation.rungs import rung_summary
+from automl_sr.presentation.stored_models import StoredModels
 from automl_sr.report.efficiency import efficiency
 from automl_sr.report.examples import examples, spread
-from automl_sr.report.importance import importance
-from automl_sr.report.models import StoredModels
-from automl_sr.report.progress import history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, trial_row
 from automl_sr.study.spec import StudySpec
 
@@ -150,29 +150,6 @@ def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord)
 
 def _judged(row: RungRecord) -> dict[str, Any]:
     return {"number": row.number, "rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
-
-
-def rung_summary(rows: Sequence[RungRecord]) -> list[dict[str, Any]]:
-    """Say of each rung who came so far, who was stopped, and between which values they lay."""
-    found = []
-    for rung in sorted({row.rung for row in rows}):
-        here = [row for row in rows if row.rung == rung]
-        names = list(dict.fromkeys(name for row in here for name in row.values))
-        found.append(
-            {
-                "rung": rung,
-                "steps": sorted({row.step for row in here}),
-                "reached": len(here),
-                "stopped": [row.number for row in here if not row.go_on],
-                "values": {name: _range(row.values[name] for row in here if name in row.values) for name in names},
-            }
-        )
-    return found
-
-
-def _range(values: Iterable[float]) -> dict[str, float]:
-    found = sorted(values)
-    return {"low": found[0], "median": statistics.median(found), "high": found[-1]}
 
 
 def _failures(reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from automl_sr.report.markup import Markup
+from automl_sr.presentation.markup import Markup
 
 
 @dataclass(frozen=True)

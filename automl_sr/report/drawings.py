@@ -7,7 +7,9 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from automl_sr.report.charts import Axis, Line, Mark, Upright, bars, lines, parallel, scatter
+from automl_sr.presentation.axes import Axis, Upright
+from automl_sr.presentation.numbers import unit_of_time
+from automl_sr.report.charts import Line, Mark, bars, lines, parallel, scatter
 from automl_sr.report.document import Block, Chart
 
 Report = Mapping[str, Any]
@@ -86,12 +88,6 @@ def rungs(report: Report) -> Iterator[Block]:
     metric = next(metric for metric in report["metrics"] if metric["objective"])
     caption = f"{metric['name']} at the rungs and at the end"
     yield Chart(caption, functools.partial(_rungs, report, metric, caption))
-
-
-def unit_of_time(longest: float) -> tuple[float, str]:
-    """Choose the unit in which a stretch of time is best read."""
-    units = ((120.0, 1.0, "seconds"), (7200.0, 60.0, "minutes"))
-    return next(((scale, name) for limit, scale, name in units if longest < limit), (3600.0, "hours"))
 
 
 def _front(report: Report, across: Mapping[str, Any], up: Mapping[str, Any], caption: str) -> Any:

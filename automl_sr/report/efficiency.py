@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
-    from automl_sr.report.models import StoredModels
+    from automl_sr.presentation.stored_models import StoredModels
     from automl_sr.store.records import TrialRecord
     from automl_sr.study.spec import StudySpec
 

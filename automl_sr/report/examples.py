@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from automl_sr.plugin.task import Example, Piece
-    from automl_sr.report.models import StoredModels
+    from automl_sr.presentation.stored_models import StoredModels
     from automl_sr.store.records import TrialRecord
     from automl_sr.study.spec import StudySpec
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from automl_sr.cli.output import number
+from automl_sr.presentation.numbers import number
 from automl_sr.report.document import Block, Chart, Code, Mono, Pictures, Table, Text
 from automl_sr.report.sections import moment, sections
 

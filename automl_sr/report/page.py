@@ -5,13 +5,23 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from automl_sr.cli.output import number
+from automl_sr.presentation.markup import Markup, el
+from automl_sr.presentation.numbers import number
+from automl_sr.report.collect import collect
 from automl_sr.report.document import Block, Chart, Code, Mono, Pictures, Section, Table, Text
 from automl_sr.report.look import SCRIPT, STYLE
-from automl_sr.report.markup import Markup, el
 from automl_sr.report.sections import moment, sections
+
+if TYPE_CHECKING:
+    from automl_sr.plugin.registry import Registry
+    from automl_sr.store.reading import Reader
+
+
+def study_page(reader: Reader, name: str, registry: Registry, *, images: int) -> str:
+    """Return the page of a study, with so many validation images. Raises StoreError for an unknown study."""
+    return page(collect(reader, name, registry, images=images))
 
 
 def page(report: Mapping[str, Any]) -> str:

@@ -210,7 +210,7 @@ def search(app: App, folder: Path, name: str, steps: int = 400) -> subprocess.Po
     file.write_text(SEARCHED.format(name=name, steps=steps))
     places = ["--store", app.store, "--artifacts", str(folder / "artifacts"), "--device", "cpu", "--quiet"]
     return subprocess.Popen(
-        [sys.executable, "-m", "automl_sr.cli.main", "search", str(file), *places],
+        [sys.executable, "-m", "automl_sr", "search", str(file), *places],
         env={**os.environ, "PYTHONPATH": CODE},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -20,7 +20,7 @@ from automl_sr.app.pictures import Subject, as_original, chosen, sets_of, to_enl
 from automl_sr.app.work import Stopped
 from automl_sr.compression.export import export_onnx
 from automl_sr.data.images import Picture, to_rgb8
-from automl_sr.report.models import StoredModels
+from automl_sr.presentation.stored_models import StoredModels
 from automl_sr.store.records import ArtifactRecord, TrialRecord
 from automl_sr.tasks.image_sr.image_model import OnnxImageModel, evaluate_pairs
 from automl_sr.tasks.image_sr.task import ImageSR

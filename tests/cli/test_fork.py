@@ -135,4 +135,4 @@ def test_nothing_to_import_leaves_nothing_behind() -> None:
 
 
 def test_the_command_is_there() -> None:
-    assert ("fork", "fork", "fork") in COMMANDS
+    assert COMMANDS["fork"] == "automl_sr.cli.fork:fork"

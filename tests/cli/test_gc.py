@@ -12,10 +12,11 @@ from search_world import find, load, registry
 from typer.testing import CliRunner, Result
 
 from automl_sr.cli.export import export
-from automl_sr.cli.gc import gc, size
+from automl_sr.cli.gc import gc
 from automl_sr.cli.trials import show, trials
 from automl_sr.errors import PluginError, StoreError, UseError
 from automl_sr.plugin.registry import Registry
+from automl_sr.presentation.numbers import size
 from automl_sr.store.artifacts import Artifacts
 from automl_sr.store.repository import Store
 

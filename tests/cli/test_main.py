@@ -14,8 +14,8 @@ import typer
 
 import automl_sr
 from automl_sr.cli import main as program
-from automl_sr.cli import output
 from automl_sr.errors import CheckpointError, Interrupted, StudyFileError
+from automl_sr.presentation import console
 
 ROOT = Path(__file__).parents[2]
 HEAVY = (
@@ -39,7 +39,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "automl_sr.cli.main", *arguments]
+    command = [sys.executable, "-m", "automl_sr", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment(**extra), check=False, timeout=60)
 
 
@@ -80,7 +80,7 @@ sys.exit(f"{{code}} {{heavy}}" if code or heavy else 0)
 def test_help_names_every_command_of_core(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for name, _, _ in program.COMMANDS:
+    for name in program.COMMANDS:
         assert f"\n  {name} " in shown
 
 
@@ -89,7 +89,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     assert "Commands:" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in program.COMMANDS])
+@pytest.mark.parametrize("name", list(program.COMMANDS))
 def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main([name, "--help"]) == 0
     shown = capsys.readouterr().out
@@ -196,7 +196,7 @@ def test_commands_of_plugins_are_listed_and_run(
         def add_commands(self, app: typer.Typer) -> None:
             def hello() -> None:
                 """Say hello."""
-                output.print_text("hello")
+                console.print_text("hello")
 
             app.command("hello")(hello)
 
@@ -217,7 +217,7 @@ def test_json_stands_alone_and_has_no_nan(capsys: pytest.CaptureFixture[str]) ->
         "a": float("nan"), "b": [float("inf"), 1.5, True, None], "c": Path("x/y"), "d": frozenset({"q", "p"}),
         "e": np.float32(0.5), "f": np.float64("nan"), "g": np.arange(3), "h": ("ä", np.int64(3)), 4: {},
     }  # fmt: skip
-    output.print_json(value)
+    console.print_json(value)
     printed = capsys.readouterr()
     assert printed.err == ""
     assert " ".join(printed.out.split()) == (
@@ -228,7 +228,7 @@ def test_json_stands_alone_and_has_no_nan(capsys: pytest.CaptureFixture[str]) ->
 
 def test_tables_are_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    output.print_table(("name", "value"), [["x" * 150, 31.23456], ["[b]y[/b]", None]], right=["value"])
+    console.print_table(("name", "value"), [["x" * 150, 31.23456], ["[b]y[/b]", None]], right=["value"])
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == ["name", "value"]
     assert first.split() == ["x" * 150, "31.23"]
@@ -248,10 +248,10 @@ def test_tables_are_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str], monkey
     ],
 )
 def test_cells_are_short(value: Any, text: str) -> None:
-    assert output.number(value) == text
+    assert console.number(value) == text
 
 
 def test_warnings_and_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    output.note("a")
-    output.warn("b")
+    console.note("a")
+    console.warn("b")
     assert capsys.readouterr() == ("", "a\nwarning: b\n")

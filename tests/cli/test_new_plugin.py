@@ -41,7 +41,7 @@ def test_an_installed_plugin_is_found(package: Path, tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index"]
     subprocess.run([*install, "--target", str(site), str(package)], check=True, capture_output=True)
     done = subprocess.run(
-        [sys.executable, "-m", "automl_sr.cli.main", "plugins", "--json"],
+        [sys.executable, "-m", "automl_sr", "plugins", "--json"],
         env=environment(site), capture_output=True, text=True, check=True,
     )  # fmt: skip
     data = json.loads(done.stdout)

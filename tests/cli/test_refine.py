@@ -17,9 +17,10 @@ from typer.testing import CliRunner, Result
 
 from automl_sr.cli.export import export
 from automl_sr.cli.main import make_app
-from automl_sr.cli.refine import headings, refine, table
+from automl_sr.cli.refine import refine
 from automl_sr.cli.trials import show
 from automl_sr.errors import Interrupted, UseError
+from automl_sr.presentation.refinements import headings, table
 from automl_sr.search.refine import refiner
 
 APP = typer.Typer()

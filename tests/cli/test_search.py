@@ -15,8 +15,10 @@ from search_world import registry, study_text
 from typer.testing import CliRunner, Result
 
 from automl_sr.cli.live import LiveView, PlainLines, progress
-from automl_sr.cli.search import duration, plan_words, search
+from automl_sr.cli.search import search
 from automl_sr.errors import StudyFileError, UseError
+from automl_sr.presentation.numbers import duration
+from automl_sr.presentation.plan_words import plan_words
 from automl_sr.search import engine
 from automl_sr.store.records import Result as Ended
 from automl_sr.trial.types import Point

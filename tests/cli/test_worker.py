@@ -54,7 +54,7 @@ class Running:
 
     def __init__(self, place: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "automl_sr.cli.main", *arguments, "--device", "cpu"],
+            [sys.executable, "-m", "automl_sr", *arguments, "--device", "cpu"],
             env=environment(place),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

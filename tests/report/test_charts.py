@@ -7,23 +7,8 @@ from typing import Any
 
 import pytest
 
-from automl_sr.report.charts import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axis,
-    Line,
-    Mark,
-    Upright,
-    bars,
-    lines,
-    parallel,
-    scatter,
-    short,
-)
+from automl_sr.presentation.axes import Axis, Upright, short
+from automl_sr.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, Mark, bars, lines, parallel, scatter
 
 CENTRE = re.compile(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="\d" class="mark \w+" data-t="(\d+)"')
 

@@ -14,9 +14,9 @@ import pytest
 from report_worlds import SCRIPT, collected
 from search_world import find, load, run_fast
 
+from automl_sr.presentation.markup import VOID, Markup, el, escape
 from automl_sr.report.look import SCRIPT as OUR_SCRIPT
 from automl_sr.report.look import STYLE
-from automl_sr.report.markup import VOID, Markup, el, escape
 from automl_sr.report.page import page
 
 

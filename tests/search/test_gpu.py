@@ -81,7 +81,7 @@ def test_a_trial_without_enough_memory_fails_with_a_sentence(tmp_path: Path) -> 
     )
     assert "Traceback" not in searched.stderr, searched.stderr
     listed = subprocess.run(
-        [sys.executable, "-m", "automl_sr.cli.main", "trials", "tight", "--store", store, "--json"],
+        [sys.executable, "-m", "automl_sr", "trials", "tight", "--store", store, "--json"],
         env=environment,
         capture_output=True,
         text=True,

@@ -174,7 +174,7 @@ class App:
 
 def start(store: str, *arguments: str, env: Mapping[str, str] | None = None, log: Path) -> App:
     """Start the app without waiting for it."""
-    command = [sys.executable, "-m", "automl_sr.cli.main", "app", "--store", store, "--json", *arguments]
+    command = [sys.executable, "-m", "automl_sr", "app", "--store", store, "--json", *arguments]
     if "--port" not in arguments:
         command += ["--port", str(free_port())]
     variables = {**os.environ, "PYTHONPATH": CODE, **(env or {})}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
     from automl_sr.study.spec import LoadedStudy
 
-PROGRAM = (sys.executable, "-m", "automl_sr.cli.main", "worker")
+PROGRAM = (sys.executable, "-m", "automl_sr", "worker")
 
 
 def search_together(

@@ -16,7 +16,7 @@ from processes import wait_until
 
 ROOT = Path(__file__).parents[3]
 TALKING = """
-from automl_sr.cli.output import note
+from automl_sr.presentation.console import note
 from automl_sr.search.workers.stop_signal import Stop
 stop = Stop(say=note)
 with stop.listening():

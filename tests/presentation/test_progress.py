@@ -11,7 +11,7 @@ import pytest
 from report_worlds import collected
 from search_world import find, load
 
-from automl_sr.report.progress import MOST_POINTS, learning_curve, working_seconds
+from automl_sr.presentation.progress import MOST_POINTS, learning_curve, working_seconds
 from automl_sr.store.records import PointRecord
 
 

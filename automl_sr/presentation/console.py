@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from automl_sr.presentation.numbers import number, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 240
 """Columns of a table that goes into a pipe or a file, where nothing has to be cut."""
-
-
-def plain(value: Any) -> Any:
-    """Make JSON of mappings, sequences, paths and numbers; NaN and infinity, which JSON lacks, become null."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable):
-        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    return plain(value.item()) if hasattr(value, "item") else str(value)  # a number of numpy or torch, or a path
 
 
 def print_json(value: Any) -> None:
@@ -78,18 +66,3 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(number(cell)) for cell in row))
     console(stderr=False).print(table)
-
-
-def number(value: Any) -> str:
-    """Write a cell: four significant digits for fractions, separators for large counts, a dash for nothing."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return "-"
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-    return str(value)

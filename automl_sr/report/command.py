@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from automl_sr.cli.output import print_json, print_text
 from automl_sr.errors import UseError
+from automl_sr.presentation.console import print_json, print_text
 
 FORMATS = ("html", "md", "json")
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}

@@ -11,8 +11,8 @@ from search_world import find, load, registry
 from typer.testing import CliRunner, Result
 
 import automl_sr.plugin.registry
-from automl_sr.cli.report import report
 from automl_sr.errors import StoreError, UseError
+from automl_sr.report.command import report
 
 APP = typer.Typer()
 APP.command()(report)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from automl_sr.cli.output import note, print_json
+from automl_sr.presentation.console import note, print_json
 
 
 def app(

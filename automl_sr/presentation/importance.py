@@ -22,7 +22,7 @@ def importance(
     """Give each objective's parameters with their shares, the largest first. Raises PluginError without the plugins."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    from automl_sr.report.optuna_study import remember
+    from automl_sr.presentation.optuna_study import remember
 
     memory = remember(study, trials, rungs, registry)
     count = len(memory.remembered)
