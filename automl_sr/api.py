@@ -14,19 +14,19 @@ from automl_sr.plugin.hookspecs import hookimpl
 from automl_sr.plugin.metric import Metric
 from automl_sr.plugin.task import Batch, Interface, Samples, Task, TaskData
 from automl_sr.plugin.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
-from automl_sr.training.phases import Change, Phase
-from automl_sr.training.step import Group, Output, TrainStep
+from automl_sr.training.phases import ModelUpdate, Phase
+from automl_sr.training.step import Output, ParamGroup, TrainStep
 
 if TYPE_CHECKING:
     from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
     from automl_sr.tasks.image_sr.samples import SRSamples
     from automl_sr.training.recipe import Recipe
-    from automl_sr.training.run import Finished, Run
+    from automl_sr.training.run import Run, TrainedModel
     from automl_sr.trial.context import Context
 
 _LAZY = {
     "Context": "automl_sr.trial.context",
-    "Finished": "automl_sr.training.run",
+    "TrainedModel": "automl_sr.training.run",
     "Recipe": "automl_sr.training.recipe",
     "Run": "automl_sr.training.run",
     "SRSamples": "automl_sr.tasks.image_sr.samples",
@@ -46,21 +46,20 @@ __all__ = [
     "AutomlSRError",
     "Batch",
     "Blueprint",
-    "Change",
     "Choice",
     "Context",
     "DataError",
     "Each",
     "Edit",
     "ExportError",
-    "Finished",
     "Fixed",
     "Float",
-    "Group",
     "Int",
     "Interface",
     "Metric",
+    "ModelUpdate",
     "Output",
+    "ParamGroup",
     "Phase",
     "Pick",
     "PluginError",
@@ -73,6 +72,7 @@ __all__ = [
     "TaskData",
     "Technique",
     "TrainStep",
+    "TrainedModel",
     "TrialError",
     "When",
     "hookimpl",

@@ -6,14 +6,15 @@
     |   |-- DataError                images or sets that are missing, unreadable or overlap
     |   |-- PluginError              a technique or plugin that is missing, broken or refused
     |   `-- StoreError               a store that cannot be opened, read or written
-    |       `-- StoreUnreachable     a database that does not answer for now; exit code 1
+    |       `-- StoreUnreachableError     a database that does not answer for now; exit code 1
     |-- TrialError                   one trial fails, the search goes on
     |   `-- NotFiniteError           a loss or a weight became NaN or infinite
     |-- CheckpointError              a checkpoint that does not belong to this run or is damaged
     |-- ExportError                  the exported model is not the trained model
-    `-- Interrupted                  Ctrl-C or SIGTERM; work is checkpointed; exit code 130 or 143
+    `-- StopRequestedError                  Ctrl-C or SIGTERM; work is checkpointed; exit code 130 or 143
 
-Outside of the tree, because no technique may swallow it: `search.watchdog.Overdue`, which stops a trial from outside.
+Outside of the tree, because no technique may swallow it: `search.watchdog.OverdueError`, which stops a trial from
+outside.
 
 An error says what, where and why; its `hint` says what to do.
 """
@@ -67,7 +68,7 @@ class StoreError(UseError):
     """A store that cannot be opened, read or written."""
 
 
-class StoreUnreachable(StoreError):  # noqa: N818 - the word for what happened
+class StoreUnreachableError(StoreError):
     """The database does not answer for now: it restarts, the connection was lost, or another writer holds it."""
 
     exit_code = 1
@@ -89,7 +90,7 @@ class ExportError(AutomlSRError):
     """The exported model cannot be made, or its output is not that of the trained model."""
 
 
-class Interrupted(AutomlSRError):  # noqa: N818 - the word for what happened, not for a fault
+class StopRequestedError(AutomlSRError):
     """A signal asked the work to stop; everything up to the last checkpoint is kept."""
 
     def __init__(self, message: str, hint: str = "", *, signal_number: int = 2) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from automl_sr.errors import AutomlSRError
 from automl_sr.files import write_atomically
 from automl_sr.presentation.model_card import CARD, FILES, card, model_files
-from automl_sr.search.trial_study_file import single_plan, study_name
+from automl_sr.search.trial_study_file import study_name, trial_study_file
 from automl_sr.store.artifacts import fetch
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def pack(
     if stored:
         found[CARD] = kept(card(study, trial, refined).encode(), folder, CARD)
     try:
-        found[STUDY] = kept(single_plan(study, trial, registry).encode(), folder, STUDY)
+        found[STUDY] = kept(trial_study_file(study, trial, registry).encode(), folder, STUDY)
     except AutomlSRError as error:
         problems.append(f"There is no study file of this plan: {error}")
     if stored:

@@ -1,4 +1,4 @@
-"""`automl-sr export`: one trial's model as a folder to take along, with a model card."""
+"""`automl-sr export`: one trial's model as a folder, with a model card."""
 
 from __future__ import annotations
 

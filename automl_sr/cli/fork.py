@@ -20,13 +20,15 @@ def fork(
     ] = None,
     artifacts: Annotated[
         str | None,
-        typer.Option(help="Place for new files; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL"),
+        typer.Option(
+            help="Artifact location of the new study; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL"
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
     """Begin a study, with a space that grew or shrank, from the trials of an old one.
 
-    Trials whose plans mean the same in the new space are taken over with their values and files, under the new limits:
+    Trials whose plans mean the same in the new space are imported with their values and files, under the new limits:
     the sampler learns from them, and the budget does not count them. Task, images, steps and versions must be equal.
     Nothing is trained; `automl-sr search NEW.yaml` goes on from there.
 

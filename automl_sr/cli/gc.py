@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.errors import PluginError, StoreError, StoreUnreachable
+from automl_sr.errors import PluginError, StoreError, StoreUnreachableError
 from automl_sr.presentation.console import print_json, print_text, warn
 from automl_sr.presentation.numbers import size
 
@@ -65,7 +65,7 @@ def _find(reader: Reader, name: str | None) -> list[Leftovers]:
     for study in reader.studies():
         try:
             found.append(find_leftovers(reader, study, metrics))
-        except StoreUnreachable:
+        except StoreUnreachableError:
             raise
         except (PluginError, StoreError) as error:
             warn(f"{study.name} is left alone. {error}")

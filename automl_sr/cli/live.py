@@ -14,28 +14,26 @@ from automl_sr.presentation.console import console, note
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.presentation.plan_words import plan_words
 from automl_sr.search.results import FINISHED, feasible, own_counts
+from automl_sr.search.workers.callbacks import SearchCallback
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from automl_sr.search.open_study import OpenStudy
-    from automl_sr.search.workers.store_monitor import CrewWatcher
     from automl_sr.store.records import Result
     from automl_sr.trial.types import Point
 
 PLAIN_SECONDS = 15.0
 """Without a terminal a running trial says so often where it is."""
-TRAINING = ("train", "fork")
+TRAINING = ("train", "branch")
 """Stages in which the last point of the learning curve says where a trial is."""
 
 
 @contextlib.contextmanager
-def make_watcher(*, quiet: bool) -> Iterator[CrewWatcher]:
+def make_callback(*, quiet: bool) -> Iterator[SearchCallback]:
     """Give who follows the search, on standard error."""
     if quiet:
-        from automl_sr.search.workers.store_monitor import NobodyAtAll
-
-        yield NobodyAtAll()
+        yield SearchCallback()
     elif sys.stderr.isatty():
         from rich.live import Live
 
@@ -47,7 +45,7 @@ def make_watcher(*, quiet: bool) -> Iterator[CrewWatcher]:
         yield PlainLines()
 
 
-class PlainLines:
+class PlainLines(SearchCallback):
     """One line for each thing that happens, as logs want it."""
 
     def __init__(self) -> None:
@@ -111,7 +109,7 @@ class Running:
         return [f"trial {self.number}: {self.words}", f"  {where}{known}"]
 
 
-class LiveView:
+class LiveView(SearchCallback):
     """The study's trials, best values and time, and where the running trials are."""
 
     def __init__(self) -> None:

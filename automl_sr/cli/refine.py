@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_sr.cli.search import at_least_one, known_device
-from automl_sr.errors import Interrupted, UseError
+from automl_sr.errors import StopRequestedError, UseError
 from automl_sr.presentation.console import console, note, print_json, print_table, print_text
 from automl_sr.presentation.numbers import duration
 from automl_sr.presentation.refinements import headings, table
+from automl_sr.search.refine.callbacks import RefineCallback
 
 if TYPE_CHECKING:
     from automl_sr.search.open_study import OpenStudy
-    from automl_sr.search.refine.callbacks import Follower
     from automl_sr.search.refine.refiner import RefineEnd
     from automl_sr.store.refinements import RefinementClaim, RefinementResult
     from automl_sr.trial.types import Point
@@ -71,13 +71,13 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     from automl_sr.search.refine import refiner
 
     options = Options(store=store, device=device, threads=threads)
-    with make_follower(quiet=quiet) as follower:
-        end = refiner.refine(name, installed(), options, asked, follower=follower)
+    with make_callback(quiet=quiet) as callback:
+        end = refiner.refine(name, installed(), options, asked, callback=callback)
     if json:
         print_json(end.summary)
     else:
         _print(end)
-    if isinstance(end.error, Interrupted):
+    if isinstance(end.error, StopRequestedError):
         end.error.hint = f"Go on with: automl-sr refine {name}{_again(asked)}"
     if end.error is not None:
         raise end.error
@@ -114,12 +114,10 @@ def _again(asked: Any) -> str:
 
 
 @contextlib.contextmanager
-def make_follower(*, quiet: bool) -> Iterator[Follower]:
+def make_callback(*, quiet: bool) -> Iterator[RefineCallback]:
     """Give who follows the refinements, on standard error: one line that changes, or now and then a new one."""
     if quiet:
-        from automl_sr.search.refine.callbacks import Nobody
-
-        yield Nobody()
+        yield RefineCallback()
     elif sys.stderr.isatty():
         with console().status("reading the data ...") as status:
             yield Lines(show=status.update, every=0.2)
@@ -127,7 +125,7 @@ def make_follower(*, quiet: bool) -> Iterator[Follower]:
         yield Lines(show=note, every=PLAIN_SECONDS)
 
 
-class Lines:
+class Lines(RefineCallback):
     """One line for each thing that happens; `show` gets where training is, at most every so many seconds."""
 
     def __init__(self, show: Callable[[str], None], every: float) -> None:
@@ -145,7 +143,7 @@ class Lines:
     def started(self, claim: RefinementClaim) -> None:
         """Say which one begins."""
         self._said = time.monotonic()
-        note(f"{claim.title}{' goes on' if claim.adopted else ''}: {claim.steps:,} steps")
+        note(f"{claim.title}{' goes on' if claim.taken_over else ''}: {claim.steps:,} steps")
 
     def stage(self, claim: RefinementClaim, name: str) -> None:
         """Show where it is."""
@@ -187,4 +185,4 @@ def _print(end: RefineEnd) -> None:
     print_text(f"\nModels: {end.artifacts}, in the folders `refined-...` of each trial")
     done = [row for row in rows if row["state"] == "complete"]
     if done:
-        print_text(f"Take one along: automl-sr export {end.summary['study']} {done[0]['number']} --refined -o DIR")
+        print_text(f"Export one: automl-sr export {end.summary['study']} {done[0]['number']} --refined -o DIR")

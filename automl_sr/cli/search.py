@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.errors import Interrupted, UseError
+from automl_sr.errors import StopRequestedError, UseError
 from automl_sr.presentation.console import print_json, print_table, print_text
 from automl_sr.presentation.numbers import duration
 from automl_sr.presentation.plan_words import plan_words
@@ -29,7 +29,8 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
         str | None, typer.Option(help="Database; default: AUTOML_SR_STORE, or runs/automl-sr.db", metavar="URL")
     ] = None,
     artifacts: Annotated[
-        str | None, typer.Option(help="Place for files; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL")
+        str | None,
+        typer.Option(help="Artifact location; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL"),
     ] = None,
     trials: Annotated[int | None, typer.Option(help="Trials in all, over every resume", metavar="N")] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes in all, over every resume", metavar="M")] = None,
@@ -59,7 +60,7 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     at_least_one("workers", workers)
     if (artifacts or "").startswith("memory:"):
         raise UseError("Files in memory are gone when the search ends.", "Name a folder or a server with --artifacts.")
-    from automl_sr.cli.live import make_watcher
+    from automl_sr.cli.live import make_callback
     from automl_sr.plugin.registry import installed
     from automl_sr.study.spec import load_study
 
@@ -70,13 +71,13 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     options = engine.Options(
         store, artifacts, trials, minutes, device, str(study), no_cache=no_cache, warm_start=warm_start
     )
-    with make_watcher(quiet=quiet) as watcher:
+    with make_callback(quiet=quiet) as callback:
         if workers == 1:
-            end = engine.search(loaded, registry, options, watcher=watcher)
+            end = engine.search(loaded, registry, options, callback=callback)
         else:
             from automl_sr.search.workers.local_workers import search_together
 
-            end = search_together(loaded, registry, options, workers, watcher=watcher)
+            end = search_together(loaded, registry, options, workers, callback=callback)
     again = next_command(
         f"search {shlex.quote(str(study))}",
         store,
@@ -139,7 +140,7 @@ def show_end(end: SearchEnd, spec: StudySpec, *, json: bool, again: str, store: 
     else:
         _print(end, spec, store)
     error = end.error
-    if isinstance(error, Interrupted):
+    if isinstance(error, StopRequestedError):
         error.hint = f"Go on with: {again}"
     elif error is not None:
         error.message = _in_store(error.message, spec.name, store)
@@ -179,7 +180,7 @@ def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
     print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
     print_text(f"\nModels: {end.artifacts}, a folder for each trial")
     export = next_command(f"export {spec.name} {front[0]['number']} -o DIR", store)
-    print_text(f"Take one along: {export}")
+    print_text(f"Export one: {export}")
 
 
 def without_front(counts: Mapping[str, int], *, constrained: bool) -> str:

@@ -135,7 +135,7 @@ def show(
         print_text("\nrungs:")
         metrics = list(found["rungs"][0]["values"])
         rows = [[r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"]] for r in found["rungs"]]
-        print_table(["rung", "step", *metrics, "went on"], rows)
+        print_table(["rung", "step", *metrics, "promoted"], rows)
     if found["refinements"]:
         from automl_sr.presentation.refinements import headings, table
 

@@ -48,23 +48,23 @@ def worker(
     known_device(device)
     if threads is not None:
         at_least_one("threads", threads)
-    from automl_sr.cli.live import make_watcher
+    from automl_sr.cli.live import make_callback
     from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, join_study, work
-    from automl_sr.store.repository import PATIENCE_SECONDS, patiently
+    from automl_sr.store.repository import PATIENCE_SECONDS, retry
 
     options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
-    with make_watcher(quiet=quiet or attended) as watcher:
+    with make_callback(quiet=quiet or attended) as callback:
         # One that takes the place of another may come while the database restarts; people learn of a wrong URL at once.
         patience = PATIENCE_SECONDS if attended else 0.0
-        study = patiently(lambda: join_study(name, installed(), options), patience)
+        study = retry(lambda: join_study(name, installed(), options), patience)
         fixed = study.spec.search.threads
         if threads is not None and fixed is not None and threads != fixed:
-            watcher.note(
+            callback.note(
                 f"note: training uses {threads} threads here and {fixed} elsewhere (search.threads):"
                 " curves will not equal those of other workers bit by bit"
             )
-        end = work(study, options, watcher=watcher)
+        end = work(study, options, callback=callback)
     if attended:
         _say_how_it_ended(end)
     else:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from automl_sr.plugin.task import Samples, Task
     from automl_sr.training.phases import Phase
-    from automl_sr.training.run import Finished, Run
+    from automl_sr.training.run import Run, TrainedModel
     from automl_sr.training.step import TrainStep
     from automl_sr.trial.context import Context
 
@@ -178,15 +178,15 @@ class Technique(BaseModel):
         """Change losses, taps, auxiliary modules, groups or the update; a pure function of model, state and phase."""
         return step
 
-    def compress(self, finished: Finished, ctx: Context) -> Finished:
+    def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
         """Change the trained model before it is exported."""
         return finished
 
-    def export(self, finished: Finished, ctx: Context) -> Finished:
+    def export(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
         """Change the exported ONNX file, for instance to int8."""
         return finished
 
-    def evaluate(self, values: dict[str, float], finished: Finished, ctx: Context) -> dict[str, float]:
+    def evaluate(self, values: dict[str, float], finished: TrainedModel, ctx: Context) -> dict[str, float]:
         """Add values of one's own to those measured on the exported model."""
         return values
 

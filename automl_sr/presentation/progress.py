@@ -79,9 +79,9 @@ def working_seconds(ended: Sequence[TrialRecord]) -> list[float]:
 
 
 def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dict[str, Any]]:
-    """Give the curve that led to the last model, with the seconds of training alone, pauses and forks aside.
+    """Give the curve that led to the last model, with the seconds of training alone, pauses and branches aside.
 
-    What a fork learnt before the trunk went on is left out: a later phase counts from where the one before it ended.
+    What a branch learnt before the trunk went on is left out: a later phase counts from where the one before it ended.
     """
     phases: dict[str, list[PointRecord]] = {}
     for point in points:

@@ -209,12 +209,12 @@ def _saved_by_stopping(
         training = trial.stage_seconds.get("train", 0.0)
         if trial.state == "pruned" and trial.number in stopped_at and training > 0:
             whole = training * steps / stopped_at[trial.number]
-            saved.append(max(0.0, whole - training - trial.stage_seconds.get("fork", 0.0)))
+            saved.append(max(0.0, whole - training - trial.stage_seconds.get("branch", 0.0)))
     return {"trials": len(saved), "seconds": sum(saved)} if saved else None
 
 
 def _saved_by_reuse(trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """Add up the seconds of results that were taken over from a trial with the same plan."""
+    """Add up the seconds of results that were copied from a trial with the same plan."""
     seconds = {trial.number: trial.seconds for trial in trials}
     twins = [trial for trial in trials if trial.state == "duplicate" and trial.duplicate_of in seconds]
     if not twins:
@@ -224,7 +224,7 @@ def _saved_by_reuse(trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
 
 
 def _shared(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """List what trials made once for all: who made it, who took it over, and the seconds that this saved."""
+    """List what trials made once for all: who made it, who reused it, and the seconds that this saved."""
     uses: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for trial in trials:
         for name, use in trial.shared.items():

@@ -294,7 +294,7 @@ def _costs(report: Report) -> Iterator[Block]:
         yield Table("Results that trials share", columns, rows, ("time saved",))
     for key, words in (
         ("saved_by_stopping", "Stopping {} early saved about {} of training, by their own speed up to there."),
-        ("saved_by_reuse", "{} had a plan that was known already; taking its result over saved about {}."),
+        ("saved_by_reuse", "{} had a plan that was known already; copying its result saved about {}."),
     ):
         if costs[key]:
             trials = costs[key]["trials"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.errors import AutomlSRError, StopRequestedError
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
 from automl_sr.search.study import join_study, open_study
-from automl_sr.search.workers.callbacks import Nobody, Watcher
+from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.stop_signal import Stop
-from automl_sr.search.workers.worker import Exhausted, Worker
-from automl_sr.store.leases import Keeper
+from automl_sr.search.workers.worker import ExhaustedError, Worker
+from automl_sr.store.leases import LeaseHeartbeat
 from automl_sr.trial.run import run_trial
 
 if TYPE_CHECKING:
@@ -40,30 +40,32 @@ def search(
     options: Options | None = None,
     *,
     run: RunTrial = run_trial,
-    watcher: Watcher | None = None,
+    callback: SearchCallback | None = None,
 ) -> SearchEnd:
     """Search a study until its budget is spent, its time is up, or Ctrl-C; another call goes on with it.
 
-    `run` replaces the training of a trial: it gets plan, setting, journal and folder and gives an Outcome (tests and
+    `run` replaces the training of a trial: it gets plan, setting, observer and folder and gives an Outcome (tests and
     simulations use it). Raises UseError, DataError, StoreError before anything runs; how a search that ran ended stands
     in `SearchEnd`.
     """
     options = options or Options()
     study = open_study(loaded, registry, options)
-    return work(study, options, run=run, watcher=watcher)
+    return work(study, options, run=run, callback=callback)
 
 
-def work(study: OpenStudy, options: Options, *, run: RunTrial = run_trial, watcher: Watcher | None = None) -> SearchEnd:
+def work(
+    study: OpenStudy, options: Options, *, run: RunTrial = run_trial, callback: SearchCallback | None = None
+) -> SearchEnd:
     """Work on an open study until its budget is spent, its time is up, or a signal comes; closes its store."""
-    watching = watcher or Nobody()
+    watching = callback or SearchCallback()
     store = study.store
     try:
         used = store.begin_activity(study.record)
         limit = study.spec.budget.minutes
         stop = Stop(None if limit is None else 60 * limit - used, watching.note)
-        worker = Worker(study, run, watcher=watching, stop=stop)
+        worker = Worker(study, run, callback=watching, stop=stop)
         watching.opened(study)
-        with stop.listening(), Keeper(lambda: store.tick(study.record) >= 0, every=store.renewal).running():
+        with stop.listening(), LeaseHeartbeat(lambda: store.tick(study.record) >= 0, every=store.renewal).running():
             worker.work()
         store.end_activity(study.record)
         return _end(study, worker, stop, options.file)
@@ -76,8 +78,8 @@ def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
     note, error = "", worker.error
     if stop.signal_number is not None:
         hint = f"Go on with: automl-sr search {file}"
-        error = Interrupted("Stopped; everything done so far is kept.", hint, signal_number=stop.signal_number)
-    elif isinstance(error, Exhausted):
+        error = StopRequestedError("Stopped; everything done so far is kept.", hint, signal_number=stop.signal_number)
+    elif isinstance(error, ExhaustedError):
         note = str(error)
         error = error if not found["front"] else None
     elif error is None and (stop.requested() or worker.short_of_time):

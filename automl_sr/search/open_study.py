@@ -62,4 +62,4 @@ class Options:
     no_cache: bool = False
     """Whether every trial makes its core-sets and helper models itself; the results are the same."""
     warm_start: str | None = None
-    """The study of which a new one takes over the trials that fit."""
+    """The study of which a new one imports the trials that fit."""

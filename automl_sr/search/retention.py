@@ -106,7 +106,7 @@ def remove(store: Store, found: Leftovers) -> None:
     """Remove leftovers: rows first, so that a crash in between leaves files that no row names, for the next time."""
     if found.trials:
         store.forget_artifacts(found.study, found.trials)
-    # From here on no other study can take these files over: what has not been taken over by now may go.
+    # From here on no other study can import these files: what has not been imported by now may go.
     needed = {_name_of(found.study, url) for url in named_elsewhere(store, found.study)}
     for file in found.files:
         if _name_of(found.study, file.url) not in needed:

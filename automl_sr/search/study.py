@@ -20,7 +20,7 @@ from automl_sr.plugin.task import alone
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.optuna.samplers import make_sampler, quiet_optuna
 from automl_sr.search.results import ORIGIN
-from automl_sr.search.warm_start import Heir, Inheritance, inherit, project_imports, sentence
+from automl_sr.search.warm_start import TrialImporter, WarmStart, plan_warm_start, project_imports, sentence
 from automl_sr.search.workers.trial_folder import work_folder
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
@@ -58,7 +58,7 @@ def fork_study(old: str, loaded: LoadedStudy, registry: Registry, options: Optio
     """Create the study of a file with the trials of an old one that fit, without working on it.
 
     What a killed fork began is finished. Raises UseError where the study is there and was begun otherwise, or where
-    nothing can be taken over, DataError, StoreError.
+    nothing can be imported, DataError, StoreError.
     """
     reader = Reader.open(options.store)  # a mistyped place makes no new store
     reader.study(old)
@@ -74,7 +74,7 @@ def _open(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStud
     )  # before anything is written: a study without images leaves nothing behind
     training_device(options.device)
     store = Store.open(options.store)  # a wrong URL is told at once; a database that has answered is waited for
-    return store.patiently(lambda: _begun_or_resumed(store, spec, data, loaded, registry, options))
+    return store.retry(lambda: _begun_or_resumed(store, spec, data, loaded, registry, options))
 
 
 def _begun_or_resumed(
@@ -107,7 +107,7 @@ def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
     cache_limit()
     open_engine(options.store or default_url(), write=False).dispose()  # a misspelt file is not made
     store = Store.open(options.store)
-    return store.patiently(lambda: _joined(store, name, registry, options))
+    return store.retry(lambda: _joined(store, name, registry, options))
 
 
 def _joined(store: Store, name: str, registry: Registry, options: Options) -> OpenStudy:
@@ -256,13 +256,13 @@ def _create(
     setting: Setting,
     warm_start: str | None,
 ) -> StudyRecord:
-    """Freeze a study with the trials that it takes over, or else with its baseline as trial 0.
+    """Freeze a study with the trials that it imports, or else with its baseline as trial 0.
 
     One process does it, and what a killed one began is finished.
     """
     here = {**environment(setting), "data": setting.data.fingerprint}
     old = None if warm_start is None else store.study(warm_start)
-    taken = None if old is None else inherit(store, old, Heir(spec, space, here))
+    taken = None if old is None else plan_warm_start(store, old, TrialImporter(spec, space, here))
     quality = [setting.registry.metric(name) for name in setting.metrics]
     reference = spec.task.reference(setting.data, [metric for metric in quality if metric.level == "quality"])
     quiet_optuna()
@@ -294,7 +294,7 @@ def _create(
         return store.study(spec.name)
 
 
-def _write(store: Store, fields: dict[str, Any], taken: Inheritance | None) -> None:
+def _write(store: Store, fields: dict[str, Any], taken: WarmStart | None) -> None:
     if taken is None:
         store.create_study(fields)
         return

@@ -21,7 +21,7 @@ NOT_ALONE = ("trials", "minutes")
 """Parts of a budget that are about several trials."""
 
 
-def single_plan(study: StudyRecord, trial: TrialRecord, registry: Registry) -> str:
+def trial_study_file(study: StudyRecord, trial: TrialRecord, registry: Registry) -> str:
     """Write the study file whose trial 0 is this trial again, trained to the end, and whose only plan it is.
 
     Raises UseError where there is no plan, or where the plugins that are installed give it another meaning;

@@ -1,6 +1,6 @@
-"""What a new study can take over from one that is there: trials whose plans mean the same in its space.
+"""What a new study can import from one that is there: trials whose plans mean the same in its space.
 
-Each old plan is asked for again, parameter by parameter, by the new space. It is taken over if that gives a plan with
+Each old plan is asked for again, parameter by parameter, by the new space. It is imported if that gives a plan with
 the same fingerprint; otherwise the reason is counted. Optuna then gets it with the distributions of the new space, so
 that samplers learn from it as if it had been drawn there.
 """
@@ -38,19 +38,19 @@ FREE_OF_TASK = ("test",)
 STAGES = ("select_data", "blueprint", "phases", "wrap_step", "compress", "export", "evaluate", "predict")
 
 
-class LeftOut(Exception):  # noqa: N818 - the word for what happens to the trial
-    """A trial cannot be taken over; the text goes on after "4 trials ..."."""
+class LeftOutError(Exception):
+    """A trial cannot be imported; the text goes on after "4 trials ..."."""
 
 
 @dataclass(frozen=True)
-class Inheritance:
-    """What a new study takes over, and what the first trial of its own is asked."""
+class WarmStart:
+    """What a new study imports, and what the first trial of its own is asked."""
 
     source: str
     imports: tuple[Import, ...]
     left_out: Mapping[str, int]
     baseline: Mapping[str, Any] | None
-    """Nothing where the baseline is among the trials that are taken over."""
+    """Nothing where the baseline is among the trials that are imported."""
 
     def to_json(self) -> dict[str, Any]:
         """Give what the study's environment keeps of it."""
@@ -63,38 +63,38 @@ class Inheritance:
 
 
 def sentence(origin: Mapping[str, Any]) -> str:
-    """Say what was taken over and what was not, from what the environment keeps."""
+    """Say what was imported and what was not, from what the environment keeps."""
     imported, left = origin["imported"], origin["left_out"]
     reasons = "; ".join(f"{count} {reason}" for reason, count in left.items())
     of = imported + sum(left.values())
     return f"imported {imported} of {of} trials of {origin['study']}" + (f"; left out: {reasons}" if reasons else "")
 
 
-def inherit(reader: Reader, old: StudyRecord, heir: Heir) -> Inheritance:
-    """Look what a study can take over. Raises UseError where results do not compare, or where nothing fits."""
-    heir.check(old)
+def plan_warm_start(reader: Reader, old: StudyRecord, importer: TrialImporter) -> WarmStart:
+    """Look what a study can import. Raises UseError where results do not compare, or where nothing fits."""
+    importer.check(old)
     rungs: dict[int, list[RungRecord]] = {}
     for row in reader.rungs(old):
         rungs.setdefault(row.number, []).append(row)
     imports, left_out = [], Counter[str]()
-    shift = heir.rung_shift(old)
+    shift = importer.rung_shift(old)
     for trial in reader.trials(old):
         try:
-            imports.append(heir.take(old, trial, rungs.get(trial.number, []), shift))
-        except LeftOut as reason:
+            imports.append(importer.take(old, trial, rungs.get(trial.number, []), shift))
+        except LeftOutError as reason:
             left_out[str(reason)] += 1
     counted = dict(left_out.most_common())
     if not imports:
         reasons = "; ".join(f"{count} {reason}" for reason, count in counted.items())
         raise UseError(
-            f"Nothing of {old.name!r} can be taken over into {heir.spec.name!r} ({reasons or 'it has no trials'}).",
+            f"Nothing of {old.name!r} can be imported into {importer.spec.name!r} ({reasons or 'it has no trials'}).",
             "Begin the new study without it.",
         )
-    return Inheritance(old.name, tuple(imports), counted, heir.baseline(imports))
+    return WarmStart(old.name, tuple(imports), counted, importer.baseline(imports))
 
 
 def project_imports(study: OpenStudy) -> None:
-    """Let Optuna know the trials that a study took over, those which it does not know yet; safe to be killed in.
+    """Let Optuna know the trials that a study imported, those which it does not know yet; safe to be killed in.
 
     One process does it at a time, and each that opens the study looks, before it lets the sampler draw.
     """
@@ -103,17 +103,17 @@ def project_imports(study: OpenStudy) -> None:
     with creating(study.store.engine):
         with explained(study.store.url):
             trials = study.optuna.get_trials(deepcopy=False)
-        known = {trial.user_attrs.get(sync.SLOT_ATTRIBUTE) for trial in trials}
-        unknown = [row for row in study.store.trials(study.record) if row.origin is not None and row.slot not in known]
+        known = {trial.user_attrs.get(sync.KEY_ATTRIBUTE) for trial in trials}
+        unknown = [row for row in study.store.trials(study.record) if row.origin is not None and row.key not in known]
         for row in unknown:
-            claim = Claim(row.id, row.study_id, row.slot, "", row.fence, row.number)
+            claim = Claim(row.id, row.study_id, row.key, "", row.fence, row.number)
             trial = sync.project(study, claim, row.asked or {})
             sync.tell(study, trial, row.number, Result(row.state, values=row.values, violations=row.violations))
-        sync.settle(study)  # one that was known, but not yet how it had ended
+        sync.reconcile(study)  # one that was known, but not yet how it had ended
 
 
 @dataclass(frozen=True)
-class Heir:
+class TrialImporter:
     """A study that is about to be created, as far as old trials have to fit it."""
 
     spec: StudySpec
@@ -186,13 +186,13 @@ class Heir:
         return here.rungs - there.rungs if same_places else None
 
     def take(self, old: StudyRecord, trial: TrialRecord, rungs: Sequence[RungRecord], shift: int | None) -> Import:
-        """Make a trial of the new study from one of the old one. Raises LeftOut."""
+        """Make a trial of the new study from one of the old one. Raises LeftOutError."""
         plan, params = self._recreated(trial)
         values = {name: trial.values[name] for name in self.spec.metrics() if name in trial.values}
         violations, reason = self._judged(plan, trial, values)
         kept = () if shift is None else tuple(self._rungs(rungs, shift))
         if trial.state == "pruned" and not kept:
-            raise LeftOut("stopped at a rung that the new study lacks")
+            raise LeftOutError("stopped at a rung that the new study lacks")
         return Import(
             source=trial.id,
             origin={"study": old.name, "number": trial.number},
@@ -210,7 +210,7 @@ class Heir:
         )
 
     def baseline(self, imports: Sequence[Import]) -> dict[str, Any] | None:
-        """Give what the baseline is asked, unless it is among the trials that are taken over."""
+        """Give what the baseline is asked, unless it is among the trials that are imported."""
         try:
             start = self.space.default_params()
             recall = Recall({name.partition("[")[0]: value for name, value in start.items()})
@@ -221,18 +221,18 @@ class Heir:
         return None if known else {"params": start, "notes": {}}
 
     def _recreated(self, trial: TrialRecord) -> tuple[TrialPlan, dict[str, Any]]:
-        """Ask for an old plan in the new space; gives it, and its parameters by stored name. Raises LeftOut."""
+        """Ask for an old plan in the new space; gives it, and its parameters by stored name. Raises LeftOutError."""
         if trial.state in UNFINISHED:
-            raise LeftOut("not ended")
+            raise LeftOutError("not ended")
         if trial.state in ("failed", "duplicate"):
-            raise LeftOut("failed" if trial.state == "failed" else "that repeat another one")
+            raise LeftOutError("failed" if trial.state == "failed" else "that repeat another one")
         if trial.plan is None:
-            raise LeftOut("refused by a technique")
+            raise LeftOutError("refused by a technique")
         recall = Recall(trial.params, self.neutral)
         try:
             plan = self.space.suggest(recall)
         except TrialError:
-            raise LeftOut("refused by a technique") from None
+            raise LeftOutError("refused by a technique") from None
         before = trial.plan["techniques"]
         meant = {
             slot: item
@@ -240,7 +240,7 @@ class Heir:
             if slot.value in before or not changes_nothing(type(item))
         }
         if fingerprint(meant) != trial.fingerprint:
-            raise LeftOut(_difference(before, trial.params, plan))
+            raise LeftOutError(_difference(before, trial.params, plan))
         return plan, recall.asked
 
     def _judged(
@@ -251,14 +251,14 @@ class Heir:
         if trial.state != "infeasible":
             missing = [name for name in self.spec.metrics() if name not in values]
             if missing:
-                raise LeftOut(f"without a value of {missing[0]}")
+                raise LeftOutError(f"without a value of {missing[0]}")
             return {}, broken(limits, values)
         lower, upper = self._bounds(plan, trial.costs)
         violations = {
             name: violation(limit, lower[name], upper[name]) for name, limit in limits.items() if name in lower
         }
         if not any(amount > 0 for amount in violations.values()):
-            raise LeftOut("rejected for reasons that the new study does not have")
+            raise LeftOutError("rejected for reasons that the new study does not have")
         return violations, broken(limits, lower) or trial.reason
 
     def _bounds(self, plan: TrialPlan, costs: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
@@ -294,28 +294,28 @@ class Recall:
         self._neutral = neutral or {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Give the old choice. Raises LeftOut where it is not offered."""
+        """Give the old choice. Raises LeftOutError where it is not offered."""
         shown = name.partition("[")[0]
         value = self._value(shown)
         for choice in choices:
             if same(choice, value):
                 return self._note(name, choice)
-        raise LeftOut(_lacking(shown, value))
+        raise LeftOutError(_lacking(shown, value))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Give the old number. Raises LeftOut where it is out of range."""
+        """Give the old number. Raises LeftOutError where it is out of range."""
         return int(self._number(name, Int(low, high, step, log)))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Give the old number. Raises LeftOut where it is out of range."""
+        """Give the old number. Raises LeftOutError where it is out of range."""
         return float(self._number(name, Float(low, high, step, log)))
 
     def _number(self, name: str, domain: Int | Float) -> float:
         value = self._value(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or (found := snap(domain, value)) != value:
-            raise LeftOut(f"with {name} outside the new range")
+            raise LeftOutError(f"with {name} outside the new range")
         self._note(name, found)
         return found
 
@@ -328,8 +328,8 @@ class Recall:
         for count in range(1, len(parts)):  # the plan may have another technique there
             place = ".".join(parts[:count])
             if self._params.get(place, parts[count]) != parts[count]:
-                raise LeftOut(_lacking(place, self._params[place]))
-        raise LeftOut(f"without {name}")
+                raise LeftOutError(_lacking(place, self._params[place]))
+        raise LeftOutError(f"without {name}")
 
     def _note(self, name: str, value: Any) -> Any:
         self.asked[name] = value

@@ -1,1 +1,1 @@
-"""Where studies live: one database and one place for files."""
+"""Where studies live: one database and one artifact location."""

@@ -1,4 +1,4 @@
-"""The place for files, local or remote: a file appears under its name only when it is whole."""
+"""The artifact location, local or remote: a file appears under its name only when it is whole."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SECRET_KEYS = re.compile(r"[?&](password|passwd|token|secret|key|sas_token|sig|
 
 
 class ArtifactError(StoreError):
-    """The place for files is full: the trial whose file it is fails, the study goes on."""
+    """The artifact location is full: the trial whose file it is fails, the study goes on."""
 
 
 class FileLost(StoreError):  # noqa: N818 - what happened to the file
@@ -292,7 +292,7 @@ def _refuse_secrets(location: str) -> None:
         scheme, separator, rest = part.partition("://")
         if separator and (_PASSWORD.match(rest) or _SECRET_KEYS.search(rest)):
             raise StoreError(
-                f"The place for files ({scheme}://...) has a password in its URL, which is stored with the study.",
+                f"The artifact location ({scheme}://...) has a password in its URL, which is stored with the study.",
                 "Leave it out, and put credentials into the environment or into fsspec's configuration"
                 " (~/.config/fsspec/conf.json).",
             )

@@ -15,7 +15,7 @@ from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, create_engin
 from sqlalchemy.dialects import plugins
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
-from automl_sr.errors import StoreError, StoreUnreachable
+from automl_sr.errors import StoreError, StoreUnreachableError
 from automl_sr.store.encoding import dumps
 from automl_sr.store.leases import lease_seconds
 
@@ -236,9 +236,11 @@ def _explain(name: str, error: DBAPIError) -> StoreError:
     low = reason.lower()
     if _passes(error, low):
         if isinstance(error.orig, sqlite3.Error):
-            return StoreUnreachable(f"{name} is locked by another program.", "Close it, or wait until it has finished.")
+            return StoreUnreachableError(
+                f"{name} is locked by another program.", "Close it, or wait until it has finished."
+            )
         hint = "Is the server running, and is the URL right?"
-        return StoreUnreachable(f"{name} does not answer: {reason[:300]}.", hint)
+        return StoreUnreachableError(f"{name} does not answer: {reason[:300]}.", hint)
     if "not a database" in low or "malformed" in low:
         return StoreError(f"{name} is no store: {reason}.", "Name another file with --store.")
     if "readonly" in low or "read-only" in low:

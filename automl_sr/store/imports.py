@@ -89,7 +89,7 @@ def create_study_with(
     if rungs:
         session.execute(insert(models.Rung), rungs)
     if baseline is not None:
-        first = {"number": len(rows), "slot": uuid.uuid4().hex, "state": "waiting", "fence": 0, "asked": dict(baseline)}
+        first = {"number": len(rows), "key": uuid.uuid4().hex, "state": "waiting", "fence": 0, "asked": dict(baseline)}
         session.add(models.Trial(study_id=study.id, **first))
     session.add(models.Event(study_id=study.id, kind="imported", text=note))
 
@@ -106,7 +106,7 @@ def named_elsewhere(reader: Reader, study: StudyRecord) -> set[str]:
 def _row(study_id: int, number: int, item: Import, at: float | None) -> models.Trial:
     return models.Trial(
         study_id=study_id,
-        slot=uuid.uuid4().hex,
+        key=uuid.uuid4().hex,
         number=number,
         state=item.state,
         plan=dict(item.plan),

@@ -31,7 +31,7 @@ def lease_seconds() -> float:
     return seconds
 
 
-class LeaseLost(AutomlSRError):  # noqa: N818 - the word for what happened
+class LeaseLostError(AutomlSRError):
     """Another worker has taken the trial over; nothing more of it may be written here."""
 
 
@@ -78,7 +78,7 @@ def _zombie(pid: int) -> bool:
         return False
 
 
-class Keeper:
+class LeaseHeartbeat:
     """A thread that calls `renew` again and again; it stops, and says so, once the lease is lost.
 
     `renew` returns False where another owner has taken over. A database that does not answer is asked again for as
@@ -100,7 +100,7 @@ class Keeper:
                     return
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Keeper]:
+    def running(self) -> Iterator[LeaseHeartbeat]:
         """Keep the lease alive inside a `with`."""
         self._thread.start()
         try:

@@ -71,13 +71,15 @@ class Trial(Base):
     __tablename__ = f"{PREFIX}trials"
     __table_args__ = (
         UniqueConstraint("study_id", "number"),
+        # The column was renamed, its constraint was not: SQLite would have to copy the table for that.
+        UniqueConstraint("key", name=f"uq_{PREFIX}trials_slot"),
         Index(None, "study_id", "state"),
         Index(None, "study_id", "fingerprint"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
-    slot: Mapped[str] = mapped_column(String(40), unique=True)
+    key: Mapped[str] = mapped_column(String(40))
     """Marks the Optuna trial that belongs to this row, also where a worker died between the two."""
     number: Mapped[int | None] = mapped_column(Integer)
     """Given here, one after the other: Optuna's own number is never relied on."""
@@ -98,7 +100,7 @@ class Trial(Base):
     stage: Mapped[str | None] = mapped_column(String(64))
     duplicate_of: Mapped[int | None] = mapped_column(Integer)
     origin: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """The study and the number of the trial that this one was imported from; it takes no slot of the budget."""
+    """The study and the number of the trial that this one was imported from; it takes no place of the budget."""
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None] = mapped_column(Double)
     fence: Mapped[int] = mapped_column(Integer, default=1)
@@ -107,7 +109,7 @@ class Trial(Base):
     takeovers: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     """How many owners have died since then."""
     kept: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """Checkpoints that were copied to a remote place for files, so that another machine can go on."""
+    """Checkpoints that were copied to a remote artifact location, so that another machine can go on."""
     created: Mapped[float] = mapped_column(Double, default=now())
     started: Mapped[float | None] = mapped_column(Double)
     finished: Mapped[float | None] = mapped_column(Double)
@@ -129,7 +131,7 @@ class CurvePoint(Base):
 
 
 class Rung(Base):
-    """The values of a trial at a rung and whether it went on: one row, written once."""
+    """The values of a trial at a rung and whether it was promoted: one row, written once."""
 
     __tablename__ = f"{PREFIX}rungs"
     __table_args__ = (Index(None, "study_id", "rung"),)

@@ -94,12 +94,12 @@ class Reader:
                 trial_record(row, files.get(row.id, {})) for row in session.scalars(query.order_by(models.Trial.number))
             ]
 
-    def by_slot(self, study: StudyRecord, slots: Iterable[str]) -> dict[str, TrialRecord]:
-        """Give the trials with these slots, without their files."""
+    def by_key(self, study: StudyRecord, keys: Iterable[str]) -> dict[str, TrialRecord]:
+        """Give the trials with these keys, without their files."""
         trial = models.Trial
-        query = select(trial).where(trial.study_id == study.id, trial.slot.in_(list(slots)))
+        query = select(trial).where(trial.study_id == study.id, trial.key.in_(list(keys)))
         with self.reading() as session:
-            return {row.slot: trial_record(row, {}) for row in session.scalars(query)}
+            return {row.key: trial_record(row, {}) for row in session.scalars(query)}
 
     def trial(self, study: StudyRecord, number: int) -> TrialRecord:
         """Give one trial. Raises StoreError."""
@@ -189,7 +189,7 @@ def trial_record(row: models.Trial, files: Mapping[str, ArtifactRecord]) -> Tria
         stage=row.stage,
         duplicate_of=row.duplicate_of,
         owner=row.owner,
-        slot=row.slot,
+        key=row.key,
         asked=row.asked,
         violations=row.violations or {},
         fence=row.fence,

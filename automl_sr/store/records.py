@@ -70,7 +70,7 @@ class TrialRecord:
     stage: str | None
     duplicate_of: int | None
     owner: str | None
-    slot: str
+    key: str
     asked: Mapping[str, Any] | None
     violations: Mapping[str, float]
     fence: int
@@ -96,7 +96,7 @@ class Claim:
 
     trial_id: int
     study_id: int
-    slot: str
+    key: str
     """The same as in the user attributes of Optuna's trial."""
     owner: str
     fence: int
@@ -105,18 +105,18 @@ class Claim:
     asked: Mapping[str, Any] | None = None
     """What the sampler drew, where the plan is frozen already."""
     seconds: float = 0.0
-    adopted: bool = False
+    taken_over: bool = False
     """Whether another worker had begun with it."""
     takeovers: int = 0
     """How many owners in a row died without training further."""
     stage: str | None = None
     """Where the last owner was."""
     kept: Mapping[str, Any] | None = None
-    """Its checkpoints in a remote place for files."""
+    """Its checkpoints in a remote artifact location."""
 
 
 @dataclass(frozen=True)
-class Twin:
+class DuplicateOf:
     """A trial with the same fingerprint."""
 
     number: int

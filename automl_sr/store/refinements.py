@@ -10,7 +10,7 @@ from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from automl_sr.store import models
-from automl_sr.store.leases import LeaseLost, is_dead
+from automl_sr.store.leases import LeaseLostError, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import UNFINISHED, ArtifactRecord, StudyRecord
@@ -44,7 +44,7 @@ class RefinementRecord:
 
     @property
     def folder(self) -> str:
-        """Its folder, within the study's, in the place for files."""
+        """Its folder, within the study's, in the artifact location."""
         return f"{self.number:05d}/{folder_name(self.steps, self.seed)}"
 
     @property
@@ -66,7 +66,7 @@ class RefinementClaim:
     owner: str
     fence: int
     seconds: float
-    adopted: bool
+    taken_over: bool
     """Whether another owner, or this one before, had begun with it."""
 
     @property
@@ -164,7 +164,7 @@ def _claim(
                 owner,
                 fence,
                 found.seconds,
-                adopted=found.state == "running",
+                taken_over=found.state == "running",
             )
     return None
 
@@ -190,7 +190,10 @@ def release(store: Store, session: Session, held: RefinementClaim, seconds: floa
 
 @transaction
 def finish(store: Store, session: Session, held: RefinementClaim, result: RefinementResult, seconds: float) -> None:
-    """Write the result; the trial's own row stays as it is. Raises LeaseLost where another owner has taken over."""
+    """Write the result; the trial's own row stays as it is.
+
+    Raises LeaseLostError where another owner has taken over.
+    """
     row = models.Refinement
     files = {f.kind: {"url": f.url, "sha256": f.sha256, "bytes": f.bytes} for f in result.artifacts}
     written = _fenced(
@@ -222,9 +225,9 @@ def finish(store: Store, session: Session, held: RefinementClaim, result: Refine
         session.execute(insert(models.Event).values(**event, at=now()))
 
 
-def lost(held: RefinementClaim) -> LeaseLost:
+def lost(held: RefinementClaim) -> LeaseLostError:
     """Say that somebody else goes on."""
-    return LeaseLost(f"Another process has taken the refinement of {held.title} over.", "It goes on there.")
+    return LeaseLostError(f"Another process has taken the refinement of {held.title} over.", "It goes on there.")
 
 
 def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:

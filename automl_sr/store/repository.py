@@ -14,14 +14,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import CursorResult, Engine, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from automl_sr.errors import StoreError, StoreUnreachable
+from automl_sr.errors import StoreError, StoreUnreachableError
 from automl_sr.store import models
 from automl_sr.store.database import default_url, explained, open_engine, sqlite_file
 from automl_sr.store.encoding import finite_only, storable_text
-from automl_sr.store.leases import RENEWALS, LeaseLost, is_dead, is_lost, lease_seconds
+from automl_sr.store.leases import RENEWALS, LeaseLostError, is_dead, is_lost, lease_seconds
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
-from automl_sr.store.records import COUNTED, UNFINISHED, Claim, PointRecord, Result, StudyRecord, Twin
+from automl_sr.store.records import COUNTED, UNFINISHED, Claim, DuplicateOf, PointRecord, Result, StudyRecord
 from automl_sr.store.schema import upgrade
 
 PATIENCE_SECONDS = 60.0
@@ -32,16 +32,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def patiently(work: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
+def retry(work: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """Do something with a database, again and again with growing pauses where it does not answer.
 
-    `work` is also done again where its outcome got lost. Raises StoreUnreachable when the patience is at its end.
+    `work` is also done again where its outcome got lost. Raises StoreUnreachableError when the patience is at its end.
     """
     end, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
         try:
             return work()
-        except StoreUnreachable:
+        except StoreUnreachableError:
             if time.monotonic() + pause > end:
                 raise
         time.sleep(pause * random.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
@@ -60,7 +60,7 @@ def transaction(method: Callable[Concatenate[Store, Session, P], T]) -> Callable
             with store.writing() as session:
                 return method(store, session, *args, **kwargs)
 
-        return store.patiently(once)
+        return store.retry(once)
 
     return called
 
@@ -104,9 +104,9 @@ class Store(Reader):
         with explained(self.url), Session(self.engine) as session, session.begin():
             yield session
 
-    def patiently(self, work: Callable[[], T]) -> T:
-        """Do something with the database as `patiently` does, for as long as this store's patience lasts."""
-        return patiently(work, self.patience)
+    def retry(self, work: Callable[[], T]) -> T:
+        """Do something with the database as `retry` does, for as long as this store's patience lasts."""
+        return retry(work, self.patience)
 
     # Studies
 
@@ -117,7 +117,7 @@ class Store(Reader):
             study = models.Study(**fields)
             session.add(study)
             session.flush()
-            session.add(models.Trial(study_id=study.id, slot=uuid.uuid4().hex, state="waiting", number=0, fence=0))
+            session.add(models.Trial(study_id=study.id, key=uuid.uuid4().hex, state="waiting", number=0, fence=0))
 
     @transaction
     def update_study(self, session: Session, study: StudyRecord, fields: Mapping[str, Any]) -> None:
@@ -174,7 +174,7 @@ class Store(Reader):
     # The queue
 
     def claim_new(self, study: StudyRecord, owner: str, limit: int | None) -> Claim | None:
-        """Take a slot of the budget for a new trial, or nothing where all are taken.
+        """Take a place of the budget for a new trial, or nothing where all are taken.
 
         Nothing is given either while as many trials wait for equal ones as there are running: the sampler has nothing
         new to propose until those have ended.
@@ -182,14 +182,12 @@ class Store(Reader):
         return self._claim_new(study, owner, limit, uuid.uuid4().hex)
 
     @transaction
-    def _claim_new(
-        self, session: Session, study: StudyRecord, owner: str, limit: int | None, slot: str
-    ) -> Claim | None:
+    def _claim_new(self, session: Session, study: StudyRecord, owner: str, limit: int | None, key: str) -> Claim | None:
         trial = models.Trial
         _lock_study(session, study.id)
-        known = session.execute(select(trial.id, trial.number).where(trial.slot == slot)).one_or_none()
+        known = session.execute(select(trial.id, trial.number).where(trial.key == key)).one_or_none()
         if known is not None:  # this very claim was committed when the connection got lost
-            return Claim(known[0], study.id, slot, owner, 1, known[1] or 0)
+            return Claim(known[0], study.id, key, owner, 1, known[1] or 0)
         own = trial.study_id == study.id
         taken = select(func.count()).where(own, trial.state.in_([*COUNTED, *UNFINISHED]), trial.origin.is_(None))
         if limit is not None and (session.scalar(taken) or 0) >= limit:
@@ -200,14 +198,14 @@ class Store(Reader):
             return None
         last = session.scalar(select(func.max(trial.number)).where(own))
         number = 0 if last is None else last + 1
-        values = {"study_id": study.id, "slot": slot, "number": number, "state": "running", "owner": owner, "fence": 1}
+        values = {"study_id": study.id, "key": key, "number": number, "state": "running", "owner": owner, "fence": 1}
         statement = insert(trial).values(
             **values, lease_until=now() + self.lease, started=now(), created=now(), seconds=0.0
         )
         trial_id = session.scalar(statement.returning(trial.id))
-        return Claim(trial_id or 0, study.id, slot, owner, 1, number)
+        return Claim(trial_id or 0, study.id, key, owner, 1, number)
 
-    def adopt(self, study: StudyRecord, owner: str) -> Claim | None:
+    def take_over(self, study: StudyRecord, owner: str) -> Claim | None:
         """Take over a trial that waits, was released, or whose worker has died; the oldest first."""
         with self.reading() as session:  # most of the time there is none, and no lock is needed to see that
             if next(_left_behind(session, study.id, owner), None) is None:
@@ -248,14 +246,14 @@ class Store(Reader):
         return Claim(
             row.id,
             row.study_id,
-            row.slot,
+            row.key,
             owner,
             fence,
             row.number or 0,
             plan=row.plan,
             asked=row.asked,
             seconds=row.seconds,
-            adopted=begun,
+            taken_over=begun,
             takeovers=row.takeovers + int(died),
             stage=row.stage,
             kept=row.kept,
@@ -282,10 +280,10 @@ class Store(Reader):
         plan: Mapping[str, Any] | None,
         fingerprint: str | None,
         asked: Mapping[str, Any] | None,
-    ) -> Twin | None:
+    ) -> DuplicateOf | None:
         """Write down what the trial does, once; gives an earlier trial that does the same, if there is one.
 
-        Raises LeaseLost.
+        Raises LeaseLostError.
         """
         if fingerprint is not None:
             _lock_study(session, claim.study_id)  # of two equal plans that are frozen at once, one has to see the other
@@ -305,7 +303,7 @@ class Store(Reader):
         done = [row for row in rows if row.state != "running"]
         earlier = [row for row in rows if row.state == "running" and row.id < claim.trial_id]
         found = next(iter(done or earlier), None)
-        return None if found is None else Twin(found.number or 0, found.state, found.values or {})
+        return None if found is None else DuplicateOf(found.number or 0, found.state, found.values or {})
 
     def unfinished(self, study: StudyRecord) -> int:
         """Count the trials that are running or waiting, with whichever worker."""
@@ -331,19 +329,19 @@ class Store(Reader):
 
     @transaction
     def stage(self, session: Session, claim: Claim, stage: str, seconds: float) -> None:
-        """Write down where a trial is. Raises LeaseLost."""
+        """Write down where a trial is. Raises LeaseLostError."""
         if not _fenced(session, claim, stage=stage, seconds=seconds):
             raise _lost(claim)
 
     @transaction
     def keep(self, session: Session, claim: Claim, kept: Mapping[str, Any]) -> None:
-        """Write down which checkpoints lie in the remote place for files. Raises LeaseLost."""
+        """Write down which checkpoints lie in the remote artifact location. Raises LeaseLostError."""
         if not _fenced(session, claim, kept=dict(kept)):
             raise _lost(claim)
 
     @transaction
     def points(self, session: Session, claim: Claim, points: Sequence[PointRecord]) -> None:
-        """Add points to the learning curve; the same point again replaces the former one. Raises LeaseLost."""
+        """Add points to the learning curve; the same point again replaces the former one. Raises LeaseLostError."""
         point, trial = models.CurvePoint, models.Trial
         if not points:
             return
@@ -373,7 +371,7 @@ class Store(Reader):
         session.execute(insert(point), rows)
 
     @transaction
-    def judge(
+    def record_rung(
         self,
         session: Session,
         claim: Claim,
@@ -385,7 +383,7 @@ class Store(Reader):
     ) -> bool:
         """Write a trial's values at a rung and whether it goes on, in one transaction; a takeover reads the answer.
 
-        `decide` gets the values of all other trials at this rung. Raises LeaseLost.
+        `decide` gets the values of all other trials at this rung. Raises LeaseLostError.
         """
         rows = models.Rung
         _lock_study(session, claim.study_id)
@@ -402,7 +400,7 @@ class Store(Reader):
 
     @transaction
     def finish(self, session: Session, claim: Claim, result: Result, seconds: float) -> None:
-        """Write the result of a trial: the authoritative row. Raises LeaseLost where the trial was taken over."""
+        """Write the result of a trial: the authoritative row. Raises LeaseLostError where the trial was taken over."""
         written = _fenced(
             session,
             claim,
@@ -435,13 +433,13 @@ class Store(Reader):
         if result.detail:
             _event(session, claim.study_id, claim.trial_id, result.state, result.detail)
 
-    def twin(self, claim: Claim, number: int) -> Twin | None:
+    def duplicate(self, claim: Claim, number: int) -> DuplicateOf | None:
         """Give a trial of the same study."""
         trial = models.Trial
         with self.reading() as session:
             query = select(trial).where(trial.study_id == claim.study_id, trial.number == number)
             row = session.scalars(query).one_or_none()
-            return None if row is None else Twin(number, row.state, row.values or {})
+            return None if row is None else DuplicateOf(number, row.state, row.values or {})
 
 
 def finite(value: float | None) -> float | None:
@@ -514,5 +512,5 @@ def _lock_study(session: Session, study_id: int) -> None:
     session.execute(select(study.id).where(study.id == study_id).with_for_update(key_share=True))
 
 
-def _lost(claim: Claim) -> LeaseLost:
-    return LeaseLost(f"Another worker has taken trial {claim.number} over.", "It goes on there; nothing is lost.")
+def _lost(claim: Claim) -> LeaseLostError:
+    return LeaseLostError(f"Another worker has taken trial {claim.number} over.", "It goes on there; nothing is lost.")

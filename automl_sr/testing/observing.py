@@ -16,7 +16,7 @@ from torch import Tensor
 from automl_sr.evaluation.cost import count_macs, count_params
 from automl_sr.plugin.technique import Technique
 from automl_sr.training.loop import Silent
-from automl_sr.training.run import Finished, Run
+from automl_sr.training.run import Run, TrainedModel
 
 HEAVY = ("torch", "onnx", "onnxruntime", "nni", "pytorch_lightning", "gradio", "sklearn", "skimage")
 
@@ -67,7 +67,7 @@ def assert_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
-def cost_of(finished: Finished) -> dict[str, float]:
+def cost_of(finished: TrainedModel) -> dict[str, float]:
     """Give parameters, multiply-adds and bytes of a shipped model."""
     assert finished.onnx is not None
     example = finished.task.cost_example()

@@ -19,9 +19,9 @@ from sqlalchemy import select, update
 
 from automl_sr.store import models
 from automl_sr.store.database import creating
-from automl_sr.store.leases import LeaseLost, new_owner, node
+from automl_sr.store.leases import LeaseLostError, new_owner, node
 from automl_sr.store.reading import Reader
-from automl_sr.store.records import ArtifactRecord, Claim, PointRecord, Result, StudyRecord, Twin
+from automl_sr.store.records import ArtifactRecord, Claim, DuplicateOf, PointRecord, Result, StudyRecord
 from automl_sr.store.repository import Store
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class StoreContract:
     def study(self, store: Store) -> StudyRecord:
         """Make a study whose baseline somebody works on already."""
         made = new_study(store, "queue")
-        assert store.adopt(made, ELSEWHERE) is not None
+        assert store.take_over(made, ELSEWHERE) is not None
         return made
 
     # Opening
@@ -94,19 +94,19 @@ class StoreContract:
     def test_the_baseline_waits_and_is_taken_first(self, store: Store) -> None:
         """It is trial 0, which nobody has begun."""
         study = new_study(store, "queue")
-        claim = store.adopt(study, new_owner())
+        claim = store.take_over(study, new_owner())
         assert claim is not None
-        assert (claim.number, claim.adopted) == (0, False)
-        assert store.adopt(study, new_owner()) is None, "its lease holds"
+        assert (claim.number, claim.taken_over) == (0, False)
+        assert store.take_over(study, new_owner()) is None, "its lease holds"
 
     def test_slots_of_the_budget_are_given_out_once_and_numbered_without_gaps(
         self, store: Store, study: StudyRecord
     ) -> None:
-        """However many workers ask at the same moment; the baseline holds a slot too."""
+        """However many workers ask at the same moment; the baseline holds a place too."""
         asking = [lambda: store.claim_new(study, new_owner(), 11)] * 30
         claims = [claim for claim in together(asking) if claim is not None]
         assert sorted(claim.number for claim in claims) == list(range(1, 11))
-        assert len({claim.slot for claim in claims}) == 10
+        assert len({claim.key for claim in claims}) == 10
         assert [trial.number for trial in store.trials(study)] == list(range(11))
 
     def test_free_trials_give_their_slot_back(self, store: Store, study: StudyRecord) -> None:
@@ -123,16 +123,16 @@ class StoreContract:
         assert store.claim_new(study, new_owner(), 2) is None
 
     def test_studies_in_one_store_do_not_touch_each_other(self, store: Store, study: StudyRecord) -> None:
-        """Numbers, slots, equal plans and abandoned trials are each study's own."""
+        """Numbers, keys, equal plans and abandoned trials are each study's own."""
         begun(store, study)
         other = new_study(store, "other")
-        assert store.adopt(other, ELSEWHERE) is not None
+        assert store.take_over(other, ELSEWHERE) is not None
         claim = claimed(store, other, limit=2)
         assert claim.number == 1
         assert frozen(store, claim) is None, "the equal plan is of another study"
         store.release(claim, 0.0)
-        assert store.adopt(study, new_owner()) is None
-        assert store.adopt(other, new_owner()) is not None
+        assert store.take_over(study, new_owner()) is None
+        assert store.take_over(other, new_owner()) is not None
 
     # Leases and fences
 
@@ -140,27 +140,27 @@ class StoreContract:
         """With its plan and the time that it has taken, and a new fence."""
         claim = begun(store, study)
         store.release(claim, 12.5)
-        taken = adopted(store, study)
-        assert (taken.number, taken.slot, taken.plan, taken.seconds) == (claim.number, claim.slot, PLAN, 12.5)
-        assert (taken.fence, taken.adopted) == (claim.fence + 1, True)
+        taken = taken_over(store, study)
+        assert (taken.number, taken.key, taken.plan, taken.seconds) == (claim.number, claim.key, PLAN, 12.5)
+        assert (taken.fence, taken.taken_over) == (claim.fence + 1, True)
 
     def test_the_oldest_trial_is_taken_first(self, store: Store, study: StudyRecord) -> None:
         """In the order of their numbers, whenever they were released."""
         claims = [begun(store, study, fingerprint) for fingerprint in "abc"]
         for claim in reversed(claims):
             store.release(claim, 0.0)
-        assert [adopted(store, study).number for _ in claims] == [1, 2, 3]
+        assert [taken_over(store, study).number for _ in claims] == [1, 2, 3]
 
     def test_the_trial_of_a_dead_process_is_taken_over_at_once(self, store: Store, study: StudyRecord) -> None:
         """Its lease need not run out, for that process is known to have ended."""
         claim = begun(store, study, owner=dead_owner())
-        assert adopted(store, study).number == claim.number
+        assert taken_over(store, study).number == claim.number
 
     def test_the_trial_of_a_living_process_is_left_to_it(self, store: Store, study: StudyRecord) -> None:
         """On this machine or another: a lease that holds is respected."""
         begun(store, study, "a", owner=new_owner())
         begun(store, study, "b", owner=ELSEWHERE)
-        assert store.adopt(study, new_owner()) is None
+        assert store.take_over(study, new_owner()) is None
 
     def test_a_lease_runs_out_on_the_clock_of_the_database(
         self, store: Store, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
@@ -168,11 +168,11 @@ class StoreContract:
         """A worker whose own clock is a day fast or slow takes over as others do."""
         claim, real = begun(store, study, owner=ELSEWHERE), time.time
         monkeypatch.setattr(time, "time", lambda: real() + 86_400)
-        assert store.adopt(study, new_owner()) is None
+        assert store.take_over(study, new_owner()) is None
         expire(store, claim)
         monkeypatch.setattr(time, "time", lambda: real() - 86_400)
-        assert adopted(store, study).number == claim.number
-        assert store.adopt(study, new_owner()) is None, "the new lease holds"
+        assert taken_over(store, study).number == claim.number
+        assert store.take_over(study, new_owner()) is None, "the new lease holds"
 
     def test_renewing_extends_the_lease_and_the_time(self, store: Store, study: StudyRecord) -> None:
         """The trial stays with its worker, also where the lease had run out but nobody had taken it."""
@@ -180,7 +180,7 @@ class StoreContract:
         expire(store, claim)
         assert store.renew(claim, 30.0)
         assert store.trial(study, claim.number).seconds == 30.0
-        assert store.adopt(study, new_owner()) is None
+        assert store.take_over(study, new_owner()) is None
 
     def test_one_of_many_takes_over(self, store: Store, study: StudyRecord) -> None:
         """Each trial that was left behind, however many workers look at the same moment."""
@@ -189,7 +189,7 @@ class StoreContract:
             store.release(claim, 0.0)
 
         def adopt_all() -> list[int]:
-            return [claim.number for claim in iter(lambda: store.adopt(study, new_owner()), None)]
+            return [claim.number for claim in iter(lambda: store.take_over(study, new_owner()), None)]
 
         taken = together([adopt_all] * 12)
         assert sorted(number for numbers in taken for number in numbers) == [claim.number for claim in claims]
@@ -198,25 +198,25 @@ class StoreContract:
         """Neither while the new owner works nor afterwards."""
         old = begun(store, study, owner=ELSEWHERE)
         expire(store, old)
-        new = adopted(store, study)
+        new = taken_over(store, study)
         store.points(new, [PointRecord("train", 1, 0.1, 1e-3, 10.0)])
         before = everything_of(store, study)
         writing: list[Callable[[], object]] = [
             lambda: store.stage(old, "export", 99.0),
             lambda: store.points(old, [PointRecord("train", 1, 0.9, 1e-3, 10.0)]),
-            lambda: store.judge(old, 0, 10, 99.0, {"score": 99.0}, lambda rows: True),
+            lambda: store.record_rung(old, 0, 10, 99.0, {"score": 99.0}, lambda rows: True),
             lambda: store.freeze(old, {"params": {}}, "other", {}),
             lambda: store.freeze(replace(old, plan=PLAN), None, "f", None),
             lambda: store.finish(old, Result("complete", {"score": 99.0}, artifacts=(file("onnx"),)), 99.0),
         ]
         for write in writing:
-            with pytest.raises(LeaseLost):
+            with pytest.raises(LeaseLostError):
                 write()
         assert not store.renew(old, 99.0)
         store.release(old, 99.0)
         assert everything_of(store, study) == before
         store.finish(new, Result("complete", {"score": 1.0}), 1.0)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             store.finish(old, Result("complete", {"score": 99.0}), 99.0)
         store.release(old, 99.0)
         assert (store.trial(study, 1).state, store.trial(study, 1).values) == ("complete", {"score": 1.0})
@@ -225,12 +225,12 @@ class StoreContract:
         """In every order in which the database takes them."""
         old = begun(store, study, owner=ELSEWHERE)
         expire(store, old)
-        new = adopted(store, study)
+        new = taken_over(store, study)
 
         def finish(claim: Claim, score: float) -> str:
             try:
                 store.finish(claim, Result("complete", {"score": score}, artifacts=(file(f"by-{score:g}"),)), 1.0)
-            except LeaseLost:
+            except LeaseLostError:
                 return "lost"
             return "written"
 
@@ -243,26 +243,26 @@ class StoreContract:
     def test_a_plan_is_frozen_once(self, store: Store, study: StudyRecord) -> None:
         """Who takes the trial over runs the plan that is there."""
         store.release(begun(store, study), 0.0)
-        frozen(store, adopted(store, study), "other", {"params": {}})
+        frozen(store, taken_over(store, study), "other", {"params": {}})
         assert (store.trial(study, 1).plan, store.trial(study, 1).fingerprint) == (PLAN, "f")
 
     def test_an_equal_plan_is_found_finished_or_running(self, store: Store, study: StudyRecord) -> None:
         """A repetition waits for the first trial, and is taken up when that has ended."""
         first, second = begun(store, study), claimed(store, study)
-        assert frozen(store, second) == Twin(1, "running", {})
+        assert frozen(store, second) == DuplicateOf(1, "running", {})
         store.release(second, 0.0, waiting_for=1)
-        assert store.adopt(study, new_owner()) is None, "it waits for the other"
+        assert store.take_over(study, new_owner()) is None, "it waits for the other"
         store.finish(first, Result("complete", {"score": 3.0}), 1.0)
-        again = adopted(store, study)
+        again = taken_over(store, study)
         assert again.number == second.number
-        assert frozen(store, again) == Twin(1, "complete", {"score": 3.0})
+        assert frozen(store, again) == DuplicateOf(1, "complete", {"score": 3.0})
 
     def test_of_two_equal_plans_the_first_one_runs(self, store: Store, study: StudyRecord) -> None:
         """They never wait for each other, in whatever order they are frozen."""
         first, second = claimed(store, study), claimed(store, study)
         assert frozen(store, second) is None
         assert frozen(store, first) is None
-        assert frozen(store, replace(second, plan=PLAN)) == Twin(first.number, "running", {})
+        assert frozen(store, replace(second, plan=PLAN)) == DuplicateOf(first.number, "running", {})
 
     def test_a_failed_twin_is_no_reason_to_skip(self, store: Store, study: StudyRecord) -> None:
         """What failed may succeed."""
@@ -280,9 +280,9 @@ class StoreContract:
             return len(rows) == 0
 
         first, second = begun(store, study, "a"), begun(store, study, "b")
-        assert store.judge(first, 0, 300, 1.0, {"score": 1.0}, decide)
-        assert not store.judge(second, 0, 300, 2.0, {"score": 2.0}, decide)
-        assert not store.judge(second, 0, 300, 9.0, {"score": 9.0}, lambda rows: True)
+        assert store.record_rung(first, 0, 300, 1.0, {"score": 1.0}, decide)
+        assert not store.record_rung(second, 0, 300, 2.0, {"score": 2.0}, decide)
+        assert not store.record_rung(second, 0, 300, 9.0, {"score": 9.0}, lambda rows: True)
         assert seen == [[], [{"score": 1.0}]]
         assert [(r.number, r.rung, r.step, r.values, r.go_on) for r in store.rungs(study)] == [
             (1, 0, 300, {"score": 1.0}, True),
@@ -300,7 +300,7 @@ class StoreContract:
             seen.append(len(rows))
             return True
 
-        together([functools.partial(store.judge, claim, 0, 300, 1.0, {"score": 1.0}, decide) for claim in claims])
+        together([functools.partial(store.record_rung, claim, 0, 300, 1.0, {"score": 1.0}, decide) for claim in claims])
         assert seen == list(range(8))
 
     def test_points_written_again_by_a_resumed_trial_replace_the_former_ones(
@@ -337,10 +337,10 @@ class StoreContract:
         assert (trial.owner, trial.stage, trial.artifacts) == (None, None, {"onnx": file("onnx")})
         assert [(event.kind, event.text) for event in store.events(study, 1)] == [("complete", "notes")]
         before = everything_of(store, study)
-        with contextlib.suppress(LeaseLost):
+        with contextlib.suppress(LeaseLostError):
             store.finish(claim, Result("complete", {"score": 2.0}, artifacts=(file("other"),), detail="more"), 9.0)
         assert not store.renew(claim, 99.0)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             store.points(claim, [PointRecord("train", 1, 0.9, 1e-3, 10.0)])
         assert everything_of(store, study) == before
 
@@ -378,7 +378,7 @@ class StoreContract:
 
         study = new_study(store, "queue")
         store.begin_activity(study)
-        claim = adopted(store, study)
+        claim = taken_over(store, study)
         store.end_activity(study)
         assert running()
         store.finish(claim, Result("complete", {"score": 1.0}), 1.0)
@@ -423,27 +423,27 @@ def new_study(store: Store, name: str, **fields: Any) -> StudyRecord:
 
 
 def claimed(store: Store, study: StudyRecord, owner: str = "", limit: int | None = None) -> Claim:
-    """Take a slot for a new trial."""
+    """Take a place for a new trial."""
     claim = store.claim_new(study, owner or new_owner(), limit)
     assert claim is not None
     return claim
 
 
-def frozen(store: Store, claim: Claim, fingerprint: str = "f", plan: Mapping[str, Any] = PLAN) -> Twin | None:
+def frozen(store: Store, claim: Claim, fingerprint: str = "f", plan: Mapping[str, Any] = PLAN) -> DuplicateOf | None:
     """Write the plan of a trial down."""
     return store.freeze(claim, plan, fingerprint, {})
 
 
 def begun(store: Store, study: StudyRecord, fingerprint: str = "f", owner: str = "") -> Claim:
-    """Take a slot for a trial with a plan that no other has."""
+    """Take a place for a trial with a plan that no other has."""
     claim = claimed(store, study, owner)
     assert frozen(store, claim, fingerprint) is None
     return claim
 
 
-def adopted(store: Store, study: StudyRecord) -> Claim:
+def taken_over(store: Store, study: StudyRecord) -> Claim:
     """Take a trial over as a new worker."""
-    claim = store.adopt(study, new_owner())
+    claim = store.take_over(study, new_owner())
     assert claim is not None
     return claim
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from automl_sr.compression.export import verify
-from automl_sr.errors import Interrupted
+from automl_sr.errors import StopRequestedError
 from automl_sr.plugin.blueprint import Blueprint, build
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.task import Samples, Task
@@ -33,7 +33,7 @@ from automl_sr.testing.tiny import (
     tiny_task,
 )
 from automl_sr.training.recipe import Recipe
-from automl_sr.training.run import Finished, Run
+from automl_sr.training.run import Run, TrainedModel
 
 YEAR = re.compile(r"\b(19|20)\d\d\b")
 TRAINING_HOOKS = ("blueprint", "phases", "wrap_step")
@@ -114,7 +114,7 @@ class TechniqueContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trained(cls, configured: Technique, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, Trace]:
+    def trained(cls, configured: Technique, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Trace]:
         """The model of a whole trial, compressed and exported, and what was seen while it trained."""
         trial = cls().trial_of(configured, tmp_path_factory.mktemp("trained"))
         trace = Trace()
@@ -126,7 +126,7 @@ class TechniqueContract:
         for _ in range(self.steps):
             try:
                 return trial.train(StopAfter(self.steps // 3))
-            except Interrupted:
+            except StopRequestedError:
                 continue
         raise AssertionError("The run did not come to its end.")
 
@@ -191,14 +191,14 @@ class TechniqueContract:
 
     # ---- training ---------------------------------------------------------------------------------------------------
 
-    def test_every_parameter_learns(self, trained: tuple[Finished, Trace]) -> None:
+    def test_every_parameter_learns(self, trained: tuple[TrainedModel, Trace]) -> None:
         """A parameter without a gradient is dead weight in the shipped file."""
         _, trace = trained
         dead = [name for name, alive in trace.learnt.items() if not alive]
         assert [name for name in dead if not any(re.fullmatch(mask, name) for mask in self.not_trained)] == []
 
     def test_it_goes_on_bit_for_bit_after_an_interruption(
-        self, interrupted: Run, trained: tuple[Finished, Trace]
+        self, interrupted: Run, trained: tuple[TrainedModel, Trace]
     ) -> None:
         """Whatever it needs has to be in the run's state, which checkpoints keep."""
         _, trace = trained
@@ -207,7 +207,7 @@ class TechniqueContract:
 
     # ---- the shipped model ------------------------------------------------------------------------------------------
 
-    def test_its_blueprint_describes_the_model(self, trained: tuple[Finished, Trace], trial: TinyTrial) -> None:
+    def test_its_blueprint_describes_the_model(self, trained: tuple[TrainedModel, Trace], trial: TinyTrial) -> None:
         """Rebuilt from JSON, on the meta device too, and filled with the saved weights, it is the same model."""
         finished, _ = trained
         blueprint = Blueprint.from_json(json.loads(json.dumps(finished.blueprint.to_json(), allow_nan=False)))
@@ -222,7 +222,7 @@ class TechniqueContract:
             for example in finished.task.examples():
                 assert torch.equal(again(example), finished.module(example))
 
-    def test_its_file_gives_what_the_model_gives(self, trained: tuple[Finished, Trace]) -> None:
+    def test_its_file_gives_what_the_model_gives(self, trained: tuple[TrainedModel, Trace]) -> None:
         """On inputs of two sizes, within `export_tolerance` of the output's range."""
         finished, _ = trained
         assert finished.onnx is not None
@@ -230,7 +230,7 @@ class TechniqueContract:
         assert verify(finished.onnx, finished.module, finished.task.examples(), tolerance) <= tolerance
 
     def test_what_it_predicts_of_the_cost_is_true(
-        self, configured: Technique, trained: tuple[Finished, Trace], trial: TinyTrial, tmp_path: Path
+        self, configured: Technique, trained: tuple[TrainedModel, Trace], trial: TinyTrial, tmp_path: Path
     ) -> None:
         """A plan is rejected untrained by its lower bound, so the bounds must hold."""
         if configured.slot is Slot.ARCHITECTURE:

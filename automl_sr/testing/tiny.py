@@ -23,11 +23,11 @@ from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.testing.observing import Trace
 from automl_sr.training.checkpoint import Checkpoints
-from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
+from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
-from automl_sr.training.run import Finished, Run, Setup
+from automl_sr.training.run import Run, Setup, TrainedModel
 from automl_sr.trial.cache import Cache
 from automl_sr.trial.context import Context
 from automl_sr.trial.ship import ship
@@ -153,7 +153,7 @@ class TinyTrial:
         return Setup(context, self.task, samples, self.recipe, self.techniques, self.timetable(), SEED, self.device)
 
     def train(self, observer: Observer | None = None) -> Run:
-        """Train trunk and tail, or go on from the checkpoints in the folder; gives the fork at its end."""
+        """Train trunk and tail, or go on from the checkpoints in the folder; gives the branch at its end."""
         setup = self.setup()
         watching = observer or Silent()
         checkpoints = Checkpoints(self.folder / "trunk")
@@ -161,7 +161,7 @@ class TinyTrial:
         trunk = start_or_resume(setup, blueprint, checkpoints)
         train(trunk, setup.timetable.trunk_steps, watching, checkpoints)
         trunk.leave_trunk()
-        return finish_fork(trunk, watching, Checkpoints(self.folder / "fork"))
+        return finish_branch(trunk, watching, Checkpoints(self.folder / "branch"))
 
     def walk(self, trace: Trace) -> Run:
         """Train trunk and tail step by step without a checkpoint, and take note of what happens."""
@@ -171,15 +171,15 @@ class TinyTrial:
             run.advance()
             trace.look(run)
         run.leave_trunk()
-        fork = run.fork()
-        while fork.step < fork.end:
-            fork.advance()
-            trace.look(fork)
-        fork.leave_tail()
-        trace.end(fork)
-        return fork
+        branch = run.branch()
+        while branch.step < branch.end:
+            branch.advance()
+            trace.look(branch)
+        branch.leave_tail()
+        trace.end(branch)
+        return branch
 
-    def shipped(self, run: Run) -> Finished:
+    def shipped(self, run: Run) -> TrainedModel:
         """Compress and export the model of a run as core does, which checks the float file against the model."""
         return ship(run.finish(self.folder), self.techniques, self.context(self.architecture))
 

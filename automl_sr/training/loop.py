@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from automl_sr.errors import Interrupted
+from automl_sr.errors import StopRequestedError
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.run import Run
 
@@ -47,7 +47,10 @@ class Silent:
 
 
 def train(run: Run, until: int, observer: Observer, checkpoints: Checkpoints) -> None:
-    """Train a run until this step. Raises Interrupted after a checkpoint when asked to stop, NotFiniteError on NaN."""
+    """Train a run until this step.
+
+    Raises StopRequestedError after a checkpoint when asked to stop, NotFiniteError on NaN.
+    """
     saved = reported = time.monotonic()
     every = math.ceil(run.setup.timetable.steps / CURVE_POINTS)
     steps = 0
@@ -62,7 +65,7 @@ def train(run: Run, until: int, observer: Observer, checkpoints: Checkpoints) ->
             reported, steps = now, 0
         if observer.stop_requested():
             save(run, observer, checkpoints)
-            raise Interrupted(f"Stopped at step {run.step}; the work up to here is kept.")
+            raise StopRequestedError(f"Stopped at step {run.step}; the work up to here is kept.")
         if now - saved >= CHECKPOINT_SECONDS or run.span is not span:
             save(run, observer, checkpoints)
             saved = time.monotonic()
@@ -80,10 +83,10 @@ def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints
     return Run.start(setup, blueprint) if snapshot is None else Run.restore(setup, snapshot)
 
 
-def finish_fork(trunk: Run, observer: Observer, checkpoints: Checkpoints) -> Run:
-    """Copy the trunk and run the tail phases on the copy; resumes a fork that was interrupted."""
+def finish_branch(trunk: Run, observer: Observer, checkpoints: Checkpoints) -> Run:
+    """Copy the trunk and run the tail phases on the copy; resumes a branch that was interrupted."""
     snapshot = checkpoints.latest()
-    fork = trunk.fork() if snapshot is None else Run.restore(trunk.setup, snapshot)
-    train(fork, fork.end, observer, checkpoints)
-    fork.leave_tail()
-    return fork
+    branch = trunk.branch() if snapshot is None else Run.restore(trunk.setup, snapshot)
+    train(branch, branch.end, observer, checkpoints)
+    branch.leave_tail()
+    return branch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from automl_sr.errors import PluginError
-from automl_sr.training.step import Group
+from automl_sr.training.step import ParamGroup
 
 if TYPE_CHECKING:
     from automl_sr.training.recipe import Recipe
@@ -20,12 +20,14 @@ MAIN = "main"
 class Optimizers:
     """One optimizer for each group of parameters; what no group names belongs to the group `main`."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], groups: Mapping[str, Group], recipe: Recipe) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], groups: Mapping[str, ParamGroup], recipe: Recipe
+    ) -> None:
         taken = {name for group in groups.values() for name in group.parameters}
         unknown = taken - set(parameters)
         if unknown:
             raise PluginError(f"A group names {sorted(unknown)[0]!r}, which is no trainable parameter of the model.")
-        main = Group(
+        main = ParamGroup(
             tuple(name for name in parameters if name not in taken),
             recipe.lr,
             recipe.optimizer,
@@ -94,7 +96,7 @@ def like(template: Tensor, value: Tensor) -> Tensor:
     return made.copy_(value)
 
 
-def _make(group: Group, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def _make(group: ParamGroup, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     settings: dict[str, Any] = {"lr": group.lr, "weight_decay": group.weight_decay}
     if group.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **settings)

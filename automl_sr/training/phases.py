@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from automl_sr.training.run import Run
     from automl_sr.training.step import TrainStep
 
-Enter = Callable[["Run"], "Change | None"]
+Enter = Callable[["Run"], "ModelUpdate | None"]
 Wrap = Callable[["TrainStep", "Run"], "TrainStep"]
 
 COOLDOWN = "cooldown"
@@ -27,17 +27,17 @@ SETTLE = 0.05
 class Phase:
     """A stretch of training with its own name, length and behaviour.
 
-    `share` is relative to the other phases'. `enters` run once when the phase begins, `leaves` once when it ends, never
-    on resume; each may return a `Change`. `wraps` change the training step in this phase only. A phase that is not
-    `comparable` (a search, a growth phase) holds no rung. `lr` multiplies the recipe's rate; `decay` lets it fall to
-    zero over the phase. A `tail` phase runs on the fork of every rung, after the trunk. A `continued` phase goes on
-    where it stopped in an earlier run (`refine`): what a wrap anneals over its phase has come to its end.
+    `share` is relative to the other phases'. `on_enter` run once when the phase begins, `on_leave` once when it ends,
+    never on resume; each may return a `ModelUpdate`. `wraps` change the training step in this phase only. A phase that
+    is not `comparable` (a search, a growth phase) holds no rung. `lr` multiplies the recipe's rate; `decay` lets it
+    fall to zero over the phase. A `tail` phase runs on the branch of every rung, after the trunk. A `continued` phase
+    goes on where it stopped in an earlier run (`refine`): what a wrap anneals over its phase has come to its end.
     """
 
     name: str
     share: float
-    enters: tuple[Enter, ...] = ()
-    leaves: tuple[Enter, ...] = ()
+    on_enter: tuple[Enter, ...] = ()
+    on_leave: tuple[Enter, ...] = ()
     wraps: tuple[Wrap, ...] = ()
     comparable: bool = True
     lr: float = 1.0
@@ -45,13 +45,13 @@ class Phase:
     tail: bool = False
     continued: bool = False
 
-    def entering(self, *enters: Enter) -> Phase:
+    def entering(self, *on_enter: Enter) -> Phase:
         """Append to what happens when the phase begins."""
-        return replace(self, enters=(*self.enters, *enters))
+        return replace(self, on_enter=(*self.on_enter, *on_enter))
 
-    def leaving(self, *leaves: Enter) -> Phase:
+    def leaving(self, *on_leave: Enter) -> Phase:
         """Append to what happens when the phase ends."""
-        return replace(self, leaves=(*self.leaves, *leaves))
+        return replace(self, on_leave=(*self.on_leave, *on_leave))
 
     def wrapping(self, *wraps: Wrap) -> Phase:
         """Append to what changes the training step in this phase."""
@@ -59,7 +59,7 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class Change:
+class ModelUpdate:
     """What an enter or a leave did to the run: another model, and what becomes of optimizer and average."""
 
     model: nn.Module | None = None
@@ -118,7 +118,7 @@ class Timetable:
         phase = next((span.phase for span in self.spans if span.phase.name == name), None)
         if phase is None:
             raise PluginError(f"The plan has no phase {name!r} to go on with.")
-        phase = replace(phase, enters=(), leaves=(), decay=False, continued=True)
+        phase = replace(phase, on_enter=(), on_leave=(), decay=False, continued=True)
         trunk_steps = steps - sum(max(1, round(share * steps)) for _, share in self.tail)
         if trunk_steps < 1:
             raise PluginError(f"{steps} steps are too few for {len(self.tail) + 1} phases.", "Ask for more steps.")
@@ -129,18 +129,18 @@ class Timetable:
         """Where the trunk ends."""
         return self.spans[-1].stop
 
-    def tail_spans(self, fork: int) -> tuple[Span, ...]:
-        """Lay out the tail behind a fork at this step of the trunk, as long in proportion as that of the last one."""
+    def tail_spans(self, branch: int) -> tuple[Span, ...]:
+        """Lay out the tail behind a branch at this step of the trunk, as long in proportion as that of the last one."""
         spans: list[Span] = []
-        start = fork
+        start = branch
         for phase, share in self.tail:
-            stop = start + max(1, round(share * self.steps * fork / self.trunk_steps))
+            stop = start + max(1, round(share * self.steps * branch / self.trunk_steps))
             spans.append(Span(len(self.spans) + len(spans), phase, start, stop))
             start = stop
         return tuple(spans)
 
     def rungs(self, count: int, reduction: int, first: int | None = None) -> dict[int, int]:
-        """Give the steps of the trunk at which it forks, by rung: geometric, the last at its end.
+        """Give the steps of the trunk at which it branches, by rung: geometric, the last at its end.
 
         None lies below `first`, by default 10 % of the steps or 300, whichever is more. Those in a phase that is not
         comparable, or just after a reset, are left out; the others keep their numbers, as trials are compared by them.
@@ -155,7 +155,7 @@ class Timetable:
     def _settled(self, step: int) -> bool:
         for span in self.spans:
             if span.start < step <= span.stop:
-                margin = SETTLE * self.trunk_steps if span.phase.enters else 0
+                margin = SETTLE * self.trunk_steps if span.phase.on_enter else 0
                 return span.phase.comparable and step - span.start > margin
         return False
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from automl_sr.errors import CheckpointError, NotFiniteError, PluginError
 from automl_sr.plugin.blueprint import Blueprint, build
-from automl_sr.training.average import Average
 from automl_sr.training.checkpoint import Snapshot
+from automl_sr.training.ema import Ema
 from automl_sr.training.optimizers import Optimizers
 from automl_sr.training.phases import Enter, Span, Timetable
 from automl_sr.training.precision import Precision
@@ -45,7 +45,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Finished:
+class TrainedModel:
     """A trained model on its way out: compressed, exported, then evaluated."""
 
     module: nn.Module
@@ -75,14 +75,14 @@ class Run:
         self.constants: dict[str, dict[str, Tensor]] = {}
         self.step = 0
         self.span: Span | None = None
-        self.fork_step: int | None = None
+        self.branch_step: int | None = None
         self.trunk_left = False
         self.warm_from = 0
         self.precision = Precision.of(setup.recipe.precision, setup.device)
         self.last_loss = torch.zeros(())
         self.train_step = TrainStep({})
         self.optimizers = Optimizers({}, {}, setup.recipe)
-        self.average: Average | None = None
+        self.ema: Ema | None = None
         self._tapped: dict[str, list[Tensor]] = {}
         self._hooks: list[Any] = []
         self._call: Any = None
@@ -105,8 +105,8 @@ class Run:
         self.optimizers.set_rates(self.rate())
         seed_model_randomness(self.seed, "step", self.step)
         self.train_step.update(self, self.batch())
-        if self.average is not None:
-            self.average.update()
+        if self.ema is not None:
+            self.ema.update()
         self.step += 1
 
     def leave_trunk(self) -> None:
@@ -115,10 +115,10 @@ class Run:
             self._leave(self.span)
             self.trunk_left = True
 
-    def fork(self) -> Run:
+    def branch(self) -> Run:
         """Copy the run; the copy goes on with the tail phases, and this one stays as it is."""
         copy = Run.restore(self.setup, self.capture())
-        copy.fork_step = self.step
+        copy.branch_step = self.step
         if copy.spans:
             copy._enter(copy.spans[0])
         return copy
@@ -130,14 +130,14 @@ class Run:
 
     @property
     def end(self) -> int:
-        """The step at which this run (trunk or fork) ends."""
+        """The step at which this run (trunk or branch) ends."""
         return self.spans[-1].stop if self.spans else self.step
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """The phases of the trunk, or of the tail of a fork (none where there is no tail)."""
+        """The phases of the trunk, or of the tail of a branch (none where there is no tail)."""
         table = self.setup.timetable
-        return table.spans if self.fork_step is None else table.tail_spans(self.fork_step)
+        return table.spans if self.branch_step is None else table.tail_spans(self.branch_step)
 
     # ---- what techniques use ----------------------------------------------------------------------------------------
 
@@ -177,9 +177,9 @@ class Run:
         self.precision.unscale(optimizers)
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self.optimizers.parameters(names), self.recipe.clip)
-        with contextlib.ExitStack() as gates:
-            for gate in self.train_step.gates:
-                gates.enter_context(gate(self))
+        with contextlib.ExitStack() as step_contexts:
+            for gate in self.train_step.step_contexts:
+                step_contexts.enter_context(gate(self))
             self.precision.step(optimizers)
         return terms
 
@@ -192,17 +192,17 @@ class Run:
     def evaluation_state(self) -> dict[str, Tensor]:
         """Give the weights with which the model is evaluated and shipped: the average where there is one."""
         weights = {name: value.detach() for name, value in self.model.state_dict().items()}
-        if self.average is not None:
-            weights.update(self.average.values)
+        if self.ema is not None:
+            weights.update(self.ema.values)
         if self.train_step.eval_weights is not None:
             weights = self.train_step.eval_weights(self, weights)
         return {name: value.clone() for name, value in weights.items()}
 
-    def finish(self, folder: Path) -> Finished:
+    def finish(self, folder: Path) -> TrainedModel:
         """Give the model with its evaluation weights, apart from this run."""
         module = build(self.blueprint, self.context.registry)
         module.load_state_dict(self.evaluation_state())
-        return Finished(module.eval(), self.blueprint, self.task, self.data, dict(self.state), folder)
+        return TrainedModel(module.eval(), self.blueprint, self.task, self.data, dict(self.state), folder)
 
     def rate(self) -> float:
         """Give the factor on the recipe's learning rate at this step."""
@@ -230,13 +230,13 @@ class Run:
         return next((span for span in spans if step < span.stop), spans[-1])
 
     def _leave(self, span: Span) -> None:
-        self._change(span.phase.leaves, "leave", span)
-        if span.phase.leaves:
+        self._change(span.phase.on_leave, "leave", span)
+        if span.phase.on_leave:
             self._wire()
 
     def _enter(self, span: Span) -> None:
         self.span = span
-        self._change(span.phase.enters, "enter", span)
+        self._change(span.phase.on_enter, "enter", span)
         self._wire()
 
     def _change(self, actions: Iterable[Enter], what: str, span: Span) -> None:
@@ -250,13 +250,13 @@ class Run:
                 raise PluginError(f"Phase {span.phase.name!r}: a changed model needs its blueprint, and the reverse.")
             if change.model is not None and change.blueprint is not None:
                 self.model, self.blueprint = self._placed(change.model), change.blueprint
-            self._wire(keep_optimizer=change.optimizer == "keep", keep_average=change.ema == "keep")
+            self._wire(keep_optimizer=change.optimizer == "keep", keep_ema=change.ema == "keep")
 
     def _placed(self, model: nn.Module) -> nn.Module:
         model = model.to(self.setup.device).train()
         return model.to(memory_format=torch.channels_last) if self.setup.recipe.channels_last else model  # type: ignore[call-overload]
 
-    def _wire(self, *, keep_optimizer: bool = True, keep_average: bool = True) -> None:
+    def _wire(self, *, keep_optimizer: bool = True, keep_ema: bool = True) -> None:
         """Compose the step of core's and the techniques' parts; optimizer, average and aux weights are carried over."""
         moments = self.optimizers.state() if keep_optimizer else {}
         aux_before = {name: module.state_dict() for name, module in self.train_step.aux.items()}
@@ -272,12 +272,12 @@ class Run:
         self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
         self.optimizers.load_state(moments)
         if self.recipe.ema:
-            earlier_average = self.average if keep_average else None
-            self.average = Average(
+            earlier_ema = self.ema if keep_ema else None
+            self.ema = Ema(
                 self.model,
                 self.recipe.ema,
-                earlier=earlier_average.values if earlier_average else None,
-                steps=earlier_average.steps if earlier_average else 0,
+                earlier=earlier_ema.values if earlier_ema else None,
+                steps=earlier_ema.steps if earlier_ema else 0,
             )
         self._tap()
 
@@ -323,8 +323,8 @@ class Run:
         self.check_finite()
         tensors = {f"model|{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"optimizer|{name}": value for name, value in self.optimizers.state().items()}
-        if self.average is not None:
-            tensors |= {f"average|{name}": value for name, value in self.average.values.items()}
+        if self.ema is not None:
+            tensors |= {f"average|{name}": value for name, value in self.ema.values.items()}
         for name, module in self.train_step.aux.items():
             tensors |= {f"aux|{name}|{key}": value for key, value in module.state_dict().items()}
         tensors |= {f"state|{key}": value for key, value in self.state.items() if isinstance(value, Tensor)}
@@ -332,14 +332,14 @@ class Run:
             "blueprint": self.blueprint.to_json(),
             "step": self.step,
             "span": self.span.index if self.span else 0,
-            "fork_step": self.fork_step,
+            "branch_step": self.branch_step,
             "trunk_left": self.trunk_left,
             "warm_from": self.warm_from,
-            "average_steps": self.average.steps if self.average else 0,
+            "average_steps": self.ema.steps if self.ema else 0,
             "seed": self.seed,
             "timetable": self.setup.timetable.signature(),
             "precision": self.precision.state(),
-            # Through JSON, so that a fork shares nothing with its trunk, and is what a resume from disk would be.
+            # Through JSON, so that a branch shares nothing with its trunk, and is what a resume from disk would be.
             "state": json.loads(
                 json.dumps({key: value for key, value in self.state.items() if not isinstance(value, Tensor)})
             ),
@@ -359,7 +359,7 @@ class Run:
                 "Remove it to start this trial afresh.",
             )
         run = cls._rebuilt(setup, snapshot)
-        run.step, run.fork_step, run.trunk_left = meta["step"], meta["fork_step"], meta["trunk_left"]
+        run.step, run.branch_step, run.trunk_left = meta["step"], _branch_step(meta), meta["trunk_left"]
         run.precision = Precision.from_state(meta["precision"], setup.device)
         spans = (*setup.timetable.spans, *run.spans)
         run._take_up(next(span for span in spans if span.index == meta["span"]), snapshot)
@@ -370,11 +370,11 @@ class Run:
     def go_on(cls, setup: Setup, snapshot: Snapshot) -> Run:
         """Begin the setup's timetable (see `continued`) with what the trunk of another run has learnt; no enter runs.
 
-        Weights, average, optimizer moments and technique state are taken over; data, seed and steps may be others.
+        Weights, average, optimizer moments and technique state are carried over; data, seed and steps may be others.
         Raises CheckpointError for a snapshot that is not a trunk's, or does not fit its own blueprint.
         """
-        if snapshot.meta["fork_step"] is not None:
-            raise CheckpointError("The checkpoint is of a fork, which has cooled down already.")
+        if _branch_step(snapshot.meta) is not None:
+            raise CheckpointError("The checkpoint is of a branch, which has cooled down already.")
         try:
             run = cls._rebuilt(setup, snapshot)
         except RuntimeError as error:  # what torch says of weights of other names or shapes
@@ -409,8 +409,8 @@ class Run:
         self.optimizers.load_state(_part(snapshot, "optimizer"))
         for name, module in self.train_step.aux.items():
             module.load_state_dict(_part(snapshot, f"aux|{name}"))
-        if self.average is not None:
-            self.average = Average(
+        if self.ema is not None:
+            self.ema = Ema(
                 self.model, self.recipe.ema, earlier=_part(snapshot, "average"), steps=snapshot.meta["average_steps"]
             )
 
@@ -431,3 +431,9 @@ def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:
 
 def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:
     return run.task.loss(output.prediction, batch, run.recipe.loss)
+
+
+def _branch_step(meta: Mapping[str, Any]) -> int | None:
+    """Return the step at which a checkpointed run left its trunk; checkpoints of version 0.1.0 call it a fork."""
+    step: int | None = meta["branch_step"] if "branch_step" in meta else meta["fork_step"]
+    return step

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LossTerm = Callable[["Output", "Batch", "Run"], "Tensor"]
 Update = Callable[["Run", "Batch"], dict[str, "Tensor"]]
-Gate = Callable[["Run"], AbstractContextManager[None]]
+StepContext = Callable[["Run"], AbstractContextManager[None]]
 EvalWeights = Callable[["Run", dict[str, "Tensor"]], dict[str, "Tensor"]]
 
 
@@ -28,7 +28,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Group:
+class ParamGroup:
     """Parameters of the model, by name, that have an optimizer of their own, such as architecture weights.
 
     A group that is not `automatic` is left alone by the default update: the technique that owns it calls
@@ -54,17 +54,18 @@ def default_update(run: Run, batch: Batch) -> dict[str, Tensor]:
 class TrainStep:
     """What a step consists of; techniques return changed copies.
 
-    `update` may be replaced by a function that calls the former one: later slots wrap outermost. `gates` are context
-    managers around the optimizers' step, innermost, for updates that keep weights where they are. The moving average
-    comes after all of this. `eval_weights` changes the weights (by name) with which the model is evaluated and shipped.
+    `update` may be replaced by a function that calls the former one: later slots wrap outermost. `step_contexts` are
+    context managers around the optimizers' step, innermost, for updates that keep weights where they are. The moving
+    average comes after all of this. `eval_weights` changes the weights (by name) with which the model is evaluated and
+    shipped.
     """
 
     losses: Mapping[str, LossTerm]
     update: Update = default_update
     taps: tuple[str, ...] = ()
     aux: Mapping[str, nn.Module] = field(default_factory=dict)
-    groups: Mapping[str, Group] = field(default_factory=dict)
-    gates: tuple[Gate, ...] = ()
+    groups: Mapping[str, ParamGroup] = field(default_factory=dict)
+    step_contexts: tuple[StepContext, ...] = ()
     eval_weights: EvalWeights | None = None
 
     def with_loss(self, name: str, term: LossTerm) -> TrainStep:
@@ -83,10 +84,10 @@ class TrainStep:
         """Add a module that is trained and checkpointed but not exported."""
         return replace(self, aux={**self.aux, name: module})
 
-    def with_group(self, name: str, group: Group) -> TrainStep:
+    def with_group(self, name: str, group: ParamGroup) -> TrainStep:
         """Give some parameters an optimizer of their own."""
         return replace(self, groups={**self.groups, name: group})
 
-    def with_gate(self, gate: Gate) -> TrainStep:
+    def with_step_context(self, gate: StepContext) -> TrainStep:
         """Surround the optimizers' step, inside the gates of earlier slots."""
-        return replace(self, gates=(*self.gates, gate))
+        return replace(self, step_contexts=(*self.step_contexts, gate))

@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from automl_sr.errors import DataError, Interrupted, PluginError, UseError
+from automl_sr.errors import DataError, PluginError, StopRequestedError, UseError
 from automl_sr.files import load_tensors, save_tensors, write_atomically
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Cache:
 
         `parts` is JSON that holds everything on which the result depends. `make` gets a folder that lives until the
         result is kept, for the checkpoints of long work. `stop` is asked while another worker makes the result.
-        Raises Interrupted when it says so.
+        Raises StopRequestedError when it says so.
         """
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
         if digest in self._making:
@@ -181,7 +181,7 @@ class Cache:
         moved, since = self._moved(digest), time.monotonic()
         while (lock := self._take(digest)) is None:
             if stop():
-                raise Interrupted(f"Stopped while another worker makes {name!r}; the work up to here is kept.")
+                raise StopRequestedError(f"Stopped while another worker makes {name!r}; the work up to here is kept.")
             if (now := self._moved(digest)) != moved:
                 moved, since = now, time.monotonic()
             if time.monotonic() - since >= self._patience:

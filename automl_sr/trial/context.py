@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from automl_sr import __version__
-from automl_sr.errors import Interrupted, PluginError
+from automl_sr.errors import PluginError, StopRequestedError
 from automl_sr.files import load_tensors, save_tensors
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.training.checkpoint import Checkpoints
-from automl_sr.training.loop import Observer, Silent, finish_fork, start_or_resume, train
+from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import derive, generator
 from automl_sr.training.recipe import Recipe
@@ -79,9 +79,9 @@ class Context:
         return generator(self.seed, *what)
 
     def stop_if_asked(self) -> None:
-        """Raise Interrupted where the trial is to stop: for loops that take long, inside `make` too."""
+        """Raise StopRequestedError where the trial is to stop: for loops that take long, inside `make` too."""
         if self.observer.stop_requested():
-            raise Interrupted("Stopped; the work up to the last checkpoint is kept.")
+            raise StopRequestedError("Stopped; the work up to the last checkpoint is kept.")
 
     def cached(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Give tensors that are computed once for all trials and workers.
@@ -118,8 +118,8 @@ class Context:
             checkpoints = Checkpoints(folder / "trunk")
             run = start_or_resume(setup, blueprint, checkpoints)
             train(run, timetable.trunk_steps, observer, checkpoints)
-            fork = finish_fork(run, observer, Checkpoints(folder / "fork"))
-            return fork.evaluation_state()
+            branch = finish_branch(run, observer, Checkpoints(folder / "branch"))
+            return branch.evaluation_state()
 
         name = "/".join(["fit", technique.name, *_words(key)])
         weights = self.cache.get(name, parts, make, observer.stop_requested)
@@ -151,7 +151,7 @@ class Context:
                 if stopping or (i + 1) % ITERATE_EVERY == 0:
                     save_tensors(path, state, {"steps": i + 1})
                 if stopping:
-                    raise Interrupted(f"Stopped at iteration {i + 1} of {key!r}; the work up to here is kept.")
+                    raise StopRequestedError(f"Stopped at iteration {i + 1} of {key!r}; the work up to here is kept.")
             return state
 
         parts = {**self._parts(key), "iterations": n}

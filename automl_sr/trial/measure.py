@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from automl_sr.plugin.technique import Technique
-    from automl_sr.training.run import Finished
+    from automl_sr.training.run import TrainedModel
     from automl_sr.trial.context import Context
     from automl_sr.trial.types import Setting
 
 
-def measure(finished: Finished, pipeline: Sequence[Technique], setting: Setting, context: Context) -> dict[str, float]:
+def measure(
+    finished: TrainedModel, pipeline: Sequence[Technique], setting: Setting, context: Context
+) -> dict[str, float]:
     """Measure every metric of the study on the exported file, as it ships."""
     path = artifacts_of(finished)["onnx"]
     metrics = [setting.registry.metric(name) for name in setting.metrics]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-from automl_sr.errors import Interrupted
+from automl_sr.errors import StopRequestedError
 from automl_sr.files import write_atomically
 from automl_sr.trial.types import Point
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from automl_sr.training.run import Run
 
 
-class Journal(Protocol):
+class TrialObserver(Protocol):
     """Where a trial reports; the store's implementation is the only one that search uses."""
 
     def stage(self, name: str) -> None:
-        """A stage begins: select, train, fork, export, evaluate."""
+        """A stage begins: select, train, branch, export, evaluate."""
 
     def point(self, point: Point) -> None:
         """Add a point to the learning curve."""
@@ -29,19 +29,19 @@ class Journal(Protocol):
         """A checkpoint was written."""
 
     def stop_requested(self) -> bool:
-        """Say whether the trial should checkpoint and raise Interrupted as soon as possible."""
+        """Say whether the trial should checkpoint and raise StopRequestedError as soon as possible."""
 
     def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
-        """Record the values of a finished fork; True if the trial may go on."""
+        """Record the values of a finished branch; True if the trial may go on."""
 
 
-class Clock:
-    """Adds up the seconds of each stage over all attempts, and tells the journal where the trial is."""
+class StageClock:
+    """Adds up the seconds of each stage over all attempts, and tells the observer where the trial is."""
 
-    def __init__(self, journal: Journal, kept: Path) -> None:
-        self._journal = journal
+    def __init__(self, observer: TrialObserver, kept: Path) -> None:
+        self._observer = observer
         self._kept = kept
-        self._seconds: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
+        self._seconds = _earlier_seconds(kept)
         self._stage, self._since = "", time.monotonic()
 
     def __enter__(self) -> Self:
@@ -57,9 +57,9 @@ class Clock:
         if self._stage:
             self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
         self._stage, self._since = name, now
-        self._journal.stage(name)
-        if self._journal.stop_requested():
-            raise Interrupted(f"Stopped before {name!r}; the work up to here is kept.")
+        self._observer.stage(name)
+        if self._observer.stop_requested():
+            raise StopRequestedError(f"Stopped before {name!r}; the work up to here is kept.")
 
     def seconds(self) -> dict[str, float]:
         """End the last stage and give all of them."""
@@ -68,23 +68,31 @@ class Clock:
         return {**self._seconds, **running}
 
 
-class Watch:
-    """Passes a run's progress on to the journal, as points of a learning curve."""
+def _earlier_seconds(kept: Path) -> dict[str, float]:
+    """Read the seconds of former attempts by stage; those of version 0.1.0 called a branch a fork."""
+    if not kept.exists():
+        return {}
+    seconds: dict[str, float] = json.loads(kept.read_text())
+    return {"branch" if stage == "fork" else stage: value for stage, value in seconds.items()}
 
-    def __init__(self, journal: Journal, steps: int) -> None:
-        self._journal = journal
+
+class CurveObserver:
+    """Passes a run's progress on to the observer, as points of a learning curve."""
+
+    def __init__(self, observer: TrialObserver, steps: int) -> None:
+        self._observer = observer
         self._steps = steps
 
     def progress(self, run: Run, images_per_second: float) -> None:
         """Add a point to the curve."""
         phase = run.span.phase.name if run.span else ""
         rate = run.recipe.lr * run.rate()
-        self._journal.point(Point(run.step, self._steps, phase, float(run.last_loss), rate, images_per_second))
+        self._observer.point(Point(run.step, self._steps, phase, float(run.last_loss), rate, images_per_second))
 
     def saved(self) -> None:
         """Pass on that a checkpoint was written."""
-        self._journal.saved()
+        self._observer.saved()
 
     def stop_requested(self) -> bool:
-        """Ask the journal whether to stop."""
-        return self._journal.stop_requested()
+        """Ask the observer whether to stop."""
+        return self._observer.stop_requested()

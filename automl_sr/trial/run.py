@@ -8,30 +8,31 @@ from typing import TYPE_CHECKING, Literal
 
 from automl_sr.plugin.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
-from automl_sr.training.loop import finish_fork, save, start_or_resume, train
+from automl_sr.training.loop import finish_branch, save, start_or_resume, train
 from automl_sr.trial.measure import measure
-from automl_sr.trial.observer import Clock, Watch
+from automl_sr.trial.observer import CurveObserver, StageClock
 from automl_sr.trial.setup import make_context, make_setup
 from automl_sr.trial.ship import artifacts_of, ship
 from automl_sr.trial.types import Outcome
 
 if TYPE_CHECKING:
     from automl_sr.space.plan import TrialPlan
-    from automl_sr.trial.observer import Journal
+    from automl_sr.trial.observer import TrialObserver
     from automl_sr.trial.types import Setting
 
 
-def run_trial(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path) -> Outcome:
+def run_trial(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path) -> Outcome:
     """Train, compress, export and measure one plan; what a resume needs is kept in `folder`.
 
-    Raises Interrupted (after a checkpoint) when the journal asks to stop, TrialError and its like when the trial fails.
+    Raises StopRequestedError (after a checkpoint) when the observer asks to stop, TrialError and its like when the
+    trial fails.
     """
-    with Clock(journal, folder / "seconds.json") as clock:
-        return _run(plan, setting, journal, folder, clock)
+    with StageClock(observer, folder / "seconds.json") as clock:
+        return _run(plan, setting, observer, folder, clock)
 
 
-def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, clock: Clock) -> Outcome:
-    context = make_context(plan, setting, folder, Watch(journal, setting.steps))
+def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path, clock: StageClock) -> Outcome:
+    context = make_context(plan, setting, folder, CurveObserver(observer, setting.steps))
     pipeline = list(plan.techniques.values())
     architecture = plan.techniques[Slot.ARCHITECTURE]
     blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
@@ -53,15 +54,15 @@ def _run(plan: TrialPlan, setting: Setting, journal: Journal, folder: Path, cloc
         if step == end:
             trunk.leave_trunk()
         save(trunk, setup.context.observer, checkpoints)
-        clock.stage("fork")
-        tail = Checkpoints(folder / f"fork-{index}")
-        finished = finish_fork(trunk, setup.context.observer, tail).finish(folder / f"rung-{index}")
+        clock.stage("branch")
+        tail = Checkpoints(folder / f"branch-{index}")
+        finished = finish_branch(trunk, setup.context.observer, tail).finish(folder / f"rung-{index}")
         clock.stage("export")
         finished = ship(finished, pipeline, setup.context)
         clock.stage("evaluate")
         values = measure(finished, pipeline, setting, setup.context)
         tail.clear()
-        if step != end and not journal.rung(index, step, values, artifacts_of(finished)):
+        if step != end and not observer.rung(index, step, values, artifacts_of(finished)):
             break
     state: Literal["complete", "pruned"] = "complete" if step == end else "pruned"
     files = {**artifacts_of(finished), **checkpoints.files()}

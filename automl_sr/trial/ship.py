@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.task import Task
     from automl_sr.plugin.technique import Technique
-    from automl_sr.training.run import Finished
+    from automl_sr.training.run import TrainedModel
     from automl_sr.trial.context import Context
 
 
-def ship(finished: Finished, pipeline: Sequence[Technique], context: Context) -> Finished:
+def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context) -> TrainedModel:
     """Compress and export a trained model; the float file is checked against the model on two sizes."""
     for technique in pipeline:
         finished = technique.compress(finished, context.for_technique(technique))
@@ -54,7 +54,7 @@ def export_module(module: nn.Module, blueprint: Blueprint, task: Task, path: Pat
     return metadata
 
 
-def artifacts_of(finished: Finished) -> dict[str, Path]:
+def artifacts_of(finished: TrainedModel) -> dict[str, Path]:
     """Name the files of a shipped model by kind."""
     if finished.onnx is None:
         raise ExportError("The model was not exported.")

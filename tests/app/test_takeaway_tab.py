@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from automl_sr.plugin.registry import installed
-from automl_sr.search.trial_study_file import single_plan
+from automl_sr.search.trial_study_file import trial_study_file
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study
@@ -76,7 +76,7 @@ def test_every_trial_of_the_study_has_such_a_file(small_study: SmallStudy) -> No
     reader = Reader.open(small_study.store)
     study = reader.study(small_study.name)
     for trial in reader.trials(study):
-        text = single_plan(study, trial, registry)
+        text = trial_study_file(study, trial, registry)
         space = SearchSpace(parse_study(text, "study.yaml", registry).space_request, registry)
         assert space.default_plan().fingerprint == (trial.plan or {})["fingerprint"]
     reader.close()

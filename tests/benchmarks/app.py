@@ -71,7 +71,7 @@ WATCH = """() => new Promise(done => {
 })"""
 
 
-def made_up(plan: Any, setting: Any, journal: Any, folder: Path) -> Any:
+def made_up(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
     """End a trial at once with values that nobody measured."""
     from automl_sr.trial.types import Outcome
 

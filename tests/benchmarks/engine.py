@@ -29,7 +29,7 @@ import optuna  # noqa: E402 - the checkout has to be on the path first
 from automl_sr.plugin.registry import installed  # noqa: E402
 from automl_sr.search.engine import Options, search  # noqa: E402
 from automl_sr.search.optuna.samplers import make_sampler  # noqa: E402
-from automl_sr.search.workers.callbacks import Nobody  # noqa: E402
+from automl_sr.search.workers.callbacks import SearchCallback  # noqa: E402
 from automl_sr.space.search_space import SearchSpace  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage  # noqa: E402
 from automl_sr.study.spec import LoadedStudy, parse_study  # noqa: E402
@@ -51,7 +51,7 @@ class Spent(NamedTuple):
     processor: float
 
 
-class Stopwatch(Nobody):
+class Stopwatch(SearchCallback):
     """Notes when each trial ended."""
 
     def __init__(self) -> None:
@@ -74,10 +74,10 @@ def made_up(plan: Any) -> list[float]:
     return [30 + int(plan.fingerprint[:4], 16) / 1e4, float(1 + int(plan.fingerprint[4:8], 16))]
 
 
-def run_fast(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+def run_fast(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     """Give made-up values at once, with one point and one file."""
-    journal.stage("train")
-    journal.point(Point(1, setting.steps, "train", 0.5, 1e-3, 100.0))
+    observer.stage("train")
+    observer.point(Point(1, setting.steps, "train", 0.5, 1e-3, 100.0))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.onnx"
     file.write_text(plan.fingerprint)
@@ -104,7 +104,7 @@ def engine(folder: Path, sampler: str, trials: int) -> Spent:
     """Run a study whose trials give their values at once."""
     watch = Stopwatch()
     options = Options(store=f"sqlite:///{folder}/engine.db", artifacts=str(folder / "artifacts"))
-    search(load(sampler, trials + 1), installed(), options, run=run_fast, watcher=watch)
+    search(load(sampler, trials + 1), installed(), options, run=run_fast, callback=watch)
     return milliseconds(watch.ends)
 
 

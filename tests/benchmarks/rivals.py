@@ -44,7 +44,7 @@ Ends = list[tuple[float, dict[str, float]]]
 
 
 class Quiet:
-    """The journal of a trial that nobody stops early."""
+    """The observer of a trial that nobody stops early."""
 
     def __init__(self, until: float) -> None:
         self._until = until

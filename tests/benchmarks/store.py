@@ -57,7 +57,7 @@ from automl_sr.plugin.technique import Each, Float, Slot, Technique  # noqa: E40
 from automl_sr.search.engine import Options, open_study, search  # noqa: E402
 from automl_sr.search.optuna import sync  # noqa: E402
 from automl_sr.search.optuna.samplers import quiet_optuna  # noqa: E402
-from automl_sr.search.workers.callbacks import Nobody  # noqa: E402
+from automl_sr.search.workers.callbacks import SearchCallback  # noqa: E402
 from automl_sr.space.search_space import SearchSpace  # noqa: E402
 from automl_sr.store import models as ours  # noqa: E402
 from automl_sr.store.database import open_engine, optuna_storage, parse  # noqa: E402
@@ -178,7 +178,7 @@ def clocks() -> tuple[float, float]:
     return time.monotonic(), time.process_time()
 
 
-class _Ticker(Nobody):
+class _Ticker(SearchCallback):
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
 
@@ -187,13 +187,13 @@ class _Ticker(Nobody):
         self._pace.finished()
 
 
-def run_nothing(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+def run_nothing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     return Outcome("complete", {"score": plan.params["recipe.lr"], "params": 1.0}, {}, {})
 
 
 def run_ours(url: str, technique: str, folder: Path, pace: Pace) -> None:
     options = Options(store=url, artifacts=str(folder / "artifacts"))
-    end = search(load(technique), registry(technique), options, run=run_nothing, watcher=_Ticker(pace))
+    end = search(load(technique), registry(technique), options, run=run_nothing, callback=_Ticker(pace))
     raise RuntimeError(f"the search ended: {end.error or end.note}")
 
 
@@ -281,7 +281,7 @@ def _write_theirs(engine: Engine, asked: dict[str, FloatDistribution], count: in
         values += [
             {"trial_id": trial, "objective": index, "value": 0.5 + index, "value_type": "FINITE"} for index in (0, 1)
         ]
-        known = {sync.SLOT_ATTRIBUTE: f'"{_slot(trial - 1)}"', sync.NUMBER_ATTRIBUTE: str(trial - 1)}
+        known = {sync.KEY_ATTRIBUTE: f'"{_slot(trial - 1)}"', sync.NUMBER_ATTRIBUTE: str(trial - 1)}
         notes += [{"trial_id": trial, "key": key, "value_json": value} for key, value in known.items() if slots]
     with engine.begin() as connection:
         connection.execute(insert(theirs.TrialModel), trials)
@@ -439,7 +439,7 @@ def _watched(how: str) -> Iterator[Counter[str]]:
         event.remove(Engine, name, function)
 
 
-class Crew:
+class LocalWorkers:
     """Worker processes for one line of the table."""
 
     def __init__(self, job: Job, workers: int) -> None:
@@ -508,7 +508,7 @@ EACH = {1: 10, 4: 5, 16: 2}
 def measure(case: Case, databases: Databases, seconds: float, *, profile: bool) -> None:
     """Measure one group of lines, as many rounds as fit into the time, and print them."""
     with databases.copies(case.technique, case.finished) as urls:
-        crew = Crew(Job(urls, case.technique, databases.folder), case.workers)
+        crew = LocalWorkers(Job(urls, case.technique, databases.folder), case.workers)
         try:
             each = EACH[case.workers]
             found: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}

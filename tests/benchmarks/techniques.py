@@ -25,7 +25,7 @@ from automl_sr.plugin.task import TaskData
 from automl_sr.plugin.technique import Slot
 from automl_sr.space.plan import TrialPlan
 from automl_sr.tasks.image_sr.task import ImageSR
-from automl_sr.training.run import Finished
+from automl_sr.training.run import TrainedModel
 from automl_sr.trial.measure import measure
 from automl_sr.trial.run import run_trial
 from automl_sr.trial.setup import make_context
@@ -139,7 +139,7 @@ def quantize_each(setting: Setting) -> None:
                 architecture = plan.techniques[Slot.ARCHITECTURE]
                 module = ctx.fit(architecture, setting.data.train, steps=setting.steps, key="benchmark")
                 blueprint = architecture.blueprint(setting.task, ctx)
-                trained = Finished(module, blueprint, setting.task, setting.data.train, {}, Path(folder))
+                trained = TrainedModel(module, blueprint, setting.task, setting.data.train, {}, Path(folder))
                 begun = time.perf_counter()
                 shipped = ship(trained, pipeline, ctx)
                 seconds = time.perf_counter() - begun

@@ -24,10 +24,10 @@ APP.command()(export)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("store")
 
-    def run(plan: Any, setting: Any, journal: Any, place: Path) -> Outcome:
+    def run(plan: Any, setting: Any, observer: Any, place: Path) -> Outcome:
         if plan.params["architecture.line.width"] != 16:
             raise TrialError("no luck")
-        outcome = run_fast(plan, setting, journal, place)
+        outcome = run_fast(plan, setting, observer, place)
         (place / "model.safetensors").write_bytes(b"weights")
         files = {**outcome.artifacts, "weights": place / "model.safetensors"}
         return Outcome("complete", outcome.values, files, outcome.seconds)

@@ -14,7 +14,7 @@ import typer
 
 import automl_sr
 from automl_sr.cli import main as program
-from automl_sr.errors import CheckpointError, Interrupted, StudyFileError
+from automl_sr.errors import CheckpointError, StopRequestedError, StudyFileError
 from automl_sr.presentation import console
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +117,7 @@ def test_shells_complete_commands(shell: str) -> None:
     [
         (StudyFileError("tiny.yaml:7: no.", "Say yes."), 2, "error: tiny.yaml:7: no. Say yes.\n"),
         (CheckpointError("It is\ndamaged."), 1, "error: It is damaged.\n"),
-        (Interrupted("Stopped.", signal_number=15), 143, "error: Stopped.\n"),
+        (StopRequestedError("Stopped.", signal_number=15), 143, "error: Stopped.\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (SystemExit(143), 143, ""),
         (ValueError("odd"), 1, "error: ValueError: odd (set AUTOML_SR_DEBUG=1 to see where).\n"),
@@ -180,7 +180,7 @@ sys.exit(program.main(["plugins"]))
 
 
 def test_a_closed_pipe_is_left_in_silence() -> None:
-    command = f"{sys.executable} -m automl_sr.cli.main schema | head -c 10"
+    command = f"{sys.executable} -m automl_sr schema | head -c 10"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, env=environment(), check=False
     )

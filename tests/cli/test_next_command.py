@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from automl_sr.cli.fork import fork
 from automl_sr.cli.search import next_command, search, show_end, without_front
-from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.errors import AutomlSRError, StopRequestedError
 from automl_sr.search import engine
 from automl_sr.search.engine import SearchEnd
 
@@ -60,7 +60,7 @@ def test_the_store_that_was_named_is_where_a_model_is_taken_from(url: str) -> No
 
 def test_an_interrupted_search_goes_on_with_the_same_options(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: Any, **__: Any) -> SearchEnd:
-        return SearchEnd(SUMMARY, {}, "", "", Interrupted("Stopped."))
+        return SearchEnd(SUMMARY, {}, "", "", StopRequestedError("Stopped."))
 
     monkeypatch.setattr(engine, "search", stopped)
     given = f"search study.yaml --store {url} --artifacts files --trials 7 --minutes 1.5 --device cpu --no-cache"

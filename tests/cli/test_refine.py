@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import typer
-from search.test_refine import Trainer, World, make, options_in
+from refine_world import Trainer, World, make, options_in
 from search_world import registry
 from searched import Once
 from typer.testing import CliRunner, Result
@@ -19,7 +19,7 @@ from automl_sr.cli.export import export
 from automl_sr.cli.main import make_app
 from automl_sr.cli.refine import refine
 from automl_sr.cli.trials import show
-from automl_sr.errors import Interrupted, UseError
+from automl_sr.errors import StopRequestedError, UseError
 from automl_sr.presentation.refinements import headings, table
 from automl_sr.search.refine import refiner
 
@@ -104,7 +104,7 @@ def test_what_makes_no_sense_is_refused(world: World, given: list[str], said: st
 def test_ctrl_c_says_how_to_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     train_with(monkeypatch, Trainer(between=lambda *_: os.kill(os.getpid(), signal.SIGINT)))
     result = run("refine", "world", "--trials", "0", "--seeds", 2, "--steps", 9, "--quiet")
-    assert isinstance(result.exception, Interrupted)
+    assert isinstance(result.exception, StopRequestedError)
     assert result.exception.exit_code == 130
     assert str(result.exception).endswith("automl-sr refine world --trials 0 --steps 9 --seeds 2")
     assert "trial 0, seed 1: waiting" in result.stdout

@@ -64,7 +64,7 @@ def test_people_get_the_front_with_the_reference_and_the_place() -> None:
     assert reference.split()[1:3] == ["1.5", "-"]
     assert any("architecture=line width=" in line for line in lines)
     assert any(re.match(r"Models: .*/world-[0-9a-f]{8}, a folder for each trial$", line) for line in lines)
-    assert lines[-1].startswith("Take one along: automl-sr export world ")
+    assert lines[-1].startswith("Export one: automl-sr export world ")
     assert result.stderr == ""
 
 

@@ -24,12 +24,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("store")
     failures = iter([ValueError("no luck")])
 
-    def run(plan: Any, setting: Any, journal: Any, place: Path) -> Any:
+    def run(plan: Any, setting: Any, observer: Any, place: Path) -> Any:
         if plan.params["architecture.line.width"] != 16:
             for error in failures:
                 raise error
-        outcome = run_fast(plan, setting, journal, place)
-        journal.rung(0, 100, outcome.values, outcome.artifacts)
+        outcome = run_fast(plan, setting, observer, place)
+        observer.rung(0, 100, outcome.values, outcome.artifacts)
         return outcome
 
     more = "constraints: {params: {max: 1000}}\n"

@@ -19,7 +19,7 @@ from sqlalchemy import update
 
 from automl_sr.cli import main as program
 from automl_sr.cli.worker import _say_how_it_ended
-from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.errors import AutomlSRError, StopRequestedError
 from automl_sr.search.engine import SearchEnd
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
@@ -216,7 +216,8 @@ def test_an_attended_worker_that_stops_already_is_not_asked_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(AutomlSRError("No trial was completed.", "See why."), 1), (Interrupted("Stopped."), 130)]
+    ("error", "code"),
+    [(AutomlSRError("No trial was completed.", "See why."), 1), (StopRequestedError("Stopped."), 130)],
 )
 def test_an_attended_worker_says_how_it_ended_as_its_last_line(
     capsys: pytest.CaptureFixture[str], error: AutomlSRError, code: int

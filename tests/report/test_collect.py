@@ -105,8 +105,8 @@ def test_collecting_writes_nothing(folder: Path) -> None:
 def test_results_that_trials_share_are_told_with_what_they_saved(tmp_path: Path) -> None:
     makers: list[int] = []
 
-    def run(plan: Any, setting: Any, journal: Any, place: Path) -> Outcome:
-        done = run_fast(plan, setting, journal, place)
+    def run(plan: Any, setting: Any, observer: Any, place: Path) -> Outcome:
+        done = run_fast(plan, setting, observer, place)
         use = {"seconds": 30.0, "reused": bool(makers)}
         makers.append(1)
         return Outcome(done.state, done.values, done.artifacts, done.seconds, shared={"scores": use})

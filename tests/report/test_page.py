@@ -134,8 +134,8 @@ def test_a_study_without_a_model_has_a_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objectives", ["score", "score, params, macs"])
 def test_any_number_of_objectives_is_drawn(tmp_path: Path, objectives: str) -> None:
-    def run(plan: Any, setting: Any, journal: Any, place: Path) -> Any:
-        outcome = run_fast(plan, setting, journal, place)
+    def run(plan: Any, setting: Any, observer: Any, place: Path) -> Any:
+        outcome = run_fast(plan, setting, observer, place)
         outcome.values.update({"macs": 5.0e6 * plan.params["architecture.line.width"]} if "macs" in objectives else {})
         return outcome
 

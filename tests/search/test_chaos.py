@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import chaos
 import pytest
+
+from tests import chaos
 
 SECONDS, TRIALS, STEPS = 15.0, 18, 120
 

@@ -11,7 +11,7 @@ import pytest
 from processes import STEPS, Process
 from search_world import Slowly, load, registry, study_text
 
-from automl_sr.errors import StoreUnreachable
+from automl_sr.errors import StoreUnreachableError
 from automl_sr.search.engine import Options, SearchEnd, search
 from automl_sr.store.database import optuna_storage
 from automl_sr.store.reading import Reader
@@ -85,7 +85,7 @@ def test_a_server_that_stays_away_ends_the_worker_with_its_work_checkpointed(
             postgres.stop()
 
     try:
-        with pytest.raises(StoreUnreachable, match="does not answer") as caught:
+        with pytest.raises(StoreUnreachableError, match="does not answer") as caught:
             find(postgres_url, tmp_path, Slowly(STEPS, gone))
         assert caught.value.exit_code == 1
         assert "\n" not in str(caught.value)

@@ -63,7 +63,7 @@ def test_every_trial_of_the_budget_is_run_once(store_url: str, crew: ProcessPool
     told = storage.get_all_trials(storage.get_study_id_from_name("world"))
     assert Counter(trial.state for trial in told) == {TrialState.COMPLETE: TRIALS}
     values = {trial.user_attrs["automl_sr:slot"]: trial.values for trial in told}
-    assert values == {trial.slot: [trial.values[name] for name in study.objectives] for trial in trials}
+    assert values == {trial.key: [trial.values[name] for name in study.objectives] for trial in trials}
     assert sorted(trial.user_attrs["automl_sr:number"] for trial in told) == list(range(TRIALS))
     storage.engine.dispose()
     store.close()

@@ -27,16 +27,16 @@ space:
 """
 KILLED_AT = """
 import os, signal, sys
-from automl_sr.search import journal
+from automl_sr.search.workers import reporter
 from automl_sr.cli.main import main
 from automl_sr.training import loop
 loop.CHECKPOINT_SECONDS = 0.0
-point = journal.StoreJournal.point
+point = reporter.TrialReporter.point
 def killing(self, at):
     point(self, at)
     if at.step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
-journal.StoreJournal.point = killing
+reporter.TrialReporter.point = killing
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -17,7 +17,7 @@ from automl_sr.errors import PluginError
 from automl_sr.search.engine import Options, search
 from automl_sr.search.results import front_of
 from automl_sr.search.retention import Leftovers, find_leftovers, remove
-from automl_sr.search.workers.trial_folder import Attempt, work_folder
+from automl_sr.search.workers.trial_folder import TrialFolder, work_folder
 from automl_sr.store.artifacts import Artifacts
 from automl_sr.store.records import Claim, Result, StudyRecord, TrialRecord
 from automl_sr.store.repository import Store
@@ -25,11 +25,11 @@ from automl_sr.store.repository import Store
 METRICS = registry().metrics
 
 
-def run_with_weights(plan: Any, setting: Any, journal: Any, folder: Path) -> Any:
+def run_with_weights(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
     """Leave two files, and fail where the model would be narrow."""
     if plan.params["architecture.line.width"] < 10:
         raise ValueError("too narrow")
-    outcome = run_fast(plan, setting, journal, folder)
+    outcome = run_fast(plan, setting, observer, folder)
     weights = folder / "model.safetensors"
     weights.write_text("weights")
     return replace(outcome, artifacts={**outcome.artifacts, "weights": weights})
@@ -154,7 +154,7 @@ def test_everything_of_unfinished_trials_stays(here: World, tmp_path: Path) -> N
     here.store.release(waiting, 1.0, waiting_for=running.number)
     for claim in (running, waiting):
         for fence in (1, 2):
-            Attempt.open(here.work, here.study.folder, claim.number, fence, here.place, None)
+            TrialFolder.open(here.work, here.study.folder, claim.number, fence, here.place, None)
             write(here.work / f"{claim.number:05d}" / f"attempt-{fence}" / "trunk" / "step-1.safetensors")
         here.put(tmp_path, f"{claim.number:05d}", "model.onnx")
         write(here.models / f"{claim.number:05d}" / "model.onnx.12.partial")
@@ -205,9 +205,9 @@ def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(tmp_path: Path, mo
     search(load(trials=10, seed=1), registry(), options, run=run_with_weights)
     there = world(tmp_path)
     claim = there.running()
-    attempt = Attempt.open(tmp_path / "work", there.study.folder, claim.number, 1, there.place, None)
-    write(attempt.folder / "trunk" / "step-1.safetensors")
-    assert attempt.mirror() is not None
+    trial_folder = TrialFolder.open(tmp_path / "work", there.study.folder, claim.number, 1, there.place, None)
+    write(trial_folder.folder / "trunk" / "step-1.safetensors")
+    assert trial_folder.mirror() is not None
     kept = {memory._strip_protocol(file.url) for trial in there.front() for file in trial.artifacts.values()}
     there.clean()
     [copy] = set(memory.find("/retention")) - kept

@@ -20,10 +20,10 @@ from sqlalchemy import update
 from automl_sr.errors import (
     AutomlSRError,
     DataError,
-    Interrupted,
     NotFiniteError,
+    StopRequestedError,
     StoreError,
-    StoreUnreachable,
+    StoreUnreachableError,
     TrialError,
     UseError,
 )
@@ -120,11 +120,11 @@ def test_no_trial_begins_when_too_little_time_is_left(tmp_path: Path) -> None:
 def test_time_that_runs_out_leaves_the_trial_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("automl_sr.search.workers.stop_signal.time.monotonic", ticking := Ticking())
 
-    def late(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        assert not journal.stop_requested()
+    def late(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        assert not observer.stop_requested()
         ticking.now += 3600
-        assert journal.stop_requested()
-        raise Interrupted("Stopped at step 7.")
+        assert observer.stop_requested()
+        raise StopRequestedError("Stopped at step 7.")
 
     end = find(load(trials=3), tmp_path, late, minutes=5)
     assert end.summary["trials"] == {**dict.fromkeys(end.summary["trials"], 0), "running": 1}
@@ -245,10 +245,10 @@ def test_a_value_that_is_no_number_fails_the_trial(tmp_path: Path) -> None:
 
 
 def test_trials_are_stopped_at_rungs_and_samplers_are_told(tmp_path: Path) -> None:
-    def judged(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        outcome = run_fast(plan, setting, journal, folder)
+    def judged(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        outcome = run_fast(plan, setting, observer, folder)
         for index in range(2):
-            if not journal.rung(index, 100 * (index + 1), outcome.values, outcome.artifacts):
+            if not observer.rung(index, 100 * (index + 1), outcome.values, outcome.artifacts):
                 return Outcome("pruned", outcome.values, outcome.artifacts, outcome.seconds)
         return outcome
 
@@ -262,9 +262,9 @@ def test_trials_are_stopped_at_rungs_and_samplers_are_told(tmp_path: Path) -> No
 
 
 def test_the_front_holds_stopped_trials_too_where_nothing_dominates_their_models(tmp_path: Path) -> None:
-    def stopped(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        outcome = run_fast(plan, setting, journal, folder)
-        journal.rung(0, 100, outcome.values, outcome.artifacts)
+    def stopped(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        outcome = run_fast(plan, setting, observer, folder)
+        observer.rung(0, 100, outcome.values, outcome.artifacts)
         return Outcome("pruned", outcome.values, outcome.artifacts, outcome.seconds)
 
     end = find(load(trials=12, scheduler="{kind: pareto-asha, rungs: 3, reduction: 2}"), tmp_path, stopped)
@@ -361,11 +361,11 @@ def test_the_environment_is_recorded(tmp_path: Path) -> None:
 
 
 def test_nothing_of_an_ended_trial_is_left_in_the_work_folder(tmp_path: Path) -> None:
-    def leaves(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+    def leaves(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         for name in ("trunk", "rung-0"):
             (folder / name).mkdir(parents=True)
             (folder / name / "file").write_text("x")
-        return run_fast(plan, setting, journal, folder)
+        return run_fast(plan, setting, observer, folder)
 
     find(load(trials=1), tmp_path, leaves)
     assert list(tmp_path.glob("**/work/world-*/00000*")) == []
@@ -393,9 +393,9 @@ def test_other_images_under_the_same_names_are_refused(tmp_path: Path, monkeypat
 
 
 def test_the_model_of_a_stopped_trial_tells_the_sampler_which_limit_it_breaks(tmp_path: Path) -> None:
-    def stopped(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        outcome = run_fast(plan, setting, journal, folder)
-        journal.rung(0, 100, outcome.values, outcome.artifacts)
+    def stopped(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        outcome = run_fast(plan, setting, observer, folder)
+        observer.rung(0, 100, outcome.values, outcome.artifacts)
         return Outcome("pruned", outcome.values, outcome.artifacts, outcome.seconds)
 
     text = study_text(trials=2).replace("budget:", "constraints: {score: {min: 1000}}\nbudget:", 1)
@@ -406,11 +406,11 @@ def test_the_model_of_a_stopped_trial_tells_the_sampler_which_limit_it_breaks(tm
 
 
 def test_a_trial_that_takes_too_long_is_failed(tmp_path: Path) -> None:
-    def slow(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        journal.stage("train")
-        while not journal.stop_requested():
+    def slow(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        observer.stage("train")
+        while not observer.stop_requested():
             pass
-        raise Interrupted("Stopped at step 3.")
+        raise StopRequestedError("Stopped at step 3.")
 
     loaded = load(study_text(trials=1).replace("steps: 1000", "steps: 1000, trial_minutes: 0.002"))
     find(loaded, tmp_path, slow)
@@ -418,13 +418,13 @@ def test_a_trial_that_takes_too_long_is_failed(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_stands_still_is_failed_and_the_search_goes_on(tmp_path: Path) -> None:
-    def stuck(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        journal.stage("train")
+    def stuck(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        observer.stage("train")
         if not stood:
             stood.append(True)
             while True:
                 pass
-        return run_fast(plan, setting, journal, folder)
+        return run_fast(plan, setting, observer, folder)
 
     stood: list[bool] = []
     loaded = load(study_text(trials=2).replace("steps: 1000", "steps: 1000, stall_minutes: 0.002"))
@@ -443,8 +443,8 @@ def test_a_full_disk_fails_the_trial_and_not_the_search(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here")
 
-    def large(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        outcome = run_fast(plan, setting, journal, folder)
+    def large(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        outcome = run_fast(plan, setting, observer, folder)
         if not written:
             written.append(True)
             write_atomically(folder / "model.onnx", bytes(2**20))
@@ -462,11 +462,11 @@ def test_a_full_disk_fails_the_trial_and_not_the_search(tmp_path: Path) -> None:
 
 
 def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path) -> None:
-    def killed(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        journal.stage("evaluate")
-        if journal._claim.number == 0:
+    def killed(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        observer.stage("evaluate")
+        if observer._claim.number == 0:
             raise Killed
-        return run_fast(plan, setting, journal, folder)
+        return run_fast(plan, setting, observer, folder)
 
     class Killed(BaseException):
         pass
@@ -483,7 +483,7 @@ def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path) -> 
 
 
 def test_numbers_that_json_lacks_and_halves_of_characters_do_not_end_the_search(tmp_path: Path) -> None:
-    def odd(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+    def odd(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         raise TrialError("no file \udce9.png, C:\\u0000, a\x00b")
 
     find(load(trials=1), tmp_path, odd)
@@ -491,19 +491,19 @@ def test_numbers_that_json_lacks_and_halves_of_characters_do_not_end_the_search(
 
 
 def test_a_store_that_is_removed_ends_the_search_with_a_sentence(tmp_path: Path) -> None:
-    def removing(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+    def removing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         (tmp_path / "store.db").unlink(missing_ok=True)
-        return run_fast(plan, setting, journal, folder)
+        return run_fast(plan, setting, observer, folder)
 
     with pytest.raises(StoreError, match="was removed or replaced while it was in use"):
         find(load(trials=3), tmp_path, removing)
 
 
 def test_a_budget_that_another_resume_lowers_holds_for_running_workers_too(tmp_path: Path) -> None:
-    def lowering(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+    def lowering(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         with sqlite3.connect(tmp_path / "store.db") as connection:
             connection.execute("UPDATE automl_sr_studies SET spec = json_set(spec, '$.budget.trials', 3)")
-        return run_fast(plan, setting, journal, folder)
+        return run_fast(plan, setting, observer, folder)
 
     find(load(trials=20), tmp_path, lowering)
     assert len(rows(tmp_path)) == 3
@@ -554,7 +554,7 @@ def test_a_database_that_breaks_off_while_a_study_is_opened_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: Any, name: str
 ) -> None:
     """Before the study is there, when it has just been made, and where a worker joins it."""
-    lost = StoreUnreachable("The connection was lost.")
+    lost = StoreUnreachableError("The connection was lost.")
     left = [lost]
     real = getattr(where, name)
 

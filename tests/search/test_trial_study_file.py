@@ -15,7 +15,7 @@ from search_world import find, load
 
 from automl_sr.errors import AutomlSRError, StudyFileError, UseError
 from automl_sr.plugin.registry import Registry
-from automl_sr.search.trial_study_file import single_plan, study_name
+from automl_sr.search.trial_study_file import study_name, trial_study_file
 from automl_sr.space.plan import TrialPlan
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.reading import Reader
@@ -79,7 +79,7 @@ def test_every_trial_has_a_file_of_its_own(world: tuple[StudyRecord, list[TrialR
     study, trials = world
     registry = search_world.registry()
     for trial in trials:
-        loaded, space = read(single_plan(study, trial, registry), registry)
+        loaded, space = read(trial_study_file(study, trial, registry), registry)
         assert loaded.spec.name == f"world-trial-{trial.number}"
         assert space.count().total == 1
         assert space.default_plan().fingerprint == trial.fingerprint
@@ -89,7 +89,7 @@ def test_every_trial_has_a_file_of_its_own(world: tuple[StudyRecord, list[TrialR
 def test_the_file_is_trained_as_trial_0(tmp_path: Path, world: tuple[StudyRecord, list[TrialRecord]]) -> None:
     study, trials = world
     registry = search_world.registry()
-    loaded, _ = read(single_plan(study, trials[-1], registry), registry)
+    loaded, _ = read(trial_study_file(study, trials[-1], registry), registry)
     find(loaded, tmp_path)
     opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
     again = opened.trials(opened.study(loaded.spec.name))
@@ -102,7 +102,7 @@ def test_task_device_budget_and_seed_are_those_of_the_study() -> None:
     registry = space_toys.registry()
     parsed = parse_study(STUDY, "toys.yaml", registry)
     plan = SearchSpace(parsed.space_request, registry).default_plan()
-    loaded, _ = read(single_plan(*stored(plan, parsed), registry), registry)
+    loaded, _ = read(trial_study_file(*stored(plan, parsed), registry), registry)
     spec = loaded.spec
     assert (spec.task, spec.device, spec.constraints) == (
         parsed.spec.task,
@@ -128,7 +128,7 @@ def test_vectors_and_nested_techniques_are_written_place_by_place() -> None:
         "teacher.kd.architecture.cells.ops.1": "skip",
     }
     plan = SearchSpace(parsed.space_request, registry).suggest(Script(answers))
-    text = single_plan(*stored(plan, parsed), registry)
+    text = trial_study_file(*stored(plan, parsed), registry)
     _, space = read(text, registry)
     assert space.default_plan().fingerprint == plan.fingerprint
     assert dict(space.default_plan().params) == dict(plan.params)
@@ -138,26 +138,26 @@ def test_vectors_and_nested_techniques_are_written_place_by_place() -> None:
 def test_a_stopped_trial_is_said_to_be_trained_to_the_end(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
     study, trials = world
     stopped = dataclasses.replace(trials[0], state="pruned")
-    assert "trains it to the end" in single_plan(study, stopped, search_world.registry()).splitlines()[0]
+    assert "trains it to the end" in trial_study_file(study, stopped, search_world.registry()).splitlines()[0]
 
 
 def test_without_a_plan_there_is_no_file(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
     study, trials = world
     with pytest.raises(UseError, match="has no plan yet"):
-        single_plan(study, dataclasses.replace(trials[0], plan=None), search_world.registry())
+        trial_study_file(study, dataclasses.replace(trials[0], plan=None), search_world.registry())
 
 
 def test_a_plan_that_means_something_else_here_is_refused(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
     study, trials = world
     other = {**(trials[0].plan or {}), "fingerprint": "another"}
     with pytest.raises(UseError, match="means something else with the plugins installed here"):
-        single_plan(study, dataclasses.replace(trials[0], plan=other), search_world.registry())
+        trial_study_file(study, dataclasses.replace(trials[0], plan=other), search_world.registry())
 
 
 def test_a_technique_that_is_not_installed_is_named(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
     study, trials = world
     with pytest.raises(AutomlSRError, match="line"):
-        single_plan(study, trials[0], space_toys.registry())
+        trial_study_file(study, trials[0], space_toys.registry())
 
 
 @pytest.mark.parametrize(

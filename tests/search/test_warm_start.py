@@ -30,7 +30,8 @@ from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE
 from automl_sr.search.optuna.samplers import SAMPLERS
 from automl_sr.search.retention import find_leftovers, remove
 from automl_sr.search.study import fork_study, open_study
-from automl_sr.search.workers.store_monitor import Follower, NobodyAtAll
+from automl_sr.search.workers.callbacks import SearchCallback
+from automl_sr.search.workers.store_monitor import StoreMonitor
 from automl_sr.store import models
 from automl_sr.store.imports import named_elsewhere
 from automl_sr.store.reading import Reader
@@ -106,7 +107,7 @@ def values_of(plan: Any) -> dict[str, float]:
     return {"score": score, "params": 19.0 * width + 1}
 
 
-def run(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.onnx"
     file.write_text(plan.fingerprint)
@@ -181,7 +182,7 @@ def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_aga
     assert end.summary["trials"]["complete"] == 9
     assert [row.origin is None for row in rows(tmp_path, "new")] == [False] * 5 + [True] * 4
     assert [row.number for row in rows(tmp_path, "new")] == list(range(9))
-    assert not [row for row in rows(tmp_path, "new") if row.state == "duplicate"], "the baseline was taken over"
+    assert not [row for row in rows(tmp_path, "new") if row.state == "duplicate"], "the baseline was imported"
 
 
 def test_a_baseline_that_was_not_among_them_comes_first(begin: Begin, tmp_path: Path) -> None:
@@ -377,11 +378,11 @@ def test_limits_may_change_and_who_is_infeasible_is_seen_anew(begin: Begin, tmp_
 # Rungs
 
 
-def in_rungs(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-    outcome = run(plan, setting, journal, folder)
+def in_rungs(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+    outcome = run(plan, setting, observer, folder)
     for rung, step in ((0, 100), (1, 300)):
         values = {**outcome.values, "score": outcome.values["score"] - 2 + rung}
-        if not journal.rung(rung, step, values, {}):
+        if not observer.rung(rung, step, values, {}):
             return Outcome("pruned", values, outcome.artifacts, {})
     return outcome
 
@@ -400,15 +401,15 @@ def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(
         assert trial.user_attrs[RUNGS_ATTRIBUTE]
     seen: list[int] = []
 
-    def watched(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-        decide = journal._scheduler.decide
-        journal._scheduler.decide = lambda rung, values, others: (
+    def watched(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        decide = observer._scheduler.decide
+        observer._scheduler.decide = lambda rung, values, others: (
             seen.append(len(others)) or decide(rung, values, others)
         )
         try:
-            return in_rungs(plan, setting, journal, folder)
+            return in_rungs(plan, setting, observer, folder)
         finally:
-            journal._scheduler.decide = decide
+            observer._scheduler.decide = decide
 
     find(tmp_path, new, run=watched)
     assert seen[0] == len([row for row in old_rungs if row.rung == 0])
@@ -493,10 +494,10 @@ def explored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PEAK = f"architecture: {{line: {{}}}}\n  recipe: {{lr: [0.001, 0.1], {ONE_RECIPE}}}"
 
 
-def peaked(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+def peaked(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     params = plan.params
     distance = ((params["architecture.line.width"] - 55) / 30) ** 2 + 9 * (params["architecture.line.gain"] - 0.9) ** 2
-    return Outcome("complete", {"score": -distance}, run(plan, setting, journal, folder).artifacts, {})
+    return Outcome("complete", {"score": -distance}, run(plan, setting, observer, folder).artifacts, {})
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("random", "qmc")])
@@ -572,7 +573,7 @@ def check_whole(folder: Path, forked: OpenStudy) -> None:
     told = optuna_trials(forked)
     assert [trial.state for trial in told] == [TrialState.COMPLETE] * 8
     found = rows(folder, "new")
-    assert [trial.user_attrs[sync.SLOT_ATTRIBUTE] for trial in told] == [row.slot for row in found]
+    assert [trial.user_attrs[sync.KEY_ATTRIBUTE] for trial in told] == [row.key for row in found]
     assert [trial.values for trial in told] == [[row.values["score"], row.values["params"]] for row in found]
 
 
@@ -587,8 +588,8 @@ def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
         fork(tmp_path, new)
     find(tmp_path, new)
     opened = open_study(new, EVERYTHING, where(tmp_path))
-    slots = [trial.user_attrs[sync.SLOT_ATTRIBUTE] for trial in optuna_trials(opened)]
-    assert slots == [row.slot for row in rows(tmp_path, "new")]
+    keys = [trial.user_attrs[sync.KEY_ATTRIBUTE] for trial in optuna_trials(opened)]
+    assert keys == [row.key for row in rows(tmp_path, "new")]
 
 
 def test_a_warm_start_is_resumed_with_the_same_words_and_without(begin: Begin, tmp_path: Path) -> None:
@@ -630,10 +631,10 @@ def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(begi
 def test_several_workers_see_a_budget_without_imported_trials(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=5))
     new = study_file("new", LARGE, trials=5)
-    follower = Follower(fork(tmp_path, new), NobodyAtAll(), 60)
-    assert not follower.look({}).over
+    monitor = StoreMonitor(fork(tmp_path, new), SearchCallback(), 60)
+    assert not monitor.look({}).over
     find(tmp_path, new)
-    state = follower.look({})
+    state = monitor.look({})
     assert state.over
     assert state.ended == 5
 

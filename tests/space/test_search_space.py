@@ -31,7 +31,7 @@ from automl_sr.plugin.technique import (
     inactive_fields,
     search_fields,
 )
-from automl_sr.search.trial_study_file import single_plan
+from automl_sr.search.trial_study_file import trial_study_file
 from automl_sr.space.domains import tidy
 from automl_sr.space.plan import TrialPlan
 from automl_sr.space.search_space import SearchSpace
@@ -755,7 +755,7 @@ def test_every_plan_has_a_study_file_of_its_own(space: SearchSpace, data: st.Dat
     }
     study: Any = SimpleNamespace(name="made", spec=spec)
     trial: Any = SimpleNamespace(number=4, state="complete", plan=json.loads(json.dumps(plan.to_json())))
-    loaded = parse_study(single_plan(study, trial, space.registry), "one.yaml", space.registry)
+    loaded = parse_study(trial_study_file(study, trial, space.registry), "one.yaml", space.registry)
     alone = SearchSpace(loaded.space_request, space.registry)
     assert alone.count().total == 1
     assert alone.default_params() == {}, "nothing is left to be asked"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from automl_sr.errors import StoreError
-from automl_sr.store.leases import Keeper, is_dead, lease_seconds, new_owner, node
+from automl_sr.store.leases import LeaseHeartbeat, is_dead, lease_seconds, new_owner, node
 
 
 def test_owners_of_this_process_live_and_names_differ() -> None:
@@ -56,16 +56,16 @@ class Renewals:
         return answer
 
 
-def kept(renew: Callable[[], bool], until: Callable[[Keeper], object]) -> Keeper:
-    with Keeper(renew, every=0.001).running() as keeper:
-        until(keeper)
-    return keeper
+def kept(renew: Callable[[], bool], until: Callable[[LeaseHeartbeat], object]) -> LeaseHeartbeat:
+    with LeaseHeartbeat(renew, every=0.001).running() as heartbeat:
+        until(heartbeat)
+    return heartbeat
 
 
 def test_a_lease_is_renewed_until_the_work_is_done() -> None:
     renewals = Renewals(*[True] * 5)
-    keeper = kept(renewals, lambda _: renewals.all_given.wait(30))
-    assert not keeper.lost
+    heartbeat = kept(renewals, lambda _: renewals.all_given.wait(30))
+    assert not heartbeat.lost
     asked = renewals.asked
     assert asked >= 6
     assert not [thread for thread in threading.enumerate() if thread.name == "automl-sr lease"]
@@ -74,15 +74,15 @@ def test_a_lease_is_renewed_until_the_work_is_done() -> None:
 
 def test_a_lease_that_another_worker_has_is_lost_and_not_asked_for_again() -> None:
     renewals = Renewals(True, False, True)
-    keeper = kept(renewals, lambda keeper: keeper._thread.join(30))
-    assert keeper.lost
+    heartbeat = kept(renewals, lambda heartbeat: heartbeat._thread.join(30))
+    assert heartbeat.lost
     assert renewals.asked == 2
 
 
 def test_a_database_that_does_not_answer_is_asked_again() -> None:
     renewals = Renewals(*itertools.repeat(StoreError("It does not answer."), 20))
-    keeper = kept(renewals, lambda _: renewals.all_given.wait(30))
-    assert not keeper.lost
+    heartbeat = kept(renewals, lambda _: renewals.all_given.wait(30))
+    assert not heartbeat.lost
 
 
 def test_the_length_of_a_lease_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:

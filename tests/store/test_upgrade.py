@@ -25,6 +25,10 @@ SCHEMAS = Path(__file__).parent / "schemas"
 FILES = {path.stem: path for path in sorted(SCHEMAS.glob("*.db"))}
 NO_LONGER_NEEDED = {"automl_sr_trials": {"optuna_id"}}
 """Columns that a migration may drop; it may drop no other."""
+RENAMED = {"automl_sr_trials": {"slot": "key"}}
+"""Columns that a migration may rename."""
+STAGES = {"fork": "branch"}
+"""Stages of a trial that have another name now."""
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -106,6 +110,24 @@ def contents_of(url: str, *, ours: bool = True) -> Rows:
     return found
 
 
+def in_todays_words(rows: Rows) -> Rows:
+    """Give rows of an older schema with the names that columns and stages have now."""
+    renamed: Rows = {}
+    for table, found in rows.items():
+        names = RENAMED.get(table, {})
+        renamed[table] = [{names.get(column, column): value for column, value in row.items()} for row in found]
+    for row in renamed[f"{PREFIX}trials"]:
+        row["stage"] = STAGES.get(row["stage"], row["stage"])
+        seconds = row["stage_seconds"] or {}
+        row["stage_seconds"] = {STAGES.get(stage, stage): value for stage, value in seconds.items()} or None
+    return renamed
+
+
+def key_column(revision: str) -> str:
+    """Name the column that ties a row to its Optuna trial."""
+    return "slot" if revision < "0003" else "key"
+
+
 def still_there(before: Rows, after: Rows) -> Rows:
     """Give what was there before as it is now: without columns that are new."""
     return {
@@ -151,7 +173,7 @@ def test_reading_asks_for_an_upgrade_and_changes_nothing(url: str, revision: str
 
 
 def test_an_upgrade_keeps_every_row_and_gives_the_tables_of_the_models(url: str) -> None:
-    before, optunas = contents_of(url), contents_of(url, ours=False)
+    before, optunas = in_todays_words(contents_of(url)), contents_of(url, ours=False)
     store = Store.open(url)
     after = contents(store.engine)
     assert without(still_there(before, after), NO_LONGER_NEEDED) == without(before, NO_LONGER_NEEDED)
@@ -227,7 +249,7 @@ def test_an_upgrade_that_is_cut_off_leaves_the_old_store(url: str, revision: str
 
 
 def test_a_slot_without_a_number_was_never_a_trial(url: str, revision: str) -> None:
-    """In schema 0001 a worker could die between taking a slot of the budget and asking for a plan."""
+    """In schema 0001 a worker could die between taking a place of the budget and asking for a plan."""
     if revision != "0001":
         pytest.skip("later schemas number a trial when it is claimed")
     engine = open_engine(url, write=True)
@@ -237,8 +259,28 @@ def test_a_slot_without_a_number_was_never_a_trial(url: str, revision: str) -> N
     store = Store.open(url)
     study = store.studies()[0]
     limit = len(store.trials(study)) + 1
-    assert store.claim_new(study, "somebody:1:a", limit) is not None, "it holds no slot any more"
-    assert store.adopt(study, "somebody:1:b") is None
+    assert store.claim_new(study, "somebody:1:a", limit) is not None, "it holds no place any more"
+    assert store.take_over(study, "somebody:1:b") is None
+    store.close()
+
+
+def test_a_trial_that_was_half_way_goes_on_under_its_key_with_its_stages(url: str, revision: str) -> None:
+    if revision == "0001":
+        pytest.skip("schema 0001 did not keep what the sampler drew: its trials begin anew")
+    engine = open_engine(url, write=True)
+    stage = "fork" if revision < "0003" else "branch"
+    begun = {key_column(revision): "half", "state": "running", "owner": "gone", "fence": 3, "created": 1.0}
+    drawn = {"plan": {"params": {}}, "asked": {"params": {}, "notes": {}}, "fingerprint": "f", "position": 40}
+    where = {"stage": stage, "stage_seconds": {"train": 5.0, stage: 4.0}, "seconds": 9.0}
+    add(engine, "trials", id=77, study_id=1, number=9, takeovers=0, **begun, **drawn, **where)
+    engine.dispose()
+    store = Store.open(url)
+    study = store.studies()[0]
+    claim = store.take_over(study, "somebody:1:a")
+    assert claim is not None
+    assert (claim.number, claim.fence, claim.key, claim.stage) == (9, 4, "half", "branch")
+    assert claim.asked == {"params": {}, "notes": {}}
+    assert dict(store.trial(study, 9).stage_seconds) == {"train": 5.0, "branch": 4.0}
     store.close()
 
 
@@ -247,17 +289,24 @@ def test_a_trial_that_was_half_way_never_runs_another_plan_than_the_stored_one(u
     if revision != "0001":
         pytest.skip("later schemas keep with a plan what was drawn for it")
     engine = open_engine(url, write=True)
-    begun = {"slot": "half", "state": "running", "owner": "gone", "fence": 3, "seconds": 9.0, "created": 1.0}
+    begun = {
+        key_column(revision): "half",
+        "state": "running",
+        "owner": "gone",
+        "fence": 3,
+        "seconds": 9.0,
+        "created": 1.0,
+    }
     add(engine, "trials", id=77, study_id=1, number=9, plan={"params": {}}, fingerprint="f", **begun)
     add(engine, "curves", trial_id=77, phase="train", step=1, at=1.0)
     engine.dispose()
     store = Store.open(url)
     study = store.studies()[0]
-    claim = store.adopt(study, "somebody:1:a")
+    claim = store.take_over(study, "somebody:1:a")
     assert claim is not None
     assert (claim.number, claim.fence) == (9, 4)
     if claim.asked is None:
         assert (claim.plan, store.trial(study, 9).fingerprint) == (None, None), "a new plan is drawn for its number"
-        assert claim.slot != "half", "the Optuna trial of the former plan is another"
+        assert claim.key != "half", "the Optuna trial of the former plan is another"
         assert store.curve(store.trial(study, 9)) == []
     store.close()

@@ -56,7 +56,7 @@ def trial(number: int, state: Any = "complete", *, plan: dict[str, Any] | None =
         "stage": None,
         "duplicate_of": None,
         "owner": None,
-        "slot": str(number),
+        "key": str(number),
         "asked": None,
         "violations": {},
         "fence": 1,

@@ -33,7 +33,7 @@ SPACE: dict[str, BaseDistribution] = {
 RUNGS = (50, 150)
 STEPS = 450
 JUDGING = 0.5
-"""Seconds that a fork takes, whatever the model."""
+"""Seconds that a branch takes, whatever the model."""
 
 
 def params_of(shares: np.ndarray) -> dict[str, Any]:

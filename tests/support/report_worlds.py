@@ -15,15 +15,15 @@ SCRIPT = "<script>alert('x')</script>"
 STEPS = 1000
 
 
-def run(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     """Fail where the learning rate is high, else be judged at two rungs, with a point of the curve before each."""
     if plan.params["recipe.lr"] > 0.08:
         raise ValueError(f"{SCRIPT} | diverged at step {round(1e4 * plan.params['recipe.lr'])}")
-    end = run_fast(plan, setting, journal, folder)
+    end = run_fast(plan, setting, observer, folder)
     for index, step in enumerate((100, 300)):
-        journal.point(Point(step, STEPS, "train", 1 / step, 1e-3, 50.0))
+        observer.point(Point(step, STEPS, "train", 1 / step, 1e-3, 50.0))
         early = {**end.values, "score": end.values["score"] - 1 / (index + 1)}
-        if not journal.rung(index, step, early, end.artifacts):
+        if not observer.rung(index, step, early, end.artifacts):
             return Outcome("pruned", early, end.artifacts, {"train": 0.2, "fork": 0.1})
     return Outcome("complete", end.values, end.artifacts, {"train": 1.0, "fork": 0.1})
 

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from automl_sr.errors import Interrupted
+from automl_sr.errors import StopRequestedError
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.plugin.hookspecs import hookimpl
 from automl_sr.plugin.metric import Metric
@@ -24,7 +24,7 @@ from automl_sr.plugin.registry import Registry, discover
 from automl_sr.plugin.task import Task, TaskData
 from automl_sr.plugin.technique import Float, Int, Slot, Technique
 from automl_sr.search.engine import Options, SearchEnd, search
-from automl_sr.search.workers.callbacks import Nobody
+from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.study.spec import LoadedStudy, parse_study
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.types import Outcome, Point
@@ -149,11 +149,11 @@ def made_up(plan: Any) -> dict[str, float]:
     return {"score": 30 + width / 32 - 50 * (lr - 0.02) ** 2 - (gain - 0.3) ** 2, "params": 19.0 * width + 1}
 
 
-def run_fast(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+def run_fast(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     """Give made-up values at once, with one point and one file."""
     values = {name: value for name, value in made_up(plan).items() if name in setting.metrics}
-    journal.stage("train")
-    journal.point(Point(1, setting.steps, "train", 0.5, 1e-3, 100.0))
+    observer.stage("train")
+    observer.point(Point(1, setting.steps, "train", 0.5, 1e-3, 100.0))
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.onnx"
     file.write_text(plan.fingerprint)
@@ -170,18 +170,18 @@ class Slowly:
     steps: int
     wait: Callable[[int, int], None]
 
-    def __call__(self, plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
+    def __call__(self, plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         folder.mkdir(parents=True, exist_ok=True)
         counter = folder / "steps"
         done = int(counter.read_text()) if counter.exists() else 0
-        journal.stage("train")
+        observer.stage("train")
         for step in range(done + 1, self.steps + 1):
             self.wait(step, done)
             counter.write_text(str(step))
-            journal.point(Point(step, self.steps, "train", 1 / step, 1e-3, 100.0))
-            if journal.stop_requested():
-                raise Interrupted(f"Stopped at step {step}.")
-        outcome = run_fast(plan, setting, journal, folder)
+            observer.point(Point(step, self.steps, "train", 1 / step, 1e-3, 100.0))
+            if observer.stop_requested():
+                raise StopRequestedError(f"Stopped at step {step}.")
+        outcome = run_fast(plan, setting, observer, folder)
         return Outcome("complete", {**outcome.values}, outcome.artifacts, {"train": float(self.steps - done)})
 
 
@@ -197,7 +197,7 @@ def _announce(step: int, done: int) -> None:
     sys.stdin.readline()
 
 
-class _Saying(Nobody):
+class _Saying(SearchCallback):
     def note(self, text: str) -> None:
         print(text, flush=True)
 
@@ -213,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
     loaded = parse_study(asked.study.read_text(), str(asked.study), registry())
     run = Slowly(asked.slow, _announce) if asked.slow else run_fast
     options = Options(store=asked.store, artifacts=asked.artifacts)
-    end = search(loaded, registry(), options, run=run, watcher=_Saying())
+    end = search(loaded, registry(), options, run=run, callback=_Saying())
     print(end.error or end.note or "done", flush=True)
     return end.error.exit_code if end.error else 0
 

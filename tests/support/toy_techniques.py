@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from automl_sr.api import (
     Batch,
     Blueprint,
-    Change,
     Edit,
     Fixed,
     Float,
-    Group,
     Int,
     Interface,
     Metric,
+    ModelUpdate,
     Output,
+    ParamGroup,
     Phase,
     Slot,
     Task,
@@ -173,7 +173,7 @@ class RewindPruning(Technique):
         for name in self._prunable(run.model):
             run.state[f"rewind.mask.{name}"] = torch.ones_like(weights[name])
 
-    def prune_and_rewind(self, run: Any) -> Change:
+    def prune_and_rewind(self, run: Any) -> ModelUpdate:
         with torch.no_grad():
             for name, weight in run.model.named_parameters():
                 if name in self._prunable(run.model):
@@ -183,12 +183,18 @@ class RewindPruning(Technique):
                 weight.copy_(run.constants["rewind"][name])
                 if name in self._prunable(run.model):
                     weight.mul_(run.state[f"rewind.mask.{name}"])
-        return Change(optimizer="reset", ema="reset")
+        return ModelUpdate(optimizer="reset", ema="reset")
 
     def wrap_step(self, step: TrainStep, run: Any) -> TrainStep:
         if not any(key.startswith("rewind.mask.") for key in run.state):
             return step
-        return TrainStep(**{**step.__dict__, "gates": (*step.gates, self.masked), "eval_weights": self.masked_weights})
+        return TrainStep(
+            **{
+                **step.__dict__,
+                "step_contexts": (*step.step_contexts, self.masked),
+                "eval_weights": self.masked_weights,
+            }
+        )
 
     @contextmanager
     def masked(self, run: Any) -> Iterator[None]:
@@ -223,10 +229,10 @@ class Growth(Technique):
         small = Phase("small", first.share, comparable=False)
         return [small, first.entering(self.grow), *phases[1:]]
 
-    def grow(self, run: Any) -> Change:
+    def grow(self, run: Any) -> ModelUpdate:
         width = run.blueprint.fields["width"]
         blueprint = run.blueprint.edited("toys.add_layer", width=width)
-        return Change(add_layer(run.model, width=width), blueprint)
+        return ModelUpdate(add_layer(run.model, width=width), blueprint)
 
 
 # ---- a teacher's output instead of the labels ----
@@ -298,11 +304,11 @@ class Genotype(Technique):
         search = Phase("search", 0.5, comparable=False)
         return [search, phases[0].entering(self.derive), *phases[1:]]
 
-    def derive(self, run: Any) -> Change:
+    def derive(self, run: Any) -> ModelUpdate:
         op = MixedNet.OPS[int(run.model.alpha.argmax())]
         run.state["genotype"] = op
         blueprint = Blueprint("toys.plain", {**run.blueprint.fields, "op": op})
-        return Change(PlainNet(**blueprint.fields), blueprint, optimizer="reset", ema="reset")
+        return ModelUpdate(PlainNet(**blueprint.fields), blueprint, optimizer="reset", ema="reset")
 
     def wrap_step(self, step: TrainStep, run: Any) -> TrainStep:
         if run.blueprint.factory != "toys.supernet":
@@ -313,7 +319,7 @@ class Genotype(Technique):
             run.update(run.batch("architecture"), groups=["alpha"])
             return inner(run, batch)
 
-        alpha = Group(("alpha",), lr=3e-2, betas=(0.5, 0.999), automatic=False, scheduled=False)
+        alpha = ParamGroup(("alpha",), lr=3e-2, betas=(0.5, 0.999), automatic=False, scheduled=False)
         return TrainStep(**{**step.with_group("alpha", alpha).__dict__, "update": alternate})
 
 
@@ -338,7 +344,7 @@ class Projection(Technique):
         return step.tapping("0").with_aux("projection", projection).with_loss("parity", parity)
 
 
-# ---- a tail phase on every fork ----
+# ---- a tail phase on every branch ----
 
 
 class FineTail(Technique):
@@ -351,11 +357,11 @@ class FineTail(Technique):
     def phases(self, phases: list[Phase], ctx: Any) -> list[Phase]:
         return [*phases, Phase("round", 0.1, lr=0.1, tail=True).leaving(self.round)]
 
-    def round(self, run: Any) -> Change:
+    def round(self, run: Any) -> ModelUpdate:
         with torch.no_grad():
             for value in run.model.parameters():
                 value.copy_((value * 64).round() / 64)
-        return Change(ema="reset")
+        return ModelUpdate(ema="reset")
 
 
 ALL = (Mlp, RewindPruning, Growth, TeacherLoss, Genotype, Projection, FineTail)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from resuming import COMBINATIONS, STEPS, Stop, fingerprint, registry, setup_of
 from toy_techniques import Digits
-from training.test_resume import COMBINATIONS, STEPS, Stop, fingerprint, registry, setup_of
 
-from automl_sr.errors import CheckpointError, Interrupted, PluginError
+from automl_sr.errors import CheckpointError, PluginError, StopRequestedError
 from automl_sr.training.checkpoint import Checkpoints, Snapshot
-from automl_sr.training.loop import finish_fork, start_or_resume, train
-from automl_sr.training.phases import Change, Phase, Timetable
+from automl_sr.training.loop import finish_branch, start_or_resume, train
+from automl_sr.training.phases import ModelUpdate, Phase, Timetable
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup, continued
 
@@ -39,7 +39,7 @@ def learnt(name: str, folder: Path, until: int | None = None) -> tuple[Setup, Ru
 
 
 def go_on(setup: Setup, base: Snapshot, folder: Path, *, stop_every: int = 0, seed: int = 1) -> tuple[Run, int]:
-    """Train on to the end, from disk again after each stop; gives the finished fork and how often it was begun."""
+    """Train on to the end, from disk again after each stop; gives the finished branch and how often it was begun."""
     starts = 0
     observer = Stop(0)
     while True:
@@ -52,8 +52,8 @@ def go_on(setup: Setup, base: Snapshot, folder: Path, *, stop_every: int = 0, se
         try:
             train(run, run.end, observer, checkpoints)
             run.leave_trunk()
-            return finish_fork(run, observer, Checkpoints(folder / "fork")), starts
-        except Interrupted:
+            return finish_branch(run, observer, Checkpoints(folder / "branch")), starts
+        except StopRequestedError:
             continue
 
 
@@ -76,41 +76,41 @@ def test_it_begins_with_what_was_learnt(name: str, tmp_path: Path) -> None:
     assert before.tensors.keys() == after.tensors.keys(), "weights, moments, average, auxiliary weights and state"
     assert all(torch.equal(before.tensors[key], after.tensors[key]) for key in before.tensors)
     assert after.meta["state"] == before.meta["state"]
-    assert (run.step, run.fork_step, run.trunk_left) == (0, None, False)
+    assert (run.step, run.branch_step, run.trunk_left) == (0, None, False)
 
 
-@pytest.mark.parametrize("name", [name for name in COMBINATIONS if name != "a tail phase on the fork"])
+@pytest.mark.parametrize("name", [name for name in COMBINATIONS if name != "a tail phase on the branch"])
 def test_the_model_is_not_changed_again(name: str, tmp_path: Path) -> None:
     setup, trunk = learnt(name, tmp_path / "first")
-    fork, _ = go_on(setup, trunk.capture(), tmp_path / "further")
-    assert fork.blueprint == trunk.blueprint
+    branch, _ = go_on(setup, trunk.capture(), tmp_path / "further")
+    assert branch.blueprint == trunk.blueprint
     for key in [key for key in trunk.state if "mask" in key]:
-        assert torch.equal(fork.state[key], trunk.state[key])
+        assert torch.equal(branch.state[key], trunk.state[key])
 
 
 def test_pruned_weights_stay_zero(tmp_path: Path) -> None:
     setup, trunk = learnt("pruning rounds with rewinding", tmp_path / "first")
-    fork, _ = go_on(setup, trunk.capture(), tmp_path / "further")
+    branch, _ = go_on(setup, trunk.capture(), tmp_path / "further")
     pruned = trunk.finish(tmp_path).module.get_parameter("0.weight") == 0
-    refined = fork.finish(tmp_path).module.get_parameter("0.weight")
+    refined = branch.finish(tmp_path).module.get_parameter("0.weight")
     assert 0.4 < float(pruned.float().mean()) < 0.6
     assert torch.equal(refined == 0, pruned)
 
 
 def test_the_tail_of_the_search_ends_it(tmp_path: Path) -> None:
-    setup, trunk = learnt("a tail phase on the fork", tmp_path / "first")
-    fork, _ = go_on(setup, trunk.capture(), tmp_path / "further")
-    assert all(torch.equal(value * 64, (value * 64).round()) for value in fork.model.parameters()), "rounded again"
-    assert fork.step == MORE
+    setup, trunk = learnt("a tail phase on the branch", tmp_path / "first")
+    branch, _ = go_on(setup, trunk.capture(), tmp_path / "further")
+    assert all(torch.equal(value * 64, (value * 64).round()) for value in branch.model.parameters()), "rounded again"
+    assert branch.step == MORE
 
 
 def test_training_on_lowers_the_loss_and_another_seed_sees_other_batches(tmp_path: Path) -> None:
     setup, trunk = learnt("plain", tmp_path / "first")
-    forks = [go_on(setup, trunk.capture(), tmp_path / f"seed-{seed}", seed=seed)[0] for seed in (1, 2, 1)]
-    assert loss_of(forks[0]) < loss_of(trunk)
-    assert fingerprint(forks[0]) != fingerprint(forks[1])
+    branches = [go_on(setup, trunk.capture(), tmp_path / f"seed-{seed}", seed=seed)[0] for seed in (1, 2, 1)]
+    assert loss_of(branches[0]) < loss_of(trunk)
+    assert fingerprint(branches[0]) != fingerprint(branches[1])
     (tmp_path / "again").mkdir()
-    assert fingerprint(go_on(setup, trunk.capture(), tmp_path / "again", seed=1)[0]) == fingerprint(forks[0])
+    assert fingerprint(go_on(setup, trunk.capture(), tmp_path / "again", seed=1)[0]) == fingerprint(branches[0])
 
 
 def loss_of(run: Run) -> float:
@@ -135,7 +135,7 @@ def test_a_run_that_was_stopped_early_goes_on_in_its_own_phase(tmp_path: Path) -
     phase = further.timetable.spans[0].phase
     assert trunk.span is not None
     assert phase.name == trunk.span.phase.name == "train round 1"
-    assert (phase.enters, phase.leaves, phase.continued) == ((), (), True)
+    assert (phase.on_enter, phase.on_leave, phase.continued) == ((), (), True)
 
 
 def test_the_rate_is_warmed_up_shortly_then_constant(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_rate_is_warmed_up_shortly_then_constant(tmp_path: Path) -> None:
     assert rates == [0.5, *[1.0] * (run.end - 1)]
 
 
-def act(run: Run) -> Change | None:
+def act(run: Run) -> ModelUpdate | None:
     raise AssertionError("this phase was not to be entered or left again")
 
 
@@ -161,15 +161,15 @@ def wrap(step: object, run: Run) -> object:
 def test_a_phase_keeps_its_wraps_and_rate_but_not_its_actions(name: str) -> None:
     phases = [
         Phase("first", 0.5, lr=0.5, decay=True).wrapping(wrap),  # type: ignore[arg-type]
-        Phase("second", 0.5, enters=(act,), leaves=(act,)),
-        Phase("tail", 0.2, tail=True, enters=(act,)),
+        Phase("second", 0.5, on_enter=(act,), on_leave=(act,)),
+        Phase("tail", 0.2, tail=True, on_enter=(act,)),
     ]
     table = Timetable.of(phases, 1000, 0.1)
     further = table.going_on(name, 500)
     [span] = further.spans
     kept = next(phase for phase in phases if phase.name == name)
     assert (span.phase.wraps, span.phase.lr, span.phase.decay) == (kept.wraps, kept.lr, False)
-    assert (span.phase.enters, span.phase.leaves) == ((), ())
+    assert (span.phase.on_enter, span.phase.on_leave) == ((), ())
     assert further.tail == table.tail, "the tail prunes or quantizes a copy, as in the search"
     assert further.tail_spans(further.trunk_steps)[-1].stop == 500
 
@@ -185,8 +185,8 @@ def other_phase(base: Snapshot) -> Snapshot:
     return replace(base, meta={**base.meta, "timetable": renamed})
 
 
-def of_a_fork(base: Snapshot) -> Snapshot:
-    return replace(base, meta={**base.meta, "fork_step": 10})
+def of_a_branch(base: Snapshot) -> Snapshot:
+    return replace(base, meta={**base.meta, "branch_step": 10})
 
 
 def without_weights(base: Snapshot) -> Snapshot:
@@ -197,7 +197,7 @@ def without_weights(base: Snapshot) -> Snapshot:
     ("spoil", "error", "said"),
     [
         (other_phase, PluginError, "no phase 'unheard of'"),
-        (of_a_fork, CheckpointError, "of a fork"),
+        (of_a_branch, CheckpointError, "of a branch"),
         (without_weights, CheckpointError, "does not fit the model"),
     ],
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import signal
 from pathlib import Path
@@ -11,86 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 import toy_techniques as toys
+from resuming import COMBINATIONS, STEPS, Stop, fingerprint, setup_of
 
-from automl_sr.errors import CheckpointError, Interrupted
-from automl_sr.plugin.registry import Registry, Source, discover
+from automl_sr.errors import CheckpointError, StopRequestedError
 from automl_sr.plugin.technique import Technique
-from automl_sr.testing.tiny import DEVICE
 from automl_sr.training import loop
 from automl_sr.training.checkpoint import Checkpoints
-from automl_sr.training.loop import finish_fork, start_or_resume, train
-from automl_sr.training.phases import Phase, Timetable
-from automl_sr.training.randomness import repeat_kernels
-from automl_sr.training.recipe import Recipe
-from automl_sr.training.run import Run, Setup
-from automl_sr.trial.cache import Cache
-from automl_sr.trial.context import Context
-
-STEPS = 60
-
-COMBINATIONS: dict[str, list[Technique]] = {
-    "plain": [toys.Mlp()],
-    "pruning rounds with rewinding": [toys.Mlp(), toys.RewindPruning()],
-    "a larger model between phases": [toys.Growth(), toys.Mlp()],
-    "a teacher's loss": [toys.Mlp(), toys.TeacherLoss()],
-    "a genotype searched on a supernet": [toys.Genotype()],
-    "learnt parameters that are not exported": [toys.Mlp(), toys.Projection()],
-    "a tail phase on the fork": [toys.FineTail(), toys.Mlp()],
-    "growth, teacher, pruning and projection": [
-        toys.Growth(),
-        toys.Mlp(),
-        toys.TeacherLoss(),
-        toys.RewindPruning(),
-        toys.Projection(),
-    ],
-    "genotype, teacher and pruning": [toys.Genotype(), toys.TeacherLoss(), toys.RewindPruning(rounds=2)],
-}
-
-
-class Stop:
-    """Asks the run to stop at one step, as Ctrl-C would."""
-
-    def __init__(self, after: int) -> None:
-        self.left = after
-        self.losses: list[float] = []
-
-    def progress(self, run: Run, images_per_second: float) -> None:
-        self.losses.append(float(run.last_loss))
-
-    def saved(self) -> None:
-        pass
-
-    def stop_requested(self) -> bool:
-        self.left -= 1
-        return self.left == 0
-
-
-@functools.cache
-def registry() -> Registry:
-    found = discover(entry_points=[])
-    found.add_task(toys.DigitsTask)
-    for cls in toys.ALL:
-        found.add_technique(cls, Source("toys", "toys", "1"))
-    return found
-
-
-def setup_of(techniques: list[Technique], folder: Path, recipe: Recipe | None = None) -> tuple[Setup, object]:
-    recipe = recipe or Recipe(batch=8, patch=8, ema=0.9)
-    task = toys.DigitsTask()
-    data = task.load(0).train.to(DEVICE)
-    repeat_kernels(DEVICE)
-    context = Context(registry(), task, 7, DEVICE, folder, Cache(folder / "cache"), data.fingerprint)
-    phases = [Phase("train", 1.0)]
-    for technique in techniques:
-        phases = technique.phases(phases, context)
-    table = Timetable.of(phases, STEPS, recipe.cooldown)
-    architecture = next(item for item in techniques if item.slot == "architecture")
-    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE)
-    return setup, architecture.blueprint(task, context)
+from automl_sr.training.loop import finish_branch, start_or_resume, train
+from automl_sr.training.run import Run
 
 
 def run_to_end(techniques: list[Technique], folder: Path, *, stop_every: int = 0) -> tuple[str, int]:
-    """Train trunk and fork; with `stop_every`, stop and start again from disk after that many steps."""
+    """Train trunk and branch; with `stop_every`, stop and start again from disk after that many steps."""
     starts = 0
     while True:
         starts += 1
@@ -101,20 +31,10 @@ def run_to_end(techniques: list[Technique], folder: Path, *, stop_every: int = 0
             trunk = start_or_resume(setup, blueprint, checkpoints)
             train(trunk, setup.timetable.trunk_steps, observer, checkpoints)
             trunk.leave_trunk()
-            fork = finish_fork(trunk, observer, Checkpoints(folder / "fork"))
-        except Interrupted:
+            branch = finish_branch(trunk, observer, Checkpoints(folder / "branch"))
+        except StopRequestedError:
             continue
-        return fingerprint(fork), starts
-
-
-def fingerprint(run: Run) -> str:
-    snapshot = run.capture()
-    digest = hashlib.sha256()
-    for name in sorted(snapshot.tensors):
-        digest.update(name.encode() + snapshot.tensors[name].cpu().contiguous().numpy().tobytes())
-    for name, value in sorted(run.evaluation_state().items()):
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        return fingerprint(branch), starts
 
 
 @pytest.fixture(autouse=True)
@@ -171,13 +91,13 @@ def test_sigkill_in_any_phase_changes_nothing(name: str, tmp_path: Path) -> None
 
 def test_a_rung_leaves_the_trunk_as_it_was(tmp_path: Path) -> None:
     straight, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "straight")
-    setup, blueprint = setup_of(COMBINATIONS["plain"], tmp_path / "forked")
-    checkpoints = Checkpoints(tmp_path / "forked" / "trunk")
+    setup, blueprint = setup_of(COMBINATIONS["plain"], tmp_path / "branched")
+    checkpoints = Checkpoints(tmp_path / "branched" / "trunk")
     trunk = start_or_resume(setup, blueprint, checkpoints)
     for rung in (20, 40, setup.timetable.trunk_steps):
         train(trunk, rung, Stop(0), checkpoints)
-        fork = finish_fork(trunk, Stop(0), Checkpoints(tmp_path / "forked" / f"fork-{rung}"))
-    assert fingerprint(fork) == straight
+        branch = finish_branch(trunk, Stop(0), Checkpoints(tmp_path / "branched" / f"branch-{rung}"))
+    assert fingerprint(branch) == straight
 
 
 def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
@@ -209,8 +129,8 @@ def test_pruned_weights_stay_zero_and_are_zero_in_what_ships(tmp_path: Path) -> 
     setup, blueprint = setup_of(COMBINATIONS["pruning rounds with rewinding"], tmp_path)
     trunk = start_or_resume(setup, blueprint, Checkpoints(tmp_path / "trunk"))
     train(trunk, setup.timetable.trunk_steps, Stop(0), Checkpoints(tmp_path / "trunk"))
-    fork = finish_fork(trunk, Stop(0), Checkpoints(tmp_path / "fork"))
-    weight = fork.finish(tmp_path).module.get_parameter("0.weight")
+    branch = finish_branch(trunk, Stop(0), Checkpoints(tmp_path / "branch"))
+    weight = branch.finish(tmp_path).module.get_parameter("0.weight")
     share = float((weight == 0).float().mean())
     assert share == pytest.approx(1 - 0.7**2, abs=0.01)
 

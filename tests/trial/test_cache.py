@@ -18,14 +18,14 @@ import torch
 import toy_techniques as toys
 import typer
 from search_world import find, load, run_fast
-from test_trial import Notes, digits
 from torch import Tensor
+from trial_notes import Notes, digits
 from typer.testing import CliRunner
 
 from automl_sr.cli.trials import show
-from automl_sr.errors import Interrupted, PluginError, UseError
+from automl_sr.errors import PluginError, StopRequestedError, UseError
 from automl_sr.files import load_tensors
-from automl_sr.search.workers.trial_folder import Attempt
+from automl_sr.search.workers.trial_folder import TrialFolder
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import Artifacts
 from automl_sr.trial.cache import ABANDONED_SECONDS, DEFAULT_GB, LIMIT, POLL_SECONDS, Cache, cache_limit
@@ -133,7 +133,7 @@ def test_who_waits_gets_what_the_other_one_made(folder: Path) -> None:
 
 def test_who_waits_can_be_stopped(folder: Path) -> None:
     maker, looks = Maker(folder), iter([False, False, True])
-    with pytest.raises(Interrupted, match="another worker makes 'result 0'"):
+    with pytest.raises(StopRequestedError, match="another worker makes 'result 0'"):
         ask(Cache(folder), 0, stop=lambda: next(looks))
     maker.go()
     assert held(Cache(folder)) == [0], "the other worker was not disturbed"
@@ -168,7 +168,7 @@ def test_a_maker_that_keeps_something_now_and_then_is_waited_for(folder: Path) -
         os.utime(work / "checkpoint", (time.time() + len(looks),) * 2)
         return len(looks) == 12
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopRequestedError):
         ask(Cache(folder, patience=3 * POLL_SECONDS), 0, stop=stop)
     maker.die()
 
@@ -402,9 +402,9 @@ def test_work_that_was_interrupted_counts_with_all_its_attempts(folder: Path, cl
     def interrupted(scratch: Path) -> Mapping[str, Tensor]:
         (scratch / "checkpoint").write_text("half")
         clock.now += 4
-        raise Interrupted("Stopped.")
+        raise StopRequestedError("Stopped.")
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopRequestedError):
         Cache(folder).get("fit", {}, interrupted)
     Cache(folder).get("fit", {}, clock.takes(6))
     again = Cache(folder)
@@ -519,7 +519,7 @@ def test_a_trial_that_was_stopped_anywhere_tells_the_same(tmp_path: Path, cachin
         try:
             notes.left = 40
             outcome = run_trial(plan, where, notes, tmp_path / "trial")
-        except Interrupted:
+        except StopRequestedError:
             continue
     assert starts > 2
     assert told(outcome) == MADE
@@ -532,17 +532,17 @@ def test_the_next_owner_of_a_trial_without_a_cache_takes_over_what_was_made_and_
     place = Artifacts(str(tmp_path / "artifacts"))
 
     def attempt(fence: int) -> Cache:
-        folder = Attempt.open(tmp_path / "work", "study", 0, fence, place, None).folder
+        folder = TrialFolder.open(tmp_path / "work", "study", 0, fence, place, None).folder
         return Cache(folder / "cache", record=folder / "shared.json")
 
     def interrupted(scratch: Path) -> Mapping[str, Tensor]:
         (scratch / "trunk").mkdir()
         (scratch / "trunk" / "step-1.safetensors").write_text("half")
-        raise Interrupted("Stopped.")
+        raise StopRequestedError("Stopped.")
 
     first = attempt(1)
     ask(first, 1)
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopRequestedError):
         first.get("fit", {}, interrupted)
     second = attempt(2)
     assert ask(second, 1).item() == 1

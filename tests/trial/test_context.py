@@ -16,7 +16,7 @@ import torch
 import toy_techniques as toys
 from torch import Tensor
 
-from automl_sr.errors import Interrupted, PluginError
+from automl_sr.errors import PluginError, StopRequestedError
 from automl_sr.plugin.registry import Source, discover
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.cache import Cache
@@ -163,7 +163,7 @@ def test_waiting_for_another_worker_ends_when_the_trial_is_to_stop(ctx: Context)
     holder.start()
     assert pipe.recv() == "making"
     observer = Impatient(3)
-    with pytest.raises(Interrupted, match="another worker makes 'teacher/scores/slow'"):
+    with pytest.raises(StopRequestedError, match="another worker makes 'teacher/scores/slow'"):
         replace(ctx, observer=observer).cached("slow", Count())
     assert observer.left == 0
     pipe.send("go")
@@ -181,7 +181,7 @@ def test_a_long_loop_inside_a_result_can_be_stopped_and_leaves_nothing_behind(ct
             stopping.stop_if_asked()
         return {"x": torch.ones(1)}
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(StopRequestedError):
         stopping.cached("slow", make)
     assert turns == [0, 1, 2]
     assert [path.name for path in ctx.cache.folder.iterdir()] == ["door.lock"]
@@ -253,7 +253,7 @@ def test_fit_goes_on_where_it_was_stopped(ctx: Context, tmp_path: Path) -> None:
     while True:
         try:
             parts = replace(elsewhere, observer=Impatient(25)).fit(architecture, data, steps=90)
-        except Interrupted:
+        except StopRequestedError:
             stops += 1
             continue
         break

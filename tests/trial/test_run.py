@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,75 +9,17 @@ import numpy as np
 import pytest
 import torch
 import toy_techniques as toys
+from trial_notes import Notes, digits, setting
 
-from automl_sr.errors import Interrupted, NotFiniteError
+from automl_sr.errors import NotFiniteError, StopRequestedError
 from automl_sr.evaluation.runtime import OnnxModel
-from automl_sr.plugin.registry import Registry, Source, discover, installed
+from automl_sr.plugin.registry import installed
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.space.plan import TrialPlan
 from automl_sr.tasks.image_sr.task import ImageSR
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.run import run_trial
-from automl_sr.trial.types import DeviceSpec, Outcome, Point, Setting
-
-
-class Notes:
-    """A journal that remembers, and asks to stop after some number of steps."""
-
-    def __init__(self, stop_after: int = -1, keep: bool = True) -> None:
-        self.stages: list[str] = []
-        self.points: list[Point] = []
-        self.rungs: list[tuple[int, int, dict[str, float]]] = []
-        self.left = stop_after
-        self.keep = keep
-
-    def stage(self, name: str) -> None:
-        self.stages.append(name)
-
-    def point(self, point: Point) -> None:
-        self.points.append(point)
-
-    def stop_requested(self) -> bool:
-        self.left -= 1
-        return self.left == 0
-
-    def saved(self) -> None:
-        pass
-
-    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
-        assert all(path.exists() for path in artifacts.values())
-        self.rungs.append((index, step, dict(values)))
-        return self.keep
-
-
-def digits(tmp_path: Path, techniques: list[Technique], steps: int = 400, rungs: int = 1) -> tuple[TrialPlan, Setting]:
-    registry = discover(entry_points=[])
-    registry.add_task(toys.DigitsTask)
-    for cls in toys.ALL:
-        registry.add_technique(cls, Source("toys", "toys", "1"))
-    task = toys.DigitsTask()
-    plan = TrialPlan.of({item.slot: item for item in [*techniques, Recipe(batch=32, patch=8, lr=3e-3)]}, {})
-    return plan, setting(registry, task, tmp_path, ("accuracy", "params", "size_bytes"), steps, rungs)
-
-
-def setting(
-    registry: Registry, task: object, folder: Path, metrics: tuple[str, ...], steps: int, rungs: int
-) -> Setting:
-    return Setting(
-        registry=registry,
-        task=task,
-        data=task.load(0),
-        metrics=metrics,
-        objectives=metrics[:1],
-        steps=steps,
-        rungs=rungs,
-        reduction=3,
-        seed=3,
-        train_device="cpu",
-        device=DeviceSpec(input=(40, 60)),
-        cache=folder / "cache",
-        threads=1,
-    )
+from automl_sr.trial.types import Outcome
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +38,7 @@ def test_a_task_that_is_not_image_to_image_goes_all_the_way(tmp_path: Path) -> N
     assert outcome.state == "complete"
     assert outcome.values["accuracy"] > 0.8  # chance is 0.1
     assert outcome.values["size_bytes"] == outcome.artifacts["onnx"].stat().st_size
-    assert list(dict.fromkeys(notes.stages)) == ["select", "train", "fork", "export", "evaluate"]
+    assert list(dict.fromkeys(notes.stages)) == ["select", "train", "branch", "export", "evaluate"]
     assert outcome.seconds.keys() == set(notes.stages)
 
 
@@ -131,7 +72,7 @@ def test_a_trial_that_was_stopped_anywhere_ends_with_the_same_values(tmp_path: P
         try:
             parts.left = 170
             outcome = run_trial(plan, where, parts, tmp_path / "parts")
-        except Interrupted:
+        except StopRequestedError:
             continue
     assert starts > 5
     assert outcome.seconds.keys() == undisturbed.seconds.keys(), "stages of former attempts count"

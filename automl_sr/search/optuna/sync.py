@@ -1,7 +1,7 @@
 """Telling Optuna what our rows say: repeatable, by any worker, because Optuna itself cannot fence a result.
 
-An Optuna trial belongs to our row by its slot. A worker that lost its lease at the wrong moment can leave a second one
-with the same slot; the first counts, and `settle` ends the others as failed.
+An Optuna trial belongs to our row by its key. A worker that lost its lease at the wrong moment can leave a second one
+with the same key; the first counts, and `reconcile` ends the others as failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from automl_sr.search.open_study import OpenStudy
     from automl_sr.store.records import Claim, TrialRecord
 
-SLOT_ATTRIBUTE = "automl_sr:slot"
+KEY_ATTRIBUTE = "automl_sr:slot"
+"""Where an Optuna trial keeps the key of our row; stores have it under this name since their first version."""
 NUMBER_ATTRIBUTE = "automl_sr:number"
 
 
@@ -33,22 +34,22 @@ def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> FrozenT
         state=TrialState.RUNNING,
         params=dict(asked["params"]),
         distributions={name: ranges[name] for name in asked["params"]},
-        user_attrs={SLOT_ATTRIBUTE: claim.slot, NUMBER_ATTRIBUTE: claim.number},
+        user_attrs={KEY_ATTRIBUTE: claim.key, NUMBER_ATTRIBUTE: claim.number},
         system_attrs=dict(asked["notes"]),
     )
-    may_be_there = claim.adopted or claim.plan is not None
+    may_be_there = claim.taken_over or claim.plan is not None
 
     def once() -> FrozenTrial:
         nonlocal may_be_there
         with explained(study.store.url):
-            known = _of_slot(study, claim.slot) if may_be_there else []
+            known = _of_key(study, claim.key) if may_be_there else []
             may_be_there = True  # should the connection get lost now
             if known:
                 return known[0]
             template._trial_id = study.storage.create_new_trial(study.optuna._study_id, template)
             return template
 
-    return study.store.patiently(once)
+    return study.store.retry(once)
 
 
 def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> None:
@@ -75,29 +76,29 @@ def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> N
             except UpdateFinishedTrialError:
                 return  # another worker has told the same row
 
-    study.store.patiently(once)
+    study.store.retry(once)
 
 
-def settle(study: OpenStudy) -> int:
+def reconcile(study: OpenStudy) -> int:
     """Tell Optuna what a worker that died could not tell any more; gives the number of its trials that were ended."""
-    return study.store.patiently(lambda: _settle(study))
+    return study.store.retry(lambda: _reconcile(study))
 
 
-def _settle(study: OpenStudy) -> int:
+def _reconcile(study: OpenStudy) -> int:
     with explained(study.store.url):
         # Optuna's trials first, then the rows: a trial has its row before Optuna knows it.
-        slots = {str(trial.user_attrs.get(SLOT_ATTRIBUTE)) for trial in _running(study)}
-        rows = study.store.by_slot(study.record, slots)
-        ended = {slot for slot in slots if slot not in rows or rows[slot].state not in UNFINISHED}
+        keys = {str(trial.user_attrs.get(KEY_ATTRIBUTE)) for trial in _running(study)}
+        rows = study.store.by_key(study.record, keys)
+        ended = {key for key in keys if key not in rows or rows[key].state not in UNFINISHED}
         if not ended:
             return 0  # nothing was left behind; all trials need not be looked at
         trials = study.optuna.get_trials(deepcopy=False)
-    left = [t for t in trials if t.state is TrialState.RUNNING and str(t.user_attrs.get(SLOT_ATTRIBUTE)) in ended]
+    left = [t for t in trials if t.state is TrialState.RUNNING and str(t.user_attrs.get(KEY_ATTRIBUTE)) in ended]
     told = 0
     for trial in left:
-        slot = trial.user_attrs.get(SLOT_ATTRIBUTE)
-        row = rows.get(str(slot))
-        counts = row is not None and _counting(trials, slot) is trial
+        key = trial.user_attrs.get(KEY_ATTRIBUTE)
+        row = rows.get(str(key))
+        counts = row is not None and _counting(trials, key) is trial
         result = _result_of(row) if counts and row is not None else Result("failed")
         tell(study, trial, row.number if row is not None else -1, result)
         told += 1
@@ -114,17 +115,17 @@ def _result_of(row: TrialRecord) -> Result:
     return Result(row.state, values=row.values, violations=row.violations, duplicate_of=row.duplicate_of)
 
 
-def _counting(trials: list[FrozenTrial], slot: Any) -> FrozenTrial:
-    """Give the one Optuna trial of a slot that counts: one that has ended, else the first."""
-    same = [trial for trial in trials if trial.user_attrs.get(SLOT_ATTRIBUTE) == slot]
+def _counting(trials: list[FrozenTrial], key: Any) -> FrozenTrial:
+    """Give the one Optuna trial of a key that counts: one that has ended, else the first."""
+    same = [trial for trial in trials if trial.user_attrs.get(KEY_ATTRIBUTE) == key]
     ended = [trial for trial in same if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     return next(iter(ended), same[0])
 
 
-def _of_slot(study: OpenStudy, slot: str) -> list[FrozenTrial]:
+def _of_key(study: OpenStudy, key: str) -> list[FrozenTrial]:
     trials = study.optuna.get_trials(deepcopy=False)
-    same = [trial for trial in trials if trial.user_attrs.get(SLOT_ATTRIBUTE) == slot]
-    return [_counting(trials, slot)] if same else []
+    same = [trial for trial in trials if trial.user_attrs.get(KEY_ATTRIBUTE) == key]
+    return [_counting(trials, key)] if same else []
 
 
 def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: int) -> None:

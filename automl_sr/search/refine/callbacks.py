@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from automl_sr.trial.types import Point
 
 
-class Follower(Protocol):
-    """Told what happens, in the order in which it happens."""
+class RefineCallback:
+    """Told what happens, in the order in which it happens; by itself it follows nothing."""
 
     def opened(self, study: OpenStudy, count: int) -> None:
         """The study is open, and so many refinements are asked for."""
@@ -36,53 +36,31 @@ class Follower(Protocol):
         """Something to know."""
 
 
-class Nobody:
-    """Follows nothing."""
-
-    def opened(self, study: OpenStudy, count: int) -> None:
-        """Ignore it."""
-
-    def started(self, claim: RefinementClaim) -> None:
-        """Ignore it."""
-
-    def stage(self, claim: RefinementClaim, name: str) -> None:
-        """Ignore it."""
-
-    def point(self, claim: RefinementClaim, point: Point) -> None:
-        """Ignore it."""
-
-    def finished(self, claim: RefinementClaim, result: RefinementResult, seconds: float) -> None:
-        """Ignore it."""
-
-    def note(self, text: str) -> None:
-        """Ignore it."""
-
-
-class RefinementJournal:
+class RefineReporter:
     """Passes on what a refinement reports; its curve is not stored, as the store's curves are those of the search."""
 
     def __init__(
         self,
         claim: RefinementClaim,
-        follower: Follower,
+        callback: RefineCallback,
         *,
         stop: Callable[[], bool],
         alive: Callable[[str], None],
     ) -> None:
         self._claim = claim
-        self._follower = follower
+        self._callback = callback
         self._stop = stop
         self._alive = alive
 
     def stage(self, name: str) -> None:
         """Show where the refinement is."""
         self._alive(name)
-        self._follower.stage(self._claim, name)
+        self._callback.stage(self._claim, name)
 
     def point(self, point: Point) -> None:
         """Show how training goes."""
         self._alive("")
-        self._follower.point(self._claim, point)
+        self._callback.point(self._claim, point)
 
     def saved(self) -> None:
         """Note the progress."""

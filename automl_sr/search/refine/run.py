@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from automl_sr.errors import CheckpointError, DataError
 from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.training.checkpoint import Checkpoints
-from automl_sr.training.loop import finish_fork, save, train
+from automl_sr.training.loop import finish_branch, save, train
 from automl_sr.training.randomness import derive
 from automl_sr.training.run import Run, continued
 from automl_sr.trial.measure import measure
-from automl_sr.trial.observer import Clock, Watch
+from automl_sr.trial.observer import CurveObserver, StageClock
 from automl_sr.trial.setup import make_context, make_setup
 from automl_sr.trial.ship import artifacts_of, ship
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.plugin.task import Task
     from automl_sr.space.plan import TrialPlan
-    from automl_sr.trial.observer import Journal
+    from automl_sr.trial.observer import TrialObserver
     from automl_sr.trial.types import Setting
 
 
@@ -55,19 +55,19 @@ class Refined:
     notes: tuple[str, ...] = ()
 
 
-def run_refinement(plan: TrialPlan, setting: Setting, job: Job, journal: Journal, folder: Path) -> Refined:
+def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialObserver, folder: Path) -> Refined:
     """Train a plan's model on from a checkpoint; what a resume needs is kept in `folder`.
 
     All samples of the task are trained on, without selection or distillation. The rate is the recipe's, constant after
     a short warm-up, with the tail of the search: as the search's trunk was trained so too, this is the trunk of a
-    longer search. Raises Interrupted (after a checkpoint) when the journal asks to stop.
+    longer search. Raises StopRequestedError (after a checkpoint) when the observer asks to stop.
     """
-    with Clock(journal, folder / "seconds.json") as clock:
+    with StageClock(observer, folder / "seconds.json") as clock:
         clock.stage("train")
         base = Checkpoints(job.base).latest()
         if base is None:
             raise CheckpointError("The checkpoint of the search is damaged.")
-        context = make_context(plan, setting, folder, Watch(journal, job.steps))
+        context = make_context(plan, setting, folder, CurveObserver(observer, job.steps))
         context = replace(context, seed=derive(setting.seed, plan.fingerprint, "refine", job.seed))
         setup = continued(make_setup(plan, setting, context, setting.data.train), base, job.steps)
         checkpoints = Checkpoints(folder / "trunk")
@@ -76,9 +76,9 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, journal: Journal
         train(trunk, trunk.end, context.observer, checkpoints)
         trunk.leave_trunk()
         save(trunk, context.observer, checkpoints)
-        clock.stage("fork")
-        tail = Checkpoints(folder / "fork")
-        finished = finish_fork(trunk, context.observer, tail).finish(folder / SHIPPED)
+        clock.stage("branch")
+        tail = Checkpoints(folder / "branch")
+        finished = finish_branch(trunk, context.observer, tail).finish(folder / SHIPPED)
         clock.stage("export")
         pipeline = list(plan.techniques.values())
         finished = ship(finished, pipeline, context)

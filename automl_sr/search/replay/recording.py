@@ -28,7 +28,7 @@ KEPT = ("complete", "infeasible", "failed")
 unknown."""
 ROOM = 2.0
 """A cost without a limit of its own is compared up to so many times the largest one of the table (or its limit)."""
-JUDGING = ("fork", "export", "evaluate")
+JUDGING = ("branch", "export", "evaluate")
 COOLDOWN = "recipe.cooldown"
 
 
@@ -131,11 +131,11 @@ def _times(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) 
     """
     stages, sharing, timing = trial.stage_seconds, _sharing(trial), _timing(trial)
     trunk = study.spec["budget"]["steps"] * (1 - float(trial.params.get(COOLDOWN, 0.1)))
-    forked = sum(rung.step for rung in rungs) + trunk
+    branched = sum(rung.step for rung in rungs) + trunk
     found = []
     judged, last = 0.0, 0.0
     for rung in rungs:
-        judging = stages.get("fork", 0.0) * rung.step / forked
+        judging = stages.get("branch", 0.0) * rung.step / branched
         judging += max(stages.get("export", 0.0) + stages.get("evaluate", 0.0) - timing, 0.0) / (len(rungs) + 1)
         judged += judging
         # Stores of older versions do not know the time at a rung: every step of training takes the same.

@@ -74,7 +74,7 @@ class RungRow(Part):
     seconds: float = Field(ge=0)
     """Of the trial, until these values were known."""
     judging: float = Field(ge=0)
-    """How many of them went into the fork, its export and its evaluation: a trial without rungs spares them."""
+    """How many of them went into the branch, its export and its evaluation: a trial without rungs spares them."""
 
 
 class Row(Part):

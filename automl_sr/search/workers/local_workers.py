@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from automl_sr.errors import AutomlSRError, Interrupted
+from automl_sr.errors import AutomlSRError, StopRequestedError
 from automl_sr.search.engine import SearchEnd
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
 from automl_sr.search.study import cores, open_study
-from automl_sr.search.workers.store_monitor import CrewWatcher, Follower
+from automl_sr.search.workers.callbacks import SearchCallback
+from automl_sr.search.workers.store_monitor import StoreMonitor
 from automl_sr.search.workers.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def search_together(
     options: Options,
     workers: int,
     *,
-    watcher: CrewWatcher,
+    callback: SearchCallback,
     program: Sequence[str] = PROGRAM,
 ) -> SearchEnd:
     """Search a study with so many processes until its budget is spent, its time is up, or Ctrl-C.
@@ -42,10 +43,10 @@ def search_together(
     try:
         command = [*program, study.spec.name, "--attended", "--device", options.device, "--threads", str(threads)]
         command += ["--no-cache"] * options.no_cache
-        follower = Follower(study, watcher, _stall_seconds(study))
-        supervisor = Supervisor(command, environments(study, workers, threads), look=follower.look, say=watcher.note)
-        watcher.opened(study)
-        watcher.note(f"{workers} workers start, each with {threads} thread{'s' * (threads > 1)}")
+        monitor = StoreMonitor(study, callback, _stall_seconds(study))
+        supervisor = Supervisor(command, environments(study, workers, threads), look=monitor.look, say=callback.note)
+        callback.opened(study)
+        callback.note(f"{workers} workers start, each with {threads} thread{'s' * (threads > 1)}")
         supervisor.run()
         return _end(study, supervisor)
     finally:
@@ -83,7 +84,9 @@ def _stall_seconds(study: OpenStudy) -> float:
 def _end(study: OpenStudy, supervisor: Supervisor) -> SearchEnd:
     error: AutomlSRError | None = supervisor.error
     if supervisor.stop.signal_number is not None:
-        error = Interrupted("Stopped; everything done so far is kept.", signal_number=supervisor.stop.signal_number)
+        error = StopRequestedError(
+            "Stopped; everything done so far is kept.", signal_number=supervisor.stop.signal_number
+        )
     found = summary(study.store, study.spec.name, study.registry.metrics)
     place = f"{study.artifacts.url}/{study.record.folder}"
     return SearchEnd(found, dict(study.record.reference), place, "" if error else supervisor.note, error)

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl_sr.errors import NotFiniteError, StoreUnreachable
+from automl_sr.errors import NotFiniteError, StoreUnreachableError
 from automl_sr.files import write_atomically
 from automl_sr.store.records import PointRecord
 
 if TYPE_CHECKING:
     from automl_sr.search.decide.scheduler import Scheduler
-    from automl_sr.search.workers.callbacks import Watcher
-    from automl_sr.search.workers.trial_folder import Attempt
+    from automl_sr.search.workers.callbacks import SearchCallback
+    from automl_sr.search.workers.trial_folder import TrialFolder
     from automl_sr.store.records import Claim
     from automl_sr.store.repository import Store
     from automl_sr.trial.types import Point
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 PENDING = "pending.json"
 
 
-class StoreJournal:
-    """The journal of one attempt at one trial. Its writes raise LeaseLost once another worker has taken over.
+class TrialReporter:
+    """Reports one attempt at one trial to the store. Its writes raise LeaseLostError once another worker has taken
+    over.
 
     Where the database stays silent, points of the curve are kept in a file beside the checkpoints, the trial is asked
     to checkpoint and stop, and the next attempt writes them.
@@ -37,9 +38,9 @@ class StoreJournal:
         self,
         store: Store,
         claim: Claim,
-        attempt: Attempt,
+        trial_folder: TrialFolder,
         scheduler: Scheduler,
-        watcher: Watcher,
+        callback: SearchCallback,
         *,
         stop: Callable[[], bool],
         alive: Callable[[str], None],
@@ -47,14 +48,14 @@ class StoreJournal:
         self._store = store
         self._claim = claim
         self._number = claim.number
-        self._attempt = attempt
-        self._pending = attempt.folder / PENDING
+        self._trial_folder = trial_folder
+        self._pending = trial_folder.folder / PENDING
         self._scheduler = scheduler
-        self._watcher = watcher
+        self._callback = callback
         self._stop = stop
         self._alive = alive
         self._began = time.monotonic()
-        self.silent: StoreUnreachable | None = None
+        self.silent: StoreUnreachableError | None = None
         """What was said of a database that does not answer."""
 
     def seconds(self) -> float:
@@ -71,21 +72,21 @@ class StoreJournal:
     def stage(self, name: str) -> None:
         """Show where the trial is."""
         self._alive(name)
-        self._watcher.stage(self._number, name)
+        self._callback.stage(self._number, name)
         try:
             self._store.stage(self._claim, name, self.seconds())
-        except StoreUnreachable as error:
+        except StoreUnreachableError as error:
             self.silent = error
 
     def point(self, point: Point) -> None:
         """Add a point to the learning curve, at once: a checkpoint may follow, after which it is not reported again."""
         self._alive("")
-        self._watcher.point(self._number, point)
+        self._callback.point(self._number, point)
         values = {name: value for name, value in point.values.items() if math.isfinite(value)}
         record = PointRecord(point.phase, point.step, point.loss, point.rate, point.images_per_second, values)
         try:
             self._store.points(self._claim, [record])
-        except StoreUnreachable as error:
+        except StoreUnreachableError as error:
             self.silent = error
             kept = json.loads(self._pending.read_text()) if self._pending.exists() else []
             write_atomically(self._pending, json.dumps([*kept, dataclasses.asdict(record)]).encode())
@@ -93,13 +94,13 @@ class StoreJournal:
     def saved(self) -> None:
         """Let a checkpoint be copied to where another machine finds it, if files are kept in a remote place."""
         self._alive("")
-        manifest = self._attempt.mirror()
+        manifest = self._trial_folder.mirror()
         if manifest is None:
             return
         try:
             self._store.keep(self._claim, manifest)
-            self._attempt.stored()
-        except StoreUnreachable as error:
+            self._trial_folder.stored()
+        except StoreUnreachableError as error:
             self.silent = error
 
     def stop_requested(self) -> bool:
@@ -108,13 +109,13 @@ class StoreJournal:
         return self.silent is not None or self._stop()
 
     def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
-        """Record the values of a fork, and decide in the same transaction. Raises NotFiniteError."""
+        """Record the values of a branch, and decide in the same transaction. Raises NotFiniteError."""
         self._alive("")
         check_finite(values)
-        go_on = self._store.judge(
+        go_on = self._store.record_rung(
             self._claim, index, step, self.seconds(), values, lambda rows: self._scheduler.decide(index, values, rows)
         )
-        self._watcher.rung(self._number, index, values, go_on=go_on)
+        self._callback.rung(self._number, index, values, go_on=go_on)
         return go_on
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, or_, select
 
 from automl_sr.search.results import own_counts
-from automl_sr.search.workers.callbacks import Nobody, Watcher
+from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.supervisor import State
 from automl_sr.store import models
 from automl_sr.store.leases import is_dead, node
@@ -24,20 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from automl_sr.search.open_study import OpenStudy
-
-
-class CrewWatcher(Watcher, Protocol):
-    """A watcher of several workers."""
-
-    def works(self, number: int, worker: str) -> None:
-        """A trial is with this worker; with nobody where the name is empty."""
-
-
-class NobodyAtAll(Nobody):
-    """Follows nothing."""
-
-    def works(self, number: int, worker: str) -> None:
-        """Ignore it."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +45,12 @@ class News:
     rungs: list[tuple[int, models.Rung]]
 
 
-class Follower:
-    """Tells a watcher what has changed in the store since the last look, in the words that a worker would use."""
+class StoreMonitor:
+    """Tells a callback what has changed in the store since the last look, in the words that a worker would use."""
 
-    def __init__(self, study: OpenStudy, watcher: CrewWatcher, patience: float) -> None:
+    def __init__(self, study: OpenStudy, callback: SearchCallback, patience: float) -> None:
         self._study = study
-        self._watcher = watcher
+        self._callback = callback
         self._names: Mapping[int, str] = {}
         self._patience = patience
         """Seconds after which a worker that let its lease run out, and gives no other sign, is stuck."""
@@ -148,7 +134,7 @@ class Follower:
         number, before = seen.trial.number, self._seen.get(seen.trial.number)
         former = before.holder if before else None
         if former is not None and seen.holder is None:
-            self._watcher.works(number, "")
+            self._callback.works(number, "")
             if seen.trial.owner != former or is_dead(former):
                 self._signs.pop(former, None)
         if seen.holder is None or seen.trial.plan is None:
@@ -156,12 +142,12 @@ class Follower:
         self._signs[seen.holder] = time.monotonic()
         taken = before is None or before.holder != seen.holder or before.trial.plan is None
         if taken:
-            self._watcher.started(number, seen.trial.params, resumed=seen.trial.fence > 1)
-            self._watcher.works(number, self._name(seen.holder))
+            self._callback.started(number, seen.trial.params, resumed=seen.trial.fence > 1)
+            self._callback.works(number, self._name(seen.holder))
         if seen.trial.stage and (taken or before is None or before.trial.stage != seen.trial.stage):
-            self._watcher.stage(number, seen.trial.stage)
+            self._callback.stage(number, seen.trial.stage)
         if seen.point is not None and (before is None or before.point != seen.point):
-            self._watcher.point(number, seen.point)
+            self._callback.point(number, seen.point)
         self._report_rungs(number, rungs)
 
     def _report_end(self, trial: TrialRecord, rungs: list[tuple[int, models.Rung]]) -> None:
@@ -170,17 +156,17 @@ class Follower:
             self._signs.pop(before.holder, None)
         begun = before is not None and before.holder is not None and before.trial.plan is not None
         if not begun and trial.plan is not None and trial.state != "duplicate":
-            self._watcher.started(trial.number, trial.params, resumed=trial.fence > 1)
+            self._callback.started(trial.number, trial.params, resumed=trial.fence > 1)
         self._report_rungs(trial.number, rungs)
         result = Result(trial.state, trial.values, trial.costs, trial.reason, duplicate_of=trial.duplicate_of)
-        self._watcher.finished(trial.number, result, trial.seconds)
+        self._callback.finished(trial.number, result, trial.seconds)
         self._ended += 1
 
     def _report_rungs(self, number: int, rungs: list[tuple[int, models.Rung]]) -> None:
         for found, row in rungs:
             if found == number and (number, row.rung) not in self._rungs:
                 self._rungs.add((number, row.rung))
-                self._watcher.rung(number, row.rung, row.values, go_on=row.go_on)
+                self._callback.rung(number, row.rung, row.values, go_on=row.go_on)
 
     def _name(self, owner: str) -> str:
         """Name a worker for people: one of ours by its number, others by their machine."""

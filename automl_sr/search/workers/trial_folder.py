@@ -21,7 +21,7 @@ from automl_sr.store.records import ArtifactRecord
 log = logging.getLogger(__name__)
 KIND = "checkpoint"
 MIRROR = "checkpoints"
-"""The folder of a trial, in the remote place for files, that holds copies of its checkpoints."""
+"""The folder of a trial, in the remote artifact location, that holds copies of its checkpoints."""
 TENSORS = ".safetensors"
 LOOKS = 10
 """How often a former owner that still writes is looked at again."""
@@ -33,7 +33,7 @@ Entry = dict[str, Any]
 """One file of a manifest: name in the attempt's folder, url, sha256 and bytes."""
 
 
-class Attempt:
+class TrialFolder:
     """What one owner of a trial has on disk and, where files are kept in a remote place, the copy of it there.
 
     `mirror` gives a manifest that is to be stored, fenced, in the trial's row, after which `stored` is called.
@@ -58,7 +58,7 @@ class Attempt:
         fence: int,
         artifacts: Artifacts,
         kept: Mapping[str, Any] | None,
-    ) -> Attempt:
+    ) -> TrialFolder:
         """Make the folder of this fence, with what the newest former attempt left, or go on with it.
 
         `kept` is the manifest in the trial's row. Raises ArtifactError where the disk is full, StoreError where the
@@ -66,15 +66,16 @@ class Attempt:
         """
         trial = f"{number:05d}"
         folder = study_folder / trial / f"attempt-{fence}"
-        attempt = cls(folder, fence, artifacts, (record_folder, trial, MIRROR))
-        attempt._remote = {entry["url"] for entry in kept["files"]} if kept else set()
+        trial_folder = cls(folder, fence, artifacts, (record_folder, trial, MIRROR))
+        trial_folder._remote = {entry["url"] for entry in kept["files"]} if kept else set()
         if not folder.is_dir():
             with written(str(folder)):
-                attempt._take_over(kept)
-        return attempt
+                trial_folder._take_over(kept)
+        return trial_folder
 
     def mirror(self) -> dict[str, Any] | None:
-        """Copy new checkpoints to a remote place for files; gives the manifest to store, or nothing if none is needed.
+        """Copy new checkpoints to a remote artifact location; gives the manifest to store, or nothing if none is
+        needed.
 
         A place that does not answer is no reason to stop training: the next checkpoint is copied instead.
         """

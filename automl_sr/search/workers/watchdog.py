@@ -3,7 +3,7 @@
 Three steps, each for what the one before does not reach:
 
 1. `overdue()` becomes true at the limit: training sees it at its next step.
-2. `Overdue` is raised in the main thread by a signal: this ends endless loops in Python and blocking system calls.
+2. `OverdueError` is raised in the main thread by a signal: this ends endless loops in Python and blocking system calls.
 3. The reason is recorded and the process ends: nothing else ends a deadlock in C code.
 
 Code that hangs while it holds the interpreter's lock stops this thread too. Nobody renews the lease then, so another
@@ -31,7 +31,7 @@ RECORD_SECONDS = 90.0
 """So long may recording take before the process ends without it; a store is given 60 seconds to come back."""
 
 
-class Overdue(BaseException):
+class OverdueError(BaseException):
     """The trial is stopped from outside; no Exception, so that a technique that catches those does not swallow it."""
 
 
@@ -73,7 +73,7 @@ class Watchdog:
         self._hung = False
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="automl-sr watchdog", daemon=True)
-        self._block = _Block(self._begin, self._end, lambda: Overdue(self._reason))
+        self._block = _Block(self._begin, self._end, lambda: OverdueError(self._reason))
 
     def alive(self, what: str = "") -> None:
         """Note progress, and the stage that begins, if one does; cheap enough for every step."""
@@ -91,7 +91,7 @@ class Watchdog:
         return self._reason
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
-        """Watch what is done inside a `with`, once. `Overdue` comes out of it or not at all: catch it outside."""
+        """Watch what is done inside a `with`, once. `OverdueError` comes out of it or not at all: catch it outside."""
         return self._block
 
     def _begin(self) -> None:
@@ -104,7 +104,7 @@ class Watchdog:
         if self._thread.ident is not None:
             self._thread.join()
         if self._hung:
-            raise Overdue(self._reason)  # only where `exit` stands for something that returns
+            raise OverdueError(self._reason)  # only where `exit` stands for something that returns
 
     def _watch(self) -> None:
         """Go through the three steps, until the block is left; this is the thread."""

@@ -12,31 +12,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, Interrupted, StoreError, StoreUnreachable, TrialError
+from automl_sr.errors import AutomlSRError, StopRequestedError, StoreError, StoreUnreachableError, TrialError
 from automl_sr.search.decide.gate import Gate, broken
 from automl_sr.search.decide.scheduler import make_scheduler
 from automl_sr.search.optuna import sync
 from automl_sr.search.optuna.proposal import Proposal
-from automl_sr.search.workers.callbacks import Nobody, Watcher
-from automl_sr.search.workers.reporter import StoreJournal, check_finite
+from automl_sr.search.workers.callbacks import SearchCallback
+from automl_sr.search.workers.reporter import TrialReporter, check_finite
 from automl_sr.search.workers.stop_signal import Stop
-from automl_sr.search.workers.trial_folder import Attempt
-from automl_sr.search.workers.watchdog import Overdue, Watchdog
+from automl_sr.search.workers.trial_folder import TrialFolder
+from automl_sr.search.workers.watchdog import OverdueError, Watchdog
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
-from automl_sr.store.leases import Keeper, LeaseLost, new_owner
-from automl_sr.store.records import Claim, Result, Twin
-from automl_sr.trial.observer import Watch
+from automl_sr.store.leases import LeaseHeartbeat, LeaseLostError, new_owner
+from automl_sr.store.records import Claim, DuplicateOf, Result
+from automl_sr.trial.observer import CurveObserver
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from automl_sr.search.open_study import OpenStudy
-    from automl_sr.trial.observer import Journal
+    from automl_sr.trial.observer import TrialObserver
     from automl_sr.trial.types import Outcome, Setting
 
-    RunTrial = Callable[[TrialPlan, Setting, Journal, Path], Outcome]
+    RunTrial = Callable[[TrialPlan, Setting, TrialObserver, Path], Outcome]
 
 MOST_FREE = 50
 """So many infeasible or duplicate plans in a row end a study."""
@@ -53,11 +53,11 @@ class Worker:
     """Works on one study until its budget is spent, the time is up, or a signal comes."""
 
     def __init__(
-        self, study: OpenStudy, run: RunTrial, *, watcher: Watcher | None = None, stop: Stop | None = None
+        self, study: OpenStudy, run: RunTrial, *, callback: SearchCallback | None = None, stop: Stop | None = None
     ) -> None:
         self.study = study
         self.run = run
-        self.watcher = watcher or Nobody()
+        self.callback = callback or SearchCallback()
         self.stop = stop or Stop()
         self.owner = new_owner()
         self.error: AutomlSRError | None = None
@@ -78,105 +78,107 @@ class Worker:
     def work(self) -> None:
         """Run trials, one after the other, and wait for those of other workers, which may leave theirs behind."""
         try:
-            sync.settle(self.study)
+            sync.reconcile(self.study)
             while not self.stop.requested() and self.error is None:
                 claim = self._next()
                 if claim is not None:
-                    self._try(claim)
+                    self._work_on(claim)
                 elif not self._wait():
                     break
-            sync.settle(self.study)
+            sync.reconcile(self.study)
         except StoreError as error:
             self.error = error
 
     def _next(self) -> Claim | None:
         """Take up what another worker left behind, or begin a new trial; nothing where there is nothing to do now."""
-        claim = self._store.patiently(lambda: self._store.adopt(self.study.record, self.owner))
+        claim = self._store.retry(lambda: self._store.take_over(self.study.record, self.owner))
         if claim is None and self._time_for_another():
-            budget = self._store.patiently(lambda: self._store.budget(self.study.record))
+            budget = self._store.retry(lambda: self._store.budget(self.study.record))
             claim = self._store.claim_new(self.study.record, self.owner, budget.get("trials"))
         return claim
 
     def _wait(self) -> bool:
         """Wait a moment while others have trials; False where all have ended."""
-        others = self._store.patiently(lambda: self._store.unfinished(self.study.record))
+        others = self._store.retry(lambda: self._store.unfinished(self.study.record))
         if others and not self._waits:
-            self.watcher.note(f"waiting for the trials of other workers: {others}")
+            self.callback.note(f"waiting for the trials of other workers: {others}")
         self._waits = bool(others)
         if others:
             self.stop.wait(WAIT_SECONDS)
         return bool(others)
 
-    def _try(self, claim: Claim) -> None:
+    def _work_on(self, claim: Claim) -> None:
         self._waits = False
         try:
-            self._attempt(claim)
-        except LeaseLost as lost:
-            self.watcher.note(str(lost))
-        if claim.adopted:
-            sync.settle(self.study)
+            self._with_lease(claim)
+        except LeaseLostError as lost:
+            self.callback.note(str(lost))
+        if claim.taken_over:
+            sync.reconcile(self.study)
 
     def _time_for_another(self) -> bool:
         """Whether enough time is left for a trial of the usual length."""
         left = self.stop.seconds_left()
         if left is None:
             return True
-        usual = self._store.patiently(lambda: self._store.usual_seconds(self.study.record))
+        usual = self._store.retry(lambda: self._store.usual_seconds(self.study.record))
         self.short_of_time = bool(usual) and left < LEAST_SHARE * statistics.median(usual)
         return not self.short_of_time
 
-    def _attempt(self, claim: Claim) -> None:
+    def _with_lease(self, claim: Claim) -> None:
         """Work on one trial while a thread keeps its lease."""
         began = time.monotonic()
-        keeper = Keeper(lambda: self._store.renew(claim, self._seconds(claim, began)), every=self._store.renewal)
-        with keeper.running():
+        heartbeat = LeaseHeartbeat(
+            lambda: self._store.renew(claim, self._seconds(claim, began)), every=self._store.renewal
+        )
+        with heartbeat.running():
             try:
-                plan, twin = self._plan(claim)
+                plan, duplicate = self._plan(claim)
             except TrialError as refused:
-                self._record(claim, Result("infeasible", reason=one_line(refused)), self._seconds(claim, began))
+                self._finish(claim, Result("infeasible", reason=one_line(refused)), self._seconds(claim, began))
                 return
-            if twin is not None:
-                self._repeat(claim, twin, self._seconds(claim, began))
+            if duplicate is not None:
+                self._repeat(claim, duplicate, self._seconds(claim, began))
                 return
             if claim.takeovers >= MOST_TAKEOVERS:
-                self._record(claim, Result("failed", reason=_fatal(claim)), self._seconds(claim, began))
+                self._finish(claim, Result("failed", reason=_fatal(claim)), self._seconds(claim, began))
                 return
-            self._run(claim, plan, keeper)
+            self._with_trial_folder(claim, plan, heartbeat)
 
-    def _run(self, claim: Claim, plan: TrialPlan, keeper: Keeper) -> None:
+    def _with_trial_folder(self, claim: Claim, plan: TrialPlan, heartbeat: LeaseHeartbeat) -> None:
         """Train and measure in a folder of this owner's own, and record what came of it."""
         here, files, fence = self.study.folder, self.study.artifacts, claim.fence
         try:
-            with self._watchdog(claim).watching():  # a place for files that is far away may never answer
-                attempt = Attempt.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
-        except (ArtifactError, Overdue) as problem:
-            self._record(claim, Result("failed", reason=one_line(problem)), claim.seconds)
+            with self._watchdog(claim).watching():  # an artifact location that is far away may never answer
+                trial_folder = TrialFolder.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
+        except (ArtifactError, OverdueError) as problem:
+            self._finish(claim, Result("failed", reason=one_line(problem)), claim.seconds)
             return
         watchdog = self._watchdog(claim)
-        journal = StoreJournal(
+        reporter = TrialReporter(
             self._store,
             claim,
-            attempt,
+            trial_folder,
             self._scheduler,
-            self.watcher,
-            stop=lambda: self.stop.requested() or keeper.lost or watchdog.overdue(),
+            self.callback,
+            stop=lambda: self.stop.requested() or heartbeat.lost or watchdog.overdue(),
             alive=watchdog.alive,
         )
         try:
-            result = self._result(claim, plan, journal, attempt, watchdog)
-        except StoreUnreachable:
+            result = self._with_watchdog(claim, plan, reporter, trial_folder, watchdog)
+        except StoreUnreachableError:
             raise
-        except StoreError:  # the place for files does not take them: another worker may have more luck
-            self._store.release(claim, journal.seconds())
+        except StoreError:  # the artifact location does not take them: another worker may have more luck
+            self._store.release(claim, reporter.seconds())
             raise
-        if keeper.lost:
-            raise LeaseLost(f"Another worker has taken trial {claim.number} over.", "It goes on there.")
-        if journal.silent is not None and result is None:
-            raise journal.silent
+        if heartbeat.lost:
+            raise LeaseLostError(f"Another worker has taken trial {claim.number} over.", "It goes on there.")
+        if reporter.silent is not None and result is None:
+            raise reporter.silent
         if result is None:
-            self._store.release(claim, journal.seconds())
+            self._store.release(claim, reporter.seconds())
         else:
-            self._record(claim, result, journal.seconds(), attempt)
+            self._finish(claim, result, reporter.seconds(), trial_folder)
 
     @staticmethod
     def _seconds(claim: Claim, began: float) -> float:
@@ -193,23 +195,23 @@ class Worker:
             limit, 60 * budget.stall_minutes, record, minutes=budget.trial_minutes, name=f"trial {claim.number}"
         )
 
-    def _plan(self, claim: Claim) -> tuple[TrialPlan, Twin | None]:
+    def _plan(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None]:
         """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier trial."""
         self._trial = None
         if claim.plan is not None and claim.asked is not None:
             plan = TrialPlan.from_json(claim.plan, self.study.registry)
-            twin = self._store.freeze(claim, None, plan.fingerprint, None)
+            duplicate = self._store.freeze(claim, None, plan.fingerprint, None)
             self._trial = sync.project(self.study, claim, claim.asked)
-            return plan, twin
-        asked, plan_or_refusal = self._store.patiently(lambda: self._draw(claim))
+            return plan, duplicate
+        asked, plan_or_refusal = self._store.retry(lambda: self._draw(claim))
         if isinstance(plan_or_refusal, TrialError):
             self._store.freeze(claim, None, None, asked)
             self._trial = sync.project(self.study, claim, asked)
             raise plan_or_refusal
         plan = plan_or_refusal
-        twin = self._store.freeze(claim, plan.to_json(), plan.fingerprint, asked)
+        duplicate = self._store.freeze(claim, plan.to_json(), plan.fingerprint, asked)
         self._trial = sync.project(self.study, claim, asked)
-        return plan, twin
+        return plan, duplicate
 
     def _draw(self, claim: Claim) -> tuple[dict[str, Any], TrialPlan | TrialError]:
         """Let the sampler draw; the baseline is given, and what a former owner drew for a refused plan is too."""
@@ -223,53 +225,59 @@ class Worker:
                 plan = refused
         return proposal.asked(), plan
 
-    def _repeat(self, claim: Claim, twin: Twin, seconds: float) -> None:
+    def _repeat(self, claim: Claim, duplicate: DuplicateOf, seconds: float) -> None:
         """Copy what an equal trial gave, or let the trial wait until that one has ended."""
-        if twin.state == "running":
-            self._store.release(claim, seconds, waiting_for=twin.number)
-            self.watcher.note(f"trial {claim.number} repeats trial {twin.number}, which is running: it waits for it")
+        if duplicate.state == "running":
+            self._store.release(claim, seconds, waiting_for=duplicate.number)
+            self.callback.note(
+                f"trial {claim.number} repeats trial {duplicate.number}, which is running: it waits for it"
+            )
             return
-        reason = f"the same plan as trial {twin.number}"
-        self._record(claim, Result("duplicate", twin.values, reason=reason, duplicate_of=twin.number), seconds)
+        reason = f"the same plan as trial {duplicate.number}"
+        self._finish(
+            claim, Result("duplicate", duplicate.values, reason=reason, duplicate_of=duplicate.number), seconds
+        )
 
-    def _result(
-        self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt, watchdog: Watchdog
+    def _with_watchdog(
+        self, claim: Claim, plan: TrialPlan, reporter: TrialReporter, trial_folder: TrialFolder, watchdog: Watchdog
     ) -> Result | None:
         """Give what is to be recorded, or nothing where the trial stops half-way and is kept for later."""
-        self.watcher.started(claim.number, plan.params, resumed=claim.adopted)
+        self.callback.started(claim.number, plan.params, resumed=claim.taken_over)
         try:
             with watchdog.watching():
-                return self._trained(claim, plan, journal, attempt)
-        except Interrupted as stopped:
-            if self.stop.requested() or journal.silent is not None:
+                return self._check_and_train(claim, plan, reporter, trial_folder)
+        except StopRequestedError as stopped:
+            if self.stop.requested() or reporter.silent is not None:
                 return None
             if watchdog.overdue():
                 return Result("failed", reason=watchdog.reason)
-            raise LeaseLost(str(stopped)) from stopped
-        except Overdue as overdue:
+            raise LeaseLostError(str(stopped)) from stopped
+        except OverdueError as overdue:
             _free_memory()
             return Result("failed", reason=str(overdue), detail=traceback.format_exc())
         except ArtifactError as error:
             return Result("failed", reason=one_line(error))
-        except (LeaseLost, StoreError):
+        except (LeaseLostError, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - a technique may fail in any way: the trial fails, not the search
             _free_memory()
             # Layers in other languages may have made another error of what the watchdog raised.
             return Result("failed", reason=watchdog.reason or failure_words(error), detail=traceback.format_exc())
 
-    def _trained(self, claim: Claim, plan: TrialPlan, journal: StoreJournal, attempt: Attempt) -> Result:
+    def _check_and_train(
+        self, claim: Claim, plan: TrialPlan, reporter: TrialReporter, trial_folder: TrialFolder
+    ) -> Result:
         """Check a plan at the gate, train it, and keep its files."""
-        verdict = self._gate.check(plan, attempt.folder, Watch(journal, self.study.setting.steps))
+        verdict = self._gate.check(plan, trial_folder.folder, CurveObserver(reporter, self.study.setting.steps))
         begun = claim.stage is not None  # it has passed before: memory that is short now is no reason to lose its work
         if verdict.reason is not None and not begun:
             return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
-        journal.send_pending()
-        outcome = self.run(plan, self.study.setting, journal, attempt.folder)
+        reporter.send_pending()
+        outcome = self.run(plan, self.study.setting, reporter, trial_folder.folder)
         check_finite(outcome.values)
-        return self._kept(claim, outcome, dict(verdict.costs))
+        return self._keep_files(claim, outcome, dict(verdict.costs))
 
-    def _kept(self, claim: Claim, outcome: Outcome, costs: dict[str, float]) -> Result:
+    def _keep_files(self, claim: Claim, outcome: Outcome, costs: dict[str, float]) -> Result:
         """Keep the files, and hold the measured values against the constraints: the exported file has the last word.
 
         Each owner of a trial has a place of its own for them, so that one that lost its lease overwrites nothing.
@@ -289,18 +297,18 @@ class Worker:
             detail="\n".join(outcome.notes),
         )
 
-    def _record(self, claim: Claim, result: Result, seconds: float, attempt: Attempt | None = None) -> None:
+    def _finish(self, claim: Claim, result: Result, seconds: float, trial_folder: TrialFolder | None = None) -> None:
         """Write the authoritative row, then tell Optuna, and see whether going on makes sense."""
-        if attempt is not None and result.state == "failed":
-            attempt.discard()  # a full disk may be why it failed, and the database may lie on the same one
+        if trial_folder is not None and result.state == "failed":
+            trial_folder.discard()  # a full disk may be why it failed, and the database may lie on the same one
         self._store.finish(claim, result, seconds)
         if self._trial is not None:
             sync.tell(self.study, self._trial, claim.number, result)
-        if attempt is not None:
-            attempt.close()
+        if trial_folder is not None:
+            trial_folder.close()
         else:
             shutil.rmtree(self.study.folder / f"{claim.number:05d}", ignore_errors=True)  # of former owners
-        self.watcher.finished(claim.number, result, seconds)
+        self.callback.finished(claim.number, result, seconds)
         self._free = self._free + 1 if result.state in ("infeasible", "duplicate") else 0
         if self._free >= MOST_FREE:
             self.error = self._nothing_new(result)
@@ -322,12 +330,12 @@ class Worker:
             hint = "Everything in this space has been tried, or nearly so: widen the space."
         else:
             hint = f"Relax the constraints or narrow the space; the last one: {result.reason}."
-        return Exhausted(
+        return ExhaustedError(
             f"{MOST_FREE} plans in a row were infeasible or had been tried before, so the study ends.", hint
         )
 
 
-class Exhausted(AutomlSRError):  # noqa: N818 - the word for what happened
+class ExhaustedError(AutomlSRError):
     """Nothing new can be proposed; what was found is the result."""
 
 

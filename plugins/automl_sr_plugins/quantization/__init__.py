@@ -10,7 +10,7 @@ from pydantic import Field
 from automl_sr.api import Fixed, Float, Slot, Technique, When, hookimpl
 
 if TYPE_CHECKING:
-    from automl_sr.api import Context, Finished, Task
+    from automl_sr.api import Context, Task, TrainedModel
 
 LEAST_SIZE, MOST_SIZE, MOST_EXTRA = 0.2, 1.5, 65_536
 """Bounds on the int8 file: a quarter of the weights at best; scales and extra nodes make files of small nets grow."""
@@ -53,7 +53,7 @@ class Int8PTQ(Technique):
     ] = 7
     samples: Annotated[int, Fixed(), Field(ge=1, le=1024, description="training crops to calibrate on")] = 32
 
-    def export(self, finished: Finished, ctx: Context) -> Finished:
+    def export(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
         """Replace the exported file by its int8 form."""
         from automl_sr_plugins.quantization.int8 import quantized
 

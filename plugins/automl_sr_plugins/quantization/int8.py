@@ -14,14 +14,14 @@ from automl_sr.api import ExportError, layer_nodes, quantize_static
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from automl_sr.api import Context, Finished
+    from automl_sr.api import Context, TrainedModel
 
 KeepFloat = Literal["none", "last", "first_last"]
 Method = Literal["minmax", "percentile", "entropy"]
 
 
 def quantized(
-    finished: Finished,
+    finished: TrainedModel,
     ctx: Context,
     *,
     method: Method,
@@ -29,7 +29,7 @@ def quantized(
     keep_float: KeepFloat,
     weight_bits: Literal[7, 8],
     samples: int,
-) -> Finished:
+) -> TrainedModel:
     """Write the int8 form of the exported model beside it and ship that. Raises ExportError."""
     if finished.onnx is None:
         raise ExportError("Nothing was exported that could be quantized.")

@@ -16,111 +16,29 @@ from typing import Any
 
 import pytest
 from photographs import write_photographs
-from search_world import load, registry, run_fast
+from refine_world import METRICS, Trainer, World, make, options_in, run_with_checkpoint
+from search_world import load, registry
 from searched import Once
 from sqlalchemy import delete, update
 
-from automl_sr.errors import AutomlSRError, DataError, Interrupted, StoreError, UseError
+from automl_sr.errors import AutomlSRError, DataError, StopRequestedError, StoreError, UseError
 from automl_sr.plugin.registry import installed
 from automl_sr.search.engine import Options, search
-from automl_sr.search.refine.callbacks import Nobody
+from automl_sr.search.refine.callbacks import RefineCallback
 from automl_sr.search.refine.choice import Request, refinement_row
 from automl_sr.search.refine.refiner import RefineEnd, refine
 from automl_sr.search.refine.run import Job, Refined
-from automl_sr.search.results import front_of
 from automl_sr.search.retention import find_leftovers, remove
 from automl_sr.store import models
 from automl_sr.store import refinements as stored
 from automl_sr.store.leases import node
 from automl_sr.store.reading import Reader
-from automl_sr.store.records import TrialRecord
 from automl_sr.store.refinements import RefinementClaim, RefinementRecord, RefinementResult
 from automl_sr.store.repository import Store
 from automl_sr.study.spec import parse_study
 from automl_sr.tasks.image_sr.image_model import OnnxImageModel, evaluate_pairs
 from automl_sr.training.run import Run
 from automl_sr.trial.types import Outcome, Point
-
-METRICS = registry().metrics
-
-
-def run_with_checkpoint(plan: Any, setting: Any, journal: Any, folder: Path) -> Outcome:
-    """Leave a model, a checkpoint and a constant; fail where the net would be narrow."""
-    if plan.params["architecture.line.width"] < 15:
-        raise ValueError("too narrow")
-    outcome = run_fast(plan, setting, journal, folder)
-    files = {"checkpoint": "step-000000900.safetensors", "checkpoint-constant-start": "constant-start.safetensors"}
-    for name in files.values():
-        (folder / name).write_text(f"{name} of {plan.fingerprint}")
-    return replace(outcome, artifacts={**outcome.artifacts, **{kind: folder / name for kind, name in files.items()}})
-
-
-class Trainer:
-    """Stands in for training: counts steps in a file, and makes values up; `between` is called after each step."""
-
-    def __init__(self, steps: int = 3, between: Callable[[Job, int], None] = lambda job, step: None) -> None:
-        self.steps = steps
-        self.between = between
-        self.trained: list[tuple[int, int]] = []
-        """Seed and step, in the order in which they were trained."""
-
-    def __call__(self, plan: Any, setting: Any, job: Job, journal: Any, folder: Path) -> Refined:
-        assert (
-            job.base / "step-000000900.safetensors"
-        ).read_text() == f"step-000000900.safetensors of {plan.fingerprint}"
-        assert (job.base / "constant-start.safetensors").is_file()
-        counter = folder / "trunk" / "steps"
-        counter.parent.mkdir(parents=True, exist_ok=True)
-        journal.stage("train")
-        done = int(counter.read_text()) if counter.exists() else 0
-        for step in range(done + 1, self.steps + 1):
-            self.trained.append((job.seed, step))
-            counter.write_text(str(step))
-            journal.point(Point(step, job.steps, "train", 1 / step, 1e-3, 100.0))
-            self.between(job, step)
-            if journal.stop_requested():
-                raise Interrupted(f"Stopped at step {step}.")
-        file = folder / "rung-0" / "model.onnx"
-        file.parent.mkdir()
-        file.write_text(f"{plan.fingerprint}, {job.steps} more steps, seed {job.seed}")
-        values = {"score": 40.0 + job.seed, "params": 19.0 * plan.params["architecture.line.width"] + 1}
-        return Refined(values, {"Set5": {"score": 30.0 + job.seed}}, {"onnx": file}, ("test set Set14: not there",))
-
-
-def options_in(folder: Path, url: str | None = None) -> Options:
-    return Options(store=url or f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"))
-
-
-def make(options: Options, trials: int = 6) -> None:
-    """Search what is to be refined."""
-    search(load(trials=trials), registry(), options, run=run_with_checkpoint)
-
-
-class World:
-    """A study that was searched, to be refined in."""
-
-    def __init__(self, folder: Path, url: str | None = None) -> None:
-        self.options = options_in(folder, url)
-        self.store = Store.open(self.options.store)
-        self.study = self.store.study("world")
-        self.work = folder / "artifacts" / "work" / self.study.folder / "refined"
-        self.models = folder / "artifacts" / self.study.folder
-
-    def refine(self, run: Any = None, follower: Any = None, **asked: Any) -> RefineEnd:
-        options = Options(store=self.options.store)
-        return refine("world", registry(), options, Request(**asked), run=run or Trainer(), follower=follower)
-
-    def trials(self) -> list[TrialRecord]:
-        return self.store.trials(self.study)
-
-    def front(self) -> list[int]:
-        return [trial.number for trial in front_of(self.study, self.trials(), METRICS)]
-
-    def rows(self) -> list[RefinementRecord]:
-        return stored.refinements(self.store, self.study)
-
-    def with_checkpoint(self) -> list[int]:
-        return [trial.number for trial in self.trials() if "checkpoint" in trial.artifacts]
 
 
 @pytest.fixture
@@ -303,7 +221,7 @@ def ctrl_c_at(step: int) -> Callable[[Job, int], None]:
 def test_ctrl_c_keeps_the_work_and_the_same_command_goes_on(world: World) -> None:
     trainer = Trainer(steps=5, between=ctrl_c_at(2))
     end = world.refine(trainer, trials=(0,), seeds=2)
-    assert isinstance(end.error, Interrupted)
+    assert isinstance(end.error, StopRequestedError)
     assert [row["state"] for row in end.summary["refinements"]] == ["running", "waiting"]
     assert trainer.trained == [(0, 1), (0, 2)]
     again = Trainer(steps=5)
@@ -324,11 +242,11 @@ def test_what_a_killed_process_left_is_taken_over(world: World) -> None:
     kept = world.work / "4000-0" / "00000" / "attempt-1" / "trunk"
     kept.mkdir(parents=True)
     (kept / "steps").write_text("2")
-    trainer, follower = Trainer(), Started()
-    end = world.refine(trainer, follower, trials=(0,))
+    trainer, callback = Trainer(), Started()
+    end = world.refine(trainer, callback, trials=(0,))
     assert end.error is None
     assert trainer.trained == [(0, 3)]
-    assert [claim.adopted for claim in follower.claims] == [True]
+    assert [claim.taken_over for claim in callback.claims] == [True]
     [row] = world.rows()
     assert row.fence == 2
     assert Path(row.artifacts["onnx"].url).parent.name == "attempt-2", "the dead owner's files are not overwritten"
@@ -357,7 +275,7 @@ def test_files_may_lie_in_a_remote_place(tmp_path: Path, monkeypatch: pytest.Mon
     assert row["artifacts"]["onnx"].endswith("/00000/refined-4000-0/model.onnx")
 
 
-class Started(Nobody):
+class Started(RefineCallback):
     def __init__(self) -> None:
         self.claims: list[RefinementClaim] = []
         self.notes: list[str] = []
@@ -380,11 +298,11 @@ def test_who_has_lost_the_lease_writes_nothing(world: World) -> None:
             assert thief is not None
             stored.finish(other, thief, RefinementResult("complete", {"score": 99.0}), 1.0)
 
-    follower = Started()
-    end = world.refine(Trainer(between=stolen), follower, trials=(0,))
+    callback = Started()
+    end = world.refine(Trainer(between=stolen), callback, trials=(0,))
     assert end.error is None
     assert end.summary["refinements"][0]["values"] == {"score": 99.0}
-    assert any("has taken the refinement of trial 0, seed 0 over" in text for text in follower.notes)
+    assert any("has taken the refinement of trial 0, seed 0 over" in text for text in callback.notes)
 
 
 def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> None:
@@ -434,7 +352,7 @@ space:
 LENGTH = 150
 
 
-class CtrlCAt(Nobody):
+class CtrlCAt(RefineCallback):
     """Sends Ctrl-C at the first report at or after a step; 0 never does."""
 
     def __init__(self, step: int) -> None:
@@ -467,9 +385,9 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
 
     def refined(seed_count: int, stop_at: int) -> RefineEnd:
         asked = Request(steps=LENGTH, seeds=seed_count)
-        follower = CtrlCAt(stop_at)
-        end = refine("real", installed(), options, asked, follower=follower)
-        assert "warning: test set Nowhere will be left out" in follower.said[0], "before the long training"
+        callback = CtrlCAt(stop_at)
+        end = refine("real", installed(), options, asked, callback=callback)
+        assert "warning: test set Nowhere will be left out" in callback.said[0], "before the long training"
         return end
 
     whole = refined(1, 0)
@@ -489,7 +407,7 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
 
     forget(options, first)
     for stop_at in (LENGTH // 3, LENGTH - 5):  # on the trunk, and in the cool-down
-        assert isinstance(refined(1, stop_at).error, Interrupted)
+        assert isinstance(refined(1, stop_at).error, StopRequestedError)
     again = refined(2, 0)
     assert again.error is None
     same, other = stored.refinements(reader, study)

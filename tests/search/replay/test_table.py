@@ -94,13 +94,13 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
 # ---- from a study to its table ----
 
 
-def run_with_rungs(plan: Any, setting: Any, journal: Any, folder: Path) -> Any:
+def run_with_rungs(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
     """Reach two rungs, whatever the scheduler says, then the end; the rungs are a little worse."""
-    outcome = run_fast(plan, setting, journal, folder)
+    outcome = run_fast(plan, setting, observer, folder)
     values = {name: value for name, value in made_up_values(plan).items() if name in setting.metrics}
     for index, step in enumerate((100, 300)):
-        journal.rung(index, step, {**values, "score": values["score"] - 2 + index}, outcome.artifacts)
-    return dataclasses.replace(outcome, seconds={"train": 0.0, "fork": 0.0, "evaluate": 0.0})
+        observer.rung(index, step, {**values, "score": values["score"] - 2 + index}, outcome.artifacts)
+    return dataclasses.replace(outcome, seconds={"train": 0.0, "branch": 0.0, "evaluate": 0.0})
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +162,9 @@ def test_the_corners_of_the_hypervolume_follow_from_the_study(store: Reader) -> 
 
 
 def test_a_study_that_was_stopped_early_says_what_is_missing(tmp_path: Path) -> None:
-    def run(plan: Any, setting: Any, journal: Any, folder: Path) -> Any:
-        outcome = run_fast(plan, setting, journal, folder)
-        if journal.rung(0, 100, outcome.values, outcome.artifacts):
+    def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
+        outcome = run_fast(plan, setting, observer, folder)
+        if observer.rung(0, 100, outcome.values, outcome.artifacts):
             return outcome
         return dataclasses.replace(outcome, state="pruned")
 
@@ -178,12 +178,12 @@ def test_a_study_that_was_stopped_early_says_what_is_missing(tmp_path: Path) -> 
 
 
 TIMED = {
-    "stage_seconds": {"select": 5.0, "train": 90.0, "fork": 13.0, "export": 3.0, "evaluate": 6.0},
+    "stage_seconds": {"select": 5.0, "train": 90.0, "branch": 13.0, "export": 3.0, "evaluate": 6.0},
     "params": {"recipe.cooldown": 0.1},
     "seconds": 118.0,
     "shared": {},
 }
-"""900 steps of the trunk and forks after 100, 300 and 900 of them: each takes time as it is long."""
+"""900 steps of the trunk and branches after 100, 300 and 900 of them: each takes time as it is long."""
 
 
 def times(seconds: tuple[float | None, float | None], **fields: Any) -> list[dict[str, Any]]:
@@ -236,8 +236,8 @@ def test_timing_its_own_graph_is_a_rows_own_work_but_no_part_of_judging(
 
 
 def test_the_seconds_of_timing_its_own_graph_stay_in_a_recorded_row(tmp_path: Path) -> None:
-    def run(plan: Any, setting: Any, journal: Any, folder: Path) -> Any:
-        outcome = run_fast(plan, setting, journal, folder)
+    def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
+        outcome = run_fast(plan, setting, observer, folder)
         return dataclasses.replace(outcome, shared={name: {"seconds": 1000.0, "reused": False} for name in next(made)})
 
     made = iter([["latency"], ["scores"], ["latency", "scores"], []])

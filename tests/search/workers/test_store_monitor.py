@@ -1,4 +1,4 @@
-"""What the store tells of workers anywhere, in the words of a watcher; and what the workers of a crew are given."""
+"""What the store tells of workers anywhere, in the words of a callback; and what local workers are given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from search_world import load, registry
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.study import open_study
 from automl_sr.search.workers import local_workers
-from automl_sr.search.workers.store_monitor import CrewWatcher, Follower
+from automl_sr.search.workers.callbacks import SearchCallback
+from automl_sr.search.workers.store_monitor import StoreMonitor
 from automl_sr.search.workers.supervisor import State
 from automl_sr.store.leases import node
 from automl_sr.store.records import Claim, PointRecord, Result
@@ -26,7 +27,7 @@ ELSEWHERE = "frodo.1234.5678:77:def"
 PATIENCE = 100.0
 
 
-class Witness(CrewWatcher):
+class Witness(SearchCallback):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -67,13 +68,13 @@ class World:
     def __init__(self, store: str, folder: Path) -> None:
         self.study = open_study(load(trials=3), registry(), Options(store=store, artifacts=str(folder)))
         self.witness = Witness()
-        self.follower = self.follow(self.witness)
+        self.monitor = self.follow(self.witness)
 
-    def follow(self, witness: Witness) -> Follower:
-        return Follower(self.study, witness, PATIENCE)
+    def follow(self, witness: Witness) -> StoreMonitor:
+        return StoreMonitor(self.study, witness, PATIENCE)
 
     def look(self) -> State:
-        return self.follower.look({os.getpid(): "worker 2"})
+        return self.monitor.look({os.getpid(): "worker 2"})
 
     def news(self) -> list[tuple[Any, ...]]:
         self.look()
@@ -81,7 +82,7 @@ class World:
 
     def take(self, owner: str) -> Claim:
         store, record = self.study.store, self.study.record
-        claim = store.adopt(record, owner) or store.claim_new(record, owner, None)
+        claim = store.take_over(record, owner) or store.claim_new(record, owner, None)
         assert claim
         return claim
 
@@ -138,7 +139,7 @@ def test_a_trial_that_ended_between_two_looks_is_told_whole(world: World) -> Non
 def test_what_is_there_at_the_beginning_is_no_news(world: World) -> None:
     world.end(world.begin(HERE), score=1.0)
     later = Witness()
-    world.follower = world.follow(later)
+    world.monitor = world.follow(later)
     world.look()
     assert later.news() == []
 
@@ -185,10 +186,10 @@ def test_the_study_is_over_when_its_time_is_up(world: World) -> None:
     budget = world.study.spec.budget.model_copy(update={"minutes": 1.0})
     spec = world.study.spec.model_copy(update={"budget": budget})
     study: Any = SimpleNamespace(spec=spec, store=world.study.store, record=world.study.record)
-    follower = Follower(study, world.witness, PATIENCE)
-    assert not follower.look({}).over
+    monitor = StoreMonitor(study, world.witness, PATIENCE)
+    assert not monitor.look({}).over
     world.study.store.update_study(world.study.record, {"seconds": 60.0})
-    assert follower.look({}) == State(over=True, idle=True)
+    assert monitor.look({}) == State(over=True, idle=True)
 
 
 def test_a_process_that_lost_its_lease_and_gives_no_sign_is_stuck(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from processes import has_ended, wait_until
 
-from automl_sr.errors import StoreUnreachable
+from automl_sr.errors import StoreUnreachableError
 from automl_sr.search.workers.supervisor import Patience, State, Supervisor
 
 QUICK = Patience(pause=0.01, longest=0.02, look=0.02, deaths=3, silence=0.05, leave=0.05)
@@ -27,7 +27,7 @@ attempt = sum(1 for path in folder.iterdir() if path.name.startswith(f"{me}."))
 UNTIL_ASKED = "print('ready', file=sys.stderr, flush=True); sys.stdin.read(); print('checkpointed', file=sys.stderr)"
 
 
-class Crew:
+class LocalWorkers:
     """A supervisor of tiny programs, with what it said and what the store is to say."""
 
     def __init__(
@@ -68,7 +68,7 @@ def attempts(folder: Path, worker: int) -> int:
 
 
 def test_workers_that_end_are_done_and_the_last_note_counts(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, "print(json.dumps({'note': 'The time is up.', 'error': ''}))")
+    crew = LocalWorkers(tmp_path, "print(json.dumps({'note': 'The time is up.', 'error': ''}))")
     supervisor = crew.run()
     assert (supervisor.error, supervisor.note) == (None, "The time is up.")
     assert [attempts(tmp_path, worker) for worker in (1, 2)] == [1, 1]
@@ -76,13 +76,13 @@ def test_workers_that_end_are_done_and_the_last_note_counts(tmp_path: Path) -> N
 
 
 def test_lines_on_standard_error_are_passed_on_under_the_workers_name(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, "print(f'hello from {me}', file=sys.stderr)")
+    crew = LocalWorkers(tmp_path, "print(f'hello from {me}', file=sys.stderr)")
     crew.run()
     assert sorted(crew.said) == ["worker 1: hello from 1", "worker 2: hello from 2"]
 
 
 def test_the_store_is_looked_at_meanwhile_and_once_more_at_the_end(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, UNTIL_ASKED, count=1)
+    crew = LocalWorkers(tmp_path, UNTIL_ASKED, count=1)
 
     def look() -> State:
         if "worker 1" in crew.seen[-1].values():
@@ -104,14 +104,14 @@ def test_the_store_is_looked_at_meanwhile_and_once_more_at_the_end(tmp_path: Pat
     ],
 )
 def test_a_worker_that_dies_is_replaced(tmp_path: Path, death: str, how: str) -> None:
-    crew = Crew(tmp_path, f"if me == '2' and attempt == 0: {death}")
+    crew = LocalWorkers(tmp_path, f"if me == '2' and attempt == 0: {death}")
     assert crew.run().error is None
     assert [attempts(tmp_path, worker) for worker in (1, 2)] == [1, 2]
     assert crew.said == [f"worker 2 {how}; another takes its place in 0.01 s"]
 
 
 def test_a_worker_that_dies_when_all_is_done_is_not_replaced(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, "sys.exit(9)", count=1, look=lambda: State(over=True))
+    crew = LocalWorkers(tmp_path, "sys.exit(9)", count=1, look=lambda: State(over=True))
     assert crew.run().error is None
     assert attempts(tmp_path, 1) == 1
 
@@ -124,7 +124,7 @@ else:
     print('error: no memory', file=sys.stderr)
     sys.exit(1)
 """
-    crew = Crew(tmp_path, program)
+    crew = LocalWorkers(tmp_path, program)
     supervisor = crew.run()
     assert str(supervisor.error) == "worker 2 died 3 times in a row, at last with: error: no memory"
     assert [attempts(tmp_path, worker) for worker in (1, 2)] == [1, 3]
@@ -133,14 +133,14 @@ else:
 
 
 def test_deaths_do_not_add_up_while_trials_end(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, "sys.exit(attempt < 6)", count=1)
+    crew = LocalWorkers(tmp_path, "sys.exit(attempt < 6)", count=1)
     crew._look = lambda: State(ended=len(crew.seen))
     assert crew.run().error is None
     assert attempts(tmp_path, 1) == 7
 
 
 def test_deaths_do_not_add_up_where_workers_lived_long(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, "sys.exit(attempt < 4)", count=1, quick=0.0)
+    crew = LocalWorkers(tmp_path, "sys.exit(attempt < 4)", count=1, quick=0.0)
     assert crew.run().error is None
     assert attempts(tmp_path, 1) == 5
 
@@ -154,7 +154,7 @@ else:
     print(json.dumps({{"note": "", "error": "5 trials in a row failed with the same cause."}}))
     sys.exit(1)
 """
-    crew = Crew(tmp_path, program)
+    crew = LocalWorkers(tmp_path, program)
     assert str(crew.run().error) == "5 trials in a row failed with the same cause."
     assert attempts(tmp_path, 2) == 1
 
@@ -169,7 +169,7 @@ def test_a_program_that_cannot_be_started_counts_as_a_death() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_asks_the_workers_to_stop_and_waits_for_them(tmp_path: Path, number: int) -> None:
-    crew = Crew(tmp_path, f"{UNTIL_ASKED}; sys.exit(143)", count=1)
+    crew = LocalWorkers(tmp_path, f"{UNTIL_ASKED}; sys.exit(143)", count=1)
     crew.reactions["worker 1: ready"] = lambda: os.kill(os.getpid(), number)
     supervisor = crew.run()
     assert (supervisor.stop.signal_number, supervisor.error) == (number, None)
@@ -188,7 +188,7 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(child.pid, file=sys.stderr, flush=True)
 signal.pause()
 """
-    crew = Crew(tmp_path, program, count=1)
+    crew = LocalWorkers(tmp_path, program, count=1)
     said = crew.say
     below: list[int] = []
 
@@ -204,7 +204,7 @@ signal.pause()
 
 
 def test_ctrl_c_does_not_reach_the_workers_themselves(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, UNTIL_ASKED, count=1)
+    crew = LocalWorkers(tmp_path, UNTIL_ASKED, count=1)
     groups: list[int] = []
 
     def ready() -> None:
@@ -223,7 +223,7 @@ if attempt == 0:
     signal.pause()
 {UNTIL_ASKED}
 """
-    crew = Crew(tmp_path, program, count=1)
+    crew = LocalWorkers(tmp_path, program, count=1)
     stuck: set[int] = set()
     crew._look = lambda: State(stuck=frozenset(stuck))
     crew.reactions["worker 1: hangs"] = lambda: stuck.update(crew.pids().values())
@@ -237,22 +237,22 @@ if attempt == 0:
 
 
 def test_a_worker_that_does_not_end_when_all_is_done_is_killed(tmp_path: Path) -> None:
-    crew = Crew(tmp_path, "signal.pause()", count=1, look=lambda: State(over=True, idle=True))
+    crew = LocalWorkers(tmp_path, "signal.pause()", count=1, look=lambda: State(over=True, idle=True))
     assert crew.run().error is None
     assert "worker 1 does not end: it is killed" in crew.said
 
 
 def test_a_store_that_does_not_answer_is_waited_for_and_then_ends_everything(tmp_path: Path) -> None:
-    answers = iter([State(), StoreUnreachable("no answer"), State()])
+    answers = iter([State(), StoreUnreachableError("no answer"), State()])
 
     def look() -> State:
-        answer = next(answers, StoreUnreachable("it is gone"))
+        answer = next(answers, StoreUnreachableError("it is gone"))
         if isinstance(answer, State):
             return answer
         raise answer
 
-    supervisor = Crew(tmp_path, UNTIL_ASKED, count=1, look=look).run()
-    assert isinstance(supervisor.error, StoreUnreachable)
+    supervisor = LocalWorkers(tmp_path, UNTIL_ASKED, count=1, look=look).run()
+    assert isinstance(supervisor.error, StoreUnreachableError)
     assert str(supervisor.error) == "it is gone"
 
 

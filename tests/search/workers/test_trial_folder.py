@@ -14,7 +14,7 @@ import pytest
 
 from automl_sr.errors import StoreError
 from automl_sr.search.workers import trial_folder as module
-from automl_sr.search.workers.trial_folder import Attempt, resumable, work_folder
+from automl_sr.search.workers.trial_folder import TrialFolder, resumable, work_folder
 from automl_sr.store.artifacts import ArtifactError, Artifacts
 
 STUDY = "world-12345678"
@@ -33,22 +33,24 @@ def copies() -> list[str]:
     return sorted(path.rpartition("/")[2].rpartition(".")[0] for path in memory.find("/attempts"))
 
 
-def opened(folder: Path, fence: int, place: Artifacts | None = None, kept: Mapping[str, Any] | None = None) -> Attempt:
-    return Attempt.open(folder / "work", STUDY, 7, fence, place or Artifacts(str(folder)), kept)
+def opened(
+    folder: Path, fence: int, place: Artifacts | None = None, kept: Mapping[str, Any] | None = None
+) -> TrialFolder:
+    return TrialFolder.open(folder / "work", STUDY, 7, fence, place or Artifacts(str(folder)), kept)
 
 
-def write(attempt: Attempt, **files: str) -> None:
+def write(trial_folder: TrialFolder, **files: str) -> None:
     """Write files of an attempt, whole, as `step_1="..."` for trunk/step-1.safetensors."""
     for name, content in files.items():
-        path = attempt.folder / "trunk" / f"{name.replace('_', '-')}.safetensors"
+        path = trial_folder.folder / "trunk" / f"{name.replace('_', '-')}.safetensors"
         path.parent.mkdir(exist_ok=True)
         half = path.with_suffix(".half")
         half.write_text(content)
         half.replace(path)
 
 
-def contents(attempt: Attempt) -> dict[str, str]:
-    return {name: path.read_text() for name, path in resumable(attempt.folder).items()}
+def contents(trial_folder: TrialFolder) -> dict[str, str]:
+    return {name: path.read_text() for name, path in resumable(trial_folder.folder).items()}
 
 
 # ---- one machine -----------------------------------------------------------------------------------------------------
@@ -90,7 +92,9 @@ def test_owners_do_not_see_what_the_other_writes_afterwards(tmp_path: Path) -> N
 
 def test_the_newest_former_attempt_counts_and_no_later_one(tmp_path: Path) -> None:
     for fence in (1, 9, 10, 12):
-        write(Attempt.open(tmp_path / str(fence), STUDY, 7, fence, Artifacts(str(tmp_path)), None), step_1=str(fence))
+        write(
+            TrialFolder.open(tmp_path / str(fence), STUDY, 7, fence, Artifacts(str(tmp_path)), None), step_1=str(fence)
+        )
         source = tmp_path / str(fence) / "00007" / f"attempt-{fence}"
         (tmp_path / "work" / "00007").mkdir(parents=True, exist_ok=True)
         source.rename(tmp_path / "work" / "00007" / source.name)
@@ -167,10 +171,10 @@ def test_a_disk_without_links_gets_copies(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_nothing_is_mirrored_where_files_are_kept_on_this_machine(tmp_path: Path) -> None:
-    attempt = opened(tmp_path, 1)
-    write(attempt, step_1="one")
-    assert attempt.mirror() is None
-    attempt.stored()
+    trial_folder = opened(tmp_path, 1)
+    write(trial_folder, step_1="one")
+    assert trial_folder.mirror() is None
+    trial_folder.stored()
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["00007"]
 
 
@@ -201,7 +205,7 @@ def test_a_folder_that_cannot_be_filled_is_said_in_one_sentence(
 
 def test_the_end_of_a_trial_removes_all_its_attempts_and_no_other_trial(tmp_path: Path) -> None:
     write(opened(tmp_path, 1), step_1="one")
-    other = Attempt.open(tmp_path / "work", STUDY, 8, 1, Artifacts(str(tmp_path)), None)
+    other = TrialFolder.open(tmp_path / "work", STUDY, 8, 1, Artifacts(str(tmp_path)), None)
     second = opened(tmp_path, 2)
     second.close()
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["00008"]
@@ -251,30 +255,30 @@ def test_what_the_next_owner_fetched_is_not_copied_again(tmp_path: Path, remote:
 
 
 def test_a_copy_goes_only_when_a_manifest_without_it_was_stored(tmp_path: Path, remote: Artifacts) -> None:
-    attempt = opened(tmp_path, 1, remote)
-    write(attempt, step_1="one")
-    assert attempt.mirror() is not None
-    attempt.stored()
-    assert attempt.mirror() is None, "nothing has changed"
-    write(attempt, step_2="two")
-    (attempt.folder / "trunk" / "step-1.safetensors").unlink()
-    manifest = attempt.mirror()
+    trial_folder = opened(tmp_path, 1, remote)
+    write(trial_folder, step_1="one")
+    assert trial_folder.mirror() is not None
+    trial_folder.stored()
+    assert trial_folder.mirror() is None, "nothing has changed"
+    write(trial_folder, step_2="two")
+    (trial_folder.folder / "trunk" / "step-1.safetensors").unlink()
+    manifest = trial_folder.mirror()
     assert manifest is not None
     assert [file["name"] for file in manifest["files"]] == ["trunk/step-2.safetensors"]
     assert copies() == ["step-1.safetensors", "step-2.safetensors"]
-    assert attempt.mirror() == manifest, "the database did not answer: the manifest is still to be stored"
+    assert trial_folder.mirror() == manifest, "the database did not answer: the manifest is still to be stored"
     assert copies() == ["step-1.safetensors", "step-2.safetensors"]
-    attempt.stored()
+    trial_folder.stored()
     assert copies() == ["step-2.safetensors"]
 
 
 def test_a_file_that_changed_gets_a_copy_beside_the_one_that_is_still_named(tmp_path: Path, remote: Artifacts) -> None:
-    attempt = opened(tmp_path, 1, remote)
-    write(attempt, step_1="one")
-    (attempt.folder / "seconds.json").write_text("1")
-    before = attempt.mirror()
-    (attempt.folder / "seconds.json").write_text("22")
-    after = attempt.mirror()
+    trial_folder = opened(tmp_path, 1, remote)
+    write(trial_folder, step_1="one")
+    (trial_folder.folder / "seconds.json").write_text("1")
+    before = trial_folder.mirror()
+    (trial_folder.folder / "seconds.json").write_text("22")
+    after = trial_folder.mirror()
     assert before is not None
     assert after is not None
     assert contents(opened(tmp_path / "a", 2, remote, before))["seconds.json"] == "1"

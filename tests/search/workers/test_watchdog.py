@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from automl_sr.search.workers import watchdog
-from automl_sr.search.workers.watchdog import EXIT_HUNG, Overdue, Watchdog
+from automl_sr.search.workers.watchdog import EXIT_HUNG, OverdueError, Watchdog
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,7 +43,7 @@ with dog.watching():
 BLOCKED = """
 import itertools, os, select, signal, sys
 from automl_sr.search import watchdog
-from automl_sr.search.workers.watchdog import Overdue, Watchdog
+from automl_sr.search.workers.watchdog import OverdueError, Watchdog
 
 watchdog.TICK = 0.05  # what a stop may cost at most
 dog = Watchdog(1.0, None, print, grace=0.2) if sys.argv[1] == "limit" else Watchdog(None, 1.0, print)
@@ -54,7 +54,7 @@ try:
             if look == 1:
                 os.kill(os.getpid(), signal.SIGSTOP)  # by itself: somebody else may come too late
             select.select([], [], [], 0.02)
-except Overdue:
+except OverdueError:
     print("overdue", flush=True)
 """
 
@@ -80,14 +80,14 @@ def watchdogs() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name == "automl-sr watchdog"]
 
 
-def overdue_in(dog: Watchdog, work: Callable[[], object]) -> Overdue:
+def overdue_in(dog: Watchdog, work: Callable[[], object]) -> OverdueError:
     """Do work that has to be ended."""
 
     def watched() -> None:
         with dog.watching():
             work()
 
-    with pytest.raises(Overdue) as stopped:
+    with pytest.raises(OverdueError) as stopped:
         watched()
     return stopped.value
 
@@ -236,7 +236,7 @@ def test_nothing_is_raised_once_the_block_is_left() -> None:
         try:
             with dog.watching():
                 spin(0.00025 * (attempt % 16))
-        except Overdue:
+        except OverdueError:
             raised += 1
         assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL, "a late signal would end the process"
         spin(0.0005)
@@ -314,7 +314,7 @@ class InAThread:
     def __init__(self, record: Callable[[str], object], **changes: Any) -> None:
         self.exits: list[int] = []
         self.ended = threading.Event()
-        self.raised: Overdue | None = None
+        self.raised: OverdueError | None = None
         times = {"grace": 0.05, "last_grace": 0.05, **changes}
         self.dog = make(stall=0.05, record=record, exit=self._exit, **times)
         self.thread = threading.Thread(target=self._work)
@@ -328,7 +328,7 @@ class InAThread:
             with self.dog.watching():
                 self.dog.alive("export")
                 assert self.ended.wait(60)
-        except Overdue as overdue:
+        except OverdueError as overdue:
             self.raised = overdue
 
     def run(self) -> InAThread:

@@ -9,14 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sample_sets import made
 from torch import Tensor
 
 from automl_sr.errors import DataError
 from automl_sr.tasks.image_sr.batches import Color, PatchSource, to_color
 from automl_sr.tasks.image_sr.pixel_store import PixelStore
 from automl_sr.tasks.image_sr.samples import SRSamples
-
-from .test_samples import made
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from automl_sr.training.optimizers import like
 
 
-class Average:
+class Ema:
     """An exponential moving average that follows quickly at first: decay = min(decay, (1 + n) / (10 + n))."""
 
     def __init__(

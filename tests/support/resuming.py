@@ -1,0 +1,90 @@
+"""Toy techniques in combinations, trained for a few steps and stopped on the way."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+import toy_techniques as toys
+
+from automl_sr.plugin.registry import Registry, Source, discover
+from automl_sr.plugin.technique import Technique
+from automl_sr.testing.tiny import DEVICE
+from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.randomness import repeat_kernels
+from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Run, Setup
+from automl_sr.trial.cache import Cache
+from automl_sr.trial.context import Context
+
+STEPS = 60
+COMBINATIONS: dict[str, list[Technique]] = {
+    "plain": [toys.Mlp()],
+    "pruning rounds with rewinding": [toys.Mlp(), toys.RewindPruning()],
+    "a larger model between phases": [toys.Growth(), toys.Mlp()],
+    "a teacher's loss": [toys.Mlp(), toys.TeacherLoss()],
+    "a genotype searched on a supernet": [toys.Genotype()],
+    "learnt parameters that are not exported": [toys.Mlp(), toys.Projection()],
+    "a tail phase on the branch": [toys.FineTail(), toys.Mlp()],
+    "growth, teacher, pruning and projection": [
+        toys.Growth(),
+        toys.Mlp(),
+        toys.TeacherLoss(),
+        toys.RewindPruning(),
+        toys.Projection(),
+    ],
+    "genotype, teacher and pruning": [toys.Genotype(), toys.TeacherLoss(), toys.RewindPruning(rounds=2)],
+}
+
+
+class Stop:
+    """Asks the run to stop at one step, as Ctrl-C would."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+        self.losses: list[float] = []
+
+    def progress(self, run: Run, images_per_second: float) -> None:
+        self.losses.append(float(run.last_loss))
+
+    def saved(self) -> None:
+        pass
+
+    def stop_requested(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+@functools.cache
+def registry() -> Registry:
+    found = discover(entry_points=[])
+    found.add_task(toys.DigitsTask)
+    for cls in toys.ALL:
+        found.add_technique(cls, Source("toys", "toys", "1"))
+    return found
+
+
+def setup_of(techniques: list[Technique], folder: Path, recipe: Recipe | None = None) -> tuple[Setup, object]:
+    recipe = recipe or Recipe(batch=8, patch=8, ema=0.9)
+    task = toys.DigitsTask()
+    data = task.load(0).train.to(DEVICE)
+    repeat_kernels(DEVICE)
+    context = Context(registry(), task, 7, DEVICE, folder, Cache(folder / "cache"), data.fingerprint)
+    phases = [Phase("train", 1.0)]
+    for technique in techniques:
+        phases = technique.phases(phases, context)
+    table = Timetable.of(phases, STEPS, recipe.cooldown)
+    architecture = next(item for item in techniques if item.slot == "architecture")
+    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE)
+    return setup, architecture.blueprint(task, context)
+
+
+def fingerprint(run: Run) -> str:
+    snapshot = run.capture()
+    digest = hashlib.sha256()
+    for name in sorted(snapshot.tensors):
+        digest.update(name.encode() + snapshot.tensors[name].cpu().contiguous().numpy().tobytes())
+    for name, value in sorted(run.evaluation_state().items()):
+        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
