@@ -21,7 +21,7 @@ from automl_sr.plugin.technique import (
 )
 from automl_sr.space.field_ranges import FIXED, number_kind
 from automl_sr.space.summary import describe
-from automl_sr.study.spec import NAME, Budget, Device, Limits, Scheduler, SchedulerKind, Search, StudySpec
+from automl_sr.study.spec import NAME, Budget, Device, Limits, SchedulerKind, SchedulerSettings, Search, StudySpec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -38,7 +38,7 @@ def study_schema(registry: Registry) -> Json:
     about = {name: info.description or "" for name, info in StudySpec.model_fields.items()}
     metrics: Json = {"enum": list(registry.metrics)}
     search = _model(Search)
-    search["properties"]["scheduler"] = {"anyOf": [{"enum": list(get_args(SchedulerKind))}, _model(Scheduler)]}
+    search["properties"]["scheduler"] = {"anyOf": [{"enum": list(get_args(SchedulerKind))}, _model(SchedulerSettings)]}
     search["properties"]["threads"] = {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", None]}]}
     properties: Json = {
         "name": {"type": "string", "pattern": NAME.pattern},

@@ -110,8 +110,10 @@ class Budget(Part):
         return self
 
 
-class Scheduler(Part):
+class SchedulerSettings(Part):
     """How trials are stopped early."""
+
+    model_config = ConfigDict(title="Scheduler")  # what it is called in the JSON Schema
 
     kind: SchedulerKind = "pareto-asha"
     """`median` works for a single objective; `record` notes the values at rungs, for `replay`, and stops nobody."""
@@ -128,7 +130,7 @@ class Search(Part):
 
     sampler: Sampler = "tpe"
     """Optuna's tree-structured Parzen estimator, NSGA-II, Gaussian process, random or quasi-random search."""
-    scheduler: Annotated[Scheduler, BeforeValidator(_kind_as_mapping)] = Scheduler()
+    scheduler: Annotated[SchedulerSettings, BeforeValidator(_kind_as_mapping)] = SchedulerSettings()
     """How trials are stopped early: a name, or a mapping."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """All randomness of the study follows from it."""
