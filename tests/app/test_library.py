@@ -96,7 +96,7 @@ def test_the_version_changes_exactly_when_something_changes(url: str, open_libra
         ("frozen", lambda: store.freeze(claim, plan, "new", None)),
         ("staged", lambda: store.stage(claim, "train", 0.5)),
         ("trained on", lambda: store.points(claim, [PointRecord("train", 7, 0.5, 1e-3, 10.0)])),
-        ("judged", lambda: store.judge(claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: True)),
+        ("judged", lambda: store.record_rung(claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: True)),
         ("released", lambda: store.release(claim, 1.0)),
         ("adopted", adopted),
         ("finished", finished),

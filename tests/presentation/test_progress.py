@@ -1,4 +1,4 @@
-"""History and curves: pauses do not count, forks are not the trunk, and a front never shrinks."""
+"""History and curves: pauses do not count, branches are not the trunk, and a front never shrinks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_time_counts_while_any_trial_runs(trials: list[Any], expected: list[floa
     assert working_seconds(trials) == pytest.approx(expected)
 
 
-def test_a_curve_follows_the_trunk_and_the_last_fork() -> None:
+def test_a_curve_follows_the_trunk_and_the_last_branch() -> None:
     told = [point(100), point(110, "cooldown"), point(105), point(300), point(330, "cooldown")]
     by_phase = sorted(told, key=lambda item: item.phase, reverse=True)  # as the store gives them
     for given in (told, by_phase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from search_world import find, load, registry, run_fast
 
 from automl_sr.report.collect import collect
@@ -24,8 +25,8 @@ def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         observer.point(Point(step, STEPS, "train", 1 / step, 1e-3, 50.0))
         early = {**end.values, "score": end.values["score"] - 1 / (index + 1)}
         if not observer.rung(index, step, early, end.artifacts):
-            return Outcome("pruned", early, end.artifacts, {"train": 0.2, "fork": 0.1})
-    return Outcome("complete", end.values, end.artifacts, {"train": 1.0, "fork": 0.1})
+            return Outcome("pruned", early, end.artifacts, {"train": 0.2, "branch": 0.1})
+    return Outcome("complete", end.values, end.artifacts, {"train": 1.0, "branch": 0.1})
 
 
 def made(folder: Path, *, trials: int = 40, **fields: Any) -> Path:
@@ -43,3 +44,15 @@ def collected(folder: Path, name: str = "world", **options: Any) -> dict[str, An
         return collect(opened, name, registry(), **options)
     finally:
         opened.close()
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the study `world`: 40 trials, of which some were stopped, failed or were rejected."""
+    return made(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def report(folder: Path) -> dict[str, Any]:
+    """What is collected of it."""
+    return collected(folder)

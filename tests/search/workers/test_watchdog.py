@@ -42,7 +42,7 @@ with dog.watching():
 
 BLOCKED = """
 import itertools, os, select, signal, sys
-from automl_sr.search import watchdog
+from automl_sr.search.workers import watchdog
 from automl_sr.search.workers.watchdog import OverdueError, Watchdog
 
 watchdog.TICK = 0.05  # what a stop may cost at most
