@@ -24,7 +24,7 @@ from automl_sr.app.pictures import (
     to_enlarge,
 )
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
-from automl_sr.app.uploads import uploaded
+from automl_sr.app.uploads import UPLOAD_BYTES, uploaded
 from automl_sr.app.viewer import Shown, viewer
 from automl_sr.app.words import escaped, values_words
 from automl_sr.app.work import Tell, followed
@@ -110,7 +110,7 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
     image = gr.Dropdown([], label="Image", elem_id="preview-image")
     with gr.Column(visible=False) as own:
         file = gr.File(
-            label=f"Your picture, up to {_most_bytes() >> 20} MB and {UPLOAD_PIXELS / 1e6:.0f} megapixels",
+            label=f"Your picture, up to {UPLOAD_BYTES >> 20} MB and {UPLOAD_PIXELS / 1e6:.0f} megapixels",
             file_types=list(SUFFIXES),
             elem_id="preview-file",
             height=130,
@@ -253,7 +253,7 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
     if not isinstance(wish.file, str):
         raise UseError("No picture has been uploaded yet.", "Drop one on the field, or choose another kind of picture.")
     path: Path = uploaded(wish.file)
-    picture, notes = decoded(path, _most_bytes())
+    picture, notes = decoded(path, UPLOAD_BYTES)
     take = as_original if wish.use == "original" else to_enlarge
     return take(path.stem, picture, scale, fit, notes)
 
@@ -261,12 +261,6 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
 def ended(said: str) -> tuple[str, Any]:
     """Give the last words, and the button that has nothing more to end."""
     return _said(said), gr.Button(interactive=False)
-
-
-def _most_bytes() -> int:
-    from automl_sr.app.server import UPLOAD_BYTES  # the server imports the page, and the page this tab
-
-    return UPLOAD_BYTES
 
 
 def _task(study: Snapshot) -> ImageSR:

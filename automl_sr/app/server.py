@@ -26,12 +26,12 @@ from automl_sr.app.guard import Guard
 from automl_sr.app.library import Library
 from automl_sr.app.page import make_page
 from automl_sr.app.style import STYLE, theme
+from automl_sr.app.uploads import UPLOAD_BYTES
 from automl_sr.errors import UseError
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
 
-UPLOAD_BYTES = 32 * 2**20
 WAITING = 128
 """Connections that wait until the app is ready for them."""
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")

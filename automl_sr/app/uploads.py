@@ -12,6 +12,8 @@ from gradio.utils import get_upload_folder
 from automl_sr.errors import UseError
 
 log = logging.getLogger(__name__)
+UPLOAD_BYTES = 32 * 2**20
+"""Most bytes of one upload."""
 
 
 class GuardedBlocks(gr.Blocks):
