@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from automl_sr.app import compare, front, plugins, preview, studies, takeaway, trials, why
 from automl_sr.app.library import NOTHING_THERE, Library
-from automl_sr.app.prefilled import PrefilledBlocks
+from automl_sr.app.server.prefilled import PrefilledBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
+from automl_sr.app.tabs import compare, front, plugins, preview, studies, takeaway, trials, why
 from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError
 

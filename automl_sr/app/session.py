@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from automl_sr.app.library import Library, Snapshot
-from automl_sr.app.prefilled import PrefilledBlocks
+from automl_sr.app.server.prefilled import PrefilledBlocks
 from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError, UseError
 
