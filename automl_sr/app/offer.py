@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.store.records import TrialRecord
 
 OFFER_ALL = 500

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from automl_sr.app.library import NOTHING_THERE, Library
 from automl_sr.app.server.prefilled import PrefilledBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
+from automl_sr.app.store_cache import NOTHING_THERE, StoreCache
 from automl_sr.app.tabs import compare, front, plugins, preview, studies, takeaway, trials, why
 from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError
@@ -68,7 +68,7 @@ ADDRESS = """
 """
 
 
-def make_page(library: Library) -> gr.Blocks:
+def make_page(cache: StoreCache) -> gr.Blocks:
     """Make the page; each visitor has a session of their own."""
     page: PrefilledBlocks
     with PrefilledBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
@@ -83,7 +83,7 @@ def make_page(library: Library) -> gr.Blocks:
         # not States, because those never reach the browser
         version, opened = gr.Textbox("", visible="hidden"), gr.Textbox("studies", visible="hidden")
         cues = {name: gr.Textbox("", visible="hidden") for name in (LINE, *(tab.id for tab in TABS))}
-        session = Session(page, library, study, trial, compared, version, opened, cues)
+        session = Session(page, cache, study, trial, compared, version, opened, cues)
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as item:
@@ -95,15 +95,15 @@ def make_page(library: Library) -> gr.Blocks:
 
 def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> None:
     """Let the page follow the address when it is opened, the store while it changes, and the address the page."""
-    library = session.library
+    cache = session.cache
 
     def arrive(request: gr.Request) -> tuple[Any, ...]:
         asked = dict(request.query_params)
         tab = asked.get("tab", "")
         # only where the address asks for one: the list can be seen, and another tab opened, before this comes
         opened = (gr.Tabs(selected=tab), tab) if tab in {item.id for item in TABS} else (gr.skip(), gr.skip())
-        version = library.version()
-        names = [] if version.startswith(NOTHING_THERE) else library.names()
+        version = cache.version()
+        names = [] if version.startswith(NOTHING_THERE) else cache.names()
         name = asked.get("study") or (names[0] if names else None)
         if name is not None and name not in names:
             gr.Warning(escaped(f"There is no study {name!r} in this store."))
@@ -113,18 +113,18 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
         return gr.Dropdown(choices=names, value=name), number, version, *opened, compared
 
     def follow(known: str, name: str | None) -> Any:
-        version = library.version()
+        version = cache.version()
         if version == known:
             return skip(2)
         if version.startswith(NOTHING_THERE):
             return version, gr.skip()
-        names = library.names()
+        names = cache.names()
         chosen = name if name in names else (names[0] if names else None)
         return version, gr.Dropdown(choices=names, value=chosen)
 
     def describe(name: str | None, chosen: Any) -> str:
         found = numbers(chosen)
-        shown = snapshot(library, name) if found else None
+        shown = snapshot(cache, name) if found else None
         if shown is None:
             return NOTHING_SELECTED
         try:

@@ -9,7 +9,7 @@ from automl_sr.presentation.numbers import number
 from automl_sr.presentation.plan_words import plan_words
 
 if TYPE_CHECKING:
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.store.records import TrialRecord
 
 

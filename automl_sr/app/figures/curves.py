@@ -32,7 +32,7 @@ class Curve:
 
     number: int
     points: Sequence[Mapping[str, Any]]
-    """Step, seconds, phase and loss, as `Library.curve` gives them."""
+    """Step, seconds, phase and loss, as `StoreCache.curve` gives them."""
     rungs: Sequence[RungRecord] = ()
 
 

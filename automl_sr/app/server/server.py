@@ -21,11 +21,11 @@ from fastapi.responses import FileResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from automl_sr.app.figures.chart import PLOTLY
-from automl_sr.app.library import Library
 from automl_sr.app.page import make_page
 from automl_sr.app.server.assets import asset
 from automl_sr.app.server.guard import Guard
 from automl_sr.app.server.uploads import UPLOAD_BYTES
+from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.style import STYLE, theme
 from automl_sr.errors import UseError
 
@@ -72,18 +72,18 @@ def serve(store: str | None, address: Address, registry: Registry, tell: Callabl
     listening = _listen(address)
     with tempfile.TemporaryDirectory(prefix="automl-sr-app-") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and files to take away, gone with the app
-        library = Library(store, registry)
+        cache = StoreCache(store, registry)
         try:
             config = uvicorn.Config(
-                make_app(library, address), log_level="warning", ws="none", timeout_graceful_shutdown=1
+                make_app(cache, address), log_level="warning", ws="none", timeout_graceful_shutdown=1
             )
             tell(address.url)
             uvicorn.Server(config).run(sockets=[listening])
         finally:
-            library.close()
+            cache.close()
 
 
-def make_app(library: Library, address: Address) -> fastapi.FastAPI:
+def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
     """Make the application; on this machine alone it answers to this machine's names alone."""
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -98,7 +98,7 @@ def make_app(library: Library, address: Address) -> fastapi.FastAPI:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, address.host])
     mounted: fastapi.FastAPI = gr.mount_gradio_app(
         app,
-        make_page(library),
+        make_page(cache),
         path="/",
         server_name=address.host,
         server_port=address.port,

@@ -8,9 +8,9 @@ import gradio as gr
 
 from automl_sr.app.figures.chart import chart, clicked, written
 from automl_sr.app.figures.curves import Curve, cost_figure, curve_figure
-from automl_sr.app.library import Snapshot
 from automl_sr.app.offer import worth_offering
 from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
+from automl_sr.app.store_cache import Snapshot
 from automl_sr.app.tabs.comparison import CSS, comparison
 from automl_sr.app.words import escaped
 from automl_sr.errors import UseError
@@ -58,7 +58,7 @@ def build(session: Session) -> None:
     _follow_address(session)
 
     def fill(name: str | None, compared: Any, whole: Any) -> Any:
-        shown, found = snapshot(session.library, name), numbers(compared)
+        shown, found = snapshot(session.cache, name), numbers(compared)
         if shown is None:
             return f"<p>{escaped(NO_STUDY)}</p>", None, None, None
         return _filled(session, shown, found, bool(whole))
@@ -81,13 +81,13 @@ def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) ->
     for rung in shown.rungs:
         if rung.number in rungs:
             rungs[rung.number].append(rung)
-    curves = [Curve(trial.number, session.library.curve(trial), rungs[trial.number]) for trial in trials]
+    curves = [Curve(trial.number, session.cache.curve(trial), rungs[trial.number]) for trial in trials]
     keep = f"{shown.study.id} {found}"
     return (
         said + comparison(shown, trials, whole),
         written(curve_figure(curves, "step", keep)),
         written(curve_figure(curves, "seconds", keep)),
-        written(cost_figure(trials, session.library.registry.metrics)),
+        written(cost_figure(trials, session.cache.registry.metrics)),
     )
 
 
@@ -96,7 +96,7 @@ def _bind(session: Session, choice: Any) -> None:
     sent, owner = gr.State(""), gr.State(None)
 
     def offer(name: str | None, compared: Any, now: Any, known: str) -> Any:
-        shown, found = snapshot(session.library, name), numbers(compared)
+        shown, found = snapshot(session.cache, name), numbers(compared)
         choices = [] if shown is None else choices_of(shown, found)
         digest = f"{name} {choices}"
         if digest == known and now == found:
@@ -104,7 +104,7 @@ def _bind(session: Session, choice: Any) -> None:
         return gr.Dropdown(choices=choices, value=found), digest
 
     def choose(name: str | None, values: Any) -> Any:
-        shown = snapshot(session.library, name)
+        shown = snapshot(session.cache, name)
         found, wrong = ([], []) if shown is None else understood(shown, values)
         for sentence in wrong:
             gr.Warning(escaped(sentence))

@@ -15,7 +15,7 @@ from automl_sr.presentation.numbers import number
 from automl_sr.presentation.trial_details import shared_words
 
 if TYPE_CHECKING:
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 

@@ -9,8 +9,8 @@ import gradio as gr
 
 from automl_sr.app.figures.chart import chart, selecting, written
 from automl_sr.app.figures.figures import front_figure
-from automl_sr.app.library import Snapshot, metrics_of
 from automl_sr.app.session import NO_STUDY, Session, skip, snapshot
+from automl_sr.app.store_cache import Snapshot, metrics_of
 from automl_sr.store.records import StudyRecord, TrialRecord
 
 NO_AXIS = "none"
@@ -19,7 +19,7 @@ HIDEABLE = ("pruned", "infeasible")
 
 def build(session: Session) -> None:
     """Fill the tab."""
-    library = session.library
+    cache = session.cache
     with gr.Row():
         across = gr.Dropdown([], label="Across", elem_id="front-x", min_width=140)
         up = gr.Dropdown([], label="Up", elem_id="front-y", min_width=140)
@@ -39,8 +39,8 @@ def build(session: Session) -> None:
         """Offer what this study measures, its first two objectives first."""
         if not name or name == before:
             return skip(5)
-        study = library.study(str(name))
-        found = [metric.name for metric in metrics_of(study, library.registry)]
+        study = cache.study(str(name))
+        found = [metric.name for metric in metrics_of(study, cache.registry)]
         first, second = found[0], (found[1] if len(found) > 1 else found[0])
         return (
             name,
@@ -51,7 +51,7 @@ def build(session: Session) -> None:
         )
 
     def draw(name: str | None, known: str, *chosen: Any) -> Any:
-        shown = snapshot(library, name)
+        shown = snapshot(cache, name)
         if shown is None:
             return written({"note": NO_STUDY}), ""
         wanted = f"{shown.content} {chosen}"  # a figure of thousands of points is sent where it differs, and only there

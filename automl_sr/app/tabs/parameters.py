@@ -18,7 +18,7 @@ from automl_sr.presentation.plan_words import short_name
 
 if TYPE_CHECKING:
     from automl_sr.app.figures.chart import Figure
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.plugin.registry import Registry
     from automl_sr.presentation.optuna_study import RememberedStudy
     from automl_sr.store.records import TrialRecord

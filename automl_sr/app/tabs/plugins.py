@@ -21,7 +21,7 @@ details.technique > :not(summary) { margin-left: 1rem; }
 
 def build(session: Session) -> None:
     """Fill the tab: nothing here depends on a store."""
-    registry = session.library.registry
+    registry = session.cache.registry
     with gr.Row():
         asked = gr.Textbox(
             label="Search techniques", placeholder="a name, a field, a word", elem_id="plugins-search", scale=3

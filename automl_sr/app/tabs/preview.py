@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from automl_sr.app.library import Library, Snapshot
 from automl_sr.app.offer import worth_offering
 from automl_sr.app.preview.enlarging import enlarged
 from automl_sr.app.preview.pictures import (
@@ -27,6 +26,7 @@ from automl_sr.app.preview.viewer import Shown, viewer
 from automl_sr.app.server.uploads import UPLOAD_BYTES, uploaded
 from automl_sr.app.server.work import Tell, followed
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
+from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.app.words import escaped, values_words
 from automl_sr.data.images import SUFFIXES
 from automl_sr.errors import AutomlSRError, UseError
@@ -88,7 +88,7 @@ def build(session: Session) -> None:
             panes = viewer("preview-viewer")
 
     def show_wish(*values: Any) -> Iterator[Any]:
-        yield from answered(session.library, Wish(*values))
+        yield from answered(session.cache, Wish(*values))
 
     _wire(session, [note, everything], [origin, own, image], trials)
     running = gr.on(
@@ -127,11 +127,11 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
 
 def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Dropdown) -> None:
     """Offer images and trials of the study; a trial that is selected elsewhere joins those that are picked."""
-    library = session.library
+    cache = session.cache
     origin, own, image = source
 
     def offer(name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
-        study = snapshot(library, name)
+        study = snapshot(cache, name)
         reason = why_not(study)
         if study is None or reason:
             return _noted(reason), gr.Row(visible=False), *skip(3)
@@ -194,12 +194,12 @@ def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[i
     return kept[:MOST_TRIALS] or known[:1]
 
 
-def answered(library: Library, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
+def answered(cache: StoreCache, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
     """Give the viewer's value, what is being done, and the button that ends it, as often as something is new."""
     value, said, busy = gr.skip(), "Waits for its turn.", gr.Button(interactive=True)
     yield value, _said(said), busy
     try:
-        for step in _steps(library, wish):
+        for step in _steps(cache, wish):
             value, said = step.value() if isinstance(step, Shown) else value, step if isinstance(step, str) else said
             yield value, _said(said), busy
         yield value, *ended("Done.")
@@ -210,9 +210,9 @@ def answered(library: Library, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
         yield value, *ended(f"{type(error).__name__}: see the log of the app.")
 
 
-def _steps(library: Library, wish: Wish) -> Iterator[Shown | str | None]:
+def _steps(cache: StoreCache, wish: Wish) -> Iterator[Shown | str | None]:
     """Give what is shown whenever it has grown, what is at work, and nothing while that goes on."""
-    study = snapshot(library, wish.study)
+    study = snapshot(cache, wish.study)
     reason = why_not(study)
     if study is None or reason:
         raise UseError(reason)

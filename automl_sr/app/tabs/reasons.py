@@ -15,7 +15,7 @@ from automl_sr.store.records import STATES
 
 if TYPE_CHECKING:
     from automl_sr.app.figures.chart import Figure
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 

@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from automl_sr.app.figures.tables import table
-from automl_sr.app.library import NOTHING_THERE, Library, Summary, Work
 from automl_sr.app.session import Session, listen, skip
+from automl_sr.app.store_cache import NOTHING_THERE, StoreCache, Summary, Work
 from automl_sr.presentation.markup import Markup, el, join
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.store.records import STATES
@@ -56,19 +56,19 @@ def build(session: Session) -> None:
     sent = gr.State("")
 
     def fill(known: str) -> Any:
-        version = session.library.version()
-        return skip(3) if version == known else (*_filled(session.library, version), version)
+        version = session.cache.version()
+        return skip(3) if version == known else (*_filled(session.cache, version), version)
 
-    session.page.prefill(shown, lambda: _filled(session.library, session.library.version())[0])
+    session.page.prefill(shown, lambda: _filled(session.cache, session.cache.version())[0])
     session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
     listen([shown.select], clicked, [], [session.study])
     gr.on([session.study.change], None, [session.study], [shown], js=CHOSEN, api_visibility="private")
 
 
-def _filled(library: Library, version: str) -> tuple[Markup, str]:
+def _filled(cache: StoreCache, version: str) -> tuple[Markup, str]:
     """Give the list and who works. Raises StoreError."""
-    found = [] if version.startswith(NOTHING_THERE) else library.summaries(version)
-    return (_studies(found), _work(found)) if found else (_nothing(library.name, version), "")
+    found = [] if version.startswith(NOTHING_THERE) else cache.summaries(version)
+    return (_studies(found), _work(found)) if found else (_nothing(cache.name, version), "")
 
 
 def clicked(event: gr.EventData) -> Any:

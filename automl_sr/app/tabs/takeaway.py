@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from automl_sr.app.library import Library
 from automl_sr.app.server.work import Tell, followed
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, snapshot
+from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.tabs.parcel import EVERYTHING, STUDY, Parcel, kept, pack
 from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError, UseError
@@ -23,7 +23,7 @@ from automl_sr.presentation.numbers import size
 from automl_sr.store.refinements import refinements
 
 if TYPE_CHECKING:
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.store.records import TrialRecord
     from automl_sr.store.refinements import RefinementRecord
 
@@ -67,18 +67,18 @@ def build(session: Session) -> None:
 
 
 def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], code: Any) -> None:
-    library = session.library
+    cache = session.cache
 
     def fill(name: str | None, number: Any, model: Any) -> tuple[Any, ...]:
-        shown = snapshot(library, name)
+        shown = snapshot(cache, name)
         found = numbers(number)
         trial = shown.by_number.get(found[0]) if shown is not None and found else None
         if shown is None or trial is None:
             said = NO_STUDY if shown is None else NO_TRIAL
             return f"<p>{escaped(said)}</p>", gr.Dropdown(visible=False), *(_button(name, None) for name in LABELS), ""
-        models = models_of(library, shown, trial)
+        models = models_of(cache, shown, trial)
         chosen = model if model in models else SEARCHED
-        parcel = pack(shown.study, trial, models[chosen], library.registry, folder())
+        parcel = pack(shown.study, trial, models[chosen], cache.registry, folder())
         choices = [(model_words(refined), key) for key, refined in models.items()]
         return (
             described(shown, trial, parcel),
@@ -91,9 +91,9 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
     session.show("takeaway", fill, [session.study, session.trial, which], outputs, also=[which.input])
 
 
-def models_of(library: Library, shown: Snapshot, trial: TrialRecord) -> dict[str, RefinementRecord | None]:
+def models_of(cache: StoreCache, shown: Snapshot, trial: TrialRecord) -> dict[str, RefinementRecord | None]:
     """Give the models of a trial by what a browser calls them: that of the search, then those trained longer."""
-    rows = refinements(library.reader, shown.study, trial.number)
+    rows = refinements(cache.reader, shown.study, trial.number)
     longer = {f"refined-{row.id}": row for row in rows if row.state == "complete"}
     return {SEARCHED: None, **longer}
 
@@ -125,7 +125,7 @@ def folder() -> Path:
 
 def _offer_report(session: Session) -> None:
     """Make the report when it is asked for: it runs models on images, which takes a while."""
-    library = session.library
+    cache = session.cache
     with gr.Row(equal_height=True):
         images = gr.Slider(
             0, MOST_IMAGES, value=3, step=1, label="Validation images to show in it", elem_id="takeaway-images", scale=2
@@ -135,7 +135,7 @@ def _offer_report(session: Session) -> None:
     status = gr.HTML(elem_id="takeaway-status")
 
     def answer(name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
-        yield from reported(library, name, count)
+        yield from reported(cache, name, count)
 
     running = gr.on(
         [make.click],
@@ -150,13 +150,13 @@ def _offer_report(session: Session) -> None:
     listen([session.study.change], lambda: ("", _no_report()), [], [status, download], cancels=[running])
 
 
-def reported(library: Library, name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
+def reported(cache: StoreCache, name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
     """Give what is being done, and the report when it is made."""
     yield _said("Waits for its turn."), _no_report()
     began = time.monotonic()
     stage = "Waits for its turn"
     try:
-        for told in followed(report_work(library, name, count)):
+        for told in followed(report_work(cache, name, count)):
             if isinstance(told, Path):
                 label = f"Report ({told.name}, {size(told.stat().st_size)})"
                 yield _said("The report is made."), gr.DownloadButton(label, value=str(told), visible=True)
@@ -174,9 +174,9 @@ def _no_report() -> Any:
     return gr.DownloadButton("Report", value=None, visible=False)
 
 
-def report_work(library: Library, name: Any, count: Any) -> Any:
+def report_work(cache: StoreCache, name: Any, count: Any) -> Any:
     """Give the work of making a report. Raises UseError for what is no study or no number of images."""
-    shown = snapshot(library, name)
+    shown = snapshot(cache, name)
     if shown is None:
         raise UseError(NO_STUDY)
     if isinstance(count, bool) or count not in range(MOST_IMAGES + 1):
@@ -185,7 +185,7 @@ def report_work(library: Library, name: Any, count: Any) -> Any:
     def work(tell: Tell) -> None:
         write_report = load(REPORT)
         tell("Reading the study and running its models on images")
-        text = write_report(library.reader, shown.study.name, library.registry, images=int(count))
+        text = write_report(cache.reader, shown.study.name, cache.registry, images=int(count))
         tell(kept(text.encode("utf-8", "replace"), folder(), f"{file_name(shown.study.name)}.html"))
 
     return work

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from automl_sr.store.records import UNFINISHED
 
 if TYPE_CHECKING:
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.store.records import TrialRecord
 
 LONGEST_REASON = 100

@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.library import Snapshot
 from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
+from automl_sr.app.store_cache import Snapshot
 from automl_sr.app.tabs import trial_panel
 from automl_sr.app.tabs.trial_table import neighbour, table_of
 from automl_sr.errors import UseError
@@ -54,7 +54,7 @@ def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any
     """Send rows only where they differ from those that were sent: sorting, search and selection stay meanwhile."""
 
     def fill(name: str | None, wanted: Any, known: str) -> Any:
-        shown = snapshot(session.library, name)
+        shown = snapshot(session.cache, name)
         if shown is None or not shown.trials:
             note = NO_STUDY if shown is None else NO_TRIALS
             return gr.HTML(note, visible=True), gr.Dataframe(visible=False), ""
@@ -76,11 +76,11 @@ def _show_trial(session: Session, panel: Any, told: Any) -> None:
     """Describe the selected trial; what happened to it is apart, and stays open while the rest is renewed."""
 
     def describe(name: str | None, number: Any) -> tuple[str, str]:
-        shown, found = snapshot(session.library, name), numbers(number)
+        shown, found = snapshot(session.cache, name), numbers(number)
         trial = shown.by_number.get(found[0]) if shown is not None and found else None
         if shown is None or trial is None:
             return HINT, ""
-        everything = details(session.library.reader, shown.study, trial)
+        everything = details(session.cache.reader, shown.study, trial)
         return trial_panel.panel(shown, trial, everything), trial_panel.events(everything)
 
     session.show("trials", describe, [session.study, session.trial], [panel, told])
@@ -88,7 +88,7 @@ def _show_trial(session: Session, panel: Any, told: Any) -> None:
 
 def _stepping(session: Session, by: int) -> Any:
     def step(name: str | None, number: Any, wanted: Any) -> Any:
-        shown, found = snapshot(session.library, name), numbers(number)
+        shown, found = snapshot(session.cache, name), numbers(number)
         if shown is None:
             return skip(1)
         states = ticked(wanted)
@@ -100,7 +100,7 @@ def _stepping(session: Session, by: int) -> Any:
 
 def _gather(session: Session, add: Any, clear: Any, chosen: Any) -> None:
     def put(name: str | None, number: Any, compared: Any) -> list[int]:
-        shown, found = snapshot(session.library, name), numbers(number)
+        shown, found = snapshot(session.cache, name), numbers(number)
         if shown is None or not found:
             raise UseError("There is no trial to add.", "Select one first: click its row.")
         return with_trial(shown, numbers(compared), found[0])

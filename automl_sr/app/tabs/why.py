@@ -18,7 +18,7 @@ from automl_sr.presentation.explanations import history_words, importance_words
 
 if TYPE_CHECKING:
     from automl_sr.app.figures.chart import Figure
-    from automl_sr.app.library import Snapshot
+    from automl_sr.app.store_cache import Snapshot
     from automl_sr.plugin.registry import Registry
 
 CORRECTED = "Trials that were stopped early stand with values corrected to the end, as samplers see them."
@@ -84,10 +84,10 @@ def build(session: Session) -> None:
     sent = gr.State("")
     controls: list[Any] = [view, metric, names, across, up]
     _offer(session, controls)
-    registry = session.library.registry
+    registry = session.cache.registry
 
     def draw(name: str | None, known: str, selected: Any, *asked: Any) -> Any:
-        shown = snapshot(session.library, name)
+        shown = snapshot(session.cache, name)
         if shown is None:
             return "", written({"note": NO_STUDY}), "", ""
         choice = chosen(shown, registry, selected, *asked)
@@ -106,10 +106,10 @@ def _offer(session: Session, controls: Sequence[Any]) -> None:
     """Offer objectives and parameters of the study, and show those controls that the view has a use for."""
     view, metric, names, across, up = controls
     offered = gr.State(None)
-    registry = session.library.registry
+    registry = session.cache.registry
 
     def offer(name: str | None, known: Any, *asked: Any) -> Any:
-        shown = snapshot(session.library, name)
+        shown = snapshot(session.cache, name)
         if shown is None or asked[0] not in CHOOSING:
             return skip(5)
         found = offered_names(shown, registry)

@@ -14,7 +14,7 @@ import pytest
 import search_world
 
 from automl_sr.app.figures.figures import KINDS, front_figure, hover, kind_of, measured
-from automl_sr.app.library import Library, Snapshot
+from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.app.tabs.front import NO_AXIS, figure_of, searched_techniques
 from automl_sr.plugin.metric import Metric
 
@@ -47,9 +47,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
             database.execute('UPDATE automl_sr_trials SET state = ?, "values" = ? WHERE number = ?', found)
         plan = json.dumps({"params": HOSTILE})
         database.execute("UPDATE automl_sr_trials SET plan = ? WHERE number = ?", (plan, by_score[0][0]))
-    library = Library(url, search_world.registry())
-    yield library.snapshot("world")
-    library.close()
+    cache = StoreCache(url, search_world.registry())
+    yield cache.snapshot("world")
+    cache.close()
 
 
 def axes(shown: Snapshot, *names: str) -> list[Metric]:

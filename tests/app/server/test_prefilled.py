@@ -8,8 +8,8 @@ from typing import Any
 import app_world
 import pytest
 
-from automl_sr.app.library import Library
 from automl_sr.app.page import make_page
+from automl_sr.app.store_cache import StoreCache
 from automl_sr.errors import StoreError
 from automl_sr.plugin.registry import installed
 
@@ -20,8 +20,8 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def library(url: str) -> Any:
-    made = Library(url, installed())
+def cache(url: str) -> Any:
+    made = StoreCache(url, installed())
     yield made
     made.close()
 
@@ -35,9 +35,9 @@ def listed(page: Any) -> str:
 
 
 def test_each_visitor_gets_the_list_as_it_is_now(
-    small_study: app_world.SmallStudy, tmp_path: Path, url: str, library: Library
+    small_study: app_world.SmallStudy, tmp_path: Path, url: str, cache: StoreCache
 ) -> None:
-    page = make_page(library)
+    page = make_page(cache)
     assert "Nothing to show yet" in listed(page)
     assert "There is no store at" in listed(page)
     app_world.copied(small_study, tmp_path / "store.db")
@@ -49,13 +49,13 @@ def test_each_visitor_gets_the_list_as_it_is_now(
 
 
 def test_a_store_that_fails_in_between_leaves_the_list_to_the_event(
-    library: Library, monkeypatch: pytest.MonkeyPatch
+    cache: StoreCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = make_page(library)
+    page = make_page(cache)
 
     def unreachable(_: Any) -> str:
         raise StoreError("The database does not answer.")
 
-    monkeypatch.setattr(Library, "version", unreachable)
+    monkeypatch.setattr(StoreCache, "version", unreachable)
     assert listed(page) == "None"
     assert len(page.config["components"]) > 100

@@ -39,11 +39,11 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def client_of(**address: Any) -> TestClient:
     from starlette.testclient import TestClient
 
-    from automl_sr.app.library import Library
     from automl_sr.app.server.server import Address, make_app
+    from automl_sr.app.store_cache import StoreCache
     from automl_sr.plugin.registry import installed
 
-    return TestClient(make_app(Library("sqlite:///none.db", installed()), Address(**address)), HERE)
+    return TestClient(make_app(StoreCache("sqlite:///none.db", installed()), Address(**address)), HERE)
 
 
 @pytest.fixture(scope="module")

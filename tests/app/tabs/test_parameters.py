@@ -13,7 +13,7 @@ import search_world
 from app_records import SCRIPT, study, trial
 from search_world import load
 
-from automl_sr.app.library import Snapshot
+from automl_sr.app.store_cache import Snapshot
 from automl_sr.app.tabs import parameters
 from automl_sr.app.tabs.parameters import (
     MOST_LINES,

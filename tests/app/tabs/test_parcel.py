@@ -11,7 +11,7 @@ import pytest
 import search_world
 from search_world import find, load, run_fast
 
-from automl_sr.app.library import Library
+from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.tabs.parcel import EVERYTHING, pack
 from automl_sr.app.tabs.takeaway import MOST_IMAGES, SEARCHED, described, file_name, model_words, models_of, reported
 from automl_sr.errors import TrialError
@@ -42,21 +42,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def library(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def cache(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
-    made = Library(f"sqlite:///{store}/store.db", REGISTRY)
+    made = StoreCache(f"sqlite:///{store}/store.db", REGISTRY)
     yield made
     made.close()
 
 
 @pytest.fixture
-def study(library: Library) -> StudyRecord:
-    return library.snapshot("world").study
+def study(cache: StoreCache) -> StudyRecord:
+    return cache.snapshot("world").study
 
 
 @pytest.fixture
-def trial(library: Library) -> TrialRecord:
-    return library.snapshot("world").trial(0)
+def trial(cache: StoreCache) -> TrialRecord:
+    return cache.snapshot("world").trial(0)
 
 
 def refinement(trial: TrialRecord, **fields: Any) -> RefinementRecord:
@@ -117,8 +117,10 @@ def test_a_place_that_nobody_knows_is_said(study: StudyRecord, trial: TrialRecor
     assert [path.name for path in tmp_path.iterdir() if path.name != "uploads"] == ["own"]
 
 
-def test_a_trial_without_a_model_still_has_its_study_file(library: Library, study: StudyRecord, tmp_path: Path) -> None:
-    shown = library.snapshot("world")
+def test_a_trial_without_a_model_still_has_its_study_file(
+    cache: StoreCache, study: StudyRecord, tmp_path: Path
+) -> None:
+    shown = cache.snapshot("world")
     failed = next(trial for trial in shown.trials if trial.state == "failed")
     parcel = pack(study, failed, None, REGISTRY, tmp_path)
     assert sorted(parcel.files) == ["study.yaml"]
@@ -145,11 +147,11 @@ def test_a_refined_model_has_a_card_and_an_archive_of_its_own(
 
 
 def test_models_trained_longer_are_offered_beside_that_of_the_search(
-    library: Library, trial: TrialRecord, monkeypatch: pytest.MonkeyPatch
+    cache: StoreCache, trial: TrialRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [refinement(trial), refinement(trial, id=6, state="failed")]
     monkeypatch.setattr("automl_sr.app.tabs.takeaway.refinements", lambda *_: rows)
-    found = models_of(library, library.snapshot("world"), trial)
+    found = models_of(cache, cache.snapshot("world"), trial)
     assert {key: model_words(refined) for key, refined in found.items()} == {
         SEARCHED: "as the search left it",
         "refined-5": "refined: 4,000 further steps, seed 2",
@@ -163,13 +165,13 @@ def test_a_file_is_named_plainly(name: str, expected: str) -> None:
     assert file_name(name) == expected
 
 
-def said_of(library: Library, name: Any, images: Any) -> list[str]:
+def said_of(cache: StoreCache, name: Any, images: Any) -> list[str]:
     """Everything that is said while a report is made."""
-    return [said for said, _ in reported(library, name, images)]
+    return [said for said, _ in reported(cache, name, images)]
 
 
-def test_a_report_is_made_with_words_on_the_way(library: Library, tmp_path: Path) -> None:
-    said = said_of(library, "world", 0)
+def test_a_report_is_made_with_words_on_the_way(cache: StoreCache, tmp_path: Path) -> None:
+    said = said_of(cache, "world", 0)
     assert "Waits for its turn" in said[0]
     assert any("Reading the study" in text for text in said)
     assert "The report is made." in said[-1]
@@ -192,6 +194,6 @@ def test_a_report_is_made_with_words_on_the_way(library: Library, tmp_path: Path
         (["world"], 3, "no text"),
     ],
 )
-def test_a_report_that_cannot_be_made_is_one_sentence(library: Library, name: Any, images: Any, message: str) -> None:
-    said = said_of(library, name, images)
+def test_a_report_that_cannot_be_made_is_one_sentence(cache: StoreCache, name: Any, images: Any, message: str) -> None:
+    said = said_of(cache, name, images)
     assert message in said[-1]

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from automl_sr.app.library import Library, Snapshot
 from automl_sr.app.offer import RECENT
 from automl_sr.app.preview import viewer
 from automl_sr.app.preview.enlarging import Result
 from automl_sr.app.preview.pictures import as_original
 from automl_sr.app.preview.viewer import Shown, safe_name
+from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.app.tabs import preview
 from automl_sr.app.tabs.preview import Wish, answered, images_of, offered_trials, picks_of, why_not
 from automl_sr.data.images import Picture
@@ -47,10 +47,10 @@ def wish(**changes: Any) -> Wish:
 def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Answers a wish, and gives the last words."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(preview, "snapshot", lambda library, name: study())
+    monkeypatch.setattr(preview, "snapshot", lambda cache, name: study())
 
     def ask(**changes: Any) -> str:
-        *_, (_, words, _) = answered(cast("Library", None), wish(**changes))
+        *_, (_, words, _) = answered(cast("StoreCache", None), wish(**changes))
         return str(words)
 
     return ask

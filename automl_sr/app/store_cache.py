@@ -132,7 +132,7 @@ class Snapshot:
         return trial.state in FINISHED and feasible(self.study, trial.values)
 
 
-class Library:
+class StoreCache:
     """The studies of one store. Every method but `version` raises StoreError where the database does not answer."""
 
     def __init__(self, url: str | None, registry: Registry) -> None:
