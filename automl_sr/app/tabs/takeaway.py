@@ -14,7 +14,7 @@ from gradio.utils import get_upload_folder
 from automl_sr.app.server.work import Tell, followed
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, snapshot
 from automl_sr.app.store_cache import StoreCache
-from automl_sr.app.tabs.parcel import EVERYTHING, STUDY, Parcel, kept, pack
+from automl_sr.app.tabs.downloads import EVERYTHING, STUDY, Downloads, downloads_of, kept
 from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.plugin.blueprint import load
@@ -78,13 +78,13 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
             return f"<p>{escaped(said)}</p>", gr.Dropdown(visible=False), *(_button(name, None) for name in LABELS), ""
         models = models_of(cache, shown, trial)
         chosen = model if model in models else SEARCHED
-        parcel = pack(shown.study, trial, models[chosen], cache.registry, folder())
+        downloads = downloads_of(shown.study, trial, models[chosen], cache.registry, folder())
         choices = [(model_words(refined), key) for key, refined in models.items()]
         return (
-            described(shown, trial, parcel),
+            described(shown, trial, downloads),
             gr.Dropdown(choices=choices, value=chosen, visible=len(models) > 1),
-            *(_button(name, parcel.files.get(name)) for name in LABELS),
-            f"<pre tabindex='0'>{escaped(parcel.study_file)}</pre>",
+            *(_button(name, downloads.files.get(name)) for name in LABELS),
+            f"<pre tabindex='0'>{escaped(downloads.study_file)}</pre>",
         )
 
     outputs = [about, which, *buttons, code]
@@ -105,9 +105,9 @@ def model_words(refined: RefinementRecord | None) -> str:
     return f"refined: {refined.steps:,} further steps, seed {refined.seed}"
 
 
-def described(shown: Snapshot, trial: TrialRecord, parcel: Parcel) -> str:
+def described(shown: Snapshot, trial: TrialRecord, downloads: Downloads) -> str:
     """Describe the trial, and say what is not there and why."""
-    problems = "".join(f"<li>{escaped(problem)}</li>" for problem in parcel.problems)
+    problems = "".join(f"<li>{escaped(problem)}</li>" for problem in downloads.problems)
     return trial_line(shown, trial) + (f"<ul class='problems'>{problems}</ul>" if problems else "")
 
 

@@ -1,4 +1,4 @@
-"""What is taken away: files as they were stored, under plain names; what is gone or altered is said."""
+"""What is downloaded: files as they were stored, under plain names; what is gone or altered is said."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import search_world
 from search_world import find, load, run_fast
 
 from automl_sr.app.store_cache import StoreCache
-from automl_sr.app.tabs.parcel import EVERYTHING, pack
+from automl_sr.app.tabs.downloads import EVERYTHING, downloads_of
 from automl_sr.app.tabs.takeaway import MOST_IMAGES, SEARCHED, described, file_name, model_words, models_of, reported
 from automl_sr.errors import TrialError
 from automl_sr.plugin.registry import discover
@@ -36,7 +36,7 @@ def run(plan: Any, setting: Any, journal: Any, place: Path) -> Outcome:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("parcel")
+    folder = tmp_path_factory.mktemp("downloads")
     find(load(trials=4), folder, run)
     return folder
 
@@ -69,24 +69,24 @@ def refinement(trial: TrialRecord, **fields: Any) -> RefinementRecord:
 def test_everything_of_a_trial_is_there_alone_and_in_one_archive(
     study: StudyRecord, trial: TrialRecord, tmp_path: Path
 ) -> None:
-    parcel = pack(study, trial, None, REGISTRY, tmp_path)
-    assert sorted(parcel.files) == ALL
-    assert parcel.problems == ()
-    assert {name: path.name for name, path in parcel.files.items() if name != EVERYTHING} == {
+    downloads = downloads_of(study, trial, None, REGISTRY, tmp_path)
+    assert sorted(downloads.files) == ALL
+    assert downloads.problems == ()
+    assert {name: path.name for name, path in downloads.files.items() if name != EVERYTHING} == {
         name: name for name in ALL if name != EVERYTHING
     }
-    assert parcel.files["model.safetensors"].read_bytes() == b"weights"
-    assert "name: world-trial-0" in parcel.study_file
-    with zipfile.ZipFile(parcel.files[EVERYTHING]) as archive:
+    assert downloads.files["model.safetensors"].read_bytes() == b"weights"
+    assert "name: world-trial-0" in downloads.study_file
+    with zipfile.ZipFile(downloads.files[EVERYTHING]) as archive:
         assert sorted(archive.namelist()) == [f"world-trial-0/{name}" for name in ALL if name != EVERYTHING]
         assert archive.read("world-trial-0/README.md").startswith(b"# world, trial 0")
 
 
-def test_the_same_parcel_again_is_the_same_files(study: StudyRecord, trial: TrialRecord, tmp_path: Path) -> None:
-    first = pack(study, trial, None, REGISTRY, tmp_path)
-    assert pack(study, trial, None, REGISTRY, tmp_path).files == first.files
+def test_the_same_downloads_again_are_the_same_files(study: StudyRecord, trial: TrialRecord, tmp_path: Path) -> None:
+    first = downloads_of(study, trial, None, REGISTRY, tmp_path)
+    assert downloads_of(study, trial, None, REGISTRY, tmp_path).files == first.files
     first.files["model.onnx"].unlink()  # Gradio removes what is old
-    assert pack(study, trial, None, REGISTRY, tmp_path).files["model.onnx"].is_file()
+    assert downloads_of(study, trial, None, REGISTRY, tmp_path).files["model.onnx"].is_file()
 
 
 @pytest.mark.parametrize(("change", "said"), [("altered", "its content has changed"), ("gone", "is gone")])
@@ -100,20 +100,20 @@ def test_a_file_that_is_gone_or_altered_is_said_and_the_others_are_given(
             stored.unlink()
         else:
             stored.write_bytes(b"something else")
-        parcel = pack(study, trial, None, REGISTRY, tmp_path)
+        downloads = downloads_of(study, trial, None, REGISTRY, tmp_path)
     finally:
         stored.write_bytes(content)
-    assert sorted(parcel.files) == [name for name in ALL if name != "model.onnx"]
-    assert len(parcel.problems) == 1
-    assert parcel.problems[0].startswith("model.onnx cannot be had: ")
-    assert said in parcel.problems[0]
+    assert sorted(downloads.files) == [name for name in ALL if name != "model.onnx"]
+    assert len(downloads.problems) == 1
+    assert downloads.problems[0].startswith("model.onnx cannot be had: ")
+    assert said in downloads.problems[0]
 
 
 def test_a_place_that_nobody_knows_is_said(study: StudyRecord, trial: TrialRecord, tmp_path: Path) -> None:
     far = {**trial.artifacts, "onnx": ArtifactRecord("onnx", "unknown-protocol://x/y", "../../../etc", 3)}
-    parcel = pack(study, dataclasses.replace(trial, artifacts=far), None, REGISTRY, tmp_path / "own")
-    assert "model.onnx" not in parcel.files
-    assert parcel.problems[0].startswith("model.onnx cannot be had: ")
+    downloads = downloads_of(study, dataclasses.replace(trial, artifacts=far), None, REGISTRY, tmp_path / "own")
+    assert "model.onnx" not in downloads.files
+    assert downloads.problems[0].startswith("model.onnx cannot be had: ")
     assert [path.name for path in tmp_path.iterdir() if path.name != "uploads"] == ["own"]
 
 
@@ -122,28 +122,28 @@ def test_a_trial_without_a_model_still_has_its_study_file(
 ) -> None:
     shown = cache.snapshot("world")
     failed = next(trial for trial in shown.trials if trial.state == "failed")
-    parcel = pack(study, failed, None, REGISTRY, tmp_path)
-    assert sorted(parcel.files) == ["study.yaml"]
-    assert "is failed and left no model" in parcel.problems[0]
-    said = described(shown, failed, parcel)
+    downloads = downloads_of(study, failed, None, REGISTRY, tmp_path)
+    assert sorted(downloads.files) == ["study.yaml"]
+    assert "is failed and left no model" in downloads.problems[0]
+    said = described(shown, failed, downloads)
     assert "<script>" not in said
     assert "no luck &lt;script&gt;" in said
 
 
 def test_without_the_plugins_the_model_is_still_given(study: StudyRecord, trial: TrialRecord, tmp_path: Path) -> None:
-    parcel = pack(study, trial, None, discover(entry_points=()), tmp_path)
-    assert "model.onnx" in parcel.files
-    assert "study.yaml" not in parcel.files
-    assert parcel.study_file == ""
-    assert parcel.problems[0].startswith("There is no study file of this plan: ")
+    downloads = downloads_of(study, trial, None, discover(entry_points=()), tmp_path)
+    assert "model.onnx" in downloads.files
+    assert "study.yaml" not in downloads.files
+    assert downloads.study_file == ""
+    assert downloads.problems[0].startswith("There is no study file of this plan: ")
 
 
 def test_a_refined_model_has_a_card_and_an_archive_of_its_own(
     study: StudyRecord, trial: TrialRecord, tmp_path: Path
 ) -> None:
-    parcel = pack(study, trial, refinement(trial), REGISTRY, tmp_path)
-    assert parcel.files[EVERYTHING].name == "world-trial-0-refined-4000-2.zip"
-    assert "trial 0, refined" in parcel.files["README.md"].read_text()
+    downloads = downloads_of(study, trial, refinement(trial), REGISTRY, tmp_path)
+    assert downloads.files[EVERYTHING].name == "world-trial-0-refined-4000-2.zip"
+    assert "trial 0, refined" in downloads.files["README.md"].read_text()
 
 
 def test_models_trained_longer_are_offered_beside_that_of_the_search(

@@ -1,4 +1,4 @@
-"""What a visitor takes away of a trial: files in the app's own folder, under plain names, checked as they arrive."""
+"""What a visitor downloads of a trial: files in the app's own folder, checked as they arrive."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Downloads:
     """Files by the name under which they are downloaded, `everything` for all in one, and what is not there and why."""
 
     files: Mapping[str, Path]
@@ -44,9 +44,9 @@ class Parcel:
         return "" if path is None else path.read_text(encoding="utf-8")
 
 
-def pack(
+def downloads_of(
     study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None, registry: Registry, folder: Path
-) -> Parcel:
+) -> Downloads:
     """Fetch a trial's model, or that of its refinement, and write its card and study file beside it."""
     found: dict[str, Path] = {}
     problems: list[str] = []
@@ -74,7 +74,7 @@ def pack(
         ending = "" if refined is None else f"-refined-{refined.steps}-{refined.seed}"
         name = f"{study_name(study.name, trial.number)}{ending}"
         found[EVERYTHING] = kept(_archive(name, found), folder, f"{name}.zip")
-    return Parcel(found, tuple(problems))
+    return Downloads(found, tuple(problems))
 
 
 def fetched(record: ArtifactRecord, folder: Path, name: str) -> Path:
