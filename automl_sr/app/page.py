@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from automl_sr.app.server.prefilled import PrefilledBlocks
+from automl_sr.app.server.server_rendered import ServerRenderedBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
 from automl_sr.app.store_cache import NOTHING_THERE, StoreCache
 from automl_sr.app.tabs import compare, front, plugins, preview, studies, takeaway, trials, why
@@ -70,8 +70,8 @@ ADDRESS = """
 
 def make_page(cache: StoreCache) -> gr.Blocks:
     """Make the page; each visitor has a session of their own."""
-    page: PrefilledBlocks
-    with PrefilledBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    page: ServerRenderedBlocks
+    with ServerRenderedBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         with gr.Row(elem_id="head", equal_height=True):
             gr.HTML("<h1>automl-sr</h1>", elem_id="brand", min_width=120, scale=1)
             study = gr.Dropdown(

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.server.prefilled import PrefilledBlocks
+from automl_sr.app.server.server_rendered import ServerRenderedBlocks
 from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError, UseError
@@ -25,7 +25,7 @@ MOST_TRIALS = 2**31
 class Session:
     """Components of one page; each visitor has values of their own."""
 
-    page: PrefilledBlocks
+    page: ServerRenderedBlocks
     cache: StoreCache
     study: gr.Dropdown
     """Name of the study, or None."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_sr.app.server.work import Stopped
+from automl_sr.app.server.background import Stopped
 from automl_sr.data import images
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.search.study import cores

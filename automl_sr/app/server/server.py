@@ -23,7 +23,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from automl_sr.app.figures.chart import PLOTLY
 from automl_sr.app.page import make_page
 from automl_sr.app.server.assets import asset
-from automl_sr.app.server.guard import Guard
+from automl_sr.app.server.middleware import RefusingMiddleware
 from automl_sr.app.server.uploads import UPLOAD_BYTES
 from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.style import STYLE, theme
@@ -93,7 +93,7 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
         return FileResponse(script, headers={"Cache-Control": "public, max-age=86400"})
 
     app.add_api_route("/assets/{name}", asset, response_model=None)
-    app.add_middleware(Guard, upload_bytes=UPLOAD_BYTES, same_origin=address.local)
+    app.add_middleware(RefusingMiddleware, upload_bytes=UPLOAD_BYTES, same_origin=address.local)
     if address.local:  # a page of the network must not reach it under a name that it has made up
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, address.host])
     mounted: fastapi.FastAPI = gr.mount_gradio_app(

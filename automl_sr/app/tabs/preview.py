@@ -23,8 +23,8 @@ from automl_sr.app.preview.pictures import (
     to_enlarge,
 )
 from automl_sr.app.preview.viewer import Shown, viewer
+from automl_sr.app.server.background import Tell, run_in_background
 from automl_sr.app.server.uploads import UPLOAD_BYTES, uploaded
-from automl_sr.app.server.work import Tell, followed
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.app.words import escaped, values_words
@@ -228,7 +228,7 @@ def _steps(cache: StoreCache, wish: Wish) -> Iterator[Shown | str | None]:
         shown.notes = (TIMES.format(cores()),)
         tell(shown)
 
-    yield from followed(work)
+    yield from run_in_background(work)
 
 
 def wished_trials(study: Snapshot, wish: Wish) -> list[TrialRecord]:

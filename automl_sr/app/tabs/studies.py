@@ -59,7 +59,7 @@ def build(session: Session) -> None:
         version = session.cache.version()
         return skip(3) if version == known else (*_filled(session.cache, version), version)
 
-    session.page.prefill(shown, lambda: _filled(session.cache, session.cache.version())[0])
+    session.page.render_on_server(shown, lambda: _filled(session.cache, session.cache.version())[0])
     session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
     listen([shown.select], clicked, [], [session.study])
     gr.on([session.study.change], None, [session.study], [shown], js=CHOSEN, api_visibility="private")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from automl_sr.app.server.work import Tell, followed
+from automl_sr.app.server.background import Tell, run_in_background
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, snapshot
 from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.tabs.downloads import EVERYTHING, STUDY, Downloads, downloads_of, kept
@@ -156,7 +156,7 @@ def reported(cache: StoreCache, name: Any, count: Any) -> Iterator[tuple[Any, An
     began = time.monotonic()
     stage = "Waits for its turn"
     try:
-        for told in followed(report_work(cache, name, count)):
+        for told in run_in_background(report_work(cache, name, count)):
             if isinstance(told, Path):
                 label = f"Report ({told.name}, {size(told.stat().st_size)})"
                 yield _said("The report is made."), gr.DownloadButton(label, value=str(told), visible=True)

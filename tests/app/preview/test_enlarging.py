@@ -17,7 +17,7 @@ from photos import photo
 from automl_sr.app.preview import enlarging
 from automl_sr.app.preview.enlarging import Result, enlarged
 from automl_sr.app.preview.pictures import Subject, as_original, chosen, sets_of, to_enlarge
-from automl_sr.app.server.work import Stopped
+from automl_sr.app.server.background import Stopped
 from automl_sr.compression.export import export_onnx
 from automl_sr.data.images import Picture, to_rgb8
 from automl_sr.presentation.stored_models import StoredModels

@@ -168,9 +168,9 @@ def test_a_request_without_a_size_is_refused(client: TestClient) -> None:
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "9" * 30, "0x10", "²"])
 def test_a_size_that_is_none_is_refused(length: str) -> None:
-    from automl_sr.app.server.guard import Guard
+    from automl_sr.app.server.middleware import RefusingMiddleware
 
-    found = Guard(None, 2**20, True)._size_refusal("/gradio_api/queue/join", {"content-length": length})
+    found = RefusingMiddleware(None, 2**20, True)._size_refusal("/gradio_api/queue/join", {"content-length": length})
     assert found == (413, "A request may have 4 MB at most.")
 
 

@@ -11,7 +11,7 @@ from automl_sr.app.server.uploads import GuardedBlocks
 from automl_sr.errors import AutomlSRError
 
 
-class PrefilledBlocks(GuardedBlocks):
+class ServerRenderedBlocks(GuardedBlocks):
     """Blocks in which some components have a value as soon as a browser gets the page."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
@@ -19,7 +19,7 @@ class PrefilledBlocks(GuardedBlocks):
         self._values: dict[int, Callable[[], Any]] = {}
         super().__init__(*given, **named)
 
-    def prefill(self, component: gr.HTML, value: Callable[[], str]) -> None:
+    def render_on_server(self, component: gr.HTML, value: Callable[[], str]) -> None:
         """Ask for a component's value each time when somebody opens the page."""
         self._values[component._id] = value
 
@@ -28,14 +28,14 @@ class PrefilledBlocks(GuardedBlocks):
         """What Gradio writes into the page: all components with their values."""
         if "components" not in self._described:
             return self._described
-        components = [self._prefilled(item) for item in self._described["components"]]
+        components = [self._rendered(item) for item in self._described["components"]]
         return {**self._described, "components": components}
 
     @config.setter
     def config(self, described: Any) -> None:
         self._described = described
 
-    def _prefilled(self, item: dict[str, Any]) -> dict[str, Any]:
+    def _rendered(self, item: dict[str, Any]) -> dict[str, Any]:
         make = self._values.get(item["id"])
         if make is None:
             return item

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from automl_sr.app.server.work import Stopped, Tell, followed
+from automl_sr.app.server.background import Stopped, Tell, run_in_background
 
 LONG = 20.0
 
@@ -16,7 +16,7 @@ def test_what_is_told_comes_in_order_and_then_it_ends() -> None:
         for number in range(3):
             tell(number)
 
-    assert [item for item in followed(work) if item is not None] == [0, 1, 2]
+    assert [item for item in run_in_background(work) if item is not None] == [0, 1, 2]
 
 
 def test_an_error_of_the_work_is_raised_where_it_is_listened_to() -> None:
@@ -24,7 +24,7 @@ def test_an_error_of_the_work_is_raised_where_it_is_listened_to() -> None:
         tell("begun")
         raise KeyError("gone")
 
-    told = followed(work)
+    told = run_in_background(work)
     assert next(item for item in told if item is not None) == "begun"
     with pytest.raises(KeyError, match="gone"):
         list(told)
@@ -42,12 +42,12 @@ def test_work_ends_at_the_next_word_when_the_listener_leaves() -> None:
             ended.set()
             raise
 
-    told = followed(work)
+    told = run_in_background(work)
     assert next(item for item in told if item is not None) == "begun"
     told.close()  # type: ignore[attr-defined]
     left.set()
     assert ended.wait(LONG)
-    assert [item for item in followed(lambda tell: tell("next")) if item is not None] == ["next"]
+    assert [item for item in run_in_background(lambda tell: tell("next")) if item is not None] == ["next"]
 
 
 def test_one_works_at_a_time_and_who_waits_may_leave() -> None:
@@ -57,9 +57,9 @@ def test_one_works_at_a_time_and_who_waits_may_leave() -> None:
         tell("begun")
         assert go_on.wait(LONG)
 
-    running = followed(first)
+    running = run_in_background(first)
     assert next(item for item in running if item is not None) == "begun"
-    waiting = followed(lambda tell: second.set())
+    waiting = run_in_background(lambda tell: second.set())
     assert next(waiting) is None
     waiting.close()  # type: ignore[attr-defined]
     go_on.set()

@@ -23,7 +23,7 @@ class _Failed:
         self.error = error
 
 
-def followed(work: Callable[[Tell], None]) -> Iterator[Any]:
+def run_in_background(work: Callable[[Tell], None]) -> Iterator[Any]:
     """Do work in a thread and give what it tells, or None where there is nothing new; raises what the work raises.
 
     Where the iterator is closed, the work ends at the next thing that it tells.

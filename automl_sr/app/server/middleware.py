@@ -32,7 +32,7 @@ HEADERS = {
 }
 
 
-class Guard:
+class RefusingMiddleware:
     """Answers requests that nobody needs with a sentence, before anything of them is read."""
 
     def __init__(self, app: ASGIApp, upload_bytes: int, same_origin: bool) -> None:
