@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import gradio as gr
 
+from automl_sr.app.html_text import escaped, trial_line
 from automl_sr.app.server.server_rendered import ServerRenderedBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
 from automl_sr.app.store_cache import NOTHING_THERE, StoreCache
 from automl_sr.app.tabs import compare, front, plugins, preview, studies, takeaway, trials, why
-from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError
 
 POLL_SECONDS = 2.0

@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from automl_sr.app.html_text import escaped
 from automl_sr.app.server.server_rendered import ServerRenderedBlocks
 from automl_sr.app.store_cache import Snapshot, StoreCache
-from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError, UseError
 
 log = logging.getLogger(__name__)

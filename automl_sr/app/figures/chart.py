@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
+from automl_sr.app.html_text import escaped
 from automl_sr.app.session import Session, listen
-from automl_sr.app.words import escaped
 from automl_sr.presentation.numbers import plain
 
 Figure = Mapping[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from automl_sr.app.words import escaped
+from automl_sr.app.html_text import escaped
 from automl_sr.presentation.numbers import number
 
 if TYPE_CHECKING:

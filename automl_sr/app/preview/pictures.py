@@ -1,4 +1,4 @@
-"""The picture of a preview: one of a study's sets, or an upload; as the original or as what is to be enlarged."""
+"""The picture of a preview: one of a study's sets, or an upload; as the original or as what is to be upscaled."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def decoded(path: Path, most_bytes: int) -> tuple[Picture, tuple[str, ...]]:
     return Picture(pixels), tuple(notes)
 
 
-def to_enlarge(name: str, picture: Picture, scale: int, fit: Fit, notes: tuple[str, ...] = ()) -> Subject:
-    """Take a picture for what is to be enlarged. Raises DataError where it is too small."""
+def to_upscale(name: str, picture: Picture, scale: int, fit: Fit, notes: tuple[str, ...] = ()) -> Subject:
+    """Take a picture for what is to be upscaled. Raises DataError where it is too small."""
     _check_side(name, picture.pixels, SMALLEST_INPUT)
     return _within(Subject(name, picture, scale, None, notes), fit)
 

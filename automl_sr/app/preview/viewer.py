@@ -19,8 +19,8 @@ from automl_sr.app.preview.viewer_script import SCRIPT
 from automl_sr.tasks.image_sr.pictures import liveliest
 
 if TYPE_CHECKING:
-    from automl_sr.app.preview.enlarging import Result
     from automl_sr.app.preview.pictures import Subject
+    from automl_sr.app.preview.upscaling import Result
 
 KEPT_RUNS = 20
 """Previews of all visitors whose pictures are kept."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.figures.tables import table
-from automl_sr.app.words import escaped
+from automl_sr.app.html_text import escaped
 from automl_sr.plugin.technique import (
     Choice,
     Each,

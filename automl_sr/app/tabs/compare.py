@@ -8,11 +8,11 @@ import gradio as gr
 
 from automl_sr.app.figures.chart import chart, clicked, written
 from automl_sr.app.figures.curves import Curve, cost_figure, curve_figure
-from automl_sr.app.offer import worth_offering
+from automl_sr.app.html_text import escaped
 from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.store_cache import Snapshot
 from automl_sr.app.tabs.comparison import CSS, comparison
-from automl_sr.app.words import escaped
+from automl_sr.app.trial_choices import trial_choices
 from automl_sr.errors import UseError
 from automl_sr.presentation.numbers import number
 from automl_sr.store.records import TrialRecord
@@ -157,7 +157,7 @@ def understood(shown: Snapshot, values: Any) -> tuple[list[int], list[str]]:
 
 def choices_of(shown: Snapshot, chosen: list[int]) -> list[tuple[str, int]]:
     """Offer trials with a plan, the newest first."""
-    planned = worth_offering(shown, [trial for trial in shown.trials if trial.plan], chosen)
+    planned = trial_choices(shown, [trial for trial in shown.trials if trial.plan], chosen)
     return [(label(shown, trial), trial.number) for trial in reversed(planned)]
 
 

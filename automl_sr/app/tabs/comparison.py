@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.figures.curves import COLOURS
+from automl_sr.app.html_text import state_words
 from automl_sr.app.tabs.trial_panel import saved_seconds, seconds_words
-from automl_sr.app.words import state_words
 from automl_sr.presentation.comparison import differences
 from automl_sr.presentation.markup import Markup, el, join
 from automl_sr.presentation.numbers import number

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from automl_sr.app.offer import worth_offering
-from automl_sr.app.preview.enlarging import enlarged
+from automl_sr.app.html_text import escaped, values_words
 from automl_sr.app.preview.pictures import (
     OUTPUT_PIXELS,
     UPLOAD_PIXELS,
@@ -20,14 +19,15 @@ from automl_sr.app.preview.pictures import (
     decoded,
     listed,
     sets_of,
-    to_enlarge,
+    to_upscale,
 )
+from automl_sr.app.preview.upscaling import upscaled
 from automl_sr.app.preview.viewer import Shown, viewer
 from automl_sr.app.server.background import Tell, run_in_background
 from automl_sr.app.server.uploads import UPLOAD_BYTES, uploaded
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.store_cache import Snapshot, StoreCache
-from automl_sr.app.words import escaped, values_words
+from automl_sr.app.trial_choices import trial_choices
 from automl_sr.data.images import SUFFIXES
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.presentation.stored_models import StoredModels
@@ -177,7 +177,7 @@ def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, st
 def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
     """Give the trials that left an ONNX file, the front first."""
     rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
-    return worth_offering(study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen)
+    return trial_choices(study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen)
 
 
 def label_of(study: Snapshot, trial: TrialRecord) -> str:
@@ -222,7 +222,7 @@ def _steps(cache: StoreCache, wish: Wish) -> Iterator[Shown | str | None]:
         tell("Reading the picture.")
         shown = Shown(subject_of(study, wish))
         with StoredModels() as models:
-            for result in enlarged(shown.subject, trials, models, lambda *place: tell(_progress(*place))):
+            for result in upscaled(shown.subject, trials, models, lambda *place: tell(_progress(*place))):
                 shown.add(result)
                 tell(shown)
         shown.notes = (TIMES.format(cores()),)
@@ -254,7 +254,7 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
         raise UseError("No picture has been uploaded yet.", "Drop one on the field, or choose another kind of picture.")
     path: Path = uploaded(wish.file)
     picture, notes = decoded(path, UPLOAD_BYTES)
-    take = as_original if wish.use == "original" else to_enlarge
+    take = as_original if wish.use == "original" else to_upscale
     return take(path.stem, picture, scale, fit, notes)
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from automl_sr.app.html_text import escaped, trial_line
 from automl_sr.app.server.background import Tell, run_in_background
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, snapshot
 from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.tabs.downloads import EVERYTHING, STUDY, Downloads, downloads_of, kept
-from automl_sr.app.words import escaped, trial_line
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.plugin.blueprint import load
 from automl_sr.presentation.model_card import CARD, FILES

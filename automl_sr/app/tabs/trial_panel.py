@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.figures.tables import table
-from automl_sr.app.words import state_words
+from automl_sr.app.html_text import state_words
 from automl_sr.presentation.markup import Markup, el, join
 from automl_sr.presentation.numbers import duration, number, size
 from automl_sr.presentation.trial_details import shared_words

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from automl_sr.app.figures.chart import chart, selecting, written
+from automl_sr.app.html_text import escaped
 from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
 from automl_sr.app.tabs import parameters, reasons
-from automl_sr.app.words import escaped
 from automl_sr.errors import AutomlSRError
 from automl_sr.presentation.explanations import history_words, importance_words
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from automl_sr.app.preview import pictures
-from automl_sr.app.preview.pictures import as_original, chosen, decoded, listed, sets_of, to_enlarge
+from automl_sr.app.preview.pictures import as_original, chosen, decoded, listed, sets_of, to_upscale
 from automl_sr.data.catalog import ImageSet
 from automl_sr.data.high_bit_depth import encode_png16, encode_tiff16
 from automl_sr.data.images import Picture, to_rgb8
@@ -119,7 +119,7 @@ def test_an_original_is_made_small_as_training_does() -> None:
     assert subject.size == (40, 50)
 
 
-@pytest.mark.parametrize(("make", "side"), [(as_original, 23), (to_enlarge, 7)])
+@pytest.mark.parametrize(("make", "side"), [(as_original, 23), (to_upscale, 7)])
 def test_tiny_pictures_are_refused(make: Any, side: int) -> None:
     with pytest.raises(DataError, match=f"a has 50x{side} pixels"):
         make("a", Picture(noise(side, 50)), 2, "cut")
@@ -132,7 +132,7 @@ def test_results_are_kept_within_the_limit_and_it_is_said(
 ) -> None:
     monkeypatch.setattr(pictures, "OUTPUT_PIXELS", 10_000)
     pixels = noise(*shape)
-    for subject in (to_enlarge("a", Picture(pixels), 2, fit), as_original("a", Picture(pixels), 2, fit)):
+    for subject in (to_upscale("a", Picture(pixels), 2, fit), as_original("a", Picture(pixels), 2, fit)):
         height, width = subject.size
         assert 7_000 < height * width <= 10_000
         assert len(subject.notes) == 1

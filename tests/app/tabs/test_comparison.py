@@ -23,11 +23,11 @@ from automl_sr.app.figures.curves import (
     rung_words,
     smooth,
 )
-from automl_sr.app.offer import OFFER_ALL, RECENT
 from automl_sr.app.session import MOST_COMPARED
 from automl_sr.app.tabs.compare import asked_for, choices_of, label, understood
 from automl_sr.app.tabs.comparison import best_of, comparison, groups_of
 from automl_sr.app.tabs.trials import ticked, with_trial
+from automl_sr.app.trial_choices import ALL_OFFERED_UP_TO, RECENT
 from automl_sr.errors import UseError
 from automl_sr.store.records import RungRecord
 
@@ -172,7 +172,7 @@ def test_choices_are_all_trials_with_a_plan_the_newest_first() -> None:
 def test_of_thousands_the_front_the_newest_and_the_chosen_are_offered() -> None:
     many = [trial(number, values={"psnr_y": 50.0 - number, "params": 1000.0 + number}) for number in range(3000)]
     found = [number for _, number in choices_of(snapshot(many), [17])]
-    assert len(many) > OFFER_ALL
+    assert len(many) > ALL_OFFERED_UP_TO
     assert found == [*range(2999, 2999 - RECENT, -1), 17, 0]
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from automl_sr.app.offer import RECENT
 from automl_sr.app.preview import viewer
-from automl_sr.app.preview.enlarging import Result
 from automl_sr.app.preview.pictures import as_original
+from automl_sr.app.preview.upscaling import Result
 from automl_sr.app.preview.viewer import Shown, safe_name
 from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.app.tabs import preview
 from automl_sr.app.tabs.preview import Wish, answered, images_of, offered_trials, picks_of, why_not
+from automl_sr.app.trial_choices import RECENT
 from automl_sr.data.images import Picture
 
 TASK = {"kind": "image-sr", "scale": 2, "train": ["photos-train"], "valid": ["photos-valid"], "test": ["Set99"]}

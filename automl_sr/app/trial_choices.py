@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from automl_sr.app.store_cache import Snapshot
     from automl_sr.store.records import TrialRecord
 
-OFFER_ALL = 500
+ALL_OFFERED_UP_TO = 500
 """Of more trials the front and the newest are offered."""
 RECENT = 200
 
 
-def worth_offering(shown: Snapshot, trials: Sequence[TrialRecord], chosen: Collection[int]) -> list[TrialRecord]:
+def trial_choices(shown: Snapshot, trials: Sequence[TrialRecord], chosen: Collection[int]) -> list[TrialRecord]:
     """Give all of the trials, or of many the chosen ones, the front and the newest, in the same order."""
-    if len(trials) <= OFFER_ALL:
+    if len(trials) <= ALL_OFFERED_UP_TO:
         return list(trials)
     newest = {trial.number for trial in sorted(trials, key=lambda trial: trial.number)[-RECENT:]}
     wanted = {*chosen, *shown.front_numbers, *newest}

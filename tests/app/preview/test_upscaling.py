@@ -14,9 +14,9 @@ import torch
 from nets import IMAGE_AXES, Espcn, Fsrcnn, seeded
 from photos import photo
 
-from automl_sr.app.preview import enlarging
-from automl_sr.app.preview.enlarging import Result, enlarged
-from automl_sr.app.preview.pictures import Subject, as_original, chosen, sets_of, to_enlarge
+from automl_sr.app.preview import upscaling
+from automl_sr.app.preview.pictures import Subject, as_original, chosen, sets_of, to_upscale
+from automl_sr.app.preview.upscaling import Result, upscaled
 from automl_sr.app.server.background import Stopped
 from automl_sr.compression.export import export_onnx
 from automl_sr.data.images import Picture, to_rgb8
@@ -57,7 +57,7 @@ def ignore(what: str, done: int, total: int) -> None:
 
 
 def run(subject: Subject, trials: list[TrialRecord], models: StoredModels) -> dict[str, Result]:
-    return {result.key: result for result in enlarged(subject, trials, models, ignore)}
+    return {result.key: result for result in upscaled(subject, trials, models, ignore)}
 
 
 def test_values_are_those_of_evaluate(files: dict[str, Path], models: StoredModels) -> None:
@@ -82,7 +82,7 @@ def test_pictures_without_an_original_are_those_of_upscale(
     kind: str, channels: int, files: dict[str, Path], models: StoredModels
 ) -> None:
     picture = Picture(photo()[:, :, :channels])
-    results = run(to_enlarge("a", picture, 2, "cut"), [trial(1, files[kind])], models)
+    results = run(to_upscale("a", picture, 2, "cut"), [trial(1, files[kind])], models)
     assert list(results) == ["bicubic", "1"]
     assert results["1"].psnr_y is None
     expected = to_rgb8(Upscaler(OnnxImageModel(files[kind]))(picture))
@@ -92,7 +92,7 @@ def test_pictures_without_an_original_are_those_of_upscale(
 def test_tiles_are_told_and_end_the_work(
     files: dict[str, Path], models: StoredModels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enlarging, "TILE", 64)
+    monkeypatch.setattr(upscaling, "TILE", 64)
     told: list[tuple[str, int, int]] = []
 
     def watch(*place: Any) -> None:
@@ -100,10 +100,10 @@ def test_tiles_are_told_and_end_the_work(
         if place[0] == "trial 1" and place[1] == 2:
             raise Stopped
 
-    subject = to_enlarge("a", Picture(photo()), 2, "cut")
+    subject = to_upscale("a", Picture(photo()), 2, "cut")
     found = []
     with pytest.raises(Stopped):
-        found.extend(enlarged(subject, [trial(1, files["y"]), trial(2, files["y"])], models, watch))
+        found.extend(upscaled(subject, [trial(1, files["y"]), trial(2, files["y"])], models, watch))
     assert told[0] == ("bicubic", 0, 1)
     assert told[-1][:2] == ("trial 1", 2)
     assert told[-1][2] > 2

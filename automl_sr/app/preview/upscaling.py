@@ -1,4 +1,4 @@
-"""A picture enlarged by bicubic and by the exported models of trials, measured as `automl-sr evaluate` measures."""
+"""A picture upscaled by bicubic and by the exported models of trials, measured as `automl-sr evaluate` measures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TILE = 256
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One enlargement, or the reason why there is none; PSNR and SSIM where the original is known."""
+    """One upscaled picture, or the reason why there is none; PSNR and SSIM where the original is known."""
 
     key: str
     title: str
@@ -46,8 +46,8 @@ class Result:
     error: str = ""
 
 
-def enlarged(subject: Subject, trials: Sequence[TrialRecord], models: StoredModels, watch: Watch) -> Iterator[Result]:
-    """Give the original where it is known, bicubic enlargement, and that of every trial as it is done."""
+def upscaled(subject: Subject, trials: Sequence[TrialRecord], models: StoredModels, watch: Watch) -> Iterator[Result]:
+    """Give the original where it is known, what bicubic makes of it, and each trial as it is done."""
     if subject.original is not None:
         yield Result("original", "original", subject.original)
     watch("bicubic", 0, 1)
@@ -59,7 +59,7 @@ def enlarged(subject: Subject, trials: Sequence[TrialRecord], models: StoredMode
 
 
 def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: Watch) -> Result:
-    """Enlarge with one trial's exported file; whatever is wrong with it becomes the result's error."""
+    """Upscale with one trial's exported file; whatever is wrong with it becomes the result's error."""
     title, path = f"trial {trial.number}", ""
     try:
         watch(title, 0, 1)
