@@ -12,6 +12,7 @@ import gradio as gr
 from automl_sr.app.html_text import escaped, trial_line
 from automl_sr.app.server.server_rendered import ServerRenderedBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
+from automl_sr.app.static_files import script_with, static_text
 from automl_sr.app.store_cache import NOTHING_THERE, StoreCache
 from automl_sr.app.tabs import compare, front, plugins, preview, studies, takeaway, trials, why
 from automl_sr.errors import AutomlSRError
@@ -44,28 +45,8 @@ TABS = (
 
 LINE = "line"
 """The line on top, which is there whichever tab is open."""
-
-# In the browser: every call of the server that is not made is a page that answers sooner.
-CUES = """
-(opened, study, trial, version, ...cues) => {
-  const now = {study, trial, version}, tabs = TABS;
-  return tabs.map(([id, follows], place) =>
-    id === opened || id === 'LINE' ? JSON.stringify(follows.map(name => now[name])) : cues[place]);
-}
-""".replace("LINE", LINE).replace(
-    "TABS", json.dumps([[LINE, ("study", "version", "trial")], *([tab.id, tab.follows] for tab in TABS)])
-)
-
-ADDRESS = """
-(study, trial, tab) => {
-  const address = new URL(location.href);
-  const parts = {study, trial, tab: tab === 'studies' ? null : tab};
-  for (const [name, value] of Object.entries(parts))
-    if (value === null || value === undefined || value === '') address.searchParams.delete(name);
-    else address.searchParams.set(name, value);
-  history.replaceState(null, '', address);
-}
-"""
+FOLLOWS = [(LINE, ("study", "version", "trial")), *((tab.id, tab.follows) for tab in TABS)]
+"""What is filled anew, in the order of the cues, and what each of them follows."""
 
 
 def make_page(cache: StoreCache) -> gr.Blocks:
@@ -82,7 +63,7 @@ def make_page(cache: StoreCache) -> gr.Blocks:
         compared = gr.State([])
         # not States, because those never reach the browser
         version, opened = gr.Textbox("", visible="hidden"), gr.Textbox("studies", visible="hidden")
-        cues = {name: gr.Textbox("", visible="hidden") for name in (LINE, *(tab.id for tab in TABS))}
+        cues = {name: gr.Textbox("", visible="hidden") for name, _ in FOLLOWS}
         session = Session(page, cache, study, trial, compared, version, opened, cues)
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
@@ -146,6 +127,18 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
     changes = [item.change for item in (session.study, session.trial, session.tab)]
     cues, shown = list(session.cues.values()), [session.study, session.trial, session.tab]
     asked = [session.tab, session.study, session.trial, session.version, *cues]
-    gr.on([*changes, session.version.change], None, asked, cues, js=CUES, api_visibility="private")
-    gr.on(changes, None, shown, None, js=ADDRESS, api_visibility="private")
+    cue = script_with("cues.js", FOLLOWS, LINE)
+    gr.on([*changes, session.version.change], None, asked, cues, js=cue, api_visibility="private")
+    gr.on(changes, None, shown, None, js=static_text("page_address.js"), api_visibility="private")
     listen([session.cues[LINE].change], describe, [session.study, session.trial], [line])
+
+
+def theme() -> gr.themes.Base:
+    """Give the look, with the system's fonts: nothing is loaded from a network."""
+    return gr.themes.Default(
+        primary_hue="blue",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+        text_size="sm",
+        spacing_size="sm",
+    )

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from automl_sr.app.preview.viewer_script import SCRIPT
+from automl_sr.app.static_files import static_text
 from automl_sr.tasks.image_sr.pictures import liveliest
 
 if TYPE_CHECKING:
@@ -24,106 +24,15 @@ if TYPE_CHECKING:
 
 KEPT_RUNS = 20
 """Previews of all visitors whose pictures are kept."""
-TEMPLATE = """
-<p class="empty">Choose a picture and trials, then press Show.</p>
-<div class="viewer" hidden>
-  <div class="bar">
-    <span class="group" role="group" aria-label="What is shown">
-      <button type="button" data-mode="side" aria-pressed="true">Side by side</button>
-      <button type="button" data-mode="slider" aria-pressed="false">Slider</button>
-      <button type="button" data-mode="difference" aria-pressed="false">Difference</button>
-    </span>
-    <span class="group" role="group" aria-label="Zoom">
-      <button type="button" data-zoom="out" aria-label="Zoom out">&minus;</button>
-      <output class="zoom" aria-live="polite"></output>
-      <button type="button" data-zoom="in" aria-label="Zoom in">+</button>
-      <button type="button" data-zoom="fit">Fit</button>
-      <button type="button" data-zoom="one">1:1</button>
-    </span>
-    <span class="group of-slider" hidden>
-      <label>Left <select class="left"></select></label>
-      <label>Right <select class="right"></select></label>
-    </span>
-    <span class="group of-difference" hidden>
-      <label>Difference of <select class="of"></select></label>
-      <label>and <select class="against"></select></label>
-      <label>amplified <select class="factor">
-        <option>1</option><option>2</option><option>4</option><option selected>8</option><option>16</option>
-        <option>32</option></select> times</label>
-    </span>
-  </div>
-  <div class="panes"></div>
-  <figure class="single" hidden>
-    <div class="stage">
-      <canvas tabindex="0" role="img"></canvas>
-      <div class="divider" role="slider" tabindex="0" aria-label="Divider" aria-valuemin="0" aria-valuemax="100"></div>
-    </div>
-    <figcaption></figcaption>
-  </figure>
-  <section class="lens" aria-label="Magnifier">
-    <p><label>Magnified <select class="power"><option>2</option><option selected>4</option><option>8</option>
-      <option>16</option></select> times</label><span class="place"></span>
-      <button type="button" class="follow" hidden>Follow the pointer</button></p>
-    <div class="crops"></div>
-  </section>
-  <ul class="notes"></ul>
-  <p class="help">Wheel, pinch, + and &minus; zoom; dragging and the arrow keys move all pictures together; 0 shows all
-    of them. A click or Enter keeps the magnifier where it is.</p>
-</div>
-"""
-CSS = """
-.empty { padding: 2rem; text-align: center; opacity: 0.8; }
-.bar { display: flex; flex-wrap: wrap; gap: 0.5rem 1rem; align-items: center; margin-bottom: 0.5rem; }
-.group { display: inline-flex; flex-wrap: wrap; gap: 0.25rem; align-items: center; }
-.group[hidden], .single[hidden], .follow[hidden], .divider[hidden] { display: none; }
-button, select, .save {
-  font: inherit; font-size: 0.85rem; color: inherit; background: var(--background-fill-secondary);
-  border: 1px solid var(--border-color-primary); border-radius: 4px; padding: 0.2rem 0.55rem; min-height: 1.9rem;
-}
-button { cursor: pointer; }
-button[aria-pressed="true"] { background: #0969da; border-color: #0969da; color: #fff; }
-select { appearance: auto; max-width: 9rem; }
-select option { color: initial; background: initial; }
-label { font-size: 0.85rem; }
-.zoom { min-width: 3.6rem; text-align: center; font-variant-numeric: tabular-nums; font-size: 0.85rem; }
-.panes { display: grid; gap: 0.5rem; }
-figure { margin: 0; min-width: 0; }
-canvas {
-  display: block; width: 100%; image-rendering: pixelated; cursor: crosshair;
-  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
-}
-canvas:focus-visible, .divider:focus-visible, button:focus-visible { outline: 2px solid #0969da; outline-offset: 1px; }
-figcaption { font-size: 0.85rem; padding: 0.2rem 0; display: flex; flex-wrap: wrap; gap: 0.1rem 0.6rem;
-  align-items: center; font-variant-numeric: tabular-nums; }
-figcaption b { font-weight: 600; }
-figcaption span { flex-basis: 100%; }
-.save { text-decoration: none; margin-left: auto; padding: 0.1rem 0.5rem; min-height: 0; }
-.failed { border: 1px solid #b35900; padding: 0.7rem; font-size: 0.85rem; overflow-wrap: anywhere; margin: 0; }
-.stage { position: relative; }
-.divider {
-  position: absolute; top: 0; bottom: 0; width: 2.4rem; margin-left: -1.2rem; cursor: ew-resize; touch-action: none;
-  background: linear-gradient(#fff, #fff) center / 2px 100% no-repeat;
-}
-.divider::after {
-  content: "↔"; position: absolute; top: 50%; left: 50%; translate: -50% -50%; background: #fff; color: #222;
-  border: 1px solid #555; border-radius: 50%; width: 1.8rem; height: 1.8rem; line-height: 1.7rem; text-align: center;
-}
-.lens p { margin: 0.6rem 0 0.3rem; font-size: 0.85rem; }
-.crops { display: flex; flex-wrap: wrap; gap: 0.5rem; }
-.crops figure { width: 130px; }
-.crops canvas { height: 130px; cursor: default; }
-.notes { font-size: 0.85rem; margin: 0.5rem 0 0 1.1rem; }
-.help { font-size: 0.8rem; opacity: 0.75; margin: 0.4rem 0 0; }
-"""
 
 
 def viewer(elem_id: str) -> gr.HTML:
     """Make the viewer; its value is what `Shown.value` gives."""
     return gr.HTML(
         value=None,
-        html_template=TEMPLATE,
-        css_template=CSS,
-        js_on_load=SCRIPT,
+        html_template=static_text("viewer.html"),
+        css_template=static_text("viewer.css"),
+        js_on_load=static_text("viewer.js"),
         apply_default_css=False,
         elem_id=elem_id,
     )

@@ -21,12 +21,12 @@ from fastapi.responses import FileResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from automl_sr.app.figures.chart import PLOTLY
-from automl_sr.app.page import make_page
+from automl_sr.app.page import make_page, theme
 from automl_sr.app.server.assets import asset
 from automl_sr.app.server.middleware import RefusingMiddleware
 from automl_sr.app.server.uploads import UPLOAD_BYTES
+from automl_sr.app.static_files import static_text
 from automl_sr.app.store_cache import StoreCache
-from automl_sr.app.style import STYLE, theme
 from automl_sr.errors import UseError
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
         enable_monitoring=False,
         mcp_server=False,
         theme=theme(),
-        css=STYLE,
+        css=static_text("page.css"),
     )
     return mounted
 

@@ -10,8 +10,9 @@ from automl_sr.app.figures.chart import chart, clicked, written
 from automl_sr.app.figures.curves import Curve, cost_figure, curve_figure
 from automl_sr.app.html_text import escaped
 from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
+from automl_sr.app.static_files import static_text
 from automl_sr.app.store_cache import Snapshot
-from automl_sr.app.tabs.comparison import CSS, comparison
+from automl_sr.app.tabs.comparison import comparison
 from automl_sr.app.trial_choices import trial_choices
 from automl_sr.errors import UseError
 from automl_sr.presentation.numbers import number
@@ -25,13 +26,6 @@ TOO_FEW = (
     f"Choose two to {MOST_COMPARED} trials above, or select one in the tab Trials or Front and press "
     "<b>Add to comparison</b> in the tab Trials."
 )
-ADDRESS = """
-(compared) => {
-  const address = new URL(location.href);
-  if (compared) address.searchParams.set('compare', compared); else address.searchParams.delete('compare');
-  history.replaceState(null, '', address);
-}
-"""
 
 
 def build(session: Session) -> None:
@@ -49,7 +43,8 @@ def build(session: Session) -> None:
     everything = gr.Checkbox(label="Show the whole plans", elem_id="compare-all")
     with gr.Row():
         with gr.Column(scale=3, min_width=NARROWEST):
-            table = gr.HTML(elem_id="compare-table", css_template=CSS, apply_default_css=False)
+            look = static_text("comparison.css")
+            table = gr.HTML(elem_id="compare-table", css_template=look, apply_default_css=False)
         with gr.Column(scale=2, min_width=NARROWEST):
             steps = chart("Training loss over steps", "compare-steps", height=360)
             seconds = chart("Training loss over seconds", "compare-seconds", height=360)
@@ -127,7 +122,7 @@ def _follow_address(session: Session) -> None:
     told = listen(
         [session.compared.change], lambda found: ",".join(map(str, numbers(found))), [session.compared], [text]
     )
-    told.then(None, [text], None, js=ADDRESS)
+    told.then(None, [text], None, js=static_text("compare_address.js"))
 
 
 def asked_for(text: str) -> list[int]:

@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 
-CSS = """
-table.plain { width: auto; }
-table.plain th, table.plain td { overflow-wrap: normal; }
-thead th { text-align: right; white-space: nowrap; }
-table.plain td.name { overflow-wrap: anywhere; min-width: min(40vw, 14rem); }
-.swatch { display: inline-block; width: 0.8rem; height: 0.8rem; border-radius: 2px; margin-right: 0.35rem; }
-th.group { padding-top: 0.8rem; border-top: none; }
-td.best { font-weight: 700; }
-p { margin: 0.2rem 0; }
-"""
 STAR = "\N{BLACK STAR}"
 
 

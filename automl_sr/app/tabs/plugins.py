@@ -7,16 +7,12 @@ from typing import Any
 import gradio as gr
 
 from automl_sr.app.session import Session, listen
+from automl_sr.app.static_files import static_text
 from automl_sr.app.tabs.catalogue import method_cards, tasks_html, techniques_html, unavailable_html
 from automl_sr.plugin.technique import Slot
 
 ALL = "all"
 LONGEST_SEARCH = 200
-CSS = """
-details.technique { padding: 0.25rem 0; }
-details.technique summary { cursor: pointer; }
-details.technique > :not(summary) { margin-left: 1rem; }
-"""
 
 
 def build(session: Session) -> None:
@@ -28,7 +24,11 @@ def build(session: Session) -> None:
         )
         slots = [(ALL, ""), *((slot.value, slot.value) for slot in Slot)]
         slot = gr.Dropdown(slots, value="", label="Slot", elem_id="plugins-slot", min_width=160)
-    found = gr.HTML(techniques_html(registry, "", ""), elem_id="plugins-techniques", css_template=CSS)
+    found = gr.HTML(
+        techniques_html(registry, "", ""),
+        elem_id="plugins-techniques",
+        css_template=static_text("plugins.css"),
+    )
     cards = method_cards(registry)
     if cards:
         chosen = gr.Dropdown(

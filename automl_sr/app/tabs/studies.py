@@ -10,6 +10,7 @@ import gradio as gr
 
 from automl_sr.app.figures.tables import table
 from automl_sr.app.session import Session, listen, skip
+from automl_sr.app.static_files import script_with, static_text
 from automl_sr.app.store_cache import NOTHING_THERE, StoreCache, Summary, Work
 from automl_sr.presentation.markup import Markup, el, join
 from automl_sr.presentation.numbers import duration, number
@@ -19,39 +20,18 @@ SHOWN_STATES = STATES[:5]
 COLUMNS = ("study", "state", "best", *SHOWN_STATES, "time", "begun")
 RIGHT = range(3, 3 + len(SHOWN_STATES))
 EXAMPLE = "automl-sr search studies/quickstart.yaml"
-CSS = """
-#studies-table tr:has(a) { cursor: pointer; }
-#studies-table a { color: var(--link-text-color); }
-#studies-table tbody tr:hover, #studies-table tr.chosen { background: var(--background-fill-secondary); }
-#studies-table td:nth-child(3) { min-width: 11rem; }
-#studies-table td:nth-last-child(-n+2) { white-space: nowrap; }
-"""
-# Links, so that keys reach them and a study can be opened in a tab of its own; here a click selects without a reload.
-SCRIPT = """
-element.addEventListener('click', event => {
-  const link = event.target.closest('tr')?.querySelector('a[data-study]');
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || getSelection().type === 'Range') return;
-  event.preventDefault();
-  trigger('select', {study: link.dataset.study});
-});
-function mark() {
-  for (const link of element.querySelectorAll('a[data-study]')) {
-    const chosen = link.dataset.study === props.chosen;
-    link.closest('tr').classList.toggle('chosen', chosen);
-    if (chosen) link.setAttribute('aria-current', 'true');
-    else link.removeAttribute('aria-current');
-  }
-}
-mark();
-watch(['value', 'chosen'], mark);
-"""
-CHOSEN = "study => ({__type__: 'update', props: {chosen: study}})"
 
 
 def build(session: Session) -> None:
     """Fill the tab."""
     # A table of our own: the module of gr.Dataframe would be half of what the first page loads.
-    shown = gr.HTML(elem_id="studies", js_on_load=SCRIPT, css_template=CSS, apply_default_css=False, chosen=None)
+    shown = gr.HTML(
+        elem_id="studies",
+        js_on_load=static_text("studies.js"),
+        css_template=static_text("studies.css"),
+        apply_default_css=False,
+        chosen=None,
+    )
     work = gr.HTML(elem_id="work", apply_default_css=False)
     sent = gr.State("")
 
@@ -62,7 +42,8 @@ def build(session: Session) -> None:
     session.page.render_on_server(shown, lambda: _filled(session.cache, session.cache.version())[0])
     session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
     listen([shown.select], clicked, [], [session.study])
-    gr.on([session.study.change], None, [session.study], [shown], js=CHOSEN, api_visibility="private")
+    choose = script_with("set_property.js", "chosen")
+    gr.on([session.study.change], None, [session.study], [shown], js=choose, api_visibility="private")
 
 
 def _filled(cache: StoreCache, version: str) -> tuple[Markup, str]:

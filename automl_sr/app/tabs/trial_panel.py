@@ -15,22 +15,6 @@ if TYPE_CHECKING:
     from automl_sr.app.store_cache import Snapshot
     from automl_sr.store.records import TrialRecord
 
-CSS = """
-.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 0 1.6rem; }
-.panels > .wide { grid-column: 1 / -1; }
-table.plain { width: auto; min-width: 55%; }
-table.plain th, table.plain td { overflow-wrap: normal; }
-table.plain td.name { overflow-wrap: anywhere; min-width: min(45vw, 11rem); }
-.wide table.plain td.name { overflow-wrap: normal; min-width: 0; }
-.wide table.plain td:last-child { overflow-wrap: anywhere; }
-h3 { margin: 0.2rem 0; font-size: 1.1rem; font-weight: 600; }
-p { margin: 0.2rem 0; overflow-wrap: anywhere; }
-ul { margin: 0.2rem 0 0.2rem 1.2rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 24rem; overflow-y: auto; font-size: 0.85rem; }
-.breaks { color: #b35900; font-weight: 600; }
-summary { cursor: pointer; padding: 0.3rem 0; }
-"""
-
 
 def panel(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> str:
     """Describe a trial; `found` is what `automl_sr.cli.trials.details` says of it."""

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numbers, skip, snapshot
+from automl_sr.app.static_files import static_text
 from automl_sr.app.store_cache import Snapshot
 from automl_sr.app.tabs import trial_panel
 from automl_sr.app.tabs.trial_table import neighbour, table_of
@@ -41,8 +42,9 @@ def build(session: Session) -> None:
         add = gr.Button("Add to comparison", elem_id="trials-add", size="sm", min_width=150)
         clear = gr.Button("Clear comparison", elem_id="trials-clear", size="sm", min_width=150)
     chosen = gr.HTML(elem_id="trials-compared")
-    panel = gr.HTML(elem_id="trial-panel", css_template=trial_panel.CSS, apply_default_css=False)
-    told = gr.HTML(elem_id="trial-events", css_template=trial_panel.CSS, apply_default_css=False)
+    look = static_text("trial_panel.css")
+    panel = gr.HTML(elem_id="trial-panel", css_template=look, apply_default_css=False)
+    told = gr.HTML(elem_id="trial-events", css_template=look, apply_default_css=False)
     _show_table(session, states, empty, table, sent)
     _show_trial(session, panel, told)
     for button, by in ((before, -1), (after, 1)):

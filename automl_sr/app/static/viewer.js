@@ -1,8 +1,4 @@
-"""The viewer's script. It draws on canvases, all through one view: zoom, and the image point in the middle."""
-
-from __future__ import annotations
-
-SCRIPT = r"""
+// It draws on canvases, all through one view: zoom, and the image point in the middle.
 const find = selector => element.querySelector(selector);
 const root = find('.viewer'), grid = find('.panes'), single = find('.single'), stage = find('.stage canvas');
 const divider = find('.divider'), crops = find('.crops');
@@ -335,4 +331,3 @@ update();
 watch(['value'], update);
 let width = 0;
 new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; arrange(); } }).observe(root);
-"""
