@@ -14,7 +14,7 @@ from automl_sr.app.server.server_rendered import ServerRenderedBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
 from automl_sr.app.static_files import script_with, static_text
 from automl_sr.app.store_cache import NOTHING_THERE, StoreCache
-from automl_sr.app.tabs import compare, front, plugins, preview, studies, takeaway, trials, why
+from automl_sr.app.tabs import compare, export, front, plugins, preview, studies, trials, why
 from automl_sr.errors import AutomlSRError
 
 POLL_SECONDS = 2.0
@@ -39,10 +39,12 @@ TABS = (
     Tab("compare", "Compare", compare.build, ("study", "version")),
     Tab("why", "Why", why.build, ("study", "version", "trial")),
     Tab("preview", "Preview", preview.build, ("study", "version", "trial")),
-    Tab("takeaway", "Take away", takeaway.build, ("study", "version", "trial")),
+    Tab("export", "Export", export.build, ("study", "version", "trial")),
     Tab("plugins", "Plugins", plugins.build),
 )
 
+FORMER_IDS = {"takeaway": "export"}
+"""Ids of tabs in addresses that were noted when the tabs had other names."""
 LINE = "line"
 """The line on top, which is there whichever tab is open."""
 FOLLOWS = [(LINE, ("study", "version", "trial")), *((tab.id, tab.follows) for tab in TABS)]
@@ -80,7 +82,8 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
 
     def arrive(request: gr.Request) -> tuple[Any, ...]:
         asked = dict(request.query_params)
-        tab = asked.get("tab", "")
+        named = asked.get("tab", "")
+        tab = FORMER_IDS.get(named, named)
         # only where the address asks for one: the list can be seen, and another tab opened, before this comes
         opened = (gr.Tabs(selected=tab), tab) if tab in {item.id for item in TABS} else (gr.skip(), gr.skip())
         version = cache.version()

@@ -71,7 +71,7 @@ def serve(store: str | None, address: Address, registry: Registry, tell: Callabl
     """Serve until Ctrl-C or SIGTERM. Raises UseError where the port is taken."""
     listening = _listen(address)
     with tempfile.TemporaryDirectory(prefix="automl-sr-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and files to take away, gone with the app
+        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and files to download, gone with the app
         cache = StoreCache(store, registry)
         try:
             config = uvicorn.Config(

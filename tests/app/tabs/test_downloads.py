@@ -13,7 +13,7 @@ from search_world import find, load, run_fast
 
 from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.tabs.downloads import EVERYTHING, downloads_of
-from automl_sr.app.tabs.takeaway import MOST_IMAGES, SEARCHED, described, file_name, model_words, models_of, reported
+from automl_sr.app.tabs.export import MOST_IMAGES, SEARCHED, described, file_name, model_words, models_of, reported
 from automl_sr.errors import TrialError
 from automl_sr.plugin.registry import discover
 from automl_sr.store.records import ArtifactRecord, StudyRecord, TrialRecord
@@ -150,7 +150,7 @@ def test_models_trained_longer_are_offered_beside_that_of_the_search(
     cache: StoreCache, trial: TrialRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [refinement(trial), refinement(trial, id=6, state="failed")]
-    monkeypatch.setattr("automl_sr.app.tabs.takeaway.refinements", lambda *_: rows)
+    monkeypatch.setattr("automl_sr.app.tabs.export.refinements", lambda *_: rows)
     found = models_of(cache, cache.snapshot("world"), trial)
     assert {key: model_words(refined) for key, refined in found.items()} == {
         SEARCHED: "as the search left it",

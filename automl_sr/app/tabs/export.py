@@ -1,4 +1,4 @@
-"""Tab: what one takes away. The selected trial's model with its card and study file, and the report of the study."""
+"""Tab: export of the selected trial's model with its card and study file; the report of the study."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from automl_sr.store.refinements import RefinementRecord
 
 log = logging.getLogger(__name__)
-NO_TRIAL = "Select a trial to take its model away: click a point or a row in another tab, or type its number above."
+NO_TRIAL = "Select a trial to export its model: click a point or a row in another tab, or type its number above."
 SEARCHED = "searched"
 LABELS = {
     FILES["onnx"]: "Model",
@@ -45,8 +45,8 @@ REPORT = "automl_sr.report.page:study_page"
 def build(session: Session) -> None:
     """Fill the tab."""
     gr.HTML("<h3>The selected trial</h3>")
-    about = gr.HTML(elem_id="takeaway-about")
-    which = gr.Dropdown([], label="Which of its models", elem_id="takeaway-which", visible=False)
+    about = gr.HTML(elem_id="export-about")
+    which = gr.Dropdown([], label="Which of its models", elem_id="export-which", visible=False)
     with gr.Row():
         buttons = [
             gr.DownloadButton(
@@ -54,13 +54,13 @@ def build(session: Session) -> None:
                 interactive=False,
                 size="md",
                 min_width=180,
-                elem_id=f"takeaway-{name.replace('.', '-')}",
+                elem_id=f"export-{name.replace('.', '-')}",
                 variant="primary" if name == EVERYTHING else "secondary",
             )
             for name, label in LABELS.items()
         ]
     with gr.Accordion("The study file: a search with it trains this plan again, and no other", open=False):
-        code = gr.HTML(elem_id="takeaway-yaml")  # an editor for code would be a third of what a browser loads
+        code = gr.HTML(elem_id="export-yaml")  # an editor for code would be a third of what a browser loads
     _show_trial(session, about, which, buttons, code)
     gr.HTML("<h3>The report of the study</h3>")
     _offer_report(session)
@@ -88,7 +88,7 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
         )
 
     outputs = [about, which, *buttons, code]
-    session.show("takeaway", fill, [session.study, session.trial, which], outputs, also=[which.input])
+    session.show("export", fill, [session.study, session.trial, which], outputs, also=[which.input])
 
 
 def models_of(cache: StoreCache, shown: Snapshot, trial: TrialRecord) -> dict[str, RefinementRecord | None]:
@@ -120,7 +120,7 @@ def _button(name: str, path: Path | None) -> Any:
 
 def folder() -> Path:
     """Give the app's own folder for files that are downloaded."""
-    return Path(get_upload_folder()) / "take-away"
+    return Path(get_upload_folder()) / "export"
 
 
 def _offer_report(session: Session) -> None:
@@ -128,11 +128,11 @@ def _offer_report(session: Session) -> None:
     cache = session.cache
     with gr.Row(equal_height=True):
         images = gr.Slider(
-            0, MOST_IMAGES, value=3, step=1, label="Validation images to show in it", elem_id="takeaway-images", scale=2
+            0, MOST_IMAGES, value=3, step=1, label="Validation images to show in it", elem_id="export-images", scale=2
         )
-        make = gr.Button("Make the report", elem_id="takeaway-make", min_width=180)
-        download = gr.DownloadButton("Report", visible=False, elem_id="takeaway-report", min_width=180)
-    status = gr.HTML(elem_id="takeaway-status")
+        make = gr.Button("Make the report", elem_id="export-make", min_width=180)
+        download = gr.DownloadButton("Report", visible=False, elem_id="export-report", min_width=180)
+    status = gr.HTML(elem_id="export-status")
 
     def answer(name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
         yield from reported(cache, name, count)

@@ -1,8 +1,9 @@
-"""The tab Take away in a browser: downloads of a trial's model, study file and report, and what is said instead."""
+"""The tab Export in a browser: downloads of a trial's model, study file and report, and what is said instead."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +26,13 @@ NAMES = ("model-onnx", "model-safetensors", "README-md", "study-yaml", "everythi
 
 
 def open_tab(page: Page, url: str, small_study: SmallStudy, number: int) -> None:
-    page.goto(f"{url}/?study={small_study.name}&trial={number}&tab=takeaway")
-    expect(page.locator("#takeaway-about")).to_contain_text(f"trial {number}")
+    page.goto(f"{url}/?study={small_study.name}&trial={number}&tab=export")
+    expect(page.locator("#export-about")).to_contain_text(f"trial {number}")
 
 
 def downloaded(page: Page, name: str) -> Path:
     """Click a button and give what the browser saved, under the name that it was offered."""
-    button = page.locator(f"#takeaway-{name}")
+    button = page.locator(f"#export-{name}")
     expect(button).to_be_enabled()
     with page.expect_download() as download:
         button.click()
@@ -86,31 +87,42 @@ def test_a_trial_without_a_model_says_why_and_has_its_study_file(
     browser_page: Page, app_url: str, small_study: SmallStudy
 ) -> None:
     open_tab(browser_page, app_url, small_study, small_study.failed[0])
-    about = browser_page.locator("#takeaway-about")
+    about = browser_page.locator("#export-about")
     expect(about).to_contain_text("is failed and left no model")
     expect(about).to_contain_text("the disk took <b>no</b> more")
     for name in NAMES:
-        button = browser_page.locator(f"#takeaway-{name}")
+        button = browser_page.locator(f"#export-{name}")
         expect(button).to_be_enabled() if name == "study-yaml" else expect(button).to_be_disabled()
 
 
 def test_without_a_trial_it_says_how_to_select_one(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
-    browser_page.goto(f"{app_url}/?study={small_study.name}&tab=takeaway")
-    expect(browser_page.locator("#takeaway-about")).to_contain_text("Select a trial to take its model away")
+    browser_page.goto(f"{app_url}/?study={small_study.name}&tab=export")
+    expect(browser_page.locator("#export-about")).to_contain_text("Select a trial to export its model")
     for name in NAMES:
-        expect(browser_page.locator(f"#takeaway-{name}")).to_be_disabled()
+        expect(browser_page.locator(f"#export-{name}")).to_be_disabled()
 
 
 def test_the_report_is_made_when_it_is_asked_for(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
     open_tab(browser_page, app_url, small_study, small_study.front[0])
-    images = browser_page.locator("#takeaway-images input[type=number]")
+    images = browser_page.locator("#export-images input[type=number]")
     images.fill("1")
     images.press("Tab")
-    expect(browser_page.locator("#takeaway-report")).to_be_hidden()
-    browser_page.locator("#takeaway-make").click()
-    expect(browser_page.locator("#takeaway-status")).to_contain_text("The report is made.")
+    expect(browser_page.locator("#export-report")).to_be_hidden()
+    browser_page.locator("#export-make").click()
+    expect(browser_page.locator("#export-status")).to_contain_text("The report is made.")
     saved = downloaded(browser_page, "report")
     assert saved.name == "small.html"
     text = saved.read_text()
     assert text.startswith("<!DOCTYPE html>")
     assert "<b>no</b> more" not in text
+
+
+def test_an_address_from_before_the_tab_was_renamed_opens_it(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
+    number = small_study.front[0]
+    browser_page.goto(f"{app_url}/?study={small_study.name}&trial={number}&tab=takeaway")
+    tab = browser_page.get_by_role("tab", name="Export")
+    expect(tab).to_have_attribute("aria-selected", "true")
+    expect(browser_page.locator("#export-about")).to_contain_text(f"trial {number}")
+    expect(browser_page).to_have_url(re.compile("tab=export"))
