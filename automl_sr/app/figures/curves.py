@@ -129,8 +129,8 @@ def _at(places: Sequence[Mapping[str, Any]], step: int) -> Mapping[str, Any] | N
 def rung_words(rung: RungRecord) -> str:
     """Describe a rung where a pointer rests on it."""
     values = "<br>".join(escaped(f"{name}: {number(value)}") for name, value in rung.values.items())
-    went = "went on" if rung.go_on else "stopped here"
-    return f"trial {rung.number}, rung {rung.rung + 1} at step {rung.step:,}: {went}<br>{values}"
+    then = "promoted" if rung.go_on else "stopped here"
+    return f"trial {rung.number}, rung {rung.rung + 1} at step {rung.step:,}: {then}<br>{values}"
 
 
 def cost_figure(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> Figure:

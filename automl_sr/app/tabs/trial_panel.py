@@ -134,15 +134,15 @@ def _rungs(found: Mapping[str, Any]) -> Markup | None:
         return None
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
     cells = [
-        [row["rung"] + 1, row["step"], *[row["values"].get(name) for name in names], _went(row["go_on"])]
+        [row["rung"] + 1, row["step"], *[row["values"].get(name) for name in names], _then(row["go_on"])]
         for row in rows
     ]
     head = ["rung", "step", *names, "then"]
     return table("Rungs", head, cells, right=range(len(names) + 2))
 
 
-def _went(on: bool) -> str:
-    return "went on" if on else "stopped"
+def _then(promoted: bool) -> str:
+    return "promoted" if promoted else "stopped"
 
 
 def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:

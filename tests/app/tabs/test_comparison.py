@@ -105,7 +105,7 @@ def test_a_curve_for_each_trial_with_its_rungs_on_it() -> None:
     line, marks, other = figure["data"]
     assert (line["name"], line["x"], line["customdata"]) == ("trial 7", [10, 20, 30, 40], [7] * 4)
     assert (marks["x"], marks["y"], marks["showlegend"]) == ([20], [1 / 2], False)  # nothing is known before step 10
-    assert "rung 1 at step 25: went on" in marks["text"][0]
+    assert "rung 1 at step 25: promoted" in marks["text"][0]
     assert other["line"]["color"] != line["line"]["color"]
     assert figure["layout"]["yaxis"]["type"] == "log"
 

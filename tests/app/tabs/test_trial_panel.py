@@ -50,7 +50,7 @@ def test_it_shows_rungs_and_where_the_trial_was_stopped() -> None:
         {"rung": 1, "step": 150, "values": {"psnr_y": 32.25}, "go_on": False},
     ]
     found = text(trial(7, "pruned", reason="stopped at rung 2"), rungs=rungs)
-    assert "1 50 31.5 went on" in found
+    assert "1 50 31.5 promoted" in found
     assert "2 150 32.25 stopped" in found
     assert "stopped at rung 2" in found
 
