@@ -15,8 +15,8 @@ FILES = sorted(path.name for path in FOLDER.iterdir())
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_is_read_as_it_is_and_used(name: str) -> None:
     assert static_text(name) == (FOLDER / name).read_text(encoding="utf-8")
-    code = [path.read_text(encoding="utf-8") for path in Path(static_files.__file__).parent.rglob("*.py")]
-    assert any(f'"{name}"' in text for text in code)
+    modules = Path(static_files.__file__).parent.rglob("*.py")
+    assert any(f'"{name}"' in module.read_text(encoding="utf-8") for module in modules)
 
 
 def test_values_are_handed_over_as_json() -> None:

@@ -1,4 +1,4 @@
-"""Tab: export of the selected trial's model with its card and study file; the report of the study."""
+"""Tab: export of the selected trial's model, card and study file, and the report of the study."""
 
 from __future__ import annotations
 
