@@ -20,7 +20,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 FAMILIES = sorted(path.parent.name for path in (ROOT / "plugins" / "automl_sr_plugins").glob("*/__init__.py"))
-SHIPPED_SUFFIXES = {".py", ".md", ".mako", ".template", ".typed"}
+SHIPPED_SUFFIXES = {".py", ".md", ".mako", ".template", ".typed", ".css", ".html", ".js"}
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,12 @@ def shipped_files(base: Path, package: str) -> set[str]:
 
 
 def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
-    """Modules, method cards, migrations and the plugin template; no tests."""
+    """Modules, method cards, migrations, the app's scripts and the plugin template; no tests."""
     expected = shipped_files(ROOT, "automl_sr") | shipped_files(ROOT / "plugins", "automl_sr_plugins")
     assert contents(wheel) == expected
     assert "automl_sr/py.typed" in expected
     assert "automl_sr/store/migrations/env.py" in expected
+    assert "automl_sr/app/static/viewer.js" in expected
 
 
 def test_no_file_of_the_packages_is_of_an_unknown_kind() -> None:

@@ -28,7 +28,7 @@ def app(
       automl-sr app
       automl-sr app --store postgresql://sr@HOST/sr --host 0.0.0.0 --auth me:secret
     """
-    from automl_sr.app.server import Address, check_reach, read_auth, serve
+    from automl_sr.app.server.server import Address, check_reach, read_auth, serve
     from automl_sr.plugin.registry import installed
     from automl_sr.store.database import default_url, masked, parse
 

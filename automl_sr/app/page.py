@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import gradio as gr
 
-from automl_sr.app import compare, front, plugins, preview, studies, takeaway, trials, why
-from automl_sr.app.library import NOTHING_THERE, Library
-from automl_sr.app.prefilled import PrefilledBlocks
+from automl_sr.app.html_text import escaped, trial_line
+from automl_sr.app.server.server_rendered import ServerRenderedBlocks
 from automl_sr.app.session import Session, listen, numbers, safely, skip, snapshot
-from automl_sr.app.words import escaped, trial_line
+from automl_sr.app.static_files import script_with, static_text
+from automl_sr.app.store_cache import NOTHING_THERE, StoreCache
+from automl_sr.app.tabs import compare, export, front, plugins, preview, studies, trials, why
 from automl_sr.errors import AutomlSRError
 
 POLL_SECONDS = 2.0
@@ -38,40 +39,22 @@ TABS = (
     Tab("compare", "Compare", compare.build, ("study", "version")),
     Tab("why", "Why", why.build, ("study", "version", "trial")),
     Tab("preview", "Preview", preview.build, ("study", "version", "trial")),
-    Tab("takeaway", "Take away", takeaway.build, ("study", "version", "trial")),
+    Tab("export", "Export", export.build, ("study", "version", "trial")),
     Tab("plugins", "Plugins", plugins.build),
 )
 
+FORMER_IDS = {"takeaway": "export"}
+"""Ids of tabs in addresses that were noted when the tabs had other names."""
 LINE = "line"
 """The line on top, which is there whichever tab is open."""
-
-# In the browser: every call of the server that is not made is a page that answers sooner.
-CUES = """
-(opened, study, trial, version, ...cues) => {
-  const now = {study, trial, version}, tabs = TABS;
-  return tabs.map(([id, follows], place) =>
-    id === opened || id === 'LINE' ? JSON.stringify(follows.map(name => now[name])) : cues[place]);
-}
-""".replace("LINE", LINE).replace(
-    "TABS", json.dumps([[LINE, ("study", "version", "trial")], *([tab.id, tab.follows] for tab in TABS)])
-)
-
-ADDRESS = """
-(study, trial, tab) => {
-  const address = new URL(location.href);
-  const parts = {study, trial, tab: tab === 'studies' ? null : tab};
-  for (const [name, value] of Object.entries(parts))
-    if (value === null || value === undefined || value === '') address.searchParams.delete(name);
-    else address.searchParams.set(name, value);
-  history.replaceState(null, '', address);
-}
-"""
+FOLLOWS = [(LINE, ("study", "version", "trial")), *((tab.id, tab.follows) for tab in TABS)]
+"""What is filled anew, in the order of the cues, and what each of them follows."""
 
 
-def make_page(library: Library) -> gr.Blocks:
+def make_page(cache: StoreCache) -> gr.Blocks:
     """Make the page; each visitor has a session of their own."""
-    page: PrefilledBlocks
-    with PrefilledBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    page: ServerRenderedBlocks
+    with ServerRenderedBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         with gr.Row(elem_id="head", equal_height=True):
             gr.HTML("<h1>automl-sr</h1>", elem_id="brand", min_width=120, scale=1)
             study = gr.Dropdown(
@@ -82,8 +65,8 @@ def make_page(library: Library) -> gr.Blocks:
         compared = gr.State([])
         # not States, because those never reach the browser
         version, opened = gr.Textbox("", visible="hidden"), gr.Textbox("studies", visible="hidden")
-        cues = {name: gr.Textbox("", visible="hidden") for name in (LINE, *(tab.id for tab in TABS))}
-        session = Session(page, library, study, trial, compared, version, opened, cues)
+        cues = {name: gr.Textbox("", visible="hidden") for name, _ in FOLLOWS}
+        session = Session(page, cache, study, trial, compared, version, opened, cues)
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as item:
@@ -95,15 +78,16 @@ def make_page(library: Library) -> gr.Blocks:
 
 def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> None:
     """Let the page follow the address when it is opened, the store while it changes, and the address the page."""
-    library = session.library
+    cache = session.cache
 
     def arrive(request: gr.Request) -> tuple[Any, ...]:
         asked = dict(request.query_params)
-        tab = asked.get("tab", "")
+        named = asked.get("tab", "")
+        tab = FORMER_IDS.get(named, named)
         # only where the address asks for one: the list can be seen, and another tab opened, before this comes
         opened = (gr.Tabs(selected=tab), tab) if tab in {item.id for item in TABS} else (gr.skip(), gr.skip())
-        version = library.version()
-        names = [] if version.startswith(NOTHING_THERE) else library.names()
+        version = cache.version()
+        names = [] if version.startswith(NOTHING_THERE) else cache.names()
         name = asked.get("study") or (names[0] if names else None)
         if name is not None and name not in names:
             gr.Warning(escaped(f"There is no study {name!r} in this store."))
@@ -113,18 +97,18 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
         return gr.Dropdown(choices=names, value=name), number, version, *opened, compared
 
     def follow(known: str, name: str | None) -> Any:
-        version = library.version()
+        version = cache.version()
         if version == known:
             return skip(2)
         if version.startswith(NOTHING_THERE):
             return version, gr.skip()
-        names = library.names()
+        names = cache.names()
         chosen = name if name in names else (names[0] if names else None)
         return version, gr.Dropdown(choices=names, value=chosen)
 
     def describe(name: str | None, chosen: Any) -> str:
         found = numbers(chosen)
-        shown = snapshot(library, name) if found else None
+        shown = snapshot(cache, name) if found else None
         if shown is None:
             return NOTHING_SELECTED
         try:
@@ -146,6 +130,18 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
     changes = [item.change for item in (session.study, session.trial, session.tab)]
     cues, shown = list(session.cues.values()), [session.study, session.trial, session.tab]
     asked = [session.tab, session.study, session.trial, session.version, *cues]
-    gr.on([*changes, session.version.change], None, asked, cues, js=CUES, api_visibility="private")
-    gr.on(changes, None, shown, None, js=ADDRESS, api_visibility="private")
+    cue = script_with("cues.js", FOLLOWS, LINE)
+    gr.on([*changes, session.version.change], None, asked, cues, js=cue, api_visibility="private")
+    gr.on(changes, None, shown, None, js=static_text("page_address.js"), api_visibility="private")
     listen([session.cues[LINE].change], describe, [session.study, session.trial], [line])
+
+
+def theme() -> gr.themes.Base:
+    """Give the look, with the system's fonts: nothing is loaded from a network."""
+    return gr.themes.Default(
+        primary_hue="blue",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+        text_size="sm",
+        spacing_size="sm",
+    )

@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from automl_sr.app.library import Library, Snapshot
-from automl_sr.app.prefilled import PrefilledBlocks
-from automl_sr.app.words import escaped
+from automl_sr.app.html_text import escaped
+from automl_sr.app.server.server_rendered import ServerRenderedBlocks
+from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.errors import AutomlSRError, UseError
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,8 @@ MOST_TRIALS = 2**31
 class Session:
     """Components of one page; each visitor has values of their own."""
 
-    page: PrefilledBlocks
-    library: Library
+    page: ServerRenderedBlocks
+    cache: StoreCache
     study: gr.Dropdown
     """Name of the study, or None."""
     trial: gr.Number
@@ -95,13 +95,13 @@ def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def snapshot(library: Library, name: Any) -> Snapshot | None:
+def snapshot(cache: StoreCache, name: Any) -> Snapshot | None:
     """Give the chosen study, or nothing where none is chosen. Raises UseError for what is no name."""
     if name in (None, ""):
         return None
     if not isinstance(name, str):
         raise UseError("The study's name is no text.")
-    return library.snapshot(name)
+    return cache.snapshot(name)
 
 
 def numbers(values: Any) -> list[int]:

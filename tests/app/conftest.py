@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what starts the app unless it is wanted, and give time to the test that searches the study."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.parent != here:
+        if here not in item.path.parents:
             continue
         used = set(getattr(item, "fixturenames", ()))
         starts = used & SERVED or item.path.name in STARTERS

@@ -43,13 +43,13 @@ def tabs() -> list[str]:
 
 def worth_a_look(store: str, study: str | None) -> tuple[str, list[int]]:
     """Give a study and trials that are worth looking at: the newest one, and the best of its front."""
-    from automl_sr.app.library import Library
+    from automl_sr.app.store_cache import StoreCache
     from automl_sr.plugin.registry import installed
 
-    library = Library(store, installed())
-    name = study or library.names()[0]
-    front = library.snapshot(name).front
-    library.close()
+    cache = StoreCache(store, installed())
+    name = study or cache.names()[0]
+    front = cache.snapshot(name).front
+    cache.close()
     return name, [trial.number for trial in front[:3]]
 
 

@@ -61,7 +61,7 @@ class Visitor:
     def tab(self, event: dict[str, Any]) -> str:
         """Give the tab that an event fills: its components are named after it."""
         outputs = [self.components[number]["props"].get("elem_id") or "" for number in event["outputs"]]
-        tabs = ("front", "trial", "compare", "why", "preview", "takeaway", "plugins")
+        tabs = ("front", "trial", "compare", "why", "preview", "export", "plugins")
         found = next((tab for tab in tabs for name in outputs if name.startswith(tab)), "studies")
         return "trials" if found == "trial" else found
 

@@ -196,12 +196,12 @@ def _selection(page: Page, number: int) -> float:
 
 def front_numbers(url: str) -> list[int]:
     """Give the points of the front."""
-    from automl_sr.app.library import Library
+    from automl_sr.app.store_cache import StoreCache
     from automl_sr.plugin.registry import installed
 
-    library = Library(url, installed())
-    found = [trial.number for trial in library.snapshot("large").front]
-    library.close()
+    cache = StoreCache(url, installed())
+    found = [trial.number for trial in cache.snapshot("large").front]
+    cache.close()
     return found
 
 

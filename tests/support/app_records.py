@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from automl_sr.app.library import Snapshot
+from automl_sr.app.store_cache import Snapshot
 from automl_sr.errors import PluginError
 from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord

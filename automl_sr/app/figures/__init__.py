@@ -1,0 +1,1 @@
+"""Charts and tables as plain data, and the component that draws a chart."""

@@ -1,0 +1,1 @@
+"""What models make of a picture: the picture, its upscaling, and the viewer that shows both."""

@@ -1,0 +1,106 @@
+"""A picture upscaled by bicubic and by the exported models of trials, measured as `automl-sr evaluate` measures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_sr.app.server.background import Stopped
+from automl_sr.data import images
+from automl_sr.errors import AutomlSRError, UseError
+from automl_sr.search.study import cores
+from automl_sr.tasks.image_sr.image_model import ImageModel, OnnxImageModel, network_output, with_chroma
+from automl_sr.tasks.image_sr.quality import psnr_y, ssim_y
+from automl_sr.tasks.image_sr.resize import upscale
+from automl_sr.tasks.image_sr.tiling import smallest_tile
+from automl_sr.tasks.image_sr.upscale import Upscaler
+
+if TYPE_CHECKING:
+    from automl_sr.app.preview.pictures import Subject
+    from automl_sr.presentation.stored_models import StoredModels
+    from automl_sr.store.records import TrialRecord
+
+Image = NDArray[np.uint8]
+Watch = Callable[[str, int, int], None]
+"""Is told what is at work, and how many of its tiles are done; what it raises ends the work."""
+
+TILE = 256
+"""Largest side of a tile in low-resolution pixels where nothing is measured, so that one can stop in between."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One upscaled picture, or the reason why there is none; PSNR and SSIM where the original is known."""
+
+    key: str
+    title: str
+    image: Image | None = None
+    psnr_y: float | None = None
+    ssim_y: float | None = None
+    seconds: float | None = None
+    error: str = ""
+
+
+def upscaled(subject: Subject, trials: Sequence[TrialRecord], models: StoredModels, watch: Watch) -> Iterator[Result]:
+    """Give the original where it is known, what bicubic makes of it, and each trial as it is done."""
+    if subject.original is not None:
+        yield Result("original", "original", subject.original)
+    watch("bicubic", 0, 1)
+    begin = time.perf_counter()
+    image = upscale(subject.lr, subject.scale)
+    yield _measured(subject, "bicubic", "bicubic", image, image, time.perf_counter() - begin)
+    for trial in trials:
+        yield by_trial(subject, trial, models, watch)
+
+
+def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: Watch) -> Result:
+    """Upscale with one trial's exported file; whatever is wrong with it becomes the result's error."""
+    title, path = f"trial {trial.number}", ""
+    try:
+        watch(title, 0, 1)
+        file = models.path(trial)
+        path = str(file)
+        model = OnnxImageModel(file, cores())
+        if model.scale != subject.scale:
+            raise UseError(f"The model enlarges {model.scale} times, not {subject.scale} times.")
+        upscaler = Upscaler(model, watch=lambda done, total: watch(title, done, total))
+        begin = time.perf_counter()
+        output, image = _run(upscaler, subject)
+        seconds = time.perf_counter() - begin
+        return _measured(subject, str(trial.number), title, output, image, seconds)
+    except Stopped:
+        raise
+    except AutomlSRError as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 - a file of a store may fail in any way, the other trials still run
+        reason = f"{type(error).__name__}: {error}"
+    return Result(str(trial.number), title, error=reason.replace(path, "Its ONNX file") if path else reason)
+
+
+def _run(upscaler: Upscaler, subject: Subject) -> tuple[Image, Image]:
+    """Give what is measured, the luma alone of a net that works on luma, and what is shown.
+
+    With an original the net sees what `evaluate` gives it, otherwise what `upscale` does.
+    """
+    model = upscaler.model
+    if subject.original is None:
+        upscaler.tile = min(upscaler.tile, max(TILE, smallest_tile(upscaler.margin)))
+        image = images.to_rgb8(upscaler(subject.picture))
+        return image, image
+    lr = subject.lr
+    output = network_output(ImageModel(upscaler.run, model.scale, model.color), lr)
+    return output, with_chroma(output, lr) if output.ndim == 2 else output
+
+
+def _measured(subject: Subject, key: str, title: str, output: Image, image: Image, seconds: float) -> Result:
+    if image.shape[:2] != subject.size:
+        raise UseError(f"The model gives {image.shape[1]}x{image.shape[0]} pixels.")
+    if subject.original is None:
+        return Result(key, title, image, seconds=seconds)
+    truth, scale = subject.original, subject.scale
+    return Result(key, title, image, psnr_y(output, truth, scale), ssim_y(output, truth, scale), seconds)

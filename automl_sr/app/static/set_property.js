@@ -1,0 +1,2 @@
+// Sets a property of a component of our own to what an event brings.
+name => value => ({__type__: 'update', props: {[name]: value}})

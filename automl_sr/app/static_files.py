@@ -1,0 +1,22 @@
+"""The scripts, styles and templates of pages: files of the folder `static`, as they are."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "static"
+
+
+@functools.cache
+def static_text(name: str) -> str:
+    """Read a file, once."""
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def script_with(name: str, *given: Any) -> str:
+    """Give the function that a script makes of these values: for an event in the browser."""
+    values = ", ".join(json.dumps(value) for value in given)
+    return f"({static_text(name)})({values})"

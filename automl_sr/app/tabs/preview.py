@@ -1,0 +1,286 @@
+"""Tab: what models make of a picture, of the study's or one's own, side by side and measured where it can be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from automl_sr.app.html_text import escaped, values_words
+from automl_sr.app.preview.pictures import (
+    OUTPUT_PIXELS,
+    UPLOAD_PIXELS,
+    as_original,
+    chosen,
+    decoded,
+    listed,
+    sets_of,
+    to_upscale,
+)
+from automl_sr.app.preview.upscaling import upscaled
+from automl_sr.app.preview.viewer import Shown, viewer
+from automl_sr.app.server.background import Tell, run_in_background
+from automl_sr.app.server.uploads import UPLOAD_BYTES, uploaded
+from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
+from automl_sr.app.store_cache import Snapshot, StoreCache
+from automl_sr.app.trial_choices import trial_choices
+from automl_sr.data.images import SUFFIXES
+from automl_sr.errors import AutomlSRError, UseError
+from automl_sr.presentation.stored_models import StoredModels
+from automl_sr.search.study import cores
+from automl_sr.tasks.image_sr.task import ImageSR
+
+if TYPE_CHECKING:
+    from automl_sr.app.preview.pictures import Fit, Subject
+    from automl_sr.store.records import TrialRecord
+
+log = logging.getLogger(__name__)
+MOST_TRIALS = 4
+UPLOAD = "upload"
+ORIGINS = [
+    ("Validation image", "valid"),
+    ("Test image", "test"),
+    ("Example photograph", "example"),
+    ("Your own picture", UPLOAD),
+]
+USES = [("Enlarge it", "enlarge"), ("Use it as the original: make it small first, so that PSNR is known", "original")]
+FITS = [("show its middle", "cut"), ("show all of it, reduced", "reduce")]
+TIMES = "Times are for the whole picture with {} threads, without loading the model."
+NO_MODELS = "No trial of this study has left a model yet: bicubic enlargement alone can be shown."
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a visitor asks to see, as it comes from the browser."""
+
+    study: Any
+    origin: Any
+    image: Any
+    file: Any
+    use: Any
+    fit: Any
+    trials: Any
+
+
+def build(session: Session) -> None:
+    """Fill the tab."""
+    note = gr.HTML(elem_id="preview-note")
+    with gr.Row(elem_id="preview") as everything:
+        with gr.Column(scale=1, min_width=280):
+            origin, image, own, controls = _picture_controls()
+            trials = gr.Dropdown(
+                [],
+                value=[],
+                multiselect=True,
+                max_choices=MOST_TRIALS,
+                label=f"Trials, up to {MOST_TRIALS}, the front first",
+                elem_id="preview-trials",
+            )
+            with gr.Row():
+                show = gr.Button("Show", variant="primary", elem_id="preview-show", min_width=100)
+                cancel = gr.Button("Cancel", interactive=False, elem_id="preview-cancel", min_width=100)
+            status = gr.HTML(elem_id="preview-status")
+        with gr.Column(scale=3, min_width=320):
+            panes = viewer("preview-viewer")
+
+    def show_wish(*values: Any) -> Iterator[Any]:
+        yield from answered(session.cache, Wish(*values))
+
+    _wire(session, [note, everything], [origin, own, image], trials)
+    running = gr.on(
+        [show.click],
+        show_wish,
+        [session.study, origin, image, *controls, trials],
+        [panes, status, cancel],
+        api_visibility="private",
+        show_progress="minimal",
+        show_progress_on=[status],
+        trigger_mode="once",
+    )
+    listen([cancel.click], lambda: ended("Cancelled."), [], [status, cancel], cancels=[running], queue=False)
+
+
+def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
+    """Make what chooses a picture: its kind, the image of a set, and the column and controls of uploads."""
+    origin = gr.Radio(ORIGINS, value="valid", label="Picture", elem_id="preview-origin")
+    image = gr.Dropdown([], label="Image", elem_id="preview-image")
+    with gr.Column(visible=False) as own:
+        file = gr.File(
+            label=f"Your picture, up to {UPLOAD_BYTES >> 20} MB and {UPLOAD_PIXELS / 1e6:.0f} megapixels",
+            file_types=list(SUFFIXES),
+            elem_id="preview-file",
+            height=130,
+        )
+        use = gr.Radio(USES, value="enlarge", label="What to do with it", elem_id="preview-use")
+    fit = gr.Radio(
+        FITS,
+        value="cut",
+        label=f"If results would have more than {OUTPUT_PIXELS / 1e6:.0f} megapixels",
+        elem_id="preview-fit",
+    )
+    return origin, image, own, [file, use, fit]
+
+
+def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Dropdown) -> None:
+    """Offer images and trials of the study; a trial that is selected elsewhere joins those that are picked."""
+    cache = session.cache
+    origin, own, image = source
+
+    def offer(name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
+        study = snapshot(cache, name)
+        reason = why_not(study)
+        if study is None or reason:
+            return _noted(reason), gr.Row(visible=False), *skip(3)
+        images, missing = images_of(study, kind, image_before)
+        kept, joining = numbers(picked), numbers(selected)
+        offered = offered_trials(study, [*kept, *joining])
+        picks = picks_of(offered, kept, joining)
+        # What is as it was is left alone: something else may have been picked meanwhile.
+        update: dict[str, Any] = {} if picks == picked else {"value": picks}
+        return (
+            _noted(missing or ("" if offered else NO_MODELS)),
+            gr.Row(visible=True),
+            gr.Column(visible=kind == UPLOAD),
+            images,
+            gr.Dropdown(choices=[(label_of(study, trial), trial.number) for trial in offered], **update),
+        )
+
+    asked = [session.study, origin, image, session.trial, trials]
+    session.show("preview", offer, asked, [*shown, own, image, trials], also=[origin.change])
+
+
+def why_not(study: Snapshot | None) -> str:
+    """Say why a study has no previews, if it has none."""
+    if study is None:
+        return NO_STUDY
+    kind = study.study.spec["task"].get("kind")
+    return "" if kind == ImageSR.kind else f"Studies of the task {kind!r} have no pictures to show."
+
+
+def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, str]:
+    """Offer the images of one kind, or say why there are none; what was chosen of this kind stays chosen."""
+    if origin == UPLOAD:
+        return gr.Dropdown(visible=False), ""
+    try:
+        found = [(name, f"{origin}/{key}") for name, key in listed(_sets(study, origin))]
+    except AutomlSRError as error:
+        return gr.Dropdown(choices=[], value=None, visible=True), str(error)
+    kept = chosen_before in [key for _, key in found]
+    update: dict[str, Any] = {} if kept else {"value": found[0][1]}
+    return gr.Dropdown(choices=found, visible=True, **update), ""
+
+
+def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
+    """Give the trials that left an ONNX file, the front first."""
+    rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
+    return trial_choices(study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen)
+
+
+def label_of(study: Snapshot, trial: TrialRecord) -> str:
+    """Describe a trial in a list: trial 12 (front): psnr_y 34.1, params 6,577."""
+    place = " (front)" if trial.number in study.front_numbers else ""
+    return f"trial {trial.number}{place}: {values_words(trial)}"
+
+
+def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[int]) -> list[int]:
+    """Keep what was picked where it is there, and add the selected trial where there is room; else the front's best."""
+    known = [trial.number for trial in offered]
+    kept = [number for number in picked if number in known]
+    kept += [number for number in selected if number in known and number not in kept]
+    return kept[:MOST_TRIALS] or known[:1]
+
+
+def answered(cache: StoreCache, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
+    """Give the viewer's value, what is being done, and the button that ends it, as often as something is new."""
+    value, said, busy = gr.skip(), "Waits for its turn.", gr.Button(interactive=True)
+    yield value, _said(said), busy
+    try:
+        for step in _steps(cache, wish):
+            value, said = step.value() if isinstance(step, Shown) else value, step if isinstance(step, str) else said
+            yield value, _said(said), busy
+        yield value, *ended("Done.")
+    except AutomlSRError as error:
+        yield value, *ended(str(error))
+    except Exception as error:
+        log.exception("a preview could not be made")
+        yield value, *ended(f"{type(error).__name__}: see the log of the app.")
+
+
+def _steps(cache: StoreCache, wish: Wish) -> Iterator[Shown | str | None]:
+    """Give what is shown whenever it has grown, what is at work, and nothing while that goes on."""
+    study = snapshot(cache, wish.study)
+    reason = why_not(study)
+    if study is None or reason:
+        raise UseError(reason)
+    trials = wished_trials(study, wish)
+
+    def work(tell: Tell) -> None:
+        tell("Reading the picture.")
+        shown = Shown(subject_of(study, wish))
+        with StoredModels() as models:
+            for result in upscaled(shown.subject, trials, models, lambda *place: tell(_progress(*place))):
+                shown.add(result)
+                tell(shown)
+        shown.notes = (TIMES.format(cores()),)
+        tell(shown)
+
+    yield from run_in_background(work)
+
+
+def wished_trials(study: Snapshot, wish: Wish) -> list[TrialRecord]:
+    """Look up the trials that were picked. Raises UseError for too many, and for one that left no model."""
+    asked = list(dict.fromkeys(numbers(wish.trials)))
+    if len(asked) > MOST_TRIALS:
+        raise UseError(f"At most {MOST_TRIALS} trials are shown at once.")
+    found = [study.trial(number) for number in asked]
+    for trial in found:
+        if "onnx" not in trial.artifacts:
+            raise UseError(f"Trial {trial.number} left no ONNX file.", "Choose another one.")
+    return found
+
+
+def subject_of(study: Snapshot, wish: Wish) -> Subject:
+    """Read the picture that is wished. Raises AutomlSRError."""
+    fit: Fit = "reduce" if wish.fit == "reduce" else "cut"
+    scale = _task(study).scale
+    if wish.origin != UPLOAD:
+        key = str(wish.image).removeprefix(f"{wish.origin}/")
+        return chosen(_sets(study, wish.origin), key, scale, fit)
+    if not isinstance(wish.file, str):
+        raise UseError("No picture has been uploaded yet.", "Drop one on the field, or choose another kind of picture.")
+    path: Path = uploaded(wish.file)
+    picture, notes = decoded(path, UPLOAD_BYTES)
+    take = as_original if wish.use == "original" else to_upscale
+    return take(path.stem, picture, scale, fit, notes)
+
+
+def ended(said: str) -> tuple[str, Any]:
+    """Give the last words, and the button that has nothing more to end."""
+    return _said(said), gr.Button(interactive=False)
+
+
+def _task(study: Snapshot) -> ImageSR:
+    fields = {key: value for key, value in study.study.spec["task"].items() if key != "kind"}
+    return ImageSR.model_validate(fields)
+
+
+def _sets(study: Snapshot, origin: Any) -> list[Any]:
+    if origin not in ("valid", "test", "example"):
+        raise UseError("This kind of picture is not known.")
+    return sets_of(_task(study), origin, int(study.study.spec["search"]["seed"]))
+
+
+def _progress(what: str, done: int, total: int) -> str:
+    return f"{what}: tile {done + 1} of {total}" if total > 1 else what
+
+
+def _noted(text: str) -> str:
+    return f"<p>{escaped(text)}</p>" if text else ""
+
+
+def _said(text: str) -> str:
+    return f"<p role='status'>{escaped(text)}</p>"

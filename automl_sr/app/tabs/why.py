@@ -1,0 +1,238 @@
+"""Tab: why the best trials are the best. How the study came to them, and what their parameters have to do with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from automl_sr.app.figures.chart import chart, selecting, written
+from automl_sr.app.html_text import escaped
+from automl_sr.app.session import NO_STUDY, Session, listen, numbers, skip, snapshot
+from automl_sr.app.tabs import parameters, reasons
+from automl_sr.errors import AutomlSRError
+from automl_sr.presentation.explanations import history_words, importance_words
+
+if TYPE_CHECKING:
+    from automl_sr.app.figures.chart import Figure
+    from automl_sr.app.store_cache import Snapshot
+    from automl_sr.plugin.registry import Registry
+
+CORRECTED = "Trials that were stopped early stand with values corrected to the end, as samplers see them."
+SLICES, PARALLEL, RANKS, RUNGS, TIMELINE = "slices", "parallel", "ranks", "rungs", "timeline"
+VIEWS = (
+    ("History", "history"),
+    ("Importance", "importance"),
+    ("Slices", SLICES),
+    ("Two parameters", RANKS),
+    ("Parallel coordinates", PARALLEL),
+    ("Rungs", RUNGS),
+    ("Timeline", TIMELINE),
+)
+PARAMETRIC = (SLICES, RANKS, PARALLEL)
+CHOOSING = (*PARAMETRIC, RUNGS)
+PRESELECTED = 4
+LIVE = (RUNGS, TIMELINE)
+"""Views that show trials which go on."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is asked for, with everything that is no choice replaced by what is there."""
+
+    view: str
+    metric: str
+    names: tuple[str, ...]
+    across: str
+    up: str
+    selected: int | None
+    """Where the figure itself shows it; elsewhere a ring does."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure with what has to be said about it."""
+
+    figure: Figure
+    words: str = ""
+    table: str = ""
+
+
+def build(session: Session) -> None:
+    """Fill the tab."""
+    view = gr.Radio(list(VIEWS), value="history", label="Show", elem_id="why-view")
+    with gr.Row():
+        metric = gr.Dropdown([], label="Objective", elem_id="why-metric", visible=False, min_width=140)
+        names = gr.Dropdown(
+            [],
+            label=f"Parameters, up to {parameters.MOST_CHOSEN}, the most important first",
+            multiselect=True,
+            max_choices=parameters.MOST_CHOSEN,
+            elem_id="why-parameters",
+            visible=False,
+            scale=3,
+            min_width=280,
+        )
+        across = gr.Dropdown([], label="Across", elem_id="why-across", visible=False, scale=2, min_width=180)
+        up = gr.Dropdown([], label="Up", elem_id="why-up", visible=False, scale=2, min_width=180)
+    words = gr.HTML(elem_id="why-words")
+    plot = chart("Why the best trials are the best", "why-chart", height=640)
+    table = gr.HTML(elem_id="why-table", apply_default_css=False)
+    sent = gr.State("")
+    controls: list[Any] = [view, metric, names, across, up]
+    _offer(session, controls)
+    registry = session.cache.registry
+
+    def draw(name: str | None, known: str, selected: Any, *asked: Any) -> Any:
+        shown = snapshot(session.cache, name)
+        if shown is None:
+            return "", written({"note": NO_STUDY}), "", ""
+        choice = chosen(shown, registry, selected, *asked)
+        wanted = f"{shown.content} {choice}"
+        if wanted == known and choice.view not in LIVE:
+            return skip(4)
+        made = drawn(shown, registry, choice)
+        return f"<p>{escaped(made.words)}</p>", written(made.figure), made.table, wanted
+
+    events = [view.change, *(item.input for item in controls[1:])]
+    session.show("why", draw, [session.study, sent, session.trial, *controls], [words, plot, table, sent], also=events)
+    selecting(session, plot)
+
+
+def _offer(session: Session, controls: Sequence[Any]) -> None:
+    """Offer objectives and parameters of the study, and show those controls that the view has a use for."""
+    view, metric, names, across, up = controls
+    offered = gr.State(None)
+    registry = session.cache.registry
+
+    def offer(name: str | None, known: Any, *asked: Any) -> Any:
+        shown = snapshot(session.cache, name)
+        if shown is None or asked[0] not in CHOOSING:
+            return skip(5)
+        found = offered_names(shown, registry)
+        mark = [shown.study.id, sorted(found)]
+        if mark == known:  # what somebody is choosing from at the moment stays as it is
+            return skip(5)
+        choice = chosen(shown, registry, None, SLICES, *asked[1:])
+        return (
+            mark,
+            gr.Dropdown(choices=list(shown.study.objectives), value=choice.metric),
+            gr.Dropdown(choices=found, value=list(choice.names)),
+            gr.Dropdown(choices=found, value=choice.across or None),
+            gr.Dropdown(choices=found, value=choice.up or None),
+        )
+
+    values = [metric, names, across, up]
+    inputs = [session.study, offered, *controls]
+    session.show("why", offer, inputs, [offered, *values], also=[view.change])
+
+    def arrange(shown: Any) -> Any:
+        return (
+            gr.Dropdown(visible=shown in (SLICES, RANKS, RUNGS)),
+            gr.Dropdown(visible=shown in (SLICES, PARALLEL)),
+            gr.Dropdown(visible=shown == RANKS),
+            gr.Dropdown(visible=shown == RANKS),
+        )
+
+    listen([view.change], arrange, [view], values)
+
+
+def offered_names(shown: Snapshot, registry: Registry) -> list[str]:
+    """Name the parameters that can be shown; none where the study's plugins are missing."""
+    try:
+        return parameters.parameter_names(shown, registry)
+    except AutomlSRError:
+        return []
+
+
+def chosen(shown: Snapshot, registry: Registry, selected: Any, *asked: Any) -> Choice:
+    """Read what a browser asks for: the most important parameters stand for what it does not name."""
+    view, metric, names, across, up = asked
+    objectives = shown.study.objectives
+    known = offered_names(shown, registry) if view in PARAMETRIC else []
+    picked = [name for name in names if name in known] if isinstance(names, list) else []
+    first = across if across in known else "".join(known[:1])
+    second = up if up in known else parameters.partner(shown, registry, known, first) if known else ""
+    found = numbers(selected)
+    return Choice(
+        view if view in dict(VIEWS).values() else "history",
+        metric if metric in objectives else objectives[0],
+        tuple(dict.fromkeys(picked or known[:PRESELECTED]))[: parameters.MOST_CHOSEN],
+        first,
+        second,
+        found[0] if found and view == PARALLEL else None,
+    )
+
+
+def drawn(shown: Snapshot, registry: Registry, choice: Choice) -> Shown:
+    """Draw a view; what cannot be drawn here is said in its place."""
+    try:
+        return _views(shown, registry)[choice.view](choice)
+    except AutomlSRError as error:
+        return Shown({"note": str(error)})
+
+
+def _views(shown: Snapshot, registry: Registry) -> dict[str, Callable[[Choice], Shown]]:
+    return {
+        "history": lambda choice: _history(shown),
+        "importance": lambda choice: _importance(shown),
+        SLICES: lambda choice: Shown(
+            parameters.slices_figure(shown, registry, choice.metric, choice.names),
+            f"Each point is a trial, the darker the later; the front has a blue rim. {CORRECTED}"
+            f"{_part(_models(shown, registry), parameters.MOST_SLICED)}",
+        ),
+        RANKS: lambda choice: Shown(
+            parameters.ranks_figure(shown, registry, choice.metric, choice.across, choice.up),
+            f"Coloured by the rank in {choice.metric}, from blue (low) to red (high); the front has a blue rim."
+            f" {CORRECTED}{_part(_models(shown, registry), parameters.MOST_RANKED)}",
+        ),
+        PARALLEL: lambda choice: Shown(
+            parameters.parallel_figure(shown, registry, choice.names, choice.selected),
+            "Each line is a trial; what a plan does not use runs below. Click a line to select its trial."
+            f"{_part(_models(shown, registry), reasons.MOST_LINES)}",
+        ),
+        RUNGS: lambda choice: _rungs(shown, choice.metric),
+        TIMELINE: lambda choice: _timeline(shown),
+    }
+
+
+def _history(shown: Snapshot) -> Shown:
+    found = shown.history
+    return Shown(reasons.history_figure(shown), "" if "reason" in found else history_words(found))
+
+
+def _importance(shown: Snapshot) -> Shown:
+    found = shown.importance
+    return Shown(reasons.importance_figure(found), "" if "reason" in found else importance_words(found))
+
+
+def _rungs(shown: Snapshot, name: str) -> Shown:
+    metric = next(metric for metric in shown.objectives if metric.name == name)
+    judged = len({row.number for row in shown.rungs})
+    said = (
+        f"{name} of the models that were finished and exported at each rung, and of those that came to the end."
+        if judged
+        else ""
+    )
+    return Shown(
+        reasons.rungs_figure(shown, metric), said + _part(judged, reasons.MOST_LINES), reasons.rungs_table(shown)
+    )
+
+
+def _timeline(shown: Snapshot) -> Shown:
+    begun = sum(trial.started is not None and trial.origin is None for trial in shown.trials)
+    part = f" The latest {reasons.MOST_POINTS} of {begun} are drawn." if begun > reasons.MOST_POINTS else ""
+    said = "Each bar is a trial, from the moment when a worker first took it until it ended, pauses included."
+    return Shown(reasons.timeline_figure(shown, time.time()), said + part if begun else "")
+
+
+def _models(shown: Snapshot, registry: Registry) -> int:
+    return len(parameters.remembered(shown, registry).remembered)
+
+
+def _part(count: int, most: int) -> str:
+    """Say where not all are drawn."""
+    return f" The front and others, {most} of {count} trials in all, are drawn." if count > most else ""
