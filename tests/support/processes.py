@@ -56,7 +56,8 @@ class Forked:
         self.stdin = os.fdopen(os.dup(ours.fileno()), "w")
         reading, writing = context.Pipe(duplex=False)
         self.stdout = os.fdopen(os.dup(reading.fileno()))
-        self._process = context.Process(target=_become, args=(program, arguments, env, ignores, theirs, writing), daemon=True)
+        given = (program, arguments, env, ignores, theirs, writing)
+        self._process = context.Process(target=_become, args=given, daemon=True)
         self._process.start()
         for end in (theirs, ours, reading, writing):
             end.close()

@@ -17,6 +17,7 @@ from automl_sr.plugin.registry import installed
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.space.plan import TrialPlan
 from automl_sr.tasks.image_sr.task import ImageSR
+from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.run import run_trial
 from automl_sr.trial.types import Outcome
@@ -86,6 +87,18 @@ def test_equal_plans_of_a_study_give_equal_models_and_other_seeds_do_not(tmp_pat
     first, again = (weights_of(run_trial(plan, where, Notes(), tmp_path / name)) for name in ("first", "again"))
     other = weights_of(run_trial(plan, replace(where, seed=4), Notes(), tmp_path / "other"))
     assert first == again != other
+
+
+def test_a_trial_trains_in_the_format_of_its_study(tmp_path: Path) -> None:
+    plan, where = digits(tmp_path, [toys.Mlp()], steps=50)
+    weights = {}
+    for format_ in ("fp32", "bf16"):
+        outcome = run_trial(plan, replace(where, precision=format_), Notes(), tmp_path / format_)
+        kept = Checkpoints(tmp_path / format_ / "trunk").latest()
+        assert kept is not None
+        assert kept.meta["precision"]["kind"] == format_
+        weights[format_] = weights_of(outcome)
+    assert weights["fp32"] != weights["bf16"]
 
 
 def weights_of(outcome: Outcome) -> bytes:
