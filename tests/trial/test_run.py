@@ -138,10 +138,17 @@ def run_sr(tmp_path: Path, color: str, quantization: str, **fields: object) -> O
     return outcome
 
 
+def psnr_of(onnx: Path) -> float:
+    task = ImageSR(scale=2, train=("photos-train",), valid=("photos-valid",), color="y")
+    return task.measure_quality(OnnxModel(onnx), task.load(0), [installed().metric("psnr_y")])["psnr_y"]
+
+
 def test_super_resolution_on_luma_beats_bicubic_and_int8_ships_smaller(tmp_path: Path) -> None:
     full, small = run_sr(tmp_path, "y", "none"), run_sr(tmp_path, "y", "int8_ptq")
-    assert small.values["size_bytes"] < 0.6 * full.values["size_bytes"]
-    assert abs(small.values["psnr_y"] - full.values["psnr_y"]) < 0.5
+    # The two trials have other seeds: the second one's net shows what quantization does.
+    before = small.artifacts["onnx"].with_name("model.onnx")
+    assert small.values["size_bytes"] < 0.6 * before.stat().st_size
+    assert abs(small.values["psnr_y"] - psnr_of(before)) < 0.5
     assert full.values["params"] == small.values["params"]
     assert full.values["latency_ratio"] > 0
 
