@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,20 @@ import pytest
 if TYPE_CHECKING:
     from postgres import Server
     from searched import Once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_that_are_heard() -> Iterator[None]:
+    """Answer Ctrl-C and SIGTERM as a program on a terminal does, and so do the processes that tests start.
+
+    A shell starts what a script runs in the background with SIGINT ignored, and whoever starts pytest may do so with
+    either; what is ignored is inherited.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    former = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

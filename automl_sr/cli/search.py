@@ -47,8 +47,9 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Search for the models that trade the study's objectives best; run it again to go on.
 
-    Ctrl-C checkpoints the running trials and ends; the same command then goes on where it was. Several workers share
-    cores and GPUs; more of them may join from other machines with `automl-sr worker`.
+    Ctrl-C or SIGTERM checkpoints the running trials and ends; the same command then goes on where it was. In the
+    background of a script, where shells ignore Ctrl-C, `kill PID` ends it. Several workers share cores and GPUs; more
+    of them may join from other machines with `automl-sr worker`.
 
     \b
     Examples:

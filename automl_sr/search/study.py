@@ -19,6 +19,7 @@ from automl_sr.evaluation.latency import cache_folder
 from automl_sr.plugin.task import alone
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.optuna.samplers import make_sampler, quiet_optuna
+from automl_sr.search.precision import PRECISION, check_precision, settled
 from automl_sr.search.results import ORIGIN
 from automl_sr.search.warm_start import TrialImporter, WarmStart, plan_warm_start, project_imports, sentence
 from automl_sr.search.workers.trial_folder import work_folder
@@ -140,6 +141,9 @@ def _opened(
 ) -> OpenStudy:
     """Put together what a worker needs; Optuna knows what was imported then, whoever was killed before."""
     space = SearchSpace.from_json(record.space, setting.registry)
+    record = settled(store, record, setting.train_device)
+    setting = replace(setting, precision=record.environment[PRECISION])
+    emulated = check_precision(record.name, space, setting.precision, setting.train_device)
     wrapped = get_storage(optuna_storage(store.engine))
     sampler = make_sampler(spec.search.sampler, spec.search.seed, space.parameters())
     with explained(store.url):
@@ -164,7 +168,7 @@ def _opened(
         artifacts=place,
         folder=folder,
         resumed=resumed,
-        notes=notes,
+        notes=(*notes, *emulated),
     )
     project_imports(opened)
     return opened
@@ -260,8 +264,10 @@ def _create(
 
     One process does it, and what a killed one began is finished.
     """
-    here = {**environment(setting), "data": setting.data.fingerprint}
     old = None if warm_start is None else store.study(warm_start)
+    precision = _first_precision(old, setting.train_device)
+    check_precision(spec.name, space, precision, setting.train_device)  # before anything is written
+    here = {**environment(setting), PRECISION: precision, "data": setting.data.fingerprint}
     taken = None if old is None else plan_warm_start(store, old, TrialImporter(spec, space, here))
     quality = [setting.registry.metric(name) for name in setting.metrics]
     reference = spec.task.reference(setting.data, [metric for metric in quality if metric.level == "quality"])
@@ -292,6 +298,14 @@ def _create(
         }
         _write(store, fields, taken)
         return store.study(spec.name)
+
+
+def _first_precision(old: StudyRecord | None, device: str) -> str:
+    """Say what `auto` means in a new study: as in the one that it takes over, or what suits here."""
+    from automl_sr.training.precision import own_format
+
+    inherited = None if old is None else old.environment.get(PRECISION)
+    return str(inherited or own_format(device))
 
 
 def _write(store: Store, fields: dict[str, Any], taken: WarmStart | None) -> None:

@@ -125,6 +125,15 @@ class Store(Reader):
         session.execute(update(models.Study).where(models.Study.id == study.id).values(dict(fields)))
 
     @transaction
+    def settle_environment(self, session: Session, study: StudyRecord, name: str, value: str) -> None:
+        """Write an entry into a study's environment, unless somebody was first: that one stays."""
+        _lock_study(session, study.id)
+        own = models.Study.id == study.id
+        environment = session.scalar(select(models.Study.environment).where(own)) or {}
+        if name not in environment:
+            session.execute(update(models.Study).where(own).values(environment={**environment, name: value}))
+
+    @transaction
     def begin_activity(self, session: Session, study: StudyRecord) -> float:
         """Start the study's clock where no worker is running it; gives the seconds used so far."""
         idle = now() - 4 * self.renewal  # a study that nobody has touched for so long was not being searched

@@ -89,6 +89,16 @@ class StoreContract:
         assert (study.spec, study.source, study.environment) == (spec, text, {text: text})
         assert store.study("queue") == study
 
+    def test_what_its_environment_lacks_is_settled_once(self, store: Store) -> None:
+        """By whoever comes first; the others find that, and the rest of the environment stays."""
+        study = new_study(store, "queue", environment={"threads": 2})
+        asking = [functools.partial(store.settle_environment, study, "precision", name) for name in ("bf16", "fp32")]
+        together([*asking, *asking])
+        settled = store.study("queue").environment
+        assert settled in ({"threads": 2, "precision": "bf16"}, {"threads": 2, "precision": "fp32"})
+        store.settle_environment(study, "precision", "fp16")
+        assert store.study("queue").environment == settled
+
     # Slots and numbers
 
     def test_the_baseline_waits_and_is_taken_first(self, store: Store) -> None:

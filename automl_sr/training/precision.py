@@ -21,9 +21,9 @@ class Precision:
         self._scaler = torch.amp.GradScaler(self.device_type, enabled=kind == "fp16")
 
     @classmethod
-    def of(cls, kind: str, device: str) -> Precision:
-        """Resolve `auto`: bf16 where the device computes in it, fp16 on older CUDA devices, else fp32."""
-        return cls(resolve(kind, device), device)
+    def of(cls, kind: str, device: str, auto: str = "auto") -> Precision:
+        """Take a recipe's format; `auto` is what `auto` means in its study, or the device's own."""
+        return cls(resolve(kind, device, auto), device)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Surround a forward pass."""
@@ -60,11 +60,46 @@ class Precision:
         return made
 
 
-def resolve(kind: str, device: str) -> str:
-    """Say which format `auto` means on a device; other kinds mean themselves."""
-    if kind != "auto":
-        return kind
-    if torch.device(device).type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    # Without these instructions bf16 convolutions are emulated and slower than fp32.
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+def resolve(kind: str, device: str, auto: str = "auto") -> str:
+    """Say which format a kind means: `auto` that of the study, or else the device's own."""
+    meant = auto if kind == "auto" else kind
+    return own_format(device) if meant == "auto" else meant
+
+
+def own_format(device: str) -> str:
+    """Name the format that suits a device: bf16, on older CUDA devices fp16, else fp32."""
+    if is_native("bf16", device):
+        return "bf16"
+    return "fp16" if _on_cuda(device) else "fp32"
+
+
+def is_native(kind: str, device: str) -> bool:
+    """Whether a device has instructions for a format; emulated, it is slower than fp32."""
+    if kind == "fp32":
+        return True
+    if _on_cuda(device):
+        return kind == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "fp16":
+        built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        return bool(built and torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def can_train(kind: str, device: str) -> bool:
+    """Whether a device computes in a format, be it emulated: it tries a tiny convolution."""
+    if kind == "fp32":
+        return True
+    # Ones instead of random numbers: a run that is seeded notices nothing.
+    weight = torch.ones(1, 1, 3, 3, device=device, requires_grad=True)
+    image = torch.ones(1, 1, 8, 8, device=device)
+    try:
+        with torch.autocast(torch.device(device).type, FORMATS[kind]):
+            result = torch.nn.functional.conv2d(image, weight)
+        torch.autograd.grad(result.float().sum(), weight)
+    except RuntimeError:
+        return False
+    return result.dtype == FORMATS[kind]
+
+
+def _on_cuda(device: str) -> bool:
+    return torch.device(device).type == "cuda"

@@ -78,7 +78,7 @@ class Run:
         self.branch_step: int | None = None
         self.trunk_left = False
         self.warm_from = 0
-        self.precision = Precision.of(setup.recipe.precision, setup.device)
+        self.precision = Precision.of(setup.recipe.precision, setup.device, setup.context.precision)
         self.last_loss = torch.zeros(())
         self.train_step = TrainStep({})
         self.optimizers = Optimizers({}, {}, setup.recipe)

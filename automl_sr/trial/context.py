@@ -22,6 +22,7 @@ from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
+from automl_sr.training.precision import resolve
 from automl_sr.training.randomness import derive, generator
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
@@ -65,6 +66,8 @@ class Context:
     owner: Technique | None = None
     observer: Observer = field(default_factory=Silent)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("automl_sr.trial"))
+    precision: str = "auto"
+    """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
 
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
         """Give the context as one technique sees it."""
@@ -86,8 +89,9 @@ class Context:
     def cached(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Give tensors that are computed once for all trials and workers.
 
-        `key` holds the settings on which they depend; the task, the training data and the versions of the technique and
-        its plugin are added here, because a key written by hand forgets them. `make` must not depend on `ctx.seed`.
+        `key` holds the settings on which they depend; the task, the training data, the versions of the technique and
+        its plugin, and the study's number format are added here, because a key written by hand forgets them. `make`
+        must not depend on `ctx.seed`.
         """
         return self.cache.get(self._name(key), self._parts(key), lambda _: make(), self.observer.stop_requested)
 
@@ -166,6 +170,7 @@ class Context:
             "task": [self.task.kind, self.task.model_dump(mode="json")],
             "data": self.data_fingerprint,
             "technique": self._identity(self.owner),
+            "precision": resolve("auto", self.device, self.precision),
         }
 
     def _name(self, key: str) -> str:

@@ -36,6 +36,7 @@ def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Obse
         cache=Cache(setting.cache or folder / "cache", record=folder / "shared.json"),
         data_fingerprint=setting.data.train.fingerprint,
         observer=observer or Silent(),
+        precision=setting.precision,
     )
 
 

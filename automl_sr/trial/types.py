@@ -42,6 +42,8 @@ class Setting:
     threads: int | None = None
     first_rung: int | None = None
     """No rung lies before this step; None leaves that to the timetable."""
+    precision: str = "auto"
+    """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
 
 
 @dataclass(frozen=True)

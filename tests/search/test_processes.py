@@ -51,6 +51,21 @@ def test_a_signal_checkpoints_the_trial_and_the_next_search_goes_on_with_it(
     assert_equal_to_an_uninterrupted_search(tmp_path)
 
 
+def test_a_search_that_begins_with_ctrl_c_ignored_goes_on_until_sigterm(tmp_path: Path, study: Path) -> None:
+    """As what a script runs in the background: the Ctrl-C that ends the script is not meant for it."""
+    begun = Process(tmp_path, study, ignores=(signal.SIGINT,))
+    begun.until("step 3 after 0")
+    begun.process.send_signal(signal.SIGINT)
+    begun.go()
+    begun.until("step 1 after 0")
+    begun.process.send_signal(signal.SIGTERM)
+    begun.go()
+    output, returned = begun.rest()
+    assert returned == 143
+    assert "Go on with: automl-sr search STUDY.yaml" in "\n".join(output)
+    assert [(row.number, row.state) for row in rows(tmp_path)] == [(0, "complete"), (1, "running")]
+
+
 def test_a_second_signal_ends_at_once_and_nothing_is_lost(tmp_path: Path, study: Path, begun: Process) -> None:
     begun.process.send_signal(signal.SIGINT)
     while begun.process.poll() is None:  # the first one may still be on its way

@@ -43,13 +43,21 @@ def forkserver() -> ForkServerContext:
 class Forked:
     """A program in a process of its own, of which a test reads standard output and error; used like a `Popen`."""
 
-    def __init__(self, program: Callable[[list[str]], int], arguments: list[str], env: dict[str, str]) -> None:
+    def __init__(
+        self,
+        program: Callable[[list[str]], int],
+        arguments: list[str],
+        env: dict[str, str],
+        *,
+        ignores: tuple[signal.Signals, ...] = (),
+    ) -> None:
         context = forkserver()
         theirs, ours = context.Pipe(duplex=False)
         self.stdin = os.fdopen(os.dup(ours.fileno()), "w")
         reading, writing = context.Pipe(duplex=False)
         self.stdout = os.fdopen(os.dup(reading.fileno()))
-        self._process = context.Process(target=_become, args=(program, arguments, env, theirs, writing), daemon=True)
+        given = (program, arguments, env, ignores, theirs, writing)
+        self._process = context.Process(target=_become, args=given, daemon=True)
         self._process.start()
         for end in (theirs, ours, reading, writing):
             end.close()
@@ -90,10 +98,13 @@ def _become(
     program: Callable[[list[str]], int],
     arguments: list[str],
     env: dict[str, str],
+    ignores: tuple[signal.Signals, ...],
     stdin: Connection,
     stdout: Connection,
 ) -> None:
-    """Be the process of a program: with its environment, its arguments, and what it reads and writes."""
+    """Be the process of a program: with its environment, its arguments, and what it ignores, reads and writes."""
+    for number in ignores:
+        signal.signal(number, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(env)
     for end, numbers in ((stdin, [0]), (stdout, [1, 2])):
@@ -109,11 +120,17 @@ class Process:
     """A search whose trials have five steps and wait for a word before each."""
 
     def __init__(
-        self, folder: Path, study: Path, *, store: str | None = None, more: dict[str, str] | None = None
+        self,
+        folder: Path,
+        study: Path,
+        *,
+        store: str | None = None,
+        more: dict[str, str] | None = None,
+        ignores: tuple[signal.Signals, ...] = (),
     ) -> None:
         place = [store or f"sqlite:///{folder}/store.db", str(folder / "artifacts"), str(study)]
         arguments = [*place, "--slow", str(STEPS)]
-        self.process = Forked(search_world.main, arguments, {**os.environ, **(more or {})})
+        self.process = Forked(search_world.main, arguments, {**os.environ, **(more or {})}, ignores=ignores)
 
     def line(self) -> str:
         return self.process.stdout.readline().strip()

@@ -65,12 +65,15 @@ def registry() -> Registry:
     return found
 
 
-def setup_of(techniques: list[Technique], folder: Path, recipe: Recipe | None = None) -> tuple[Setup, object]:
+def setup_of(
+    techniques: list[Technique], folder: Path, recipe: Recipe | None = None, precision: str = "fp32"
+) -> tuple[Setup, object]:
     recipe = recipe or Recipe(batch=8, patch=8, ema=0.9)
     task = toys.DigitsTask()
     data = task.load(0).train.to(DEVICE)
     repeat_kernels(DEVICE)
-    context = Context(registry(), task, 7, DEVICE, folder, Cache(folder / "cache"), data.fingerprint)
+    cache = Cache(folder / "cache")
+    context = Context(registry(), task, 7, DEVICE, folder, cache, data.fingerprint, precision=precision)
     phases = [Phase("train", 1.0)]
     for technique in techniques:
         phases = technique.phases(phases, context)

@@ -70,4 +70,5 @@ def setting(
         device=DeviceSpec(input=(40, 60)),
         cache=folder / "cache",
         threads=1,
+        precision="fp32",  # on every processor
     )

@@ -19,13 +19,15 @@ from automl_sr.training.loop import finish_branch, start_or_resume, train
 from automl_sr.training.run import Run
 
 
-def run_to_end(techniques: list[Technique], folder: Path, *, stop_every: int = 0) -> tuple[str, int]:
+def run_to_end(
+    techniques: list[Technique], folder: Path, *, stop_every: int = 0, precision: str = "fp32"
+) -> tuple[str, int]:
     """Train trunk and branch; with `stop_every`, stop and start again from disk after that many steps."""
     starts = 0
     while True:
         starts += 1
         observer = Stop(stop_every)
-        setup, blueprint = setup_of(techniques, folder)
+        setup, blueprint = setup_of(techniques, folder, precision=precision)
         try:
             checkpoints = Checkpoints(folder / "trunk")
             trunk = start_or_resume(setup, blueprint, checkpoints)
@@ -50,6 +52,15 @@ def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None
         resumed, starts = run_to_end(COMBINATIONS[name], tmp_path / f"every-{every}", stop_every=every)
         assert starts > STEPS // every // 2
         assert resumed == undisturbed
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_nor_does_it_in_another_number_format(precision: str, tmp_path: Path) -> None:
+    """With fp16 the scale of the loss, which falls and rises, belongs to what a resume needs."""
+    undisturbed, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "undisturbed", precision=precision)
+    resumed, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "resumed", stop_every=7, precision=precision)
+    exact, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "fp32")
+    assert resumed == undisturbed != exact
 
 
 @pytest.mark.parametrize("name", [name for name in COMBINATIONS if name != "plain"])

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import toy_techniques as toys
-from torch import Tensor
+from torch import Tensor, nn
 
 from automl_sr.errors import PluginError, StopRequestedError
 from automl_sr.plugin.registry import Source, discover
@@ -31,7 +31,8 @@ def ctx(tmp_path: Path) -> Context:
     for cls in toys.ALL:
         registry.add_technique(cls, Source("toys", "toys", "1"))
     task = toys.DigitsTask()
-    context = Context(registry, task, 1, "cpu", tmp_path / "scratch", Cache(tmp_path / "cache"), "some data")
+    cache = Cache(tmp_path / "cache")
+    context = Context(registry, task, 1, "cpu", tmp_path / "scratch", cache, "some data", precision="fp32")
     return context.for_technique(toys.TeacherLoss())
 
 
@@ -88,6 +89,7 @@ OTHERS: dict[str, Callable[[Context], Context]] = {
     "technique": lambda ctx: ctx.for_technique(toys.Growth()),
     "version of the technique": newer,
     "version of the plugin": lambda ctx: of_plugin(ctx, "2"),
+    "number format": lambda ctx: replace(ctx, precision="bf16"),
 }
 
 
@@ -241,6 +243,19 @@ def test_fit_trains_a_helper_once_and_freezes_it(ctx: Context) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert ctx.cache.hits == ["fit/mlp/teacher"]
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_fit_trains_in_the_format_of_the_study(ctx: Context) -> None:
+    data = ctx.task.load(0).train
+    architecture = ctx.build("architecture", "mlp", width=24)
+    exact, rounded, again = (
+        replace(ctx, precision=precision).fit(architecture, data, steps=20) for precision in ("fp32", "bf16", "fp32")
+    )
+    assert weights_of(exact) == weights_of(again) != weights_of(rounded)
+
+
+def weights_of(model: nn.Module) -> list[list[float]]:
+    return [value.flatten().tolist() for value in model.state_dict().values()]
 
 
 def test_fit_goes_on_where_it_was_stopped(ctx: Context, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class Gate:
         recipe = plan.techniques[Slot.RECIPE]
         if not isinstance(recipe, Recipe):
             return []
-        half = resolve(recipe.precision, self.setting.train_device) != "fp32"
+        half = resolve(recipe.precision, self.setting.train_device, self.setting.precision) != "fp32"
         key = (blueprint.digest(), recipe.batch, recipe.patch, half)
         if key not in self._memory:
             example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)

@@ -45,11 +45,16 @@ class Stop:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Catch Ctrl-C and SIGTERM inside a `with`; a second one ends the process at once."""
+        """Catch Ctrl-C and SIGTERM inside a `with`; a second one ends the process at once.
+
+        One that is ignored stays so: a shell starts what a script runs in the background with SIGINT ignored, so that
+        the Ctrl-C that ends the script does not end it.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        former = {number: signal.signal(number, self._caught) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        former = {number: signal.signal(number, self._caught) for number in heard}
         try:
             yield self
         finally:

@@ -139,6 +139,23 @@ def test_a_plan_that_does_not_fit_into_memory_is_rejected(tmp_path: Path, monkey
     assert gate.check(plan_of(Line(width=64))).reason is None
 
 
+@pytest.mark.parametrize(("study", "halved"), [("fp32", False), ("bf16", True), ("fp16", True)])
+def test_memory_is_estimated_for_the_format_of_the_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, halved: bool
+) -> None:
+    asked: list[bool] = []
+
+    def estimate(*_: object, half: bool) -> int:
+        asked.append(half)
+        return 1
+
+    monkeypatch.setattr(gates, "training_bytes", estimate)
+    gate = gate_of(tmp_path, {})
+    gate.setting = replace(gate.setting, precision=study)
+    gate.check(plan_of(Line()))
+    assert asked == [halved]
+
+
 def test_a_graph_is_timed_once_for_the_gates_of_all_workers(tmp_path: Path) -> None:
     found = installed()
     task = ImageSR(scale=2, train=("photos-train",), valid=("photos-valid",), color="y")

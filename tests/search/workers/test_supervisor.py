@@ -181,6 +181,27 @@ def test_a_signal_asks_the_workers_to_stop_and_waits_for_them(tmp_path: Path, nu
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "handlers are given back"
 
 
+def test_a_ctrl_c_that_is_ignored_stays_so_here_and_in_the_workers_and_sigterm_stops_them(tmp_path: Path) -> None:
+    """As in the background of a script, where shells ignore SIGINT for what they start."""
+    program = f"print(signal.getsignal(signal.SIGINT).name, file=sys.stderr, flush=True); {UNTIL_ASKED}"
+    crew = LocalWorkers(tmp_path, program, count=1)
+
+    def both() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    crew.reactions["worker 1: ready"] = both
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        supervisor = crew.run()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert supervisor.stop.signal_number == signal.SIGTERM
+    assert crew.said[0] == "worker 1: SIG_IGN"
+    assert crew.said[-1] == "worker 1: checkpointed"
+
+
 def test_a_second_signal_kills_the_workers_and_what_they_started(tmp_path: Path) -> None:
     program = """
 import subprocess

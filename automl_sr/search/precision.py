@@ -1,0 +1,75 @@
+"""The number format in which a study trains: settled once, for the workers of all machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from automl_sr.errors import UseError
+from automl_sr.plugin.technique import Choice, Slot
+from automl_sr.space.domains import Constant
+
+if TYPE_CHECKING:
+    from automl_sr.space.search_space import SearchSpace
+    from automl_sr.store.records import StudyRecord
+    from automl_sr.store.repository import Store
+
+PRECISION = "precision"
+"""In an environment: the format that a recipe's `auto` means; in a recipe: the field that says it."""
+
+
+def settled(store: Store, study: StudyRecord, device: str) -> StudyRecord:
+    """Give a study that says what `auto` means in it.
+
+    One that was begun by an older version does not: it takes what `auto` means on this machine,
+    and workers of others then find that.
+    """
+    if PRECISION in study.environment:
+        return study
+    from automl_sr.training.precision import own_format
+
+    store.settle_environment(study, PRECISION, own_format(device))
+    return store.study(study.name)
+
+
+def check_precision(name: str, space: SearchSpace, auto: str, device: str) -> tuple[str, ...]:
+    """Give a note for each format of a study that this machine emulates, `auto` meaning that one.
+
+    Raises UseError for a format in which the device does not compute at all.
+    """
+    from automl_sr.training.precision import can_train, is_native, resolve
+
+    notes = []
+    for kind in sorted({resolve(kind, device, auto) for kind in _asked(space)}):
+        if is_native(kind, device):
+            continue
+        if not can_train(kind, device):
+            raise UseError(
+                f"The study {name!r} trains in {kind}, in which {_words(device)} does not compute.",
+                "Work on it elsewhere, or begin another study with `precision: fp32` in its recipe.",
+            )
+        emulates = f"which {_words(device)} emulates: training is slow here"
+        notes.append(f"the study trains in {kind}, {emulates}")
+    return tuple(notes)
+
+
+def _asked(space: SearchSpace) -> set[str]:
+    """Name the formats that recipes of a space may ask for, `auto` among them."""
+    fields = [
+        item
+        for slot in space.slots
+        if slot.slot == Slot.RECIPE
+        for option in slot.options
+        for item in option.fields
+        if item.name == PRECISION
+    ]
+    found: set[str] = set()
+    for item in fields:
+        if isinstance(item.domain, Constant):
+            found.add(str(item.domain.value))
+        elif isinstance(item.domain, Choice):
+            found.update(str(value) for value in item.domain.options)
+    return found
+
+
+def _words(device: str) -> str:
+    return "this GPU" if device.startswith("cuda") else "this processor"
