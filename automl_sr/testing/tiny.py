@@ -129,7 +129,9 @@ class TinyTrial:
         found = fingerprint or self.data.fingerprint
         scratch = self.folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
-        return Context(self.registry, self.task, SEED, self.device, scratch, cache, found, technique)
+        places = (self.device, scratch, cache)
+        # Helper models train in fp32, as the recipe does: a contract holds on every processor.
+        return Context(self.registry, self.task, SEED, *places, found, technique, precision="fp32")
 
     def samples(self) -> Any:
         """Select and distil the training samples."""
