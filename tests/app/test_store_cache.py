@@ -84,9 +84,9 @@ def test_the_version_changes_exactly_when_something_changes(url: str, open_cache
         nonlocal claim
         claim = store.claim_new(study, new_owner(), None)
 
-    def adopted() -> None:
+    def taken_over() -> None:
         nonlocal lead
-        lead = store.adopt(study, new_owner())
+        lead = store.take_over(study, new_owner())
 
     def finished() -> None:
         store.finish(lead, Result("complete", {"score": 31.0, "params": 1.0}), 1.0)
@@ -96,9 +96,9 @@ def test_the_version_changes_exactly_when_something_changes(url: str, open_cache
         ("frozen", lambda: store.freeze(claim, plan, "new", None)),
         ("staged", lambda: store.stage(claim, "train", 0.5)),
         ("trained on", lambda: store.points(claim, [PointRecord("train", 7, 0.5, 1e-3, 10.0)])),
-        ("judged", lambda: store.record_rung(claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: True)),
+        ("measured at a rung", lambda: store.record_rung(claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: True)),
         ("released", lambda: store.release(claim, 1.0)),
-        ("adopted", adopted),
+        ("taken over", taken_over),
         ("finished", finished),
         ("noted", lambda: store.note(study, "note", "something")),
         ("files removed", lambda: store.forget_artifacts(study, [store.trial(study, 1).id])),
