@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -56,4 +57,5 @@ class Quota:
 
     def give_back(self, upload: Upload) -> None:
         """Do not count an upload of which nothing was kept."""
-        self._uploads.remove(upload)
+        with contextlib.suppress(ValueError):  # it took hours, and is forgotten
+            self._uploads.remove(upload)
