@@ -60,15 +60,12 @@ class Login:
         self._sessions = Sessions(clock)
         self._brake = Brake(clock)
 
-    def visitor(self, scope: Scope) -> str | None:
-        """Return the token of somebody who was let in."""
+    def knows(self, scope: Scope) -> bool:
+        """Return whether a request comes from somebody who was let in."""
         request = Request(scope)
         name = _cookie_name(self._name, request)
-        for header in request.headers.getlist("cookie"):
-            token = _cookie(header, name)
-            if token is not None and self._sessions.knows(token):
-                return token
-        return None
+        tokens = [_cookie(header, name) for header in request.headers.getlist("cookie")]
+        return any(token is not None and self._sessions.knows(token) for token in tokens)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer somebody who was not let in: with the page that asks, or that something else needs the password."""

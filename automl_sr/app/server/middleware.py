@@ -78,28 +78,31 @@ class Door:
         headers = Headers(scope=scope)
         path = scope["path"]
         refusal = self._stranger(scope, headers)
-        if refusal is None and self._login is not None:
-            visitor = self._login.visitor(scope)
-            if visitor is None or path == LOGIN:
-                refusal = self._size_refusal(LOGIN, headers)
-                if refusal is None:
-                    await self._login.answer(scope, receive, send)
-                    return
-        else:
-            visitor = None
-        refusal = refusal or self._refusal(scope, headers)
+        login = self._asking(scope)
+        if refusal is None and login is not None:
+            refusal = self._size_refusal(path, headers) if path == LOGIN else None
+        elif refusal is None:
+            refusal = self._refusal(scope, headers)
         if refusal is not None:
             code, reason = refusal
             await PlainTextResponse(reason, code)(scope, receive, send)
             return
+        if login is not None:
+            await login.answer(scope, receive, send)
+            return
         kept = [(name, value) for name, value in scope["headers"] if not BELIEVED.fullmatch(name.lower())]
         scope = {**scope, "headers": kept}
         if scope["method"] == "POST" and path.rstrip("/") == UPLOAD:
-            client = scope.get("client") or ("", 0)
-            who = visitor or network_of(client[0])
-            await self._upload(who, int(headers.get("content-length", "0")), scope, receive, send)
+            await self._upload(int(headers.get("content-length", "0")), scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _asking(self, scope: Scope) -> Login | None:
+        """Return who answers where the password is asked for, or said."""
+        if self._login is None:
+            return None
+        inside = scope["path"] != LOGIN and self._login.knows(scope)
+        return None if inside else self._login
 
     def _stranger(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Refuse other names of this machine, and everything that the page of another site has a browser send."""
@@ -136,8 +139,9 @@ class Door:
             return 413, sentence
         return None
 
-    async def _upload(self, who: str, size: int, scope: Scope, receive: Receive, send: Send) -> None:
-        upload = self._quota.take(who, size)
+    async def _upload(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
+        client = scope.get("client") or ("", 0)
+        upload = self._quota.take(network_of(client[0]), size)  # a session would be new after each login
         if isinstance(upload, str):
             await PlainTextResponse(upload, 413)(scope, receive, send)
             return
