@@ -27,7 +27,7 @@ WANTED = "AUTOML_SR_APP_TESTS"
 """Set to 1 it runs all tests that start the app, and look at it in a browser: they take minutes. The everyday ones, a
 few for each tab, run always."""
 SERVED = {"small_study", "app_url", "browser", "browser_page"}
-STARTERS = {"test_server.py", "test_hostile.py"}
+STARTERS = {"test_server.py", "test_hostile.py", "test_door.py", "test_other_sites.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
@@ -18,12 +17,17 @@ import gradio as gr
 import plotly
 import uvicorn
 from fastapi.responses import FileResponse
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from automl_sr.app.figures.chart import PLOTLY
 from automl_sr.app.page import make_page, theme
 from automl_sr.app.server.assets import asset
-from automl_sr.app.server.middleware import RefusingMiddleware
+from automl_sr.app.server.folder import own_folder
+from automl_sr.app.server.login import Login
+from automl_sr.app.server.middleware import Door
+from automl_sr.app.server.names import Names, Place
+from automl_sr.app.server.password import AUTH, Secret
+from automl_sr.app.server.quota import Quota
 from automl_sr.app.server.uploads import UPLOAD_BYTES
 from automl_sr.app.static_files import static_text
 from automl_sr.app.store_cache import StoreCache
@@ -34,7 +38,8 @@ if TYPE_CHECKING:
 
 WAITING = 128
 """Connections that wait until the app is ready for them."""
-LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+PROXIES = ("127.0.0.1", "::1")
+"""Where a proxy is that is not named: on this machine."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class Address:
 
     host: str = "127.0.0.1"
     port: int = 7860
-    auth: tuple[str, str] | None = None
+    auth: Secret | None = None
+    public_names: tuple[Place, ...] = ()
+    proxies: tuple[str, ...] = ()
 
     @property
     def local(self) -> bool:
@@ -70,12 +77,17 @@ def is_local(host: str) -> bool:
 def serve(store: str | None, address: Address, registry: Registry, tell: Callable[[str], None]) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises UseError where the port is taken."""
     listening = _listen(address)
-    with tempfile.TemporaryDirectory(prefix="automl-sr-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # uploads and files to download, gone with the app
+    with own_folder() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
         cache = StoreCache(store, registry)
         try:
             config = uvicorn.Config(
-                make_app(cache, address), log_level="warning", ws="none", timeout_graceful_shutdown=1
+                make_app(cache, address),
+                log_level="warning",
+                ws="none",
+                proxy_headers=False,  # `make_app` believes those of proxies that are named
+                server_header=False,
+                timeout_graceful_shutdown=1,
             )
             tell(address.url)
             uvicorn.Server(config).run(sockets=[listening])
@@ -84,7 +96,7 @@ def serve(store: str | None, address: Address, registry: Registry, tell: Callabl
 
 
 def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
-    """Make the application; on this machine alone it answers to this machine's names alone."""
+    """Make the application, which answers to its own names alone."""
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 
@@ -93,16 +105,18 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
         return FileResponse(script, headers={"Cache-Control": "public, max-age=86400"})
 
     app.add_api_route("/assets/{name}", asset, response_model=None)
-    app.add_middleware(RefusingMiddleware, upload_bytes=UPLOAD_BYTES, same_origin=address.local)
-    if address.local:  # a page of the network must not reach it under a name that it has made up
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL_NAMES, address.host])
+    names = Names(address.host, address.public_names, network=not address.local)
+    login = None if address.auth is None else Login(address.auth, address.port)
+    app.add_middleware(Door, names=names, login=login, quota=Quota(), upload_bytes=UPLOAD_BYTES)
+    if address.public_names:  # who asks, and whether by HTTPS, is believed where there is a proxy to say it
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*PROXIES, *address.proxies])
     mounted: fastapi.FastAPI = gr.mount_gradio_app(
         app,
         make_page(cache),
         path="/",
         server_name=address.host,
         server_port=address.port,
-        auth=address.auth,
+        auth=None,  # the door asks for the password: of Gradio's routes some answer without it
         max_file_size=UPLOAD_BYTES,
         show_error=False,
         footer_links=[],
@@ -134,18 +148,21 @@ def _listen(address: Address) -> socket.socket:
     return listening
 
 
-def read_auth(text: str) -> tuple[str, str]:
-    """Read `user:password`. Raises UseError."""
-    user, colon, password = text.partition(":")
-    if not (user and colon and password):
-        raise UseError("--auth is not of the form user:password.")
-    return user, password
+def check_proxy(text: str) -> str:
+    """Return the address or network of a proxy as it was given. Raises UseError."""
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise UseError(f"--proxy {text!r} is no address.", "Give it as in 10.0.0.5 or 10.0.0.0/24.") from None
+    return text
 
 
-def check_reach(host: str, auth: Any, no_auth: bool) -> None:
+def check_reach(host: str, auth: Secret | None, no_auth: bool, public: bool = False) -> None:
     """Refuse to show a store to a network that nobody meant to show it to. Raises UseError."""
-    if not is_local(host) and auth is None and not no_auth:
-        raise UseError(
-            f"On {host} anybody in the network could look at this store.",
-            "Give --auth user:password, or say --no-auth if that is meant.",
-        )
+    if auth is not None or no_auth or (is_local(host) and not public):
+        return
+    where = "Behind a proxy" if is_local(host) else f"On {host}"
+    raise UseError(
+        f"{where} anybody in the network could look at this store.",
+        f"Give --auth-file FILE or {AUTH} with user:password, or say --no-auth if that is meant.",
+    )

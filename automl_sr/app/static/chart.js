@@ -17,6 +17,16 @@ function themed(layout) {
     result[name] = {gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true, ...layout[name]};
   return result;
 }
+// Buttons are named one by one: plotly 7 came with one more, which uploads the chart with all its plans.
+const FLAT = [['toImage'], ['zoom2d', 'pan2d'], ['zoomIn2d', 'zoomOut2d', 'autoScale2d', 'resetScale2d']];
+const SOLID = [['toImage'], ['zoom3d', 'pan3d', 'orbitRotation', 'tableRotation'], ['resetCameraDefault3d']];
+const KEPT_HERE = {
+  plotlyServerURL: '', showSendToCloud: false, showEditInChartStudio: false, showLink: false, displaylogo: false,
+};
+function options() {
+  const solid = figure.data.some(trace => trace.type === 'scatter3d');
+  return {responsive: true, ...KEPT_HERE, modeBarButtons: solid ? SOLID : FLAT};
+}
 let figure = null, turn = 0;
 function shapes() {
   const given = figure.layout.shapes || [], chosen = props.ringed ?? null;
@@ -39,8 +49,7 @@ async function draw() {
   if (target.hidden) return;
   await plotly();
   if (mine !== turn || !target.isConnected) return;
-  const options = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ['lasso2d', 'select2d']};
-  await Plotly.react(target, figure.data, {...themed(figure.layout), shapes: shapes()}, options);
+  await Plotly.react(target, figure.data, {...themed(figure.layout), shapes: shapes()}, options());
   if (!target.dataset.bound) {
     target.dataset.bound = 'yes';
     target.on('plotly_click', event => {
