@@ -4,6 +4,7 @@
     |-- UseError                     the person can put it right by asking differently; exit code 2
     |   |-- StudyFileError           a study file: names file, line, value, what is allowed, the nearest name
     |   |-- DataError                images or sets that are missing, unreadable or overlap
+    |   |-- ModelError               an ONNX file that cannot be opened, that hangs, or that is not what it says
     |   |-- PluginError              a technique or plugin that is missing, broken or refused
     |   `-- StoreError               a store that cannot be opened, read or written
     |       `-- StoreUnreachableError     a database that does not answer for now; exit code 1
@@ -60,6 +61,10 @@ class DataError(UseError):
     """Images or named sets that are missing, unreadable or overlap."""
 
 
+class ModelError(UseError):
+    """An ONNX file that cannot be opened, that hangs, or that is not what it says: no image can be given to it."""
+
+
 class PluginError(UseError):
     """A technique or plugin that is missing, broken or refused."""
 
@@ -96,6 +101,11 @@ class StopRequestedError(AutomlSRError):
     def __init__(self, message: str, hint: str = "", *, signal_number: int = 2) -> None:
         super().__init__(message, hint)
         self.exit_code = 128 + signal_number
+
+
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error's text, for a message of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
