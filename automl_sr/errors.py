@@ -117,7 +117,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def located(path: KeyPath, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
     """Make an error that names the key path, and the file and line where they are known."""
     parts = [part for part in (where, ".".join(str(part) for part in path)) if part]
-    return StudyFileError(": ".join([*parts, message]), hint)
+    return StudyFileError(shortened(": ".join([*parts, message])), hint)
+
+
+def shortened(text: str, most: int = 500) -> str:
+    """Leave out the middle of a long text, so that its beginning and its end can be read."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} [...] {text[-half:]}"
 
 
 def shown(value: object) -> str:
