@@ -4,6 +4,7 @@
     |-- UseError                     the person can put it right by asking differently; exit code 2
     |   |-- StudyFileError           a study file: names file, line, value, what is allowed, the nearest name
     |   |-- DataError                images or sets that are missing, unreadable or overlap
+    |   |-- ModelError               an ONNX file that cannot be opened, that hangs, or that is not what it says
     |   |-- PluginError              a technique or plugin that is missing, broken or refused
     |   `-- StoreError               a store that cannot be opened, read or written
     |       `-- StoreUnreachableError     a database that does not answer for now; exit code 1
@@ -60,6 +61,10 @@ class DataError(UseError):
     """Images or named sets that are missing, unreadable or overlap."""
 
 
+class ModelError(UseError):
+    """An ONNX file that cannot be opened, that hangs, or that is not what it says: no image can be given to it."""
+
+
 class PluginError(UseError):
     """A technique or plugin that is missing, broken or refused."""
 
@@ -98,6 +103,11 @@ class StopRequestedError(AutomlSRError):
         self.exit_code = 128 + signal_number
 
 
+def first_line(error: BaseException) -> str:
+    """Give the first line of an error's text, for a message of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant: ` Did you mean 'fsrcnn'?`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
@@ -107,7 +117,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def located(path: KeyPath, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
     """Make an error that names the key path, and the file and line where they are known."""
     parts = [part for part in (where, ".".join(str(part) for part in path)) if part]
-    return StudyFileError(": ".join([*parts, message]), hint)
+    return StudyFileError(shortened(": ".join([*parts, message])), hint)
+
+
+def shortened(text: str, most: int = 500) -> str:
+    """Leave out the middle of a long text, so that its beginning and its end can be read."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]} [...] {text[-half:]}"
 
 
 def shown(value: object) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_sr.errors import UseError
+from automl_sr.evaluation.guard import MOST_THREADS, SECONDS, Guard
 from automl_sr.presentation.console import print_json, print_table
 from automl_sr.presentation.numbers import number
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
+    from automl_sr.tasks.image_sr.image_model import SRModel
 
 SCALES = (2, 3, 4)
 
@@ -23,8 +25,9 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Named set (see `automl-sr data list`) or folder of images", metavar="SET")],
     scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4")] = 2,
     metrics: Annotated[str, typer.Option(help="Names of quality metrics, separated by commas")] = "",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of ONNX Runtime")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    seconds: Annotated[float, typer.Option(help="The longest that one image may take")] = SECONDS,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
     """Measure PSNR and SSIM of a model on a set of images.
@@ -39,25 +42,29 @@ def evaluate(
     if scale not in SCALES:
         raise UseError(f"A scale of {scale} is not supported.", "Use 2, 3 or 4.")
     chosen = _metrics(metrics)
-    values = _evaluate(model, data, scale, chosen, threads, device)
+    net = model if model == "bicubic" else _opened(model, threads, device, seconds)
+    values = {"model": model, "data": data, "scale": scale, **_evaluate(net, data, scale, chosen)}
     if json:
         print_json(values)
     else:
         _print(values, chosen)
 
 
-def _evaluate(
-    model: str, data: str, scale: int, metrics: Sequence[Metric], threads: int, device: str
-) -> dict[str, Any]:
+def _opened(model: str, threads: int, device: str, seconds: float) -> SRModel:
+    from automl_sr.tasks.image_sr.image_model import OnnxImageModel
+
+    return OnnxImageModel(Path(model), threads, device, Guard(seconds=seconds))
+
+
+def _evaluate(model: SRModel | str, data: str, scale: int, metrics: Sequence[Metric]) -> dict[str, Any]:
     from automl_sr.data.catalog import Catalog
-    from automl_sr.tasks.image_sr.image_model import OnnxImageModel, SRModel, evaluate_pairs
+    from automl_sr.tasks.image_sr.image_model import evaluate_pairs
     from automl_sr.tasks.image_sr.samples import load_pairs
 
-    net: SRModel | str = "bicubic" if model == "bicubic" else OnnxImageModel(Path(model), threads, device)
     pairs = load_pairs(Catalog.from_environment().find(data), scale)
-    values = evaluate_pairs(net, pairs, scale, metrics)
+    values = evaluate_pairs(model, pairs, scale, metrics)
     rows = values.pop("per_image")
-    return {"model": model, "data": data, "scale": scale, "images": len(rows), **values, "per_image": rows}
+    return {"images": len(rows), **values, "per_image": rows}
 
 
 def _metrics(names: str) -> list[Metric]:

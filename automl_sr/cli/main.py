@@ -13,12 +13,14 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from automl_sr.errors import AutomlSRError
+from automl_sr.errors import AutomlSRError, shortened
 from automl_sr.plugin.blueprint import load
 from automl_sr.presentation.console import note
 
 PROGRAM = "automl-sr"
 DEBUG = "AUTOML_SR_DEBUG"
+MOST_WORDS = 1500
+"""Characters of an error: what it quotes may be as long as somebody has made it."""
 
 COMMANDS: Mapping[str, str] = {
     "search": "automl_sr.cli.search:search",
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(text: str, error: BaseException, code: int) -> int:
     if os.environ.get(DEBUG, "") not in ("", "0"):
         traceback.print_exception(error)
-    note(f"error: {' '.join(text.split())}")
+    note(f"error: {shortened(' '.join(text.split()), MOST_WORDS)}")
     return code
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from automl_sr.evaluation.guard import MOST_THREADS, SECONDS, Guard
 from automl_sr.presentation.console import note, print_json, print_text, warn
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ def upscale(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them", metavar="IMAGE...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results", metavar="DIR")],
     tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile in input pixels; chosen from memory")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of ONNX Runtime")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    seconds: Annotated[float, typer.Option(help="The longest that one tile may take")] = SECONDS,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
     """Enlarge images of any size, in tiles without seams.
@@ -35,7 +37,7 @@ def upscale(
     from automl_sr.tasks.image_sr.image_model import OnnxImageModel
     from automl_sr.tasks.image_sr.upscale import Upscaler, expand, upscale_files
 
-    upscaler = Upscaler(OnnxImageModel(model, threads, device), tile)
+    upscaler = Upscaler(OnnxImageModel(model, threads, device, Guard(seconds=seconds)), tile)
     done = []
     for result in upscale_files(upscaler, expand(images), output):
         done.append(result)

@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from automl_sr.compression.onnx_file import (
     Exported,
-    first_line,
     layer_nodes,
     layer_tensors,
     load_onnx,
     silenced,
 )
 from automl_sr.compression.quantize import quantize_static
-from automl_sr.errors import ExportError
+from automl_sr.errors import ExportError, first_line
 from automl_sr.files import write_atomically
 
 __all__ = [

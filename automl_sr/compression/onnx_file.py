@@ -13,7 +13,7 @@ from pathlib import Path
 
 import onnx
 
-from automl_sr.errors import ExportError
+from automl_sr.errors import ExportError, first_line
 
 WEIGHTED_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN")
 VALUE_OPERATORS = frozenset(
@@ -39,10 +39,10 @@ class Exported:
     """Largest deviation from the module, relative to its output range (0 where it was not compared)."""
 
 
-def load_onnx(path: Path | str) -> onnx.ModelProto:
-    """Read an ONNX file; raises ExportError where it is missing or damaged."""
+def load_onnx(path: Path | str, *, beside: bool = True) -> onnx.ModelProto:
+    """Read an ONNX file, with what lies beside it; raises ExportError where it is missing or damaged."""
     try:
-        return onnx.load(str(path))
+        return onnx.load(str(path), load_external_data=beside)
     except Exception as error:  # protobuf's own exception types differ between its implementations
         raise ExportError(f"{path} cannot be read as ONNX: {first_line(error)}.") from error
 
@@ -121,8 +121,3 @@ def silenced() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-
-def first_line(error: BaseException) -> str:
-    """Give the first line of an error's text, for a message of one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")

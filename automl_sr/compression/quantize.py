@@ -21,8 +21,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from automl_sr.compression.onnx_file import Exported, first_line, load_onnx, read_metadata, silenced
-from automl_sr.errors import ExportError, nearest
+from automl_sr.compression.onnx_file import Exported, load_onnx, read_metadata, silenced
+from automl_sr.errors import ExportError, first_line, nearest
 from automl_sr.files import write_atomically
 
 Method = Literal["minmax", "percentile", "entropy"]

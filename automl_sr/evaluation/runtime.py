@@ -1,74 +1,68 @@
-"""Models as shipped: ONNX Runtime sessions, whatever their task. The exporter tells of a model in `metadata_props`."""
+"""Models as shipped, whatever their task: the one door through which ONNX files are run.
+
+Without a guard a file is run in this process: those that were exported a moment ago, whose latency is measured too.
+Files of others, named by a person or fetched from a store, get a guard, and with it a process of their own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
-from automl_sr.compression.onnx_file import first_line
-from automl_sr.errors import UseError
+from automl_sr.errors import ModelError
+from automl_sr.evaluation.guard import Guard
+from automl_sr.evaluation.guarded import GuardedSession
+from automl_sr.evaluation.sessions import LocalSession, Session
+
+__all__ = ["Guard", "OnnxModel"]
 
 Array = NDArray[Any]
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+T = TypeVar("T")
 
 
 class OnnxModel:
-    """An ONNX file opened with ONNX Runtime: a fixed number of threads, deterministic, no spinning threads.
+    """An ONNX file that takes one float32 batch and gives one; the exporter tells of it in `metadata_props`.
 
-    Raises UseError for a missing or damaged file, or a provider that is not installed.
+    Raises ModelError for a missing or damaged file, or one of another kind, UseError for a provider that is not
+    installed. With a guard, ModelError and StopRequestedError where it takes too long, or is not wanted any more.
     """
 
-    def __init__(self, path: Path | str, threads: int = 1, provider: str = "cpu") -> None:
+    def __init__(self, path: Path | str, threads: int = 1, provider: str = "cpu", guard: Guard | None = None) -> None:
         self.path = Path(path)
         self.threads = threads
         self.provider = provider
-        self._session = _open(self.path, threads, provider)
-        self.inputs = self._session.get_inputs()
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.session: Session = (
+            LocalSession(self.path, threads, provider)
+            if guard is None
+            else GuardedSession(self.path, threads, provider, guard)
+        )
+        self.inputs = self.session.signature.inputs
+        self.metadata = self.session.signature.metadata
 
     def __call__(self, batch: Array, /) -> Array:
         """Run one float32 batch and give the first output. Raises UseError for an input that the net cannot take."""
-        feed = {self.inputs[0].name: np.ascontiguousarray(batch, dtype=np.float32)}
-        try:
-            output: Array = self._session.run(None, feed)[0]
-        except Exception as error:  # onnxruntime's exceptions share no other base
-            raise UseError(f"{self.path} cannot run on {list(batch.shape)}: {first_line(error)}.") from error
-        return output
+        return self.session.run(batch)
+
+    def apart(self, function: Callable[..., T], *arguments: object) -> T:
+        """Return what `function(path, *arguments)` gives, called where the file is open: reading it may hang as well.
+
+        Arguments and result are such as fit into JSON.
+        """
+        return self.session.apart(function, *arguments)
+
+    def close(self) -> None:
+        """Give the file up before this object goes."""
+        self.session.close()
 
     def number(self, key: str) -> int:
-        """Return a whole number that the exporter wrote into the file. Raises UseError where there is none."""
+        """Return a whole number that the exporter wrote into the file. Raises ModelError where there is none."""
         try:
             return int(self.metadata[key])
         except (KeyError, ValueError) as error:
             found = self.metadata.get(key, "nothing")
-            raise UseError(f"{self.path} does not tell its {key} (found: {found}).", "Export it again.") from error
-
-
-def _open(path: Path, threads: int, provider: str) -> Any:
-    import onnxruntime
-
-    if not path.is_file():
-        raise UseError(f"There is no model file {path}.")
-    name = _PROVIDERS.get(provider)
-    if name not in onnxruntime.get_available_providers():
-        raise UseError(
-            f"ONNX Runtime has no device {provider!r} here.", "Use cpu, or install onnxruntime-gpu for cuda."
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.use_deterministic_compute = True
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[name])
-    except Exception as error:  # onnxruntime's exceptions share no other base
-        raise UseError(f"{path} is no ONNX model that ONNX Runtime can run: {first_line(error)}.") from error
-    if session.get_providers()[0] != name:  # ONNX Runtime falls back to the CPU without a word
-        raise UseError(f"ONNX Runtime cannot start the device {provider!r} here.", "Are CUDA's libraries installed?")
-    return session
+            raise ModelError(
+                f"{self.path} does not tell its {key} (found: {found[:40]}).", "Export it again."
+            ) from error

@@ -26,11 +26,13 @@ def examples(spec: StudySpec, front: Sequence[TrialRecord], models: StoredModels
         return {"reason": "No images were asked for."}
     if not front:
         return {"reason": "There is no model yet whose images could be shown."}
-    from automl_sr.evaluation.runtime import OnnxModel
+    from automl_sr.evaluation.runtime import Guard, OnnxModel
     from automl_sr.search.study import cores
 
     data = spec.task.load_examples(spec.search.seed, count)
-    runners = {str(trial.number): OnnxModel(models.path(trial), cores()) for trial in spread(front, MODELS)}
+    chosen = spread(front, MODELS)
+    # A store may come from others: its files are run as files of others are.
+    runners = {str(trial.number): OnnxModel(models.path(trial), cores(), guard=Guard()) for trial in chosen}
     gallery = spec.task.show(runners, data, count)
     rows = [_row(example) for example in gallery.examples]
     return {**gallery.about, "caption": gallery.caption, "models": [int(name) for name in runners], "rows": rows}

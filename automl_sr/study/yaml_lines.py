@@ -7,10 +7,16 @@ from typing import Any
 
 from automl_sr.errors import KeyPath, StudyFileError, located
 
-MAX_BYTES = 1_000_000
-MAX_NODES = 50_000
-"""More values than any study file has: a file that repeats aliases to grow beyond this is refused."""
+MAX_BYTES = 200_000
+MAX_VALUES = 10_000
+"""More keys and values than any study file has; also what a file that repeats aliases may grow to."""
 MAX_DEPTH = 40
+MAX_TEXT = 10_000
+"""Characters of one value."""
+MAX_KEY = 200
+MAX_DIGITS = 100
+MAX_COMPLAINT = 300
+"""Characters of what the reader of YAML says, which may quote the file."""
 
 _TAG = "tag:yaml.org,2002:"
 _TEXT = ("str", "timestamp", "merge", "value")
@@ -52,7 +58,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise StudyFileError(f"{path} cannot be read: {error.strerror or error}.") from None
     if len(data) > MAX_BYTES:
-        raise StudyFileError(f"{path} is larger than 1 MB, which no study file is.")
+        raise _too_large(str(path))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -75,32 +81,50 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     lines = Lines(file)
+    if len(text) > MAX_BYTES:
+        raise _too_large(file)
     try:
-        _check_depth(text, file)
+        _check_extent(text, file)
         root = YAML(typ="rt", pure=True).compose(text)
-        return _Reader(lines).value(root, ()), lines
     except MarkedYAMLError as error:
         unclosed = "flow" in str(error.context or "")  # then the bracket that was opened says more than where it hurt
         mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
-        raise StudyFileError(
-            f"{file}:{line}: this is not YAML: {problem}.", "Check indentation, colons and brackets."
-        ) from None
-    except YAMLError as error:
-        raise StudyFileError(f"{file}: this is not YAML: {' '.join(str(error).split())}.") from None
+        raise _not_yaml(f"{file}:{mark.line + 1 if mark else 1}", problem) from None
+    except StudyFileError:
+        raise
+    except Exception as error:  # noqa: BLE001 - on broken files the reader of YAML fails in many ways
+        raise _not_yaml(file, str(error)) from None
+    return _Reader(lines).value(root, ()), lines
 
 
-def _check_depth(text: str, file: str) -> None:
-    """Refuse deep nesting before anything recurses into it."""
+def _too_large(file: str) -> StudyFileError:
+    return StudyFileError(
+        f"{file} is larger than {MAX_BYTES // 1000} kB, which no study file is.", "Is it another file?"
+    )
+
+
+def _not_yaml(place: str, problem: str) -> StudyFileError:
+    said = " ".join(problem.split())[:MAX_COMPLAINT].rstrip(".")
+    return StudyFileError(f"{place}: this is not YAML: {said}.", "Check indentation, colons and brackets.")
+
+
+def _check_extent(text: str, file: str) -> None:
+    """Refuse what is nested too deeply, or too much, before anything is made of it: no more than that is read."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
-    depth = 0
+    depth = values = 0
     for event in YAML(typ="rt", pure=True).parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        values += isinstance(event, AliasEvent | CollectionStartEvent | ScalarEvent)
+        where = f"{file}:{event.start_mark.line + 1}"
         if depth > MAX_DEPTH:
-            raise StudyFileError(f"{file}:{event.start_mark.line + 1}: the file is nested too deeply.")
+            raise StudyFileError(f"{where}: the file is nested too deeply.", f"{MAX_DEPTH} levels are allowed.")
+        if values > MAX_VALUES:
+            raise StudyFileError(f"{where}: the file has more than {MAX_VALUES:,} keys and values.", "Shorten it.")
+        if isinstance(event, ScalarEvent) and len(event.value) > MAX_TEXT:
+            raise StudyFileError(f"{where}: a value is {len(event.value):,} characters long.", "Shorten it.")
 
 
 class _Reader:
@@ -118,7 +142,7 @@ class _Reader:
         line = node.start_mark.line + 1 if line is None else line
         self.lines.put(path, line)
         self.nodes += 1
-        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
+        if self.nodes > MAX_VALUES or len(path) > MAX_DEPTH:
             raise self.lines.error(
                 path[:3], "the file grows beyond all bounds here.", "Write values out instead of repeating aliases."
             )
@@ -140,6 +164,10 @@ class _Reader:
             if not isinstance(key, ScalarNode):
                 raise StudyFileError(f"{self.lines.file}:{line}: a key must be a word, not a list or a mapping.")
             name = str(key.value)
+            if len(name) > MAX_KEY:
+                raise StudyFileError(
+                    f"{self.lines.file}:{line}: a key is {len(name):,} characters long.", "Shorten it."
+                )
             if name in result:
                 first = self.lines.line((*path, name))
                 raise StudyFileError(
@@ -171,13 +199,15 @@ class _Reader:
         raise self._refused(node, path)
 
     def _refused(self, node: Any, path: KeyPath) -> StudyFileError:
-        tag = str(node.tag).replace(_TAG, "!!")
+        tag = str(node.tag).replace(_TAG, "!!")[:MAX_KEY]
         return self.lines.error(
             path, f"the tag {tag!r} is not allowed.", "A study file has only text, numbers, lists and mappings."
         )
 
 
 def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("too many digits")
     digits = text.replace("_", "").lower()
     sign = -1 if digits.startswith("-") else 1
     digits = digits.lstrip("+-")

@@ -408,7 +408,7 @@ def test_a_binary_file_is_no_study_file(content: bytes, tmp_path: Path, registry
 def test_a_huge_file_is_refused_unread(tmp_path: Path, registry: Registry) -> None:
     path = tmp_path / "huge.yaml"
     path.write_bytes(b"# " + b"x" * 2_000_000)
-    with pytest.raises(StudyFileError, match="larger than 1 MB"):
+    with pytest.raises(StudyFileError, match="larger than 200 kB"):
         load_study(path, registry)
 
 

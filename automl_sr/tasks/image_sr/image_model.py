@@ -1,23 +1,23 @@
 """Models that enlarge images, and their quality over image pairs.
 
 The exporter writes what a model is into the file's `metadata_props`: `scale`, `channels` and `color` (`y`: the net sees
-luma only). Files of others work too: what is missing is found from the input's shape and a run on a small image. A file
-may also tell the `overlap` of tiles in LR pixels; otherwise it is measured.
+luma only). Files of others work too: what is missing is found from the input's shape and a run on a small image, which
+also shows whether a file does what it says. It may tell the `overlap` of tiles in LR pixels; otherwise it is measured.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from automl_sr.errors import DataError, UseError
-from automl_sr.evaluation.runtime import OnnxModel
+from automl_sr.errors import DataError, ModelError, UseError
+from automl_sr.evaluation.runtime import Guard, OnnxModel
 from automl_sr.plugin.metric import Metric
 from automl_sr.tasks.image_sr.luma import LUMA_WEIGHTS
 from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
@@ -31,7 +31,13 @@ _TO_YCBCR = np.array([LUMA_WEIGHTS, *np.array([[-37.797, -74.203, 112.0], [112.0
 _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255.0
 _STRIP = 256  # rows
-_PROBE = 32  # side in pixels of the image on which a foreign file's scale is found
+_PROBE = 32  # side in pixels of the image on which a file is tried
+RANK = 4
+CHANNELS = (1, 3)
+MOST_SCALE = 16
+MOST_OVERLAP = 256
+MOST_SIDE = 8192
+_WANTED = "An enlarging net makes [1, C, scale*h, scale*w] of [1, C, h, w], with 1 or 3 channels."
 
 
 class Pair(Protocol):
@@ -74,47 +80,129 @@ class ImageModel:
     color: Color
 
     def __call__(self, batch: Array, /) -> Array:
-        """Run the function."""
-        return self.run(batch)
+        """Run the function. Raises UseError for an output of another size, or that is NaN or infinite."""
+        return checked(self.run(batch), batch, self.scale, "The model")
 
 
 class OnnxImageModel(OnnxModel):
-    """An ONNX file that enlarges images: its scale, channels and colour, as it tells them or as they are found."""
+    """An ONNX file that enlarges images: its scale, channels and colour, as it tells them or as they are found.
 
-    @functools.cached_property
-    def channels(self) -> int:
+    Raises ModelError for a file that does not enlarge images, or not as it says: a small image is tried.
+    """
+
+    def __init__(self, path: Path | str, threads: int = 1, provider: str = "cpu", guard: Guard | None = None) -> None:
+        super().__init__(path, threads, provider, guard)
+        self._check_shape()
+        self.channels = self._channels()
         """Number of input channels."""
-        shape = self.inputs[0].shape
-        count = shape[1] if len(shape) == 4 else None
-        return count if isinstance(count, int) else self.number("channels")
-
-    @functools.cached_property
-    def scale(self) -> int:
-        """How many times larger the output's sides are, from the metadata or else from a run on a small image."""
-        if "scale" in self.metadata:
-            return self.number("scale")
-        output = self(self.example(_PROBE, _PROBE))
-        ratio = output.shape[-1] / _PROBE
-        if output.ndim != 4 or not ratio.is_integer() or output.shape[-2:] != (ratio * _PROBE,) * 2:
-            raise UseError(f"{self.path} is no upscaling net: {_PROBE}x{_PROBE} becomes {list(output.shape)}.")
-        return int(ratio)
-
-    @property
-    def color(self) -> Color:
-        """`y` for a net that works on luma, `rgb` otherwise; one channel counts as luma unless the metadata differ."""
-        if self.metadata.get("color") in ("y", "rgb"):
-            return "y" if self.metadata["color"] == "y" else "rgb"
-        return "y" if self.channels == 1 else "rgb"
-
-    @property
-    def overlap(self) -> int | None:
+        self.color = self._color()
+        """`y` for a net that works on luma, `rgb` otherwise; one channel counts as luma."""
+        self.overlap = self._overlap()
         """LR pixels by which tiles have to overlap, if the file says so."""
-        return self.number("overlap") if "overlap" in self.metadata else None
+        self.scale = self._scale()
+        """How many times larger the output's sides are."""
+
+    def __call__(self, batch: Array, /) -> Array:
+        """Enlarge one batch. Raises UseError for an output of another size, or that is NaN or infinite."""
+        return checked(super().__call__(batch), batch, self.scale, str(self.path))
+
+    @property
+    def size(self) -> tuple[int | None, int | None]:
+        """Height and width of the only images that the net takes, where it fixes them."""
+        shape = self.inputs[0].shape
+        if len(shape) != RANK:
+            return (None, None)
+        height, width = (side if isinstance(side, int) else None for side in shape[2:])
+        return (height, width)
 
     def example(self, height: int, width: int) -> Array:
         """Make a random image batch [1, C, height, width] in 0..1, the same at every call."""
         shape = (1, self.channels, height, width)
         return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+    def _check_shape(self) -> None:
+        """Raise ModelError for an input that is no batch of images; a file may leave its rank open."""
+        shape = self.inputs[0].shape
+        if shape and len(shape) != RANK:
+            raise ModelError(f"{self.path} takes {len(shape)} dimensions.", _WANTED)
+        if any(isinstance(side, int) and not 1 <= side <= MOST_SIDE for side in shape):
+            raise ModelError(f"{self.path} takes batches of the size {_times(shape)} alone.", _WANTED)
+        if shape and isinstance(shape[0], int) and shape[0] != 1:
+            raise ModelError(f"{self.path} takes batches of {shape[0]} images.", _WANTED)
+
+    def _channels(self) -> int:
+        shape = self.inputs[0].shape
+        fixed = shape[1] if len(shape) == RANK else None
+        count = fixed if isinstance(fixed, int) else self.number("channels")
+        if count not in CHANNELS:
+            raise ModelError(f"{self.path} takes {count} channels.", "An enlarging net has 1 (luma) or 3 (RGB).")
+        return count
+
+    def _color(self) -> Color:
+        color = self.metadata.get("color")
+        if color not in ("y", "rgb"):
+            return "y" if self.channels == 1 else "rgb"
+        if (color == "y") != (self.channels == 1):
+            raise ModelError(
+                f"{self.path} says in its metadata that it works on {color}, but it takes {self.channels} channels.",
+                "Export it again.",
+            )
+        return "y" if color == "y" else "rgb"
+
+    def _overlap(self) -> int | None:
+        if "overlap" not in self.metadata:
+            return None
+        overlap = self.number("overlap")
+        if not 0 <= overlap <= MOST_OVERLAP:
+            raise ModelError(
+                f"{self.path} says in its metadata that its tiles overlap by {overlap} pixels.",
+                f"That is a number from 0 to {MOST_OVERLAP}: export it again.",
+            )
+        return overlap
+
+    def _scale(self) -> int:
+        """Measure the scale on a small image, and compare it with what the file says."""
+        height, width = (side or _PROBE for side in self.size)
+        image = self.example(height, width)
+        output = self.session.first_run(image)
+        scale = output.shape[-1] // width if output.ndim == RANK else 0
+        if scale < 1 or output.shape != (1, self.channels, scale * height, scale * width):
+            became = f"{_times(image.shape)} becomes {_times(output.shape)}"
+            raise ModelError(f"{self.path} is no upscaling net: {became}.", _WANTED)
+        if scale > MOST_SCALE:
+            raise ModelError(f"{self.path} enlarges {scale} times.", f"The most is {MOST_SCALE} times.")
+        if "scale" in self.metadata and self.number("scale") != scale:
+            raise ModelError(
+                f"{self.path} says in its metadata that it enlarges {self.number('scale')} times,"
+                f" but it enlarges {scale} times.",
+                "Export it again.",
+            )
+        if not _finite(output):
+            raise ModelError(f"{self.path} gives NaN or infinite values for an ordinary image.", "Export it again.")
+        return scale
+
+
+def checked(output: Array, batch: Array, scale: int, name: str) -> Array:
+    """Return the output of a net for a batch. Raises UseError for another size than promised, NaN and infinity."""
+    height, width = (scale * side for side in batch.shape[2:])
+    if output.shape != (*batch.shape[:2], height, width):
+        became = f"{_times(output.shape)} of {_times(batch.shape)}"
+        raise UseError(f"{name} makes {became}, not {height}x{width} pixels of each channel.")
+    if not _finite(output):
+        raise UseError(f"{name} gives NaN or infinite values for an image of {batch.shape[3]}x{batch.shape[2]} pixels.")
+    return output
+
+
+def _times(shape: Sequence[object]) -> str:
+    """Write a shape for a sentence."""
+    return "x".join(map(str, shape)) or "a single number"
+
+
+def _finite(values: Array) -> bool:
+    """Say whether all values are numbers; their sum tells it several times faster, unless it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum()
+    return bool(np.isfinite(total) or np.isfinite(values).all())
 
 
 def network_output(model: SRModel, lr: Image) -> Image:

@@ -111,13 +111,16 @@ def receptive_margin(run: Run, channels: int, scale: int, largest: int = LARGEST
         side *= 2
 
 
-def tile_for_memory(path: Path | str, channels: int, available: int | None = None) -> int:
-    """Choose a tile's side in LR pixels so that a run fits into a quarter of the free memory (`available`, bytes)."""
+def tile_for_memory(tensor_bytes: float, available: int | None = None) -> int:
+    """Choose a tile's side in LR pixels so that a run fits into a quarter of the free memory (`available`, bytes).
+
+    tensor_bytes: of the net's largest tensor, per pixel of its input.
+    """
     if available is None:
         import psutil
 
         available = int(psutil.virtual_memory().available)
-    per_pixel = largest_tensor_bytes(path, channels) * LIVE_TENSORS
+    per_pixel = tensor_bytes * LIVE_TENSORS
     side = math.isqrt(int(available / 4 / per_pixel))
     return max(ALIGN, min(LARGEST_TILE, side // ALIGN * ALIGN))
 
@@ -128,7 +131,7 @@ def largest_tensor_bytes(path: Path | str, channels: int, side: int = 64) -> flo
 
     from automl_sr.compression.onnx_file import load_onnx
 
-    model = load_onnx(path)
+    model = load_onnx(path, beside=False)
     dims = model.graph.input[0].type.tensor_type.shape.dim
     for dim, value in zip(dims, (1, channels, side, side), strict=False):
         dim.dim_value = value

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from automl_sr.data import images
 from automl_sr.data.images import Picture
-from automl_sr.errors import AutomlSRError, DataError
+from automl_sr.errors import AutomlSRError, DataError, ModelError, StopRequestedError
 from automl_sr.tasks.image_sr.image_model import OnnxImageModel, chroma, join_chroma, to_luma
 from automl_sr.tasks.image_sr.resize import imresize_float
 from automl_sr.tasks.image_sr.tiling import (
     Watch,
     check_tile,
+    largest_tensor_bytes,
     receptive_margin,
     run_tiled,
     smallest_tile,
@@ -44,16 +45,23 @@ class Enlarged:
 class Upscaler:
     """A model with its tiling: the margin is taken from the file or measured once, the tile from free memory.
 
-    `watch` is told of every tile. Raises UseError for a tile that is too small for the model.
+    `watch` is told of every tile. Raises UseError for a tile that is too small for the model, ModelError for a model
+    that takes images of one size alone.
     """
 
     def __init__(self, model: OnnxImageModel, tile: int | None = None, watch: Watch | None = None) -> None:
         self.model = model
         self.watch = watch
+        if model.size != (None, None):
+            height, width = ("any" if side is None else side for side in model.size)
+            raise ModelError(
+                f"{model.path} takes images of one size alone ({height}x{width} pixels).",
+                "Export it with height and width dynamic.",
+            )
         self.margin = model.overlap or receptive_margin(model, model.channels, model.scale)
         if tile is not None:
             check_tile(tile, self.margin)
-        self.tile = tile or max(tile_for_memory(model.path, model.channels), smallest_tile(self.margin))
+        self.tile = tile or max(self._roomy_tile(), smallest_tile(self.margin))
 
     def __call__(self, picture: Picture) -> Picture:
         """Enlarge a picture: grey stays grey, the depth stays, alpha is enlarged by MATLAB's bicubic."""
@@ -68,6 +76,9 @@ class Upscaler:
     def run(self, batch: Array) -> Array:
         """Run the net as it is on [1, C, h, w], in tiles."""
         return run_tiled(self.model, batch, self.model.scale, self.tile, self.margin, self.watch)
+
+    def _roomy_tile(self) -> int:
+        return tile_for_memory(self.model.apart(largest_tensor_bytes, self.model.channels))
 
     def _grey(self, values: Array) -> Array:
         grey: Array
@@ -93,7 +104,8 @@ class Upscaler:
 def upscale_files(upscaler: Upscaler, sources: Sequence[Path], folder: Path) -> Iterator[Enlarged]:
     """Enlarge files one by one into `folder` as NAME_x2.png; a file that fails is skipped with its reason.
 
-    PNG, TIFF and WebP keep their format, others become PNG. Files are written whole or not at all.
+    PNG, TIFF and WebP keep their format, others become PNG. Files are written whole or not at all. Raises ModelError
+    where the model itself fails: no other file would fare better.
     """
     folder.mkdir(parents=True, exist_ok=True)
     taken = {source.resolve() for source in sources}
@@ -103,6 +115,8 @@ def upscale_files(upscaler: Upscaler, sources: Sequence[Path], folder: Path) -> 
         try:
             enlarged = upscaler(images.read(source))
             images.write(target, enlarged)
+        except (ModelError, StopRequestedError):
+            raise
         except AutomlSRError as error:
             yield Enlarged(source, reason=str(error))
             continue

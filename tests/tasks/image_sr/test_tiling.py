@@ -125,17 +125,18 @@ def test_a_small_image_is_run_whole() -> None:
 
 
 def test_tile_size_follows_free_memory_and_the_nets_width(tmp_path: Path) -> None:
-    paths = {}
+    sizes = {}
     for width in (8, 32):
-        paths[width] = tmp_path / f"{width}.onnx"
+        path = tmp_path / f"{width}.onnx"
         example = (torch.rand(1, 1, 12, 12),)
-        export_onnx(seeded(Espcn, width=width), paths[width], example, dynamic_axes=IMAGE_AXES)
-    assert largest_tensor_bytes(paths[32], 1) == 4 * 32
-    assert tile_for_memory(paths[32], 1, 64 * 2**20) == 128
-    assert tile_for_memory(paths[8], 1, 64 * 2**20) == 256
-    assert tile_for_memory(paths[8], 1, 2**50) == 1024
-    assert tile_for_memory(paths[8], 1, 0) == 16
-    assert tile_for_memory(paths[8], 1) >= 16
+        export_onnx(seeded(Espcn, width=width), path, example, dynamic_axes=IMAGE_AXES)
+        sizes[width] = largest_tensor_bytes(path, 1)
+    assert sizes == {8: 4 * 8, 32: 4 * 32}
+    assert tile_for_memory(sizes[32], 64 * 2**20) == 128
+    assert tile_for_memory(sizes[8], 64 * 2**20) == 256
+    assert tile_for_memory(sizes[8], 2**50) == 1024
+    assert tile_for_memory(sizes[8], 0) == 16
+    assert tile_for_memory(sizes[8]) >= 16
 
 
 def test_recurrent_nets_can_be_tiled(tmp_path: Path) -> None:

@@ -1,0 +1,181 @@
+"""Sessions of ONNX Runtime: how a file is opened, what it says of itself, and one run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from automl_sr.errors import ModelError, UseError
+
+Array = NDArray[Any]
+T = TypeVar("T")
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_CODE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running | Name:'.*?' Status Message:"
+)
+_PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:[^()]*\([^()]*\)(?: const)? ?(?:\[with [^\]]*\])?)?")
+"""Where in ONNX Runtime's sources an error was raised: of no use to the person."""
+_NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "out of memory", "Unable to allocate")
+_OUTSIDE = ("escapes model directory", "Absolute path not allowed")
+MOST_WORDS = 300
+READABLE = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
+"""Types of an output that are read."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a net: a dimension is a number where the file fixes it, else a name or nothing."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a file says of itself."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    metadata: dict[str, str]
+
+
+class Session(Protocol):
+    """An opened file, in this process or in one of its own."""
+
+    @property
+    def signature(self) -> Signature:
+        """What the file says of itself."""
+
+    def run(self, batch: Array) -> Array:
+        """Return the first output for a float32 batch. Raises UseError for a batch that the net cannot take."""
+
+    def first_run(self, batch: Array) -> Array:
+        """Return the first output for a small batch, for which a net needs little time."""
+
+    def apart(self, function: Callable[..., T], *arguments: object) -> T:
+        """Return what `function(path, *arguments)` gives, called where the file is open."""
+
+    def close(self) -> None:
+        """Give the file up."""
+
+
+class LocalSession:
+    """A file in a session of this process: a fixed number of threads, deterministic, no spinning threads.
+
+    Raises ModelError for a missing or damaged file, UseError for a provider that is not installed.
+    """
+
+    def __init__(self, path: Path, threads: int, provider: str) -> None:
+        check_file(path)
+        self._path = path
+        self._session = _open(path, threads, provider)
+        self.signature = _signature(path, self._session)
+        self._input = self.signature.inputs[0].name
+        self._outputs = [self.signature.outputs[0].name]
+
+    def run(self, batch: Array) -> Array:
+        """Return the first output for a float32 batch. Raises UseError for a batch that the net cannot take."""
+        feed = {self._input: np.ascontiguousarray(batch, dtype=np.float32)}
+        try:
+            output: Array = self._session.run(self._outputs, feed)[0]
+        except Exception as error:  # onnxruntime's exceptions share no other base
+            raise _failed(self._path, batch, error) from error
+        return output
+
+    first_run = run
+
+    def apart(self, function: Callable[..., T], *arguments: object) -> T:
+        """Return what `function(path, *arguments)` gives."""
+        return function(self._path, *arguments)
+
+    def close(self) -> None:
+        """Do nothing: the session goes with this object."""
+
+
+def check_file(path: Path) -> None:
+    """Raise ModelError where there is no such file."""
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that holds a zero byte
+        there = False
+    if not there:
+        raise ModelError(f"There is no model file {path}.")
+
+
+def _open(path: Path, threads: int, provider: str) -> Any:
+    import onnxruntime
+
+    name = _PROVIDERS.get(provider)
+    if name not in onnxruntime.get_available_providers():
+        raise UseError(
+            f"ONNX Runtime has no device {provider!r} here.", "Use cpu, or install onnxruntime-gpu for cuda."
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    # Errors are raised too: what is written besides would reach the terminal as it is.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[name])
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        if _needs_memory(error):
+            raise ModelError(f"{path} needs more memory to be opened than is free.") from error
+        if any(word in str(error) for word in _OUTSIDE):
+            raise ModelError(
+                f"{path} wants to read weights outside of its own folder.", "Put them beside it, or into it."
+            ) from error
+        raise ModelError(f"{path} is no ONNX model that ONNX Runtime can run: {_reason(error)}.") from error
+    if session.get_providers()[0] != name:  # ONNX Runtime falls back to the CPU without a word
+        raise UseError(f"ONNX Runtime cannot start the device {provider!r} here.", "Are CUDA's libraries installed?")
+    return session
+
+
+def _signature(path: Path, session: Any) -> Signature:
+    inputs = tuple(_port(item) for item in session.get_inputs())
+    outputs = tuple(_port(item) for item in session.get_outputs())
+    try:
+        metadata = dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path} has metadata that are not text in UTF-8.", "Export it again.") from error
+    if len(inputs) != 1:
+        names = f" ({', '.join(port.name for port in inputs)})" if inputs else ""
+        raise ModelError(f"{path} takes {len(inputs) or 'no'} inputs{names}.", "A model has to take one batch.")
+    if inputs[0].type != "tensor(float)":
+        raise ModelError(f"{path} takes {inputs[0].type}.", "A model has to take tensor(float): export it in float32.")
+    if not outputs:
+        raise ModelError(f"{path} gives no output.", "Export it again.")
+    if outputs[0].type not in READABLE:
+        raise ModelError(f"{path} gives {outputs[0].type}.", "A model has to give tensor(float): export it in float32.")
+    return Signature(inputs, outputs, metadata)
+
+
+def _port(item: Any) -> Port:
+    return Port(item.name, item.type, tuple(item.shape))
+
+
+def _failed(path: Path, batch: Array, error: Exception) -> UseError:
+    """Make the error of a run."""
+    size = list(batch.shape)
+    if _needs_memory(error):
+        return UseError(f"{path} needs more memory for {size} than is free.", "Give it smaller images or tiles.")
+    return UseError(f"{path} cannot run on {size}: {_reason(error)}.")
+
+
+def _needs_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY)
+
+
+def _reason(error: BaseException) -> str:
+    said = _PLACE.sub("", _CODE.sub("", str(error)))
+    return " ".join(said.split())[:MOST_WORDS].rstrip(". ") or type(error).__name__
