@@ -42,6 +42,7 @@ class Slot(enum.StrEnum):
     TEACHER = "teacher"
     PRUNING = "pruning"
     QUANTIZATION = "quantization"
+    FEDERATION = "federation"
     RECIPE = "recipe"
 
     @property

@@ -17,18 +17,6 @@ LEAST_SIZE, MOST_SIZE, MOST_EXTRA = 0.2, 1.5, 65_536
 LEAST_TIME, MOST_TIME = 0.1, 4.0
 
 
-class NoQuantization(Technique):
-    """Ship float32 weights and activations.
-
-    The reference of every quantization (Jacob et al., CVPR 2018).
-    """
-
-    slot = Slot.QUANTIZATION
-    name = "none"
-    baseline = True
-    tasks: ClassVar[frozenset[str]] = frozenset({"*"})
-
-
 class Int8PTQ(Technique):
     """Ship int8 weights per output channel and 8-bit activations, calibrated on training crops after training.
 
@@ -82,4 +70,4 @@ class Int8PTQ(Technique):
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
     """Give the quantizations of this family."""
-    return [NoQuantization, Int8PTQ]
+    return [Int8PTQ]
