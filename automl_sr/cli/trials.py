@@ -134,8 +134,11 @@ def show(
     if found["rungs"]:
         print_text("\nrungs:")
         metrics = list(found["rungs"][0]["values"])
-        rows = [[r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"]] for r in found["rungs"]]
-        print_table(["rung", "step", *metrics, "promoted"], rows)
+        rows = [
+            [r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"], r["reason"]]
+            for r in found["rungs"]
+        ]
+        print_table(["rung", "step", *metrics, "promoted", "why"], rows)
     if found["refinements"]:
         from automl_sr.presentation.refinements import headings, table
 

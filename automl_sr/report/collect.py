@@ -149,7 +149,14 @@ def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord)
 
 
 def _judged(row: RungRecord) -> dict[str, Any]:
-    return {"number": row.number, "rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
+    return {
+        "number": row.number,
+        "rung": row.rung,
+        "step": row.step,
+        "values": dict(row.values),
+        "go_on": row.go_on,
+        "reason": row.reason,
+    }
 
 
 def _failures(reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:

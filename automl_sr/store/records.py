@@ -125,6 +125,14 @@ class DuplicateOf:
 
 
 @dataclass(frozen=True)
+class RungVerdict:
+    """Whether a trial is promoted at a rung, and why."""
+
+    go_on: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class RungRecord:
     """The values of a trial at a rung."""
 
@@ -135,6 +143,8 @@ class RungRecord:
     go_on: bool
     seconds: float | None = None
     """Seconds that the trial had taken by then; unknown in stores of older versions."""
+    reason: str = ""
+    """Why it was promoted or stopped; empty in stores of older versions."""
 
 
 @dataclass(frozen=True)

@@ -275,9 +275,9 @@ class Worker:
         reporter.send_pending()
         outcome = self.run(plan, self.study.setting, reporter, trial_folder.folder)
         check_finite(outcome.values)
-        return self._keep_files(claim, outcome, dict(verdict.costs))
+        return self._keep_files(claim, outcome, dict(verdict.costs), reporter.stopped)
 
-    def _keep_files(self, claim: Claim, outcome: Outcome, costs: dict[str, float]) -> Result:
+    def _keep_files(self, claim: Claim, outcome: Outcome, costs: dict[str, float], stopped: str | None) -> Result:
         """Keep the files, and hold the measured values against the constraints: the exported file has the last word.
 
         Each owner of a trial has a place of its own for them, so that one that lost its lease overwrites nothing.
@@ -286,11 +286,12 @@ class Worker:
         files = tuple(
             self.study.artifacts.put(path, kind, *place, path.name) for kind, path in outcome.artifacts.items()
         )
+        limits = broken(self.study.spec.constraints, outcome.values)
         return Result(
             outcome.state,
             values=outcome.values,
             costs=costs,
-            reason=broken(self.study.spec.constraints, outcome.values),
+            reason="; ".join(part for part in (limits, stopped) if part) or None,
             stage_seconds=outcome.seconds,
             shared=outcome.shared,
             artifacts=files,
