@@ -250,6 +250,8 @@ class Run:
                 raise PluginError(f"Phase {span.phase.name!r}: a changed model needs its blueprint, and the reverse.")
             if change.model is not None and change.blueprint is not None:
                 self.model, self.blueprint = self._placed(change.model), change.blueprint
+                if self.context.fits is not None:
+                    self.context.fits(self.blueprint)
             self._wire(keep_optimizer=change.optimizer == "keep", keep_ema=change.ema == "keep")
 
     def _placed(self, model: nn.Module) -> nn.Module:

@@ -29,6 +29,7 @@ from automl_sr.training.run import Setup
 from automl_sr.trial.cache import Cache
 
 if TYPE_CHECKING:
+    from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Samples, Task
     from automl_sr.training.run import Run
@@ -68,6 +69,8 @@ class Context:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("automl_sr.trial"))
     precision: str = "auto"
     """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
+    fits: Callable[[Blueprint], None] | None = None
+    """Asked whenever training has changed the model; raises InfeasibleError where it can no longer keep to limits."""
 
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
         """Give the context as one technique sees it."""

@@ -60,7 +60,7 @@ def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Pat
         clock.stage("export")
         finished = ship(finished, pipeline, setup.context)
         clock.stage("evaluate")
-        values = measure(finished, pipeline, setting, setup.context)
+        values = measure(finished, pipeline, setting, setup.context, clock.seconds())
         tail.clear()
         if step != end and not observer.rung(index, step, values, artifacts_of(finished)):
             break

@@ -37,6 +37,7 @@ def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Obse
         data_fingerprint=setting.data.train.fingerprint,
         observer=observer or Silent(),
         precision=setting.precision,
+        fits=setting.fits,
     )
 
 

@@ -83,7 +83,7 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialO
         pipeline = list(plan.techniques.values())
         finished = ship(finished, pipeline, context)
         clock.stage("evaluate")
-        values = measure(finished, pipeline, setting, context)
+        values = measure(finished, pipeline, setting, context, clock.seconds())
         tests, untested = test(artifacts_of(finished)["onnx"], setting, clock.stage)
         return Refined(values, tests, artifacts_of(finished), tuple(untested), finished.notes)
 

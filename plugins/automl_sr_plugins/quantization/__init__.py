@@ -27,6 +27,7 @@ class Int8PTQ(Technique):
     slot = Slot.QUANTIZATION
     name = "int8_ptq"
     provides: ClassVar[frozenset[str]] = frozenset({"int8"})
+    export_tolerance: ClassVar[float] = 0.25  # one pixel in a smooth picture; means are far smaller
 
     method: Literal["minmax", "percentile", "entropy"] = Field("minmax", description="how activation ranges are found")
     percentile: Annotated[
