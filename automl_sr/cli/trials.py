@@ -87,7 +87,7 @@ def trials(
     if json:
         print_json({"study": study.name, "trials": [trial_row(trial) for trial in found]})
         return
-    metrics = _metrics_of(study)
+    metrics = study.metrics
     columns = ["trial", "state", *metrics, "seconds", "plan", "reason"]
     rows = [
         [
@@ -142,7 +142,7 @@ def show(
     if found["refinements"]:
         from automl_sr.presentation.refinements import headings, table
 
-        refined, measured = found["refinements"], _metrics_of(study)
+        refined, measured = found["refinements"], study.metrics
         print_text("\nrefined (values of the search stand first):")
         print_table(["trial", "seed", "steps", *headings(refined, measured)], table(refined, measured))
     if found["artifacts"]:
@@ -188,10 +188,6 @@ def _open(store: str | None) -> Reader:
     from automl_sr.store.reading import Reader
 
     return Reader.open(store)
-
-
-def _metrics_of(study: StudyRecord) -> list[str]:
-    return list(dict.fromkeys([*study.objectives, *study.spec["constraints"]]))
 
 
 def _study_row(study: StudyRecord) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
             "made": _when(datetime.datetime.now(datetime.UTC).timestamp()),
             "made_by": f"automl-sr {__version__}",
             "study": _study(reader, study),
-            "metrics": [_metric(registry.metric(metric), study) for metric in _measured(study)],
+            "metrics": [_metric(registry.metric(metric), study) for metric in study.metrics],
             "environment": dict(study.environment),
             "front": [_member(trial, rungs, study) for trial in front],
             "trials": [_row(trial, study, {member.number for member in front}) for trial in trials],
@@ -102,10 +102,6 @@ def _study(reader: Reader, study: StudyRecord) -> dict[str, Any]:
         "source": study.source,
         **{key: spec[key] for key in ("task", "objectives", "constraints", "device", "budget", "search")},
     }
-
-
-def _measured(study: StudyRecord) -> list[str]:
-    return list(dict.fromkeys([*study.objectives, *study.spec["constraints"]]))
 
 
 def _metric(metric: Metric, study: StudyRecord) -> dict[str, Any]:

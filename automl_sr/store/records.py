@@ -41,6 +41,12 @@ class StudyRecord:
         """Names of the objectives."""
         return tuple(self.spec["objectives"])
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of everything that is measured: objectives, limited metrics, and those that are only observed."""
+        observed = self.spec.get("observe", ())  # studies of version 0.1.0 observed nothing
+        return tuple(dict.fromkeys([*self.objectives, *self.spec["constraints"], *observed]))
+
 
 @dataclass(frozen=True)
 class ArtifactRecord:

@@ -118,6 +118,22 @@ def test_no_trial_begins_when_too_little_time_is_left(tmp_path: Path) -> None:
     assert "too short for another trial" in end.note
 
 
+def test_an_observed_metric_is_measured_and_neither_limits_nor_ranks(tmp_path: Path) -> None:
+    end = find(load(trials=3, more="observe: [size_bytes]\n"), tmp_path, run_observing)
+    assert all("size_bytes" in row["values"] for row in end.summary["front"])
+    opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
+    study = opened.study("world")
+    assert study.metrics[-1] == "size_bytes"
+    told = optuna.load_study(study_name="world", storage=f"sqlite:///{tmp_path}/store.db").trials
+    assert {len(trial.values) for trial in told if trial.values} == {len(study.objectives)}
+
+
+def run_observing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+    assert "size_bytes" in setting.metrics
+    outcome = run_fast(plan, setting, observer, folder)
+    return replace(outcome, values={**outcome.values, "size_bytes": 10.0})
+
+
 def test_a_trial_whose_model_outgrows_a_limit_in_training_ends_as_infeasible_and_is_free(tmp_path: Path) -> None:
     def growing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         observer.stage("train")
