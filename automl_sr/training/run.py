@@ -76,7 +76,8 @@ class Run:
         self.step = 0
         self.span: Span | None = None
         self.branch_step: int | None = None
-        self.trunk_left = False
+        self.phase_left = False
+        """Whether the phase at hand has ended: a rung at its end is measured after it was left."""
         self.warm_from = 0
         self.precision = Precision.of(setup.recipe.precision, setup.device, setup.context.precision)
         self.last_loss = torch.zeros(())
@@ -100,7 +101,7 @@ class Run:
     def advance(self) -> None:
         """Do one step; enter the next phase first where one begins."""
         if self.span is not None and self.step >= self.span.stop:
-            self._leave(self.span)
+            self.leave_phase()
             self._enter(self._span_at(self.step))
         self.optimizers.set_rates(self.rate())
         seed_model_randomness(self.seed, "step", self.step)
@@ -109,11 +110,11 @@ class Run:
             self.ema.update()
         self.step += 1
 
-    def leave_trunk(self) -> None:
-        """Let the trunk's last phase end; does nothing the second time."""
-        if not self.trunk_left and self.span is not None:
+    def leave_phase(self) -> None:
+        """Let the phase at hand end; does nothing the second time."""
+        if not self.phase_left and self.span is not None:
             self._leave(self.span)
-            self.trunk_left = True
+            self.phase_left = True
 
     def branch(self) -> Run:
         """Copy the run; the copy goes on with the tail phases, and this one stays as it is."""
@@ -235,7 +236,7 @@ class Run:
             self._wire()
 
     def _enter(self, span: Span) -> None:
-        self.span = span
+        self.span, self.phase_left = span, False
         self._change(span.phase.on_enter, "enter", span)
         self._wire()
 
@@ -252,6 +253,11 @@ class Run:
                 self.model, self.blueprint = self._placed(change.model), change.blueprint
                 if self.context.fits is not None:
                     self.context.fits(self.blueprint)
+            if change.optimizer == "reset" and what == "enter" and not span.phase.resets:
+                raise PluginError(
+                    f"Entering the phase {span.phase.name!r} resets the optimizer without saying so.",
+                    "Declare it as Phase(..., resets=True), so that no rung lies just after it.",
+                )
             self._wire(keep_optimizer=change.optimizer == "keep", keep_ema=change.ema == "keep")
 
     def _placed(self, model: nn.Module) -> nn.Module:
@@ -335,7 +341,7 @@ class Run:
             "step": self.step,
             "span": self.span.index if self.span else 0,
             "branch_step": self.branch_step,
-            "trunk_left": self.trunk_left,
+            "phase_left": self.phase_left,
             "warm_from": self.warm_from,
             "average_steps": self.ema.steps if self.ema else 0,
             "seed": self.seed,
@@ -361,7 +367,7 @@ class Run:
                 "Remove it to start this trial afresh.",
             )
         run = cls._rebuilt(setup, snapshot)
-        run.step, run.branch_step, run.trunk_left = meta["step"], _branch_step(meta), meta["trunk_left"]
+        run.step, run.branch_step, run.phase_left = meta["step"], _branch_step(meta), _phase_left(meta)
         run.precision = Precision.from_state(meta["precision"], setup.device)
         spans = (*setup.timetable.spans, *run.spans)
         run._take_up(next(span for span in spans if span.index == meta["span"]), snapshot)
@@ -439,3 +445,9 @@ def _branch_step(meta: Mapping[str, Any]) -> int | None:
     """Return the step at which a checkpointed run left its trunk; checkpoints of version 0.1.0 call it a fork."""
     step: int | None = meta["branch_step"] if "branch_step" in meta else meta["fork_step"]
     return step
+
+
+def _phase_left(meta: Mapping[str, Any]) -> bool:
+    """Return whether a checkpointed run had left its phase; version 0.1.0 knew it of the trunk's last one alone."""
+    left: bool = meta["phase_left"] if "phase_left" in meta else meta["trunk_left"]
+    return left

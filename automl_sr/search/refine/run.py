@@ -74,7 +74,7 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialO
         kept = checkpoints.latest()
         trunk = Run.go_on(setup, base) if kept is None else Run.restore(setup, kept)
         train(trunk, trunk.end, context.observer, checkpoints)
-        trunk.leave_trunk()
+        trunk.leave_phase()
         save(trunk, context.observer, checkpoints)
         clock.stage("branch")
         tail = Checkpoints(folder / "branch")
