@@ -60,4 +60,5 @@ def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Sample
         timetable=Timetable.of(phases, setting.steps, recipe.cooldown),
         seed=context.seed,
         device=setting.train_device,
+        full_data=setting.data.train,
     )
