@@ -7,12 +7,13 @@
     |   |-- ModelError               an ONNX file that cannot be opened, that hangs, or that is not what it says
     |   |-- PluginError              a technique or plugin that is missing, broken or refused
     |   `-- StoreError               a store that cannot be opened, read or written
-    |       `-- StoreUnreachableError     a database that does not answer for now; exit code 1
+    |       `-- StoreUnreachableError   a database that does not answer for now; exit code 1
     |-- TrialError                   one trial fails, the search goes on
+    |   |-- InfeasibleError          its model can no longer keep to the constraints
     |   `-- NotFiniteError           a loss or a weight became NaN or infinite
     |-- CheckpointError              a checkpoint that does not belong to this run or is damaged
     |-- ExportError                  the exported model is not the trained model
-    `-- StopRequestedError                  Ctrl-C or SIGTERM; work is checkpointed; exit code 130 or 143
+    `-- StopRequestedError           Ctrl-C or SIGTERM; work is checkpointed; exit code 130 or 143
 
 Outside of the tree, because no technique may swallow it: `search.watchdog.OverdueError`, which stops a trial from
 outside.
@@ -23,7 +24,7 @@ An error says what, where and why; its `hint` says what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in a study file: keys of mappings and indices of lists, from the outside in."""
@@ -81,6 +82,15 @@ class StoreUnreachableError(StoreError):
 
 class TrialError(AutomlSRError):
     """One trial failed; its reason is recorded and the search goes on."""
+
+
+class InfeasibleError(TrialError):
+    """A trial's model can no longer keep to the study's constraints, whatever is still done to it."""
+
+    def __init__(self, message: str, violations: Mapping[str, float]) -> None:
+        super().__init__(message)
+        self.violations = dict(violations)
+        """By how much each constraint is broken at best, relative to its limit."""
 
 
 class NotFiniteError(TrialError):

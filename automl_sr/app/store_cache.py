@@ -353,4 +353,4 @@ def _marks(trial: TrialRecord | None) -> tuple[Any, ...]:
 
 def metrics_of(study: StudyRecord, registry: Registry) -> tuple[Metric, ...]:
     """Name what a study measures: objectives first, then what is constrained. Raises PluginError."""
-    return tuple(registry.metric(name) for name in dict.fromkeys([*study.objectives, *study.spec["constraints"]]))
+    return tuple(registry.metric(name) for name in study.metrics)

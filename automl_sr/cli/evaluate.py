@@ -68,13 +68,12 @@ def _evaluate(model: SRModel | str, data: str, scale: int, metrics: Sequence[Met
 
 
 def _metrics(names: str) -> list[Metric]:
-    from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
+    from automl_sr.plugin.registry import installed
+    from automl_sr.tasks.image_sr.task import ImageSR
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     if not wanted:
-        return list(IMAGE_METRICS)
-    from automl_sr.plugin.registry import installed
-
+        return [metric for metric in installed().metrics_of(ImageSR) if metric.level == "quality"]
     found = [installed().metric(name) for name in dict.fromkeys(wanted)]
     for metric in found:
         if metric.level != "quality":

@@ -87,7 +87,7 @@ def trials(
     if json:
         print_json({"study": study.name, "trials": [trial_row(trial) for trial in found]})
         return
-    metrics = _metrics_of(study)
+    metrics = study.metrics
     columns = ["trial", "state", *metrics, "seconds", "plan", "reason"]
     rows = [
         [
@@ -134,12 +134,15 @@ def show(
     if found["rungs"]:
         print_text("\nrungs:")
         metrics = list(found["rungs"][0]["values"])
-        rows = [[r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"]] for r in found["rungs"]]
-        print_table(["rung", "step", *metrics, "promoted"], rows)
+        rows = [
+            [r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"], r["reason"]]
+            for r in found["rungs"]
+        ]
+        print_table(["rung", "step", *metrics, "promoted", "why"], rows)
     if found["refinements"]:
         from automl_sr.presentation.refinements import headings, table
 
-        refined, measured = found["refinements"], _metrics_of(study)
+        refined, measured = found["refinements"], study.metrics
         print_text("\nrefined (values of the search stand first):")
         print_table(["trial", "seed", "steps", *headings(refined, measured)], table(refined, measured))
     if found["artifacts"]:
@@ -185,10 +188,6 @@ def _open(store: str | None) -> Reader:
     from automl_sr.store.reading import Reader
 
     return Reader.open(store)
-
-
-def _metrics_of(study: StudyRecord) -> list[str]:
-    return list(dict.fromkeys([*study.objectives, *study.spec["constraints"]]))
 
 
 def _study_row(study: StudyRecord) -> dict[str, Any]:

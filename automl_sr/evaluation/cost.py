@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,12 @@ def training_bytes(module: nn.Module, *inputs: Tensor, copies: int = 5, half: bo
     return count_params(module) * BYTES * copies + round(maps * (HALF if half else 1.0))
 
 
+def helper_bytes(module: nn.Module, *inputs: Tensor) -> int:
+    """Estimate the memory of a model that runs beside the trained one: its weights, and the maps around one layer."""
+    largest = max(_kept_for_backward(module, inputs), default=0)
+    return count_params(module) * BYTES + 2 * largest
+
+
 def on_meta(module: nn.Module) -> nn.Module:
     """Copy a module onto the meta device without copying its weights; one that is there already is given back."""
     tensors = [*module.parameters(), *module.buffers()]
@@ -99,14 +108,55 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
 
 
 def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> int:
-    """Return the operations of one forward pass of a net on the meta device, as torch counts them."""
+    """Return the operations of one forward pass of a net on the meta device, as torch counts them.
+
+    Recurrent layers are counted by a formula: the meta device would unroll them step by step, for up to a minute.
+    """
     # A mode other than training keeps dropout and batch statistics out; it is put back because the net may be shared.
     modes = [(part, part.training) for part in net.modules()]
     net.eval()
+    counted: list[int] = []
     try:
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with (
+            torch.device("meta"),
+            torch.no_grad(),
+            FlopCounterMode(display=False) as counter,
+            _by_formula(net, counted),
+        ):
             net(*inputs, **forward)
     finally:
         for part, training in modes:
             part.training = training
-    return int(counter.get_total_flops())
+    return int(counter.get_total_flops()) + sum(counted)
+
+
+@contextlib.contextmanager
+def _by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
+    """Replace the forward passes of recurrent layers by their output's shape and a count of operations."""
+    layers = [part for part in net.modules() if isinstance(part, nn.RNNBase)]
+    for layer in layers:
+        layer.forward = functools.partial(_recurrent, layer, counted)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _recurrent(layer: nn.RNNBase, counted: list[int], sequence: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    """Stand in for a recurrent layer on [length, batch, in], [batch, length, in] or [length, in]."""
+    gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
+    directions = 2 if layer.bidirectional else 1
+    width = layer.proj_size or layer.hidden_size
+    positions = math.prod(sequence.shape[:-1])
+    for depth in range(layer.num_layers):
+        before = layer.input_size if depth == 0 else width * directions
+        macs = gates * layer.hidden_size * (before + width) + layer.proj_size * layer.hidden_size
+        counted.append(2 * directions * positions * macs)
+    output = sequence.new_empty((*sequence.shape[:-1], width * directions))
+    batch_axis = 0 if layer.batch_first else 1
+    batch = (sequence.shape[batch_axis],) if sequence.dim() == 3 else ()
+    hidden = sequence.new_empty((layer.num_layers * directions, *batch, width))
+    if layer.mode != "LSTM":
+        return output, hidden
+    return output, (hidden, sequence.new_empty((layer.num_layers * directions, *batch, layer.hidden_size)))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from automl_sr.plugin.blueprint import load
 
 Direction = Literal["maximize", "minimize"]
-Level = Literal["blueprint", "quality", "artifact", "device"]
+Level = Literal["blueprint", "quality", "artifact", "device", "trial"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Metric:
     - `artifact`, from the exported file: `measure(path) -> float`
     - `device`, from timing the exported file: `measure(own, reference) -> float` with two
       `automl_sr.evaluation.latency.Latency`, of the model and of the reference net, timed in turns.
+    - `trial`, from the trained model and what it took: `measure(trained, seconds) -> float` with the `TrainedModel` as
+      it was compressed, and the trial's seconds by stage.
     """
 
     name: str
@@ -92,5 +94,31 @@ BUILTIN_METRICS: tuple[Metric, ...] = (
         "automl_sr.evaluation.latency:latency_ratio",
         log=True,
         help="latency_ms divided by that of a fixed reference net timed in turns with it: robust on a noisy machine.",
+    ),
+    Metric(
+        "params_nonzero",
+        "minimize",
+        "trial",
+        "automl_sr.evaluation.trained:params_nonzero",
+        log=True,
+        help="Number of parameters of the trained model that are not zero.",
+    ),
+    Metric(
+        "train_seconds",
+        "minimize",
+        "trial",
+        "automl_sr.evaluation.trained:train_seconds",
+        unit="s",
+        log=True,
+        help="Seconds of choosing data and training, over all attempts; not reproducible.",
+    ),
+    Metric(
+        "data_bytes",
+        "minimize",
+        "trial",
+        "automl_sr.evaluation.trained:data_bytes",
+        unit="B",
+        log=True,
+        help="Bytes of the samples that the model was trained on.",
     ),
 )

@@ -91,6 +91,12 @@ class Registry:
             raise PluginError(f"Unknown metric {name!r}.", hint)
         return self.metrics[name]
 
+    def metrics_of(self, task: type[Task]) -> list[Metric]:
+        """List the metrics that a task can be measured by: all but the qualities that only other tasks measure."""
+        own = {metric.name for metric in task.metrics}
+        foreign = {metric.name for other in self.tasks.values() for metric in other.metrics} - own
+        return [item for item in self.metrics.values() if item.level != "quality" or item.name not in foreign]
+
     def task(self, kind: str) -> type[Task]:
         """Find a task. Raises PluginError with the nearest name."""
         if kind not in self.tasks:

@@ -42,6 +42,7 @@ class Slot(enum.StrEnum):
     TEACHER = "teacher"
     PRUNING = "pruning"
     QUANTIZATION = "quantization"
+    FEDERATION = "federation"
     RECIPE = "recipe"
 
     @property
@@ -161,6 +162,9 @@ class Technique(BaseModel):
     """Model factories by blueprint name, as `module:function` so that torch is imported only when one is built."""
     edits: ClassVar[Mapping[str, Edit]] = {}
     """Structural changes by blueprint name."""
+    export_tolerance: ClassVar[float] = 0.0
+    """How far the file that `export` gives may be from the trained model, relative to the range of its output; 0: as
+    near as a float file."""
 
     def select_data(self, data: Samples, ctx: Context) -> Samples:
         """Return the training samples to keep (or to use instead)."""
@@ -169,6 +173,17 @@ class Technique(BaseModel):
     def blueprint(self, task: Task, ctx: Context) -> Blueprint:
         """Describe the model to train; only architectures are asked."""
         raise NotImplementedError(f"{self.slot}.{self.name} is not an architecture")
+
+    def shipped(self, blueprint: Blueprint, task: Task, ctx: Context) -> tuple[Blueprint, Blueprint]:
+        """Bound what a model of this blueprint can become before it ships: (smallest, largest).
+
+        It is asked before training with the first blueprint, and again whenever training has changed the model.
+        """
+        return blueprint, blueprint
+
+    def companions(self, blueprint: Blueprint, task: Task, ctx: Context) -> list[Blueprint]:
+        """List the models that lie in memory beside the trained one, such as a teacher; they are not trained."""
+        return []
 
     def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
         """Add phases, or append to the enters and leaves of those of earlier slots."""

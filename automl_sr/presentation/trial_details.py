@@ -29,7 +29,7 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
         "origin": None if trial.origin is None else dict(trial.origin),
         "fingerprint": trial.fingerprint,
         "rungs": [
-            {"rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
+            {"rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on, "reason": row.reason}
             for row in opened.rungs(study, trial.number)
         ],
         "curve": [

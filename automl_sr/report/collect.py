@@ -50,7 +50,7 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
             "made": _when(datetime.datetime.now(datetime.UTC).timestamp()),
             "made_by": f"automl-sr {__version__}",
             "study": _study(reader, study),
-            "metrics": [_metric(registry.metric(metric), study) for metric in _measured(study)],
+            "metrics": [_metric(registry.metric(metric), study) for metric in study.metrics],
             "environment": dict(study.environment),
             "front": [_member(trial, rungs, study) for trial in front],
             "trials": [_row(trial, study, {member.number for member in front}) for trial in trials],
@@ -104,10 +104,6 @@ def _study(reader: Reader, study: StudyRecord) -> dict[str, Any]:
     }
 
 
-def _measured(study: StudyRecord) -> list[str]:
-    return list(dict.fromkeys([*study.objectives, *study.spec["constraints"]]))
-
-
 def _metric(metric: Metric, study: StudyRecord) -> dict[str, Any]:
     return {
         "name": metric.name,
@@ -149,7 +145,14 @@ def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord)
 
 
 def _judged(row: RungRecord) -> dict[str, Any]:
-    return {"number": row.number, "rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on}
+    return {
+        "number": row.number,
+        "rung": row.rung,
+        "step": row.step,
+        "values": dict(row.values),
+        "go_on": row.go_on,
+        "reason": row.reason,
+    }
 
 
 def _failures(reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:

@@ -99,21 +99,17 @@ def ranks(points: Points) -> Order:
     return places
 
 
-def is_among(points: Points, row: int, most: int) -> bool:
-    """Say whether a row is among the best `most` by `ranks`, the worst of its equals counting.
+def place(points: Points, row: int) -> int:
+    """Return the place of a row by `ranks`, the best being 1; of equal rows the worst place counts.
 
-    Only the row's own front is put in order, and only if the answer hangs on it.
+    Only the row's own front is put in order.
     """
     numbers = front_numbers(points)
     number = int(numbers[row])
     before = int((numbers < number).sum())
-    if before >= most:
-        return False
-    if before + int((numbers == number).sum()) <= most:
-        return True
-    best = points[_ordered(points, numbers, number)[: most - before]]
-    equals = int((points == points[row]).all(axis=1).sum())
-    return int((best == points[row]).all(axis=1).sum()) == equals
+    ordered = points[_ordered(points, numbers, number)]
+    equals = np.flatnonzero((ordered == points[row]).all(axis=1))
+    return before + int(equals.max()) + 1
 
 
 def _ordered(points: Points, numbers: Order, number: int) -> Order:

@@ -16,7 +16,9 @@ from optuna.storages import get_storage
 from automl_sr import __version__
 from automl_sr.errors import DataError, PluginError, StoreError, UseError
 from automl_sr.evaluation.latency import cache_folder
+from automl_sr.plugin.none import Nothing
 from automl_sr.plugin.task import alone
+from automl_sr.plugin.technique import Slot
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.optuna.samplers import make_sampler, quiet_optuna
 from automl_sr.search.precision import PRECISION, check_precision, settled
@@ -388,9 +390,18 @@ def _same_software(study: StudyRecord, registry: Registry, instead: str) -> None
 
 
 def _plugins_of(study: StudyRecord, registry: Registry) -> set[str]:
-    """Name the plugins of the techniques that a study can choose; one that is missing is refused elsewhere."""
-    wanted = [f"{slot['slot']}.{option['technique']}" for slot in study.space["slots"] for option in slot["options"]]
-    return {registry.sources[name].plugin for name in wanted if name in registry.sources}
+    """Name the plugins of the techniques that a study can choose; one that is missing is refused elsewhere.
+
+    Core's `none` is no plugin's: it is of core's version, which is compared by itself.
+    """
+    found = set()
+    for slot in study.space["slots"]:
+        known = registry.techniques[Slot(slot["slot"])]
+        for option in slot["options"]:
+            cls = known.get(option["technique"])
+            if cls is not None and not issubclass(cls, Nothing):
+                found.add(registry.source(cls).plugin)
+    return found
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

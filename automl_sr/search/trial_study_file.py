@@ -48,12 +48,13 @@ def _content(study: StudyRecord, plan: Mapping[str, Any], number: int, registry:
         "task": dict(spec["task"]),
         "objectives": list(spec["objectives"]),
         "constraints": {name: _given(limits) for name, limits in spec["constraints"].items()},
+        "observe": list(spec.get("observe", ())),
         "device": dict(spec["device"]),
         "budget": {"trials": 1, **_given(budget)},
         "search": search | _given({key: spec["search"].get(key) for key in ("seed", "threads")}),
         "space": {name: _slot(Slot(name), item, registry) for name, item in plan["techniques"].items()},
     }
-    return {key: value for key, value in content.items() if value != {}}
+    return {key: value for key, value in content.items() if value not in ({}, [])}
 
 
 def study_name(name: str, number: int) -> str:

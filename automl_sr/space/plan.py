@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from automl_sr.plugin.none import says_nothing
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.technique import JSON, Slot, Technique, as_json, inactive_fields, search_fields
 from automl_sr.space.domains import installed_version
@@ -57,8 +58,13 @@ class TrialPlan:
 
 
 def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
-    """Hash name, version and active fields of every technique, those of nested ones included."""
-    content = {slot.value: _identity(technique) for slot, technique in techniques.items()}
+    """Hash name, version and active fields of every technique, those of nested ones included.
+
+    A slot that nothing fills is left out: a plan means the same before a plugin could fill it and afterwards.
+    """
+    content = {
+        slot.value: _identity(technique) for slot, technique in techniques.items() if not says_nothing(technique)
+    }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import Fail, KeyPath, PluginError, located, nearest, shown
+from automl_sr.plugin.none import Nothing
 from automl_sr.plugin.technique import (
     Choice,
     Each,
@@ -99,13 +100,18 @@ class SpaceReader:
         return tuple(kept)
 
     def _filled(self, named: set[Slot] | None = None) -> list[Slot]:
-        """List the slots for which something is installed; a slot that is named must be among them."""
-        filled = [slot for slot in Slot if self._offered(slot, ())]
-        for slot in sorted({Slot.ARCHITECTURE, *(named or set())}):
+        """List the slots that a plugin can fill, and those that the file names, for which something must be there."""
+        named = {Slot.ARCHITECTURE, *(named or set())}
+        filled = [slot for slot in Slot if self._fillable(slot) or (slot in named and self._offered(slot, ()))]
+        for slot in sorted(named):
             if slot not in filled:
                 message = f"no installed technique of the slot {slot.value!r} serves the task {self.kind!r}."
                 raise self.fail(("space", slot.value), message, "See `automl-sr plugins`.")
         return filled
+
+    def _fillable(self, slot: Slot) -> bool:
+        """Return whether more than core's `none` is installed for a slot."""
+        return any(not issubclass(cls, Nothing) for cls in self._offered(slot, ()))
 
     def _offered(self, slot: Slot, lineage: Lineage) -> list[type[Technique]]:
         """List what may fill a slot, or a `Pick` inside other techniques: the baseline first, then by name."""

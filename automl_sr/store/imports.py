@@ -79,6 +79,7 @@ def create_study_with(
             "seconds": rung.seconds,
             "values": dict(rung.values),
             "go_on": rung.go_on,
+            "reason": rung.reason,
             "at": at,
         }
         for item, row in zip(imports, rows, strict=True)

@@ -144,6 +144,8 @@ class Rung(Base):
     """Seconds that the trial had taken by then, over all its attempts."""
     values: Mapped[dict[str, Any]] = mapped_column(Json)
     go_on: Mapped[bool]
+    reason: Mapped[str | None] = mapped_column(Text)
+    """Why, in the words of the scheduler."""
     at: Mapped[float] = mapped_column(Double, default=now())
 
 

@@ -136,7 +136,7 @@ class Reader:
             query = query.where(models.Trial.number == number)
         with self.reading() as session:
             return [
-                RungRecord(found or 0, row.rung, row.step, row.values, row.go_on, row.seconds)
+                RungRecord(found or 0, row.rung, row.step, row.values, row.go_on, row.seconds, row.reason or "")
                 for found, row in session.execute(query)
             ]
 

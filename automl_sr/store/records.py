@@ -41,6 +41,12 @@ class StudyRecord:
         """Names of the objectives."""
         return tuple(self.spec["objectives"])
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of everything that is measured: objectives, limited metrics, and those that are only observed."""
+        observed = self.spec.get("observe", ())  # studies of version 0.1.0 observed nothing
+        return tuple(dict.fromkeys([*self.objectives, *self.spec["constraints"], *observed]))
+
 
 @dataclass(frozen=True)
 class ArtifactRecord:
@@ -125,6 +131,14 @@ class DuplicateOf:
 
 
 @dataclass(frozen=True)
+class RungVerdict:
+    """Whether a trial is promoted at a rung, and why."""
+
+    go_on: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class RungRecord:
     """The values of a trial at a rung."""
 
@@ -135,6 +149,8 @@ class RungRecord:
     go_on: bool
     seconds: float | None = None
     """Seconds that the trial had taken by then; unknown in stores of older versions."""
+    reason: str = ""
+    """Why it was promoted or stopped; empty in stores of older versions."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,16 @@ from automl_sr.store.encoding import finite_only, storable_text
 from automl_sr.store.leases import RENEWALS, LeaseLostError, is_dead, is_lost, lease_seconds
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
-from automl_sr.store.records import COUNTED, UNFINISHED, Claim, DuplicateOf, PointRecord, Result, StudyRecord
+from automl_sr.store.records import (
+    COUNTED,
+    UNFINISHED,
+    Claim,
+    DuplicateOf,
+    PointRecord,
+    Result,
+    RungVerdict,
+    StudyRecord,
+)
 from automl_sr.store.schema import upgrade
 
 PATIENCE_SECONDS = 60.0
@@ -388,9 +397,9 @@ class Store(Reader):
         step: int,
         seconds: float,
         values: Mapping[str, float],
-        decide: Callable[[list[Mapping[str, float]]], bool],
-    ) -> bool:
-        """Write a trial's values at a rung and whether it goes on, in one transaction; a takeover reads the answer.
+        decide: Callable[[list[Mapping[str, float]]], RungVerdict],
+    ) -> RungVerdict:
+        """Write a trial's values at a rung and the verdict on it, in one transaction; a takeover reads the answer.
 
         `decide` gets the values of all other trials at this rung. Raises LeaseLostError.
         """
@@ -400,12 +409,14 @@ class Store(Reader):
             raise _lost(claim)
         known = session.get(rows, (claim.trial_id, rung))
         if known is not None:
-            return known.go_on
+            return RungVerdict(known.go_on, known.reason or "")
         query = select(rows.values).where(rows.study_id == claim.study_id, rows.rung == rung)
-        go_on = decide(list(session.scalars(query.order_by(rows.trial_id))))
+        verdict = decide(list(session.scalars(query.order_by(rows.trial_id))))
         row = {"trial_id": claim.trial_id, "rung": rung, "study_id": claim.study_id, "step": step, "seconds": seconds}
-        session.execute(insert(rows).values(**row, values=dict(values), go_on=go_on, at=now()))
-        return go_on
+        session.execute(
+            insert(rows).values(**row, values=dict(values), go_on=verdict.go_on, reason=verdict.reason, at=now())
+        )
+        return verdict
 
     @transaction
     def finish(self, session: Session, claim: Claim, result: Result, seconds: float) -> None:

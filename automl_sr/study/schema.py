@@ -44,6 +44,7 @@ def study_schema(registry: Registry) -> Json:
         "name": {"type": "string", "pattern": NAME.pattern},
         "task": {"oneOf": [_task(kind, cls) for kind, cls in sorted(registry.tasks.items())]},
         "objectives": {"anyOf": [metrics, {"type": "array", "items": metrics, "minItems": 1, "uniqueItems": True}]},
+        "observe": {"anyOf": [metrics, {"type": "array", "items": metrics, "uniqueItems": True}]},
         "constraints": {"type": "object", "propertyNames": metrics, "additionalProperties": _model(Limits)},
         "device": _model(Device),
         "budget": {**_model(Budget), "anyOf": [{"required": ["trials"]}, {"required": ["minutes"]}]},

@@ -149,6 +149,8 @@ class StudySpec(Part):
     """The metrics that the front trades against each other."""
     constraints: dict[str, Limits] = Field(default_factory=dict)
     """Limits that every model of the front keeps to, by metric."""
+    observe: Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(_one_as_list)] = ()
+    """Metrics that are measured too, neither optimised nor limited."""
     device: Device = Device()
     """Where shipped models are measured."""
     budget: Budget
@@ -167,7 +169,7 @@ class StudySpec(Part):
             )
         return value
 
-    @field_validator("objectives")
+    @field_validator("objectives", "observe")
     @classmethod
     def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         twice = [name for index, name in enumerate(value) if name in value[:index]]
@@ -176,8 +178,8 @@ class StudySpec(Part):
         return value
 
     def metrics(self) -> tuple[str, ...]:
-        """Name the objectives, then the other constrained metrics."""
-        return tuple(dict.fromkeys([*self.objectives, *self.constraints]))
+        """Name the objectives, then the other constrained metrics, then those that are only observed."""
+        return tuple(dict.fromkeys([*self.objectives, *self.constraints, *self.observe]))
 
     def to_json(self) -> dict[str, Any]:
         """Write the study as JSON, to be frozen in the store."""
@@ -264,9 +266,8 @@ def _check_metrics(spec: StudySpec, registry: Registry, fail: Fail) -> None:
     """Refuse metrics that are unknown, or that only another task can measure."""
     places = [(("objectives", index), name) for index, name in enumerate(spec.objectives)]
     places += [(("constraints", name), name) for name in spec.constraints]  # type: ignore[misc]
-    own = {metric.name for metric in spec.task.metrics}
-    foreign = {metric.name for task in registry.tasks.values() for metric in task.metrics} - own
-    usable = [name for name, metric in registry.metrics.items() if not (metric.level == "quality" and name in foreign)]
+    places += [(("observe", index), name) for index, name in enumerate(spec.observe)]
+    usable = [metric.name for metric in registry.metrics_of(type(spec.task))]
     for path, name in places:
         if name not in registry.metrics:
             raise fail(path, f"unknown metric {name!r}.", join(nearest(name, usable), f"Metrics: {', '.join(usable)}."))

@@ -21,7 +21,7 @@ from automl_sr.store import models
 from automl_sr.store.database import creating
 from automl_sr.store.leases import LeaseLostError, new_owner, node
 from automl_sr.store.reading import Reader
-from automl_sr.store.records import ArtifactRecord, Claim, DuplicateOf, PointRecord, Result, StudyRecord
+from automl_sr.store.records import ArtifactRecord, Claim, DuplicateOf, PointRecord, Result, RungVerdict, StudyRecord
 from automl_sr.store.repository import Store
 
 T = TypeVar("T")
@@ -214,7 +214,7 @@ class StoreContract:
         writing: list[Callable[[], object]] = [
             lambda: store.stage(old, "export", 99.0),
             lambda: store.points(old, [PointRecord("train", 1, 0.9, 1e-3, 10.0)]),
-            lambda: store.record_rung(old, 0, 10, 99.0, {"score": 99.0}, lambda rows: True),
+            lambda: store.record_rung(old, 0, 10, 99.0, {"score": 99.0}, lambda rows: RungVerdict(True)),
             lambda: store.freeze(old, {"params": {}}, "other", {}),
             lambda: store.freeze(replace(old, plan=PLAN), None, "f", None),
             lambda: store.finish(old, Result("complete", {"score": 99.0}, artifacts=(file("onnx"),)), 99.0),
@@ -285,18 +285,19 @@ class StoreContract:
         """A takeover reads the answer and changes nothing."""
         seen: list[list[Mapping[str, float]]] = []
 
-        def decide(rows: list[Mapping[str, float]]) -> bool:
+        def decide(rows: list[Mapping[str, float]]) -> RungVerdict:
             seen.append(rows)
-            return len(rows) == 0
+            return RungVerdict(len(rows) == 0, f"others: {len(rows)}")
 
         first, second = begun(store, study, "a"), begun(store, study, "b")
-        assert store.record_rung(first, 0, 300, 1.0, {"score": 1.0}, decide)
-        assert not store.record_rung(second, 0, 300, 2.0, {"score": 2.0}, decide)
-        assert not store.record_rung(second, 0, 300, 9.0, {"score": 9.0}, lambda rows: True)
+        stopped = RungVerdict(False, "others: 1")
+        assert store.record_rung(first, 0, 300, 1.0, {"score": 1.0}, decide).go_on
+        assert store.record_rung(second, 0, 300, 2.0, {"score": 2.0}, decide) == stopped
+        assert store.record_rung(second, 0, 300, 9.0, {"score": 9.0}, lambda rows: RungVerdict(True)) == stopped
         assert seen == [[], [{"score": 1.0}]]
-        assert [(r.number, r.rung, r.step, r.values, r.go_on) for r in store.rungs(study)] == [
-            (1, 0, 300, {"score": 1.0}, True),
-            (2, 0, 300, {"score": 2.0}, False),
+        assert [(r.number, r.rung, r.step, r.values, r.go_on, r.reason) for r in store.rungs(study)] == [
+            (1, 0, 300, {"score": 1.0}, True, "others: 0"),
+            (2, 0, 300, {"score": 2.0}, False, "others: 1"),
         ]
 
     def test_trials_that_reach_a_rung_together_are_judged_one_after_the_other(
@@ -306,9 +307,9 @@ class StoreContract:
         claims = [begun(store, study, str(number)) for number in range(8)]
         seen: list[int] = []
 
-        def decide(rows: list[Mapping[str, float]]) -> bool:
+        def decide(rows: list[Mapping[str, float]]) -> RungVerdict:
             seen.append(len(rows))
-            return True
+            return RungVerdict(True)
 
         together([functools.partial(store.record_rung, claim, 0, 300, 1.0, {"score": 1.0}, decide) for claim in claims])
         assert seen == list(range(8))

@@ -162,7 +162,7 @@ class TinyTrial:
         blueprint = self.architecture.blueprint(self.task, self.context(self.architecture))
         trunk = start_or_resume(setup, blueprint, checkpoints)
         train(trunk, setup.timetable.trunk_steps, watching, checkpoints)
-        trunk.leave_trunk()
+        trunk.leave_phase()
         return finish_branch(trunk, watching, Checkpoints(self.folder / "branch"))
 
     def walk(self, trace: Trace) -> Run:
@@ -172,7 +172,7 @@ class TinyTrial:
         while run.step < setup.timetable.trunk_steps:
             run.advance()
             trace.look(run)
-        run.leave_trunk()
+        run.leave_phase()
         branch = run.branch()
         while branch.step < branch.end:
             branch.advance()

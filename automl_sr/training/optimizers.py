@@ -55,6 +55,13 @@ class Optimizers:
         for parameter in self._parameters.values():
             parameter.grad = None
 
+    def set_gradients(self, gradients: Mapping[str, Tensor]) -> None:
+        """Set gradients by parameter name. Raises PluginError for a name that is no trainable parameter."""
+        for name, gradient in gradients.items():
+            if name not in self._parameters:
+                raise PluginError(f"A gradient is given for {name!r}, which is no trainable parameter of the model.")
+            self._parameters[name].grad = gradient
+
     def parameters(self, groups: Iterable[str]) -> list[nn.Parameter]:
         """Give the parameters of these groups."""
         return [self._parameters[key] for name in groups for key in self.groups[name].parameters]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,6 +33,10 @@ class Phase:
     is not `comparable` (a search, a growth phase) holds no rung. `lr` multiplies the recipe's rate; `decay` lets it
     fall to zero over the phase. A `tail` phase runs on the branch of every rung, after the trunk. A `continued` phase
     goes on where it stopped in an earlier run (`refine`): what a wrap anneals over its phase has come to its end.
+
+    With `rung` the model is measured at the end of the phase, with `inherits` before its first step too. Steps of a
+    phase that does not count (`counts=False`, a search) are no training of what ships: rungs are laid out over the
+    steps after it. A phase whose entering `resets` the optimizer has to say so: just after it no rung lies.
     """
 
     name: str
@@ -44,6 +49,10 @@ class Phase:
     decay: bool = False
     tail: bool = False
     continued: bool = False
+    rung: bool = False
+    inherits: bool = False
+    counts: bool = True
+    resets: bool = False
 
     def entering(self, *on_enter: Enter) -> Phase:
         """Append to what happens when the phase begins."""
@@ -83,6 +92,18 @@ class Span:
         return self.stop - self.start
 
 
+BEFORE_TRAINING = -1
+"""The rung at step 0: only trials that inherit weights have it, and are compared there."""
+
+
+@dataclass(frozen=True)
+class BranchPoint:
+    """A step of the trunk at which the model is measured, on a branch; without a rung it is a point of the curve."""
+
+    step: int
+    rung: int | None
+
+
 @dataclass(frozen=True)
 class Timetable:
     """All phases in steps: the trunk's from 0 to `trunk_steps`, and the tail's shares of a finished run."""
@@ -113,16 +134,25 @@ class Timetable:
     def going_on(self, name: str, steps: int) -> Timetable:
         """Lay out more steps of one phase of the trunk, then the tail. Raises PluginError where they are too few.
 
-        It keeps its wraps and its rate, but neither enters nor leaves: pruning, growing and searching are over.
+        It keeps its wraps and its rate, but neither enters nor leaves: pruning, growing and searching are over. The
+        tail is at least as long as it was in the search: cut short, it would leave a model worse than the one before.
         """
         phase = next((span.phase for span in self.spans if span.phase.name == name), None)
         if phase is None:
             raise PluginError(f"The plan has no phase {name!r} to go on with.")
-        phase = replace(phase, on_enter=(), on_leave=(), decay=False, continued=True)
-        trunk_steps = steps - sum(max(1, round(share * steps)) for _, share in self.tail)
+        phase = replace(
+            phase, on_enter=(), on_leave=(), decay=False, continued=True, rung=False, inherits=False, counts=True
+        )
+        shares = [max(share, share * self.steps / steps) for _, share in self.tail]
+        tail_steps = sum(max(1, round(share * steps)) for share in shares)
+        trunk_steps = steps - tail_steps
         if trunk_steps < 1:
-            raise PluginError(f"{steps} steps are too few for {len(self.tail) + 1} phases.", "Ask for more steps.")
-        return Timetable(steps, (Span(0, phase, 0, trunk_steps),), self.tail)
+            raise PluginError(
+                f"{steps} steps are too few: the tail of this plan alone takes {tail_steps}.",
+                f"Ask for {tail_steps + 1} or more.",
+            )
+        tail = tuple((part, share) for (part, _), share in zip(self.tail, shares, strict=True))
+        return Timetable(steps, (Span(0, phase, 0, trunk_steps),), tail)
 
     @property
     def trunk_steps(self) -> int:
@@ -131,6 +161,8 @@ class Timetable:
 
     def tail_spans(self, branch: int) -> tuple[Span, ...]:
         """Lay out the tail behind a branch at this step of the trunk, as long in proportion as that of the last one."""
+        if branch == 0:
+            return ()  # inherited weights have nothing to cool down from
         spans: list[Span] = []
         start = branch
         for phase, share in self.tail:
@@ -139,23 +171,65 @@ class Timetable:
             start = stop
         return tuple(spans)
 
-    def rungs(self, count: int, reduction: int, first: int | None = None) -> dict[int, int]:
-        """Give the steps of the trunk at which it branches, by rung: geometric, the last at its end.
+    def branches(self, count: int, reduction: int, first: int | None = None) -> tuple[BranchPoint, ...]:
+        """Return the steps of the trunk at which it branches, the last one at its end.
 
-        None lies below `first`, by default 10 % of the steps or 300, whichever is more. Those in a phase that is not
-        comparable, or just after a reset, are left out; the others keep their numbers, as trials are compared by them.
+        Rungs are geometric over the steps that count: the last of `count` at the end, each one before it at one in
+        `reduction` of the steps. None lies below `first`, by default 10 % of these steps or 300, whichever is more.
+        Those in a phase that is not comparable, or just after a reset, are left out; the others keep their numbers, as
+        trials are compared by them. The end of a phase that asks for a rung takes the number of the rung that is
+        nearest by share of training, where that is fair: see `_number`.
         """
-        earliest = max(round(0.1 * self.steps), 300) if first is None else first
-        wanted = {count - 1 - power: round(self.trunk_steps / reduction**power) for power in reversed(range(count))}
-        end = count - 1
-        return {
-            rung: step for rung, step in wanted.items() if rung == end or (step >= earliest and self._settled(step))
-        }
+        begin = self._counted_from()
+        counted = self.trunk_steps - begin
+        tenth = round(0.1 * self.steps * counted / self.trunk_steps)
+        earliest = begin + (max(tenth, 300) if first is None else first)
+        last = count - 1
+        rungs = {last: self.trunk_steps}
+        for rung in range(last):
+            step = begin + round(counted / reduction ** (last - rung))
+            if step >= earliest and self._settled(step):
+                rungs[rung] = step
+        unnumbered = []
+        for span in self.spans:
+            if not span.phase.rung or span.stop >= self.trunk_steps:
+                continue
+            number = self._number(span, begin, count, reduction) if span.stop >= earliest else None
+            if number is None:
+                unnumbered.append(span.stop)
+                continue
+            if number in rungs and self._is_asked(rungs[number]):
+                unnumbered.append(rungs[number])  # of several ends near one rung the last counts
+            rungs[number] = span.stop
+        if self.spans[0].phase.inherits:
+            rungs[BEFORE_TRAINING] = 0
+        points = [BranchPoint(step, rung) for rung, step in rungs.items()]
+        points += [BranchPoint(step, None) for step in unnumbered]
+        return tuple(sorted(points, key=lambda point: point.step))
+
+    def _counted_from(self) -> int:
+        """Return the step from which on training counts: the end of the last phase that does not."""
+        return max((span.stop for span in self.spans if not span.phase.counts), default=0)
+
+    def _number(self, span: Span, begin: int, count: int, reduction: int) -> int | None:
+        """Return the rung that the end of a phase is compared at, or nothing where comparing would not be fair.
+
+        Fair is what has had about as much training: its share lies within the square root of `reduction` of that of the
+        rung, in a phase that is comparable. The last rung is that of finished trials alone.
+        """
+        if not span.phase.comparable or span.stop <= begin:
+            return None
+        share = (span.stop - begin) / (self.trunk_steps - begin)
+        power = round(-math.log(share) / math.log(reduction))
+        return count - 1 - power if 0 < power < count else None
+
+    def _is_asked(self, step: int) -> bool:
+        return any(span.phase.rung and span.stop == step for span in self.spans)
 
     def _settled(self, step: int) -> bool:
         for span in self.spans:
             if span.start < step <= span.stop:
-                margin = SETTLE * self.trunk_steps if span.phase.on_enter else 0
+                margin = SETTLE * self.trunk_steps if span.phase.resets else 0
                 return span.phase.comparable and step - span.start > margin
         return False
 

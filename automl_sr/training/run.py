@@ -21,7 +21,7 @@ from automl_sr.training.optimizers import Optimizers
 from automl_sr.training.phases import Enter, Span, Timetable
 from automl_sr.training.precision import Precision
 from automl_sr.training.randomness import generator, seed_model_randomness
-from automl_sr.training.step import Output, TrainStep
+from automl_sr.training.step import LossTerm, Output, TrainStep
 
 if TYPE_CHECKING:
     from automl_sr.plugin.task import Batch, Samples, Task
@@ -42,6 +42,8 @@ class Setup:
     timetable: Timetable
     seed: int
     device: str
+    full_data: Samples | None = None
+    """All training samples of the task; None where they are those that are trained on."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Run:
         self.step = 0
         self.span: Span | None = None
         self.branch_step: int | None = None
-        self.trunk_left = False
+        self.phase_left = False
+        """Whether the phase at hand has ended: a rung at its end is measured after it was left."""
         self.warm_from = 0
         self.precision = Precision.of(setup.recipe.precision, setup.device, setup.context.precision)
         self.last_loss = torch.zeros(())
@@ -84,6 +87,7 @@ class Run:
         self.optimizers = Optimizers({}, {}, setup.recipe)
         self.ema: Ema | None = None
         self._tapped: dict[str, list[Tensor]] = {}
+        self._tapping = False
         self._hooks: list[Any] = []
         self._call: Any = None
 
@@ -100,20 +104,20 @@ class Run:
     def advance(self) -> None:
         """Do one step; enter the next phase first where one begins."""
         if self.span is not None and self.step >= self.span.stop:
-            self._leave(self.span)
+            self.leave_phase()
             self._enter(self._span_at(self.step))
         self.optimizers.set_rates(self.rate())
         seed_model_randomness(self.seed, "step", self.step)
-        self.train_step.update(self, self.batch())
+        self.train_step.update(self, self._next_batch())
         if self.ema is not None:
             self.ema.update()
         self.step += 1
 
-    def leave_trunk(self) -> None:
-        """Let the trunk's last phase end; does nothing the second time."""
-        if not self.trunk_left and self.span is not None:
+    def leave_phase(self) -> None:
+        """Let the phase at hand end; does nothing the second time."""
+        if not self.phase_left and self.span is not None:
             self._leave(self.span)
-            self.trunk_left = True
+            self.phase_left = True
 
     def branch(self) -> Run:
         """Copy the run; the copy goes on with the tail phases, and this one stays as it is."""
@@ -141,47 +145,88 @@ class Run:
 
     # ---- what techniques use ----------------------------------------------------------------------------------------
 
-    def batch(self, stream: str = "train") -> Batch:
-        """Draw the batch of this step from a named stream; the same step and stream give the same batch."""
+    def batch(self, stream: str = "train", data: Samples | None = None) -> Batch:
+        """Draw the batch of this step from a named stream; the same step, stream and data give the same batch.
+
+        `data` are other samples than those of the run: a part of them (`run.data.subset`), or all (`run.full_data`).
+        """
         numbers = generator(self.seed, stream, self.step)
-        batch = self.task.draw(self.data, numbers, batch=self.recipe.batch, patch=self.recipe.patch)
-        if self.recipe.channels_last and batch.inputs.dim() == 4:
-            return type(batch)(batch.inputs.contiguous(memory_format=torch.channels_last), batch.target)
+        samples = self.data if data is None else data
+        batch = self.task.draw(samples, numbers, batch=self.recipe.batch, patch=self.recipe.patch)
+        if self.recipe.channels_last and isinstance(batch.inputs, Tensor) and batch.inputs.dim() == 4:
+            return replace(batch, inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
         return batch
+
+    @property
+    def full_data(self) -> Samples:
+        """All training samples of the task, without selection or distillation."""
+        return self.setup.data if self.setup.full_data is None else self.setup.full_data
+
+    def _next_batch(self) -> Batch:
+        source = self.train_step.batch
+        return self.batch() if source is None else source(self)
 
     def generator(self, *what: Any) -> torch.Generator:
         """Give a random generator for a purpose; add `run.step` to the purpose to have another one at every step."""
         return generator(self.seed, *what)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the model once and add up the loss terms; returns the sum and each term."""
+    def loss(self, batch: Batch, losses: Mapping[str, LossTerm] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model once and add up the loss terms, those of the step by default: the sum, and each term."""
+        asked = self.train_step.losses if losses is None else losses
         with self.precision.autocast():
             output = self.forward(batch)
-            terms = {name: term(output, batch, self) for name, term in self.train_step.losses.items()}
+            terms = {name: term(output, batch, self) for name, term in asked.items()}
         return torch.stack(list(terms.values())).sum(), terms
 
     def forward(self, batch: Batch) -> Output:
-        """Run the model once; the prediction is float32."""
+        """Run the model once; the prediction is float32. What is called outside of this is not tapped."""
         self._tapped = {}
-        prediction = self.task.forward(self._call, batch).float()
+        self._tapping = True
+        try:
+            prediction = self.task.forward(self._call, batch).float()
+        finally:
+            self._tapping = False
         return Output(prediction, self._tapped)
 
-    def update(self, batch: Batch, groups: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Step the named groups (all automatic ones by default) on a batch."""
+    def update(
+        self,
+        batch: Batch,
+        groups: Sequence[str] | None = None,
+        losses: Mapping[str, LossTerm] | None = None,
+    ) -> dict[str, Tensor]:
+        """Step the named groups (all automatic ones by default) on a batch, by the step's losses or by others."""
         names = self.optimizers.automatic() if groups is None else list(groups)
         self.optimizers.zero()
-        total, terms = self.loss(batch)
+        total, terms = self.loss(batch, losses)
         self.last_loss = total.detach()
         self.precision.backward(total)
-        optimizers = self.optimizers.each(names)
-        self.precision.unscale(optimizers)
-        if self.recipe.clip:
-            nn.utils.clip_grad_norm_(self.optimizers.parameters(names), self.recipe.clip)
-        with contextlib.ExitStack() as step_contexts:
-            for gate in self.train_step.step_contexts:
-                step_contexts.enter_context(gate(self))
-            self.precision.step(optimizers)
+        self.precision.unscale(self.optimizers.each(names))
+        self._step(names)
         return terms
+
+    def apply(self, gradients: Mapping[str, Tensor], groups: Sequence[str]) -> None:
+        """Step the named groups by gradients of the technique's own, by parameter name: second-order steps, for one.
+
+        Raises PluginError for a name that is no trainable parameter.
+        """
+        self.optimizers.zero()
+        self.optimizers.set_gradients(gradients)
+        self._step(list(groups))
+
+    def _step(self, names: Sequence[str]) -> None:
+        """Clip and step inside the techniques' contexts: what they hold still must not count for the norm."""
+        with contextlib.ExitStack() as step_contexts:
+            for context in self.train_step.step_contexts:
+                step_contexts.enter_context(context(self))
+            if self.recipe.clip:
+                nn.utils.clip_grad_norm_(self.optimizers.parameters(names), self.recipe.clip)
+            self.precision.step(self.optimizers.each(names))
+
+    def copy_model(self) -> nn.Module:
+        """Return a copy of the model as it is, without the hooks that tap it, in evaluation mode."""
+        copy = self.context.model(self.blueprint)
+        copy.load_state_dict(self.model.state_dict())
+        return copy.eval()
 
     def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors that never change again, such as the initial weights; they are written to disk once."""
@@ -235,7 +280,7 @@ class Run:
             self._wire()
 
     def _enter(self, span: Span) -> None:
-        self.span = span
+        self.span, self.phase_left = span, False
         self._change(span.phase.on_enter, "enter", span)
         self._wire()
 
@@ -246,11 +291,28 @@ class Run:
             change = action(self)
             if change is None:
                 continue
-            if (change.model is None) != (change.blueprint is None):
-                raise PluginError(f"Phase {span.phase.name!r}: a changed model needs its blueprint, and the reverse.")
-            if change.model is not None and change.blueprint is not None:
-                self.model, self.blueprint = self._placed(change.model), change.blueprint
+            if change.model is not None and change.blueprint is None:
+                raise PluginError(f"Phase {span.phase.name!r}: a changed model needs its blueprint.")
+            if change.blueprint is not None:
+                model = self._built_from(change.blueprint) if change.model is None else change.model
+                self.model, self.blueprint = self._placed(model), change.blueprint
+                if self.context.fits is not None:
+                    self.context.fits(self.blueprint)
+            if change.optimizer == "reset" and what == "enter" and not span.phase.resets:
+                raise PluginError(
+                    f"Entering the phase {span.phase.name!r} resets the optimizer without saying so.",
+                    "Declare it as Phase(..., resets=True), so that no rung lies just after it.",
+                )
             self._wire(keep_optimizer=change.optimizer == "keep", keep_ema=change.ema == "keep")
+
+    def _built_from(self, blueprint: Blueprint) -> nn.Module:
+        """Build the model of a blueprint; tensors of the same name and shape as the present one's are copied."""
+        model = build(blueprint, self.context.registry)
+        present = self.model.state_dict()
+        own = model.state_dict()
+        fitting = {key: present[key] for key in own if key in present and present[key].shape == own[key].shape}
+        model.load_state_dict(fitting, strict=False)
+        return model
 
     def _placed(self, model: nn.Module) -> nn.Module:
         model = model.to(self.setup.device).train()
@@ -271,7 +333,7 @@ class Run:
                 module.load_state_dict(earlier)
         self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
         self.optimizers.load_state(moments)
-        if self.recipe.ema:
+        if self.recipe.ema and self.train_step.ema:
             earlier_ema = self.ema if keep_ema else None
             self.ema = Ema(
                 self.model,
@@ -279,6 +341,8 @@ class Run:
                 earlier=earlier_ema.values if earlier_ema else None,
                 steps=earlier_ema.steps if earlier_ema else 0,
             )
+        else:
+            self.ema = None
         self._tap()
 
     def _compose(self) -> TrainStep:
@@ -311,7 +375,8 @@ class Run:
                 raise PluginError(f"A technique taps the module {name!r}, which the model does not have.")
 
             def collect(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
-                self._tapped.setdefault(name, []).append(output)
+                if self._tapping:
+                    self._tapped.setdefault(name, []).append(output)
 
             self._hooks.append(modules[name].register_forward_hook(collect))
         self._call = torch.compile(self.model) if self.recipe.compile and not self._hooks else self.model
@@ -333,7 +398,7 @@ class Run:
             "step": self.step,
             "span": self.span.index if self.span else 0,
             "branch_step": self.branch_step,
-            "trunk_left": self.trunk_left,
+            "phase_left": self.phase_left,
             "warm_from": self.warm_from,
             "average_steps": self.ema.steps if self.ema else 0,
             "seed": self.seed,
@@ -359,7 +424,7 @@ class Run:
                 "Remove it to start this trial afresh.",
             )
         run = cls._rebuilt(setup, snapshot)
-        run.step, run.branch_step, run.trunk_left = meta["step"], _branch_step(meta), meta["trunk_left"]
+        run.step, run.branch_step, run.phase_left = meta["step"], _branch_step(meta), _phase_left(meta)
         run.precision = Precision.from_state(meta["precision"], setup.device)
         spans = (*setup.timetable.spans, *run.spans)
         run._take_up(next(span for span in spans if span.index == meta["span"]), snapshot)
@@ -437,3 +502,9 @@ def _branch_step(meta: Mapping[str, Any]) -> int | None:
     """Return the step at which a checkpointed run left its trunk; checkpoints of version 0.1.0 call it a fork."""
     step: int | None = meta["branch_step"] if "branch_step" in meta else meta["fork_step"]
     return step
+
+
+def _phase_left(meta: Mapping[str, Any]) -> bool:
+    """Return whether a checkpointed run had left its phase; version 0.1.0 knew it of the trunk's last one alone."""
+    left: bool = meta["phase_left"] if "phase_left" in meta else meta["trunk_left"]
+    return left

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LossTerm = Callable[["Output", "Batch", "Run"], "Tensor"]
 Update = Callable[["Run", "Batch"], dict[str, "Tensor"]]
 StepContext = Callable[["Run"], AbstractContextManager[None]]
+BatchSource = Callable[["Run"], "Batch"]
 EvalWeights = Callable[["Run", dict[str, "Tensor"]], dict[str, "Tensor"]]
 
 
@@ -67,6 +68,10 @@ class TrainStep:
     groups: Mapping[str, ParamGroup] = field(default_factory=dict)
     step_contexts: tuple[StepContext, ...] = ()
     eval_weights: EvalWeights | None = None
+    batch: BatchSource | None = None
+    """Where the batch of a step comes from, in the place of `run.batch()`."""
+    ema: bool = True
+    """Whether the model's moving average is kept, where the recipe asks for one; a search on a supernet has none."""
 
     def with_loss(self, name: str, term: LossTerm) -> TrainStep:
         """Add or replace a loss term; the loss is the sum of all terms."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,17 +24,19 @@ from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.precision import resolve
-from automl_sr.training.randomness import derive, generator
+from automl_sr.training.randomness import derive, generator, seed_model_randomness
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
 from automl_sr.trial.cache import Cache
 
 if TYPE_CHECKING:
+    from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Samples, Task
     from automl_sr.training.run import Run
 
-ITERATE_EVERY = 50
+ITERATE_SECONDS = 20.0
+"""So often the state of an iteration is kept."""
 _WORD = re.compile(r"[A-Za-z][\w .-]{0,30}")
 """A part of a key that says something; digests and settings are longer."""
 
@@ -68,6 +71,8 @@ class Context:
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("automl_sr.trial"))
     precision: str = "auto"
     """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
+    fits: Callable[[Blueprint], None] | None = None
+    """Asked whenever training has changed the model; raises InfeasibleError where it can no longer keep to limits."""
 
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
         """Give the context as one technique sees it."""
@@ -95,15 +100,33 @@ class Context:
         """
         return self.cache.get(self._name(key), self._parts(key), lambda _: make(), self.observer.stop_requested)
 
+    def model(self, blueprint: Blueprint) -> nn.Module:
+        """Build the model of a blueprint on the trial's device, with fresh weights and without hooks."""
+        return build(blueprint, self.registry).to(self.device)
+
+    def shared_generator(self, *what: Any) -> torch.Generator:
+        """Return a random generator that is the same for all trials: for what they share."""
+        return generator(0, "shared", *what)
+
     def fit(
-        self, technique: Technique, data: Samples, *, steps: int, recipe: Recipe | None = None, key: str = ""
+        self,
+        technique: Technique,
+        data: Samples,
+        *,
+        steps: int,
+        recipe: Recipe | None = None,
+        key: str = "",
+        phases: Sequence[Phase] = (),
     ) -> nn.Module:
         """Train a helper model (a scorer, a teacher) with the same loop; the result is shared like any cached one.
 
         Its weights depend on the architecture, the data, the steps, the recipe and `key`, not on the trial's seed.
+        `phases` replace the one phase in which it is trained, and bring their own wraps: `key` has to say what they do.
         """
         recipe = recipe or Recipe()
         blueprint = technique.blueprint(self.task, self.for_technique(technique))
+        asked = list(phases) or [Phase(f"helper {technique.name}", 1.0)]
+        timetable = Timetable.of(asked, steps, recipe.cooldown)
         parts = {
             **self._parts(f"fit/{key}"),
             "data": data.fingerprint,
@@ -111,12 +134,14 @@ class Context:
             "blueprint": blueprint.to_json(),
             "steps": steps,
             "recipe": recipe.dump(),
+            "precision": resolve("auto", self.device, self.precision),
         }
+        if phases:
+            parts["phases"] = timetable.signature()
 
         observer = _OnlyStop(self.observer)
 
         def make(folder: Path) -> Mapping[str, Tensor]:
-            timetable = Timetable.of([Phase(f"helper {technique.name}", 1.0)], steps, recipe.cooldown)
             seed = derive(0, "fit", blueprint.digest(), data.fingerprint, steps, key)
             setup = Setup(self, self.task, data.to(self.device), recipe, (), timetable, seed, self.device)
             checkpoints = Checkpoints(folder / "trunk")
@@ -140,20 +165,28 @@ class Context:
     ) -> dict[str, Tensor]:
         """Run n steps of an optimisation that is no training; it is resumed where it was killed, and shared at its end.
 
-        `step(state, i)` gives the next state from the former one and the number of the step alone.
+        `step(state, i)` gives the next state from the former one and the number of the step alone. Torch's generators
+        are seeded before `init` and before each step, by the key: a net with random weights that a step makes is the
+        same in all trials and after any interruption.
         """
 
         def make(folder: Path) -> Mapping[str, Tensor]:
             path = folder / "state.safetensors"
-            state, start = init(), 0
+            start = 0
             if path.exists():
                 stored, header = load_tensors(path)
                 state, start = {name: value.to(self.device) for name, value in stored.items()}, header["steps"]
+            else:
+                seed_model_randomness(0, "iterate", key, "init")
+                state = init()
+            saved = time.monotonic()
             for i in range(start, n):
+                seed_model_randomness(0, "iterate", key, i)
                 state = step(state, i)
                 stopping = self.observer.stop_requested()
-                if stopping or (i + 1) % ITERATE_EVERY == 0:
+                if stopping or time.monotonic() - saved >= ITERATE_SECONDS:
                     save_tensors(path, state, {"steps": i + 1})
+                    saved = time.monotonic()
                 if stopping:
                     raise StopRequestedError(f"Stopped at iteration {i + 1} of {key!r}; the work up to here is kept.")
             return state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 
 
 def measure(
-    finished: TrainedModel, pipeline: Sequence[Technique], setting: Setting, context: Context
+    finished: TrainedModel,
+    pipeline: Sequence[Technique],
+    setting: Setting,
+    context: Context,
+    seconds: Mapping[str, float],
 ) -> dict[str, float]:
-    """Measure every metric of the study on the exported file, as it ships."""
+    """Measure every metric of the study on the exported file, as it ships; `seconds` are the trial's by stage."""
     path = artifacts_of(finished)["onnx"]
     metrics = [setting.registry.metric(name) for name in setting.metrics]
     by_level = {level: [metric for metric in metrics if metric.level == level] for level in get_args(Level)}
@@ -43,6 +47,7 @@ def measure(
     meta = on_meta(finished.module)
     values |= {metric.name: metric.function()(meta, [setting.task.cost_example()]) for metric in by_level["blueprint"]}
     values |= {metric.name: metric.function()(path) for metric in by_level["artifact"]}
+    values |= {metric.name: metric.function()(finished, seconds) for metric in by_level["trial"]}
     if by_level["device"]:
         values |= measure_device(path, setting, by_level["device"], context)
     for technique in pipeline:

@@ -85,9 +85,17 @@ class CurveObserver:
 
     def progress(self, run: Run, images_per_second: float) -> None:
         """Add a point to the curve."""
+        self._add(run, images_per_second, {})
+
+    def measured(self, run: Run, values: Mapping[str, float]) -> None:
+        """Add a point with values that were measured on a branch which is no rung."""
+        self._add(run, 0.0, values)
+
+    def _add(self, run: Run, images_per_second: float, values: Mapping[str, float]) -> None:
         phase = run.span.phase.name if run.span else ""
         rate = run.recipe.lr * run.rate()
-        self._observer.point(Point(run.step, self._steps, phase, float(run.last_loss), rate, images_per_second))
+        loss = float(run.last_loss)
+        self._observer.point(Point(run.step, self._steps, phase, loss, rate, images_per_second, values))
 
     def saved(self) -> None:
         """Pass on that a checkpoint was written."""

@@ -32,7 +32,8 @@ def run_trial(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder
 
 
 def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path, clock: StageClock) -> Outcome:
-    context = make_context(plan, setting, folder, CurveObserver(observer, setting.steps))
+    curve = CurveObserver(observer, setting.steps)
+    context = make_context(plan, setting, folder, curve)
     pipeline = list(plan.techniques.values())
     architecture = plan.techniques[Slot.ARCHITECTURE]
     blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
@@ -44,15 +45,15 @@ def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Pat
     clock.stage("train")
     checkpoints = Checkpoints(folder / "trunk")
     trunk = start_or_resume(setup, blueprint, checkpoints)
-    rungs = setup.timetable.rungs(setting.rungs, setting.reduction, setting.first_rung)
+    branches = setup.timetable.branches(setting.rungs, setting.reduction, setting.first_rung)
     end = setup.timetable.trunk_steps
-    for index, step in rungs.items():
-        if step < trunk.step:
+    for index, point in enumerate(branches):
+        if point.step < trunk.step:
             continue  # decided before this trial was interrupted
         clock.stage("train")
-        train(trunk, step, setup.context.observer, checkpoints)
-        if step == end:
-            trunk.leave_trunk()
+        train(trunk, point.step, setup.context.observer, checkpoints)
+        if trunk.span is not None and point.step == trunk.span.stop:
+            trunk.leave_phase()
         save(trunk, setup.context.observer, checkpoints)
         clock.stage("branch")
         tail = Checkpoints(folder / f"branch-{index}")
@@ -60,10 +61,14 @@ def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Pat
         clock.stage("export")
         finished = ship(finished, pipeline, setup.context)
         clock.stage("evaluate")
-        values = measure(finished, pipeline, setting, setup.context)
+        values = measure(finished, pipeline, setting, setup.context, clock.seconds())
         tail.clear()
-        if step != end and not observer.rung(index, step, values, artifacts_of(finished)):
+        if point.step == end:
             break
-    state: Literal["complete", "pruned"] = "complete" if step == end else "pruned"
+        if point.rung is None:
+            curve.measured(trunk, values)
+        elif not observer.rung(point.rung, point.step, values, artifacts_of(finished)):
+            break
+    state: Literal["complete", "pruned"] = "complete" if point.step == end else "pruned"
     files = {**artifacts_of(finished), **checkpoints.files()}
     return Outcome(state, values, files, clock.seconds(), finished.notes, context.cache.shared())

@@ -37,6 +37,7 @@ def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Obse
         data_fingerprint=setting.data.train.fingerprint,
         observer=observer or Silent(),
         precision=setting.precision,
+        fits=setting.fits,
     )
 
 
@@ -59,4 +60,5 @@ def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Sample
         timetable=Timetable.of(phases, setting.steps, recipe.cooldown),
         seed=context.seed,
         device=setting.train_device,
+        full_data=setting.data.train,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automl_sr import __version__
-from automl_sr.compression.export import export_onnx
+from automl_sr.compression.export import TOLERANCE, export_onnx, verify
 from automl_sr.errors import ExportError
 from automl_sr.files import save_tensors
 
@@ -24,15 +24,21 @@ if TYPE_CHECKING:
 
 
 def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context) -> TrainedModel:
-    """Compress and export a trained model; the float file is checked against the model on two sizes."""
+    """Compress and export a trained model; the file is checked against it, and again where a technique changed it."""
     for technique in pipeline:
         finished = technique.compress(finished, context.for_technique(technique))
     finished.folder.mkdir(parents=True, exist_ok=True)
     path = finished.folder / "model.onnx"
     metadata = export_module(finished.module, finished.blueprint, finished.task, path)
     finished = replace(finished, onnx=path)
+    tolerances = [0.0]
     for technique in pipeline:
-        finished = technique.export(finished, context.for_technique(technique))
+        exported = technique.export(finished, context.for_technique(technique))
+        if exported.onnx is not None and exported is not finished:
+            tolerance = max(TOLERANCE, technique.export_tolerance, *tolerances)
+            verify(exported.onnx, exported.module, exported.task.examples(), tolerance)
+            tolerances.append(technique.export_tolerance)
+        finished = exported
     save_tensors(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
     return finished
 

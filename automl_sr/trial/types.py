@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Task, TaskData
 
@@ -44,6 +45,8 @@ class Setting:
     """No rung lies before this step; None leaves that to the timetable."""
     precision: str = "auto"
     """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
+    fits: Callable[[Blueprint], None] | None = None
+    """Asked whenever training has changed a model; raises InfeasibleError where it can no longer keep to limits."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from automl_sr.plugin.registry import discover
 from automl_sr.search.engine import Options, search
 from automl_sr.store import models
 from automl_sr.store.leases import new_owner, node
-from automl_sr.store.records import PointRecord, Result
+from automl_sr.store.records import PointRecord, Result, RungVerdict
 from automl_sr.store.repository import Store
 
 TRIALS = 4
@@ -96,7 +96,10 @@ def test_the_version_changes_exactly_when_something_changes(url: str, open_cache
         ("frozen", lambda: store.freeze(claim, plan, "new", None)),
         ("staged", lambda: store.stage(claim, "train", 0.5)),
         ("trained on", lambda: store.points(claim, [PointRecord("train", 7, 0.5, 1e-3, 10.0)])),
-        ("measured at a rung", lambda: store.record_rung(claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: True)),
+        (
+            "measured at a rung",
+            lambda: store.record_rung(claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: RungVerdict(True)),
+        ),
         ("released", lambda: store.release(claim, 1.0)),
         ("taken over", taken_over),
         ("finished", finished),

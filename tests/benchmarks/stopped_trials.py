@@ -108,7 +108,7 @@ def search(way: Way, seed: int, trials: int) -> Searched:
     before: list[list[Values]] = [[] for _ in RUNGS]
 
     def goes_on(rung: int, values: Values) -> bool:
-        decision = scheduler.decide(rung, values, before[rung])
+        decision = scheduler.decide(rung, values, before[rung]).go_on
         before[rung].append(values)
         return decision
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from nets import Attention, Espcn, Fsrcnn, Recurrent
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from automl_sr.errors import DataError
+from automl_sr.evaluation import cost, trained
 from automl_sr.evaluation.cost import activation_bytes, count_macs, count_params, on_meta, size_bytes, training_bytes
 from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 from automl_sr.tasks.image_sr.cost import macs_at_output
@@ -141,3 +146,38 @@ def test_blueprint_metrics_are_measured_on_a_net_and_its_input() -> None:
         if metric.level == "blueprint"
     }
     assert values == {"params": count_params(Espcn()), "macs": count_macs(Espcn(), torch.empty(1, 1, 8, 8))}
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
+@pytest.mark.parametrize("settings", [{}, {"bidirectional": True, "num_layers": 2}, {"batch_first": True}], ids=str)
+def test_recurrent_layers_are_counted_as_torch_counts_their_steps(kind: type, settings: dict[str, Any]) -> None:
+    net = kind(5, 6, **settings)
+    example = torch.empty(4, 3, 5, device="meta")
+    with torch.device("meta"):
+        unrolled = on_meta(net)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            wanted = unrolled(example)
+    assert count_macs(net, example) == counter.get_total_flops() // 2
+    stand_in, _ = cost._recurrent(net, [], example)
+    assert stand_in.shape == wanted[0].shape
+
+
+def test_a_counted_net_runs_as_before() -> None:
+    net = Recurrent().eval()
+    image = torch.rand(1, 1, 6, 8)
+    before = net(image)
+    count_macs(net, image)
+    assert torch.equal(net(image), before)
+
+
+def test_what_is_measured_of_a_trained_model() -> None:
+    net = nn.Linear(4, 2)
+    with torch.no_grad():
+        net.weight[0] = 0.0
+        net.bias.fill_(1.0)
+    model = SimpleNamespace(module=net, data=SimpleNamespace(nbytes=12))
+    seconds = {"select": 1.0, "train": 2.0, "branch": 0.5, "export": 9.0}
+    values = {m.name: m.function()(model, seconds) for m in BUILTIN_METRICS if m.level == "trial"}
+    assert values == {"params_nonzero": 6.0, "train_seconds": 3.5, "data_bytes": 12.0}
+    with pytest.raises(DataError, match="do not tell their bytes"):
+        trained.data_bytes(SimpleNamespace(module=net, data=object()), {})

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from automl_sr.testing import TechniqueContract
-from automl_sr_plugins.quantization import Int8PTQ, NoQuantization
-
-
-class TestNone(TechniqueContract):
-    technique = NoQuantization
+from automl_sr_plugins.quantization import Int8PTQ
 
 
 class TestInt8(TechniqueContract):

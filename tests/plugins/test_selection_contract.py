@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from automl_sr.testing import TechniqueContract
-from automl_sr_plugins.selection import LossSelection, NoSelection, RandomSelection, SobelSelection
+from automl_sr_plugins.selection import LossSelection, RandomSelection, SobelSelection
 
 
-class TestUnscored(TechniqueContract):
-    technique = (NoSelection, RandomSelection)
+class TestRandom(TechniqueContract):
+    technique = RandomSelection
 
 
 class TestSobel(TechniqueContract):

@@ -11,13 +11,14 @@ import skimage
 import torch
 
 from automl_sr.data.images import read, to_rgb8
+from automl_sr.plugin.none import NoSelection
 from automl_sr.tasks.image_sr.batches import to_color
 from automl_sr.tasks.image_sr.pixel_store import PixelStore
 from automl_sr.tasks.image_sr.resize import downscale
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.testing.tiny import TinyNet, TinyTrial, contract_registry, tiny_recipe, tiny_task
 from automl_sr_plugins.reference import SRCNN, nets
-from automl_sr_plugins.selection import LossSelection, NoSelection, RandomSelection, SobelSelection, ranking, scoring
+from automl_sr_plugins.selection import LossSelection, RandomSelection, SobelSelection, ranking, scoring
 
 SIDE, NATURAL, NOISE = 48, 196, 4
 CONSTANT = NATURAL + NOISE

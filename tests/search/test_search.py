@@ -28,6 +28,7 @@ from automl_sr.errors import (
     UseError,
 )
 from automl_sr.files import write_atomically
+from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.search import study
 from automl_sr.search.engine import Options, search
 from automl_sr.search.study import FREE_TO_CHANGE, changes
@@ -115,6 +116,39 @@ def test_no_trial_begins_when_too_little_time_is_left(tmp_path: Path) -> None:
     end = find(load(trials=3), tmp_path, trials=9, minutes=5)
     assert end.summary["trials"]["complete"] == 3
     assert "too short for another trial" in end.note
+
+
+def test_an_observed_metric_is_measured_and_neither_limits_nor_ranks(tmp_path: Path) -> None:
+    end = find(load(trials=3, more="observe: [size_bytes]\n"), tmp_path, run_observing)
+    assert all("size_bytes" in row["values"] for row in end.summary["front"])
+    opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
+    study = opened.study("world")
+    assert study.metrics[-1] == "size_bytes"
+    told = optuna.load_study(study_name="world", storage=f"sqlite:///{tmp_path}/store.db").trials
+    assert {len(trial.values) for trial in told if trial.values} == {len(study.objectives)}
+
+
+def run_observing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+    assert "size_bytes" in setting.metrics
+    outcome = run_fast(plan, setting, observer, folder)
+    return replace(outcome, values={**outcome.values, "size_bytes": 10.0})
+
+
+def test_a_trial_whose_model_outgrows_a_limit_in_training_ends_as_infeasible_and_is_free(tmp_path: Path) -> None:
+    def growing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
+        observer.stage("train")
+        if plan.params["architecture.line.width"] != 16:
+            setting.fits(Blueprint("line", {"width": 64}))
+        return run_fast(plan, setting, observer, folder)
+
+    end = find(load(trials=2, more="constraints: {params: {max: 1200}}\n"), tmp_path, growing)
+    assert end.summary["trials"]["infeasible"] >= 1
+    opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
+    outgrown = [trial for trial in opened.trials(opened.study("world")) if trial.state == "infeasible"]
+    assert {trial.reason for trial in outgrown} >= {
+        "params would be 1,217, at most 1,200 is asked, as training has changed the model"
+    }
+    assert all(trial.violations["params"] > 0 for trial in outgrown)
 
 
 def test_time_that_runs_out_leaves_the_trial_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,15 @@ def test_the_documented_study_is_read(registry: Registry) -> None:
     assert spec.metrics() == ("psnr_y", "latency_ratio", "params")
 
 
+def test_a_metric_can_be_observed_without_being_an_objective(registry: Registry) -> None:
+    spec = read(STUDY.replace("budget:", "observe: [ssim_y, psnr_y]\nbudget:", 1), registry).spec
+    assert spec.objectives == ("psnr_y", "latency_ratio")
+    assert spec.metrics() == ("psnr_y", "latency_ratio", "params", "ssim_y"), "nothing is measured twice"
+    assert StudySpec.from_json(spec.to_json(), registry) == spec
+    with pytest.raises(StudyFileError, match=r"observe\.0: unknown metric 'ssim'\. Did you mean 'ssim_y'"):
+        read(STUDY.replace("budget:", "observe: ssim\nbudget:", 1), registry)
+
+
 def test_a_short_study_has_the_documented_defaults(registry: Registry) -> None:
     spec = read("name: a\ntask: {kind: image-sr}\nobjectives: psnr_y\nbudget: {trials: 3}\n", registry).spec
     assert spec.objectives == ("psnr_y",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -160,7 +160,7 @@ class RewindPruning(Technique):
     def phases(self, phases: list[Phase], ctx: Any) -> list[Phase]:
         last = phases[-1]
         rounds = [
-            Phase(f"{last.name} round {i}", last.share / self.rounds, comparable=i == self.rounds - 1).entering(
+            Phase(f"{last.name} round {i}", last.share / self.rounds, rung=True, resets=i > 0).entering(
                 self.begin if i == 0 else self.prune_and_rewind
             )
             for i in range(self.rounds)
@@ -301,8 +301,8 @@ class Genotype(Technique):
         return Blueprint("toys.supernet", {"width": self.width, **task.dims()})
 
     def phases(self, phases: list[Phase], ctx: Any) -> list[Phase]:
-        search = Phase("search", 0.5, comparable=False)
-        return [search, phases[0].entering(self.derive), *phases[1:]]
+        search = Phase("search", 0.5, comparable=False, counts=False)
+        return [search, replace(phases[0].entering(self.derive), resets=True), *phases[1:]]
 
     def derive(self, run: Any) -> ModelUpdate:
         op = MixedNet.OPS[int(run.model.alpha.argmax())]

@@ -34,7 +34,7 @@ def learnt(name: str, folder: Path, until: int | None = None) -> tuple[Setup, Ru
     trunk = start_or_resume(setup, blueprint, checkpoints)
     train(trunk, setup.timetable.trunk_steps if until is None else until, Stop(0), checkpoints)
     if until is None:
-        trunk.leave_trunk()
+        trunk.leave_phase()
     return setup, trunk
 
 
@@ -51,7 +51,7 @@ def go_on(setup: Setup, base: Snapshot, folder: Path, *, stop_every: int = 0, se
         run = Run.go_on(further, base) if kept is None else Run.restore(further, kept)
         try:
             train(run, run.end, observer, checkpoints)
-            run.leave_trunk()
+            run.leave_phase()
             return finish_branch(run, observer, Checkpoints(folder / "branch")), starts
         except StopRequestedError:
             continue
@@ -76,7 +76,7 @@ def test_it_begins_with_what_was_learnt(name: str, tmp_path: Path) -> None:
     assert before.tensors.keys() == after.tensors.keys(), "weights, moments, average, auxiliary weights and state"
     assert all(torch.equal(before.tensors[key], after.tensors[key]) for key in before.tensors)
     assert after.meta["state"] == before.meta["state"]
-    assert (run.step, run.branch_step, run.trunk_left) == (0, None, False)
+    assert (run.step, run.branch_step, run.phase_left) == (0, None, False)
 
 
 @pytest.mark.parametrize("name", [name for name in COMBINATIONS if name != "a tail phase on the branch"])
@@ -170,7 +170,9 @@ def test_a_phase_keeps_its_wraps_and_rate_but_not_its_actions(name: str) -> None
     kept = next(phase for phase in phases if phase.name == name)
     assert (span.phase.wraps, span.phase.lr, span.phase.decay) == (kept.wraps, kept.lr, False)
     assert (span.phase.on_enter, span.phase.on_leave) == ((), ())
-    assert further.tail == table.tail, "the tail prunes or quantizes a copy, as in the search"
+    assert [part for part, _ in further.tail] == [part for part, _ in table.tail], "it prunes or quantizes a copy"
+    lengths = [span.steps for span in further.tail_spans(further.trunk_steps)]
+    assert lengths == [span.steps for span in table.tail_spans(table.trunk_steps)], "for as long as in the search"
     assert further.tail_spans(further.trunk_steps)[-1].stop == 500
 
 

@@ -7,9 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_sr.errors import PluginError
-from automl_sr.training.phases import COOLDOWN, Phase, Timetable
+from automl_sr.training.phases import BEFORE_TRAINING, COOLDOWN, Phase, Timetable
 
 shares = st.lists(st.floats(0.01, 10), min_size=1, max_size=6)
+
+
+def rungs(table: Timetable, count: int, reduction: int) -> dict[int | None, int]:
+    return {point.rung: point.step for point in table.branches(count, reduction)}
 
 
 def phases_of(trunk: list[float], tail: list[float]) -> list[Phase]:
@@ -41,27 +45,27 @@ def test_shares_are_kept_to_a_step_or_two(trunk: list[float], steps: int) -> Non
 
 def test_the_cooldown_is_a_share_of_the_finished_run_at_every_rung() -> None:
     table = Timetable.of([Phase("train", 1.0)], 3000, 0.1)
-    for rung in table.rungs(3, 3).values():
-        (cooldown,) = table.tail_spans(rung)
+    for point in table.branches(3, 3):
+        (cooldown,) = table.tail_spans(point.step)
         assert cooldown.phase.name == COOLDOWN
         assert cooldown.steps / cooldown.stop == pytest.approx(0.1, abs=0.002)
 
 
 def test_rungs_are_geometric_and_the_first_is_at_a_tenth_or_300_steps() -> None:
     table = Timetable.of([Phase("train", 1.0)], 9000, 0.1)
-    assert table.rungs(3, 3) == {0: 900, 1: 2700, 2: 8100}
-    assert table.rungs(5, 3) == {2: 900, 3: 2700, 4: 8100}
-    assert table.rungs(1, 3) == {0: 8100}
-    assert Timetable.of([Phase("train", 1.0)], 900, 0.1).rungs(3, 3) == {2: 810}
+    assert rungs(table, 3, 3) == {0: 900, 1: 2700, 2: 8100}
+    assert rungs(table, 5, 3) == {2: 900, 3: 2700, 4: 8100}
+    assert rungs(table, 1, 3) == {0: 8100}
+    assert rungs(Timetable.of([Phase("train", 1.0)], 900, 0.1), 3, 3) == {2: 810}
 
 
 def test_no_rung_lies_in_a_phase_that_is_not_comparable_or_just_after_a_change() -> None:
     search = Phase("search", 0.5, comparable=False)
-    final = Phase("train", 0.5).entering(lambda run: None)
+    final = Phase("train", 0.5, resets=True)
     table = Timetable.of([search, final], 9000, 0.1)
-    assert table.rungs(4, 2) == {3: 8100}  # 4050 is where the search ends
+    assert rungs(table, 4, 2) == {3: 8100}  # 4050 is where the search ends
     earlier = Timetable.of([Phase("search", 0.3, comparable=False), final], 9000, 0.1)
-    assert earlier.rungs(4, 2) == {2: 4050, 3: 8100}
+    assert rungs(earlier, 4, 2) == {2: 4050, 3: 8100}
 
 
 @pytest.mark.parametrize(
@@ -84,3 +88,61 @@ def test_the_signature_tells_tables_apart() -> None:
     assert Timetable.of(one, 100, 0.1).signature() == Timetable.of(one, 100, 0.1).signature()
     assert Timetable.of(one, 100, 0.1).signature() != Timetable.of(other, 100, 0.1).signature()
     assert Timetable.of(one, 100, 0.1).signature() != Timetable.of(one, 100, 0.2).signature()
+
+
+# ---- rungs that phases ask for ----
+
+
+def rounds(*shares: float) -> list[Phase]:
+    """Pruning rounds, each measured at its end."""
+    return [Phase(f"round {i}", share, rung=True) for i, share in enumerate(shares)]
+
+
+def test_entering_a_phase_without_a_reset_holds_no_rung_back() -> None:
+    grown = Phase("train", 0.5).entering(lambda run: None)
+    table = Timetable.of([Phase("small", 0.49), grown], 9000, 0.1)
+    assert rungs(table, 4, 2) == {0: 1012, 1: 2025, 2: 4050, 3: 8100}
+
+
+def test_the_end_of_a_phase_takes_the_number_of_the_nearest_rung() -> None:
+    table = Timetable.of(rounds(0.3, 0.7), 9000, 0.1)
+    assert rungs(table, 3, 3) == {0: 900, 1: 2430, 2: 8100}, "30 % stand for the rung at a third"
+
+
+def test_of_several_ends_near_one_rung_the_last_counts_and_the_others_are_points_of_the_curve() -> None:
+    table = Timetable.of(rounds(0.25, 0.15, 0.6), 9000, 0.1)
+    found = table.branches(3, 3)
+    assert [(point.step, point.rung) for point in found] == [(900, 0), (2025, None), (3240, 1), (8100, 2)]
+
+
+def test_an_end_that_had_far_more_training_than_the_rung_is_not_compared_there() -> None:
+    table = Timetable.of(rounds(0.7, 0.3), 9000, 0.1)
+    found = table.branches(2, 3)
+    assert [(point.step, point.rung) for point in found] == [(2700, 0), (5670, None), (8100, 1)]
+
+
+def test_steps_of_a_search_do_not_count() -> None:
+    search = Phase("search", 0.5, comparable=False, counts=False)
+    table = Timetable.of([search, Phase("train", 0.5, resets=True)], 9000, 0.1)
+    assert rungs(table, 3, 3) == {0: 4050 + 450, 1: 4050 + 1350, 2: 8100}
+
+
+def test_the_end_of_a_search_is_measured_but_no_rung() -> None:
+    search = Phase("search", 0.5, comparable=False, counts=False, rung=True)
+    table = Timetable.of([search, Phase("train", 0.5)], 9000, 0.1)
+    assert [(p.step, p.rung) for p in table.branches(2, 3)] == [(4050, None), (5400, 0), (8100, 1)]
+
+
+def test_inherited_weights_are_measured_before_training_and_not_cooled_down() -> None:
+    table = Timetable.of([Phase("train", 1.0, inherits=True)], 9000, 0.1)
+    assert rungs(table, 2, 3) == {BEFORE_TRAINING: 0, 0: 2700, 1: 8100}
+    assert table.tail_spans(0) == ()
+
+
+def test_going_on_cools_down_for_as_long_as_the_search_did() -> None:
+    table = Timetable.of([Phase("train", 1.0)], 3000, 0.1)
+    (cooldown,) = table.going_on("train", 1000).tail_spans(700)
+    assert cooldown.steps == 300
+    assert table.going_on("train", 12_000).trunk_steps == 10_800
+    with pytest.raises(PluginError, match=r"300 steps are too few: the tail of this plan alone takes 300.*301"):
+        table.going_on("train", 300)

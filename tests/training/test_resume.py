@@ -32,7 +32,7 @@ def run_to_end(
             checkpoints = Checkpoints(folder / "trunk")
             trunk = start_or_resume(setup, blueprint, checkpoints)
             train(trunk, setup.timetable.trunk_steps, observer, checkpoints)
-            trunk.leave_trunk()
+            trunk.leave_phase()
             branch = finish_branch(trunk, observer, Checkpoints(folder / "branch"))
         except StopRequestedError:
             continue

@@ -16,8 +16,9 @@ import torch
 import toy_techniques as toys
 from torch import Tensor, nn
 
-from automl_sr.errors import PluginError, StopRequestedError
+from automl_sr.errors import StopRequestedError
 from automl_sr.plugin.registry import Source, discover
+from automl_sr.training.phases import Phase
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.cache import Cache
 from automl_sr.trial.context import Context
@@ -276,30 +277,72 @@ def test_fit_goes_on_where_it_was_stopped(ctx: Context, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
 
 
-def test_iterate_is_resumed_after_sigkill_without_repeating_much(ctx: Context, tmp_path: Path) -> None:
+def test_iterate_is_resumed_after_sigkill_from_the_last_state_that_was_kept(
+    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States are kept by time: here after every step."""
+    monkeypatch.setattr("automl_sr.trial.context.ITERATE_SECONDS", 0.0)
     log = tmp_path / "log"
 
     def run(deadly: bool) -> dict[str, Tensor]:
         def step(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
             with log.open("a") as file:
                 file.write(".")
-            if deadly and i == 120:
+            if deadly and i == 20:
                 os.kill(os.getpid(), signal.SIGKILL)
             return {"x": state["x"] * 0.9 + i}
 
-        return ctx.iterate("distil", lambda: {"x": torch.zeros(1, dtype=torch.float64)}, step, 200)
+        return ctx.iterate("distil", lambda: {"x": torch.zeros(1, dtype=torch.float64)}, step, 40)
 
     child = multiprocessing.get_context("fork").Process(target=run, args=(True,))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
     expected = 0.0
-    for i in range(200):
+    for i in range(40):
         expected = expected * 0.9 + i
     assert run(False)["x"].item() == pytest.approx(expected, rel=1e-12)
-    assert len(log.read_text()) == 121 + 100  # the second went on from step 100
+    assert len(log.read_text()) == 21 + 20  # the second went on from step 20
 
 
-def test_a_helper_that_is_not_installed_is_named(ctx: Context) -> None:
-    with pytest.raises(PluginError, match="no_such_net"):
-        ctx.build("architecture", "no_such_net")
+@pytest.mark.parametrize("kept", [0.0, 1e9])
+def test_random_nets_inside_an_iteration_are_the_same_after_any_interruption(
+    ctx: Context, tmp_path: Path, kept: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automl_sr.trial.context.ITERATE_SECONDS", kept)
+
+    def init() -> dict[str, Tensor]:
+        return {"x": torch.rand(4)}
+
+    def step(state: dict[str, Tensor], i: int) -> dict[str, Tensor]:
+        net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5))
+        return {"x": net(state["x"]).detach()}
+
+    straight = ctx.iterate("match", init, step, 12)
+    other = replace(ctx, seed=99, cache=Cache(tmp_path / "other"), observer=Impatient(3))
+    for _ in range(12):
+        torch.rand(7)  # what a trial drew before has no part in it
+        try:
+            parts = other.iterate("match", init, step, 12)
+        except StopRequestedError:
+            other = replace(other, observer=Impatient(3))
+            continue
+        break
+    assert torch.equal(parts["x"], straight["x"])
+
+
+def test_a_helper_model_can_be_trained_in_phases_of_its_own(ctx: Context) -> None:
+    data = ctx.task.load(0).train
+    entered: list[str] = []
+    phases = [
+        Phase(name, 1.0).entering(lambda run, name=name: entered.append(name))  # type: ignore[misc]
+        for name in ("first", "second")
+    ]
+    ctx.fit(toys.Mlp(width=4), data, steps=20, phases=phases, key="in two phases")
+    ctx.fit(toys.Mlp(width=4), data, steps=20, phases=phases, key="in two phases")
+    assert entered == ["first", "second"], "and it is made once"
+
+
+def test_what_trials_share_is_drawn_without_their_seed(ctx: Context) -> None:
+    one, other = (replace(ctx, seed=seed).shared_generator("patches") for seed in (1, 2))
+    assert torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))

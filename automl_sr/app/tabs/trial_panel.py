@@ -134,10 +134,16 @@ def _rungs(found: Mapping[str, Any]) -> Markup | None:
         return None
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
     cells = [
-        [row["rung"] + 1, row["step"], *[row["values"].get(name) for name in names], _then(row["go_on"])]
+        [
+            row["rung"] + 1,
+            row["step"],
+            *[row["values"].get(name) for name in names],
+            _then(row["go_on"]),
+            row.get("reason", ""),
+        ]
         for row in rows
     ]
-    head = ["rung", "step", *names, "then"]
+    head = ["rung", "step", *names, "then", "why"]
     return table("Rungs", head, cells, right=range(len(names) + 2))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from automl_sr.evaluation.cost import training_bytes
+from automl_sr.errors import InfeasibleError
+from automl_sr.evaluation.cost import helper_bytes, training_bytes
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.technique import Slot
 from automl_sr.training.precision import resolve
@@ -63,18 +64,45 @@ class Gate:
 
     def _asked(self, metric: Metric) -> bool:
         """Whether a metric is measured here: all that the blueprint tells, of the others those that are constrained."""
-        return metric.level == "blueprint" or (metric.level != "quality" and metric.name in self.constraints)
+        if metric.level == "blueprint":
+            return True
+        return metric.level in ("artifact", "device") and metric.name in self.constraints
 
     def check(self, plan: TrialPlan, folder: Path | None = None, observer: Observer | None = None) -> Verdict:
-        """Measure a plan, and say whether it is out of the question: only if it breaks a limit at its very best.
+        """Measure what a plan can ship, and say whether it breaks a limit even at its very best.
 
-        `folder` is the trial's own: what a blueprint takes from the shared results is told with the trial.
+        `folder` is the trial's own: what a blueprint takes from the shared results is told with the trial. The costs of
+        the verdict are those of the largest model that can ship.
         """
         context = make_context(plan, self.setting, folder or self._scratch, observer)
         architecture = plan.techniques[Slot.ARCHITECTURE]
         blueprint = architecture.blueprint(self.setting.task, context.for_technique(architecture))
-        costs = self._measured(blueprint, context)
-        lower, upper = self._bounds(plan, costs)
+        smallest, largest = shippable(plan, blueprint, context)
+        costs = self._measured(largest, context, self._metrics)
+        lower, upper = self._bounds(plan, self._measured(smallest, context, self._metrics), costs)
+        reasons, violations = self._broken(lower, upper)
+        reasons += self._memory_problem(plan, [blueprint, largest], context, violations)
+        return Verdict(costs, "; ".join(reasons) or None, violations)
+
+    def still_fits(self, plan: TrialPlan, folder: Path, blueprint: Blueprint) -> None:
+        """Raise InfeasibleError where a model that training has changed can no longer keep to the limits.
+
+        Only what the blueprint itself tells is looked at: exporting and timing would hold up the training.
+        """
+        told = [metric for metric in self._metrics if metric.level == "blueprint" and metric.name in self.constraints]
+        if not told:
+            return
+        context = make_context(plan, self.setting, folder)
+        smallest, largest = shippable(plan, blueprint, context)
+        lower, upper = self._bounds(
+            plan, self._measured(smallest, context, told), self._measured(largest, context, told)
+        )
+        reasons, violations = self._broken(lower, upper)
+        if reasons:
+            raise InfeasibleError(f"{'; '.join(reasons)}, as training has changed the model", violations)
+
+    def _broken(self, lower: Mapping[str, float], upper: Mapping[str, float]) -> tuple[list[str], dict[str, float]]:
+        """Say which limits are broken at best, and by how much each one is."""
         reasons, violations = [], {}
         for name, limits in self.constraints.items():
             if name not in lower:
@@ -82,14 +110,15 @@ class Gate:
             violations[name] = violation(limits, lower[name], upper[name])
             if violations[name] > 0:
                 reasons.append(f"{name} would be {_range(lower[name], upper[name])}, {_words(limits)} is asked")
-        reasons += self._memory_problem(plan, blueprint, violations)
-        return Verdict(costs, "; ".join(reasons) or None, violations)
+        return reasons, violations
 
-    def _bounds(self, plan: TrialPlan, costs: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    def _bounds(
+        self, plan: TrialPlan, smallest: Mapping[str, float], largest: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, float]]:
         """Let every technique say what it makes of the costs, in the order of the pipeline."""
-        lower, upper = dict(costs), dict(costs)
+        lower, upper = dict(smallest), dict(largest)
         for metric in self._metrics:
-            if metric.level == "device":
+            if metric.level == "device" and metric.name in lower:
                 lower[metric.name] *= NOISE
                 upper[metric.name] /= NOISE
         for technique in plan.techniques.values():
@@ -97,15 +126,19 @@ class Gate:
             upper = technique.predict(upper, self.setting.task)[1]
         return lower, upper
 
-    def _measured(self, blueprint: Blueprint, context: Context) -> dict[str, float]:
-        key = blueprint.digest()
-        if key not in self._costs:
+    def _measured(self, blueprint: Blueprint, context: Context, metrics: Sequence[Metric]) -> dict[str, float]:
+        """Return the costs of a blueprint; those that were measured before are remembered by its digest."""
+        known = self._costs.setdefault(blueprint.digest(), {})
+        missing = [metric for metric in metrics if metric.name not in known]
+        told = [metric for metric in missing if metric.level == "blueprint"]
+        if told:
             module = self._on_meta(blueprint)
             example = [self.setting.task.cost_example()]
-            costs = {m.name: float(m.function()(module, example)) for m in self._metrics if m.level == "blueprint"}
-            others = [metric for metric in self._metrics if metric.level != "blueprint"]
-            self._costs[key] = costs | (self._exported(blueprint, others, context) if others else {})
-        return dict(self._costs[key])
+            known |= {metric.name: float(metric.function()(module, example)) for metric in told}
+        others = [metric for metric in missing if metric.level != "blueprint"]
+        if others:
+            known |= self._exported(blueprint, others, context)
+        return {metric.name: known[metric.name] for metric in metrics}
 
     def _exported(self, blueprint: Blueprint, metrics: list[Metric], context: Context) -> dict[str, float]:
         """Export the untrained model and measure the file: neither its size nor its time depend on the weights."""
@@ -121,20 +154,45 @@ class Gate:
         with torch.device("meta"):
             return build(blueprint, self.setting.registry)
 
-    def _memory_problem(self, plan: TrialPlan, blueprint: Blueprint, violations: dict[str, float]) -> list[str]:
+    def _memory_problem(
+        self, plan: TrialPlan, trained: Sequence[Blueprint], context: Context, violations: dict[str, float]
+    ) -> list[str]:
+        """Say whether training takes more memory than there is, at the most that it takes in any of its phases."""
         recipe = plan.techniques[Slot.RECIPE]
         if not isinstance(recipe, Recipe):
             return []
+        needed = max(self._training_bytes(blueprint, recipe) for blueprint in trained)
+        for technique in plan.techniques.values():
+            own = context.for_technique(technique)
+            for companion in technique.companions(trained[-1], self.setting.task, own):
+                needed += self._companion_bytes(companion, recipe)
+        free = free_memory(self.setting.train_device)
+        violations[MEMORY] = needed / (MEMORY_SHARE * free) - 1
+        if violations[MEMORY] <= 0:
+            return []
+        return [f"training would take about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"]
+
+    def _training_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
         half = resolve(recipe.precision, self.setting.train_device, self.setting.precision) != "fp32"
         key = (blueprint.digest(), recipe.batch, recipe.patch, half)
         if key not in self._memory:
             example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
             self._memory[key] = training_bytes(self._on_meta(blueprint), example, half=half)
-        free = free_memory(self.setting.train_device)
-        violations[MEMORY] = self._memory[key] / (MEMORY_SHARE * free) - 1
-        if violations[MEMORY] <= 0:
-            return []
-        return [f"training would take about {self._memory[key] / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"]
+        return self._memory[key]
+
+    def _companion_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
+        example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
+        return helper_bytes(self._on_meta(blueprint), example)
+
+
+def shippable(plan: TrialPlan, blueprint: Blueprint, context: Context) -> tuple[Blueprint, Blueprint]:
+    """Return the smallest and the largest blueprint that can ship, every technique having had its say."""
+    smallest = largest = blueprint
+    for technique in plan.techniques.values():
+        own = context.for_technique(technique)
+        smallest = technique.shipped(smallest, context.task, own)[0]
+        largest = technique.shipped(largest, context.task, own)[1]
+    return smallest, largest
 
 
 def free_memory(device: str) -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from automl_sr.search.front import as_losses, is_among
+from automl_sr.search.front import as_losses, place
+from automl_sr.store.records import RungVerdict
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, float]
 
+NO_NUMBER = "an objective is no finite number"
 MEDIAN_STARTUP = 3
 """So many trials have to reach a rung before the median there means anything."""
 
@@ -22,16 +24,16 @@ MEDIAN_STARTUP = 3
 class Scheduler(Protocol):
     """Decides at a rung whether a trial goes on."""
 
-    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> RungVerdict:
         """Judge a trial's values against those of all other trials that reached this rung before it."""
 
 
 class NoScheduler:
     """Every trial is trained to its end."""
 
-    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
-        """Go on."""
-        return True
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> RungVerdict:
+        """Promote it."""
+        return RungVerdict(True, "every trial is promoted")
 
 
 class ParetoASHA:
@@ -50,15 +52,20 @@ class ParetoASHA:
         self.objectives = tuple(objectives)
         self.reduction = reduction
 
-    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> RungVerdict:
         """Rank the trial together with the others."""
         points = as_losses([*rows, values], self.objectives, logarithmic=True)
         if not np.isfinite(points[-1]).all():
-            return False
+            return RungVerdict(False, NO_NUMBER)
         points = points[np.isfinite(points).all(axis=1)]
+        count = len(points)
+        if count == 1:
+            return RungVerdict(True, "the first trial at this rung")
         if points[-1, 0] <= points[:, 0].min():
-            return True
-        return is_among(points, len(points) - 1, max(1, len(points) // self.reduction))
+            return RungVerdict(True, f"the best of {count} in {self.objectives[0].name}")
+        own, best = place(points, count - 1), max(1, count // self.reduction)
+        rule = "the best one is promoted" if best == 1 else f"the best {best} are promoted"
+        return RungVerdict(own <= best, f"place {own} of {count}; {rule}")
 
 
 class MedianStopping:
@@ -67,14 +74,20 @@ class MedianStopping:
     def __init__(self, objective: Metric) -> None:
         self.objective = objective
 
-    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> bool:
+    def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> RungVerdict:
         """Compare with the median."""
         own = as_losses([values], [self.objective])[0, 0]
         if not np.isfinite(own):
-            return False
+            return RungVerdict(False, NO_NUMBER)
         others = as_losses(rows, [self.objective])[:, 0]
         others = others[np.isfinite(others)]
-        return bool(len(others) < MEDIAN_STARTUP or own <= np.median(others))
+        if len(others) < MEDIAN_STARTUP:
+            return RungVerdict(True, f"fewer than {MEDIAN_STARTUP} trials were at this rung before")
+        middle = float(np.median(others))
+        name = self.objective.name
+        sign = -1 if self.objective.direction == "maximize" else 1
+        words = f"{name} is {sign * own:.6g}, the median of {len(others)} trials {sign * middle:.6g}"
+        return RungVerdict(bool(own <= middle), words)
 
 
 def make_scheduler(spec: StudySpec, objectives: Sequence[Metric]) -> Scheduler:

@@ -74,7 +74,7 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialO
         kept = checkpoints.latest()
         trunk = Run.go_on(setup, base) if kept is None else Run.restore(setup, kept)
         train(trunk, trunk.end, context.observer, checkpoints)
-        trunk.leave_trunk()
+        trunk.leave_phase()
         save(trunk, context.observer, checkpoints)
         clock.stage("branch")
         tail = Checkpoints(folder / "branch")
@@ -83,7 +83,7 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialO
         pipeline = list(plan.techniques.values())
         finished = ship(finished, pipeline, context)
         clock.stage("evaluate")
-        values = measure(finished, pipeline, setting, context)
+        values = measure(finished, pipeline, setting, context, clock.seconds())
         tests, untested = test(artifacts_of(finished)["onnx"], setting, clock.stage)
         return Refined(values, tests, artifacts_of(finished), tuple(untested), finished.notes)
 

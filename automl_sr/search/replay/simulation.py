@@ -211,7 +211,7 @@ class Simulation:
             self.study.look()
             return not self._pruner.prune(self.study, trial)
         reached = self._reached.setdefault(rung.rung, [])
-        go_on = self._scheduler.decide(rung.rung, rung.values, reached)
+        go_on = self._scheduler.decide(rung.rung, rung.values, reached).go_on
         reached.append(rung.values)
         if len(self._names) == 1:
             trial.intermediate_values[rung.step] = rung.values[self._names[0]]

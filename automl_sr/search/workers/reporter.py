@@ -57,6 +57,8 @@ class TrialReporter:
         self._began = time.monotonic()
         self.silent: StoreUnreachableError | None = None
         """What was said of a database that does not answer."""
+        self.stopped: str | None = None
+        """At which rung the trial was stopped, and why."""
 
     def seconds(self) -> float:
         """Give the trial's seconds, those of former attempts included."""
@@ -112,11 +114,13 @@ class TrialReporter:
         """Record the values of a branch, and decide in the same transaction. Raises NotFiniteError."""
         self._alive("")
         check_finite(values)
-        go_on = self._store.record_rung(
+        verdict = self._store.record_rung(
             self._claim, index, step, self.seconds(), values, lambda rows: self._scheduler.decide(index, values, rows)
         )
-        self._callback.rung(self._number, index, values, go_on=go_on)
-        return go_on
+        if not verdict.go_on:
+            self.stopped = f"stopped at rung {index}, step {step}: {verdict.reason}"
+        self._callback.rung(self._number, index, values, go_on=verdict.go_on)
+        return verdict.go_on
 
 
 def check_finite(values: Mapping[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import re
 import shutil
@@ -9,10 +10,18 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, StopRequestedError, StoreError, StoreUnreachableError, TrialError
+from automl_sr.errors import (
+    AutomlSRError,
+    InfeasibleError,
+    StopRequestedError,
+    StoreError,
+    StoreUnreachableError,
+    TrialError,
+)
 from automl_sr.search.decide.gate import Gate, broken
 from automl_sr.search.decide.scheduler import make_scheduler
 from automl_sr.search.optuna import sync
@@ -259,6 +268,8 @@ class Worker:
             return Result("failed", reason=one_line(error))
         except (LeaseLostError, StoreError):
             raise
+        except InfeasibleError as error:
+            return Result("infeasible", reason=one_line(error), violations=error.violations)
         except Exception as error:  # noqa: BLE001 - a technique may fail in any way: the trial fails, not the search
             _free_memory()
             # Layers in other languages may have made another error of what the watchdog raised.
@@ -273,11 +284,12 @@ class Worker:
         if verdict.reason is not None and not begun:
             return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
         reporter.send_pending()
-        outcome = self.run(plan, self.study.setting, reporter, trial_folder.folder)
+        fits = functools.partial(self._gate.still_fits, plan, trial_folder.folder)
+        outcome = self.run(plan, replace(self.study.setting, fits=fits), reporter, trial_folder.folder)
         check_finite(outcome.values)
-        return self._keep_files(claim, outcome, dict(verdict.costs))
+        return self._keep_files(claim, outcome, dict(verdict.costs), reporter.stopped)
 
-    def _keep_files(self, claim: Claim, outcome: Outcome, costs: dict[str, float]) -> Result:
+    def _keep_files(self, claim: Claim, outcome: Outcome, costs: dict[str, float], stopped: str | None) -> Result:
         """Keep the files, and hold the measured values against the constraints: the exported file has the last word.
 
         Each owner of a trial has a place of its own for them, so that one that lost its lease overwrites nothing.
@@ -286,11 +298,12 @@ class Worker:
         files = tuple(
             self.study.artifacts.put(path, kind, *place, path.name) for kind, path in outcome.artifacts.items()
         )
+        limits = broken(self.study.spec.constraints, outcome.values)
         return Result(
             outcome.state,
             values=outcome.values,
             costs=costs,
-            reason=broken(self.study.spec.constraints, outcome.values),
+            reason="; ".join(part for part in (limits, stopped) if part) or None,
             stage_seconds=outcome.seconds,
             shared=outcome.shared,
             artifacts=files,

@@ -26,6 +26,8 @@ from automl_sr.tasks.image_sr.resize import crop_to_multiple
 __all__ = ["Pair", "PixelStore", "SRSamples", "load_pairs", "load_samples"]
 
 WINDOW_FIELDS = ("image", "top", "left", "height", "width")
+RGB = 3
+"""Bytes of a pixel as it is kept."""
 _SHIPPED_DEGRADATION = "bicubic"
 
 
@@ -78,6 +80,17 @@ class SRSamples:
     def __len__(self) -> int:
         """Number of windows."""
         return len(self.windows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels, LR and HR, that lie in at least one window."""
+        covered = 0
+        for image in torch.unique(self.windows[:, 0]).tolist():
+            seen = torch.zeros(int(self.lr.heights[image]), int(self.lr.widths[image]), dtype=torch.bool)
+            for _, top, left, height, width in self.windows[self.windows[:, 0] == image].tolist():
+                seen[top : top + height, left : left + width] = True
+            covered += int(seen.sum())
+        return covered * RGB * (1 + self.scale**2)
 
     def subset(self, indices: Tensor | Sequence[int]) -> SRSamples:
         """The windows `indices`, in that order; pixels are shared, not copied."""

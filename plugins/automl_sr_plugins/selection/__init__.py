@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -15,18 +15,6 @@ Keep = Annotated[float, Float(0.25, 1.0, step=0.05), Field(gt=0, le=1, descripti
 Size = Annotated[int, Fixed(), Field(ge=16, le=512, description="side of a sub-image, low-resolution px")]
 Step = Annotated[int, Fixed(), Field(ge=4, le=512, description="distance between sub-images, low-resolution px")]
 PerImage = Annotated[float, Fixed(), Field(gt=0, le=1, description="largest share of one image's sub-images")]
-
-
-class NoSelection(Technique):
-    """Train on everything.
-
-    The reference that every core-set is compared with (Moser et al., ICANN 2024).
-    """
-
-    slot = Slot.SELECTION
-    name = "none"
-    baseline = True
-    tasks: ClassVar[frozenset[str]] = frozenset({"*"})
 
 
 class RandomSelection(Technique):
@@ -125,4 +113,4 @@ class SobelSelection(Technique):
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
     """Give the core-sets of this family."""
-    return [NoSelection, RandomSelection, LossSelection, SobelSelection]
+    return [RandomSelection, LossSelection, SobelSelection]

@@ -11,7 +11,10 @@ from typing import Any, ClassVar
 
 import pytest
 from search_world import FakeTask, Line, registry
+from torch import nn
 
+from automl_sr.errors import InfeasibleError
+from automl_sr.plugin.blueprint import Blueprint, Edit
 from automl_sr.plugin.registry import installed
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import Slot, Technique
@@ -33,6 +36,41 @@ class Halving(Technique):
 
     def predict(self, cost: Mapping[str, float], task: Task) -> tuple[dict[str, float], dict[str, float]]:
         return {**cost, "params": cost["params"] * 0.5}, {**cost, "params": cost["params"] * 0.75}
+
+
+class Growing(Technique):
+    """Ends with a layer more: what is trained first is not what ships."""
+
+    slot = Slot.DATASET_DISTILLATION
+    name = "growing"
+    tasks = frozenset({"fake"})
+    edits: ClassVar = {"gate.grow": Edit(lambda net: nn.Sequential(*net, nn.Conv2d(1, 1, 3, padding=1)))}
+
+    def shipped(self, blueprint: Blueprint, task: Task, ctx: Any) -> tuple[Blueprint, Blueprint]:
+        grown = blueprint if blueprint.edits else blueprint.edited("gate.grow")
+        return grown, grown
+
+
+class Taught(Technique):
+    """Learns from a wide line."""
+
+    slot = Slot.TEACHER
+    name = "taught"
+    tasks = frozenset({"fake"})
+
+    def companions(self, blueprint: Blueprint, task: Task, ctx: Any) -> list[Blueprint]:
+        return [Blueprint("line", {"width": 4096})]
+
+
+class Shrinking(Technique):
+    """Ships anything from a channel to all of them."""
+
+    slot = Slot.QUANTIZATION
+    name = "shrinking"
+    tasks = frozenset({"fake"})
+
+    def shipped(self, blueprint: Blueprint, task: Task, ctx: Any) -> tuple[Blueprint, Blueprint]:
+        return Blueprint("line", {"width": 1}), blueprint
 
 
 class CountedLine(Line):
@@ -60,6 +98,7 @@ def gate_of(tmp_path: Path, limits: dict[str, Limits], *techniques: type[Techniq
     for cls in techniques:
         found.techniques[cls.slot][cls.name] = cls
         found.factories.update(cls.factories)
+        found.edits.update(cls.edits)
     task = FakeTask()
     setting = Setting(
         registry=found,
@@ -116,6 +155,39 @@ def test_what_compression_can_still_bring_below_the_limit_passes(tmp_path: Path)
     assert tight.check(plan_of(wide, Halving())).reason == "params would be 950.5 to 1,425.75, at most 760.4 is asked"
     least = gate_of(tmp_path, {"params": Limits(min=0.7 * params(100))}, Halving)
     assert least.check(plan_of(wide, Halving())).reason is None, "its upper bound may keep to the limit"
+
+
+def test_a_net_that_grows_is_judged_by_what_it_becomes(tmp_path: Path) -> None:
+    limits = {"params": Limits(max=params(10))}
+    gate = gate_of(tmp_path, limits, Growing)
+    assert gate.check(plan_of(Line(width=10))).reason is None
+    verdict = gate.check(plan_of(Line(width=10), Growing()))
+    assert verdict.reason == "params would be 201, at most 191 is asked"
+    assert verdict.costs == {"params": params(10) + 10}
+
+
+def test_a_net_that_may_shrink_is_judged_by_the_least_that_it_can_become(tmp_path: Path) -> None:
+    gate = gate_of(tmp_path, {"params": Limits(max=50)}, Shrinking)
+    assert gate.check(plan_of(Line(width=10))).reason is not None
+    assert gate.check(plan_of(Line(width=10), Shrinking())).reason is None
+    tight = gate_of(tmp_path, {"params": Limits(max=5)}, Shrinking)
+    assert tight.check(plan_of(Line(width=10), Shrinking())).reason == "params would be 20 to 191, at most 5 is asked"
+
+
+def test_a_trial_whose_model_has_become_too_large_can_no_longer_fit(tmp_path: Path) -> None:
+    gate = gate_of(tmp_path, {"params": Limits(max=params(10)), "score": Limits(min=1)})
+    plan = plan_of(Line(width=10))
+    gate.still_fits(plan, tmp_path, Blueprint("line", {"width": 10}))
+    with pytest.raises(InfeasibleError, match="params would be 210, at most 191 is asked, as training") as caught:
+        gate.still_fits(plan, tmp_path, Blueprint("line", {"width": 11}))
+    assert caught.value.violations == {"params": pytest.approx(19 / 191)}
+
+
+def test_memory_counts_what_lies_beside_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = gate_of(tmp_path, {}, Taught)
+    monkeypatch.setattr(gates, "free_memory", lambda device: 8_000_000)
+    assert gate.check(plan_of(Line(width=8))).reason is None
+    assert "training would take about" in str(gate.check(plan_of(Line(width=8), Taught())).reason)
 
 
 def test_equal_blueprints_are_measured_once(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def both(*values: tuple[float, float]) -> list[dict[str, float]]:
 
 
 def test_the_first_at_a_rung_goes_on() -> None:
-    assert ParetoASHA([PSNR, COST], 3).decide(0, {"psnr": 1.0, "cost": 1.0}, [])
+    assert ParetoASHA([PSNR, COST], 3).decide(0, {"psnr": 1.0, "cost": 1.0}, []).go_on
 
 
 @given(st.lists(numbers, max_size=20), numbers, st.integers(2, 4))
@@ -36,7 +36,7 @@ def test_with_one_objective_it_is_successive_halving(others: list[float], own: f
     allowed = max(1, (len(others) + 1) // reduction)
     as_good = sum(other >= own for other in others)
     expected = as_good < allowed or all(own >= other for other in others)
-    assert ParetoASHA([PSNR], reduction).decide(0, {"psnr": own}, at(*others)) == expected
+    assert ParetoASHA([PSNR], reduction).decide(0, {"psnr": own}, at(*others)).go_on == expected
 
 
 @given(st.lists(st.tuples(numbers, numbers), max_size=12), st.tuples(numbers, numbers), st.randoms())
@@ -73,8 +73,8 @@ def test_of_equally_good_trials_the_cheap_one_goes_on_from_the_first_rung() -> N
     """Costs that are known before training are among the values at every rung."""
     others = both((30.0, 100.0), (29.0, 90.0), (28.0, 80.0), (27.0, 200.0), (26.0, 300.0))
     judge = ParetoASHA([PSNR, COST], 3)
-    assert judge.decide(0, {"psnr": 25.0, "cost": 10.0}, others)
-    assert not judge.decide(0, {"psnr": 25.0, "cost": 100.0}, others)
+    assert judge.decide(0, {"psnr": 25.0, "cost": 10.0}, others).go_on
+    assert not judge.decide(0, {"psnr": 25.0, "cost": 100.0}, others).go_on
 
 
 def halving(final: np.ndarray, slope: np.ndarray) -> tuple[set[int], int]:
@@ -85,7 +85,7 @@ def halving(final: np.ndarray, slope: np.ndarray) -> tuple[set[int], int]:
     for trial, (end, fall) in enumerate(zip(final, slope, strict=True)):
         for index, rung in enumerate(rungs):
             values = {"psnr": end - fall / np.sqrt(rung)}
-            go_on = judge.decide(index, values, reached[rung])
+            go_on = judge.decide(index, values, reached[rung]).go_on
             reached[rung].append(values)
             if not go_on:
                 steps += rung
@@ -120,26 +120,26 @@ def test_curves_that_cross_cost_something() -> None:
 
 def test_the_best_in_the_first_objective_goes_on_however_costly() -> None:
     small = both(*[(20.0 + n, 100.0 + 10 * n) for n in range(8)])
-    assert ParetoASHA([PSNR, COST], 4).decide(0, {"psnr": 40.0, "cost": 1e9}, small)
+    assert ParetoASHA([PSNR, COST], 4).decide(0, {"psnr": 40.0, "cost": 1e9}, small).go_on
 
 
 def test_what_is_dominated_is_stopped() -> None:
     others = both((30.0, 10.0), (31.0, 20.0), (32.0, 30.0), (29.0, 9.0), (28.0, 8.0))
-    assert not ParetoASHA([PSNR, COST], 3).decide(0, {"psnr": 27.0, "cost": 50.0}, others)
+    assert not ParetoASHA([PSNR, COST], 3).decide(0, {"psnr": 27.0, "cost": 50.0}, others).go_on
 
 
 def test_a_measurement_that_is_no_number_is_stopped_and_does_not_disturb_others() -> None:
     judge = ParetoASHA([PSNR], 3)
-    assert not judge.decide(0, {"psnr": float("nan")}, at(1.0))
-    assert judge.decide(0, {"psnr": 1.0}, at(float("nan")))
+    assert not judge.decide(0, {"psnr": float("nan")}, at(1.0)).go_on
+    assert judge.decide(0, {"psnr": 1.0}, at(float("nan"))).go_on
 
 
 def test_the_median_stops_the_worse_half_once_there_are_enough() -> None:
     judge = MedianStopping(PSNR)
-    assert judge.decide(0, {"psnr": 1.0}, at(5.0, 6.0))
-    assert not judge.decide(0, {"psnr": 5.0}, at(5.0, 6.0, 7.0))
-    assert judge.decide(0, {"psnr": 6.0}, at(5.0, 6.0, 7.0))
-    assert judge.decide(0, {"psnr": 9.0}, at(5.0, 6.0, 7.0))
+    assert judge.decide(0, {"psnr": 1.0}, at(5.0, 6.0)).go_on
+    assert not judge.decide(0, {"psnr": 5.0}, at(5.0, 6.0, 7.0)).go_on
+    assert judge.decide(0, {"psnr": 6.0}, at(5.0, 6.0, 7.0)).go_on
+    assert judge.decide(0, {"psnr": 9.0}, at(5.0, 6.0, 7.0)).go_on
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,24 @@ def test_a_study_names_its_scheduler(kind: str, cls: type) -> None:
 def test_the_median_looks_at_the_first_of_several_objectives() -> None:
     judge = scheduler_of("median", 3, [PSNR, COST])
     others = both((5.0, 1.0), (6.0, 1.0), (7.0, 1.0))
-    assert judge.decide(0, {"psnr": 9.0, "cost": 99.0}, others)
-    assert not judge.decide(0, {"psnr": 4.0, "cost": 0.1}, others)
+    assert judge.decide(0, {"psnr": 9.0, "cost": 99.0}, others).go_on
+    assert not judge.decide(0, {"psnr": 4.0, "cost": 0.1}, others).go_on
 
 
 def test_without_a_scheduler_all_go_on() -> None:
-    assert NoScheduler().decide(0, {"psnr": 0.0}, at(9.0, 9.0, 9.0))
+    assert NoScheduler().decide(0, {"psnr": 0.0}, at(9.0, 9.0, 9.0)).go_on
+
+
+def test_a_verdict_says_why() -> None:
+    judge = ParetoASHA([PSNR], 3)
+    reasons = {
+        "the first trial at this rung": judge.decide(0, {"psnr": 1.0}, []),
+        "the best of 3 in psnr": judge.decide(0, {"psnr": 9.0}, at(5.0, 6.0)),
+        "place 3 of 4; the best one is promoted": judge.decide(0, {"psnr": 6.0}, at(5.0, 7.0, 8.0)),
+        "place 2 of 6; the best 2 are promoted": judge.decide(0, {"psnr": 8.0}, at(1.0, 2.0, 3.0, 4.0, 9.0)),
+        "an objective is no finite number": judge.decide(0, {"psnr": float("nan")}, at(1.0)),
+        "every trial is promoted": NoScheduler().decide(0, {"psnr": 1.0}, at(2.0)),
+        "psnr is 5, the median of 3 trials 6": MedianStopping(PSNR).decide(0, {"psnr": 5.0}, at(5.0, 6.0, 7.0)),
+    }
+    assert [verdict.reason for verdict in reasons.values()] == list(reasons)
+    assert [verdict.go_on for verdict in reasons.values()] == [True, True, False, True, False, True, False]

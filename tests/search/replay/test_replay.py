@@ -116,7 +116,7 @@ def test_rungs_are_judged_as_in_a_search() -> None:
     for _, number, rung in sorted(events, key=lambda event: event[:2]):
         later = [event for event in events if event[1] == number and event[2].rung > rung.rung]
         goes_on = bool(later) or (rung.rung == 1 and ends[number] == TrialState.COMPLETE)
-        assert judge.decide(rung.rung, rung.values, before[rung.rung]) == goes_on
+        assert judge.decide(rung.rung, rung.values, before[rung.rung]).go_on == goes_on
         before[rung.rung].append(rung.values)
     assert {TrialState.COMPLETE, TrialState.PRUNED} == set(ends.values())
 
