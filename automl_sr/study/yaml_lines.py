@@ -78,7 +78,7 @@ def _neighbours(path: Path) -> str:
 def parse(text: str, file: str) -> tuple[Any, Lines]:
     """Give the plain value of a YAML text and the lines of its parts. Raises StudyFileError."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError
 
     lines = Lines(file)
     if len(text) > MAX_BYTES:
