@@ -1,9 +1,11 @@
-"""What several folders of tests share: databases."""
+"""What several folders of tests share: the tiers, and databases."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,14 @@ import pytest
 if TYPE_CHECKING:
     from postgres import Server
     from searched import Once
+
+pytest_plugins = ["tiers"]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what all tests together have imported: a search collects after each failed trial."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +38,33 @@ def signals_that_are_heard() -> Iterator[None]:
     yield
     for number, handler in former.items():
         signal.signal(number, handler)
+
+
+# As many processes as there are cores run tests: threads that wait for each other would take time from all of them. No
+# test has to load torch for that.
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_core() -> Iterator[None]:
+    """Let a search in this process find one core, and compute with one thread."""
+    study = sys.modules.get("automl_sr.search.study")
+    with pytest.MonkeyPatch.context() as patch:
+        if study is not None:
+            patch.setattr(study, "cores", lambda: 1)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, and again after a search that was told to take more."""
+
+    def limit() -> None:
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)
+
+    limit()
+    yield
+    limit()
 
 
 @pytest.fixture(scope="session", autouse=True)

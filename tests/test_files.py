@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nets import Espcn, seeded
+from tiers import examples
 
 from automl_sr.errors import DataError
 from automl_sr.files import load_tensors, save_tensors, sweep, write_atomically
@@ -28,7 +29,7 @@ def test_weights_and_blueprint_come_back(tmp_path: Path) -> None:
 @given(
     rows=st.integers(1, 5), columns=st.integers(1, 5), dtype=st.sampled_from([torch.float32, torch.int64, torch.bool])
 )
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_tied_tensors_views_and_other_layouts_are_kept(
     tmp_path_factory: pytest.TempPathFactory, rows: int, columns: int, dtype: torch.dtype
 ) -> None:

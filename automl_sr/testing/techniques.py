@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 import torch
@@ -39,12 +39,43 @@ YEAR = re.compile(r"\b(19|20)\d\d\b")
 TRAINING_HOOKS = ("blueprint", "phases", "wrap_step")
 SHIPPING_HOOKS = (*TRAINING_HOOKS, "compress", "export")
 
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+@dataclass(frozen=True)
+class About:
+    """The techniques that a test can find anything about: those of some slots that have one of some stages."""
+
+    stages: frozenset[str]
+    slots: frozenset[Slot]
+
+    def holds(self, cls: type[Technique]) -> bool:
+        """Whether this technique is one of them."""
+        return getattr(cls, "slot", None) in self.slots and overrides(cls, *self.stages)
+
+
+def about(*stages: str, slots: Iterable[Slot] = Slot) -> Callable[[Test], Test]:
+    """Mark a test of a contract as one about these stages: a technique that has none of its own is not tried."""
+
+    def mark(test: Test) -> Test:
+        vars(test)["about"] = About(frozenset(stages), frozenset(slots))
+        return test
+
+    return mark
+
+
+def concerns(test: Any, cls: type[Technique]) -> bool:
+    """Whether a test can find anything about a technique."""
+    found: About | None = getattr(test, "about", None)
+    return found is None or found.holds(cls)
+
 
 class TechniqueContract:
     """Inherit in a class whose name begins with `Test`, and set `technique` to a class or to several.
 
-    Every technique is tried with its defaults, at both ends of all ranges and with each choice. The optional attributes
-    below fit the tests to what is under test; the optional methods put other data or another task in place.
+    Every technique is tried with its defaults, at both ends of all ranges and with each choice; tests about stages that
+    it leaves as they are do not exist for it. The optional attributes below fit the tests to what is under test; the
+    optional methods put other data or another task in place.
     """
 
     technique: ClassVar[Any] = None
@@ -62,6 +93,19 @@ class TechniqueContract:
     """Regular expressions for parameters that get no gradient on purpose."""
 
     # ---- what is under test -----------------------------------------------------------------------------------------
+
+    def __init_subclass__(cls) -> None:
+        """Leave out the tests that concern none of the techniques: pytest would list them as skipped."""
+        super().__init_subclass__()
+        if cls.technique is None:
+            return
+        techniques = cls.technique_classes()
+        for name, test in _tests_of(cls).items():
+            wanted = any(concerns(test, technique) for technique in techniques)
+            if not wanted:
+                setattr(cls, name, None)
+            elif getattr(cls, name) is None:
+                setattr(cls, name, test)
 
     def make_task(self) -> Task:
         """Give the task; image super-resolution by 2 on luma unless overridden."""
@@ -84,7 +128,7 @@ class TechniqueContract:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test for every class or every configuration of it."""
-        classes = self.technique_classes()
+        classes = [cls for cls in self.technique_classes() if concerns(metafunc.function, cls)]
         if "technique_class" in metafunc.fixturenames:
             metafunc.parametrize("technique_class", [pytest.param(cls, id=cls.name) for cls in classes])
         if "configured" in metafunc.fixturenames:
@@ -167,11 +211,9 @@ class TechniqueContract:
 
     # ---- data -------------------------------------------------------------------------------------------------------
 
+    @about("select_data")
     def test_it_chooses_samples_that_can_be_trained_on(self, configured: Technique, trial: TinyTrial) -> None:
         """Twice the same ones, on a cold cache and on a warm one."""
-        if not overrides(type(configured), "select_data"):
-            assert configured.select_data(trial.data, trial.context(configured)) is trial.data
-            return
         chosen = configured.select_data(trial.data, trial.context(configured))
         assert len(chosen) > 0
         trial.task.check_training(chosen, patch=trial.recipe.patch)
@@ -183,20 +225,22 @@ class TechniqueContract:
             assert isinstance(trial.data, SRSamples)
             assert chosen.lr is trial.data.lr, "a selection keeps samples, it does not make new ones"
 
+    @about("phases", slots=[Slot.SELECTION])
     def test_its_selection_leaves_the_number_of_steps_alone(self, configured: Technique, trial: TinyTrial) -> None:
         """Core-sets are compared for the same number of steps, never of epochs."""
-        if configured.slot is Slot.SELECTION:
-            plain = replace(trial, techniques=(TinyNet(),))
-            assert trial.timetable().signature() == plain.timetable().signature()
+        plain = replace(trial, techniques=(TinyNet(),))
+        assert trial.timetable().signature() == plain.timetable().signature()
 
     # ---- training ---------------------------------------------------------------------------------------------------
 
+    @about("select_data", *TRAINING_HOOKS)
     def test_every_parameter_learns(self, trained: tuple[TrainedModel, Trace]) -> None:
         """A parameter without a gradient is dead weight in the shipped file."""
         _, trace = trained
         dead = [name for name, alive in trace.learnt.items() if not alive]
         assert [name for name in dead if not any(re.fullmatch(mask, name) for mask in self.not_trained)] == []
 
+    @about("select_data", *TRAINING_HOOKS)
     def test_it_goes_on_bit_for_bit_after_an_interruption(
         self, interrupted: Run, trained: tuple[TrainedModel, Trace]
     ) -> None:
@@ -207,6 +251,7 @@ class TechniqueContract:
 
     # ---- the shipped model ------------------------------------------------------------------------------------------
 
+    @about(*SHIPPING_HOOKS)
     def test_its_blueprint_describes_the_model(self, trained: tuple[TrainedModel, Trace], trial: TinyTrial) -> None:
         """Rebuilt from JSON, on the meta device too, and filled with the saved weights, it is the same model."""
         finished, _ = trained
@@ -222,6 +267,7 @@ class TechniqueContract:
             for example in finished.task.examples():
                 assert torch.equal(again(example), finished.module(example))
 
+    @about(*SHIPPING_HOOKS)
     def test_its_file_gives_what_the_model_gives(self, trained: tuple[TrainedModel, Trace]) -> None:
         """On inputs of two sizes, within `export_tolerance` of the output's range."""
         finished, _ = trained
@@ -229,12 +275,11 @@ class TechniqueContract:
         tolerance = self.export_tolerance if any(overrides(cls, "export") for cls in self.technique_classes()) else 1e-4
         assert verify(finished.onnx, finished.module, finished.task.examples(), tolerance) <= tolerance
 
+    @about(*SHIPPING_HOOKS, "predict", slots=[slot for slot in Slot if slot is not Slot.ARCHITECTURE])
     def test_what_it_predicts_of_the_cost_is_true(
         self, configured: Technique, trained: tuple[TrainedModel, Trace], trial: TinyTrial, tmp_path: Path
     ) -> None:
         """A plan is rejected untrained by its lower bound, so the bounds must hold."""
-        if configured.slot is Slot.ARCHITECTURE:
-            return
         finished, _ = trained
         without = self.trial_of(TinyNet(), tmp_path / "plain")
         others = [item for item in trial.techniques if item is not configured]
@@ -245,6 +290,15 @@ class TechniqueContract:
         assert lower.keys() == upper.keys() == before.keys()
         for name, value in after.items():
             assert lower[name] <= value <= upper[name] + 1024 * (name == "size_bytes"), name  # names take room too
+
+
+def _tests_of(suite: type) -> dict[str, Any]:
+    """Give the tests of a suite and of all that it inherits, also those that it or its parents leave out."""
+    found: dict[str, Any] = {}
+    for base in reversed(suite.__mro__):
+        tests = {name: value for name, value in vars(base).items() if name.startswith("test_") and value is not None}
+        found.update(tests)
+    return found
 
 
 def matters(cls: type[Technique], fixtures: Sequence[str]) -> bool:

@@ -23,24 +23,12 @@ PATIENCE = 30_000
 """Milliseconds that a page is waited for: machines that run tests are busy."""
 
 
-WANTED = "AUTOML_SR_APP_TESTS"
-"""Set to 1 it runs all tests that start the app, and look at it in a browser: they take minutes. The everyday ones, a
-few for each tab, run always."""
-SERVED = {"small_study", "app_url", "browser", "browser_page"}
-STARTERS = {"test_server.py", "test_hostile.py", "test_door.py", "test_other_sites.py"}
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what starts the app unless it is wanted, and give time to the test that searches the study."""
+    """Give time to the test that searches the study."""
     here = Path(__file__).parent
     for item in items:
-        if here not in item.path.parents:
-            continue
-        used = set(getattr(item, "fixturenames", ()))
-        starts = used & SERVED or item.path.name in STARTERS
-        if starts and os.environ.get(WANTED) != "1" and not item.get_closest_marker("everyday"):
-            item.add_marker(pytest.mark.skip(reason=f"starts the app, which takes minutes: set {WANTED}=1"))
-        if "small_study" in used and not item.get_closest_marker("timeout"):
+        used = getattr(item, "fixturenames", ())
+        if here in item.path.parents and "small_study" in used and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SEARCHING_SECONDS))
 
 

@@ -20,6 +20,7 @@ from automl_sr.store.database import open_engine
 from automl_sr.store.repository import Store
 
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -52,6 +53,7 @@ def select_trial(page: Page, number: int) -> None:
     page.keyboard.press("Tab")
 
 
+@pytest.mark.everyday
 def test_the_list_shows_what_a_study_has_found(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
     browser_page.goto(app_url)
     row = browser_page.locator(ROW).filter(has_text=small_study.name).first
@@ -89,7 +91,6 @@ def two_studies(small_study: SmallStudy, tmp_path: Path) -> Iterator[App]:
         yield app
 
 
-@pytest.mark.everyday
 def test_a_study_is_chosen_in_the_list_by_click_by_key_and_as_a_link(two_studies: App, browser_page: Page) -> None:
     page = browser_page
     study, names = page.locator("#study input"), page.locator("#studies-table a")
@@ -223,7 +224,6 @@ def wait(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0, error
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_page_follows_its_store(changing: App, browser_page: Page, complaints: list[str], tmp_path: Path) -> None:
     """From a store that is not there, over searches, to one that was removed: without a reload."""

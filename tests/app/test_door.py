@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PASSWORD = "very-secret"
 EVENT = b'{"data": [], "fn_index": 0, "session_hash": "x"}'
+pytestmark = pytest.mark.ci
+
 SERVED = ("gradio_config", "front-chart", "root:x:0:0", "Traceback", "dependencies", "small", "session_hash")
 """What no answer to a stranger holds."""
 

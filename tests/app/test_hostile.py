@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from app_world import SmallStudy
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.ci
+
 SQL = "'; DROP TABLE automl_sr_studies; --"
 PATH = "../../../../../../etc/passwd"
 URL = "http://127.0.0.1:1/x"
@@ -229,7 +231,6 @@ def hostile_url(small_study: SmallStudy, tmp_path_factory: pytest.TempPathFactor
         yield app.url
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_nothing_of_a_store_is_markup_on_a_page(hostile_url: str, browser_page: Page, small_study: SmallStudy) -> None:
     from playwright.sync_api import expect

@@ -89,6 +89,9 @@ ATTACK = """async url => {
 }"""
 
 
+pytestmark = pytest.mark.ci
+
+
 @dataclass
 class Site:
     """The app behind its proxy, with a visitor who is logged in."""

@@ -116,7 +116,7 @@ def expected(study: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]
     return results(place)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_two_workers_interrupted_and_continued_find_what_one_finds(
     study: Path, expected: list[Any], tmp_path: Path
@@ -139,7 +139,7 @@ def test_two_workers_interrupted_and_continued_find_what_one_finds(
     assert results(tmp_path) == expected
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_workers_end_with_their_parent_and_one_that_joins_by_name_goes_on(
     study: Path, expected: list[Any], tmp_path: Path

@@ -16,7 +16,7 @@ from automl_sr.search.engine import Options, search
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 STUDY = """
 name: real
 task: {{kind: image-sr, scale: 2, train: {folder}/train, valid: {folder}/valid}}

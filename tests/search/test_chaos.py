@@ -20,7 +20,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     return chaos.results(store), chaos.told(store)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_study_whose_workers_are_struck_each_second_ends_as_an_undisturbed_one(

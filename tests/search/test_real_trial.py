@@ -60,7 +60,7 @@ def result(place: Path) -> tuple[Any, ...]:
     return trial.state, trial.values, {kind: file.sha256 for kind, file in trial.artifacts.items()}, curve
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_a_killed_trial_ends_bit_for_bit_as_one_left_alone(tmp_path: Path) -> None:
     study = tmp_path / "study.yaml"

@@ -500,6 +500,7 @@ def peaked(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     return Outcome("complete", {"score": -distance}, run(plan, setting, observer, folder).artifacts, {})
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name not in ("random", "qmc")])
 def test_samplers_that_learn_begin_where_the_old_study_ended(explored: Path, sampler: str) -> None:
     scores = {}
@@ -514,6 +515,7 @@ def test_samplers_that_learn_begin_where_the_old_study_ended(explored: Path, sam
     assert scores["old"] > random
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_goes_on_from_imported_trials_of_a_grown_space(
     begin: Begin, tmp_path: Path, sampler: str

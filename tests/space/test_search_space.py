@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FixedTrial
 from pydantic import Field, model_validator
+from tiers import examples
 
 from automl_sr.errors import PluginError, StudyFileError, TrialError
 from automl_sr.plugin.registry import Registry
@@ -668,8 +669,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 
 
 any_space = settings(
-    max_examples=30,
-    deadline=None,
+    examples(30),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 

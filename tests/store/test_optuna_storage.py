@@ -72,6 +72,7 @@ class TestStorage(StorageTestCase):
         return rdb_storage
 
 
+@pytest.mark.ci
 class TestStorageWithTheCacheOfOptuna(StorageTestCase):
     @pytest.fixture
     def storage(self, rdb_storage: RDBStorage) -> _CachedStorage:

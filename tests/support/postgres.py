@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import psycopg
+from postgres_guard import guarded
 from sqlalchemy import URL, make_url
 
 with warnings.catch_warnings():
@@ -28,6 +29,16 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self._server = package.get_server(folder, cleanup_mode="delete")
         self._numbers = itertools.count()
+
+    @property
+    def pid(self) -> int:
+        """The process that all others of the server come from."""
+        return int(self._server.get_postmaster_info().pid)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of it lies."""
+        return self._server.pgdata.parent
 
     @property
     def url(self) -> str:
@@ -89,11 +100,12 @@ def running(*, durable: bool = False) -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="automl-sr-pg-"))
     folder.chmod(0o755)
     (folder / "data").mkdir()
-    server = Server(folder / "data")
-    try:
-        if not durable:
-            server.set("fsync", "off")
-        yield server
-    finally:
-        server.remove()
-        shutil.rmtree(folder, ignore_errors=True)
+    with guarded(folder):
+        server = Server(folder / "data")
+        try:
+            if not durable:
+                server.set("fsync", "off")
+            yield server
+        finally:
+            server.remove()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from faulty_techniques import Boastful, Swapping, Undocumented, Whimsical
 
 from automl_sr.testing import TechniqueContract
 
@@ -78,3 +80,58 @@ def test_a_suite_without_a_technique_says_what_is_missing():
 
     with pytest.raises(TypeError, match="TestNothing inherits a contract: set `technique"):
         TestNothing.technique_classes()
+
+
+# ---- what is not tried, because it could find nothing ----
+
+CHOOSING = "test_it_chooses_samples_that_can_be_trained_on"
+PREDICTING = "test_what_it_predicts_of_the_cost_is_true"
+RESUMING = "test_it_goes_on_bit_for_bit_after_an_interruption"
+SHIPPING = "test_its_file_gives_what_the_model_gives"
+
+
+def stages_tested(suite: type[TechniqueContract]) -> set[str]:
+    """Give the tests of a suite that are about stages."""
+    names = {name for name, test in vars(TechniqueContract).items() if hasattr(test, "about")}
+    return {name for name in names if getattr(suite, name) is not None}
+
+
+@pytest.mark.parametrize(
+    ("techniques", "expected"),
+    [
+        ([Undocumented], set()),
+        ([Whimsical], {CHOOSING, "test_every_parameter_learns", RESUMING}),
+        ([Boastful], {PREDICTING}),
+        ([Swapping], {SHIPPING, PREDICTING, "test_its_blueprint_describes_the_model"}),
+        ([Boastful, Whimsical], {PREDICTING, CHOOSING, "test_every_parameter_learns", RESUMING}),
+    ],
+)
+def test_a_stage_is_tested_where_a_technique_has_one_of_its_own(techniques, expected):
+    suite = type("TestSome", (TechniqueContract,), {"technique": techniques})
+    assert stages_tested(suite) == expected
+    assert suite.test_its_declaration_is_valid is not None
+
+
+def test_of_several_techniques_those_are_tried_that_a_test_is_about():
+    suite = type("TestSome", (TechniqueContract,), {"technique": [Boastful, Whimsical, Undocumented]})
+    tried = {}
+    for name in (CHOOSING, PREDICTING, "test_it_survives_json"):
+        found = SimpleNamespace(function=getattr(suite, name), fixturenames=["configured", "trial"])
+        found.parametrize = lambda _, cases, name=name, **more: tried.update({name: [case.id for case in cases]})
+        suite().pytest_generate_tests(found)
+    assert tried == {
+        CHOOSING: ["whimsical-default"],
+        PREDICTING: ["boastful-default"],
+        "test_it_survives_json": ["boastful-default", "whimsical-default", "undocumented-default"],
+    }
+
+
+def test_a_suite_that_inherits_one_has_the_tests_of_its_own_technique():
+    class TestNone(TechniqueContract):
+        technique = Undocumented
+
+    class TestMore(TestNone):
+        technique = Whimsical
+
+    assert stages_tested(TestNone) == set()
+    assert CHOOSING in stages_tested(TestMore)

@@ -22,11 +22,6 @@ from automl_sr.training.run import Run, Setup, continued
 MORE = 40
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def learnt(name: str, folder: Path, until: int | None = None) -> tuple[Setup, Run]:
     """Train the trunk of a first run, and stop it at a step or at its end."""
     setup, blueprint = setup_of(COMBINATIONS[name], folder)

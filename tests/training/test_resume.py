@@ -39,11 +39,6 @@ def run_to_end(
         return fingerprint(branch), starts
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None:
     undisturbed, once = run_to_end(COMBINATIONS[name], tmp_path / "undisturbed")

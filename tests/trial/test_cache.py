@@ -466,11 +466,6 @@ SHARED = ("fit/mlp/toy", "teacher/scores/spread")
 MADE, REUSED = dict.fromkeys(SHARED, False), dict.fromkeys(SHARED, True)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def taught(folder: Path, width: int) -> tuple[TrialPlan, Setting]:
     """Give a plan whose teacher is a helper model that does not depend on the student's width."""
     return digits(folder, [toys.Mlp(width=width), toys.TeacherLoss(teacher_steps=60)], steps=60)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import toy_techniques as toys
 from trial_notes import Notes, digits, setting
 
@@ -21,11 +20,6 @@ from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.run import run_trial
 from automl_sr.trial.types import Outcome
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def test_a_task_that_is_not_image_to_image_goes_all_the_way(tmp_path: Path) -> None:

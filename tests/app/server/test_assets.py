@@ -28,6 +28,7 @@ def test_any_other_name_is_not_there(name: str) -> None:
     assert asked(name) == (404, b"There is no such file.", "text/plain", None)
 
 
+@pytest.mark.ci
 def test_a_page_of_the_app_gets_them(app_url: str) -> None:
     import httpx
 

@@ -242,7 +242,7 @@ def left_over(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith("automl-sr-app-")]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_ctrl_c_ends_it_and_nothing_is_left(tmp_path: Path) -> None:
     """On a database that does not answer: its password is nowhere to be seen."""
@@ -260,7 +260,7 @@ def test_ctrl_c_ends_it_and_nothing_is_left(tmp_path: Path) -> None:
         assert SECRET not in "".join([*seen, app.output, app.log])
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_sigterm_ends_it_while_somebody_looks_at_a_page(tmp_path: Path) -> None:
     import httpx

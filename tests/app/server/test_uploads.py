@@ -90,6 +90,7 @@ def send(url: str, elem_id: str, event: str, data: list[Any]) -> dict[str, Any]:
     raise AssertionError("the event did not end")
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("extra", [{}, {"is_stream": True}])
 def test_the_app_opens_no_file_and_no_address_that_a_request_names(
     extra: dict[str, Any], app_url: str, small_study: SmallStudy, asked: tuple[str, list[str]]

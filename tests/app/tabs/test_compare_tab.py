@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
     from app_world import SmallStudy

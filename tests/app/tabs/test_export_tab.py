@@ -17,6 +17,7 @@ from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study
 
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
     from app_world import SmallStudy

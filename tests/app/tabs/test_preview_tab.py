@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from app_world import SmallStudy
     from playwright.sync_api import Page
 
+pytestmark = pytest.mark.ci
 LOADED = "count => Number(document.querySelector('#preview-viewer .viewer').dataset.loaded) === count"
 DRAWN = "before => Number(document.querySelector('#preview-viewer .viewer').dataset.drawn) > before"
 

@@ -11,6 +11,7 @@ import app_world
 import pytest
 
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
     from app_world import SmallStudy

@@ -368,7 +368,6 @@ class CtrlCAt(RefineCallback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

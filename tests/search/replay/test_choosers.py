@@ -250,8 +250,15 @@ def free_search(sampler: str, seed: int, trials: int) -> list[float]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "optuna-tpe", "optuna-nsga2"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "nsga2",
+        "optuna-nsga2",
+        pytest.param("tpe", marks=pytest.mark.ci),
+        pytest.param("optuna-tpe", marks=pytest.mark.ci),
+    ],
+)
 def test_on_a_large_table_a_sampler_proposes_what_it_proposes_in_the_space(sampler: str) -> None:
     """Quality of the second 25 of 50 trials: as far above random search in both."""
     made = rows(1024, noise=0)

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 from folders import shipped_sets
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from photos import photo
 from skimage.metrics import structural_similarity
+from tiers import examples
 
 from automl_sr.data import images
 from automl_sr.data.catalog import ImageSet
@@ -110,7 +111,7 @@ def test_luma_of_a_model_is_compared_as_it_is() -> None:
     seed=st.integers(0, 1000),
     scale=st.integers(0, 4),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_ssim_is_that_of_scikit_image(height: int, width: int, sigma: float, seed: int, scale: int) -> None:
     image = photo("chelsea", height + 2 * scale, width + 2 * scale)
     other = noisy(image, sigma, seed)
@@ -123,7 +124,7 @@ def test_ssim_is_that_of_scikit_image(height: int, width: int, sigma: float, see
 
 
 @given(low=st.floats(1, 20), more=st.floats(1.5, 4))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_more_noise_is_worse(low: float, more: float) -> None:
     image = photo()
     little, much = noisy(image, low), noisy(image, low * more)

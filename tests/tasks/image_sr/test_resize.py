@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folders import shipped_sets
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
+from tiers import examples
 
 from automl_sr.data import images
 from automl_sr.errors import DataError
@@ -78,7 +79,7 @@ def slow_imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
     arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(1))),
     st.sampled_from([0.5, 1 / 3, 0.25, 1.0, 2.0, 3.0, 4.0]),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_tiny_image_agrees_with_the_slow_version(image: NDArray[np.uint8], scale: float) -> None:
     # the sides are multiples of the divisor, as in every LR image
     times = round(1 / scale) if scale < 1 else 1

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nets import IMAGE_AXES, Espcn, Fsrcnn, Recurrent, seeded
 from numpy.typing import NDArray
 from photos import photo
+from tiers import examples
 from torch import nn
 
 from automl_sr.compression.export import export_onnx
@@ -41,7 +42,7 @@ def runner(net: nn.Module):  # type: ignore[no-untyped-def]
     extra=st.integers(0, 150),
     scale=st.sampled_from([1, 2, 3, 4]),
 )
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_weights_add_up_to_one_and_spoilt_pixels_have_none(length: int, margin: int, extra: int, scale: int) -> None:
     tile = smallest_tile(margin) + extra
     total = np.zeros(length * scale)
