@@ -27,6 +27,7 @@ from automl_sr.store.schema import upgrade
 PATIENCE_SECONDS = 60.0
 """So long a database that restarts, or a lost connection, is waited for."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+_chance = random.Random()  # each process its own: the common one is seeded for trials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,7 +45,7 @@ def retry(work: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
         except StoreUnreachableError:
             if time.monotonic() + pause > end:
                 raise
-        time.sleep(pause * random.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
+        time.sleep(pause * _chance.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
         pause = min(2 * pause, LONGEST_PAUSE)
 
 

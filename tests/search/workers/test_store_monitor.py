@@ -115,7 +115,7 @@ def test_a_trial_is_told_from_its_beginning_to_its_end(world: World) -> None:
     points = [PointRecord("train", step, 0.5, 1e-3, 900.0, {"score": 3.0}) for step in (10, 20)]
     world.study.store.points(claim, points)
     assert world.news() == [("point", 0, Point(20, 1000, "train", 0.5, 1e-3, 900.0, {"score": 3.0}))]
-    world.study.store.judge(claim, 0, 20, 1.5, {"score": 4.0}, lambda rows: True)
+    world.study.store.record_rung(claim, 0, 20, 1.5, {"score": 4.0}, lambda rows: True)
     assert world.news() == [("rung", 0, 0, {"score": 4.0}, True)]
     world.end(claim, score=5.0)
     assert world.news() == [("finished", 0, "complete", {"score": 5.0}, 12.0)]
@@ -124,7 +124,7 @@ def test_a_trial_is_told_from_its_beginning_to_its_end(world: World) -> None:
 
 def test_a_trial_that_ended_between_two_looks_is_told_whole(world: World) -> None:
     claim = world.begin(ELSEWHERE)
-    world.study.store.judge(claim, 0, 20, 1.5, {"score": 4.0}, lambda rows: False)
+    world.study.store.record_rung(claim, 0, 20, 1.5, {"score": 4.0}, lambda rows: False)
     world.end(claim, "pruned", score=4.0)
     again = world.begin(ELSEWHERE)
     world.end(again, "duplicate", score=4.0)
