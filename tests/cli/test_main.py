@@ -50,7 +50,7 @@ def python(code: str, **extra: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-class WithoutText(Exception):  # noqa: N818
+class WithoutText(Exception):
     def __str__(self) -> str:
         raise ValueError
 

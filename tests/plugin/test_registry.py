@@ -126,9 +126,6 @@ class Nameless:
         raise OwnError("no words")
 
 
-NAMELESS = Nameless()
-
-
 class NoList:
     @hookimpl
     def register_techniques(self) -> Any:
@@ -137,6 +134,11 @@ class NoList:
 
 def one(*techniques: Any, tasks: Any = (), metrics: Any = ()) -> Any:
     return space_toys.plugin(techniques, tasks, metrics, name="one")
+
+
+def nameless() -> tuple[Any, str, str]:
+    thing = Nameless()
+    return one(thing), object.__repr__(thing), "OwnError: no words"
 
 
 BROKEN = [
@@ -153,7 +155,7 @@ BROKEN = [
     (NoList(), "register_techniques", "TypeError"),
     (one(object), "<class 'object'>", "is not a Technique class"),
     (one("a string"), "a string", "is not a Technique class"),
-    (one(NAMELESS), object.__repr__(NAMELESS), "OwnError: no words"),
+    nameless(),
     (one(EmptyRange), "empty_range", "field 'keep' has an empty range 9..1"),
     (one(BeyondLimits), "beyond", "9 of its range is outside its hard limits"),
     (one(Taken), "loss", "The name 'selection.loss' is already taken by the plugin"),

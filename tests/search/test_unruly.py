@@ -1,4 +1,4 @@
-"""Whatever a technique raises or changes: its trial is recorded, and the trials after it find what the first one did."""
+"""Whatever a technique raises or changes: its trial is recorded, and the next one finds what the first one did."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class OwnError(BaseException):
     """What no `except Exception` catches."""
 
 
-class WithoutText(Exception):  # noqa: N818 - as in all of these, the name says what is wrong with it
+class WithoutText(Exception):
     def __str__(self) -> str:
         raise ValueError("no words")
 
 
-class WithoutEnd(Exception):  # noqa: N818
+class WithoutEnd(Exception):
     def __str__(self) -> str:
         raise SystemExit(0)
 
 
-class WithNumber(Exception):  # noqa: N818
+class WithNumber(Exception):
     def __str__(self) -> str:
-        return 7  # type: ignore[return-value]
+        return 7  # type: ignore[return-value]  # noqa: PLE0307
 
 
 class OddText(str):
@@ -66,7 +66,7 @@ class OddText(str):
         return self
 
 
-class WithOddText(Exception):  # noqa: N818
+class WithOddText(Exception):
     def __str__(self) -> str:
         return OddText("odd")
 
@@ -77,7 +77,7 @@ class Nameless(type):
         raise OwnError
 
 
-class OfOddKind(Exception, metaclass=Nameless):  # noqa: N818
+class OfOddKind(Exception, metaclass=Nameless):
     pass
 
 
