@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn, TypeVar
 
 from automl_sr.errors import AutomlSRError
+from automl_sr.process_state import REAL_EXIT
 
 T = TypeVar("T")
 
@@ -127,17 +128,17 @@ def _without_exit() -> Iterator[None]:
 
     A forked one that comes out of here would go on as a second worker with the trial of the first.
     """
-    here, leave = os.getpid(), os._exit
+    here = os.getpid()
 
     def refused(status: int) -> NoReturn:
         if os.getpid() != here:
-            leave(status)
+            REAL_EXIT(status)
         raise SystemExit(status)
 
     os._exit = refused
     try:
         yield
     finally:
-        os._exit = leave
+        os._exit = REAL_EXIT
         if os.getpid() != here:
-            leave(1)
+            REAL_EXIT(1)

@@ -26,6 +26,9 @@ from typing import Any
 if sys.platform != "win32":
     import resource
 
+REAL_EXIT = os._exit
+"""That name means something else while foreign code runs."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -202,12 +205,12 @@ def _set_tempdir(kept: str | None) -> None:
     tempfile.tempdir = kept
 
 
-def _set_exit(kept: Any) -> None:
-    os._exit = kept
+def _set_exit(_: bool) -> None:
+    os._exit = REAL_EXIT
 
 
 PYTHON = (
-    Part("os._exit", lambda: os._exit, _set_exit, quiet=True),
+    Part("os._exit", lambda: os._exit is REAL_EXIT, _set_exit, quiet=True),
     Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Part("the working directory", _folder, _enter),
     Part("the umask", _umask, os.umask),

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
 
 from automl_sr.foreign import one_line
 from automl_sr.presentation.console import note
+from automl_sr.process_state import REAL_EXIT
 
 PATIENCE_SECONDS = 10.0
 """So long threads and exit handlers that plugins and libraries have left behind may take."""
-_exit = os._exit
 
 
 def plain_hooks(*, debugging: bool) -> None:
@@ -41,7 +40,7 @@ def _insist(ends: threading.Event, code: int, seconds: float) -> None:
     left = [name for name in running if name != threading.main_thread().name]
     what = f"threads that were left behind ({', '.join(left)})" if left else "an exit handler"
     note(f"warning: {what} did not end within {seconds:g} s: the program ends without")
-    _exit(code)
+    REAL_EXIT(code)
 
 
 def _of_thread(args: threading.ExceptHookArgs) -> None:
