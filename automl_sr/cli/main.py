@@ -6,16 +6,18 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Annotated, Any, cast
 
 import typer
 
+from automl_sr.cli.ending import leave, plain_hooks
+from automl_sr.cli.results_command import ResultsCommand
 from automl_sr.errors import AutomlSRError, shortened
 from automl_sr.plugin.blueprint import load
-from automl_sr.presentation.console import note
+from automl_sr.plugin.foreign import detail_of, one_line, text_of
+from automl_sr.presentation.console import discard_results, flush_results, note, release_results
 
 PROGRAM = "automl-sr"
 DEBUG = "AUTOML_SR_DEBUG"
@@ -60,40 +62,73 @@ Examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and give its exit code: 0, 1 failure, 2 bad use, 130 Ctrl-C, 143 SIGTERM."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command and return its exit code: 0, 1 failure, 2 bad use, 130 Ctrl-C, 143 SIGTERM.
+
+    Without arguments this is the program itself, which ends afterwards, whatever code of plugins has left behind.
+    """
+    if arguments is None:
+        plain_hooks(debugging=_debugging())
+        code = _coded(sys.argv[1:])
+        return leave(code)
+    try:
+        return _coded(arguments)
+    finally:
+        release_results()
+
+
+def _coded(given: Sequence[str]) -> int:
+    """Run one command, and let no error out."""
     _die_by_exception()
     try:
-        code = _run(given)
-        sys.stdout.flush()
+        code = _run(list(given))
+        flush_results()
     except BrokenPipeError:
-        # The reader of the pipe has gone: nobody is left to tell, and Python must not try again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_results()
         return 1
     except KeyboardInterrupt:
         note("interrupted")
         return 130
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
+        return _ended_by(end, given)
     except AutomlSRError as error:
         return _report(str(error), error, error.exit_code)
-    except Exception as error:  # noqa: BLE001 - the last resort: one line for the person, the traceback on demand
-        text = str(error) or "no further text"
-        return _report(f"{type(error).__name__}: {text} (set {DEBUG}=1 to see where).", error, 1)
+    except BaseException as error:  # noqa: BLE001 - the last resort: one line for the person, the traceback on demand
+        text = one_line(error) if text_of(error) else f"{one_line(error)}: no further text"
+        return _report(f"{text} (set {DEBUG}=1 to see where).", error, 1)
     return code
 
 
+def _ended_by(end: SystemExit, given: Sequence[str]) -> int:
+    """Return the exit code that something asked for: a signal, or code of a plugin, which makes no success of it."""
+    if isinstance(end.code, int) and end.code != 0:
+        return end.code
+    if isinstance(end.code, str):
+        return _report(end.code, end, 1)
+    if _command_of(given) not in COMMANDS:
+        return 0  # a plugin's command may end as it likes
+    return _report(f"Code of a plugin ended the program (set {DEBUG}=1 to see where).", end, 1)
+
+
 def _report(text: str, error: BaseException, code: int) -> int:
-    if os.environ.get(DEBUG, "") not in ("", "0"):
-        traceback.print_exception(error)
+    if _debugging():
+        note(detail_of(error))
     note(f"error: {shortened(' '.join(text.split()), MOST_WORDS)}")
     return code
 
 
+def _debugging() -> bool:
+    return os.environ.get(DEBUG, "") not in ("", "0")
+
+
+def _command_of(arguments: Sequence[str]) -> str | None:
+    return next((word for word in arguments if not word.startswith("-")), None)
+
+
 def _run(arguments: list[str]) -> int:
     app = make_app()
-    first = next((word for word in arguments if not word.startswith("-")), None)
-    if first not in COMMANDS and not {"--version", "--install-completion", "--show-completion"} & set(arguments):
+    if _command_of(arguments) not in COMMANDS and not {"--version", "--install-completion", "--show-completion"} & set(
+        arguments
+    ):
         # Only then can a plugin's command be meant, or be missed in the help.
         from automl_sr.plugin.registry import installed
 
@@ -135,7 +170,7 @@ def make_app() -> typer.Typer:
         if isinstance(target, typer.Typer):
             app.add_typer(target, name=name)
         else:
-            app.command(name)(target)
+            app.command(name, cls=ResultsCommand)(target)
     return app
 
 

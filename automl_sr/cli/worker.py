@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from automl_sr.cli.search import at_least_one, known_device, next_command, show_end
+from automl_sr.errors import UseError
 from automl_sr.presentation.console import print_text
 
 if TYPE_CHECKING:
+    from automl_sr.errors import AutomlSRError
     from automl_sr.search.engine import SearchEnd
 
 
@@ -57,7 +59,12 @@ def worker(
     with make_callback(quiet=quiet or attended) as callback:
         # One that takes the place of another may come while the database restarts; people learn of a wrong URL at once.
         patience = PATIENCE_SECONDS if attended else 0.0
-        study = retry(lambda: join_study(name, installed(), options), patience)
+        try:
+            study = retry(lambda: join_study(name, installed(), options), patience)
+        except UseError as error:
+            if attended and error.exit_code == UseError.exit_code:  # which no other worker does better
+                _tell_supervisor("", error)
+            raise
         fixed = study.spec.search.threads
         if threads is not None and fixed is not None and threads != fixed:
             callback.note(
@@ -79,12 +86,16 @@ def worker(
 
 
 def _say_how_it_ended(end: SearchEnd) -> None:
-    """Tell the supervisor, which shows what was found itself."""
-    import json
-
-    print_text(json.dumps({"note": end.note, "error": str(end.error or "")}))
+    _tell_supervisor(end.note, end.error)
     if end.error is not None:
         raise typer.Exit(end.error.exit_code)
+
+
+def _tell_supervisor(note: str, error: AutomlSRError | None) -> None:
+    """Tell the supervisor how it ended, which shows what was found itself; who says nothing has died."""
+    import json
+
+    print_text(json.dumps({"note": note, "error": str(error or "")}))
 
 
 def _obey_standard_input() -> None:
@@ -92,10 +103,11 @@ def _obey_standard_input() -> None:
 
     Where a signal has stopped this process before, it is left alone: a second one would end it without a checkpoint.
     """
+    standard_input = os.dup(sys.stdin.fileno())  # a technique may close the one that all know, `exit()` does
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_obey, args=(sys.stdin.fileno(), reading), daemon=True).start()
+    threading.Thread(target=_obey, args=(standard_input, reading), daemon=True).start()
 
 
 def _obey(standard_input: int, signals: int) -> None:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pluggy
 
 from automl_sr.errors import PluginError, nearest
 from automl_sr.plugin import hookspecs
 from automl_sr.plugin.blueprint import Edit
+from automl_sr.plugin.foreign import CtrlC, Mishap, contained, one_line, text_of
 from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.process_state import ProcessState
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import NAME, Pick, Slot, Technique, problems_of, search_fields
 
 if TYPE_CHECKING:
     import typer
 
+T = TypeVar("T")
+
 GROUP = "automl_sr"
-_ANYTHING = (Exception, SystemExit)
-"""What the code of a plugin may raise without taking the program along; Ctrl-C still gets through."""
 
 
 class EntryPoint(Protocol):
@@ -162,10 +166,7 @@ class Registry:
 
     def add_plugin(self, plugin: object, source: Source) -> None:
         """Register a plugin; what is wrong with it is listed as unavailable and stops nothing else."""
-        try:
-            self.manager.register(plugin, name=source.plugin)
-        except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
-            self.unavailable.append(Unavailable(source.plugin, source.plugin, reason_of(error)))
+        if not self._works(source.plugin, source.plugin, lambda: self.manager.register(plugin, name=source.plugin)):
             return
         for hook, add in (
             ("register_metrics", self.add_metric),
@@ -173,19 +174,14 @@ class Registry:
             ("register_techniques", functools.partial(self.add_technique, source=source)),
         ):
             for item in self._ask(plugin, hook, source):
-                try:
-                    add(item)
-                except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
-                    what = getattr(item, "name", getattr(item, "kind", item))
-                    self.unavailable.append(Unavailable(source.plugin, str(what), reason_of(error)))
+                self._works(source.plugin, _name_of(item), functools.partial(add, item))
 
     def add_commands(self, app: typer.Typer) -> None:
         """Let every plugin add its commands; one that fails is listed as unavailable."""
         for implementation in self.manager.hook.register_commands.get_hookimpls():
-            try:
-                implementation.function(app)
-            except _ANYTHING as error:  # a plugin may fail in any way: that is its own affair
-                self.unavailable.append(Unavailable(implementation.plugin_name, "register_commands", reason_of(error)))
+            self._works(
+                implementation.plugin_name, "register_commands", functools.partial(implementation.function, app)
+            )
 
     def _ask(self, plugin: object, hook: str, source: Source) -> list[Any]:
         """Call one hook of one plugin, so that an error in it is laid at the right door."""
@@ -193,17 +189,42 @@ class Registry:
         found: list[Any] = []
         for implementation in implementations:
             if implementation.plugin is plugin:
-                try:
-                    found += list(implementation.function())
-                except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
-                    self.unavailable.append(Unavailable(source.plugin, hook, reason_of(error)))
+                self._works(source.plugin, hook, functools.partial(_collect, implementation.function, found))
         return found
 
+    def _works(self, plugin: str, what: str, work: Callable[[], object]) -> bool:
+        """Return whether code of a plugin ran through; what does not is listed, and stops nothing else."""
+        found = _tried(work)
+        if isinstance(found, Mishap):
+            self.unavailable.append(Unavailable(plugin, what, found.reason))
+        return not isinstance(found, Mishap)
 
-def reason_of(error: BaseException) -> str:
-    """Put an error into one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
+
+def _collect(hook: Callable[[], Iterable[Any]], found: list[Any]) -> None:
+    found += list(hook())
+
+
+def _tried(work: Callable[[], T]) -> T | Mishap:
+    """Return what code of a plugin gives, or what it raised; only Ctrl-C gets through.
+
+    It may change nothing that belongs to the whole process, and standard output is not its own.
+    """
+    state = ProcessState()
+    with CtrlC() as ctrl_c, contextlib.redirect_stdout(sys.stderr):
+        found = contained(work, words=_reason_of)
+    state.restore_after_import()
+    if ctrl_c.came:
+        raise KeyboardInterrupt
+    return found
+
+
+def _reason_of(error: BaseException) -> str:
+    return text_of(error) if isinstance(error, PluginError) else one_line(error)
+
+
+def _name_of(item: object) -> str:
+    found = contained(lambda: str(getattr(item, "name", getattr(item, "kind", item))))
+    return found if isinstance(found, str) else object.__repr__(item)
 
 
 def discover(entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable[object] = ()) -> Registry:
@@ -223,10 +244,9 @@ def discover(entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable
     for point in points:
         distribution = getattr(getattr(point, "dist", None), "name", "") or ""
         source = Source(point.name, distribution, _version(distribution))
-        try:
-            plugin = point.load()
-        except _ANYTHING as error:  # a plugin may fail in any way, which must stop nothing else
-            registry.unavailable.append(Unavailable(point.name, point.name, reason_of(error)))
+        plugin = _tried(point.load)
+        if isinstance(plugin, Mishap):
+            registry.unavailable.append(Unavailable(point.name, point.name, plugin.reason))
             continue
         registry.add_plugin(plugin, source)
     return registry

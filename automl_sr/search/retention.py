@@ -104,8 +104,7 @@ def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metr
 
 def remove(store: Store, found: Leftovers) -> None:
     """Remove leftovers: rows first, so that a crash in between leaves files that no row names, for the next time."""
-    if found.trials:
-        store.forget_artifacts(found.study, found.trials)
+    store.forget_artifacts(found.study, found.trials)
     # From here on no other study can import these files: what has not been imported by now may go.
     needed = {_name_of(found.study, url) for url in named_elsewhere(store, found.study)}
     for file in found.files:

@@ -212,8 +212,9 @@ def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Opt
     """Put together what all trials of this worker share, and fix the threads and kernels."""
     import torch
 
-    from automl_sr.training.randomness import repeat_kernels
+    from automl_sr.training.randomness import plain_torch, repeat_kernels
 
+    plain_torch()
     torch.set_num_threads(options.threads or spec.search.threads or cores())
     scheduler = spec.search.scheduler
     place_of_training = training_device(options.device)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import ValidationError
 
 from automl_sr.errors import PluginError, TrialError
+from automl_sr.plugin.foreign import Mishap, contained
 from automl_sr.plugin.technique import (
     JSON,
     Choice,
@@ -208,11 +209,10 @@ class _Walk:
                 values[item.name] = self.nested(item.domain, name, item.start)
             else:
                 values[item.name] = self.one(name, item.domain, item.start)
-        try:
-            return option.technique(**values)
-        except ValidationError as error:
-            where = f"{option.technique.slot}.{option.name}"
-            raise TrialError(f"{where} refuses this combination of its fields: {first_error(error)}.") from error
+        made = contained(functools.partial(_made, option, values), through=(TrialError,))
+        if isinstance(made, Mishap):
+            raise TrialError(f"{option.technique.slot}.{option.name} cannot be made: {made.reason}.")
+        return made
 
     def nested(self, domain: Nested, name: str, start: str) -> Technique:
         """Choose a nested technique and ask its fields."""
@@ -230,6 +230,15 @@ class _Walk:
             value = self.ask(name, domain, start)
         self.params[name] = value = value if isinstance(domain, Choice) else snap(domain, value)
         return value
+
+
+def _made(option: TechniqueSpace, values: Mapping[str, Any]) -> Technique:
+    """Return the technique with these fields. Raises TrialError where it refuses them."""
+    try:
+        return option.technique(**values)
+    except ValidationError as error:
+        where = f"{option.technique.slot}.{option.name}"
+        raise TrialError(f"{where} refuses this combination of its fields: {first_error(error)}.") from error
 
 
 def prefix_of(slot: Slot, technique: str) -> str:

@@ -56,6 +56,7 @@ class Artifacts:
             hint = "Choose another --artifacts."
             raise StoreError(f"Files cannot be kept at {location}: {_reason(error)}.", hint) from error
         self._root = str(self._root).rstrip("/")
+        self._runs = Path("runs").resolve()
         self.local = isinstance(self._fs, LocalFileSystem)
 
     @property
@@ -71,7 +72,7 @@ class Artifacts:
     @property
     def beside(self) -> Path:
         """The folder in which checkpoints and shared results lie: a local location itself, else `runs`."""
-        return self.folder if self.folder is not None else Path("runs").resolve()
+        return self.folder if self.folder is not None else self._runs
 
     @property
     def identity(self) -> tuple[Any, str]:

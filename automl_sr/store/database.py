@@ -175,8 +175,17 @@ def sqlite_file(url: URL) -> Path | None:
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
+def anchored(url: str) -> str:
+    """Return a store's URL that means the same in every folder: a relative path is one of the folder of now."""
+    parsed = parse(url)
+    path = sqlite_file(parsed)
+    if path is None or path.is_absolute():
+        return url
+    return parsed.set(database=str(path.absolute())).render_as_string(hide_password=False)
+
+
 def _sqlite_url(url: URL, *, write: bool) -> URL:
-    path = Path(str(url.database))
+    path = Path(str(url.database)).absolute()  # a technique may enter another folder
     if write:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +193,7 @@ def _sqlite_url(url: URL, *, write: bool) -> URL:
             raise StoreError(
                 f"The folder {path.parent} cannot be made: {error.strerror}.", "Choose another --store."
             ) from error
-        return url
+        return url.set(database=str(path))
     if not path.is_file():
         raise StoreError(
             f"There is no store at {masked(str(url))}.", "Name one with --store, or run `automl-sr search`."

@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 
 from automl_sr.store import models
 from automl_sr.store.models import now
-from automl_sr.store.repository import Store, transaction
+from automl_sr.store.repository import Store, lock_study, transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -56,6 +56,7 @@ def create_study_with(
     """
     if session.scalar(select(models.Study.id).where(models.Study.name == fields["name"])) is not None:
         return
+    _lock_sources(session, imports)
     study = models.Study(**fields)
     session.add(study)
     session.flush()
@@ -93,6 +94,17 @@ def create_study_with(
         first = {"number": len(rows), "key": uuid.uuid4().hex, "state": "waiting", "fence": 0, "asked": dict(baseline)}
         session.add(models.Trial(study_id=study.id, **first))
     session.add(models.Event(study_id=study.id, kind="imported", text=note))
+
+
+def _lock_sources(session: Session, imports: Sequence[Import]) -> None:
+    """Let who removes files of the old study wait until these trials, which name them, can be seen, or the reverse.
+
+    Without that the removal would see neither its own rows, nor those that are about to be written.
+    """
+    trial = models.Trial
+    ids = [item.source for item in imports]
+    for study_id in session.scalars(select(trial.study_id).where(trial.id.in_(ids)).distinct()).all():
+        lock_study(session, study_id)
 
 
 def named_elsewhere(reader: Reader, study: StudyRecord) -> set[str]:

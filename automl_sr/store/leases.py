@@ -82,7 +82,8 @@ class LeaseHeartbeat:
     """A thread that calls `renew` again and again; it stops, and says so, once the lease is lost.
 
     `renew` returns False where another owner has taken over. A database that does not answer is asked again for as
-    long as it takes: whether the lease was lost meanwhile, its answer will tell.
+    long as it takes: whether the lease was lost meanwhile, its answer will tell. So is one that cannot be asked,
+    because a technique has left too little memory or depth of recursion for that.
     """
 
     def __init__(self, renew: Callable[[], bool], *, every: float) -> None:
@@ -94,7 +95,7 @@ class LeaseHeartbeat:
 
     def _work(self) -> None:
         while not self._end.wait(self._every):
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(Exception):
                 if not self._renew():
                     self.lost = True
                     return

@@ -36,6 +36,7 @@ from automl_sr.store.schema import upgrade
 PATIENCE_SECONDS = 60.0
 """So long a database that restarts, or a lost connection, is waited for."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+_chance = random.Random()  # each process its own: the common one is seeded for trials
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,7 +54,7 @@ def retry(work: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
         except StoreUnreachableError:
             if time.monotonic() + pause > end:
                 raise
-        time.sleep(pause * random.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
+        time.sleep(pause * _chance.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
@@ -182,7 +183,8 @@ class Store(Reader):
 
     @transaction
     def forget_artifacts(self, session: Session, study: StudyRecord, trial_ids: Iterable[int]) -> None:
-        """Forget the files of trials, before they are removed."""
+        """Forget the files of trials, before they are removed; a study that is importing them is waited for."""
+        lock_study(session, study.id)
         file = models.Artifact
         own = select(models.Trial.id).where(models.Trial.study_id == study.id, models.Trial.id.in_(list(trial_ids)))
         for trial_id in session.scalars(select(file.trial_id).where(file.trial_id.in_(own)).distinct()).all():
@@ -202,7 +204,7 @@ class Store(Reader):
     @transaction
     def _claim_new(self, session: Session, study: StudyRecord, owner: str, limit: int | None, key: str) -> Claim | None:
         trial = models.Trial
-        _lock_study(session, study.id)
+        lock_study(session, study.id)
         known = session.execute(select(trial.id, trial.number).where(trial.key == key)).one_or_none()
         if known is not None:  # this very claim was committed when the connection got lost
             return Claim(known[0], study.id, key, owner, 1, known[1] or 0)
@@ -304,7 +306,7 @@ class Store(Reader):
         Raises LeaseLostError.
         """
         if fingerprint is not None:
-            _lock_study(session, claim.study_id)  # of two equal plans that are frozen at once, one has to see the other
+            lock_study(session, claim.study_id)  # of two equal plans that are frozen at once, one has to see the other
         fields = {"plan": plan, "fingerprint": fingerprint, "asked": asked} if claim.plan is None else {}
         if not (_fenced(session, claim, **fields) if fields else _holds(session, claim)):
             raise _lost(claim)
@@ -404,7 +406,7 @@ class Store(Reader):
         `decide` gets the values of all other trials at this rung. Raises LeaseLostError.
         """
         rows = models.Rung
-        _lock_study(session, claim.study_id)
+        lock_study(session, claim.study_id)
         if not _holds(session, claim):
             raise _lost(claim)
         known = session.get(rows, (claim.trial_id, rung))
@@ -526,7 +528,7 @@ def _identity(engine: Engine) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino)
 
 
-def _lock_study(session: Session, study_id: int) -> None:
+def lock_study(session: Session, study_id: int) -> None:
     """Let transactions that look at several trials of a study take turns; rows that refer to it need not wait."""
     study = models.Study
     session.execute(select(study.id).where(study.id == study_id).with_for_update(key_share=True))

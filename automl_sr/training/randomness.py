@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -26,6 +28,21 @@ def seed_model_randomness(seed: int, *what: Any) -> None:
     torch.default_generator.manual_seed(number)  # torch.manual_seed takes 200 times as long
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(number)
+
+
+def seed_all(seed: int) -> None:
+    """Seed every generator that code without one of its own draws from: Python's, NumPy's and torch's."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    seed_model_randomness(seed, "default")
+
+
+def plain_torch() -> None:
+    """Set torch as it is when it is imported, whatever plugins changed when they were."""
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+    torch.set_grad_enabled(True)
+    torch.autograd.set_detect_anomaly(False)
 
 
 def repeat_kernels(device: str) -> None:

@@ -9,7 +9,7 @@ from automl_sr.errors import PluginError
 from automl_sr.plugin.technique import Slot
 from automl_sr.training.loop import Observer, Silent
 from automl_sr.training.phases import Phase, Timetable
-from automl_sr.training.randomness import derive
+from automl_sr.training.randomness import derive, seed_all
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
 from automl_sr.trial.cache import Cache
@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None) -> Context:
     """Make the surroundings of one trial, or of its check at the gate, which nobody watches.
 
-    The seed depends on the study's and on the plan, not on the trial's number.
+    The seed depends on the study's and on the plan, not on the trial's number. Techniques that draw from the generators
+    of the process, against the advice, do not depend on the trials before at least.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    seed = derive(setting.seed, plan.fingerprint)
+    seed_all(seed)
     return Context(
         registry=setting.registry,
         task=setting.task,
-        seed=derive(setting.seed, plan.fingerprint),
+        seed=seed,
         device=setting.train_device,
         scratch=folder,
         cache=Cache(setting.cache or folder / "cache", record=folder / "shared.json"),

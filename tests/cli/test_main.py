@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -47,6 +48,11 @@ def python(code: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment(**extra), check=False, timeout=60
     )
+
+
+class WithoutText(Exception):
+    def __str__(self) -> str:
+        raise ValueError
 
 
 def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -120,6 +126,13 @@ def test_shells_complete_commands(shell: str) -> None:
         (StopRequestedError("Stopped.", signal_number=15), 143, "error: Stopped.\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (SystemExit(143), 143, ""),
+        (SystemExit("no more"), 1, "error: no more\n"),
+        (GeneratorExit("odd"), 1, "error: GeneratorExit: odd (set AUTOML_SR_DEBUG=1 to see where).\n"),
+        (
+            WithoutText(),
+            1,
+            "error: WithoutText: (its text cannot be made: ValueError) (set AUTOML_SR_DEBUG=1 to see where).\n",
+        ),
         (ValueError("odd"), 1, "error: ValueError: odd (set AUTOML_SR_DEBUG=1 to see where).\n"),
         (ZeroDivisionError(), 1, "error: ZeroDivisionError: no further text (set AUTOML_SR_DEBUG=1 to see where).\n"),
     ],
@@ -131,6 +144,19 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert failing(error, monkeypatch) == code
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("", line)
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit()])
+def test_a_plugin_that_ends_a_command_of_core_makes_no_success_of_it(
+    error: SystemExit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(program, "_run", fails)
+    assert program.main(["space", "study.yaml"]) == 1
+    assert "error: Code of a plugin ended the program" in capsys.readouterr().err
+    assert program.main(["a-command-of-a-plugin"]) == 0, "that may end as it likes"
 
 
 def test_a_traceback_is_shown_on_demand(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +201,8 @@ automl_sr.cli.plugins.listing = stopped
 sys.exit(program.main(["plugins"]))
 """)
     assert done.returncode == code
-    assert done.stdout == "cleaned up\n"
+    assert "cleaned up\n" in done.stderr
+    assert done.stdout == "", "what others print is no result"
     assert "Traceback" not in done.stderr
 
 
@@ -207,7 +234,81 @@ def test_commands_of_plugins_are_listed_and_run(
     assert capsys.readouterr().out == "hello\n"
 
 
+# ---- the end of the program ----
+
+LEFT_BEHIND = """
+import atexit, sys, threading
+from automl_sr.cli import ending, main as program
+import automl_sr.cli.plugins
+ending.PATIENCE_SECONDS = 0.2
+def listing(registry):
+    {left}
+    return {{}}
+automl_sr.cli.plugins.listing = listing
+sys.argv = ["automl-sr", "plugins", "--json"]
+sys.exit(program.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (
+            "threading.Thread(target=threading.Event().wait, name='mine').start()",
+            "warning: threads that were left behind (mine) did not end within 0.2 s: the program ends without\n",
+        ),
+        (
+            "atexit.register(threading.Event().wait)",
+            "warning: an exit handler did not end within 0.2 s: the program ends without\n",
+        ),
+        ("atexit.register(print, 'good bye')", "good bye\n"),
+        (
+            "threading.Thread(target=int, args=['x'], name='mine').start()",
+            "warning: mine ended with ValueError: invalid literal for int() with base 10: 'x'\n",
+        ),
+        ("threading.Thread(target=sys.exit).start()", ""),
+    ],
+)
+def test_what_plugins_leave_behind_holds_nobody_up_and_spoils_no_result(left: str, said: str) -> None:
+    done = python(LEFT_BEHIND.format(left=left), AUTOML_SR_DEBUG="0")
+    assert (done.returncode, done.stderr) == (0, said)
+    assert json.loads(done.stdout) == {}
+
+
 # ---- what is printed ----
+
+PRINTING = """
+import ctypes, os, sys
+from automl_sr.cli import main as program
+import automl_sr.cli.plugins
+def listing(registry):
+    print("by print")
+    os.write(1, b"by number\\n")
+    libc = ctypes.CDLL(None)
+    libc.puts(b"by native code")
+    libc.fflush(None)
+    os.system("echo by a child")
+    return {"found": 1}
+automl_sr.cli.plugins.listing = listing
+sys.argv = ["automl-sr", "plugins", "--json"]
+sys.exit(program.main())
+"""
+
+
+def test_standard_output_is_for_results_alone() -> None:
+    done = python(PRINTING)
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {"found": 1}
+    said = ["by a child", "by native code", "by number", "by print"]
+    assert sorted(done.stderr.splitlines()) == said
+
+
+def test_without_standard_error_what_others_print_is_not_among_the_results() -> None:
+    command = f"{sys.executable} -c '{PRINTING}' 2>&-"
+    done = subprocess.run(
+        ["bash", "-c", command], stdout=subprocess.PIPE, text=True, env=environment(), check=False, timeout=60
+    )
+    assert json.loads(done.stdout) == {"found": 1}
 
 
 def test_json_stands_alone_and_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import pytest
@@ -94,6 +98,34 @@ class WrongHook:
         return [surprise]
 
 
+class OwnError(BaseException):
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ExitingHook:
+    @hookimpl
+    def register_techniques(self) -> list[Any]:
+        os._exit(0)
+
+
+class GeneratingHook:
+    @hookimpl
+    def register_techniques(self) -> Any:
+        yield from ()
+        raise OwnError("half-way")
+
+
+class Nameless:
+    """A thing that does not even say what it is."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise OwnError(name)
+
+    def __repr__(self) -> str:
+        raise OwnError("no words")
+
+
 class NoList:
     @hookimpl
     def register_techniques(self) -> Any:
@@ -104,15 +136,26 @@ def one(*techniques: Any, tasks: Any = (), metrics: Any = ()) -> Any:
     return space_toys.plugin(techniques, tasks, metrics, name="one")
 
 
+def nameless() -> tuple[Any, str, str]:
+    thing = Nameless()
+    return one(thing), object.__repr__(thing), "OwnError: no words"
+
+
 BROKEN = [
     (ImportError("No module named 'nni'"), "broken", "ImportError: No module named 'nni'"),
     (SystemExit(3), "broken", "SystemExit: 3"),
+    (KeyboardInterrupt(), "broken", "KeyboardInterrupt"),
+    (GeneratorExit(), "broken", "GeneratorExit"),
+    (OwnError("mine"), "broken", "OwnError: mine"),
+    (ExitingHook(), "register_techniques", "SystemExit: 0"),
+    (GeneratingHook(), "register_techniques", "OwnError: half-way"),
     (SyntaxError("invalid syntax"), "broken", "SyntaxError: invalid syntax"),
     (RaisingHook(), "register_techniques", "RuntimeError: no GPU"),
     (WrongHook(), "broken", "surprise"),
     (NoList(), "register_techniques", "TypeError"),
     (one(object), "<class 'object'>", "is not a Technique class"),
     (one("a string"), "a string", "is not a Technique class"),
+    nameless(),
     (one(EmptyRange), "empty_range", "field 'keep' has an empty range 9..1"),
     (one(BeyondLimits), "beyond", "9 of its range is outside its hard limits"),
     (one(Taken), "loss", "The name 'selection.loss' is already taken by the plugin"),
@@ -239,6 +282,42 @@ def test_plugins_add_commands_and_a_failing_one_is_listed() -> None:
     registry.add_commands(app)
     assert [command.name for command in app.registered_commands] == ["hello"]
     assert registry.unavailable == [Unavailable("fails", "register_commands", "ValueError: no")]
+
+
+def test_ctrl_c_gets_through_while_plugins_are_loaded() -> None:
+    class Slow:
+        @hookimpl
+        def register_techniques(self) -> list[Any]:
+            signal.raise_signal(signal.SIGINT)
+            return []
+
+    usual = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        found(Point("slow", Slow()))
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+def test_what_a_plugin_changes_and_prints_while_it_is_loaded_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Careless:
+        @hookimpl
+        def register_techniques(self) -> list[Any]:
+            os.chdir("/")
+            sys.setrecursionlimit(200)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.environ["CARELESS"] = "1"
+            print("hello")
+            return [Good]
+
+    monkeypatch.setenv("CARELESS", "0")
+    monkeypatch.chdir(tmp_path)
+    usual = signal.getsignal(signal.SIGINT), sys.getrecursionlimit()
+    assert found(Point("careless", Careless())).technique("selection", "good") is Good
+    assert (signal.getsignal(signal.SIGINT), sys.getrecursionlimit()) == usual
+    assert Path.cwd() == tmp_path
+    assert os.environ["CARELESS"] == "1", "libraries set variables for themselves"
+    assert capsys.readouterr() == ("", "hello\n")
 
 
 def test_plugins_are_loaded_in_the_order_of_their_names_whatever_is_installed_first(monkeypatch: Any) -> None:

@@ -367,6 +367,7 @@ def test_a_worker_that_died_between_two_writes_is_followed_up(tmp_path: Path, mo
         find(load(sampler="tpe", trials=trials - 1), folder)
         with monkeypatch.context() as patched:
             patched.setattr(lost, killed)
+            let_killed_out(patched)
             with pytest.raises(Killed):
                 find(load(sampler="tpe", trials=trials), folder)
         with Store.open(f"sqlite:///{folder}/store.db").writing() as session:
@@ -381,6 +382,11 @@ def test_a_worker_that_died_between_two_writes_is_followed_up(tmp_path: Path, mo
 
 class Killed(BaseException):
     """Stands for a process that ends in the middle."""
+
+
+def let_killed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is raised in a trial end the search, as a process would end."""
+    monkeypatch.setattr("automl_sr.search.workers.worker.contained", lambda work, **_: work())
 
 
 def killed(*_: Any, **__: Any) -> Any:
@@ -495,15 +501,14 @@ def test_a_full_disk_fails_the_trial_and_not_the_search(tmp_path: Path) -> None:
         subprocess.run(["umount", files], check=True)
 
 
-def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path) -> None:
+def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_killed_out(monkeypatch)
+
     def killed(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         observer.stage("evaluate")
         if observer._claim.number == 0:
             raise Killed
         return run_fast(plan, setting, observer, folder)
-
-    class Killed(BaseException):
-        pass
 
     for _ in range(MOST_TAKEOVERS):
         with pytest.raises(Killed):

@@ -40,8 +40,8 @@ def test_of_owners_elsewhere_nothing_is_known(owner: str) -> None:
 class Renewals:
     """Answers of a store, given one by one to a thread that renews; `all_given` is set when none is left."""
 
-    def __init__(self, *answers: bool | StoreError) -> None:
-        self._answers: Iterator[bool | StoreError] = iter(answers)
+    def __init__(self, *answers: bool | Exception) -> None:
+        self._answers: Iterator[bool | Exception] = iter(answers)
         self.asked = 0
         self.all_given = threading.Event()
 
@@ -51,7 +51,7 @@ class Renewals:
         if answer is None:
             self.all_given.set()
             return True
-        if isinstance(answer, StoreError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -90,6 +90,13 @@ def test_the_length_of_a_lease_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> 
     assert lease_seconds() == 60
     monkeypatch.setenv("AUTOML_SR_LEASE_SECONDS", "2.5")
     assert lease_seconds() == 2.5
+
+
+def test_whatever_keeps_a_thread_from_asking_it_asks_again() -> None:
+    """A technique may have left no depth of recursion, or no memory, for a moment."""
+    renewals = Renewals(True, RecursionError(), MemoryError(), True)
+    heartbeat = kept(renewals, lambda _: renewals.all_given.wait(30))
+    assert not heartbeat.lost
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "1e9"])

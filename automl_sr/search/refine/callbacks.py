@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from automl_sr.search.workers.reporter import Reporter
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -36,7 +38,7 @@ class RefineCallback:
         """Something to know."""
 
 
-class RefineReporter:
+class RefineReporter(Reporter):
     """Passes on what a refinement reports; its curve is not stored, as the store's curves are those of the search."""
 
     def __init__(
@@ -47,10 +49,9 @@ class RefineReporter:
         stop: Callable[[], bool],
         alive: Callable[[str], None],
     ) -> None:
+        super().__init__(stop, alive)
         self._claim = claim
         self._callback = callback
-        self._stop = stop
-        self._alive = alive
 
     def stage(self, name: str) -> None:
         """Show where the refinement is."""
@@ -65,11 +66,6 @@ class RefineReporter:
     def saved(self) -> None:
         """Note the progress."""
         self._alive("")
-
-    def stop_requested(self) -> bool:
-        """Say whether to checkpoint and stop."""
-        self._alive("")
-        return self._stop()
 
     def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
         """Let it go on: nobody is judged here."""

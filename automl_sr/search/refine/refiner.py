@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, StopRequestedError, StoreError, StoreUnreachableError, TrialError
+from automl_sr.errors import AutomlSRError, StopRequestedError, StoreUnreachableError, TrialError
+from automl_sr.plugin.foreign import Mishap, contained, detail_of, one_line, text_of
+from automl_sr.plugin.process_state import ProcessState
 from automl_sr.search.decide.gate import broken
 from automl_sr.search.refine.callbacks import RefineCallback, RefineReporter
 from automl_sr.search.refine.choice import CHECKPOINT, Request, chosen, no_checkpoint, steps_of, summary
@@ -18,8 +20,8 @@ from automl_sr.search.study import join_study
 from automl_sr.search.workers.reporter import check_finite
 from automl_sr.search.workers.stop_signal import Stop
 from automl_sr.search.workers.trial_folder import TrialFolder
-from automl_sr.search.workers.watchdog import OverdueError, Watchdog
-from automl_sr.search.workers.worker import one_line
+from automl_sr.search.workers.watchdog import IMPORT_SECONDS, OverdueError, Watchdog
+from automl_sr.search.workers.worker import detail_to_keep, failure_words
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store import refinements as stored
 from automl_sr.store.artifacts import ArtifactError, FileLost, fetch
@@ -27,6 +29,7 @@ from automl_sr.store.leases import LeaseHeartbeat, LeaseLostError, new_owner
 from automl_sr.store.reading import Reader
 from automl_sr.store.refinements import RefinementClaim, RefinementResult
 from automl_sr.study.spec import StudySpec
+from automl_sr.trial.imports import LATE, import_for
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
@@ -118,9 +121,11 @@ class Refiner:
         self._stop = stop
         self._owner = new_owner()
         self._waits = False
+        self._process = ProcessState()
 
     def work(self) -> None:
         """Work until all have ended, waiting for those of other processes, which may leave theirs behind."""
+        self._process = ProcessState()
         try:
             while not self._stop.requested():
                 claim = self._store.retry(lambda: stored.claim(self._store, self._study.record, self._owner, self.ids))
@@ -149,17 +154,24 @@ class Refiner:
         def seconds() -> float:
             return claim.seconds + time.monotonic() - began
 
-        def record(reason: str) -> None:
-            stored.finish(self._store, claim, RefinementResult("failed", reason=reason), seconds())
-
         heartbeat = LeaseHeartbeat(lambda: stored.renew(self._store, claim, seconds()), every=self._store.renewal)
         stall = 60 * self._study.spec.budget.stall_minutes
-        watchdog = Watchdog(None, stall, record, name=f"the refinement of {claim.title}")
+        watchdog = Watchdog(None, stall, self._recorder(claim), name=f"the refinement of {claim.title}")
         with heartbeat.running():
             try:
                 self._make(claim, heartbeat, watchdog, seconds)
             except LeaseLostError as other:
                 self._callback.note(str(other))
+
+    def _recorder(self, claim: RefinementClaim) -> Callable[[str], None]:
+        """Return what records a refinement as failed from another thread, because it hangs."""
+        began = time.monotonic()
+
+        def record(reason: str) -> None:
+            seconds = claim.seconds + time.monotonic() - began
+            stored.finish(self._store, claim, RefinementResult("failed", reason=reason), seconds)
+
+        return record
 
     def _make(
         self, claim: RefinementClaim, heartbeat: LeaseHeartbeat, watchdog: Watchdog, seconds: Callable[[], float]
@@ -203,41 +215,71 @@ class Refiner:
             return full
 
     def _result(
-        self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: TrialObserver, watchdog: Watchdog
+        self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: RefineReporter, watchdog: Watchdog
     ) -> RefinementResult | None:
-        """Give what is to be recorded, or nothing where it stops half-way and is kept for later."""
+        """Return what is to be recorded, or nothing where it stops half-way and is kept for later."""
+        found: RefinementResult | Mishap
         try:
+            self._import_for(claim)
             with watchdog.watching():
-                return self._refined(claim, trial_folder, reporter)
-        except StopRequestedError as stopped:
-            if self._stop.requested():
-                return None
-            if watchdog.overdue():
-                return RefinementResult("failed", reason=watchdog.reason)
-            raise stored.lost(claim) from stopped
+                found = contained(
+                    lambda: self._refined(claim, trial_folder, reporter),
+                    through=(OverdueError,),
+                    words=failure_words,
+                )
         except OverdueError as overdue:
-            return RefinementResult("failed", reason=str(overdue), detail=traceback.format_exc())
-        except (ArtifactError, FileLost) as error:
-            return RefinementResult("failed", reason=one_line(error))
-        except (LeaseLostError, StoreError):
-            raise
-        except Exception as error:  # noqa: BLE001 - a technique may fail in any way: the other refinements go on
-            reason = watchdog.reason or one_line(error)
-            return RefinementResult("failed", reason=reason, detail=traceback.format_exc())
+            found = Mishap(OverdueError, text_of(overdue), detail_of(overdue))
+        except KeyboardInterrupt:  # a technique had put Python's own handler in the place of ours
+            self._stop.signal_number = signal.SIGINT
+            return None
+        finally:
+            self._put_process_back(claim)
+        return self._explained(found, reporter, watchdog) if isinstance(found, Mishap) else found
 
-    def _refined(self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: TrialObserver) -> RefinementResult:
+    def _explained(self, mishap: Mishap, reporter: RefineReporter, watchdog: Watchdog) -> RefinementResult | None:
+        """Return why a refinement fails, or nothing where it is to go on later."""
+        if isinstance(reporter.problem, ArtifactError | FileLost):
+            return RefinementResult("failed", reason=one_line(reporter.problem))
+        if reporter.problem is not None:
+            raise reporter.problem
+        if reporter.told_to_stop and self._stop.requested():
+            return None
+        reason = watchdog.reason or mishap.reason
+        return RefinementResult("failed", reason=reason, detail=detail_to_keep(mishap))
+
+    def _import_for(self, claim: RefinementClaim) -> None:
+        """Import what the refinement needs, in time of its own. Raises OverdueError, StoreError."""
+        trial = self._store.trial(self._study.record, claim.number)
+
+        def work() -> None:
+            plan = TrialPlan.from_json(trial.plan or {}, self._study.registry)
+            import_for(plan, (), LATE if self._run is run_refinement else ())
+
+        with Watchdog(None, IMPORT_SECONDS, self._recorder(claim), name=claim.title).watching():
+            contained(work, through=(OverdueError,))
+        self._process.restore_after_import()
+
+    def _put_process_back(self, claim: RefinementClaim) -> None:
+        """Undo what techniques have changed for the whole process, and say so."""
+        changed = self._process.restore()
+        if changed:
+            self._callback.note(f"{claim.title} changed {', '.join(sorted(changed))} for all: it was put back")
+
+    def _refined(self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: RefineReporter) -> RefinementResult:
         """Go on from the trial's checkpoint, and keep the files beside the trial's, in a folder of their own."""
         study = self._study
-        trial = study.store.trial(study.record, claim.number)
-        if trial.plan is None:
-            raise TrialError("The trial has no plan.")
+        with reporter.reporting():
+            trial = study.store.trial(study.record, claim.number)
+            if trial.plan is None:
+                raise TrialError("The trial has no plan.")
+            job = Job(claim.steps, claim.seed, fetch_base(trial, trial_folder.folder / "base"))
         plan = TrialPlan.from_json(trial.plan, study.registry)
-        job = Job(claim.steps, claim.seed, fetch_base(trial, trial_folder.folder / "base"))
         refined = self._run(plan, study.setting, job, reporter, trial_folder.folder)
         check_finite(refined.values)
         name = [study.record.folder, f"{claim.number:05d}", stored.folder_name(claim.steps, claim.seed)]
         name += [f"attempt-{claim.fence}"] * (claim.fence > 1)
-        files = tuple(study.artifacts.put(path, kind, *name, path.name) for kind, path in refined.artifacts.items())
+        with reporter.reporting():
+            files = tuple(study.artifacts.put(path, kind, *name, path.name) for kind, path in refined.artifacts.items())
         said = [broken(study.spec.constraints, refined.values), *refined.untested]
         return RefinementResult(
             "complete",

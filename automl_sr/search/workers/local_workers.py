@@ -16,6 +16,7 @@ from automl_sr.search.study import cores, open_study
 from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.store_monitor import StoreMonitor
 from automl_sr.search.workers.supervisor import Supervisor
+from automl_sr.store.database import anchored
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
@@ -57,7 +58,7 @@ def environments(study: OpenStudy, workers: int, threads: int) -> list[dict[str,
     """Give each worker its environment; the store's URL goes there, because `ps` shows command lines to everybody."""
     common = {
         **os.environ,
-        "AUTOML_SR_STORE": study.store.url,
+        "AUTOML_SR_STORE": anchored(study.store.url),
         "AUTOML_SR_ARTIFACTS": study.artifacts.url,
         "OMP_NUM_THREADS": str(threads),
     }

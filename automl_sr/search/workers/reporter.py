@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from automl_sr.errors import NotFiniteError, StoreUnreachableError
+from automl_sr.errors import NotFiniteError, StoreError, StoreUnreachableError
 from automl_sr.files import write_atomically
+from automl_sr.store.leases import LeaseLostError
 from automl_sr.store.records import PointRecord
 
 if TYPE_CHECKING:
@@ -26,7 +28,37 @@ if TYPE_CHECKING:
 PENDING = "pending.json"
 
 
-class TrialReporter:
+class Reporter:
+    """What every reporter of techniques at work keeps in mind, to know afterwards whose fault a failure is."""
+
+    def __init__(self, stop: Callable[[], bool], alive: Callable[[str], None]) -> None:
+        self._stop = stop
+        self._alive = alive
+        self.silent: StoreUnreachableError | None = None
+        """What was said of a database that does not answer."""
+        self.problem: LeaseLostError | StoreError | None = None
+        """Why it cannot be reported, whatever becomes of that on its way through the code of techniques."""
+        self.told_to_stop = False
+        """Whether the work was asked to stop: what it raises afterwards comes of that, by whatever name."""
+
+    @contextlib.contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Note what is raised inside a `with` as the store's problem, not as the fault of a technique."""
+        try:
+            yield
+        except (LeaseLostError, StoreError) as problem:
+            self.problem = problem
+            raise
+
+    def stop_requested(self) -> bool:
+        """Return whether to checkpoint and stop."""
+        self._alive("")
+        asked = self.silent is not None or self._stop()
+        self.told_to_stop = self.told_to_stop or asked
+        return asked
+
+
+class TrialReporter(Reporter):
     """Reports one attempt at one trial to the store. Its writes raise LeaseLostError once another worker has taken
     over.
 
@@ -45,6 +77,7 @@ class TrialReporter:
         stop: Callable[[], bool],
         alive: Callable[[str], None],
     ) -> None:
+        super().__init__(stop, alive)
         self._store = store
         self._claim = claim
         self._number = claim.number
@@ -52,11 +85,7 @@ class TrialReporter:
         self._pending = trial_folder.folder / PENDING
         self._scheduler = scheduler
         self._callback = callback
-        self._stop = stop
-        self._alive = alive
         self._began = time.monotonic()
-        self.silent: StoreUnreachableError | None = None
-        """What was said of a database that does not answer."""
         self.stopped: str | None = None
         """At which rung the trial was stopped, and why."""
 
@@ -68,17 +97,19 @@ class TrialReporter:
         """Write the points that a former attempt could not."""
         if self._pending.exists():
             kept = [PointRecord(**item) for item in json.loads(self._pending.read_text())]
-            self._store.points(self._claim, kept)
+            with self.reporting():
+                self._store.points(self._claim, kept)
             self._pending.unlink()
 
     def stage(self, name: str) -> None:
         """Show where the trial is."""
         self._alive(name)
         self._callback.stage(self._number, name)
-        try:
-            self._store.stage(self._claim, name, self.seconds())
-        except StoreUnreachableError as error:
-            self.silent = error
+        with self.reporting():
+            try:
+                self._store.stage(self._claim, name, self.seconds())
+            except StoreUnreachableError as error:
+                self.silent = error
 
     def point(self, point: Point) -> None:
         """Add a point to the learning curve, at once: a checkpoint may follow, after which it is not reported again."""
@@ -86,10 +117,12 @@ class TrialReporter:
         self._callback.point(self._number, point)
         values = {name: value for name, value in point.values.items() if math.isfinite(value)}
         record = PointRecord(point.phase, point.step, point.loss, point.rate, point.images_per_second, values)
-        try:
-            self._store.points(self._claim, [record])
-        except StoreUnreachableError as error:
-            self.silent = error
+        with self.reporting():
+            try:
+                self._store.points(self._claim, [record])
+            except StoreUnreachableError as error:
+                self.silent = error
+        if self.silent is not None:
             kept = json.loads(self._pending.read_text()) if self._pending.exists() else []
             write_atomically(self._pending, json.dumps([*kept, dataclasses.asdict(record)]).encode())
 
@@ -99,24 +132,26 @@ class TrialReporter:
         manifest = self._trial_folder.mirror()
         if manifest is None:
             return
-        try:
-            self._store.keep(self._claim, manifest)
-            self._trial_folder.stored()
-        except StoreUnreachableError as error:
-            self.silent = error
-
-    def stop_requested(self) -> bool:
-        """Say whether to checkpoint and stop."""
-        self._alive("")
-        return self.silent is not None or self._stop()
+        with self.reporting():
+            try:
+                self._store.keep(self._claim, manifest)
+                self._trial_folder.stored()
+            except StoreUnreachableError as error:
+                self.silent = error
 
     def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
         """Record the values of a branch, and decide in the same transaction. Raises NotFiniteError."""
         self._alive("")
         check_finite(values)
-        verdict = self._store.record_rung(
-            self._claim, index, step, self.seconds(), values, lambda rows: self._scheduler.decide(index, values, rows)
-        )
+        with self.reporting():
+            verdict = self._store.record_rung(
+                self._claim,
+                index,
+                step,
+                self.seconds(),
+                values,
+                lambda rows: self._scheduler.decide(index, values, rows),
+            )
         if not verdict.go_on:
             self.stopped = f"stopped at rung {index}, step {step}: {verdict.reason}"
         self._callback.rung(self._number, index, values, go_on=verdict.go_on)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
+
+from automl_sr.plugin.process_state import REAL_EXIT
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GLANCE_SECONDS = 0.1
@@ -65,7 +66,7 @@ class Stop:
 
     def _caught(self, number: int, _: FrameType | None) -> None:
         if self.signalled:
-            os._exit(128 + number)
+            REAL_EXIT(128 + number)
         self.signal_number = number
         if self._say is not None:
             # A thread of its own: the signal may have come in the middle of a print, which cannot be entered twice.

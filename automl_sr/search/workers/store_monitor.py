@@ -12,6 +12,7 @@ from sqlalchemy import func, or_, select
 from automl_sr.search.results import own_counts
 from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.supervisor import State
+from automl_sr.search.workers.worker import FailuresInARow
 from automl_sr.store import models
 from automl_sr.store.leases import is_dead, node
 from automl_sr.store.models import now
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
     from sqlalchemy.orm import Session
 
+    from automl_sr.errors import AutomlSRError
     from automl_sr.search.open_study import OpenStudy
 
 
@@ -43,6 +45,8 @@ class News:
     unfinished: list[Seen]
     ended: list[TrialRecord]
     rungs: list[tuple[int, models.Rung]]
+    deaths: int
+    """Workers that have died of the unfinished trials."""
 
 
 class StoreMonitor:
@@ -55,6 +59,9 @@ class StoreMonitor:
         self._patience = patience
         """Seconds after which a worker that let its lease run out, and gives no other sign, is stuck."""
         self._ended = 0
+        self._deaths = 0
+        self._failures = FailuresInARow(study.spec.name)
+        self._error: AutomlSRError | None = None
         self._signs: dict[str, float] = {}
         """When each worker that took a trial was last seen to hold one."""
         with study.store.reading() as session:  # what is there already is no news
@@ -72,6 +79,7 @@ class StoreMonitor:
         self._names = names
         with self._study.store.reading() as session:
             news = self._read(session)
+        self._deaths = news.deaths
         for trial in news.ended:
             self._report_end(trial, news.rungs)
         for seen in news.unfinished:
@@ -89,7 +97,7 @@ class StoreMonitor:
         idle = over and not any(seen.holder for seen in self._seen.values())
         late = time.monotonic() - self._patience
         stuck = {_place(owner)[1] for owner, at in self._signs.items() if at < late and _place(owner)[0] == node()}
-        return State(self._ended, over, idle, frozenset(stuck))
+        return State(self._ended, over, idle, self._deaths, self._error, frozenset(stuck))
 
     # Reading
 
@@ -104,7 +112,8 @@ class StoreMonitor:
         ended = [trial_record(row, {}) for row in rows]
         ids = {item.id: item.number for item in [*(seen.trial for seen in unfinished), *ended]}
         rungs = select(models.Rung).where(models.Rung.trial_id.in_(list(ids))).order_by(models.Rung.at)
-        return News(unfinished, ended, [(ids[row.trial_id], row) for row in session.scalars(rungs)])
+        deaths = session.scalar(select(func.sum(trial.takeovers)).where(own, trial.state.in_(UNFINISHED))) or 0
+        return News(unfinished, ended, [(ids[row.trial_id], row) for row in session.scalars(rungs)], deaths)
 
     def _unfinished(self, session: Session, row: models.Trial, live: bool) -> Seen:
         trial = trial_record(row, {})
@@ -161,6 +170,8 @@ class StoreMonitor:
         result = Result(trial.state, trial.values, trial.costs, trial.reason, duplicate_of=trial.duplicate_of)
         self._callback.finished(trial.number, result, trial.seconds)
         self._ended += 1
+        if trial.state in COUNTED:
+            self._error = self._error or self._failures.after(result)
 
     def _report_rungs(self, number: int, rungs: list[tuple[int, models.Rung]]) -> None:
         for found, row in rungs:

@@ -33,7 +33,7 @@ class Patience:
     quick: float = 60.0
     """A worker that lived for less has died quickly."""
     deaths: int = 5
-    """So many quick deaths of a worker in a row, while no trial ends, stop everything."""
+    """So many quick deaths of a worker in a row that bring no trial closer to its end stop everything."""
     look: float = 1.0
     """Between two looks at the store."""
     silence: float = 60.0
@@ -52,6 +52,10 @@ class State:
     """Whether no new worker is needed: the budget is spent, or the time is up."""
     idle: bool = False
     """Whether besides no trial is with a worker any more."""
+    deaths: int = 0
+    """Workers that have died of trials which have not ended yet: each brings its trial closer to failing."""
+    error: AutomlSRError | None = None
+    """Why going on makes no sense."""
     stuck: frozenset[int] = frozenset()
     """Processes that have let the lease of their trial run out, and have given no sign of life for too long."""
 
@@ -67,9 +71,9 @@ class Place:
     due: float | None = 0.0
     """When to start a process here; nothing where one is running, or none is needed any more."""
     deaths: int = 0
-    """Quick deaths in a row, while no trial ended."""
-    ended: int = 0
-    """How many trials had ended at the last of them."""
+    """Quick deaths in a row that brought no trial closer to its end."""
+    reached: tuple[int, int] = (0, 0)
+    """How many trials had ended, and how many deaths the others had seen, at the last of them."""
     said: list[str] = field(default_factory=list)
     """The last line on standard error, and on standard output."""
     words: list[str] = field(default_factory=list)
@@ -81,11 +85,12 @@ class Place:
 
 
 class Supervisor:
-    """Keeps one process for each environment running until all have ended with exit code 0.
+    """Keeps one process for each environment running until all have ended with exit code 0 and said so.
 
     Each is a session of its own, so that Ctrl-C reaches the supervisor alone, and has a pipe for standard input, whose
-    end asks it to stop; a supervisor that is killed asks in the same way. What it prints as its last line may be
-    `{"note": ..., "error": ...}`: with exit code 1 such an error ends the others, too.
+    end asks it to stop; a supervisor that is killed asks in the same way. What it prints as its last line is
+    `{"note": ..., "error": ...}`: with exit code 1 or 2 such an error ends the others, too. Who has not said it has
+    died, whatever its exit code: a technique may end the process with any.
     """
 
     def __init__(
@@ -201,13 +206,10 @@ class Supervisor:
             process.stdin.close()
         end = _last_words(place.words)
         self.note = end.get("note", self.note)
-        if code == 0 or self._stopping:
+        if self._stopping or (code == 0 and end):
             return
-        if code == 1 and end.get("error"):
+        if code in (1, 2) and end.get("error"):
             self._give_up(AutomlSRError(end["error"]))
-            return
-        if code == 2 and place.said:  # bad use, which no other worker does better
-            self._give_up(AutomlSRError(place.said[-1].removeprefix("error: ")))
             return
         self._look_again()
         if not self._state.over:
@@ -216,8 +218,9 @@ class Supervisor:
     def _died(self, place: Place, how: str) -> None:
         """Plan a replacement, unless workers die again and again without getting anywhere."""
         quick = time.monotonic() - place.began < self._patience.quick
-        place.deaths = place.deaths + 1 if quick and place.ended == self._state.ended else 1
-        place.ended = self._state.ended
+        reached = (self._state.ended, self._state.deaths)
+        place.deaths = place.deaths + 1 if quick and place.reached == reached else 1
+        place.reached = reached
         if place.deaths >= self._patience.deaths:
             last = place.said[-1] if place.said else how
             self._give_up(AutomlSRError(f"{place.name} died {place.deaths} times in a row, at last with: {last}"))
@@ -238,6 +241,8 @@ class Supervisor:
                 self._give_up(error)
             return
         self._answered = time.monotonic()
+        if self._state.error is not None:
+            self._give_up(self._state.error)
         if not self._state.idle:
             self._idle_since = None
         elif self._idle_since is None:

@@ -8,6 +8,9 @@ Three steps, each for what the one before does not reach:
 
 Code that hangs while it holds the interpreter's lock stops this thread too. Nobody renews the lease then, so another
 worker takes the trial over.
+
+An import is left to end first: one that breaks off leaves half a module behind, of which all later trials of the
+process would die.
 """
 
 from __future__ import annotations
@@ -23,10 +26,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+IMPORT_FILES = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
 EXIT_HUNG = 70
 """Exit code of a process that had to be ended because its trial hung."""
 TICK = 1.0
 """Seconds between two looks at the trial; a much later one shows that the process slept."""
+IMPORT_SECONDS = 300.0
+"""So long an import may go on that is in the way of an exception."""
+AGAIN_SECONDS = 0.1
+"""Between two looks whether the import is over."""
 RECORD_SECONDS = 90.0
 """So long may recording take before the process ends without it; a store is given 60 seconds to come back."""
 
@@ -112,15 +120,23 @@ class Watchdog:
             if self._tick(self._until_next()):
                 return
             self._look()
-        end = self._awake + self._last_grace
-        again = self._awake
-        while self._awake < end:
+        if not self._left_by_exception():
+            self._end_process()
+
+    def _left_by_exception(self) -> bool:
+        """Raise the exception again and again, and return whether the block was left in time."""
+        began = since = again = self._awake
+        while self._awake < since + self._last_grace:
+            importing = self._block.importing and self._awake < began + IMPORT_SECONDS
+            if importing:
+                since = again = self._awake
             if self._awake >= again:
                 self._block.interrupt()
                 again = self._awake + self._grace
-            if self._tick(min(again, end) - self._awake):
-                return
-        self._end_process()
+            until_next = min(again, since + self._last_grace) - self._awake
+            if self._tick(AGAIN_SECONDS if importing else until_next):
+                return True
+        return False
 
     def _tick(self, longest: float) -> bool:
         """Wait a little, and say whether the block was left."""
@@ -209,9 +225,13 @@ class _Block:
         self._interruptible = False
         self._interrupted = False
         self._former: Any = None
+        self._around: FrameType | None = None
+        self.importing = False
+        """Whether the last exception was held back, because the block was importing something."""
 
     def __enter__(self) -> None:
         self._thread = threading.get_ident()
+        self._around = sys._getframe(1)
         on_main = threading.current_thread() is threading.main_thread()
         self._interruptible = on_main and hasattr(signal, "pthread_kill")
         if self._interruptible:
@@ -227,6 +247,7 @@ class _Block:
             self._end()
         finally:
             self._restore()
+            self._around = None
 
     def interrupt(self) -> None:
         """Raise the exception in the block; called by the other thread, and never once `_end` has returned."""
@@ -243,9 +264,10 @@ class _Block:
 
     def _restore(self) -> None:
         if self._interruptible:
-            # A signal on its way arrives at the latest with this call, which changes nothing: not after the handler
-            # is gone, when it would end the process.
-            signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            # A signal on its way arrives at the latest now, also where a technique has put itself in its way: not
+            # after the handler is gone, when it would end the process.
+            signal.signal(signal.SIGUSR1, self._caught)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
             signal.signal(signal.SIGUSR1, signal.SIG_DFL if self._former is None else self._former)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
@@ -253,7 +275,9 @@ class _Block:
             if callable(self._former):  # somebody else's signal
                 self._former(number, frame)
         elif not _on_the_edge(frame):
-            raise self._exception()
+            self.importing = _is_importing(frame, self._around)
+            if not self.importing:
+                raise self._exception()
 
 
 def _on_the_edge(frame: FrameType | None) -> bool:
@@ -262,6 +286,15 @@ def _on_the_edge(frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code not in edges:
         frame = frame.f_back
     return frame is not None
+
+
+def _is_importing(frame: FrameType | None, around: FrameType | None) -> bool:
+    """Whether Python's import is at work between two frames: for code of a module, or for the lock of one."""
+    while frame is not None and frame is not around:
+        if frame.f_code.co_filename in IMPORT_FILES:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _span(seconds: float) -> str:

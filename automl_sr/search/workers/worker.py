@@ -6,9 +6,9 @@ import functools
 import gc
 import re
 import shutil
+import signal
 import statistics
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,8 @@ from automl_sr.errors import (
     StoreUnreachableError,
     TrialError,
 )
+from automl_sr.plugin.foreign import Mishap, contained, detail_of, one_line, text_of
+from automl_sr.plugin.process_state import ProcessState
 from automl_sr.search.decide.gate import Gate, broken
 from automl_sr.search.decide.scheduler import make_scheduler
 from automl_sr.search.optuna import sync
@@ -30,13 +32,15 @@ from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.reporter import TrialReporter, check_finite
 from automl_sr.search.workers.stop_signal import Stop
 from automl_sr.search.workers.trial_folder import TrialFolder
-from automl_sr.search.workers.watchdog import OverdueError, Watchdog
+from automl_sr.search.workers.watchdog import IMPORT_SECONDS, OverdueError, Watchdog
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
 from automl_sr.store.leases import LeaseHeartbeat, LeaseLostError, new_owner
 from automl_sr.store.records import Claim, DuplicateOf, Result
+from automl_sr.trial.imports import LATE, import_for
 from automl_sr.trial.observer import CurveObserver
+from automl_sr.trial.run import run_trial
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -82,10 +86,14 @@ class Worker:
         """Optuna's trial of the claim at hand."""
         self._waits = False
         self._free = 0
-        self._causes: list[str] = []
+        self._failures = FailuresInARow(study.spec.name)
+        self._process = ProcessState()
+        """What techniques share with this worker and with each other, as it is to be for each of them."""
+        self._put_back: set[str] = set()
 
     def work(self) -> None:
         """Run trials, one after the other, and wait for those of other workers, which may leave theirs behind."""
+        self._process = ProcessState()
         try:
             sync.reconcile(self.study)
             while not self.stop.requested() and self.error is None:
@@ -142,10 +150,14 @@ class Worker:
         )
         with heartbeat.running():
             try:
-                plan, duplicate = self._plan(claim)
+                planned = self._planned(claim)
             except TrialError as refused:
                 self._finish(claim, Result("infeasible", reason=one_line(refused)), self._seconds(claim, began))
                 return
+            if isinstance(planned, Mishap):
+                self._finish(claim, _failed(planned), self._seconds(claim, began))
+                return
+            plan, duplicate = planned
             if duplicate is not None:
                 self._repeat(claim, duplicate, self._seconds(claim, began))
                 return
@@ -158,6 +170,7 @@ class Worker:
         """Train and measure in a folder of this owner's own, and record what came of it."""
         here, files, fence = self.study.folder, self.study.artifacts, claim.fence
         try:
+            self._import_for(claim, plan)
             with self._watchdog(claim).watching():  # an artifact location that is far away may never answer
                 trial_folder = TrialFolder.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
         except (ArtifactError, OverdueError) as problem:
@@ -194,15 +207,31 @@ class Worker:
         return claim.seconds + time.monotonic() - began
 
     def _watchdog(self, claim: Claim) -> Watchdog:
-        budget, began = self.study.spec.budget, time.monotonic()
+        budget = self.study.spec.budget
+        limit = None if budget.trial_minutes is None else 60 * budget.trial_minutes - claim.seconds
+        return Watchdog(
+            limit,
+            60 * budget.stall_minutes,
+            self._recorder(claim),
+            minutes=budget.trial_minutes,
+            name=f"trial {claim.number}",
+        )
+
+    def _recorder(self, claim: Claim) -> Callable[[str], None]:
+        """Return what records a trial as failed from another thread, because it hangs."""
+        began = time.monotonic()
 
         def record(reason: str) -> None:
             self._store.finish(claim, Result("failed", reason=reason), self._seconds(claim, began))
 
-        limit = None if budget.trial_minutes is None else 60 * budget.trial_minutes - claim.seconds
-        return Watchdog(
-            limit, 60 * budget.stall_minutes, record, minutes=budget.trial_minutes, name=f"trial {claim.number}"
-        )
+        return record
+
+    def _planned(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None] | Mishap:
+        """Return a plan as `_plan` does, or what came up when techniques were asked for it."""
+        try:
+            return contained(lambda: self._plan(claim), through=(AutomlSRError,))
+        finally:
+            self._put_process_back(claim)
 
     def _plan(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None]:
         """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier trial."""
@@ -250,30 +279,52 @@ class Worker:
     def _with_watchdog(
         self, claim: Claim, plan: TrialPlan, reporter: TrialReporter, trial_folder: TrialFolder, watchdog: Watchdog
     ) -> Result | None:
-        """Give what is to be recorded, or nothing where the trial stops half-way and is kept for later."""
+        """Return what is to be recorded, or nothing where the trial stops half-way and is kept for later."""
         self.callback.started(claim.number, plan.params, resumed=claim.taken_over)
+        found: Result | Mishap
         try:
             with watchdog.watching():
-                return self._check_and_train(claim, plan, reporter, trial_folder)
-        except StopRequestedError as stopped:
-            if self.stop.requested() or reporter.silent is not None:
-                return None
-            if watchdog.overdue():
-                return Result("failed", reason=watchdog.reason)
-            raise LeaseLostError(str(stopped)) from stopped
+                found = contained(
+                    lambda: self._check_and_train(claim, plan, reporter, trial_folder),
+                    through=(OverdueError,),
+                    words=failure_words,
+                )
         except OverdueError as overdue:
-            _free_memory()
-            return Result("failed", reason=str(overdue), detail=traceback.format_exc())
-        except ArtifactError as error:
-            return Result("failed", reason=one_line(error))
-        except (LeaseLostError, StoreError):
-            raise
-        except InfeasibleError as error:
-            return Result("infeasible", reason=one_line(error), violations=error.violations)
-        except Exception as error:  # noqa: BLE001 - a technique may fail in any way: the trial fails, not the search
-            _free_memory()
-            # Layers in other languages may have made another error of what the watchdog raised.
-            return Result("failed", reason=watchdog.reason or failure_words(error), detail=traceback.format_exc())
+            found = Mishap(OverdueError, text_of(overdue), detail_of(overdue))
+        except KeyboardInterrupt:  # a technique had put Python's own handler in the place of ours
+            self.stop.signal_number = signal.SIGINT
+            return None
+        finally:
+            self._put_process_back(claim)
+        return self._explained(found, reporter, watchdog) if isinstance(found, Mishap) else found
+
+    def _explained(self, mishap: Mishap, reporter: TrialReporter, watchdog: Watchdog) -> Result | None:
+        """Return why a trial fails, or nothing where it is to go on later.
+
+        Layers in between, and techniques, may have made another exception of what was raised first.
+        """
+        _free_memory()
+        if isinstance(reporter.problem, ArtifactError):
+            return Result("failed", reason=one_line(reporter.problem))
+        if reporter.problem is not None:
+            raise reporter.problem
+        if reporter.told_to_stop and (self.stop.requested() or reporter.silent is not None):
+            return None
+        return _failed(mishap, watchdog.reason)
+
+    def _put_process_back(self, claim: Claim) -> None:
+        """Undo what techniques have changed for the whole process, and say so once."""
+        changed = set(self._process.restore()) - self._put_back
+        if changed:
+            self._put_back |= changed
+            self.callback.note(f"trial {claim.number} changed {', '.join(sorted(changed))} for all: it was put back")
+
+    def _import_for(self, claim: Claim, plan: TrialPlan) -> None:
+        """Import what the trial needs, in time of its own. Raises OverdueError."""
+        metrics = [self.study.registry.metric(name) for name in self.study.setting.metrics]
+        with Watchdog(None, IMPORT_SECONDS, self._recorder(claim), name=f"trial {claim.number}").watching():
+            import_for(plan, metrics, LATE if self.run is run_trial else ())
+        self._process.restore_after_import()
 
     def _check_and_train(
         self, claim: Claim, plan: TrialPlan, reporter: TrialReporter, trial_folder: TrialFolder
@@ -285,9 +336,14 @@ class Worker:
             return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
         reporter.send_pending()
         fits = functools.partial(self._gate.still_fits, plan, trial_folder.folder)
-        outcome = self.run(plan, replace(self.study.setting, fits=fits), reporter, trial_folder.folder)
+        setting = replace(self.study.setting, fits=fits)
+        try:
+            outcome = self.run(plan, setting, reporter, trial_folder.folder)
+        except InfeasibleError as error:
+            return Result("infeasible", reason=one_line(error), violations=error.violations)
         check_finite(outcome.values)
-        return self._keep_files(claim, outcome, dict(verdict.costs), reporter.stopped)
+        with reporter.reporting():
+            return self._keep_files(claim, outcome, dict(verdict.costs), reporter.stopped)
 
     def _keep_files(self, claim: Claim, outcome: Outcome, costs: dict[str, float], stopped: str | None) -> Result:
         """Keep the files, and hold the measured values against the constraints: the exported file has the last word.
@@ -326,17 +382,7 @@ class Worker:
         if self._free >= MOST_FREE:
             self.error = self._nothing_new(result)
         if result.state not in ("infeasible", "duplicate"):
-            self._count_failure(result)
-
-    def _count_failure(self, result: Result) -> None:
-        self._causes = [*self._causes, cause_of(result.reason or "")] if result.state == "failed" else []
-        last = self._causes[-MOST_FAILURES:]
-        if len(last) == MOST_FAILURES and len(set(last)) == 1:
-            name = self.study.spec.name
-            self.error = AutomlSRError(
-                f"{MOST_FAILURES} trials in a row failed with the same cause: {(result.reason or '').rstrip('.')}.",
-                f"Where it happened is shown by `automl-sr show {name} NUMBER`.",
-            )
+            self.error = self._failures.after(result) or self.error
 
     def _nothing_new(self, result: Result) -> AutomlSRError:
         if result.state == "duplicate":
@@ -345,6 +391,25 @@ class Worker:
             hint = f"Relax the constraints or narrow the space; the last one: {result.reason}."
         return ExhaustedError(
             f"{MOST_FREE} plans in a row were infeasible or had been tried before, so the study ends.", hint
+        )
+
+
+class FailuresInARow:
+    """Counts trials that fail with the same cause, one after the other: then the rest of them would, too."""
+
+    def __init__(self, study: str) -> None:
+        self._study = study
+        self._causes: list[str] = []
+
+    def after(self, result: Result) -> AutomlSRError | None:
+        """Return the error with which a search ends after this result, if it does."""
+        self._causes = [*self._causes, cause_of(result.reason or "")] if result.state == "failed" else []
+        last = self._causes[-MOST_FAILURES:]
+        if len(last) < MOST_FAILURES or len(set(last)) > 1:
+            return None
+        return AutomlSRError(
+            f"{MOST_FAILURES} trials in a row failed with the same cause: {(result.reason or '').rstrip('.')}.",
+            f"Where it happened is shown by `automl-sr show {self._study} NUMBER`.",
         )
 
 
@@ -359,19 +424,21 @@ def _fatal(claim: Claim) -> str:
     )
 
 
-def one_line(error: BaseException) -> str:
-    """Put an error into one line, of at most 500 characters."""
-    text = " ".join(str(error).split())
-    named = text if isinstance(error, AutomlSRError) else f"{type(error).__name__}: {text}".rstrip(": ")
-    return named if len(named) <= 500 else f"{named[:497]}..."
+def _failed(mishap: Mishap, reason: str = "") -> Result:
+    return Result("failed", reason=reason or mishap.reason, detail=detail_to_keep(mishap))
 
 
-def failure_words(error: Exception) -> str:
-    """Say why a trial failed, and what helps where that is known."""
+def detail_to_keep(mishap: Mishap) -> str:
+    """Return the traceback, but for where a trial stood when it was asked to stop, which is of no interest."""
+    return "" if issubclass(mishap.kind, StopRequestedError) else mishap.detail
+
+
+def failure_words(error: BaseException) -> str:
+    """Return why a trial failed, and what helps where that is known."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError):
-        said = str(error).split(". ")
+        said = text_of(error).split(". ")
         tried = next((part for part in said if part.startswith("Tried")), "").removeprefix("Tried to allocate ")
         wanted = f" ({tried} more were asked for)" if tried else ""
         return f"the GPU has too little memory for this plan{wanted}: a smaller batch or patch needs less"

@@ -184,6 +184,50 @@ def test_a_failure_is_recorded_with_its_traceback_and_tried_again_next_time(worl
     assert again.summary["refinements"][1]["reason"] == "test set Set14: not there"
 
 
+class OwnError(BaseException):
+    """What no `except Exception` catches."""
+
+
+def leave() -> None:
+    os._exit(0)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        (leave, "SystemExit: 0"),
+        (raising(SystemExit(0)), "SystemExit: 0"),
+        (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+        (raising(OwnError("mine")), "OwnError: mine"),
+        (raising(StopRequestedError("I stop.")), "I stop."),
+        (raising(StoreError("No store.")), "No store."),
+    ],
+)
+def test_whatever_a_technique_raises_fails_its_refinement_alone(
+    world: World, act: Callable[[], None], reason: str
+) -> None:
+    def unruly(job: Job, step: int) -> None:
+        os.chdir("/")
+        if job.seed == 0:
+            act()
+
+    here, callback = Path.cwd(), Started()
+    end = world.refine(Trainer(between=unruly), callback, trials=(0,), seeds=2)
+    assert end.error is None
+    rows = end.summary["refinements"]
+    assert (rows[0]["state"], rows[0]["reason"]) == ("failed", reason)
+    assert rows[1]["state"] == "complete"
+    assert Path.cwd() == here
+    assert callback.notes[0] == "trial 0, seed 0 changed the working directory for all: it was put back"
+
+
 def test_where_all_fail_the_command_fails(world: World) -> None:
     end = world.refine(Trainer(between=lambda job, step: failing(Job(0, 1, Path()), step)), trials=(0,))
     assert isinstance(end.error, AutomlSRError)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from processes import has_ended, wait_until
 
-from automl_sr.errors import StoreUnreachableError
+from automl_sr.errors import AutomlSRError, StoreUnreachableError
 from automl_sr.search.workers.supervisor import Patience, State, Supervisor
 
 QUICK = Patience(pause=0.01, longest=0.02, look=0.02, deaths=3, silence=0.05, leave=0.05)
@@ -23,6 +23,8 @@ folder = pathlib.Path(os.environ["FOLDER"])
 me = os.environ["ME"]
 attempt = sum(1 for path in folder.iterdir() if path.name.startswith(f"{me}."))
 (folder / f"{me}.{attempt}").touch()
+def say(note="", error=""):
+    print(json.dumps({"note": note, "error": error}), flush=True)
 """
 UNTIL_ASKED = "print('ready', file=sys.stderr, flush=True); sys.stdin.read(); print('checkpointed', file=sys.stderr)"
 
@@ -68,7 +70,7 @@ def attempts(folder: Path, worker: int) -> int:
 
 
 def test_workers_that_end_are_done_and_the_last_note_counts(tmp_path: Path) -> None:
-    crew = LocalWorkers(tmp_path, "print(json.dumps({'note': 'The time is up.', 'error': ''}))")
+    crew = LocalWorkers(tmp_path, "say('The time is up.')")
     supervisor = crew.run()
     assert (supervisor.error, supervisor.note) == (None, "The time is up.")
     assert [attempts(tmp_path, worker) for worker in (1, 2)] == [1, 1]
@@ -76,7 +78,7 @@ def test_workers_that_end_are_done_and_the_last_note_counts(tmp_path: Path) -> N
 
 
 def test_lines_on_standard_error_are_passed_on_under_the_workers_name(tmp_path: Path) -> None:
-    crew = LocalWorkers(tmp_path, "print(f'hello from {me}', file=sys.stderr)")
+    crew = LocalWorkers(tmp_path, "print(f'hello from {me}', file=sys.stderr); say()")
     crew.run()
     assert sorted(crew.said) == ["worker 1: hello from 1", "worker 2: hello from 2"]
 
@@ -100,14 +102,17 @@ def test_the_store_is_looked_at_meanwhile_and_once_more_at_the_end(tmp_path: Pat
     [
         ("sys.exit(7)", "ended with code 7"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
-        ('print(\'{"error": "Stopped."}\'); sys.exit(143)', "ended with code 143"),
+        ("say(error='Stopped.'); sys.exit(143)", "ended with code 143"),
+        ("sys.exit(0)", "ended with code 0"),
+        ("os._exit(0)", "ended with code 0"),
+        ("print('error: odd', file=sys.stderr); os._exit(2)", "ended with code 2"),
     ],
 )
-def test_a_worker_that_dies_is_replaced(tmp_path: Path, death: str, how: str) -> None:
-    crew = LocalWorkers(tmp_path, f"if me == '2' and attempt == 0: {death}")
+def test_a_worker_that_dies_is_replaced_whatever_its_exit_code(tmp_path: Path, death: str, how: str) -> None:
+    crew = LocalWorkers(tmp_path, f"if me == '2' and attempt == 0: {death}\nsay()")
     assert crew.run().error is None
     assert [attempts(tmp_path, worker) for worker in (1, 2)] == [1, 2]
-    assert crew.said == [f"worker 2 {how}; another takes its place in 0.01 s"]
+    assert crew.said[-1] == f"worker 2 {how}; another takes its place in 0.01 s"
 
 
 def test_a_worker_that_dies_when_all_is_done_is_not_replaced(tmp_path: Path) -> None:
@@ -133,14 +138,31 @@ else:
 
 
 def test_deaths_do_not_add_up_while_trials_end(tmp_path: Path) -> None:
-    crew = LocalWorkers(tmp_path, "sys.exit(attempt < 6)", count=1)
+    crew = LocalWorkers(tmp_path, "attempt < 6 and sys.exit(1); say()", count=1)
     crew._look = lambda: State(ended=len(crew.seen))
     assert crew.run().error is None
     assert attempts(tmp_path, 1) == 7
 
 
+def test_deaths_do_not_add_up_while_they_bring_a_trial_closer_to_failing(tmp_path: Path) -> None:
+    crew = LocalWorkers(tmp_path, "attempt < 6 and os._exit(0); say()", count=1)
+    crew._look = lambda: State(deaths=attempts(tmp_path, 1))
+    assert crew.run().error is None
+    assert attempts(tmp_path, 1) == 7
+
+
+def test_what_the_store_tells_may_end_all_workers(tmp_path: Path) -> None:
+    crew = LocalWorkers(tmp_path, UNTIL_ASKED, look=lambda: State(error=AutomlSRError("All trials fail.")))
+    assert str(crew.run().error) == "All trials fail."
+
+
+def test_bad_use_ends_all_workers_where_a_worker_says_so(tmp_path: Path) -> None:
+    crew = LocalWorkers(tmp_path, "say(error='There is no study.'); sys.exit(2)")
+    assert str(crew.run().error) == "There is no study."
+
+
 def test_deaths_do_not_add_up_where_workers_lived_long(tmp_path: Path) -> None:
-    crew = LocalWorkers(tmp_path, "sys.exit(attempt < 4)", count=1, quick=0.0)
+    crew = LocalWorkers(tmp_path, "attempt < 4 and sys.exit(1); say()", count=1, quick=0.0)
     assert crew.run().error is None
     assert attempts(tmp_path, 1) == 5
 
@@ -151,7 +173,7 @@ if me == '1':
     {UNTIL_ASKED}
 else:
     print("a line of some library")
-    print(json.dumps({{"note": "", "error": "5 trials in a row failed with the same cause."}}))
+    say(error="5 trials in a row failed with the same cause.")
     sys.exit(1)
 """
     crew = LocalWorkers(tmp_path, program)

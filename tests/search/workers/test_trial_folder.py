@@ -217,7 +217,9 @@ def test_work_lies_beside_local_files_and_in_runs_where_they_are_remote(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert work_folder(Artifacts(str(tmp_path / "files")), STUDY) == tmp_path / "files" / "work" / STUDY
-    assert work_folder(remote, STUDY) == tmp_path / "runs" / "work" / STUDY
+    elsewhere = Artifacts(remote.location)
+    monkeypatch.chdir("/")
+    assert work_folder(elsewhere, STUDY) == tmp_path / "runs" / "work" / STUDY, "whatever folder a technique enters"
 
 
 # ---- another machine -------------------------------------------------------------------------------------------------

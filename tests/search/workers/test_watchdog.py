@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -288,6 +289,90 @@ class AtInstruction:
                 signal.raise_signal(signal.SIGUSR1)
             self.seen += 1
         return self
+
+
+# Imports are left to end
+
+SLOW_MODULE = """
+import builtins
+import slow_inner
+builtins.while_importing(slow_inner)
+complete = True
+"""
+
+
+@pytest.fixture
+def slow_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module with another one below it, whose import takes as long as `while_importing` does."""
+    (tmp_path / "slow_module.py").write_text(SLOW_MODULE)
+    (tmp_path / "slow_inner.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in ("slow_module", "slow_inner"):
+        sys.modules.pop(name, None)
+
+
+def import_slow_module() -> Any:
+    return importlib.import_module("slow_module")
+
+
+@pytest.mark.usefixtures("slow_module")
+def test_an_import_ends_before_the_exception_comes_and_leaves_a_whole_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    dog = make(stall=0.05, last_grace=0.2)
+
+    def long_enough(_: Any) -> None:
+        while not dog._block.importing:
+            pass
+        spin(0.5)  # longer than anything but an import may take
+
+    monkeypatch.setattr("builtins.while_importing", long_enough, raising=False)
+
+    def work() -> None:
+        import_slow_module()
+        spin(60)
+
+    overdue_in(dog, work)
+    assert sys.modules["slow_module"].complete
+    assert import_slow_module().complete, "the next trial finds it"
+
+
+@pytest.mark.usefixtures("slow_module")
+def test_a_search_that_is_started_by_an_import_is_watched_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def watched(_: Any) -> None:
+        overdue_in(make(stall=0.05), lambda: spin(60))
+
+    monkeypatch.setattr("builtins.while_importing", watched, raising=False)
+    assert import_slow_module().complete
+
+
+@pytest.mark.usefixtures("slow_module")
+def test_an_import_that_never_ends_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[str] = []
+    ended = threading.Event()
+    monkeypatch.setattr(watchdog, "IMPORT_SECONDS", 0.2)
+    dog = make(stall=0.05, record=recorded.append, last_grace=0.05, exit=lambda _: ended.set())
+    monkeypatch.setattr("builtins.while_importing", lambda _: ended.wait(60), raising=False)
+    overdue_in(dog, import_slow_module)
+    assert "could not be interrupted, so the process was ended" in recorded[0]
+
+
+# What a technique does to signals
+
+
+def test_a_technique_that_blocks_the_signal_does_not_let_it_end_the_process_later() -> None:
+    dog = make(stall=0.05, grace=0.02)
+    with dog.watching():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        while signal.SIGUSR1 not in signal.sigpending():
+            pass
+    assert signal.SIGUSR1 not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_technique_that_takes_the_signal_for_itself_does_not_keep_it() -> None:
+    dog = make(stall=20.0)
+    with dog.watching():
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
 # The third step: the process ends

@@ -1,0 +1,54 @@
+"""How the program ends: with its own exit code, and at once, whatever code of plugins has left behind."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+from automl_sr.plugin.foreign import one_line
+from automl_sr.plugin.process_state import REAL_EXIT
+from automl_sr.presentation.console import note
+
+PATIENCE_SECONDS = 10.0
+"""So long threads and exit handlers that plugins and libraries have left behind may take."""
+
+
+def plain_hooks(*, debugging: bool) -> None:
+    """Say in one line what a thread ended with, or what a destructor raised, where nobody asks for tracebacks."""
+    if not debugging:
+        threading.excepthook = _of_thread
+        sys.unraisablehook = _of_nobody
+
+
+def leave(code: int, patience: float | None = None) -> int:
+    """Return the exit code to end with; where something holds the program up then, it ends with it all the same.
+
+    Python waits for threads that are no daemons, and for the handlers of `atexit`, for ever.
+    """
+    ends = threading.Event()
+    seconds = PATIENCE_SECONDS if patience is None else patience
+    threading.Thread(target=_insist, args=(ends, code, seconds), name="automl-sr end", daemon=True).start()
+    threading._register_atexit(ends.set)  # type: ignore[attr-defined]  # called before Python waits for threads
+    return code
+
+
+def _insist(ends: threading.Event, code: int, seconds: float) -> None:
+    ends.wait()
+    time.sleep(seconds)
+    running = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()]
+    left = [name for name in running if name != threading.main_thread().name]
+    what = f"threads that were left behind ({', '.join(left)})" if left else "an exit handler"
+    note(f"warning: {what} did not end within {seconds:g} s: the program ends without")
+    REAL_EXIT(code)
+
+
+def _of_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and args.exc_type is not SystemExit:
+        name = args.thread.name if args.thread is not None else "a thread"
+        note(f"warning: {name} ended with {one_line(args.exc_value)}")
+
+
+def _of_nobody(args: sys.UnraisableHookArgs) -> None:
+    if args.exc_value is not None:
+        note(f"warning: ignored: {one_line(args.exc_value)}")
