@@ -137,7 +137,7 @@ class Store(Reader):
     @transaction
     def settle_environment(self, session: Session, study: StudyRecord, name: str, value: str) -> None:
         """Write an entry into a study's environment, unless somebody was first: that one stays."""
-        _lock_study(session, study.id)
+        lock_study(session, study.id)
         own = models.Study.id == study.id
         environment = session.scalar(select(models.Study.environment).where(own)) or {}
         if name not in environment:
