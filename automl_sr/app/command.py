@@ -16,7 +16,9 @@ def app(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     auth_file: Annotated[
         Path | None,
-        typer.Option(help="Let in who knows what this file holds, user:password", metavar="FILE"),
+        typer.Option(
+            help="Let in who knows what this file holds, user:password; default: AUTOML_SR_APP_AUTH", metavar="FILE"
+        ),
     ] = None,
     auth: Annotated[
         str | None,
@@ -47,7 +49,7 @@ def app(
       AUTOML_SR_APP_AUTH=... automl-sr app --public-name sr.example.org
     """
     from automl_sr.app.server.names import read_public_name
-    from automl_sr.app.server.password import ON_COMMAND_LINE, given_secret
+    from automl_sr.app.server.password import ON_COMMAND_LINE, given_secret, is_private
     from automl_sr.app.server.server import Address, check_proxy, check_reach, serve
     from automl_sr.errors import UseError
     from automl_sr.plugin.registry import installed
@@ -61,6 +63,8 @@ def app(
     check_reach(host, known, no_auth, public=bool(names))
     if auth is not None:
         note(ON_COMMAND_LINE)
+    if auth_file is not None and not is_private(auth_file):
+        note(f"others on this machine can read {auth_file}: chmod 600 {auth_file}")
     parse(store or default_url())
 
     def ready(url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,11 @@ def read_auth_file(path: Path) -> Secret:
     if len(content) > AUTH_BYTES or len(lines) != 1:
         raise UseError(f"--auth-file {path} does not hold one line, user:password.")
     return read_auth(lines[0], f"--auth-file {path}")
+
+
+def is_private(path: Path) -> bool:
+    """Return whether nobody but its owner can read a file."""
+    return not path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
 
 
 def given_secret(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from automl_sr.app.server.password import AUTH, Secret, given_secret, read_auth
+from automl_sr.app.server.password import AUTH, Secret, given_secret, is_private, read_auth
 from automl_sr.cli.main import main
 from automl_sr.errors import UseError
 
@@ -35,6 +35,15 @@ def test_a_file_that_holds_none_is_a_sentence(content: str, tmp_path: Path) -> N
     with pytest.raises(UseError, match=r"--auth-file .*login\.txt (does not hold one line|is not of the form)") as told:
         given(file=file)
     assert "you:b" not in str(told.value)
+
+
+def test_a_file_that_others_can_read_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "login.txt"
+    file.write_text("me:secret")
+    file.chmod(0o640)
+    assert not is_private(file)
+    file.chmod(0o600)
+    assert is_private(file)
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
