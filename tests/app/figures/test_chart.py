@@ -83,6 +83,7 @@ def test_no_button_of_a_chart_sends_it_anywhere(browser_page: Page, app_url: str
     assert browser_page.locator(".plotly-cloud-dialog").count() == 0
 
 
+@pytest.mark.ci
 def test_a_front_over_three_metrics_has_its_own_buttons(browser_page: Page, app_url: str) -> None:
     browser_page.goto(f"{app_url}/?study=small&tab=front")
     wait_drawn(browser_page)
@@ -93,6 +94,7 @@ def test_a_front_over_three_metrics_has_its_own_buttons(browser_page: Page, app_
     assert browser_page.evaluate(TITLES, "front-chart") == SOLID
 
 
+@pytest.mark.ci
 def test_the_policy_stops_what_a_script_would_send(browser: Browser, app_url: str) -> None:
     """Whatever plotly may learn to do one day: the browser itself refuses other hosts."""
     page = browser.new_page()
