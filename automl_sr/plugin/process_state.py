@@ -6,6 +6,7 @@ working directory or the handler of a signal would change all trials after it, a
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import gc
 import locale
@@ -114,12 +115,40 @@ def _set_environment(kept: dict[str, str]) -> None:
         time.tzset()
 
 
-def _streams() -> tuple[Any, ...]:
-    return (sys.stdin, sys.stdout, sys.stderr)
+def _streams() -> tuple[tuple[Any, bool], ...]:
+    return tuple((stream, _closed(stream)) for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
-def _set_streams(kept: tuple[Any, ...]) -> None:
-    sys.stdin, sys.stdout, sys.stderr = kept
+def _closed(stream: Any) -> bool:
+    return bool(getattr(stream, "closed", False))
+
+
+def _set_streams(kept: tuple[tuple[Any, bool], ...]) -> None:
+    _hold_numbers()
+    opened = [
+        os.fdopen(number, "r" if number == 0 else "w", 1, closefd=False) if _closed(stream) and not closed else stream
+        for number, (stream, closed) in enumerate(kept)
+    ]
+    sys.stdin, sys.stdout, sys.stderr = opened
+
+
+def _hold_numbers() -> None:
+    """Let the numbers 0, 1 and 2 mean no other file, where they were closed: native code goes on writing to them."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+
+
+def _numbers() -> tuple[bool, ...]:
+    found = []
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            found.append(False)
+        else:
+            found.append(True)
+    return tuple(found)
 
 
 def _hooks() -> tuple[Any, ...]:
@@ -176,6 +205,12 @@ def _set_logging(kept: tuple[Any, ...]) -> None:
     logging.getLogger().setLevel(root.level)  # forgets which messages had been found to be of no interest
 
 
+def _set_builtins(kept: dict[str, Any]) -> None:
+    for name in set(vars(builtins)) - set(kept):
+        delattr(builtins, name)
+    vars(builtins).update(kept)
+
+
 def _set_path(kept: list[str]) -> None:
     sys.path[:] = kept
 
@@ -216,6 +251,7 @@ PYTHON = (
     Part("the umask", _umask, os.umask),
     Part("environment variables", lambda: dict(os.environ), _set_environment, lasts=True, quiet=True),
     Part("the locale", lambda: locale.setlocale(locale.LC_ALL), _set_locale),
+    Part("standard files", _numbers, lambda _: _hold_numbers()),
     Part("standard streams", _streams, _set_streams),
     Part("hooks for exceptions", _hooks, _set_hooks, lasts=True, quiet=True),
     Part("tracing", _tracing, _set_tracing),
@@ -223,6 +259,7 @@ PYTHON = (
     Part("the garbage collector", _collecting, _set_collecting, lasts=True, quiet=True),
     Part("warnings filters", _warnings, _set_warnings, lasts=True, quiet=True),
     Part("logging", _logging, _set_logging, lasts=True, quiet=True),
+    Part("Python's builtins", lambda: dict(vars(builtins)), _set_builtins, lasts=True),
     Part("the module search path", lambda: [*sys.path], _set_path, lasts=True, quiet=True),
     Part("limits of resources", _limits, _set_limits),
     Part("the folder for temporary files", lambda: tempfile.tempdir, _set_tempdir, quiet=True),

@@ -49,7 +49,10 @@ class _Results:
             os.dup2(_ERR if sys.stderr is not None else os.open(os.devnull, os.O_WRONLY), _OUT)
             private = os.fdopen(os.dup(self._kept), "wb")
             self._claimed = io.TextIOWrapper(private, sys.stdout.encoding, sys.stdout.errors)
-        sys.stdout = sys.stderr
+            # A stream of its own, so that who closes it does not close standard error.
+            sys.stdout = os.fdopen(_OUT, "w", 1, sys.stdout.encoding, "backslashreplace", closefd=False)
+        else:
+            sys.stdout = sys.stderr
 
     def release(self) -> None:
         if self._claimed is None or self._former is None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sqlite3
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import plugins
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 DEFAULT_URL = "sqlite:///runs/automl-sr.db"
 BUSY_SECONDS = 60
 """How long a writer waits for another one; `?timeout=5` in a SQLite URL changes it."""
+LOOK_SECONDS = 0.05
+"""Between two attempts at a lock for which a database does not wait by itself."""
 SETTINGS = "automl_sr_settings"
 READ = "automl_sr_read"
 _HARMLESS = {"host", "hostaddr", "port", "sslmode", "timeout", "connect_timeout", "options", "application_name"}
@@ -95,9 +99,24 @@ def on_connect(engine: Engine) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA foreign_keys=ON")
         if not engine.url.query.get("mode"):
-            cursor.execute("PRAGMA journal_mode=WAL")
+            _switch_to_wal(cursor, _seconds(engine.url))
             cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
+
+
+def _switch_to_wal(cursor: sqlite3.Cursor, seconds: float) -> None:
+    """Switch a database to WAL, unless it is; SQLite waits for a lock everywhere but here."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= end:
+                raise
+            time.sleep(LOOK_SECONDS)
+        else:
+            return
 
 
 def on_begin(engine: Engine) -> None:
@@ -123,7 +142,7 @@ def engine_options(url: URL) -> dict[str, Any]:
         "pool_pre_ping": True,
         "pool_size": KEPT_CONNECTIONS,
         "plugins": [SETTINGS],
-        "connect_args": {**_PATIENT, **_session_settings(url)},
+        "connect_args": {**_PATIENT, **_session_settings(url), **_name_of_program(url)},
     }
 
 
@@ -146,6 +165,11 @@ def _session_settings(url: URL) -> dict[str, Any]:
         return {}
     milliseconds = round(1000 * max(1.0, lease_seconds() / 2))
     return {"options": f"-c idle_in_transaction_session_timeout={milliseconds}"}
+
+
+def _name_of_program(url: URL) -> dict[str, str]:
+    """Let administrators, and those who wait for a lock, see which process a connection belongs to."""
+    return {} if "application_name" in url.query else {"application_name": _this_process()[:63]}
 
 
 def _seconds(url: URL) -> float:
@@ -273,24 +297,84 @@ def snapshot(engine: Engine) -> Engine:
     return engine.execution_options(**options)
 
 
-@contextlib.contextmanager
-def creating(engine: Engine) -> Iterator[None]:
-    """Hold a lock between processes while tables or a study are made, so that it happens once."""
+def creating(engine: Engine) -> contextlib.AbstractContextManager[None]:
+    """Hold a lock between processes while tables or a study are made, so that it happens once.
+
+    Raises StoreUnreachableError, with who has it, where it is not to be had for as long as any other lock is waited
+    for.
+    """
     path = sqlite_file(engine.url)
-    if path is not None:
-        try:
-            with FileLock(f"{path}.lock"):
-                yield
-        except OSError as error:
-            hint = "Make the folder writable, or choose another --store."
-            raise StoreError(f"{path.parent} cannot be written: {error.strerror}.", hint) from error
-        return
+    return _creating_there(engine) if path is None else _creating_here(path, _seconds(engine.url))
+
+
+@contextlib.contextmanager
+def _creating_here(path: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock of a SQLite store; its owner stands in a file beside it, as each who tries empties the lock's."""
+    lock, owner = FileLock(f"{path}.lock", timeout=seconds), path.with_name(f"{path.name}.lock-owner")
+    try:
+        with contextlib.suppress(Timeout):
+            lock.acquire()
+        if lock.is_locked:
+            owner.write_text(_this_process())
+    except OSError as error:
+        lock.release()
+        hint = "Make the folder writable, or choose another --store."
+        raise StoreError(f"{path.parent} cannot be written: {error.strerror}.", hint) from error
+    if not lock.is_locked:
+        raise _being_made(f"sqlite:///{path}", _read(owner), seconds)
+    try:
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextlib.contextmanager
+def _creating_there(engine: Engine) -> Iterator[None]:
+    """Hold the lock of a PostgreSQL store; it ends with the connection, should this process die."""
+    end = time.monotonic() + BUSY_SECONDS
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _CREATION_LOCK})
+        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _CREATION_LOCK}):
+            if time.monotonic() >= end:
+                name = masked(engine.url.render_as_string(hide_password=False))
+                raise _being_made(name, _holder_there(connection), BUSY_SECONDS)
+            time.sleep(LOOK_SECONDS)
         try:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _CREATION_LOCK})
+
+
+def _holder_there(connection: Connection) -> str:
+    """Return who holds the lock for creating, as the server knows it."""
+    query = text(
+        "SELECT a.application_name, a.pid, a.client_addr::text FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()"
+        " AND (l.classid::bigint << 32) + l.objid::bigint = :key"
+    )
+    found = connection.execute(query, {"key": _CREATION_LOCK}).first()
+    if found is None:
+        return ""
+    name, pid, address = found
+    return f"{name or 'a program'} (process {pid} of the server, from {address or 'its own machine'})"
+
+
+def _being_made(name: str, owner: str, seconds: float) -> StoreUnreachableError:
+    return StoreUnreachableError(
+        f"{name} is being set up by {owner or 'another process'}, which has not finished within {seconds:g} s.",
+        "Wait until it has, or end it.",
+    )
+
+
+def _this_process() -> str:
+    return f"automl-sr {platform.node()}:{os.getpid()}"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def optuna_storage(engine: Engine) -> RDBStorage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import gc
 import locale
 import logging
@@ -309,6 +310,7 @@ CHANGED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "environment that is gone": (forget_where_things_are, lambda: dict(os.environ)),
     "tracing": (lambda: threading.setprofile(print), threading.getprofile),
     "hooks": (lambda: setattr(threading, "excepthook", None), lambda: threading.excepthook),
+    "builtins": (lambda: setattr(builtins, "open", None), lambda: open),
     "garbage": (gc.disable, gc.isenabled),
     "warnings": (lambda: warnings.simplefilter("error"), lambda: [*warnings.filters]),
     "logging": (lambda: logging.disable(logging.CRITICAL), lambda: logging.root.manager.disable),

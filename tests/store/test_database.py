@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +16,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
-from automl_sr.errors import StoreError
+from automl_sr.errors import StoreError, StoreUnreachableError
 from automl_sr.store import schema
-from automl_sr.store.database import masked, open_engine, optuna_storage, parse
+from automl_sr.store.database import anchored, creating, masked, open_engine, optuna_storage, parse
 from automl_sr.store.models import PREFIX, VERSION_TABLE, Base
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
@@ -109,6 +114,98 @@ def test_a_locked_store_is_said_to_be_locked(tmp_path: Path) -> None:
     assert Reader.open(url).studies() == [], "readers are not kept waiting"
     other.execute("ROLLBACK")
     other.close()
+
+
+HOLDING = """
+import sqlite3, sys
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("CREATE TABLE pets (name TEXT)")
+other.execute(f"BEGIN {sys.argv[2]}")
+print("held", flush=True)
+sys.stdin.readline()
+other.execute("COMMIT")
+print("given back", flush=True)
+"""
+
+
+class Holder:
+    """Another program that holds a lock on a file which is in SQLite's usual mode, not in WAL."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        command = [sys.executable, "-S", "-c", HOLDING, str(path), kind]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "held\n"
+
+    def give_back(self) -> None:
+        self.process.communicate("now\n")
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Holder]:
+    made = Holder(tmp_path / "store.db", "IMMEDIATE")
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+def test_a_locked_file_that_is_not_yet_in_wal_mode_is_waited_for(
+    tmp_path: Path, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            holder.give_back()
+
+    monkeypatch.setattr("automl_sr.store.database.time.sleep", look)
+    store = Store.open(url_of(tmp_path / "store.db"))
+    assert len(looks) >= 3
+    with store.engine.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_file_that_stays_locked_before_it_is_in_wal_mode_is_said_to_be_locked(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnreachableError, match="is locked by another program"):
+        Store.open(f"{url_of(tmp_path / 'store.db')}?timeout=0.1")
+
+
+def test_who_sets_a_store_up_for_too_long_is_named(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automl_sr.store.database.BUSY_SECONDS", 0.2)
+    first, second = Store.open(store_url), Store.open(store_url)
+    who = rf"is being set up by automl-sr {platform.node()}:{os.getpid()}\b.*not finished within 0\.2 s"
+    with creating(first.engine), pytest.raises(StoreUnreachableError, match=who) as caught, creating(second.engine):
+        pytest.fail("two at once")
+    assert "\n" not in str(caught.value)
+    with creating(second.engine):
+        pass  # it is free again
+    first.close()
+    second.close()
+
+
+def test_what_goes_wrong_while_a_store_is_set_up_is_not_taken_for_a_problem_of_the_lock(store_url: str) -> None:
+    store = Store.open(store_url)
+    with pytest.raises(FileNotFoundError), creating(store.engine):
+        Path("nowhere").read_text()
+    with creating(store.engine):
+        pass
+    store.close()
+
+
+def test_a_relative_store_stays_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = Store.open("sqlite:///sub/store.db")
+    place = anchored(store.url)
+    monkeypatch.chdir("/")
+    with store.writing() as session:
+        session.execute(text(f"DELETE FROM {PREFIX}studies"))
+    optuna_storage(store.engine)
+    assert store.name == "sqlite:///sub/store.db", "people read what they wrote"
+    assert Reader.open(place).studies() == []
+    assert anchored(url_of(tmp_path / "a.db")) == url_of(tmp_path / "a.db")
+    assert anchored("postgresql://me:secret@host/sr") == "postgresql://me:secret@host/sr"
 
 
 def test_a_read_only_store_can_be_read_and_says_why_it_is_not_written(tmp_path: Path) -> None:
