@@ -155,7 +155,7 @@ BROKEN = [
     (NoList(), "register_techniques", "TypeError"),
     (one(object), "<class 'object'>", "is not a Technique class"),
     (one("a string"), "a string", "is not a Technique class"),
-    nameless(),
+    pytest.param(*nameless(), id="nameless"),
     (one(EmptyRange), "empty_range", "field 'keep' has an empty range 9..1"),
     (one(BeyondLimits), "beyond", "9 of its range is outside its hard limits"),
     (one(Taken), "loss", "The name 'selection.loss' is already taken by the plugin"),
