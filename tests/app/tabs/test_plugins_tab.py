@@ -12,6 +12,8 @@ import pytest
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
 pytestmark = pytest.mark.ci
 
+from automl_sr.plugin.technique import Slot
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -26,7 +28,7 @@ def opened(browser_page: Page, app_url: str) -> Page:
 @pytest.mark.everyday
 def test_techniques_stand_by_slot_and_unfold(opened: Page) -> None:
     techniques = opened.locator("#plugins-techniques")
-    expect(techniques.locator("h4")).to_have_text(["selection", "architecture", "quantization", "recipe"])
+    expect(techniques.locator("h4")).to_have_text([slot.value for slot in Slot])
     one = techniques.locator("details", has_text="fsrcnn")
     expect(one.locator("table")).to_be_hidden()
     one.locator("summary").press("Enter")
