@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import app_world
 import pytest
 
+from automl_sr.plugin.technique import Slot
+
 expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
 pytestmark = pytest.mark.ci
-
-from automl_sr.plugin.technique import Slot
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
