@@ -18,7 +18,7 @@ from automl_sr.presentation.progress import history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, own_counts
 from automl_sr.store import models
 from automl_sr.store.database import default_url, masked, parse, sqlite_file
-from automl_sr.store.leases import is_dead
+from automl_sr.store.leases import has_run_out, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import COUNTED, UNFINISHED, RungRecord, StudyRecord, TrialRecord
@@ -271,14 +271,16 @@ class StoreCache:
     def _work(self, study: StudyRecord) -> tuple[Work, ...]:
         trial, point = models.Trial, models.CurvePoint
         query = (
-            select(trial)
-            .where(trial.study_id == study.id, trial.state.in_(UNFINISHED), trial.lease_until > now())
+            select(trial, trial.lease_until > now())
+            .where(trial.study_id == study.id, trial.state.in_(UNFINISHED))
             .order_by(trial.number)
         )
         found = []
         with self.reader.reading() as database:
-            for row in database.scalars(query):
+            for row, live in database.execute(query):
                 if row.owner is None or is_dead(row.owner):
+                    continue
+                if has_run_out(row.owner, row.lease_uptime, by_database=not live):
                     continue
                 last = select(point.step).where(point.trial_id == row.id).order_by(point.at.desc(), point.step.desc())
                 step = database.scalar(last.limit(1)) or 0

@@ -7,11 +7,15 @@ import functools
 import os
 import platform
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from automl_sr.errors import AutomlSRError, StoreError
+from automl_sr.store.models import now
 
 LEASE_SECONDS = 60.0
 LEASE_VARIABLE = "AUTOML_SR_LEASE_SECONDS"
@@ -45,6 +49,31 @@ def node() -> str:
     return ".".join(part.replace(":", "_") for part in parts)
 
 
+def uptime() -> float:
+    """Return for how long this machine has been awake: the same for all its processes, however its clock is set."""
+    return time.monotonic()
+
+
+def held_for(seconds: float) -> dict[str, Any]:
+    """Return the fields of a lease that begins now, by the database's clock and by this machine's uptime."""
+    return {"lease_until": now() + seconds, "lease_uptime": uptime() + seconds}
+
+
+GIVEN_BACK: Mapping[str, Any] = MappingProxyType({"owner": None, "lease_until": None, "lease_uptime": None})
+"""The fields of a lease that nobody has."""
+
+
+def has_run_out(owner: str, until_uptime: float | None, *, by_database: bool) -> bool:
+    """Return whether a lease has run out: for an owner on this machine its uptime says so, else the database's clock.
+
+    So a clock that is set in the middle of a search, by hours perhaps, takes no trial from a process that works on it,
+    and leaves none to a process that hangs.
+    """
+    if until_uptime is None or _place(owner)[0] != node():
+        return by_database
+    return uptime() > until_uptime
+
+
 def new_owner() -> str:
     """Name a new worker of this process: `host:pid:uuid`."""
     return f"{node()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
@@ -52,22 +81,27 @@ def new_owner() -> str:
 
 def is_dead(owner: str) -> bool:
     """Whether the process of an owner on this machine has ended; of other machines nothing is known."""
-    where, _, rest = owner.rpartition(":")[0].rpartition(":")
+    where, process = _place(owner)
     if where != node():
         return False
     try:
-        os.kill(int(rest), 0)
+        os.kill(int(process), 0)
     except ProcessLookupError:
         return True
     except (PermissionError, ValueError):
         return False
-    return _zombie(int(rest))
+    return _zombie(int(process))
 
 
 def is_lost(owner: str) -> bool:
     """Whether an owner whose lease has ended is taken for dead: of other machines nothing better is known."""
-    where, _, _ = owner.rpartition(":")[0].rpartition(":")
-    return where != node() or is_dead(owner)
+    return _place(owner)[0] != node() or is_dead(owner)
+
+
+def _place(owner: str) -> tuple[str, str]:
+    """Return the machine and the process of an owner."""
+    where, _, process = owner.rpartition(":")[0].rpartition(":")
+    return where, process
 
 
 def _zombie(pid: int) -> bool:

@@ -62,6 +62,9 @@ class Study(Base):
     seconds: Mapped[float] = mapped_column(Double, default=0.0)
     """Wall-clock seconds in which at least one worker was searching."""
     active_at: Mapped[float | None] = mapped_column(Double)
+    active_on: Mapped[str | None] = mapped_column(String(200))
+    """The machine that moved the clock on last; on it, its uptime says how much has passed since."""
+    active_uptime: Mapped[float | None] = mapped_column(Double)
     created: Mapped[float] = mapped_column(Double, default=now())
 
 
@@ -103,6 +106,8 @@ class Trial(Base):
     """The study and the number of the trial that this one was imported from; it takes no place of the budget."""
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None] = mapped_column(Double)
+    lease_uptime: Mapped[float | None] = mapped_column(Double)
+    """The same by the uptime of the owner's machine, which holds there: its clock, or the database's, may be set."""
     fence: Mapped[int] = mapped_column(Integer, default=1)
     position: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     """The farthest training step that any owner reported."""
@@ -183,6 +188,8 @@ class Refinement(Base):
     seconds: Mapped[float] = mapped_column(Double, default=0.0)
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None] = mapped_column(Double)
+    lease_uptime: Mapped[float | None] = mapped_column(Double)
+    """The same by the uptime of the owner's machine, which holds there: its clock, or the database's, may be set."""
     fence: Mapped[int] = mapped_column(Integer, default=1)
     created: Mapped[float] = mapped_column(Double, default=now())
     finished: Mapped[float | None] = mapped_column(Double)

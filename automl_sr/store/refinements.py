@@ -10,7 +10,7 @@ from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from automl_sr.store import models
-from automl_sr.store.leases import LeaseLostError, is_dead
+from automl_sr.store.leases import GIVEN_BACK, LeaseLostError, has_run_out, held_for, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import UNFINISHED, ArtifactRecord, StudyRecord
@@ -150,7 +150,7 @@ def _claim(
         result: CursorResult[Any] = session.execute(  # type: ignore[assignment]
             update(row)
             .where(row.id == found.id, row.fence == found.fence, row.state.in_(UNFINISHED))
-            .values(owner=owner, fence=fence, state="running", lease_until=now() + store.lease)
+            .values(owner=owner, fence=fence, state="running", **held_for(store.lease))
             .execution_options(synchronize_session=False)
         )
         if result.rowcount == 1:
@@ -179,13 +179,13 @@ def unfinished(store: Store, ids: Sequence[int]) -> int:
 def renew(store: Store, held: RefinementClaim, seconds: float) -> bool:
     """Extend a lease; False where another owner has taken over. Asks a silent database only once."""
     with store.writing() as session:
-        return _fenced(session, held, lease_until=now() + store.lease, seconds=seconds)
+        return _fenced(session, held, **held_for(store.lease), seconds=seconds)
 
 
 @transaction
 def release(store: Store, session: Session, held: RefinementClaim, seconds: float) -> None:
     """Give a refinement back half-way, so that anybody may go on with it at once."""
-    _fenced(session, held, owner=None, lease_until=None, seconds=seconds)
+    _fenced(session, held, **GIVEN_BACK, seconds=seconds)
 
 
 @transaction
@@ -205,8 +205,7 @@ def finish(store: Store, session: Session, held: RefinementClaim, result: Refine
         artifacts=files or None,
         reason=result.reason and result.reason.replace("\x00", ""),
         seconds=seconds,
-        owner=None,
-        lease_until=None,
+        **GIVEN_BACK,
         finished=now(),
     )
     if not written:
@@ -254,7 +253,9 @@ def _left_behind(session: Session, owner: str, ids: Sequence[int]) -> Iterator[t
     in_order = [rows[known] for known in ids if known in rows]
     yield from ((found, number) for found, number, _ in in_order if found.owner in (None, owner))
     for found, number, late in in_order:
-        if found.owner not in (None, owner) and (late or is_dead(found.owner)):
+        if found.owner in (None, owner):
+            continue
+        if is_dead(found.owner) or has_run_out(found.owner, found.lease_uptime, by_database=late):
             yield found, number
 
 

@@ -11,14 +11,39 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import CursorResult, Engine, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Engine,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from automl_sr.errors import StoreError, StoreUnreachableError
 from automl_sr.store import models
 from automl_sr.store.database import default_url, explained, open_engine, sqlite_file
 from automl_sr.store.encoding import finite_only, storable_text
-from automl_sr.store.leases import RENEWALS, LeaseLostError, is_dead, is_lost, lease_seconds
+from automl_sr.store.leases import (
+    GIVEN_BACK,
+    RENEWALS,
+    LeaseLostError,
+    has_run_out,
+    held_for,
+    is_dead,
+    is_lost,
+    lease_seconds,
+    node,
+    uptime,
+)
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import (
@@ -146,9 +171,9 @@ class Store(Reader):
     @transaction
     def begin_activity(self, session: Session, study: StudyRecord) -> float:
         """Start the study's clock where no worker is running it; gives the seconds used so far."""
-        idle = now() - 4 * self.renewal  # a study that nobody has touched for so long was not being searched
-        stale = or_(models.Study.active_at.is_(None), models.Study.active_at < idle)
-        session.execute(update(models.Study).where(models.Study.id == study.id, stale).values(active_at=now()))
+        # A study that nobody has touched for so long was not being searched.
+        stale = or_(models.Study.active_at.is_(None), _gap() > 4 * self.renewal)
+        session.execute(update(models.Study).where(models.Study.id == study.id, stale).values(**_touched()))
         return self._tick(session, study.id)
 
     def tick(self, study: StudyRecord) -> float:
@@ -167,12 +192,12 @@ class Store(Reader):
 
     def _tick(self, session: Session, study_id: int) -> float:
         # A gap that is longer than a lease is no search: the machine slept, or the worker was suspended.
-        active = models.Study.active_at
-        passed = case((active < now() - self.lease, 0.0), (active < now(), now() - active), else_=0.0)
+        gap = _gap()
+        passed = case((gap > self.lease, 0.0), (gap > 0.0, gap), else_=0.0)
         session.execute(
             update(models.Study)
             .where(models.Study.id == study_id)
-            .values(seconds=models.Study.seconds + func.coalesce(passed, 0.0), active_at=now())
+            .values(seconds=models.Study.seconds + passed, **_touched())
         )
         return session.scalar(select(models.Study.seconds).where(models.Study.id == study_id)) or 0.0
 
@@ -219,9 +244,7 @@ class Store(Reader):
         last = session.scalar(select(func.max(trial.number)).where(own))
         number = 0 if last is None else last + 1
         values = {"study_id": study.id, "key": key, "number": number, "state": "running", "owner": owner, "fence": 1}
-        statement = insert(trial).values(
-            **values, lease_until=now() + self.lease, started=now(), created=now(), seconds=0.0
-        )
+        statement = insert(trial).values(**values, **held_for(self.lease), started=now(), created=now(), seconds=0.0)
         trial_id = session.scalar(statement.returning(trial.id))
         return Claim(trial_id or 0, study.id, key, owner, 1, number)
 
@@ -252,7 +275,7 @@ class Store(Reader):
                 owner=owner,
                 fence=fence,
                 state="running",
-                lease_until=now() + self.lease,
+                **held_for(self.lease),
                 started=func.coalesce(trial.started, now()),
                 takeovers=trial.takeovers + int(died),
             )
@@ -283,13 +306,13 @@ class Store(Reader):
         """Extend a lease; False where another owner has taken the trial over. Asks a silent database only once."""
         with self.writing() as session:
             self._tick(session, claim.study_id)  # studies are locked before trials, everywhere
-            return _fenced(session, claim, lease_until=now() + self.lease, seconds=seconds)
+            return _fenced(session, claim, **held_for(self.lease), seconds=seconds)
 
     @transaction
     def release(self, session: Session, claim: Claim, seconds: float, *, waiting_for: int | None = None) -> None:
         """Give a trial back so that any worker may go on with it, at once or when another trial has ended."""
         state = "running" if waiting_for is None else "waiting"
-        fields = {"owner": None, "lease_until": None, "seconds": seconds, "duplicate_of": waiting_for}
+        fields = {**GIVEN_BACK, "seconds": seconds, "duplicate_of": waiting_for}
         _fenced(session, claim, state=state, **fields)
 
     @transaction
@@ -437,8 +460,7 @@ class Store(Reader):
             seconds=seconds,
             stage=None,
             kept=None,
-            owner=None,
-            lease_until=None,
+            **GIVEN_BACK,
             finished=now(),
         )
         if not written:
@@ -500,8 +522,27 @@ def _left_behind(session: Session, study_id: int, owner: str) -> Iterator[models
     for row, expired in session.execute(query.order_by(trial.id)):
         if row.state == "waiting" and _original_runs(session, row):
             continue
-        if row.owner is None or row.owner == owner or expired or is_dead(row.owner):
+        if row.owner is None or row.owner == owner or _has_left(row.owner, row, expired):
             yield row
+
+
+def _has_left(holder: str, row: models.Trial, expired: bool) -> bool:
+    return is_dead(holder) or has_run_out(holder, row.lease_uptime, by_database=expired)
+
+
+def _gap() -> ColumnElement[float]:
+    """Return the seconds since anybody moved a study's clock on; nothing where it stands still.
+
+    Where that was on this machine its uptime tells them, for the database's clock may have been set meanwhile.
+    """
+    study = models.Study
+    here = and_(study.active_on == node(), study.active_uptime.is_not(None))
+    by_uptime, by_database = literal(uptime()) - study.active_uptime, now() - study.active_at
+    return case((study.active_at.is_(None), null()), (here, by_uptime), else_=by_database)
+
+
+def _touched() -> dict[str, Any]:
+    return {"active_at": now(), "active_on": node(), "active_uptime": uptime()}
 
 
 def _original_runs(session: Session, row: models.Trial) -> bool:

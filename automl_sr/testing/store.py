@@ -462,7 +462,9 @@ def taken_over(store: Store, study: StudyRecord) -> Claim:
 def expire(store: Store, claim: Claim) -> None:
     """Let a lease have run out long ago."""
     with store.writing() as session:
-        session.execute(update(models.Trial).where(models.Trial.id == claim.trial_id).values(lease_until=1.0))
+        session.execute(
+            update(models.Trial).where(models.Trial.id == claim.trial_id).values(lease_until=1.0, lease_uptime=0.0)
+        )
 
 
 def dead_owner() -> str:

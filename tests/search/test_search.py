@@ -371,7 +371,7 @@ def test_a_worker_that_died_between_two_writes_is_followed_up(tmp_path: Path, mo
             with pytest.raises(Killed):
                 find(load(sampler="tpe", trials=trials), folder)
         with Store.open(f"sqlite:///{folder}/store.db").writing() as session:
-            session.execute(update(models.Trial).values(lease_until=0.0))
+            session.execute(update(models.Trial).values(lease_until=0.0, lease_uptime=0.0))
     find(load(sampler="tpe", trials=14), folder)
     assert [row.plan for row in rows(folder)] == [row.plan for row in rows(tmp_path / "whole")]
     import optuna

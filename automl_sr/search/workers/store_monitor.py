@@ -14,7 +14,7 @@ from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.supervisor import State
 from automl_sr.search.workers.worker import FailuresInARow
 from automl_sr.store import models
-from automl_sr.store.leases import is_dead, node
+from automl_sr.store.leases import has_run_out, is_dead, node
 from automl_sr.store.models import now
 from automl_sr.store.reading import trial_record
 from automl_sr.store.records import COUNTED, UNFINISHED, Result, TrialRecord
@@ -117,7 +117,9 @@ class StoreMonitor:
 
     def _unfinished(self, session: Session, row: models.Trial, live: bool) -> Seen:
         trial = trial_record(row, {})
-        alive = live and trial.owner is not None and not is_dead(trial.owner)
+        alive = trial.owner is not None and not (
+            is_dead(trial.owner) or has_run_out(trial.owner, row.lease_uptime, by_database=not live)
+        )
         if not alive or trial.plan is None:
             return Seen(trial, trial.owner if alive else None)
         point = models.CurvePoint

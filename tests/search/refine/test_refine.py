@@ -337,7 +337,7 @@ def test_who_has_lost_the_lease_writes_nothing(world: World) -> None:
             [row] = world.rows()
             other = Store.open(world.options.store)
             with other.writing() as session:
-                session.execute(update(models.Refinement).values(lease_until=0.0))
+                session.execute(update(models.Refinement).values(lease_until=0.0, lease_uptime=0.0))
             thief = stored.claim(other, world.study, "elsewhere:1:thief", [row.id])
             assert thief is not None
             stored.finish(other, thief, RefinementResult("complete", {"score": 99.0}), 1.0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from search_world import load, registry
+from sqlalchemy import update
 
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.study import open_study
@@ -18,6 +19,7 @@ from automl_sr.search.workers import local_workers
 from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.store_monitor import StoreMonitor
 from automl_sr.search.workers.supervisor import State
+from automl_sr.store import models
 from automl_sr.store.leases import node
 from automl_sr.store.records import Claim, PointRecord, Result, RungVerdict
 from automl_sr.trial.types import Point
@@ -213,6 +215,21 @@ def test_a_process_that_lost_its_lease_and_gives_no_sign_is_stuck(
     assert world.look().stuck == {os.getpid()}
     world.begin(HERE)
     assert world.look().stuck == frozenset(), "it works again"
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_is_set_hides_no_worker_and_shows_none_that_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    uptime = [1000.0]
+    monkeypatch.setattr("automl_sr.store.leases.uptime", lambda: uptime[0])
+    world.begin(HERE)
+    assert world.news() != []
+    with world.study.store.writing() as session:
+        session.execute(update(models.Trial).values(lease_until=models.Trial.lease_until - 3600 * hours))
+    assert world.news() == [], "its lease holds by the uptime of the machine"
+    uptime[0] += world.study.store.lease + 1
+    assert world.news() == [("works", 0, "")]
 
 
 def test_workers_get_store_and_files_by_environment_and_a_gpu_each(
