@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_sr.errors import DataError, nearest
-from automl_sr.presentation.console import console, note, print_json, print_table, print_text
+from automl_sr.presentation.console import console, note, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from automl_sr.data.catalog import ImageSet
@@ -104,7 +104,7 @@ def _print_report(report: dict[str, Any]) -> None:
         f"similar     {row['first']} ~ {row['second']} ({row['distance']} of 256 bits differ)"
         for row in report["similar"]
     ]
-    print_text("\n".join(lines))
+    print_lines(*lines)
 
 
 @app.command()
@@ -127,7 +127,7 @@ def get(
     if json:
         print_json({"name": name, "folder": str(target), "images": images, "url": address, "sha256": digest})
     else:
-        print_text(f"{target}: {images} images")
+        print_lines(f"{target}: {images} images")
 
 
 def _source(name: str, url: str, sha256: str) -> tuple[str, str]:

@@ -6,19 +6,19 @@ import sys
 import threading
 import time
 
-from automl_sr.plugin.foreign import one_line
+from automl_sr.cli.quiet import debugging
+from automl_sr.plugin.foreign import detail_of, one_line
 from automl_sr.plugin.process_state import REAL_EXIT
-from automl_sr.presentation.console import note
+from automl_sr.presentation.console import note, note_lines, warn
 
 PATIENCE_SECONDS = 10.0
 """So long threads and exit handlers that plugins and libraries have left behind may take."""
 
 
-def plain_hooks(*, debugging: bool) -> None:
-    """Say in one line what a thread ended with, or what a destructor raised, where nobody asks for tracebacks."""
-    if not debugging:
-        threading.excepthook = _of_thread
-        sys.unraisablehook = _of_nobody
+def plain_hooks() -> None:
+    """Say in one line what a thread ended with, or what a destructor raised; with the traceback while debugging."""
+    threading.excepthook = _of_thread
+    sys.unraisablehook = _of_nobody
 
 
 def leave(code: int, patience: float | None = None) -> int:
@@ -46,9 +46,15 @@ def _insist(ends: threading.Event, code: int, seconds: float) -> None:
 def _of_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and args.exc_type is not SystemExit:
         name = args.thread.name if args.thread is not None else "a thread"
-        note(f"warning: {name} ended with {one_line(args.exc_value)}")
+        _tell(f"{name} ended with {one_line(args.exc_value)}", args.exc_value)
 
 
 def _of_nobody(args: sys.UnraisableHookArgs) -> None:
     if args.exc_value is not None:
-        note(f"warning: ignored: {one_line(args.exc_value)}")
+        _tell(f"ignored: {one_line(args.exc_value)}", args.exc_value)
+
+
+def _tell(text: str, error: BaseException) -> None:
+    if debugging():
+        note_lines(detail_of(error))
+    warn(text)

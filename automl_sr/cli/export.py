@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from automl_sr.errors import UseError
-from automl_sr.presentation.console import print_json, print_text
+from automl_sr.presentation.console import print_json, print_lines
 from automl_sr.presentation.model_card import CARD, FILES, card, model_files
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def export(
     if json:
         print_json({"study": name, "number": trial, "folder": str(output), "files": written})
     else:
-        print_text(f"{output}: {', '.join(written)}")
+        print_lines(f"{output}: {', '.join(written)}")
 
 
 def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> RefinementRecord:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_sr.errors import PluginError, StoreError, StoreUnreachableError
-from automl_sr.presentation.console import print_json, print_text, warn
+from automl_sr.presentation.console import print_json, print_lines, warn
 from automl_sr.presentation.numbers import size
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def gc(
         print_json({"studies": [_row(one) for one in found], "dry_run": dry_run})
         return
     for one in found:
-        print_text(_sentence(one, dry_run=dry_run))
+        print_lines(_sentence(one, dry_run=dry_run))
     if not found and not reader.studies():
-        print_text(f"There are no studies in {reader.name} yet.")
+        print_lines(f"There are no studies in {reader.name} yet.")
 
 
 def _find(reader: Reader, name: str | None) -> list[Leftovers]:

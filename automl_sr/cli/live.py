@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.presentation.console import console, note
+from automl_sr.presentation.console import console, note, safe_line
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.presentation.plan_words import plan_words
 from automl_sr.search.results import FINISHED, feasible, own_counts
@@ -39,7 +38,7 @@ def make_callback(*, quiet: bool) -> Iterator[SearchCallback]:
 
         view = LiveView()
         with Live(get_renderable=view.render, console=console(), refresh_per_second=4, transient=True) as live:
-            view.say = functools.partial(live.console.print, markup=False)
+            view.say = lambda text: live.console.print(safe_line(text))
             yield view
     else:
         yield PlainLines()
@@ -175,7 +174,7 @@ class LiveView(SearchCallback):
         """Draw the view."""
         from rich.text import Text
 
-        return Text("\n".join(self._lines()))
+        return Text("\n".join(safe_line(line) for line in self._lines()))
 
     def _lines(self) -> list[str]:
         study = self._study

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import signal
 import sys
 import threading
@@ -13,14 +13,21 @@ from typing import Annotated, Any, cast
 import typer
 
 from automl_sr.cli.ending import leave, plain_hooks
+from automl_sr.cli.quiet import DEBUG, debugging, quiet_libraries
 from automl_sr.cli.results_command import ResultsCommand
 from automl_sr.errors import AutomlSRError, shortened
 from automl_sr.plugin.blueprint import load
 from automl_sr.plugin.foreign import detail_of, one_line, text_of
-from automl_sr.presentation.console import discard_results, flush_results, note, release_results
+from automl_sr.presentation.console import (
+    discard_results,
+    flush_results,
+    keep_secret,
+    note,
+    note_lines,
+    release_results,
+)
 
 PROGRAM = "automl-sr"
-DEBUG = "AUTOML_SR_DEBUG"
 MOST_WORDS = 1500
 """Characters of an error: what it quotes may be as long as somebody has made it."""
 
@@ -67,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Without arguments this is the program itself, which ends afterwards, whatever code of plugins has left behind.
     """
     if arguments is None:
-        plain_hooks(debugging=_debugging())
+        plain_hooks()
         code = _coded(sys.argv[1:])
         return leave(code)
     try:
@@ -79,6 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _coded(given: Sequence[str]) -> int:
     """Run one command, and let no error out."""
     _die_by_exception()
+    _write_anything()
+    keep_secret(given)
+    with quiet_libraries():
+        return _exit_code(given)
+
+
+def _exit_code(given: Sequence[str]) -> int:
+    """Run a command, and tell the person what went wrong."""
     try:
         code = _run(list(given))
         flush_results()
@@ -110,14 +125,10 @@ def _ended_by(end: SystemExit, given: Sequence[str]) -> int:
 
 
 def _report(text: str, error: BaseException, code: int) -> int:
-    if _debugging():
-        note(detail_of(error))
+    if debugging():
+        note_lines(detail_of(error))
     note(f"error: {shortened(' '.join(text.split()), MOST_WORDS)}")
     return code
-
-
-def _debugging() -> bool:
-    return os.environ.get(DEBUG, "") not in ("", "0")
 
 
 def _command_of(arguments: Sequence[str]) -> str | None:
@@ -147,7 +158,7 @@ def _usage(error: Any) -> int:
     """Put what is wrong with the arguments into one line, with the command that explains them."""
     context = error.ctx
     if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the whole help
-        note(error.format_message())
+        note_lines(error.format_message())
         return 2
     path = context.command_path if context is not None else PROGRAM
     text = error.format_message()
@@ -187,6 +198,12 @@ def _root(
 
 
 _root.__doc__ = ABOUT
+
+
+def _write_anything() -> None:
+    """Let results be written in any encoding: what it lacks becomes an escape, not an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _die_by_exception() -> None:

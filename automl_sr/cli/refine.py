@@ -12,7 +12,7 @@ import typer
 
 from automl_sr.cli.search import at_least_one, known_device
 from automl_sr.errors import StopRequestedError, UseError
-from automl_sr.presentation.console import console, note, print_json, print_table, print_text
+from automl_sr.presentation.console import console, note, print_json, print_lines, print_table, print_text, safe_line
 from automl_sr.presentation.numbers import duration
 from automl_sr.presentation.refinements import headings, table
 from automl_sr.search.refine.callbacks import RefineCallback
@@ -119,8 +119,10 @@ def make_callback(*, quiet: bool) -> Iterator[RefineCallback]:
     if quiet:
         yield RefineCallback()
     elif sys.stderr.isatty():
+        from rich.text import Text
+
         with console().status("reading the data ...") as status:
-            yield Lines(show=status.update, every=0.2)
+            yield Lines(show=lambda text: status.update(Text(safe_line(text))), every=0.2)
     else:
         yield Lines(show=note, every=PLAIN_SECONDS)
 
@@ -181,7 +183,7 @@ def _print(end: RefineEnd) -> None:
     for row in rows:
         if row["state"] != "complete" or row["reason"]:
             reason = f": {row['reason']}" if row["reason"] else ""
-            print_text(f"trial {row['number']}, seed {row['seed']}: {row['state']}{reason}")
+            print_lines(f"trial {row['number']}, seed {row['seed']}: {row['state']}{reason}")
     print_text(f"\nModels: {end.artifacts}, in the folders `refined-...` of each trial")
     done = [row for row in rows if row["state"] == "complete"]
     if done:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_sr.errors import UseError
-from automl_sr.presentation.console import console, note, print_json, print_table, print_text
+from automl_sr.presentation.console import console, note, print_json, print_lines, print_table, print_text
 from automl_sr.presentation.numbers import duration
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 def _print(found: dict[str, Any]) -> None:
     table, seeds = found["table"], found["seeds"]
     counts = ", ".join(f"{count} {state}" for state, count in table["rows"].items() if count)
-    print_text(f"{found['study']}: {counts}; {seeds} simulated studies of {duration(found['seconds'])} each")
+    print_lines(f"{found['study']}: {counts}; {seeds} simulated studies of {duration(found['seconds'])} each")
     for text in found["notes"]:
         note(f"note: {text}")
     print_text("")

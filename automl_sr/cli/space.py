@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.presentation.console import note, print_json, print_text
+from automl_sr.presentation.console import note, print_json, print_lines
 
 if TYPE_CHECKING:
     from automl_sr.space.summary import Node
@@ -51,7 +51,7 @@ def space(
         return
     lines = [line for node in resolved.tree() for line in drawn(node)]
     besides = f", and {count.continuous} continuous dimensions besides" if count.continuous else ""
-    print_text("\n".join([*lines, "", f"{count.discrete:,} discrete choices{besides}"]))
+    print_lines(*lines, "", f"{count.discrete:,} discrete choices{besides}")
 
 
 def drawn(node: Node, indent: str = "") -> list[str]:

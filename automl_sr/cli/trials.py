@@ -8,7 +8,7 @@ import typer
 
 from automl_sr.errors import UseError
 from automl_sr.presentation.comparison import differences
-from automl_sr.presentation.console import print_json, print_table, print_text
+from automl_sr.presentation.console import print_json, print_lines, print_table, print_text
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.presentation.plan_words import plan_words
 from automl_sr.presentation.trial_details import _when, details, shared_words
@@ -121,12 +121,12 @@ def show(
     if json:
         print_json(found)
         return
-    print_text(f"{name}, trial {trial}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""))
+    print_lines(f"{name}, trial {trial}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""))
     print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))
     if found["origin"]:
-        print_text("imported from: {study}, trial {number}".format(**found["origin"]))
+        print_lines("imported from: {study}, trial {number}".format(**found["origin"]))
     if found["shared"]:
-        print_text(f"shared: {', '.join(map(shared_words, found['shared'], found['shared'].values()))}")
+        print_lines(f"shared: {', '.join(map(shared_words, found['shared'], found['shared'].values()))}")
     for title in ("values", "costs", "plan"):
         if found[title]:
             print_text(f"\n{title}:")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from automl_sr.evaluation.guard import MOST_THREADS, SECONDS, Guard
-from automl_sr.presentation.console import note, print_json, print_text, warn
+from automl_sr.presentation.console import note, print_json, print_lines, warn
 
 if TYPE_CHECKING:
     from automl_sr.tasks.image_sr.upscale import Enlarged
@@ -44,7 +44,7 @@ def upscale(
         if result.output is None:
             warn(f"skipped {result.source}: {result.reason}")
         elif not json:
-            print_text(f"{result.output}  {result.width}x{result.height}")
+            print_lines(f"{result.output}  {result.width}x{result.height}")
     failed = sum(result.output is None for result in done)
     if json:
         rows = [_row(result) for result in done]

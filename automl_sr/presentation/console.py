@@ -2,11 +2,14 @@
 
 Techniques and libraries print, too. `claim_results` keeps standard output for results alone: whatever others write
 there, native code included, is seen on standard error.
+
+What is printed here passes through `terminal`: no name from a store or a file is obeyed, no password is shown.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -15,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from automl_sr.presentation.numbers import number, plain
+from automl_sr.presentation.terminal import hidden, secrets_of, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,16 +94,32 @@ def discard_results() -> None:
     os.dup2(nowhere, _results.stream.fileno())
 
 
+class _Secrets:
+    """What was found in this process's command line and environment, and must not be shown."""
+
+    known: frozenset[str] = frozenset()
+
+
+def keep_secret(arguments: Iterable[str]) -> None:
+    """Show no password of these arguments, nor of the environment, in anything that is said from now on."""
+    _Secrets.known = secrets_of(arguments, os.environ)
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document, alone, on standard output."""
-    print_text(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    whole = (_results.stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
+    text = json.dumps(_without_passwords(plain(value)), indent=2, ensure_ascii=not whole, allow_nan=False)
+    _print(visible_json(text))
 
 
 def print_text(text: str) -> None:
-    """Print a result that is text on standard output."""
-    stream = _results.stream
-    stream.write(text if text.endswith("\n") else text + "\n")
-    stream.flush()
+    """Print a result that is text, of one line or of several, on standard output."""
+    _print(visible(hidden(text), lines=True).removesuffix("\n"))
+
+
+def print_lines(*lines: str) -> None:
+    """Print results of one line each, whatever the names in them hold, on standard output."""
+    _print("\n".join(visible(hidden(line)) for line in lines))
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
@@ -113,10 +133,18 @@ def _descriptor(stream: TextIO | None) -> int | None:
 
 
 def note(text: str) -> None:
-    """Tell the person something on standard error; where nobody reads it any more, work goes on."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+    """Tell the person one line on standard error; where nobody reads it any more, work goes on."""
+    _tell(safe_line(text))
+
+
+def safe_line(text: str) -> str:
+    """Return the line as `note` writes it, for what draws on a terminal itself."""
+    return visible(_safe(text).strip("\n"))
+
+
+def note_lines(text: str) -> None:
+    """Tell the person several lines on standard error."""
+    _tell(visible(_safe(text), lines=True).removesuffix("\n"))
 
 
 def warn(text: str) -> None:
@@ -126,12 +154,30 @@ def warn(text: str) -> None:
 
 def console(*, stderr: bool = True) -> Console:
     """Make a rich console, on standard error by default; pipes and files get plain, uncut lines."""
-    from rich.console import Console
-
     stream = sys.stderr if stderr else _results.stream
     terminal = stream.isatty()
     width = None if terminal or "COLUMNS" in os.environ else WIDE
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    made: Console = _console_class()(file=stream, width=width, highlight=False, soft_wrap=False, markup=False)
+    return made
+
+
+@functools.cache
+def _console_class() -> Any:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class SafeConsole(Console):
+        """A console whose text is such as may reach a terminal; what it draws with is its own."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            """Render, and write out what cannot be seen."""
+            for segment in super().render(renderable, options):
+                if segment.control:
+                    yield segment
+                else:
+                    yield Segment(visible(segment.text, lines=True), segment.style)
+
+    return SafeConsole
 
 
 def print_table(
@@ -141,10 +187,42 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    shown = None if title is None else Text(_cell(title))
+    table = Table(title=shown, title_justify="left", box=None, pad_edge=False, header_style="bold")
     flush_right = set(right)
     for column in columns:
-        table.add_column(column, justify="right" if column in flush_right else "left", overflow="fold")
+        justify = "right" if column in flush_right else "left"
+        table.add_column(Text(_cell(column)), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*(Text(number(cell)) for cell in row))
+        table.add_row(*(Text(_cell(cell)) for cell in row))
     console(stderr=False).print(table)
+
+
+def _cell(value: Any) -> str:
+    return visible(hidden(number(value)))
+
+
+def _safe(text: str) -> str:
+    return hidden(text, _Secrets.known)
+
+
+def _without_passwords(value: Any) -> Any:
+    """Hide passwords in the texts of JSON, not in its keys."""
+    if isinstance(value, str):
+        return hidden(value)
+    if isinstance(value, list):
+        return [_without_passwords(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_passwords(item) for key, item in value.items()}
+    return value
+
+
+def _print(text: str) -> None:
+    _results.stream.write(text + "\n")
+    _results.stream.flush()
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()

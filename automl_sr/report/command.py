@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from automl_sr.errors import UseError
-from automl_sr.presentation.console import print_json, print_text
+from automl_sr.presentation.console import print_json, print_lines
 
 FORMATS = ("html", "md", "json")
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".markdown": "md", ".json": "json"}
@@ -54,7 +54,7 @@ def report(
     if json:
         print_json({"study": name, "file": target, "format": chosen, "bytes": len(content)})
     else:
-        print_text(f"{target}")
+        print_lines(f"{target}")
 
 
 def _format(asked: str | None, output: Path | None) -> str:

@@ -7,6 +7,7 @@ import os
 import platform
 import sqlite3
 import time
+import unicodedata
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,10 @@ LOOK_SECONDS = 0.05
 """Between two attempts at a lock for which a database does not wait by itself."""
 SETTINGS = "automl_sr_settings"
 READ = "automl_sr_read"
-_HARMLESS = {"host", "hostaddr", "port", "sslmode", "timeout", "connect_timeout", "options", "application_name"}
+_HARMLESS = {"host", "hostaddr", "sslmode", "options", "application_name"}
 """Options in a URL whose values may be shown; any other one may be a password, or a misspelt one."""
+_NUMBERS = {"port", "timeout", "connect_timeout"}
+"""Options whose values may be shown where they are numbers."""
 _CREATION_LOCK = 7_236_114_905
 
 
@@ -49,12 +52,18 @@ def masked(url: str) -> str:
         return "the store"
     if "@" in (parsed.host or ""):
         return "the store"  # part of a password that was not escaped
-    hidden = {key: value if key.lower() in _HARMLESS else "***" for key, value in parsed.query.items()}
+    hidden = {key: value if _harmless(key.lower(), str(value)) else "***" for key, value in parsed.query.items()}
     return parsed.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+
+
+def _harmless(key: str, value: str) -> bool:
+    return key in _HARMLESS or (key in _NUMBERS and value.replace(".", "", 1).isdecimal())
 
 
 def parse(url: str) -> URL:
     """Read a store's URL. Raises StoreError for another kind of database."""
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in url):
+        raise StoreError("The store's URL holds control characters, or bytes that are no text.", "Write it again.")
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -177,7 +186,7 @@ def _seconds(url: URL) -> float:
     try:
         return float(given)
     except ValueError:
-        raise StoreError(f"timeout={given} in a store's URL is no number of seconds.", "Write timeout=60.") from None
+        raise StoreError("The timeout in a store's URL is no number of seconds.", "Write timeout=60.") from None
 
 
 def open_engine(url: str, *, write: bool) -> Engine:

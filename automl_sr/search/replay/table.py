@@ -10,21 +10,30 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
 
-from automl_sr.errors import UseError
+from automl_sr.errors import UseError, located, shortened, shown
 from automl_sr.files import write_atomically
 from automl_sr.plugin.metric import Direction, Level, Metric
 from automl_sr.plugin.technique import first_error
 from automl_sr.search.front import Box
+from automl_sr.study.validation_errors import explain
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 FORMAT = 1
 LEAST_ROWS = 2
+MAX_BYTES = 16_000_000
+MAX_VALUES = 500_000
+MOST_ROWS = 5_000
+"""With more, comparing every row with every other one takes gigabytes."""
+MOST_OBJECTIVES = 8
+MOST_PARAMETERS = 2_000
+MOST_STEPS = 1e15
+"""Of a range: with more, a step is lost in rounding."""
 SAVED_BY = "A table is written by `automl-sr replay NAME --save TABLE.json`."
 
 
@@ -36,10 +45,20 @@ class Part(BaseModel):
     )
 
 
+Real = Annotated[float, Field(ge=-1e100, le=1e100)]
+"""A number with which can be reckoned."""
+Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=1e15)]
+Name = Annotated[str, Field(max_length=500)]
+Value = str | Whole | Real | bool | None
+"""What a parameter is set to."""
+
+
 class Objective(Part):
     """An objective, as far as comparing needs it."""
 
-    name: str
+    name: Name
     direction: Direction
     level: Level
     log: bool
@@ -52,8 +71,8 @@ class Objective(Part):
 class Bounds(Part):
     """What a model must keep to."""
 
-    min: float | None = None
-    max: float | None = None
+    min: Real | None = None
+    max: Real | None = None
 
     def violation(self, value: float) -> float:
         """Say by how much a value breaks the limits, relative to them, as the gate does; 0 or less keeps them."""
@@ -68,29 +87,29 @@ class Bounds(Part):
 class RungRow(Part):
     """A configuration at a rung."""
 
-    rung: int = Field(ge=0)
-    step: int = Field(gt=0)
-    values: dict[str, float]
-    seconds: float = Field(ge=0)
+    rung: Count
+    step: int = Field(gt=0, le=2**53)
+    values: dict[str, Real]
+    seconds: Seconds
     """Of the trial, until these values were known."""
-    judging: float = Field(ge=0)
+    judging: Seconds
     """How many of them went into the branch, its export and its evaluation: a trial without rungs spares them."""
 
 
 class Row(Part):
     """A configuration, trained to its end, rejected at the gate, or failed."""
 
-    number: int = Field(ge=0)
+    number: Count
     state: Literal["complete", "infeasible", "failed"]
-    fingerprint: str
-    params: dict[str, str | int | float | bool | None]
+    fingerprint: Name
+    params: dict[str, Value]
     """What a sampler is asked for, by stored name."""
-    rungs: tuple[RungRow, ...] = Field(default=(), strict=False)
-    values: dict[str, float] = {}
+    rungs: Annotated[tuple[RungRow, ...], FailFast()] = Field(default=(), strict=False)
+    values: dict[str, Real] = {}
     """At the end."""
-    costs: dict[str, float] = {}
+    costs: dict[str, Real] = {}
     """Known before training."""
-    seconds: float = Field(ge=0)
+    seconds: Seconds
     """Until the end, rungs included."""
 
     @property
@@ -99,31 +118,79 @@ class Row(Part):
         return self.seconds - sum(rung.judging for rung in self.rungs)
 
 
+class IntRange(Part):
+    """Whole numbers, as Optuna writes them."""
+
+    low: Whole
+    high: Whole
+    step: int = Field(default=1, gt=0, le=2**53)
+    log: bool = False
+
+
+class FloatRange(Part):
+    """Numbers, as Optuna writes them."""
+
+    low: Real
+    high: Real
+    step: float | None = Field(default=None, gt=0, le=1e100)
+    log: bool = False
+
+
+class Choices(Part):
+    """Values, as Optuna writes them."""
+
+    choices: Annotated[tuple[Value, ...], FailFast()] = Field(strict=False, min_length=1, max_length=MOST_PARAMETERS)
+
+
+class IntParameter(Part):
+    """A parameter with whole numbers."""
+
+    name: Literal["IntDistribution"]
+    attributes: IntRange
+
+
+class FloatParameter(Part):
+    """A parameter with numbers."""
+
+    name: Literal["FloatDistribution"]
+    attributes: FloatRange
+
+
+class ChoiceParameter(Part):
+    """A parameter with a choice."""
+
+    name: Literal["CategoricalDistribution"]
+    attributes: Choices
+
+
+Parameter = Annotated[IntParameter | FloatParameter | ChoiceParameter, Field(discriminator="name")]
+
+
 class Table(Part):
     """A finished study as samplers and schedulers can be compared on it."""
 
     format: Literal[1]
-    made_by: str
-    study: str
-    sampler: str
+    made_by: Name
+    study: Name
+    sampler: Name
     """What proposed the configurations."""
-    objectives: tuple[Objective, ...] = Field(strict=False, min_length=1)
+    objectives: tuple[Objective, ...] = Field(strict=False, min_length=1, max_length=MOST_OBJECTIVES)
     constraints: dict[str, Bounds]
-    steps: int
-    reduction: int = Field(ge=2)
-    seed: int
-    without_model: dict[str, float]
+    steps: int = Field(gt=0, le=2**53)
+    reduction: int = Field(ge=2, le=2**53)
+    seed: Count
+    without_model: dict[str, Real]
     """Quality without any model (bicubic), by metric."""
-    reference: dict[str, float]
+    reference: dict[str, Real]
     """The corner of the hypervolume that is worst in every objective; fixed before anything is compared."""
-    ideal: dict[str, float]
+    ideal: dict[str, Real]
     """The opposite corner: the best value of each objective among all rows."""
-    threads: int | None
+    threads: int | None = Field(ge=1, le=2**53)
     environment: dict[str, Any]
     space: dict[str, Any]
-    distributions: dict[str, dict[str, Any]]
+    distributions: dict[str, Parameter] = Field(max_length=MOST_PARAMETERS)
     """Of every parameter by stored name, as Optuna writes them."""
-    rows: tuple[Row, ...] = Field(strict=False)
+    rows: Annotated[tuple[Row, ...], FailFast()] = Field(strict=False, max_length=MOST_ROWS)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -161,9 +228,7 @@ class Table(Part):
     @functools.cached_property
     def parameters(self) -> dict[str, BaseDistribution]:
         """The distribution of every parameter by stored name."""
-        from optuna.distributions import json_to_distribution
-
-        return {name: json_to_distribution(json.dumps(item)) for name, item in self.distributions.items()}
+        return {name: _distribution(name, item) for name, item in self.distributions.items()}
 
     @property
     def complete(self) -> list[Row]:
@@ -185,28 +250,77 @@ class Table(Part):
 
 def load_table(path: Path) -> Table:
     """Read a table. Raises UseError in one sentence."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UseError(f"There is no table {path}.") from None
-    except (OSError, ValueError) as error:
-        raise UseError(f"{path} is no table: {error}.", SAVED_BY) from None
+    data = _read(path)
     if not isinstance(data, Mapping) or "format" not in data:
         raise UseError(f"{path} is no table: the key 'format' is missing.", SAVED_BY)
     if data["format"] != FORMAT:
-        raise UseError(f"{path} has format {data['format']!r}, this version reads {FORMAT}.", "Update automl-sr.")
+        raise UseError(f"{path} has format {shown(data['format'])}, this version reads {FORMAT}.", "Update automl-sr.")
     try:
         table = Table.model_validate(data)
         _check_values(table)
     except ValidationError as error:
-        raise UseError(f"{path}: {complaint(error)}.") from None
+        found = explain(error, Table, data, (), functools.partial(located, where=str(path)))
+        raise UseError(found.message, found.hint) from None
     except ValueError as error:
-        raise UseError(f"{path}: {error}.") from None
+        raise UseError(shortened(f"{path}: {error}.")) from None
     return table
 
 
+def _read(path: Path) -> Any:
+    """Read JSON, no more of it than a table can have."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UseError(f"There is no table {path}.") from None
+    except OSError as error:
+        raise UseError(f"{path} cannot be read: {error.strerror or error}.", SAVED_BY) from None
+    if len(content) > MAX_BYTES:
+        raise UseError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB, which no table is.", SAVED_BY)
+    if content.count(b",") > MAX_VALUES:
+        raise UseError(f"{path} holds more than {MAX_VALUES:,} values, which no table does.", SAVED_BY)
+    try:
+        data = json.loads(content)
+    except RecursionError:
+        raise UseError(f"{path} is no table: it is nested too deeply.", SAVED_BY) from None
+    except ValueError as error:
+        raise UseError(f"{path} is no table: {error}.", SAVED_BY) from None
+    _check_extent(path, data)
+    return data
+
+
+def _check_extent(path: Path, data: Any) -> None:
+    """Refuse lists and mappings that are too long before each of their entries becomes a complaint."""
+    parts = [data]
+    while parts:
+        part = parts.pop()
+        if not isinstance(part, list | dict):
+            continue
+        if len(part) > MOST_ROWS:
+            raise UseError(f"{path} has a list or a mapping of {len(part):,} entries.", f"{MOST_ROWS:,} are allowed.")
+        parts.extend(part.values() if isinstance(part, dict) else part)
+
+
+def _distribution(name: str, item: Parameter) -> BaseDistribution:
+    """Make the distribution of a parameter. Raises ValueError for one that is empty."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not isinstance(item, ChoiceParameter) and item.attributes.step is not None:
+        low, high = float(item.attributes.low), float(item.attributes.high)
+        if (high - low) / item.attributes.step > MOST_STEPS:
+            raise ValueError(f"distributions.{name}: its range has too many steps")
+    kinds: dict[str, Any] = {
+        kind.__name__: kind for kind in (CategoricalDistribution, FloatDistribution, IntDistribution)
+    }
+    try:
+        made: BaseDistribution = kinds[item.name](**dict(item.attributes))
+    except ValueError as error:
+        raise ValueError(f"distributions.{name}: {error}".rstrip(".")) from None
+    return made
+
+
 def complaint(error: ValidationError) -> str:
-    """Put what is wrong with a table into one line."""
+    """Put what is wrong with a table that was made here into one line."""
     return first_error(error).removeprefix("Value error, ")
 
 
@@ -239,4 +353,4 @@ def _check_values(table: Table) -> None:
             except (TypeError, ValueError):
                 inside = False
             if not inside:
-                raise ValueError(f"row {row.number}: {name} = {value!r} lies outside its distribution")
+                raise ValueError(f"row {row.number}: {name} = {shown(value)} lies outside its distribution")

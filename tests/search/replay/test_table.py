@@ -49,19 +49,23 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> str:
     return json.dumps(data)
 
 
+def range_of(**attributes: Any) -> str:
+    return changed(lambda data: data["distributions"]["recipe.lr"]["attributes"].update(attributes))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("{", "is no table: Expecting property name"),
         ("[]", "the key 'format' is missing"),
         (changed(lambda data: data.update(format=9)), "has format 9, this version reads 1. Update automl-sr."),
-        (changed(lambda data: data.update(colour="red")), "colour: Extra inputs are not permitted"),
-        (changed(lambda data: data.pop("reference")), "reference: Field required"),
+        (changed(lambda data: data.update(colour="red")), "colour: unknown key 'colour'. Keys: format, made_by"),
+        (changed(lambda data: data.pop("reference")), "'reference' is missing. The corner of the hypervolume"),
         (
             changed(lambda data: data["rows"][2].update(seconds="long")),
-            "rows.2.seconds: Input should be a valid number",
+            "rows.2.seconds: 'long' is not a number.",
         ),
-        (changed(lambda data: data["rows"][2].update(seconds=math.nan)), "rows.2.seconds: Input should be a finite"),
+        (changed(lambda data: data["rows"][2].update(seconds=math.nan)), "rows.2.seconds: nan is not a finite number."),
         (changed(lambda data: data["rows"][2].update(number=1)), "a number is there twice"),
         (changed(lambda data: data["rows"][1]["values"].pop("psnr")), "row 1: psnr is missing in its values"),
         (changed(lambda data: data["rows"][1]["rungs"][1]["values"].pop("psnr")), "row 1: psnr is missing in rung 1"),
@@ -75,6 +79,55 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> str:
         (changed(lambda data: data["ideal"].update(params=0.0)), "params is compared by ratio and must be above 0"),
         (changed(lambda data: data["ideal"].pop("params")), "reference and ideal must name params"),
         (changed(lambda data: data.update(rows=data["rows"][:1])), "there are 1 complete rows, a comparison needs at"),
+        ("no JSON", "is no table: Expecting value"),
+        ('{"format": 1, "steps": ' + "9" * 5000 + "}", "is no table: Exceeds the limit"),
+        ('{"format": ' + "[" * 100_000, "is no table: it is nested too deeply"),
+        ('{"format": "\\u001b[31m"}', "has format '\\x1b[31m', this version reads 1"),
+        ('{"format": 1, "rows": [' + "1," * 600_000 + "1]}", "holds more than 500,000 values"),
+        ('{"format": 1, "rows": [' + "1," * 6000 + "1]}", "has a list or a mapping of 6,001 entries"),
+        ('{"format": 1, "rows": 1}', "rows: 1 is not a list"),
+        ('{"format": 1}', "'made_by' is missing"),
+        (changed(lambda data: data.update(steps=0)), "steps: 0 is not allowed: it should be greater than 0"),
+        (changed(lambda data: data.update(steps=-1)), "steps: -1 is not allowed"),
+        (changed(lambda data: data.update(steps=10**30)), "steps: 1000000000000000000000000000000 is not allowed"),
+        (changed(lambda data: data.update(steps="450")), "steps: '450' is not a whole number"),
+        (changed(lambda data: data.update(steps=True)), "steps: true is not a whole number"),
+        (changed(lambda data: data["rows"][1]["rungs"][0].update(step=0)), "rows.1.rungs.0.step: 0 is not allowed"),
+        (changed(lambda data: data["rows"][1].update(number=-1)), "rows.1.number: -1 is not allowed"),
+        (changed(lambda data: data["rows"][1].update(seconds=-1)), "rows.1.seconds: -1 is not allowed"),
+        (changed(lambda data: data["rows"][1].update(state="running")), "rows.1.state: 'running' is not allowed."),
+        (
+            changed(lambda data: data["rows"][1]["values"].update(psnr=1e308)),
+            "rows.1.values.psnr: 1e+308 is not allowed",
+        ),
+        (
+            changed(lambda data: data["rows"][1]["values"].update(psnr=None)),
+            "rows.1.values.psnr: an empty value is not a",
+        ),
+        (changed(lambda data: data["rows"][1].update(params=[])), "rows.1.params: an empty list is not a mapping"),
+        (changed(lambda data: data["rows"][1].pop("params")), "rows.1: 'params' is missing"),
+        (changed(lambda data: data.update(rows={})), "rows: an empty mapping is not a list"),
+        (changed(lambda data: data.update(objectives=[])), "objectives: the list is empty"),
+        (changed(lambda data: data.update(reduction=1)), "reduction: 1 is not allowed"),
+        (changed(lambda data: data.update(threads=0)), "threads: 0 is not allowed"),
+        (changed(lambda data: data.update(study="x" * 9000)), "study: 'xxx"),
+        (changed(lambda data: data["distributions"].update(loss=1)), "distributions.loss"),
+        (changed(lambda data: data["distributions"].update(loss={"name": "Own"})), "distributions.loss: "),
+        (range_of(low=math.nan), "distributions.recipe.lr.attributes.low: nan is not a finite number"),
+        (range_of(low="a"), "distributions.recipe.lr.attributes.low: 'a' is not a number"),
+        (range_of(low=1.0, high=0.5), "distributions.recipe.lr: "),
+        (range_of(low=0.0), "distributions.recipe.lr: "),
+        (range_of(step=0.0), "distributions.recipe.lr.attributes.step: 0.0 is not allowed"),
+        (
+            range_of(low=-1e99, high=1e99, log=False, step=1e-300),
+            "distributions.recipe.lr: its range has too many steps",
+        ),
+        (range_of(odd=1), "distributions.recipe.lr.attributes.odd: unknown key 'odd'. "),
+        (
+            changed(lambda data: data["distributions"]["loss"]["attributes"].update(choices=[])),
+            "choices: the list is empty",
+        ),
+        (changed(lambda data: data["distributions"]["loss"]["attributes"].update(choices=[[]])), "choices"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_sentence(text: str, words: str, tmp_path: Path) -> None:
@@ -84,6 +137,26 @@ def test_what_is_wrong_with_a_file_is_one_sentence(text: str, words: str, tmp_pa
     assert words in str(error.value)
     assert str(error.value).startswith(str(tmp_path))
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 900
+
+
+def test_what_is_larger_than_any_table_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "table.json").open("wb") as file:
+        file.truncate(10**11)
+    with pytest.raises(UseError, match="is larger than 16 MB, which no table is"):
+        load_table(tmp_path / "table.json")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", bytes(range(256)), b"\0" * 50, b"PK\x03\x04"])
+def test_what_is_no_text_is_no_table(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_bytes(content)
+    with pytest.raises(UseError, match=r"table\.json is no table: "):
+        load_table(tmp_path / "table.json")
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(UseError, match="cannot be read: Is a directory"):
+        load_table(tmp_path)
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
