@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 MODELS = 3
+SECONDS = 120.0
+"""So long a model of a store may work on one image."""
 
 
 def examples(spec: StudySpec, front: Sequence[TrialRecord], models: StoredModels, count: int) -> dict[str, Any]:
@@ -32,7 +34,9 @@ def examples(spec: StudySpec, front: Sequence[TrialRecord], models: StoredModels
     data = spec.task.load_examples(spec.search.seed, count)
     chosen = spread(front, MODELS)
     # A store may come from others: its files are run as files of others are.
-    runners = {str(trial.number): OnnxModel(models.path(trial), cores(), guard=Guard()) for trial in chosen}
+    runners = {
+        str(trial.number): OnnxModel(models.path(trial), cores(), guard=Guard(seconds=SECONDS)) for trial in chosen
+    }
     gallery = spec.task.show(runners, data, count)
     rows = [_row(example) for example in gallery.examples]
     return {**gallery.about, "caption": gallery.caption, "models": [int(name) for name in runners], "rows": rows}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from automl_sr.app.server.background import Stopped
 from automl_sr.data import images
 from automl_sr.errors import AutomlSRError, UseError
+from automl_sr.evaluation.guard import Guard
 from automl_sr.search.study import cores
 from automl_sr.tasks.image_sr.image_model import ImageModel, OnnxImageModel, network_output, with_chroma
 from automl_sr.tasks.image_sr.quality import psnr_y, ssim_y
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 Watch = Callable[[str, int, int], None]
-"""Is told what is at work, and how many of its tiles are done; what it raises ends the work."""
+"""Is told what is at work, and how many of its tiles are done, now and then the same again; what it raises ends it."""
 
+LOOK_SECONDS = 0.4
+"""So often a model at work is told again."""
 TILE = 256
 """Largest side of a tile in low-resolution pixels where nothing is measured, so that one can stop in between."""
 
@@ -65,10 +68,11 @@ def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: 
         watch(title, 0, 1)
         file = models.path(trial)
         path = str(file)
-        model = OnnxImageModel(file, cores())
+        progress = _Progress(title, watch)
+        model = OnnxImageModel(file, cores(), guard=Guard(stop=progress.again))
         if model.scale != subject.scale:
             raise UseError(f"The model enlarges {model.scale} times, not {subject.scale} times.")
-        upscaler = Upscaler(model, watch=lambda done, total: watch(title, done, total))
+        upscaler = Upscaler(model, watch=progress)
         begin = time.perf_counter()
         output, image = _run(upscaler, subject)
         seconds = time.perf_counter() - begin
@@ -80,6 +84,27 @@ def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: 
     except Exception as error:  # noqa: BLE001 - a file of a store may fail in any way, the other trials still run
         reason = f"{type(error).__name__}: {error}"
     return Result(str(trial.number), title, error=reason.replace(path, "Its ONNX file") if path else reason)
+
+
+class _Progress:
+    """Tells who watches where a model is, also while a tile takes long: it may have no end."""
+
+    def __init__(self, title: str, watch: Watch) -> None:
+        self._title = title
+        self._watch = watch
+        self._place = (0, 1)
+        self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        self._place = (done, total)
+        self._told = time.monotonic()
+        self._watch(self._title, done, total)
+
+    def again(self) -> bool:
+        """Tell the same once more, if it is time; nobody asks for an end in another way than by raising."""
+        if time.monotonic() - self._told >= LOOK_SECONDS:
+            self(*self._place)
+        return False
 
 
 def _run(upscaler: Upscaler, subject: Subject) -> tuple[Image, Image]:

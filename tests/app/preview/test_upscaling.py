@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from nets import IMAGE_AXES, Espcn, Fsrcnn, seeded
+from onnx_files import endless
 from photos import photo
 
 from automl_sr.app.preview import upscaling
@@ -107,6 +108,24 @@ def test_tiles_are_told_and_end_the_work(
     assert told[0] == ("bicubic", 0, 1)
     assert told[-1][:2] == ("trial 1", 2)
     assert told[-1][2] > 2
+
+
+def test_a_model_without_an_end_is_ended_when_nobody_listens(
+    models: StoredModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upscaling, "LOOK_SECONDS", 0.0)
+    told: list[tuple[str, int, int]] = []
+
+    def watch(*place: Any) -> None:
+        told.append(place)
+        if told.count(("trial 1", 0, 1)) > 2:
+            raise Stopped
+
+    subject = to_upscale("a", Picture(photo()), 2, "cut")
+    results = upscaled(subject, [trial(1, endless(tmp_path / "loop.onnx"))], models, watch)
+    assert next(results).key == "bicubic"
+    with pytest.raises(Stopped):
+        next(results)
 
 
 def test_a_broken_model_gives_a_sentence_and_the_others_run(
