@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any
 
 from automl_sr.errors import AutomlSRError, StoreError
-from automl_sr.store.models import now
 
 LEASE_SECONDS = 60.0
 LEASE_VARIABLE = "AUTOML_SR_LEASE_SECONDS"
@@ -56,6 +55,8 @@ def uptime() -> float:
 
 def held_for(seconds: float) -> dict[str, Any]:
     """Return the fields of a lease that begins now, by the database's clock and by this machine's uptime."""
+    from automl_sr.store.models import now  # owners are named where no database is loaded
+
     return {"lease_until": now() + seconds, "lease_uptime": uptime() + seconds}
 
 
