@@ -98,19 +98,22 @@ def _bind(session: Session, choice: Any) -> None:
             return skip(2)
         return gr.Dropdown(choices=choices, value=found), digest
 
-    def choose(name: str | None, values: Any) -> Any:
+    def choose(name: str | None, values: Any, compared: Any) -> Any:
         shown = snapshot(session.cache, name)
         found, wrong = ([], []) if shown is None else understood(shown, values)
         for sentence in wrong:
             gr.Warning(escaped(sentence))
-        return (gr.skip() if found == values else gr.Dropdown(value=found)), found
+        kept = gr.skip() if found == values else gr.Dropdown(value=found)
+        there = [] if shown is None else [item for item in numbers(compared) if item in shown.by_number]
+        # The list cannot hold a number that is not there: of an address it is told in the table, and stays told.
+        return kept, gr.skip() if found == there else found
 
     def belong(name: str | None, former: str | None, compared: Any) -> tuple[str | None, list[int]]:
         """Forget numbers that mean trials of another study; the first study is that of the address."""
         return name, numbers(compared) if former in (None, name) else []
 
     # `change`, because a number that somebody types makes no `input` event
-    listen([choice.change], choose, [session.study, choice], [choice, session.compared])
+    listen([choice.change], choose, [session.study, choice, session.compared], [choice, session.compared])
     listen([session.study.change], belong, [session.study, owner, session.compared], [owner, session.compared])
     inputs = [session.study, session.compared, choice, sent]
     session.show("compare", offer, inputs, [choice, sent], also=[session.compared.change])
