@@ -3,8 +3,8 @@
 Usage, from the checkout: python tests/benchmarks/code_density.py [FOLDER...] [--before COMMIT] [--files N]
 
 Nodes are those of the syntax tree without Load, Store and Del; lines are those of code, without docstrings, comments
-and blank ones; comments count where a line holds one, alone or behind code. With `--before` the same folders of an older
-commit stand beside them; with `--files` the densest files follow.
+and blank ones; comments count where a line holds one, alone or behind code. With `--before` the same folders of an
+older commit stand beside them; with `--files` the densest files follow.
 """
 
 from __future__ import annotations
