@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from automl_sr import api
+from automl_sr.cli import api_page
 from automl_sr.cli.help_page import helps, page
 from automl_sr.cli.main import PROGRAM, make_app
 from automl_sr.plugin import hookspecs
@@ -97,6 +98,11 @@ def test_the_page_of_commands_is_what_the_commands_print(monkeypatch: pytest.Mon
     for name in [name for name in os.environ if name.startswith("AUTOML_SR_")]:
         monkeypatch.delenv(name)
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == page()
+
+
+def test_the_page_of_the_api_is_what_the_code_says() -> None:
+    """Write it anew with `python -m automl_sr.cli.api_page > docs/api.md`."""
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == api_page.page()
 
 
 def techniques() -> list[type[Technique]]:
