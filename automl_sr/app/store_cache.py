@@ -255,7 +255,7 @@ class StoreCache:
         for metric in (self.registry.metrics[name] for name in study.objectives if name in self.registry.metrics):
             values = [row[metric.name] for row in fit if metric.name in row]
             if values:
-                best[metric.name] = max(values) if metric.direction == "maximize" else min(values)
+                best[metric.name] = metric.best(values)
         return best
 
     def curve(self, trial: TrialRecord) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,6 +46,23 @@ class Metric:
     def function(self) -> Callable[..., Any]:
         """Import the measure: kept lazy so that listing metrics needs neither numpy nor torch."""
         return load(self.measure)
+
+    @property
+    def sign(self) -> int:
+        """Return what makes smaller values the better ones: -1 where the metric is maximised, else 1."""
+        return -1 if self.direction == "maximize" else 1
+
+    def loss(self, value: float) -> float:
+        """Return the value with its sign changed where the metric is maximised: smaller is better."""
+        return self.sign * value
+
+    def best(self, values: Iterable[float]) -> float:
+        """Return the best of some values. Raises ValueError where there are none."""
+        return min(values, key=self.loss)
+
+    def worst(self, values: Iterable[float]) -> float:
+        """Return the worst of some values. Raises ValueError where there are none."""
+        return max(values, key=self.loss)
 
     def better(self, a: float, b: float) -> bool:
         """Whether value `a` is strictly better than value `b`."""

@@ -34,7 +34,7 @@ def importance(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that small values count as good is what the sign below takes care of
         for index, name in enumerate(study.objectives):
-            sign = -1.0 if registry.metric(name).direction == "maximize" else 1.0
+            sign = float(registry.metric(name).sign)
             shares[name] = get_param_importances(
                 memory,
                 evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile),

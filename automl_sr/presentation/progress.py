@@ -42,8 +42,8 @@ def history(study: StudyRecord, trials: Sequence[TrialRecord], objectives: Seque
         moving = tuple(metric for metric, row in ranges.items() if max(row) > min(row))
         box = Box(
             moving,
-            ideal={m.name: max(ranges[m]) if m.direction == "maximize" else min(ranges[m]) for m in moving},
-            reference={m.name: min(ranges[m]) if m.direction == "maximize" else max(ranges[m]) for m in moving},
+            ideal={m.name: m.best(ranges[m]) for m in moving},
+            reference={m.name: m.worst(ranges[m]) for m in moving},
         )
         measure = _Volume(box)
         about = {"kind": "hypervolume", "metric": None, "ideal": dict(box.ideal), "worst": dict(box.reference)}

@@ -27,8 +27,7 @@ def as_losses(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric], 
     for column, metric in enumerate(metrics):
         if logarithmic and metric.log:
             points[:, column] = np.log(np.maximum(points[:, column], np.finfo(np.float64).tiny))
-        if metric.direction == "maximize":
-            points[:, column] *= -1
+        points[:, column] *= metric.sign
     return points
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.search.front import pareto_front
+from automl_sr.study.limits import stored_limits
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
@@ -29,20 +30,13 @@ def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping
     fit = [trial for trial in fit if all(metric.name in trial.values for metric in objectives)]
     front = [fit[index] for index in pareto_front([trial.values for trial in fit], objectives)]
     first = objectives[0]
-    sign = -1 if first.direction == "maximize" else 1
-    return sorted(front, key=lambda trial: (sign * trial.values[first.name], trial.number))
+    return sorted(front, key=lambda trial: (first.loss(trial.values[first.name]), trial.number))
 
 
 def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
-    """Whether measured values keep to the study's constraints."""
-    for name, limits in study.spec["constraints"].items():
-        value = values.get(name)
-        if value is None:
-            continue
-        low, high = limits.get("min"), limits.get("max")
-        if (low is not None and value < low) or (high is not None and value > high):
-            return False
-    return True
+    """Return whether measured values keep to the study's constraints; what was not measured breaks none."""
+    limits = stored_limits(study.spec)
+    return all(limits[name].allow(value) for name, value in values.items() if name in limits)
 
 
 def own_counts(study: StudyRecord) -> dict[str, int]:

@@ -16,7 +16,7 @@ from optuna.samplers import NSGAIISampler
 
 from automl_sr.errors import TrialError, UseError
 from automl_sr.plugin.technique import Float, Int, Slot, Technique
-from automl_sr.search.decide.gate import NOISE, broken, violation
+from automl_sr.search.decide.gate import NOISE
 from automl_sr.search.optuna import sync
 from automl_sr.search.results import ORIGIN
 from automl_sr.space.domains import same, snap
@@ -24,6 +24,7 @@ from automl_sr.space.plan import TrialPlan, fingerprint
 from automl_sr.store.database import creating, explained
 from automl_sr.store.imports import Import
 from automl_sr.store.records import UNFINISHED, Claim, Result
+from automl_sr.study.limits import broken
 from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class TrialImporter:
             return {}, broken(limits, values)
         lower, upper = self._bounds(plan, trial.costs)
         violations = {
-            name: violation(limit, lower[name], upper[name]) for name, limit in limits.items() if name in lower
+            name: limit.violation(lower[name], upper[name]) for name, limit in limits.items() if name in lower
         }
         if not any(amount > 0 for amount in violations.values()):
             raise LeftOutError("rejected for reasons that the new study does not have")

@@ -21,7 +21,8 @@ from automl_sr.plugin.technique import (
 )
 from automl_sr.space.field_ranges import FIXED, number_kind
 from automl_sr.space.summary import describe
-from automl_sr.study.spec import NAME, Budget, Device, Limits, SchedulerKind, SchedulerSettings, Search, StudySpec
+from automl_sr.study.limits import Limits
+from automl_sr.study.spec import NAME, Budget, Device, SchedulerKind, SchedulerSettings, Search, StudySpec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -73,7 +73,7 @@ def best_of(row: Mapping[int, Any], metric: Metric) -> frozenset[int]:
     known = {index: value for index, value in enumerate(row.values()) if value is not None}
     if len(known) < 2:
         return frozenset()
-    top = max(known.values()) if metric.direction == "maximize" else min(known.values())
+    top = metric.best(known.values())
     return frozenset(index for index, value in known.items() if value == top)
 
 

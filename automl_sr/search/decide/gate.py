@@ -15,6 +15,7 @@ from automl_sr.errors import InfeasibleError
 from automl_sr.evaluation.cost import helper_bytes, training_bytes
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.technique import Slot
+from automl_sr.study.limits import exact
 from automl_sr.training.precision import resolve
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.measure import measure_device
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.metric import Metric
     from automl_sr.space.plan import TrialPlan
-    from automl_sr.study.spec import Limits
+    from automl_sr.study.limits import Limits
     from automl_sr.training.loop import Observer
     from automl_sr.trial.context import Context
     from automl_sr.trial.types import Setting
@@ -107,9 +108,9 @@ class Gate:
         for name, limits in self.constraints.items():
             if name not in lower:
                 continue
-            violations[name] = violation(limits, lower[name], upper[name])
+            violations[name] = limits.violation(lower[name], upper[name])
             if violations[name] > 0:
-                reasons.append(f"{name} would be {_range(lower[name], upper[name])}, {_words(limits)} is asked")
+                reasons.append(f"{name} would be {_range(lower[name], upper[name])}, {limits.words()} is asked")
         return reasons, violations
 
     def _bounds(
@@ -203,39 +204,5 @@ def free_memory(device: str) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def violation(limits: Limits, lower: float, upper: float | None = None) -> float:
-    """Say by how much a value, or the best end of a range, breaks limits, relative to them; 0 or less keeps them."""
-    upper = lower if upper is None else upper
-    amounts = []
-    if limits.max is not None:
-        amounts.append((lower - limits.max) / (abs(limits.max) or 1.0))
-    if limits.min is not None:
-        amounts.append((limits.min - upper) / (abs(limits.min) or 1.0))
-    return max(amounts)
-
-
-def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> str | None:
-    """Say in words which limits measured values break, or nothing where they keep to all of them."""
-    found = [
-        f"{name} is {_number(values[name])}, {_words(limits)} is asked"
-        for name, limits in constraints.items()
-        if name in values and violation(limits, values[name]) > 0
-    ]
-    return "; ".join(found) or None
-
-
-def _words(limits: Limits) -> str:
-    low, high = limits.min, limits.max
-    parts = [None if low is None else _number(low), None if high is None else _number(high)]
-    if low is None:
-        return f"at most {parts[1]}"
-    return f"at least {parts[0]}" if high is None else f"{parts[0]} to {parts[1]}"
-
-
 def _range(lower: float, upper: float) -> str:
-    return _number(lower) if lower == upper else f"{_number(lower)} to {_number(upper)}"
-
-
-def _number(value: float) -> str:
-    """Write a number with up to seven digits and separators, never with an exponent that hides a count."""
-    return f"{float(f'{value:.7g}'):,.10g}"
+    return exact(lower) if lower == upper else f"{exact(lower)} to {exact(upper)}"

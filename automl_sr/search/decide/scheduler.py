@@ -84,9 +84,9 @@ class MedianStopping:
         if len(others) < MEDIAN_STARTUP:
             return RungVerdict(True, f"fewer than {MEDIAN_STARTUP} trials were at this rung before")
         middle = float(np.median(others))
-        name = self.objective.name
-        sign = -1 if self.objective.direction == "maximize" else 1
-        words = f"{name} is {sign * own:.6g}, the median of {len(others)} trials {sign * middle:.6g}"
+        metric = self.objective  # whose losses are values once their sign has changed back
+        measured = f"{metric.name} is {metric.loss(own):.6g}"
+        words = f"{measured}, the median of {len(others)} trials {metric.loss(middle):.6g}"
         return RungVerdict(bool(own <= middle), words)
 
 

@@ -13,7 +13,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from automl_sr.search.decide.gate import violation
 from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE
 from automl_sr.store.database import explained
 from automl_sr.store.records import UNFINISHED, Result
@@ -131,7 +130,7 @@ def _of_key(study: OpenStudy, key: str) -> list[FrozenTrial]:
 def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: int) -> None:
     """Set what samplers need: constraints as Optuna has them, and the values at the rungs."""
     measured = {
-        name: violation(limits, result.values[name])
+        name: limits.violation(result.values[name])
         for name, limits in study.spec.constraints.items()
         if name in result.values
     }

@@ -189,7 +189,7 @@ def asked_params(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, Any
 
 
 def _best(metric: Metric, values: Sequence[Mapping[str, float]]) -> float:
-    return (max if metric.direction == "maximize" else min)(row[metric.name] for row in values)
+    return metric.best(row[metric.name] for row in values)
 
 
 def _worst(
