@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,11 +89,22 @@ def build(session: Session) -> None:
         with gr.Column(scale=3, min_width=320):
             panes = viewer("preview-viewer")
 
-    def show_wish(*values: Any) -> Iterator[Any]:
-        yield from answered(session.cache, Wish(*values))
+    cancelled: dict[str | None, threading.Event] = {}  # of the visitors for whom something is being made
+
+    def show_wish(request: gr.Request, *values: Any) -> Iterator[Any]:
+        wanted = cancelled[request.session_hash] = threading.Event()
+        try:
+            yield from answered(session.cache, Wish(*values), wanted)
+        finally:
+            cancelled.pop(request.session_hash, None)
+
+    def stop(request: gr.Request) -> None:
+        """Ask what shows to end: Gradio's own way may be overtaken by what was told before, and leave the button on."""
+        if request.session_hash in cancelled:
+            cancelled[request.session_hash].set()
 
     _wire(session, [note, everything], [origin, own, image], trials)
-    running = gr.on(
+    gr.on(
         [show.click],
         show_wish,
         [session.study, origin, image, *controls, trials],
@@ -101,7 +114,7 @@ def build(session: Session) -> None:
         show_progress_on=[status],
         trigger_mode="once",
     )
-    listen([cancel.click], lambda: ended("Cancelled."), [], [status, cancel], cancels=[running], queue=False)
+    listen([cancel.click], stop, [], [], queue=False)
 
 
 def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
@@ -194,15 +207,21 @@ def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[i
     return kept[:MOST_TRIALS] or known[:1]
 
 
-def answered(cache: StoreCache, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
-    """Give the viewer's value, what is being done, and the button that ends it, as often as something is new."""
+def answered(cache: StoreCache, wish: Wish, cancelled: threading.Event) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the viewer's value, what is being done, and the button that ends it, as often as something is new."""
     value, said, busy = gr.skip(), "Waits for its turn.", gr.Button(interactive=True)
     yield value, _said(said), busy
     try:
-        for step in _steps(cache, wish):
-            value, said = step.value() if isinstance(step, Shown) else value, step if isinstance(step, str) else said
-            yield value, _said(said), busy
-        yield value, *ended("Done.")
+        with contextlib.closing(_steps(cache, wish)) as steps:
+            for step in steps:
+                if isinstance(step, Shown):
+                    value = step.value()
+                elif step is not None:
+                    said = step
+                if cancelled.is_set():
+                    break
+                yield value, _said(said), busy
+        yield value, *ended("Cancelled." if cancelled.is_set() else "Done.")
     except AutomlSRError as error:
         yield value, *ended(str(error))
     except Exception as error:
@@ -210,8 +229,8 @@ def answered(cache: StoreCache, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
         yield value, *ended(f"{type(error).__name__}: see the log of the app.")
 
 
-def _steps(cache: StoreCache, wish: Wish) -> Iterator[Shown | str | None]:
-    """Give what is shown whenever it has grown, what is at work, and nothing while that goes on."""
+def _steps(cache: StoreCache, wish: Wish) -> Generator[Shown | str | None]:
+    """Yield what is shown whenever it has grown, what is at work, and nothing while that goes on."""
     study = snapshot(cache, wish.study)
     reason = why_not(study)
     if study is None or reason:

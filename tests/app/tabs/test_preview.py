@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -50,7 +51,7 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(preview, "snapshot", lambda cache, name: study())
 
     def ask(**changes: Any) -> str:
-        *_, (_, words, _) = answered(cast("StoreCache", None), wish(**changes))
+        *_, (_, words, _) = answered(cast("StoreCache", None), wish(**changes), threading.Event())
         return str(words)
 
     return ask
