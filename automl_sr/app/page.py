@@ -138,7 +138,7 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
 
 
 def theme() -> gr.themes.Base:
-    """Give the look, with the system's fonts: nothing is loaded from a network."""
+    """Return the look, with the system's fonts: nothing is loaded from a network."""
     return gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],

@@ -124,7 +124,7 @@ def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def snapshot(cache: StoreCache, name: Any) -> Snapshot | None:
-    """Give the chosen study, or nothing where none is chosen. Raises UseError for what is no name."""
+    """Return the chosen study, or nothing where none is chosen. Raises UseError for what is no name."""
     if name in (None, ""):
         return None
     if not isinstance(name, str):

@@ -19,7 +19,10 @@ QUANTILE = 0.1
 def importance(
     study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord], registry: Registry
 ) -> dict[str, Any]:
-    """Give each objective's parameters with their shares, the largest first. Raises PluginError without the plugins."""
+    """Return each objective's parameters with their shares, the largest first.
+
+    Raises PluginError without the study's plugins.
+    """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     from automl_sr.presentation.optuna_study import remember

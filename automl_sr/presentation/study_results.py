@@ -65,7 +65,7 @@ class Study:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections to the database."""
         self._reader.close()
 
     @property

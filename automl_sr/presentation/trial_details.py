@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
-    """Give everything about a trial as JSON."""
+    """Return everything about a trial as JSON."""
     from automl_sr.search.refine.choice import refinement_row
     from automl_sr.search.results import trial_row
     from automl_sr.store.refinements import refinements

@@ -33,7 +33,7 @@ BASELINE = 0
 
 
 def score(ratios: dict[str, float]) -> float:
-    """Give the score of a net from its runtime, multiply-adds and parameters relative to the baseline's."""
+    """Return the score of a net from its runtime, multiply-adds and parameters relative to the baseline's."""
     return sum(weight * math.exp(2 * ratios[name]) for name, weight in WEIGHTS.items())
 
 

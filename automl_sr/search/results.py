@@ -21,7 +21,7 @@ SHOWN_STATES = ("complete", "pruned", "infeasible", "duplicate", "failed", "runn
 
 
 def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> list[TrialRecord]:
-    """Give the feasible models that no other one dominates, best first in the first objective.
+    """Return the feasible models that no other one dominates, best first in the first objective.
 
     A trial that was stopped at a rung left a finished model, measured as it ships, which counts like any other.
     """
@@ -46,7 +46,7 @@ def own_counts(study: StudyRecord) -> dict[str, int]:
 
 
 def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """Give the JSON of `search`."""
+    """Return the JSON of `search`."""
     study = store.study(name)
     trials = store.trials(study)
     return {
@@ -59,7 +59,7 @@ def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str
 
 
 def front_row(trial: TrialRecord) -> dict[str, Any]:
-    """Give a member of the front as JSON."""
+    """Return a member of the front as JSON."""
     return {
         "number": trial.number,
         "values": dict(trial.values),
@@ -69,7 +69,7 @@ def front_row(trial: TrialRecord) -> dict[str, Any]:
 
 
 def trial_row(trial: TrialRecord) -> dict[str, Any]:
-    """Give a trial as `trials` lists it."""
+    """Return a trial as `trials` lists it."""
     return {
         "number": trial.number,
         "state": trial.state,

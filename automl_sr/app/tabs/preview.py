@@ -188,7 +188,7 @@ def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, st
 
 
 def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
-    """Give the trials that left an ONNX file, the front first."""
+    """Return the trials that left an ONNX file, the front first."""
     rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
     return trial_choices(study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen)
 
@@ -278,7 +278,7 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
 
 
 def ended(said: str) -> tuple[str, Any]:
-    """Give the last words, and the button that has nothing more to end."""
+    """Return the last words, and the button that has nothing more to end."""
     return _said(said), gr.Button(interactive=False)
 
 

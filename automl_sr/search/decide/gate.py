@@ -197,7 +197,7 @@ def shippable(plan: TrialPlan, blueprint: Blueprint, context: Context) -> tuple[
 
 
 def free_memory(device: str) -> int:
-    """Give the bytes that a trial may use on the device on which it trains."""
+    """Return the bytes that a trial may use on the device on which it trains."""
     if device.startswith("cuda"):
         kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # torch keeps it, and will use it again
         return int(torch.cuda.mem_get_info()[0]) + kept

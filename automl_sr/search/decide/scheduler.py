@@ -91,13 +91,13 @@ class MedianStopping:
 
 
 def make_scheduler(spec: StudySpec, objectives: Sequence[Metric]) -> Scheduler:
-    """Give the scheduler that a study asks for."""
+    """Return the scheduler that a study asks for."""
     asked = spec.search.scheduler
     return scheduler_of(asked.kind, asked.reduction, objectives)
 
 
 def scheduler_of(kind: str, reduction: int, objectives: Sequence[Metric]) -> Scheduler:
-    """Give a scheduler by name; the median looks at the first objective alone.
+    """Return a scheduler by name; the median looks at the first objective alone.
 
     With `record` rungs are noted, for `replay`, and every trial goes on to its end.
     """

@@ -27,7 +27,7 @@ NUMBER_ATTRIBUTE = "automl_sr:number"
 
 
 def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> FrozenTrial:
-    """Give the Optuna trial of a claim: that which a former owner made, or a new one with everything that was drawn."""
+    """Return the Optuna trial of a claim: that of a former owner, or a new one with everything that was drawn."""
     ranges = study.space.parameters()
     template = create_trial(
         state=TrialState.RUNNING,
@@ -105,7 +105,7 @@ def _reconcile(study: OpenStudy) -> int:
 
 
 def _running(study: OpenStudy) -> list[FrozenTrial]:
-    """Give the trials that have not ended for Optuna; past its cache, which would read all others too."""
+    """Return the trials that have not ended for Optuna; past its cache, which would read all others too."""
     storage = getattr(study.storage, "_backend", study.storage)
     return list(storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=(TrialState.RUNNING,)))
 
@@ -115,7 +115,7 @@ def _result_of(row: TrialRecord) -> Result:
 
 
 def _counting(trials: list[FrozenTrial], key: Any) -> FrozenTrial:
-    """Give the one Optuna trial of a key that counts: one that has ended, else the first."""
+    """Return the one Optuna trial of a key that counts: one that has ended, else the first."""
     same = [trial for trial in trials if trial.user_attrs.get(KEY_ATTRIBUTE) == key]
     ended = [trial for trial in same if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     return next(iter(ended), same[0])

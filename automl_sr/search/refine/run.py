@@ -122,7 +122,7 @@ def missing_test_sets(task: Task) -> list[str]:
 
 
 def _quality_metrics(setting: Setting) -> Sequence[Metric]:
-    """Give all that is measured on outputs: the task's metrics, and those that the study took from plugins."""
+    """Return all that is measured on outputs: the task's metrics, and those that the study took from plugins."""
     asked = [setting.registry.metric(name) for name in setting.metrics]
     named = {metric.name: metric for metric in (*setting.task.metrics, *asked) if metric.level == "quality"}
     return list(named.values())

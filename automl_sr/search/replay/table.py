@@ -58,7 +58,7 @@ class Objective(Part):
     log: bool
 
     def metric(self) -> Metric:
-        """Give the description that schedulers and fronts take; nothing can be measured with it."""
+        """Return the description that schedulers and fronts take; nothing can be measured with it."""
         return Metric(self.name, self.direction, self.level, "", log=self.log)
 
 

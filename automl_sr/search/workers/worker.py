@@ -447,12 +447,12 @@ def failure_words(error: BaseException) -> str:
 
 
 def cause_of(reason: str) -> str:
-    """Give what two failures with the same cause have in common: the reason without its numbers."""
+    """Return what two failures with the same cause have in common: the reason without its numbers."""
     return re.sub(r"[-+]?\d[\d.,e+-]*", "#", reason)
 
 
 def _free_memory() -> None:
-    """Give memory back after a failure, so that the next trial starts as the first one did."""
+    """Free memory after a failure, so that the next trial starts as the first one did."""
     import torch
 
     gc.collect()
