@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.search.front import pareto_front
+from automl_sr.search.output import FrontMember, SearchOutput
 from automl_sr.study.limits import stored_limits
 
 if TYPE_CHECKING:
@@ -33,6 +34,13 @@ def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping
     return sorted(front, key=lambda trial: (first.loss(trial.values[first.name]), trial.number))
 
 
+def front_numbers(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> set[int] | None:
+    """Return the numbers of the front, or nothing where an objective's plugin is not installed."""
+    if not all(name in metrics for name in study.objectives):
+        return None
+    return {trial.number for trial in front_of(study, trials, metrics)}
+
+
 def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
     """Return whether measured values keep to the study's constraints; what was not measured breaks none."""
     limits = stored_limits(study.spec)
@@ -46,35 +54,14 @@ def own_counts(study: StudyRecord) -> dict[str, int]:
 
 
 def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """Return the JSON of `search`."""
+    """Return what `search` prints."""
     study = store.study(name)
     trials = store.trials(study)
-    return {
-        "study": study.name,
-        "store": store.name,
-        "trials": {state: study.counts.get(state, 0) for state in SHOWN_STATES},
-        "front": [front_row(trial) for trial in front_of(study, trials, metrics)],
-        "seconds": round(study.seconds, 3),
-    }
-
-
-def front_row(trial: TrialRecord) -> dict[str, Any]:
-    """Return a member of the front as JSON."""
-    return {
-        "number": trial.number,
-        "values": dict(trial.values),
-        "plan": trial.params,
-        "artifacts": {kind: file.url for kind, file in trial.artifacts.items()},
-    }
-
-
-def trial_row(trial: TrialRecord) -> dict[str, Any]:
-    """Return a trial as `trials` lists it."""
-    return {
-        "number": trial.number,
-        "state": trial.state,
-        "values": dict(trial.values),
-        "plan": trial.params,
-        "seconds": round(trial.seconds, 3),
-        "reason": trial.reason,
-    }
+    found = SearchOutput(
+        study=study.name,
+        store=store.name,
+        trials={state: study.counts.get(state, 0) for state in SHOWN_STATES},
+        front=[FrontMember.of(trial) for trial in front_of(study, trials, metrics)],
+        seconds=round(study.seconds, 3),
+    )
+    return found.model_dump()

@@ -11,7 +11,8 @@ import pytest
 import automl_sr
 from automl_sr.errors import StoreError, UseError
 from automl_sr.plugin.registry import installed
-from automl_sr.search.results import front_of, trial_row
+from automl_sr.search.output import TrialRow
+from automl_sr.search.results import front_of
 from automl_sr.store.reading import Reader
 
 
@@ -25,7 +26,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_trials_are_those_that_the_commands_list(url: str) -> None:
     reader = Reader.open(url)
-    listed = [trial_row(record) for record in reader.trials(reader.study("small"))]
+    listed = [TrialRow.of(record).model_dump() for record in reader.trials(reader.study("small"))]
     reader.close()
     with automl_sr.open_study(url, "small") as study:
         found = study.trials()
