@@ -25,6 +25,7 @@ from automl_sr.compression.onnx_file import (
     layer_tensors,
     load_onnx,
     silenced,
+    without_unused_imports,
 )
 from automl_sr.compression.quantize import quantize_static
 from automl_sr.errors import ExportError, first_line
@@ -75,7 +76,7 @@ def export_onnx(
     reasons = []
     for name, exporter in (("torchscript", _by_tracing), ("torch.export", _by_torch_export)):
         try:
-            content = _with_metadata(_quietly(exporter, request), metadata or {})
+            content = _with_metadata(folded(_quietly(exporter, request)), metadata or {})
             difference = _write_checked(content, Path(path), net, checks)
         except Exception as error:  # noqa: BLE001 - exporters raise anything; every reason is reported below
             reasons.append(f"{name}: {type(error).__name__}: {first_line(error)}")
@@ -174,6 +175,25 @@ def _quietly(exporter: Callable[[_Request], bytes], request: _Request) -> bytes:
     """Run an exporter without its warnings, log lines and prints: their message, if any, is in what it raises."""
     with silenced():
         return exporter(request)
+
+
+def folded(content: bytes) -> bytes:
+    """Return an ONNX file in which everything that does not depend on the input is computed already.
+
+    Exporters write a dozen nodes for one padding. ONNX Runtime's basic optimisations are the same on every processor,
+    and keep the names of weights and axes.
+    """
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder:
+        path = Path(folder) / "folded.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(path)
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return without_unused_imports(path.read_bytes())
 
 
 def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

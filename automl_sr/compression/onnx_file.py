@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -104,6 +104,29 @@ def graph_digest(path: Path | str) -> str:
             empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             tensor.CopyFrom(empty)
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+
+
+def without_unused_imports(content: bytes) -> bytes:
+    """Return an ONNX file without the operator sets that no node uses: older runtimes refuse those they do not know."""
+    model = onnx.load_model_from_string(content)
+    nodes = [*_all_nodes(model.graph.node)]
+    for function in model.functions:
+        nodes += _all_nodes(function.node)
+    used = {node.domain for node in nodes} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    return bytes(model.SerializeToString())
+
+
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes with those of the graphs inside of them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _all_nodes(attribute.g.node)
+            for graph in attribute.graphs:
+                yield from _all_nodes(graph.node)
 
 
 @contextlib.contextmanager

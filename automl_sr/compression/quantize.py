@@ -21,7 +21,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from automl_sr.compression.onnx_file import Exported, load_onnx, read_metadata, silenced
+from automl_sr.compression.onnx_file import (
+    Exported,
+    load_onnx,
+    read_metadata,
+    silenced,
+    without_unused_imports,
+)
 from automl_sr.errors import ExportError, first_line, nearest
 from automl_sr.files import write_atomically
 
@@ -66,7 +72,7 @@ def quantize_static(
         except Exception as error:  # ONNX Runtime raises ValueError, RuntimeError and its own types
             raise ExportError(f"{source} cannot be quantized: {type(error).__name__}: {first_line(error)}.") from error
     metadata = {**read_metadata(source), "quantization": f"int8 {method}"}
-    model = onnx.load_model_from_string(content)
+    model = onnx.load_model_from_string(without_unused_imports(content))
     onnx.helper.set_model_props(model, metadata)
     target = Path(out_path)
     write_atomically(target, bytes(model.SerializeToString()))
