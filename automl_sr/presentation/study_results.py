@@ -99,12 +99,10 @@ class Study:
         """Return the trials as a frame, indexed by number.
 
         Columns: `state`, `seconds`, `reason`, then `value.psnr_y`, `cost.params`, `plan.architecture` and so on; what a
-        trial does not have is missing. Raises UseError where pandas is not installed.
+        trial does not have is missing.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise UseError("A frame needs pandas.", "Install it: pip install pandas.") from error
+        import pandas
+
         rows = [_row(trial) for trial in self.trials()]
         columns = list(dict.fromkeys(name for row in rows for name in row))
         frame = pandas.DataFrame(rows, columns=columns or ["number", "state", "seconds", "reason"])

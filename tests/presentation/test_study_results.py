@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 
 import automl_sr
@@ -66,7 +67,6 @@ def test_a_curve_has_its_points_in_order(url: str) -> None:
 
 
 def test_a_frame_has_a_row_for_each_trial_and_a_column_for_each_name(url: str) -> None:
-    pandas = pytest.importorskip("pandas")
     with automl_sr.open_study(url, "small") as study:
         frame, trials = study.frame(), study.trials()
     assert list(frame.index) == [trial.number for trial in trials]
