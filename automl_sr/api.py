@@ -19,12 +19,15 @@ from automl_sr.training.step import Output, ParamGroup, TrainStep
 
 if TYPE_CHECKING:
     from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
+    from automl_sr.evaluation.layers import Layer, layers
     from automl_sr.tasks.image_sr.samples import SRSamples
     from automl_sr.training.recipe import Recipe
     from automl_sr.training.run import Run, TrainedModel
     from automl_sr.trial.context import Context
 
 _LAZY = {
+    "Layer": "automl_sr.evaluation.layers",
+    "layers": "automl_sr.evaluation.layers",
     "Context": "automl_sr.trial.context",
     "TrainedModel": "automl_sr.training.run",
     "Recipe": "automl_sr.training.recipe",
@@ -56,6 +59,7 @@ __all__ = [
     "Float",
     "Int",
     "Interface",
+    "Layer",
     "Metric",
     "ModelUpdate",
     "Output",
@@ -78,5 +82,6 @@ __all__ = [
     "hookimpl",
     "layer_nodes",
     "layer_tensors",
+    "layers",
     "quantize_static",
 ]

@@ -44,6 +44,8 @@ __all__ = [
 
 OPSET = 18  # the lowest that both exporters write; ONNX Runtime runs it since 1.14
 TOLERANCE = 1e-4
+RENAMING = ["ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulAddFusion"]
+"""Optimisations that give weights other names; ONNX Runtime makes up for them when it loads the file."""
 DynamicAxes = Mapping[str, Mapping[int, str]]
 Inputs = tuple[Tensor, ...]
 
@@ -192,7 +194,7 @@ def folded(content: bytes) -> bytes:
         options.optimized_model_filepath = str(path)
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], disabled_optimizers=RENAMING)
         return without_unused_imports(path.read_bytes())
 
 
