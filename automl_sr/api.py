@@ -19,6 +19,7 @@ from automl_sr.training.step import Output, ParamGroup, TrainStep
 
 if TYPE_CHECKING:
     from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
+    from automl_sr.evaluation.runtime import OnnxModel
     from automl_sr.tasks.image_sr.samples import SRSamples
     from automl_sr.training.recipe import Recipe
     from automl_sr.training.run import Run, TrainedModel
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Context": "automl_sr.trial.context",
+    "OnnxModel": "automl_sr.evaluation.runtime",
     "TrainedModel": "automl_sr.training.run",
     "Recipe": "automl_sr.training.recipe",
     "Run": "automl_sr.training.run",
@@ -58,6 +60,7 @@ __all__ = [
     "Interface",
     "Metric",
     "ModelUpdate",
+    "OnnxModel",
     "Output",
     "ParamGroup",
     "Phase",
