@@ -41,7 +41,7 @@ INTEGER_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Clip")
 
 def quantize_static(
     exported: Exported | Path | str,
-    calibration: Iterable[Array],
+    calibration: Iterable[Array | Mapping[str, Array]],
     out_path: Path | str,
     exclude: Sequence[str] = (),
     method: Method = "minmax",
@@ -51,13 +51,14 @@ def quantize_static(
     percentile: float = 99.99,
     weight_bits: Literal[7, 8] = 7,
 ) -> Exported:
-    """Write the int8 form (QDQ) of a float ONNX file with one input.
+    """Write the int8 form (QDQ) of a float ONNX file.
 
-    calibration: float32 inputs as the model takes them, of any sizes; they are read once. exclude: names of nodes that
-    stay in floating point, from `layer_nodes`. overrides: by tensor name (see `layer_tensors`), the activation's range
-    `{"rmin": ..., "rmax": ...}`, or for a weight a list with one `{"scale": ..., "zero_point": 0}` per output channel
-    (the first one with `"axis"`), in place of the calibrated one. weight_bits: 7 gives the same image on every
-    processor; 8 is exact only where VNNI or its like adds products in 32 bits.
+    calibration: float32 inputs as the model takes them, of any sizes, by name where it takes several; they are read
+    once. exclude: names of nodes that stay in floating point, from `layer_nodes`. overrides: by tensor name (see
+    `layer_tensors`), the activation's range `{"rmin": ..., "rmax": ...}`, or for a weight a list with one
+    `{"scale": ..., "zero_point": 0}` per output channel (the first one with `"axis"`), in place of the calibrated one.
+    weight_bits: 7 gives the same image on every processor; 8 is exact only where VNNI or its like adds products in 32
+    bits.
     Raises ExportError for unknown node names, no calibration data, or where ONNX Runtime refuses.
     """
     source = exported.path if isinstance(exported, Exported) else Path(exported)
@@ -109,7 +110,9 @@ def _prepare(source: Path, folder: Path, exclude: Sequence[str]) -> Path:
     return prepared
 
 
-def _quantize(prepared: Path, calibration: Iterable[Array], folder: Path, request: _Request) -> bytes:
+def _quantize(
+    prepared: Path, calibration: Iterable[Array | Mapping[str, Array]], folder: Path, request: _Request
+) -> bytes:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
 
@@ -169,7 +172,7 @@ def _unsupported(prepared: Path) -> list[str]:
     ]
 
 
-def _reader(prepared: Path, calibration: Iterable[Array]) -> Any:
+def _reader(prepared: Path, calibration: Iterable[Array | Mapping[str, Array]]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     name = load_onnx(prepared).graph.input[0].name
@@ -184,6 +187,9 @@ def _reader(prepared: Path, calibration: Iterable[Array]) -> Any:
             if entry is None and self.count == 0:
                 raise ExportError("Quantization needs calibration data, and none was given.")
             self.count += 1
-            return None if entry is None else {name: np.ascontiguousarray(entry, dtype=np.float32)}
+            if entry is None:
+                return None
+            named = entry if isinstance(entry, Mapping) else {name: entry}
+            return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in named.items()}
 
     return Reader()

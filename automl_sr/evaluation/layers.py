@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from automl_sr.evaluation.cost import on_meta
+from automl_sr.plugin.task import as_inputs
 
 if TYPE_CHECKING:
     from automl_sr.plugin.task import Task
@@ -53,8 +54,7 @@ def layers(model: nn.Module, task: Task) -> list[Layer]:
     """
     net = _bare_copy(model)
     found = _Watched(net)
-    example = task.cost_example()
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = as_inputs(task.cost_example(net))
     with torch.no_grad(), torch.device("meta"), found:
         output = net(*inputs)
     return found.layers(output)

@@ -51,6 +51,8 @@ class SpaceReader:
         self.registry = registry
         self.fail = fail
         self.notes: list[str] = []
+        task = registry.tasks.get(kind)
+        self._fixes = {} if task is None else dict(task.fixes)
 
     def everything(self) -> tuple[SlotSpace, ...]:
         """Search all that is installed."""
@@ -137,7 +139,9 @@ class SpaceReader:
 
     def _baseline(self, slot: Slot) -> SlotSpace:
         cls = self._offered(slot, ())[0]
-        fields = tuple(self._field(spec, Constant(as_json(spec.default))) for spec in in_order(search_fields(cls)))
+        fixed = self._fixes if slot is Slot.RECIPE else {}
+        values = {spec.name: fixed.get(spec.name, spec.default) for spec in search_fields(cls)}
+        fields = tuple(self._field(spec, Constant(as_json(values[spec.name]))) for spec in in_order(search_fields(cls)))
         return SlotSpace(slot, (TechniqueSpace(cls, fields),), cls.name)
 
     @staticmethod
@@ -227,6 +231,11 @@ class SpaceReader:
 
     def _domain(self, cls: type[Technique], spec: SearchField, raw: Any, path: KeyPath, lineage: Lineage) -> Domain:
         marker = spec.marker
+        if cls.slot is Slot.RECIPE and spec.name in self._fixes:
+            value = self._fixes[spec.name]
+            if raw is not _OWN:
+                raise self.fail(path, f"the task {self.kind!r} fixes {spec.name!r} at {value}.", "Leave it out.")
+            return Constant(as_json(value))
         if isinstance(marker, Pick):
             if raw is _OWN and not spec.searched:
                 return Constant(as_json(spec.default))

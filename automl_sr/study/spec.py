@@ -247,7 +247,6 @@ def _check_metrics(spec: StudySpec, registry: Registry, fail: Fail) -> None:
     for path, name in places:
         if name not in registry.metrics:
             raise fail(path, f"unknown metric {name!r}.", join(nearest(name, usable), f"Metrics: {', '.join(usable)}."))
-        if name not in usable:
-            raise fail(
-                path, f"the task {spec.task.kind!r} does not measure {name!r}.", f"Metrics: {', '.join(usable)}."
-            )
+        reason = registry.why_not(registry.metrics[name], type(spec.task))
+        if reason is not None:
+            raise fail(path, f"{reason}.", f"Metrics: {', '.join(usable)}.")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from automl_sr.evaluation.cost import count_macs, count_params
+from automl_sr.plugin.task import as_inputs
 from automl_sr.plugin.technique import Technique
 from automl_sr.training.loop import Silent
 from automl_sr.training.run import Run, TrainedModel
@@ -70,10 +71,10 @@ def assert_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
 def cost_of(finished: TrainedModel) -> dict[str, float]:
     """Give parameters, multiply-adds and bytes of a shipped model."""
     assert finished.onnx is not None
-    example = finished.task.cost_example()
+    example = as_inputs(finished.task.cost_example(finished.module))
     return {
         "params": float(count_params(finished.module)),
-        "macs": float(count_macs(finished.module, example)),
+        "macs": float(count_macs(finished.module, *example)),
         "size_bytes": float(finished.onnx.stat().st_size),
     }
 

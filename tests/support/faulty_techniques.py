@@ -141,7 +141,7 @@ class Swapping(Technique):
 
         other = ContractNet(1, 2, 8)
         nn.init.constant_(other.tail.bias, 0.5)
-        examples = finished.task.examples()
+        examples = finished.task.examples(finished.module)
         axes = finished.task.interface().dynamic_axes
         path = export_onnx(other, finished.folder / "other.onnx", (examples[0],), dynamic_axes=axes).path
         return replace(finished, onnx=path)

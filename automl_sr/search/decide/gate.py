@@ -14,6 +14,7 @@ import torch
 from automl_sr.errors import InfeasibleError
 from automl_sr.evaluation.cost import helper_bytes, training_bytes
 from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.task import as_inputs
 from automl_sr.plugin.technique import Slot
 from automl_sr.study.limits import exact
 from automl_sr.training.precision import resolve
@@ -134,7 +135,7 @@ class Gate:
         told = [metric for metric in missing if metric.level == "blueprint"]
         if told:
             module = self._on_meta(blueprint)
-            example = [self.setting.task.cost_example()]
+            example = as_inputs(self.setting.task.cost_example(module))
             known |= {metric.name: float(metric.function()(module, example)) for metric in told}
         others = [metric for metric in missing if metric.level != "blueprint"]
         if others:
@@ -177,13 +178,15 @@ class Gate:
         half = resolve(recipe.precision, self.setting.train_device, self.setting.precision) != "fp32"
         key = (blueprint.digest(), recipe.batch, recipe.patch, half)
         if key not in self._memory:
-            example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
-            self._memory[key] = training_bytes(self._on_meta(blueprint), example, half=half)
+            module = self._on_meta(blueprint)
+            example = self.setting.task.training_example(module, batch=recipe.batch, patch=recipe.patch)
+            self._memory[key] = training_bytes(module, *as_inputs(example), half=half)
         return self._memory[key]
 
     def _companion_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
-        example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
-        return helper_bytes(self._on_meta(blueprint), example)
+        module = self._on_meta(blueprint)
+        example = self.setting.task.training_example(module, batch=recipe.batch, patch=recipe.patch)
+        return helper_bytes(module, *as_inputs(example))
 
 
 def shippable(plan: TrialPlan, blueprint: Blueprint, context: Context) -> tuple[Blueprint, Blueprint]:

@@ -171,11 +171,12 @@ def _check_inside(windows: Tensor, lr: PixelStore) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One image to evaluate on: lr uint8 [h, w, 3] and hr uint8 [sh, sw, 3]."""
+    """One image to evaluate on: lr uint8 [h, w, 3] and hr uint8 [sh, sw, 3], read from `path` where it is known."""
 
     name: str
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8]
+    path: Path | None = None
 
 
 def load_pairs(
@@ -189,8 +190,8 @@ def load_pairs(
     if found.skipped:
         raise DataError(found.skipped[0][1])
     return [
-        Pair(name, _array(found.lr.image(index)), _array(found.hr.image(index)))
-        for index, name in enumerate(found.names)
+        Pair(name, _array(found.lr.image(index)), _array(found.hr.image(index)), path)
+        for index, (name, path) in enumerate(zip(found.names, image_set.hr, strict=True))
     ]
 
 

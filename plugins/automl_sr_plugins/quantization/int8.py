@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from torch import nn
 
-from automl_sr.api import ExportError, layer_nodes, quantize_static
+from automl_sr.api import ExportError, OnnxModel, layer_nodes, quantize_static
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,7 @@ def quantized(
     """Write the int8 form of the exported model beside it and ship that. Raises ExportError."""
     if finished.onnx is None:
         raise ExportError("Nothing was exported that could be quantized.")
-    inputs = ctx.task.calibration(finished.data, samples, ctx.seed)
+    inputs = ctx.task.calibration(finished.data, OnnxModel(finished.onnx), samples, ctx.seed)
     target = finished.onnx.with_name(f"{finished.onnx.stem}-int8.onnx")
     exclude = float_layers(finished.onnx, finished.module, keep_float)
     made = quantize_static(
@@ -45,7 +45,7 @@ def quantized(
         percentile=percentile,
         weight_bits=weight_bits,
         # The crops may show neither black nor white, but images do: 256 levels over 0..1.
-        overrides={name: {"rmin": 0.0, "rmax": 1.0} for name in finished.task.interface().inputs},
+        overrides={name: {"rmin": low, "rmax": high} for name, (low, high) in finished.task.interface().ranges.items()},
     )
     ctx.log.info("int8: %d bytes, %d layers left in float", made.size_bytes, len(exclude))
     return replace(finished, onnx=target)

@@ -1,0 +1,117 @@
+"""A task with two named inputs, a state and metrics of its own goes the whole way, from the search to the app."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sequence_denoising as toys
+import sequence_world
+from sequence_world import STUDY, sequence_registry
+
+from automl_sr.errors import StudyFileError
+from automl_sr.store.reading import Reader
+from automl_sr.study.spec import parse_study
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(place: Path, *arguments: object, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, in the world of the task."""
+    paths = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests/support"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOML_SR_")}
+    return subprocess.run(
+        [sys.executable, sequence_world.__file__, str(kill_at), *map(str, arguments)],
+        env={**environment, "PYTHONPATH": paths, "AUTOML_SR_STORE": f"sqlite:///{place}/store.db"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=place,
+    )
+
+
+def search(place: Path, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
+    place.mkdir(exist_ok=True)
+    (place / "study.yaml").write_text(STUDY)
+    return command(place, "search", "study.yaml", "--quiet", "--device", "cpu", kill_at=kill_at)
+
+
+def results(place: Path) -> list[Any]:
+    """Give what does not depend on time: states, values, files, curves and rungs."""
+    opened = Reader.open(f"sqlite:///{place}/store.db")
+    study = opened.study("sequences")
+    found = []
+    for trial in opened.trials(study):
+        values = {name: value for name, value in trial.values.items() if name != "latency_ms"}
+        files = {kind: file.sha256 for kind, file in trial.artifacts.items()}
+        curve = sorted({(point.phase, point.step, point.loss) for point in opened.curve(trial)})
+        found.append((trial.number, trial.state, values, files, curve))
+    opened.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that was searched without a break."""
+    place = tmp_path_factory.mktemp("whole")
+    done = search(place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.timeout(300)
+def test_it_is_searched_and_beats_what_needs_no_model(searched: Path) -> None:
+    opened = Reader.open(f"sqlite:///{searched}/store.db")
+    study = opened.study("sequences")
+    first = opened.trial(study, 0)
+    assert first.state in ("complete", "pruned")
+    assert first.values["psnr_frames"] > study.reference["psnr_frames"] + 0.5
+    assert first.values["flicker"] < study.reference["flicker"]
+    assert first.values["latency_ms"] > 0
+    assert first.params["recipe.patch"] == 16
+    assert first.params["recipe.loss"] == "mse"
+    opened.close()
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(600)
+def test_killed_in_every_phase_it_ends_bit_for_bit_as_one_left_alone(searched: Path, tmp_path: Path) -> None:
+    for step in (2, 32, 70, 110):  # before the first rung, on its branch, in the trunk behind it, in the last cool-down
+        assert search(tmp_path / "parts", kill_at=step).returncode == -signal.SIGKILL
+    again = search(tmp_path / "parts")
+    assert again.returncode == 0, again.stderr
+    assert results(tmp_path / "parts") == results(searched)
+
+
+@pytest.mark.timeout(300)
+def test_its_models_are_trained_longer_and_measured_on_the_test_sets(searched: Path) -> None:
+    done = command(searched, "refine", "sequences", "--trials", 0, "--steps", 40, "--json", "-q", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["refinements"]
+    assert row["state"] == "complete"
+    assert row["tests"]["photos-valid"].keys() == {"psnr_frames", "flicker"}
+
+
+def test_a_metric_that_compares_with_a_reference_net_is_refused_in_the_study_file() -> None:
+    with pytest.raises(StudyFileError, match=r"study\.yaml:4: .* has no reference net, with which 'latency_ratio'"):
+        parse_study(STUDY.replace("[psnr_frames, params]", "[latency_ratio]"), "study.yaml", sequence_registry())
+
+
+def test_quality_of_super_resolution_is_refused_in_the_study_file() -> None:
+    with pytest.raises(StudyFileError, match="the task 'denoise-sequence' does not measure 'psnr_y'"):
+        parse_study(STUDY.replace("flicker,", "psnr_y,"), "study.yaml", sequence_registry())
+
+
+def test_what_the_task_fixes_is_neither_searched_nor_taken_from_the_study_file() -> None:
+    space = parse_study(STUDY.split("space:")[0], "study.yaml", sequence_registry()).space_request
+    (recipe,) = (slot for slot in space if slot.slot == "recipe")
+    fixed = {field.name: field.domain for field in recipe.options[0].fields if field.name in ("patch", "loss")}
+    assert {name: domain.value for name, domain in fixed.items()} == dict(toys.SequenceDenoising.fixes)
+    with pytest.raises(StudyFileError, match="the task 'denoise-sequence' fixes 'patch' at 16"):
+        parse_study(STUDY.replace("batch: 4", "patch: 24"), "study.yaml", sequence_registry())
