@@ -98,6 +98,50 @@ def test_its_models_are_trained_longer_and_measured_on_the_test_sets(searched: P
     assert row["tests"]["photos-valid"].keys() == {"psnr_frames", "flicker"}
 
 
+def model_of(place: Path) -> Path:
+    """Find the file of trial 0."""
+    opened = Reader.open(f"sqlite:///{place}/store.db")
+    url = opened.trial(opened.study("sequences"), 0).artifacts["onnx"].url
+    opened.close()
+    return Path(url.removeprefix("file://"))
+
+
+def test_evaluate_hands_a_file_over_to_its_task(searched: Path) -> None:
+    done = command(searched, "evaluate", model_of(searched), "--data", "photos-valid", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == ["model", "task", "data", "psnr_frames", "flicker"]
+    (_, _, values, _, _), *_ = results(searched)
+    assert {name: found[name] for name in ("psnr_frames", "flicker")} == {
+        name: values[name] for name in ("psnr_frames", "flicker")
+    }
+    table = command(searched, "evaluate", model_of(searched), "--data", "photos-valid", "--metrics", "flicker")
+    assert "denoise-sequence" in table.stdout
+    assert "psnr_frames" not in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["upscale", "FILE", "photo.png", "-o", "out"], "is a model of the task 'denoise-sequence', not one that"),
+        (["evaluate", "FILE", "--data", "photos-valid", "--scale", "3"], "which enlarges nothing. Leave --scale out."),
+        (["evaluate", "FILE", "--data", "photos-valid", "--metrics", "psnr_y"], "does not measure 'psnr_y'"),
+    ],
+)
+def test_what_is_not_for_it_is_refused_in_one_sentence(arguments: list[str], said: str, searched: Path) -> None:
+    done = command(searched, *[str(model_of(searched)) if word == "FILE" else word for word in arguments])
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_without_its_task_a_file_is_named_for_what_it_is(searched: Path) -> None:
+    from automl_sr.cli.evaluate import evaluate
+    from automl_sr.errors import UseError
+
+    with pytest.raises(UseError, match="is a model of the task 'denoise-sequence', which is not installed"):
+        evaluate(str(model_of(searched)), "photos-valid")
+
+
 def test_a_metric_that_compares_with_a_reference_net_is_refused_in_the_study_file() -> None:
     with pytest.raises(StudyFileError, match=r"study\.yaml:4: .* has no reference net, with which 'latency_ratio'"):
         parse_study(STUDY.replace("[psnr_frames, params]", "[latency_ratio]"), "study.yaml", sequence_registry())
