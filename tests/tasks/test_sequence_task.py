@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sequence_denoising as toys
-import sequence_world
-from sequence_world import STUDY, sequence_registry
+from sequence_world import STUDY, command, search, sequence_registry, store_of
 
 from automl_sr.errors import StudyFileError
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study
 
-ROOT = Path(__file__).parents[2]
-
-
-def command(place: Path, *arguments: object, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, in the world of the task."""
-    paths = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests/support"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOML_SR_")}
-    return subprocess.run(
-        [sys.executable, sequence_world.__file__, str(kill_at), *map(str, arguments)],
-        env={**environment, "PYTHONPATH": paths, "AUTOML_SR_STORE": f"sqlite:///{place}/store.db"},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=place,
-    )
-
-
-def search(place: Path, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
-    place.mkdir(exist_ok=True)
-    (place / "study.yaml").write_text(STUDY)
-    return command(place, "search", "study.yaml", "--quiet", "--device", "cpu", kill_at=kill_at)
-
 
 def results(place: Path) -> list[Any]:
     """Give what does not depend on time: states, values, files, curves and rungs."""
-    opened = Reader.open(f"sqlite:///{place}/store.db")
+    opened = Reader.open(store_of(place))
     study = opened.study("sequences")
     found = []
     for trial in opened.trials(study):
@@ -67,7 +41,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)
 def test_it_is_searched_and_beats_what_needs_no_model(searched: Path) -> None:
-    opened = Reader.open(f"sqlite:///{searched}/store.db")
+    opened = Reader.open(store_of(searched))
     study = opened.study("sequences")
     first = opened.trial(study, 0)
     assert first.state in ("complete", "pruned")
@@ -100,7 +74,7 @@ def test_its_models_are_trained_longer_and_measured_on_the_test_sets(searched: P
 
 def model_of(place: Path) -> Path:
     """Find the file of trial 0."""
-    opened = Reader.open(f"sqlite:///{place}/store.db")
+    opened = Reader.open(store_of(place))
     url = opened.trial(opened.study("sequences"), 0).artifacts["onnx"].url
     opened.close()
     return Path(url.removeprefix("file://"))
@@ -132,6 +106,22 @@ def test_what_is_not_for_it_is_refused_in_one_sentence(arguments: list[str], sai
     done = command(searched, *[str(model_of(searched)) if word == "FILE" else word for word in arguments])
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())
+
+
+def test_the_report_shows_its_frames(searched: Path) -> None:
+    done = command(searched, "report", "sequences", "-o", "report.json", "--images", 1)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((searched / "report.json").read_text())
+    (row,) = found["images"]["rows"]
+    assert [piece["what"] for piece in row["pieces"]][:3] == ["clean", "noisy", f"trial {found['images']['models'][0]}"]
+    assert row["pieces"][2]["image"].startswith("data:image/")
+    assert "The last frame of each sequence." in report_page(searched)
+
+
+def report_page(place: Path) -> str:
+    """Give the report as a page."""
+    assert command(place, "report", "sequences", "-o", "report.html").returncode == 0
+    return (place / "report.html").read_text()
 
 
 def test_without_its_task_a_file_is_named_for_what_it_is(searched: Path) -> None:
