@@ -11,7 +11,9 @@ import pytest
 import sequence_denoising as toys
 from sequence_world import STUDY, command, search, sequence_registry, store_of
 
+from automl_sr.compression.quantize import quantize_static
 from automl_sr.errors import StudyFileError
+from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study
 
@@ -130,6 +132,19 @@ def test_without_its_task_a_file_is_named_for_what_it_is(searched: Path) -> None
 
     with pytest.raises(UseError, match="is a model of the task 'denoise-sequence', which is not installed"):
         evaluate(str(model_of(searched)), "photos-valid")
+
+
+def test_it_is_quantized_on_states_that_come_from_running_it(searched: Path, tmp_path: Path) -> None:
+    task = toys.SequenceDenoising()
+    data = task.load(0)
+    runner = OnnxModel(model_of(searched))
+    feeds = task.calibration(data.train, runner, 16, 0)
+    assert any(feed["state"].any() for feed in feeds)
+    ranges = {name: {"rmin": low, "rmax": high} for name, (low, high) in task.interface().ranges.items()}
+    made = quantize_static(runner.path, feeds, tmp_path / "int8.onnx", overrides=ranges)
+    before, after = (task.measure_quality(model, data, task.metrics) for model in (runner, OnnxModel(made.path)))
+    assert after["psnr_frames"] != before["psnr_frames"]
+    assert after["psnr_frames"] > before["psnr_frames"] - 1
 
 
 def test_a_metric_that_compares_with_a_reference_net_is_refused_in_the_study_file() -> None:
