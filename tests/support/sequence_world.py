@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import sequence_denoising
@@ -17,6 +19,8 @@ from automl_sr.plugin.registry import Registry, discover
 from automl_sr.training import loop
 from automl_sr.training.run import Run
 
+ROOT = Path(__file__).parents[2]
+CODE = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests/support"))
 STUDY = """
 name: sequences
 task: {kind: denoise-sequence, test: [photos-valid]}
@@ -29,6 +33,31 @@ space:
   architecture: {remembering: {width: [2, 4]}}
   recipe: {batch: 4, lr: 0.003, precision: fp32}
 """
+
+
+def command(place: Path, *arguments: object, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, in the world of the task, with the store of a folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOML_SR_")}
+    return subprocess.run(
+        [sys.executable, __file__, str(kill_at), *map(str, arguments)],
+        env={**environment, "PYTHONPATH": CODE, "AUTOML_SR_STORE": store_of(place)},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=place,
+    )
+
+
+def search(place: Path, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
+    """Search the study in a folder."""
+    place.mkdir(exist_ok=True)
+    (place / "study.yaml").write_text(STUDY)
+    return command(place, "search", "study.yaml", "--quiet", "--device", "cpu", kill_at=kill_at)
+
+
+def store_of(place: Path) -> str:
+    """Return the address of the store in a folder."""
+    return f"sqlite:///{place}/store.db"
 
 
 def sequence_registry() -> Registry:

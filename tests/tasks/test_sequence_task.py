@@ -3,48 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sequence_denoising as toys
-import sequence_world
-from sequence_world import STUDY, sequence_registry
+from sequence_world import STUDY, command, search, sequence_registry, store_of
 
+from automl_sr.compression.quantize import quantize_static
 from automl_sr.errors import StudyFileError
+from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study
-
-ROOT = Path(__file__).parents[2]
-
-
-def command(place: Path, *arguments: object, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, in the world of the task."""
-    paths = os.pathsep.join(str(ROOT / part) for part in (".", "plugins", "tests/support"))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOML_SR_")}
-    return subprocess.run(
-        [sys.executable, sequence_world.__file__, str(kill_at), *map(str, arguments)],
-        env={**environment, "PYTHONPATH": paths, "AUTOML_SR_STORE": f"sqlite:///{place}/store.db"},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=place,
-    )
-
-
-def search(place: Path, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
-    place.mkdir(exist_ok=True)
-    (place / "study.yaml").write_text(STUDY)
-    return command(place, "search", "study.yaml", "--quiet", "--device", "cpu", kill_at=kill_at)
 
 
 def results(place: Path) -> list[Any]:
     """Give what does not depend on time: states, values, files, curves and rungs."""
-    opened = Reader.open(f"sqlite:///{place}/store.db")
+    opened = Reader.open(store_of(place))
     study = opened.study("sequences")
     found = []
     for trial in opened.trials(study):
@@ -67,7 +43,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(300)
 def test_it_is_searched_and_beats_what_needs_no_model(searched: Path) -> None:
-    opened = Reader.open(f"sqlite:///{searched}/store.db")
+    opened = Reader.open(store_of(searched))
     study = opened.study("sequences")
     first = opened.trial(study, 0)
     assert first.state in ("complete", "pruned")
@@ -96,6 +72,79 @@ def test_its_models_are_trained_longer_and_measured_on_the_test_sets(searched: P
     (row,) = json.loads(done.stdout)["refinements"]
     assert row["state"] == "complete"
     assert row["tests"]["photos-valid"].keys() == {"psnr_frames", "flicker"}
+
+
+def model_of(place: Path) -> Path:
+    """Find the file of trial 0."""
+    opened = Reader.open(store_of(place))
+    url = opened.trial(opened.study("sequences"), 0).artifacts["onnx"].url
+    opened.close()
+    return Path(url.removeprefix("file://"))
+
+
+def test_evaluate_hands_a_file_over_to_its_task(searched: Path) -> None:
+    done = command(searched, "evaluate", model_of(searched), "--data", "photos-valid", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == ["model", "task", "data", "psnr_frames", "flicker"]
+    (_, _, values, _, _), *_ = results(searched)
+    assert {name: found[name] for name in ("psnr_frames", "flicker")} == {
+        name: values[name] for name in ("psnr_frames", "flicker")
+    }
+    table = command(searched, "evaluate", model_of(searched), "--data", "photos-valid", "--metrics", "flicker")
+    assert "denoise-sequence" in table.stdout
+    assert "psnr_frames" not in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["upscale", "FILE", "photo.png", "-o", "out"], "is a model of the task 'denoise-sequence', not one that"),
+        (["evaluate", "FILE", "--data", "photos-valid", "--scale", "3"], "which enlarges nothing. Leave --scale out."),
+        (["evaluate", "FILE", "--data", "photos-valid", "--metrics", "psnr_y"], "does not measure 'psnr_y'"),
+    ],
+)
+def test_what_is_not_for_it_is_refused_in_one_sentence(arguments: list[str], said: str, searched: Path) -> None:
+    done = command(searched, *[str(model_of(searched)) if word == "FILE" else word for word in arguments])
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_the_report_shows_its_frames(searched: Path) -> None:
+    done = command(searched, "report", "sequences", "-o", "report.json", "--images", 1)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((searched / "report.json").read_text())
+    (row,) = found["images"]["rows"]
+    assert [piece["what"] for piece in row["pieces"]][:3] == ["clean", "noisy", f"trial {found['images']['models'][0]}"]
+    assert row["pieces"][2]["image"].startswith("data:image/")
+    assert "The last frame of each sequence." in report_page(searched)
+
+
+def report_page(place: Path) -> str:
+    """Give the report as a page."""
+    assert command(place, "report", "sequences", "-o", "report.html").returncode == 0
+    return (place / "report.html").read_text()
+
+
+def test_without_its_task_a_file_is_named_for_what_it_is(searched: Path) -> None:
+    from automl_sr.cli.evaluate import evaluate
+    from automl_sr.errors import UseError
+
+    with pytest.raises(UseError, match="is a model of the task 'denoise-sequence', which is not installed"):
+        evaluate(str(model_of(searched)), "photos-valid")
+
+
+def test_it_is_quantized_on_states_that_come_from_running_it(searched: Path, tmp_path: Path) -> None:
+    task = toys.SequenceDenoising()
+    data = task.load(0)
+    runner = OnnxModel(model_of(searched))
+    feeds = task.calibration(data.train, runner, 16, 0)
+    assert any(feed["state"].any() for feed in feeds)
+    ranges = {name: {"rmin": low, "rmax": high} for name, (low, high) in task.interface().ranges.items()}
+    made = quantize_static(runner.path, feeds, tmp_path / "int8.onnx", overrides=ranges)
+    before, after = (task.measure_quality(model, data, task.metrics) for model in (runner, OnnxModel(made.path)))
+    assert after["psnr_frames"] != before["psnr_frames"]
+    assert after["psnr_frames"] > before["psnr_frames"] - 1
 
 
 def test_a_metric_that_compares_with_a_reference_net_is_refused_in_the_study_file() -> None:
