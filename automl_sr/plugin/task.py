@@ -257,6 +257,13 @@ class Task(BaseModel):
         """Measure quality metrics of a shipped model on the validation set."""
         raise NotImplementedError
 
+    def as_validation(self, samples: Samples) -> Any:
+        """Return a few training samples in the form of the validation set (`TaskData.valid`).
+
+        `run.score` measures on them.
+        """
+        return samples
+
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure the obvious alternative that needs no model (bicubic for super-resolution), where there is one."""
         return {}

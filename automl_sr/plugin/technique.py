@@ -166,6 +166,9 @@ class Technique(BaseModel):
     """How far the file that `export` gives may be from the trained model, relative to the range of its output; 0: as
     near as a float file."""
 
+    scores: ClassVar[bool] = False
+    """Whether it calls `run.score()`: a small part of the training samples is then held out in its trials."""
+
     def select_data(self, data: Samples, ctx: Context) -> Samples:
         """Return the training samples to keep (or to use instead)."""
         return data
@@ -297,6 +300,8 @@ def _declaration_problems(cls: type[Technique]) -> list[str]:
     """Check the class variables: a lone string would be read as a set of letters."""
     if not isinstance(cls.version, str):
         return [f"{cls.__name__}.version must be text"]
+    if not isinstance(cls.scores, bool):
+        return [f"{cls.__name__}.scores must be True or False"]
     return [
         f"{cls.__name__}.{name} must be a frozenset of strings"
         for name in ("tasks", "provides", "requires", "conflicts")

@@ -28,6 +28,7 @@ from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup, TrainedModel
+from automl_sr.training.score import Scorer, asked, hold_out
 from automl_sr.trial.cache import Cache
 from automl_sr.trial.context import Context
 from automl_sr.trial.ship import ship
@@ -135,7 +136,7 @@ class TinyTrial:
 
     def samples(self) -> Any:
         """Select and distil the training samples."""
-        samples: Any = self.data
+        samples: Any = hold_out(self.data, SEED)[0] if asked(self.techniques) else self.data
         for technique in self.techniques:
             samples = technique.select_data(samples, self.context(technique, samples.fingerprint))
         return samples
@@ -152,7 +153,16 @@ class TinyTrial:
         repeat_kernels(self.device)
         samples = self.samples()
         context = self.context(self.architecture, samples.fingerprint)
-        return Setup(context, self.task, samples, self.recipe, self.techniques, self.timetable(), SEED, self.device)
+        table = self.timetable()
+        return Setup(
+            context, self.task, samples, self.recipe, self.techniques, table, SEED, self.device, scorer=self._scorer()
+        )
+
+    def _scorer(self) -> Scorer | None:
+        """Hold samples out as a trial does, where a technique asks for scores."""
+        if not asked(self.techniques):
+            return None
+        return Scorer.of(self.task, self.task.metrics[0], hold_out(self.data, SEED)[1], self.device)
 
     def train(self, observer: Observer | None = None) -> Run:
         """Train trunk and tail, or go on from the checkpoints in the folder; gives the branch at its end."""

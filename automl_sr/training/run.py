@@ -21,12 +21,13 @@ from automl_sr.training.optimizers import Optimizers
 from automl_sr.training.phases import Enter, Span, Timetable
 from automl_sr.training.precision import Precision
 from automl_sr.training.randomness import generator, seed_model_randomness
-from automl_sr.training.step import LossTerm, Output, TrainStep
+from automl_sr.training.step import LayerSwap, LossTerm, Output, TrainStep, swapped
 
 if TYPE_CHECKING:
     from automl_sr.plugin.task import Batch, Samples, Task
     from automl_sr.plugin.technique import Technique
     from automl_sr.training.recipe import Recipe
+    from automl_sr.training.score import Scorer
     from automl_sr.trial.context import Context
 
 
@@ -44,6 +45,8 @@ class Setup:
     device: str
     full_data: Samples | None = None
     """All training samples of the task; None where they are those that are trained on."""
+    scorer: Scorer | None = None
+    """What `run.score` measures with; None where no technique declares that it asks for scores."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Run:
         self._tapped: dict[str, list[Tensor]] = {}
         self._tapping = False
         self._hooks: list[Any] = []
+        self._swaps: list[tuple[nn.Module, LayerSwap]] = []
         self._call: Any = None
 
     # ---- life -------------------------------------------------------------------------------------------------------
@@ -183,7 +187,10 @@ class Run:
         self._tapped = {}
         self._tapping = True
         try:
-            prediction = self.task.forward(self._call, batch).float()
+            with contextlib.ExitStack() as layers:
+                for layer, swap in self._swaps:
+                    layers.enter_context(swapped(layer, swap))
+                prediction = self.task.forward(self._call, batch).float()
         finally:
             self._tapping = False
         return Output(prediction, self._tapped)
@@ -242,6 +249,27 @@ class Run:
         if self.train_step.eval_weights is not None:
             weights = self.train_step.eval_weights(self, weights)
         return {name: value.clone() for name, value in weights.items()}
+
+    def score(self) -> float:
+        """Return the quality of the float model on training samples held out for this; higher is always better.
+
+        It is the study's first quality objective, or else the task's first quality metric, negated where smaller is
+        better, of the weights that would be evaluated now. The samples depend on the study's data and seed alone, and
+        never give an objective. Raises PluginError where no technique of the plan declares `scores`, NotFiniteError
+        where training has broken down.
+        """
+        scorer = self.setup.scorer
+        if scorer is None:
+            raise PluginError(
+                "A technique asks for run.score(), and no samples are held out for it.",
+                "Declare `scores: ClassVar[bool] = True` on the technique; helper models of `ctx.fit` have no score.",
+            )
+        self.check_finite()
+        return scorer.score(
+            self.blueprint.digest(),
+            self.evaluation_state(),
+            lambda: build(self.blueprint, self.context.registry),
+        )
 
     def finish(self, folder: Path) -> TrainedModel:
         """Give the model with its evaluation weights, apart from this run."""
@@ -365,7 +393,7 @@ class Run:
         return named
 
     def _tap(self) -> None:
-        """Have the tapped modules' outputs collected during the one forward pass."""
+        """Have the tapped modules' outputs collected, and layers swapped, during the one forward pass."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -379,7 +407,13 @@ class Run:
                     self._tapped.setdefault(name, []).append(output)
 
             self._hooks.append(modules[name].register_forward_hook(collect))
-        self._call = torch.compile(self.model) if self.recipe.compile and not self._hooks else self.model
+        self._swaps = []
+        for name, swap in self.train_step.layers.items():
+            if name not in modules:
+                raise PluginError(f"A technique swaps the layer {name!r}, which the model does not have.")
+            self._swaps.append((modules[name], swap))
+        plain = not self._hooks and not self._swaps
+        self._call = torch.compile(self.model) if self.recipe.compile and plain else self.model
 
     # ---- checkpoint -------------------------------------------------------------------------------------------------
 

@@ -195,6 +195,17 @@ def load_pairs(
     ]
 
 
+def middles(samples: SRSamples, side: int) -> list[Pair]:
+    """Return the middle of every window as a pair for evaluation, at most `side` LR pixels high and wide."""
+    pairs = []
+    for image, top, left, height, width in samples.windows.tolist():
+        high, wide = min(side, height), min(side, width)
+        window = (image, top + (height - high) // 2, left + (width - wide) // 2, high, wide)
+        low, full = _cut(samples.lr, window, 1), _cut(samples.hr, window, samples.scale)
+        pairs.append(Pair(samples.names[image], _array(low.cpu()), _array(full.cpu())))
+    return pairs
+
+
 def load_samples(
     image_set: ImageSet,
     scale: int,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from automl_sr.tasks.image_sr.batches import PatchSource
     from automl_sr.tasks.image_sr.samples import Pair, SRSamples
 
+SCORED_SIDE = 96
+"""Side in low-resolution px of the middle of a training image on which a model is scored while it trains."""
 CALIBRATION_PATCH = 64
 """Side in low-resolution px of the crops on which quantization is calibrated."""
 
@@ -205,6 +207,13 @@ class ImageSR(Task):
 
         model = ImageModel(runner, scale=self.scale, color=self.color)
         return _means(evaluate_pairs(model, data.valid, self.scale, list(metrics)), metrics)
+
+    def as_validation(self, samples: Samples) -> list[Pair]:
+        """Return the middle of each training image as a pair. Raises DataError where all are of one flat colour."""
+        from automl_sr.tasks.image_sr.samples import middles
+
+        named = {Path(str(place)): pair for place, pair in enumerate(middles(_sr(samples), SCORED_SIDE))}
+        return list(_without_flat(named).values())
 
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure bicubic enlargement."""

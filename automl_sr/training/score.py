@@ -1,0 +1,104 @@
+"""Scoring a model while it trains, on training samples that are held out for that and give no objective."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from automl_sr.errors import DataError
+from automl_sr.plugin.task import TaskData
+from automl_sr.training.randomness import generator, seed_model_randomness
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.task import Samples, Task
+    from automl_sr.plugin.technique import Technique
+
+SHARE = 0.05
+"""So much of the training samples is held out."""
+MOST = 64
+"""No more samples are held out than these, however many there are: a score must not hold up the training."""
+
+
+def asked(techniques: Iterable[Technique]) -> bool:
+    """Say whether a technique of a plan declares that it asks for scores."""
+    return any(technique.scores for technique in techniques)
+
+
+def hold_out(samples: Samples, seed: int) -> tuple[Samples, Samples]:
+    """Return what is left to train on, and what is held out, by a draw that the study's seed decides.
+
+    Raises DataError where nothing would be left.
+    """
+    count = len(samples)
+    if count < 2:
+        raise DataError(
+            "A technique of this plan scores the model on training samples that are held out: "
+            f"of {count} none is left to train on.",
+            "Train on more images.",
+        )
+    order = torch.randperm(count, generator=generator(seed, "held out"))
+    held = min(MOST, max(1, round(SHARE * count)))
+    return samples.subset(order[held:].sort().values), samples.subset(order[:held].sort().values)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Measures one quality metric on held-out samples, each state of a model once."""
+
+    task: Task
+    metric: Metric
+    data: TaskData
+    device: str
+    _known: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, task: Task, metric: Metric, held: Samples, device: str) -> Scorer:
+        """Prepare the held-out samples as those of the validation set are."""
+        return cls(task, metric, TaskData(held, task.as_validation(held)), device)
+
+    def score(self, model: str, weights: Mapping[str, Tensor], make: Callable[[], nn.Module]) -> float:
+        """Return the metric of a model, negated where smaller is better; `model` is its blueprint's digest.
+
+        The generators of torch are left as they were: a score that is known already must train the same bits.
+        """
+        digest = _digest(model, weights)
+        if digest not in self._known:
+            place = torch.device(self.device)
+            forked = [place] if place.type == "cuda" else []
+            with torch.random.fork_rng(forked), torch.no_grad(), torch.autocast(place.type, enabled=False):
+                seed_model_randomness(0, "score")
+                module = make()
+                module.load_state_dict(weights)
+                runner = _runner(module.to(place).eval(), place)
+                values = self.task.measure_quality(runner, self.data, [self.metric])
+            self._known[digest] = -self.metric.loss(float(values[self.metric.name]))
+        return self._known[digest]
+
+
+def _runner(module: nn.Module, place: torch.device) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Let a module take and give arrays, as a shipped file does."""
+
+    def run(batch: NDArray[Any]) -> NDArray[Any]:
+        output = module(torch.from_numpy(np.ascontiguousarray(batch)).to(place))
+        found: NDArray[Any] = output.float().cpu().numpy()
+        return found
+
+    return run
+
+
+def _digest(model: str, weights: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256(model.encode())
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        total.update(f"{name};{value.dtype};{tuple(value.shape)};".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
