@@ -167,7 +167,7 @@ class Technique(BaseModel):
     near as a float file."""
 
     scores: ClassVar[bool] = False
-    """Whether it calls `run.score()`: a small part of the training samples is then held out in its trials."""
+    """Whether it calls `run.score()`: a few training samples are then held out in its trials."""
 
     def select_data(self, data: Samples, ctx: Context) -> Samples:
         """Return the training samples to keep (or to use instead)."""

@@ -153,9 +153,16 @@ class TinyTrial:
         repeat_kernels(self.device)
         samples = self.samples()
         context = self.context(self.architecture, samples.fingerprint)
-        table = self.timetable()
         return Setup(
-            context, self.task, samples, self.recipe, self.techniques, table, SEED, self.device, scorer=self._scorer()
+            context,
+            self.task,
+            samples,
+            self.recipe,
+            self.techniques,
+            self.timetable(),
+            SEED,
+            self.device,
+            scorer=self._scorer(),
         )
 
     def _scorer(self) -> Scorer | None:

@@ -251,18 +251,19 @@ class Run:
         return {name: value.clone() for name, value in weights.items()}
 
     def score(self) -> float:
-        """Return the quality of the float model on training samples held out for this; higher is always better.
+        """Return the quality of the float model on samples held out for this; higher is better.
 
-        It is the study's first quality objective, or else the task's first quality metric, negated where smaller is
-        better, of the weights that would be evaluated now. The samples depend on the study's data and seed alone, and
-        never give an objective. Raises PluginError where no technique of the plan declares `scores`, NotFiniteError
-        where training has broken down.
+        It is the study's first quality objective, or else the task's first quality metric, negated
+        where smaller is better, of the weights that would be evaluated now. The samples are of the
+        training set, depend on the study's data and seed alone, and never give an objective. Raises
+        PluginError where no technique of the plan declares `scores`, NotFiniteError where training
+        has broken down.
         """
         scorer = self.setup.scorer
         if scorer is None:
             raise PluginError(
                 "A technique asks for run.score(), and no samples are held out for it.",
-                "Declare `scores: ClassVar[bool] = True` on the technique; helper models of `ctx.fit` have no score.",
+                "Declare `scores: ClassVar[bool] = True` on the technique; helper models have none.",
             )
         self.check_finite()
         return scorer.score(
@@ -393,7 +394,7 @@ class Run:
         return named
 
     def _tap(self) -> None:
-        """Have the tapped modules' outputs collected, and layers swapped, during the one forward pass."""
+        """Have tapped outputs collected, and layers swapped, during the one forward pass."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -410,7 +411,7 @@ class Run:
         self._swaps = []
         for name, swap in self.train_step.layers.items():
             if name not in modules:
-                raise PluginError(f"A technique swaps the layer {name!r}, which the model does not have.")
+                raise PluginError(f"A technique swaps the layer {name!r}, which is not there.")
             self._swaps.append((modules[name], swap))
         plain = not self._hooks and not self._swaps
         self._call = torch.compile(self.model) if self.recipe.compile and plain else self.model

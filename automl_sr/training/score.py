@@ -1,4 +1,4 @@
-"""Scoring a model while it trains, on training samples that are held out for that and give no objective."""
+"""Scoring a model while it trains, on training samples that are held out for that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHARE = 0.05
 """So much of the training samples is held out."""
 MOST = 64
-"""No more samples are held out than these, however many there are: a score must not hold up the training."""
+"""No more samples are held out than these: a score must not hold up the training."""
 
 
 def asked(techniques: Iterable[Technique]) -> bool:
@@ -34,7 +34,7 @@ def asked(techniques: Iterable[Technique]) -> bool:
 
 
 def hold_out(samples: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Return what is left to train on, and what is held out, by a draw that the study's seed decides.
+    """Return what is left to train on, and what is held out, as the study's seed draws it.
 
     Raises DataError where nothing would be left.
     """
@@ -65,16 +65,23 @@ class Scorer:
         """Prepare the held-out samples as those of the validation set are."""
         return cls(task, metric, TaskData(held, task.as_validation(held)), device)
 
-    def score(self, model: str, weights: Mapping[str, Tensor], make: Callable[[], nn.Module]) -> float:
-        """Return the metric of a model, negated where smaller is better; `model` is its blueprint's digest.
+    def score(
+        self,
+        model: str,
+        weights: Mapping[str, Tensor],
+        make: Callable[[], nn.Module],
+    ) -> float:
+        """Return the metric, negated where smaller is better; `model` is the blueprint's digest.
 
-        The generators of torch are left as they were: a score that is known already must train the same bits.
+        The generators of torch are left as they were: what is known already draws no numbers, and
+        the training that follows has to be the same.
         """
         digest = _digest(model, weights)
         if digest not in self._known:
             place = torch.device(self.device)
             forked = [place] if place.type == "cuda" else []
-            with torch.random.fork_rng(forked), torch.no_grad(), torch.autocast(place.type, enabled=False):
+            plain = torch.autocast(place.type, enabled=False)
+            with torch.random.fork_rng(forked), torch.no_grad(), plain:
                 seed_model_randomness(0, "score")
                 module = make()
                 module.load_state_dict(weights)

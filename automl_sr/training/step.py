@@ -78,10 +78,10 @@ class TrainStep:
     """Whether the model's moving average is kept, where the recipe asks for one; a search on a supernet has none."""
 
     layers: Mapping[str, LayerSwap] = field(default_factory=dict)
-    """By module name, what is called in the layer's place while the model is trained: fake quantization, for one.
+    """By module name, what is called in the layer's place in training: fake quantization, for one.
 
-    It gets the layer and its inputs; `layer.forward(...)` is what the layer does by itself. What it learns belongs into
-    `aux`. The model, its parameters, checkpoints, scores, rungs and what ships know nothing of it.
+    It gets the layer and its inputs; `layer.forward(...)` is what the layer does by itself. What it
+    learns belongs into `aux`. Parameters, checkpoints, scores, rungs and what ships are without it.
     """
 
     def with_loss(self, name: str, term: LossTerm) -> TrainStep:
@@ -103,7 +103,7 @@ class TrainStep:
     def with_layer(self, name: str, swap: LayerSwap) -> TrainStep:
         """Call something else in the place of a layer while the model is trained; see `layers`.
 
-        Raises PluginError where another technique has done so: the first one would silently do nothing.
+        Raises PluginError where another technique has done so: the first would silently do nothing.
         """
         if name in self.layers:
             raise PluginError(f"Two techniques want to swap the layer {name!r}.")
@@ -120,7 +120,7 @@ class TrainStep:
 
 @contextmanager
 def swapped(layer: nn.Module, swap: LayerSwap) -> Iterator[None]:
-    """Let a layer call something else; its hooks stay, so that what is tapped is what the others see."""
+    """Let a layer call something else; its hooks stay: what is tapped is what other layers see."""
 
     def call(*inputs: Any, **named: Any) -> Tensor:
         del layer.forward  # for as long as this call takes, the layer is itself again

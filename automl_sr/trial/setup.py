@@ -47,7 +47,7 @@ def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Obse
 
 
 def training_data(plan: TrialPlan, setting: Setting) -> Samples:
-    """Return what a trial may train on: all training samples, without those held out where its plan asks for scores."""
+    """Return what a trial may train on: all training samples, but for those held out for scores."""
     samples = setting.data.train
     return hold_out(samples, setting.seed)[0] if asked(plan.techniques.values()) else samples
 
@@ -60,9 +60,10 @@ def _scorer(plan: TrialPlan, setting: Setting) -> Scorer | None:
 
 
 def _first_quality(setting: Setting) -> Metric:
-    """Return the first quality objective of the study, or the task's first metric where it has none."""
+    """Return the study's first quality objective, or the task's first metric where it has none."""
     objectives = [setting.registry.metric(name) for name in setting.objectives]
-    return next((metric for metric in objectives if metric.level == "quality"), setting.task.metrics[0])
+    quality = [metric for metric in objectives if metric.level == "quality"]
+    return (quality or setting.task.metrics)[0]
 
 
 def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:

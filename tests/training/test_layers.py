@@ -1,4 +1,4 @@
-"""Layers that are swapped while a model is trained, and never where it is scored, measured or shipped."""
+"""Layers that are swapped in training, and never where a model is scored or shipped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from automl_sr.training.step import TrainStep
 
 
 class Rounded(nn.Module):
-    """Compute a linear layer with weights on a grid whose step is learnt; gradients pass the rounding."""
+    """Compute a linear layer with weights on a learnt grid; gradients pass the rounding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,13 +91,14 @@ COMBINATIONS: dict[str, list[Technique]] = {
 
 
 @pytest.mark.parametrize("techniques", COMBINATIONS.values(), ids=COMBINATIONS)
-def test_stopping_after_any_step_changes_nothing(techniques: list[Technique], tmp_path: Path) -> None:
+def test_stopping_changes_nothing(techniques: list[Technique], tmp_path: Path) -> None:
     straight = trained(techniques, tmp_path / "straight")
     for every in (1, 7):
         parts = trained(techniques, tmp_path / f"every {every}", stop_every=every)
         assert fingerprint(parts) == fingerprint(straight), every
-    sizes = [float(part.size.detach()) for part in straight.train_step.aux.values()]  # type: ignore[arg-type]
-    assert all(size != 0.25 for size in sizes), "the grid is learnt"
+    sizes = [part.size for part in straight.train_step.aux.values() if isinstance(part, Rounded)]
+    assert len(sizes) > 1
+    assert all(float(size.detach()) != 0.25 for size in sizes), "the grid is learnt"
 
 
 def test_training_sees_the_swap_and_nothing_else_does(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_training_sees_the_swap_and_nothing_else_does(tmp_path: Path) -> None:
         assert torch.equal(run.model(batch.inputs), plain.model(batch.inputs))
         swapped = run.forward(batch).prediction
         assert not torch.allclose(swapped, plain.forward(batch).prediction)
-        assert torch.equal(run.model(batch.inputs), plain.model(batch.inputs)), "the layers are themselves again"
+        assert torch.equal(run.model(batch.inputs), plain.model(batch.inputs)), "it is over"
         assert torch.equal(run.copy_model()(batch.inputs), plain.model(batch.inputs))
     assert run.model.state_dict().keys() == plain.model.state_dict().keys()
     assert run.blueprint == plain.blueprint
@@ -124,7 +125,7 @@ def test_training_sees_the_swap_and_nothing_else_does(tmp_path: Path) -> None:
     assert not any("forward" in vars(part) for part in (*shipped.modules(), *run.model.modules()))
 
 
-def test_a_swap_may_ask_the_layer_and_what_is_tapped_is_what_the_next_layer_sees(tmp_path: Path) -> None:
+def test_a_swap_may_ask_the_layer_and_is_tapped_in_its_place(tmp_path: Path) -> None:
     setup, blueprint = setup_of([toys.Mlp(), Doubled()], tmp_path)
     run = Run.start(setup, blueprint)
     batch = run.batch()
@@ -143,7 +144,7 @@ def test_layers_are_themselves_again_after_an_error(tmp_path: Path) -> None:
 
 def test_a_layer_that_is_not_there_or_is_swapped_twice_is_refused(tmp_path: Path) -> None:
     setup, blueprint = setup_of([toys.Mlp(), Astray()], tmp_path)
-    with pytest.raises(PluginError, match="swaps the layer 'nowhere'"):
+    with pytest.raises(PluginError, match="swaps the layer 'nowhere', which is not there"):
         Run.start(setup, blueprint)
     with pytest.raises(PluginError, match="Two techniques want to swap the layer '0'"):
         TrainStep({}).with_layer("0", Rounded()).with_layer("0", Rounded())

@@ -1,4 +1,4 @@
-"""Scores on held-out training samples: what they measure, what they leave alone, and rounds that are kept by them."""
+"""Scores on held-out training samples: what they measure, and rounds that are kept by them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import toy_techniques as toys
 from resuming import Stop, fingerprint, registry, setup_of
 from torch import Tensor
-from trial_notes import setting
+from trial_notes import Notes, setting
 
 from automl_sr.errors import DataError, PluginError, StopRequestedError
 from automl_sr.plugin.task import Batch
@@ -34,6 +34,7 @@ from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run
 from automl_sr.training.score import MOST, Scorer, hold_out
 from automl_sr.training.step import TrainStep
+from automl_sr.trial.run import run_trial
 from automl_sr.trial.setup import make_context, make_setup, training_data
 
 KEPT = "keeping.weights."
@@ -66,9 +67,8 @@ class KeepBest(Scoring):
             run.model[0].weight.mul_(run.model[0].weight.abs() > 0.1)
 
     def go_back(self, run: Any) -> ModelUpdate:
-        run.model.load_state_dict(
-            {key.removeprefix(KEPT): value for key, value in run.state.items() if key.startswith(KEPT)}
-        )
+        kept = {key: value for key, value in run.state.items() if key.startswith(KEPT)}
+        run.model.load_state_dict({key.removeprefix(KEPT): kept[key] for key in kept})
         return ModelUpdate(ema="reset")
 
     def confirm(self, run: Any) -> None:
@@ -129,7 +129,7 @@ def test_asking_for_scores_changes_no_bit_of_the_training(tmp_path: Path) -> Non
     assert fingerprint(resumed) == fingerprint(silent)
 
 
-def test_a_score_is_the_metric_of_the_evaluation_weights_on_what_is_held_out(tmp_path: Path) -> None:
+def test_a_score_is_the_metric_of_the_evaluation_weights(tmp_path: Path) -> None:
     setup, blueprint = setup_of([toys.Mlp(), Scoring()], tmp_path)
     run = Run.start(setup, blueprint)
     train(run, 20, Stop(0), Checkpoints(tmp_path / "trunk"))
@@ -173,11 +173,12 @@ def test_a_technique_that_does_not_declare_it_is_told(tmp_path: Path) -> None:
     assert "scores: ClassVar[bool] = True" in str(error.value.hint)
 
 
-def test_what_is_held_out_depends_on_the_study_alone_and_only_where_it_is_declared(tmp_path: Path) -> None:
+def test_what_is_held_out_depends_on_the_study_alone(tmp_path: Path) -> None:
     place = setting(registry(), toys.DigitsTask(), tmp_path, ("accuracy",), 60, 1)
     parts = {Slot.RECIPE: Recipe(batch=8, patch=8)}
     first = TrialPlan.of({Slot.ARCHITECTURE: toys.Mlp(), Slot.PRUNING: Scoring(), **parts}, {})
-    other = TrialPlan.of({Slot.ARCHITECTURE: toys.Mlp(width=4), Slot.PRUNING: KeepBest(), **parts}, {})
+    small = toys.Mlp(width=4)
+    other = TrialPlan.of({Slot.ARCHITECTURE: small, Slot.PRUNING: KeepBest(), **parts}, {})
     plain = TrialPlan.of({Slot.ARCHITECTURE: toys.Mlp(), **parts}, {})
     found = {}
     for name, plan in (("first", first), ("other", other), ("plain", plain)):
@@ -195,6 +196,22 @@ def test_what_is_held_out_depends_on_the_study_alone_and_only_where_it_is_declar
     assert found["plain"].scorer is None
     again, _ = hold_out(place.data.train, place.seed + 1)
     assert again.fingerprint != found["first"].data.fingerprint
+
+
+def test_a_whole_trial_goes_on_after_stops(tmp_path: Path) -> None:
+    place = setting(registry(), toys.DigitsTask(), tmp_path, ("accuracy",), 60, 2)
+    place = replace(place, first_rung=10)
+    recipe = Recipe(batch=8, patch=8, precision="fp32")
+    parts = {Slot.ARCHITECTURE: toys.Mlp(), Slot.PRUNING: KeepBest(), Slot.RECIPE: recipe}
+    plan = TrialPlan.of(parts, {})
+    straight = run_trial(plan, place, Notes(), tmp_path / "straight")
+    for after in (9, 20, 30):
+        with pytest.raises(StopRequestedError):
+            run_trial(plan, place, Notes(stop_after=after), tmp_path / "stopped")
+    again = run_trial(plan, place, Notes(), tmp_path / "stopped")
+    assert again.values == straight.values
+    weights = [one.artifacts["onnx"].read_bytes() for one in (straight, again)]
+    assert weights[0] == weights[1]
 
 
 def test_a_small_part_is_held_out_and_never_all(tmp_path: Path) -> None:

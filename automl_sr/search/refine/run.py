@@ -58,9 +58,9 @@ class Refined:
 def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialObserver, folder: Path) -> Refined:
     """Train a plan's model on from a checkpoint; what a resume needs is kept in `folder`.
 
-    All samples of the task are trained on, without selection or distillation, but for those held out for scores.
-    The rate is the recipe's, constant after a short warm-up, with the tail of the search: as the search's trunk was
-    trained so too, this is the trunk of a longer search.
+    All samples of the task are trained on, without selection or distillation, but for those held
+    out for scores. The rate is the recipe's, constant after a short warm-up, with the tail of the
+    search: as the search's trunk was trained so too, this is the trunk of a longer search.
 
     Raises StopRequestedError (after a checkpoint) when the observer asks to stop.
     """
@@ -71,7 +71,8 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialO
             raise CheckpointError("The checkpoint of the search is damaged.")
         context = make_context(plan, setting, folder, CurveObserver(observer, job.steps))
         context = replace(context, seed=derive(setting.seed, plan.fingerprint, "refine", job.seed))
-        setup = continued(make_setup(plan, setting, context, training_data(plan, setting)), base, job.steps)
+        data = training_data(plan, setting)
+        setup = continued(make_setup(plan, setting, context, data), base, job.steps)
         checkpoints = Checkpoints(folder / "trunk")
         kept = checkpoints.latest()
         trunk = Run.go_on(setup, base) if kept is None else Run.restore(setup, kept)

@@ -196,7 +196,7 @@ def load_pairs(
 
 
 def middles(samples: SRSamples, side: int) -> list[Pair]:
-    """Return the middle of every window as a pair for evaluation, at most `side` LR pixels high and wide."""
+    """Return the middle of every window as a pair, at most `side` LR pixels high and wide."""
     pairs = []
     for image, top, left, height, width in samples.windows.tolist():
         high, wide = min(side, height), min(side, width)

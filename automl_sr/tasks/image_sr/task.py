@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from automl_sr.tasks.image_sr.samples import Pair, SRSamples
 
 SCORED_SIDE = 96
-"""Side in low-resolution px of the middle of a training image on which a model is scored while it trains."""
+"""Side in low-resolution px of the middle of a training image on which `run.score` measures."""
 CALIBRATION_PATCH = 64
 """Side in low-resolution px of the crops on which quantization is calibrated."""
 
@@ -209,10 +209,14 @@ class ImageSR(Task):
         return _means(evaluate_pairs(model, data.valid, self.scale, list(metrics)), metrics)
 
     def as_validation(self, samples: Samples) -> list[Pair]:
-        """Return the middle of each training image as a pair. Raises DataError where all are of one flat colour."""
+        """Return the middle of each training image as a pair.
+
+        Raises DataError where all are of one flat colour.
+        """
         from automl_sr.tasks.image_sr.samples import middles
 
-        named = {Path(str(place)): pair for place, pair in enumerate(middles(_sr(samples), SCORED_SIDE))}
+        pairs = middles(_sr(samples), SCORED_SIDE)
+        named = {Path(str(place)): pair for place, pair in enumerate(pairs)}
         return list(_without_flat(named).values())
 
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
