@@ -133,7 +133,7 @@ class TechniqueContract:
             metafunc.parametrize("technique_class", [pytest.param(cls, id=cls.name) for cls in classes])
         if "configured" in metafunc.fixturenames:
             cases = [
-                pytest.param(technique, id=f"{cls.name}-{name}")
+                pytest.param(technique.canonical(), id=f"{cls.name}-{name}")
                 for cls in classes
                 for name, technique in configurations(cls, self.settings).items()
                 if name == "default" or matters(cls, metafunc.fixturenames)
@@ -192,6 +192,14 @@ class TechniqueContract:
     def test_it_takes_every_corner_of_its_search_space(self, technique_class: type[Technique]) -> None:
         """A search proposes any combination that the fields allow; say what depends on what with `When`."""
         assert refusals(technique_class, self.settings) == {}
+
+    def test_its_canonical_form_is_settled(self, technique_class: type[Technique]) -> None:
+        """What plans hold and are compared by is one of its settings, and nothing changes the second time."""
+        for name, technique in configurations(technique_class, self.settings).items():
+            settled = technique.canonical()
+            assert type(settled) is technique_class, name
+            assert settled.canonical().dump() == settled.dump(), name
+            assert technique_class.model_validate(settled.model_dump()).dump() == settled.dump(), name
 
     def test_its_docstring_says_what_it_does_and_where_it_comes_from(self, technique_class: type[Technique]) -> None:
         """The first line is its title in lists; a source has a year."""
