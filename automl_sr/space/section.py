@@ -13,14 +13,27 @@ from automl_sr.plugin.technique import (
     Float,
     Int,
     Pick,
+    Range,
     SearchField,
     Slot,
     Technique,
     as_json,
+    in_order,
     search_fields,
 )
 from automl_sr.space.compatibility import reachable, why_never
-from automl_sr.space.domains import Constant, Domain, FieldSpace, Nested, SlotSpace, TechniqueSpace, on_grid, start_of
+from automl_sr.space.domains import (
+    Constant,
+    Domain,
+    FieldSpace,
+    Nested,
+    SlotSpace,
+    TechniqueSpace,
+    between,
+    each_range,
+    on_grid,
+    start_of,
+)
 from automl_sr.space.field_ranges import Narrower
 
 if TYPE_CHECKING:
@@ -256,23 +269,8 @@ _OWN = object()
 
 def even(marker: Int | Float | Choice | Each) -> Int | Float | Choice | Each:
     """End a range on its last step, so that its bounds can be reached."""
-    if isinstance(marker, Int):
-        return Int(marker.low, int(on_grid(marker.low, marker.high, marker.step)), marker.step, marker.log)
-    if isinstance(marker, Float):
-        return Float(float(marker.low), float(on_grid(marker.low, marker.high, marker.step)), marker.step, marker.log)
-    if isinstance(marker, Each):
-        item = even(marker.item)
-        return Each(item, marker.count, marker.max) if not isinstance(item, Each) else marker
-    return marker
+    return each_range(marker, _even) if isinstance(marker, Each) else _even(marker)
 
 
-def in_order(specs: list[SearchField]) -> list[SearchField]:
-    """Put every field behind those that decide whether, or how often, it is asked."""
-    ordered: list[SearchField] = []
-    waiting = list(specs)
-    while waiting:
-        done = {spec.name for spec in ordered}
-        ready = next((spec for spec in waiting if spec.depends_on() <= done), waiting[0])
-        ordered.append(ready)
-        waiting.remove(ready)
-    return ordered
+def _even(item: Range) -> Range:
+    return item if isinstance(item, Choice) else between(item, item.low, on_grid(item.low, item.high, item.step))

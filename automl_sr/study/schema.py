@@ -13,12 +13,14 @@ from automl_sr.plugin.technique import (
     Float,
     Int,
     Pick,
+    Range,
     SearchField,
     Slot,
     Technique,
     as_json,
     search_fields,
 )
+from automl_sr.space.domains import widest
 from automl_sr.space.field_ranges import FIXED, number_kind
 from automl_sr.space.summary import describe
 from automl_sr.study.limits import Limits
@@ -130,7 +132,7 @@ def _field(cls: type[Technique], spec: SearchField) -> Json:
         return {"$ref": f"#/$defs/{marker.slot.value}", "description": about}
     value = field_schema(cls, spec)
     if isinstance(marker, Each):
-        forms = [*_forms(marker.item, {}), _vector(marker)]
+        forms = [*_forms(widest(marker), {}), _vector(marker)]
     elif isinstance(marker, Int | Float | Choice):
         forms = _forms(marker, value)
     else:
@@ -156,8 +158,18 @@ def _forms(marker: Int | Float | Choice, value: Json) -> list[Json]:
 
 def _vector(marker: Each) -> Json:
     """Return a vector, place by place."""
-    values = {"type": "array", "items": _forms(marker.item, {})[0], "maxItems": marker.max}
+    values: Json = {"type": "array", "maxItems": marker.max}
+    if isinstance(marker.item, tuple):
+        values["prefixItems"] = [_of_place(item) for item in marker.item]
+    else:
+        values["items"] = _forms(marker.item, {})[0]
     return {"type": "object", "additionalProperties": False, "required": [FIXED], "properties": {FIXED: values}}
+
+
+def _of_place(item: Range) -> Json:
+    """Return one value of one place of a vector whose places differ: the range of each is its limit."""
+    limits = {} if isinstance(item, Choice) else {"minimum": item.low, "maximum": item.high}
+    return _forms(item, limits)[0]
 
 
 def _ranges(whole: bool, value: Json) -> list[Json]:

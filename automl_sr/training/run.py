@@ -19,7 +19,7 @@ from automl_sr.training.checkpoint import Snapshot
 from automl_sr.training.ema import Ema
 from automl_sr.training.optimizers import Optimizers
 from automl_sr.training.phases import Enter, Span, Timetable
-from automl_sr.training.precision import Precision
+from automl_sr.training.precision import Precision, has_dilated_depthwise
 from automl_sr.training.randomness import generator, seed_model_randomness
 from automl_sr.training.step import LayerSwap, LossTerm, Output, TrainStep, swapped
 
@@ -85,6 +85,7 @@ class Run:
         """Whether the phase at hand has ended: a rung at its end is measured after it was left."""
         self.warm_from = 0
         self.precision = Precision.of(setup.recipe.precision, setup.device, setup.context.precision)
+        self._dilated = False
         self.last_loss = torch.zeros(())
         self.train_step = TrainStep({})
         self.optimizers = Optimizers({}, {}, setup.recipe)
@@ -177,7 +178,7 @@ class Run:
     def loss(self, batch: Batch, losses: Mapping[str, LossTerm] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the model once and add up the loss terms, those of the step by default: the sum, and each term."""
         asked = self.train_step.losses if losses is None else losses
-        with self.precision.autocast():
+        with self.precision.autocast(dilated=self._dilated):
             output = self.forward(batch)
             terms = {name: term(output, batch, self) for name, term in asked.items()}
         return torch.stack(list(terms.values())).sum(), terms
@@ -360,6 +361,7 @@ class Run:
             own = module.state_dict()
             if earlier.keys() == own.keys() and all(earlier[key].shape == own[key].shape for key in own):
                 module.load_state_dict(earlier)
+        self._dilated = has_dilated_depthwise(self.model, *self.train_step.aux.values())
         self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
         self.optimizers.load_state(moments)
         if self.recipe.ema and self.train_step.ema:

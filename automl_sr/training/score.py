@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
 from automl_sr.errors import DataError
-from automl_sr.plugin.task import TaskData
+from automl_sr.plugin.task import Port, TaskData
 from automl_sr.training.randomness import generator, seed_model_randomness
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from automl_sr.plugin.metric import Metric
-    from automl_sr.plugin.task import Samples, Task
+    from automl_sr.plugin.task import Interface, Samples, Task
     from automl_sr.plugin.technique import Technique
 
 SHARE = 0.05
@@ -85,21 +85,35 @@ class Scorer:
                 seed_model_randomness(0, "score")
                 module = make()
                 module.load_state_dict(weights)
-                runner = _runner(module.to(place).eval(), place)
+                runner = _ModuleRunner(module.to(place).eval(), place, self.task.interface())
                 values = self.task.measure_quality(runner, self.data, [self.metric])
             self._known[digest] = -self.metric.loss(float(values[self.metric.name]))
         return self._known[digest]
 
 
-def _runner(module: nn.Module, place: torch.device) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    """Let a module take and give arrays, as a shipped file does."""
+class _ModuleRunner:
+    """Lets a module take and give arrays, as a shipped file does."""
 
-    def run(batch: NDArray[Any]) -> NDArray[Any]:
-        output = module(torch.from_numpy(np.ascontiguousarray(batch)).to(place))
-        found: NDArray[Any] = output.float().cpu().numpy()
-        return found
+    metadata: ClassVar[Mapping[str, str]] = {}
 
-    return run
+    def __init__(self, module: nn.Module, place: torch.device, interface: Interface) -> None:
+        self._module = module
+        self._place = place
+        self.inputs = tuple(Port(name, "tensor", ()) for name in interface.inputs)
+        self.outputs = tuple(Port(name, "tensor", ()) for name in interface.outputs)
+
+    def __call__(self, batch: NDArray[Any], /) -> NDArray[Any]:
+        """Return the first output for the one input."""
+        return self.run({self.inputs[0].name: batch})[self.outputs[0].name]
+
+    def run(self, feed: Mapping[str, NDArray[Any]], /) -> dict[str, NDArray[Any]]:
+        """Return all outputs by name for all inputs by name."""
+        given = [feed[port.name] for port in self.inputs]
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(self._place) for array in given]
+        made = self._module(*tensors)
+        outputs = made if isinstance(made, tuple | list) else (made,)
+        named = zip(self.outputs, outputs, strict=True)
+        return {port.name: output.float().cpu().numpy() for port, output in named}
 
 
 def _digest(model: str, weights: Mapping[str, Tensor]) -> str:
