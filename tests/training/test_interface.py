@@ -187,3 +187,28 @@ def test_a_gradient_for_nothing_is_refused(tmp_path: Path) -> None:
     run = Run.start(setup, blueprint)
     with pytest.raises(PluginError, match="'nothing', which is no trainable parameter"):
         run.apply({"nothing": torch.zeros(1)}, ["main"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_gradients_of_ones_own_are_applied_as_they_are(precision: str, tmp_path: Path) -> None:
+    setup, blueprint = setup_of([toys.Mlp()], tmp_path, precision=precision)
+    run = Run.start(setup, blueprint)
+    gradients = {name: torch.full_like(p, 1e-3) for name, p in run.model.named_parameters()}
+    run.apply(gradients, ["main"])
+    average = run.optimizers.state()["main|0.weight|exp_avg"]
+    assert torch.allclose(average, torch.full_like(average, 1e-4))
+
+
+def test_a_step_by_other_losses_knows_no_others(tmp_path: Path) -> None:
+    setup, blueprint = setup_of([toys.Mlp()], tmp_path)
+    run = Run.start(setup, blueprint)
+
+    def decay(output: Any, batch: Any, run: Run) -> Tensor:
+        return (run.model[0].weight ** 2).sum()
+
+    bias = run.model[0].bias.detach().clone()
+    weight = run.model[0].weight.detach().clone()
+    terms = run.update(run.batch(), losses={"decay": decay})
+    assert list(terms) == ["decay"]
+    assert torch.equal(run.model[0].bias, bias)
+    assert not torch.equal(run.model[0].weight, weight)
