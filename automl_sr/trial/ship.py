@@ -34,12 +34,16 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
     finished = replace(finished, onnx=path)
     tolerances = [0.0]
     for technique in pipeline:
+        before = path.read_bytes()
         exported = technique.export(finished, context.for_technique(technique))
-        if exported.onnx is not None and exported is not finished:
+        # A technique may write another file, or the same one anew.
+        changed = exported is not finished or path.read_bytes() != before
+        if exported.onnx is not None and changed:
             tolerance = max(TOLERANCE, technique.export_tolerance, *tolerances)
             verify(exported.onnx, exported.module, exported.task.examples(exported.module), tolerance)
             tolerances.append(technique.export_tolerance)
         finished = exported
+        path = finished.onnx or path
     save_tensors(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
     return finished
 
