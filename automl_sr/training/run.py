@@ -209,7 +209,7 @@ class Run:
         self.last_loss = total.detach()
         self.precision.backward(total)
         self.precision.unscale(self.optimizers.each(names))
-        self._step(names)
+        self._step(names, scaled=True)
         return terms
 
     def apply(self, gradients: Mapping[str, Tensor], groups: Sequence[str]) -> None:
@@ -219,16 +219,24 @@ class Run:
         """
         self.optimizers.zero()
         self.optimizers.set_gradients(gradients)
-        self._step(list(groups))
+        self._step(list(groups), scaled=False)
 
-    def _step(self, names: Sequence[str]) -> None:
-        """Clip and step inside the techniques' contexts: what they hold still must not count for the norm."""
+    def _step(self, names: Sequence[str], *, scaled: bool) -> None:
+        """Clip and step inside the techniques' contexts: what they hold still must not count for the norm.
+
+        Gradients of a backward pass are `scaled`, where the number format asks for that.
+        """
         with contextlib.ExitStack() as step_contexts:
             for context in self.train_step.step_contexts:
                 step_contexts.enter_context(context(self))
             if self.recipe.clip:
                 nn.utils.clip_grad_norm_(self.optimizers.parameters(names), self.recipe.clip)
-            self.precision.step(self.optimizers.each(names))
+            optimizers = self.optimizers.each(names)
+            if scaled:
+                self.precision.step(optimizers)
+            else:
+                for optimizer in optimizers:
+                    optimizer.step()
 
     def copy_model(self) -> nn.Module:
         """Return a copy of the model as it is, without the hooks that tap it, in evaluation mode."""

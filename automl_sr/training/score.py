@@ -12,7 +12,7 @@ import torch
 
 from automl_sr.errors import DataError
 from automl_sr.plugin.task import Port, TaskData
-from automl_sr.training.randomness import generator, seed_model_randomness
+from automl_sr.training.randomness import generator, seed_model_randomness, undisturbed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,15 +73,14 @@ class Scorer:
     ) -> float:
         """Return the metric, negated where smaller is better; `model` is the blueprint's digest.
 
-        The generators of torch are left as they were: what is known already draws no numbers, and
-        the training that follows has to be the same.
+        Default generators are left as they were: what is known already draws no numbers, and the
+        training that follows has to be the same.
         """
         digest = _digest(model, weights)
         if digest not in self._known:
             place = torch.device(self.device)
-            forked = [place] if place.type == "cuda" else []
             plain = torch.autocast(place.type, enabled=False)
-            with torch.random.fork_rng(forked), torch.no_grad(), plain:
+            with undisturbed(), torch.no_grad(), plain:
                 seed_model_randomness(0, "score")
                 module = make()
                 module.load_state_dict(weights)

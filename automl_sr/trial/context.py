@@ -24,10 +24,10 @@ from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.precision import resolve
-from automl_sr.training.randomness import derive, generator, seed_model_randomness
+from automl_sr.training.randomness import derive, generator, seed_model_randomness, undisturbed
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
-from automl_sr.trial.cache import Cache
+from automl_sr.trial.cache import Cache, Make
 
 if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
@@ -98,7 +98,7 @@ class Context:
         its plugin, and the study's number format are added here, because a key written by hand forgets them. `make`
         must not depend on `ctx.seed`.
         """
-        return self.cache.get(self._name(key), self._parts(key), lambda _: make(), self.observer.stop_requested)
+        return self._shared(self._name(key), self._parts(key), lambda _: make())
 
     def model(self, blueprint: Blueprint) -> nn.Module:
         """Build the model of a blueprint on the trial's device, with fresh weights and without hooks."""
@@ -143,15 +143,18 @@ class Context:
 
         def make(folder: Path) -> Mapping[str, Tensor]:
             seed = derive(0, "fit", blueprint.digest(), data.fingerprint, steps, key)
-            setup = Setup(self, self.task, data.to(self.device), recipe, (), timetable, seed, self.device)
+            unlimited = replace(self, fits=None)  # limits are those of what ships
+            on_device = data.to(self.device)
+            setup = Setup(unlimited, self.task, on_device, recipe, (), timetable, seed, self.device)
             checkpoints = Checkpoints(folder / "trunk")
             run = start_or_resume(setup, blueprint, checkpoints)
             train(run, timetable.trunk_steps, observer, checkpoints)
+            run.leave_phase()
             branch = finish_branch(run, observer, Checkpoints(folder / "branch"))
             return branch.evaluation_state()
 
         name = "/".join(["fit", technique.name, *_words(key)])
-        weights = self.cache.get(name, parts, make, observer.stop_requested)
+        weights = self._shared(name, parts, make)
         model = build(blueprint, self.registry)
         model.load_state_dict(weights)
         return model.to(self.device).eval().requires_grad_(False)
@@ -192,7 +195,16 @@ class Context:
             return state
 
         parts = {**self._parts(key), "iterations": n}
-        return self.cache.get(self._name(key), parts, make, self.observer.stop_requested)
+        return self._shared(self._name(key), parts, make)
+
+    def _shared(self, name: str, parts: Mapping[str, Any], make: Make) -> dict[str, Tensor]:
+        """Return a shared result; whether it was made or found decides nothing that is drawn later."""
+
+        def made(folder: Path) -> Mapping[str, Tensor]:
+            with undisturbed():
+                return make(folder)
+
+        return self.cache.get(name, parts, made, self.observer.stop_requested)
 
     def _parts(self, key: str) -> dict[str, Any]:
         if self.owner is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import random
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 import toy_techniques as toys
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 from automl_sr.errors import StopRequestedError
 from automl_sr.plugin.registry import Source, discover
-from automl_sr.training.phases import Phase
+from automl_sr.training.phases import ModelUpdate, Phase
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.cache import Cache
 from automl_sr.trial.context import Context
@@ -346,3 +348,59 @@ def test_a_helper_model_can_be_trained_in_phases_of_its_own(ctx: Context) -> Non
 def test_what_trials_share_is_drawn_without_their_seed(ctx: Context) -> None:
     one, other = (replace(ctx, seed=seed).shared_generator("patches") for seed in (1, 2))
     assert torch.equal(torch.rand(3, generator=one), torch.rand(3, generator=other))
+
+
+def default_generators() -> list[Any]:
+    """What code without a generator of its own would draw next."""
+    state = np.random.get_state()
+    return [random.getstate(), state[1].tolist(), state[2], torch.random.get_rng_state().tolist()]
+
+
+def draw_everywhere() -> dict[str, Tensor]:
+    return {"value": torch.rand(2) + random.random() + float(np.random.rand())}
+
+
+def fitted(ctx: Context) -> None:
+    ctx.fit(toys.Mlp(width=4), ctx.task.load(0).train, steps=3)
+
+
+MADE: dict[str, Callable[[Context], Any]] = {
+    "cached": lambda ctx: ctx.cached("drawn", draw_everywhere),
+    "iterate": lambda ctx: ctx.iterate("drawn", draw_everywhere, lambda state, i: draw_everywhere(), 2),
+}
+
+
+@pytest.mark.parametrize("way", MADE)
+def test_making_a_shared_result_draws_nothing_from_those_that_come_later(way: str, ctx: Context) -> None:
+    """A trial that finds a result goes on as the one that made it."""
+    before = default_generators()
+    MADE[way](ctx)
+    assert default_generators() == before
+
+
+def test_a_helper_model_leaves_what_is_drawn_later_as_it_is(ctx: Context) -> None:
+    torch.manual_seed(3)
+    fitted(ctx)
+    cold = default_generators()
+    torch.manual_seed(3)
+    fitted(ctx)
+    assert ctx.cache.hits
+    assert default_generators() == cold
+
+
+def test_a_helper_model_need_not_keep_to_the_limits_of_what_ships(ctx: Context) -> None:
+    def refuse(blueprint: object) -> None:
+        raise AssertionError("a helper does not ship")
+
+    again = Phase("again", 1.0).entering(lambda run: ModelUpdate(blueprint=run.blueprint))
+    data = ctx.task.load(0).train
+    model = replace(ctx, fits=refuse).fit(toys.Mlp(width=4), data, steps=5, phases=[again], key="rebuilt")
+    assert model[0].out_features == 4
+
+
+def test_a_helper_model_leaves_its_last_phase_before_it_is_cooled_down(ctx: Context) -> None:
+    left: list[int] = []
+    phase = Phase("only", 1.0).leaving(lambda run: left.append(run.step))
+    ctx.fit(toys.Mlp(width=4), ctx.task.load(0).train, steps=20, phases=[phase], key="left once")
+    assert len(left) == 1
+    assert left[0] < 20
