@@ -93,12 +93,19 @@ def export_onnx(
 def verify(
     path: Path | str, module: nn.Module, inputs: Sequence[Tensor | Sequence[Tensor]], tolerance: float = TOLERANCE
 ) -> float:
-    """Give the largest difference between the file and the module on these inputs, relative to the output's range.
+    """Return the largest difference between the file and the module on these inputs, relative to the output's range.
 
-    The module runs on the CPU in evaluation mode and is left as it is. Raises ExportError above `tolerance`.
+    The module runs on the CPU in evaluation mode and is left as it is. Raises ExportError above `tolerance`, and for a
+    file that ONNX Runtime cannot run.
     """
     net = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval()
-    return _compare(Path(path).read_bytes(), str(path), net, [_as_tuple(entry) for entry in inputs], tolerance)
+    content = Path(path).read_bytes()
+    try:
+        return _compare(content, str(path), net, [_as_tuple(entry) for entry in inputs], tolerance)
+    except ExportError:
+        raise
+    except Exception as error:  # ONNX Runtime has types of its own
+        raise ExportError(f"{path} cannot be run: {first_line(error)}.") from error
 
 
 def other_sizes(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inputs:
