@@ -32,12 +32,19 @@ BOTH_WAYS = pytest.mark.parametrize("hours", [1, -1])
 
 
 def set_clock(store: Store, hours: float) -> None:
-    """Set the database's clock forward, or backward where it is negative."""
+    """Set the database's clock forward, or backward where it is negative.
+
+    It writes to every row, so that PostgreSQL may end it for a deadlock with those who work: then it is done again.
+    """
     by = hours * HOUR
-    with store.writing() as session:
-        for row in (models.Trial, models.Refinement):
-            session.execute(update(row).values(lease_until=row.lease_until - by))
-        session.execute(update(models.Study).values(active_at=models.Study.active_at - by))
+
+    def everywhere() -> None:
+        with store.writing() as session:
+            for row in (models.Trial, models.Refinement):
+                session.execute(update(row).values(lease_until=row.lease_until - by))
+            session.execute(update(models.Study).values(active_at=models.Study.active_at - by))
+
+    store.retry(everywhere)
 
 
 @dataclass
