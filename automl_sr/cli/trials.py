@@ -84,7 +84,7 @@ def trials(
       automl-sr trials quickstart --state failed
     """
     from automl_sr.plugin.registry import installed
-    from automl_sr.search.results import front_numbers
+    from automl_sr.search.results import numbers_in_front
     from automl_sr.store.records import STATES
 
     if state and state not in STATES:
@@ -93,7 +93,7 @@ def trials(
     study = opened.study(name)
     everything = opened.trials(study)
     found = [trial for trial in everything if state in ("", trial.state)]
-    front = front_numbers(study, everything, installed().metrics)
+    front = numbers_in_front(study, everything, installed().metrics)
     if json:
         listed = [ListedTrial.of(trial, front=None if front is None else trial.number in front) for trial in found]
         print_json(TrialsOutput(study=study.name, trials=listed).model_dump())

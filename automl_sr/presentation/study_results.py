@@ -82,11 +82,15 @@ class Study:
         return [_trial(record) for record in found]
 
     def front(self) -> list[Trial]:
-        """Return the models that no other one dominates, best first in the first objective."""
+        """Return the models that no other one dominates, best first in the first objective.
+
+        Raises PluginError where the plugin of an objective is not installed.
+        """
         from automl_sr.plugin.registry import installed
 
         study = self._record()
-        found = front_of(study, self._reader.trials(study), installed().metrics)
+        metrics = {name: installed().metric(name) for name in study.objectives}
+        found = front_of(study, self._reader.trials(study), metrics)
         return [_trial(record) for record in found]
 
     def curve(self, number: int) -> list[Point]:

@@ -6,69 +6,42 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.search.output import (
-    CurvePoint,
-    Event,
-    File,
-    Refinement,
-    RungRow,
-    ShowOutput,
-    TrialRow,
-)
+from automl_sr.search.output import CurvePoint, Event, File, Refinement, RungRow, ShowOutput
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
-    from automl_sr.store.records import (
-        ArtifactRecord,
-        PointRecord,
-        RungRecord,
-        StudyRecord,
-        TrialRecord,
-    )
+    from automl_sr.store.records import StudyRecord, TrialRecord
 
 
 def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
     """Return everything about a trial: what `show` prints."""
     from automl_sr.store.refinements import refinements
 
-    refined = refinements(opened, study, trial.number)
-    rungs = opened.rungs(study, trial.number)
-    events = opened.events(study, trial.number)
-    found = ShowOutput(
+    shared = {name: dict(entry) for name, entry in trial.shared.items()}
+    rungs = [RungRow.of(row) for row in opened.rungs(study, trial.number)]
+    curve = [CurvePoint.of(point) for point in opened.curve(trial)]
+    refined = [Refinement.of(row, trial) for row in refinements(opened, study, trial.number)]
+    files = [File.of(file) for file in trial.artifacts.values()]
+    events = [
+        Event(at=when(event.at), kind=event.kind, text=event.text) for event in opened.events(study, trial.number)
+    ]
+    found = ShowOutput.of(
+        trial,
         study=study.name,
-        **TrialRow.of(trial).model_dump(),
         costs=dict(trial.costs),
         stage_seconds=dict(trial.stage_seconds),
-        shared={name: dict(entry) for name, entry in trial.shared.items()},
+        shared=shared,
         stage=trial.stage,
         duplicate_of=trial.duplicate_of,
         origin=None if trial.origin is None else dict(trial.origin),
         fingerprint=trial.fingerprint,
-        rungs=[_rung(row) for row in rungs],
-        curve=[_point(point) for point in opened.curve(trial)],
-        refinements=[Refinement.of(row, trial) for row in refined],
-        artifacts=[_file(file) for file in trial.artifacts.values()],
-        events=[Event(at=when(event.at), kind=event.kind, text=event.text) for event in events],
+        rungs=rungs,
+        curve=curve,
+        refinements=refined,
+        artifacts=files,
+        events=events,
     )
     return found.model_dump()
-
-
-def _rung(row: RungRecord) -> RungRow:
-    return RungRow(rung=row.rung, step=row.step, values=dict(row.values), go_on=row.go_on, reason=row.reason)
-
-
-def _point(point: PointRecord) -> CurvePoint:
-    return CurvePoint(
-        phase=point.phase,
-        step=point.step,
-        loss=point.loss,
-        rate=point.rate,
-        values=dict(point.values),
-    )
-
-
-def _file(file: ArtifactRecord) -> File:
-    return File(kind=file.kind, url=file.url, sha256=file.sha256, bytes=file.bytes)
 
 
 def shared_words(name: str, entry: Mapping[str, Any]) -> str:

@@ -15,9 +15,10 @@ from automl_sr.presentation.plan_words import plan_words
 from automl_sr.presentation.progress import history, learning_curve
 from automl_sr.presentation.rungs import rung_summary
 from automl_sr.presentation.stored_models import StoredModels
+from automl_sr.presentation.trial_details import when
 from automl_sr.report.efficiency import efficiency
 from automl_sr.report.examples import examples, spread
-from automl_sr.search.output import TrialRow
+from automl_sr.search.output import File, TrialRow
 from automl_sr.search.results import FINISHED, feasible, front_of
 from automl_sr.study.spec import StudySpec
 
@@ -45,27 +46,23 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
     rungs = reader.rungs(study)
     objectives = [registry.metric(objective) for objective in study.objectives]
     front = front_of(study, trials, registry.metrics)
+    in_front = {member.number for member in front}
+    metrics = [registry.metric(name) for name in study.metrics]
     with StoredModels() as models:
         found = {
             "format": FORMAT,
-            "made": _when(datetime.datetime.now(datetime.UTC).timestamp()),
+            "made": when(datetime.datetime.now(datetime.UTC).timestamp()),
             "made_by": f"automl-sr {__version__}",
             "study": _study(reader, study),
-            "metrics": [_metric(registry.metric(metric), study) for metric in study.metrics],
+            "metrics": [_metric(metric, study) for metric in metrics],
             "environment": dict(study.environment),
             "front": [_member(trial, rungs, study) for trial in front],
-            "trials": [_row(trial, study, {member.number for member in front}) for trial in trials],
+            "trials": [_row(trial, study, in_front) for trial in trials],
             "images": _or_reason(lambda: examples(_spec(study, registry), front, models, images)),
             "efficiency": _or_reason(lambda: efficiency(_spec(study, registry), trials, front, models, registry)),
             "history": history(study, trials, objectives),
             "importance": _or_reason(lambda: importance(study, trials, rungs, registry)),
-            "curves": [
-                {
-                    "number": trial.number,
-                    "points": learning_curve(reader.curve(trial), trial.params.get("recipe.batch")),
-                }
-                for trial in spread(front, MOST_CURVES)
-            ],
+            "curves": [_curve(reader, trial) for trial in spread(front, MOST_CURVES)],
             "rungs": rung_summary(rungs),
             "judged": [_judged(row) for row in rungs],
             "failures": _failures(reader, study, trials),
@@ -96,7 +93,7 @@ def _study(reader: Reader, study: StudyRecord) -> dict[str, Any]:
         "name": study.name,
         "store": reader.name,
         "artifacts": study.artifacts,
-        "created": _when(study.created),
+        "created": when(study.created),
         "seconds": round(study.seconds, 3),
         "trials": dict(study.counts),
         "reference": dict(study.reference),
@@ -127,7 +124,7 @@ def _row(trial: TrialRecord, study: StudyRecord, front: set[int]) -> dict[str, A
         "costs": dict(trial.costs),
         "front": trial.number in front,
         "feasible": left_model and feasible(study, trial.values),
-        "finished": None if trial.finished is None else _when(trial.finished),
+        "finished": None if trial.finished is None else when(trial.finished),
     }
 
 
@@ -138,11 +135,13 @@ def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord)
         "words": plan_words(trial.params),
         "planned_params": trial.costs.get("params"),
         "steps": stopped[0] if stopped else study.spec["budget"]["steps"],
-        "files": [
-            {"kind": file.kind, "url": file.url, "sha256": file.sha256, "bytes": file.bytes}
-            for file in trial.artifacts.values()
-        ],
+        "files": [File.of(file).model_dump() for file in trial.artifacts.values()],
     }
+
+
+def _curve(reader: Reader, trial: TrialRecord) -> dict[str, Any]:
+    points = learning_curve(reader.curve(trial), trial.params.get("recipe.batch"))
+    return {"number": trial.number, "points": points}
 
 
 def _judged(row: RungRecord) -> dict[str, Any]:
@@ -242,7 +241,3 @@ def _shared(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         }
         for name, rows in sorted(uses.items())
     ]
-
-
-def _when(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

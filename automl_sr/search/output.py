@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
-    from automl_sr.store.records import StudyRecord, TrialRecord
+    from automl_sr.store.records import (
+        ArtifactRecord,
+        PointRecord,
+        RungRecord,
+        StudyRecord,
+        TrialRecord,
+    )
     from automl_sr.store.refinements import RefinementRecord
 
 Number = int | float
@@ -26,6 +32,12 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class OfStudy(Shape):
+    """What is said of one study."""
+
+    study: str
+
+
 class FrontMember(Shape):
     """A model of the front, as `search` lists it."""
 
@@ -36,7 +48,7 @@ class FrontMember(Shape):
     """Places of its files by kind."""
 
     @classmethod
-    def of(cls, trial: TrialRecord) -> FrontMember:
+    def of(cls, trial: TrialRecord) -> Self:
         """Return the shape of a trial."""
         return cls(
             number=trial.number,
@@ -46,10 +58,9 @@ class FrontMember(Shape):
         )
 
 
-class SearchOutput(Shape):
+class SearchOutput(OfStudy):
     """What `search` and `worker` print."""
 
-    study: str
     store: str
     trials: dict[str, int]
     """How many there are in each state."""
@@ -89,10 +100,9 @@ class ListedTrial(TrialRow):
     """Whether no other model of the study dominates it; null where an objective's plugin is not installed."""
 
 
-class TrialsOutput(Shape):
+class TrialsOutput(OfStudy):
     """What `trials` prints."""
 
-    study: str
     trials: list[ListedTrial]
 
 
@@ -112,7 +122,7 @@ class StudyRow(Shape):
     """ISO 8601, in UTC."""
 
     @classmethod
-    def of(cls, study: StudyRecord, created: str) -> StudyRow:
+    def of(cls, study: StudyRecord, created: str) -> Self:
         """Return the shape of a study."""
         return cls(
             study=study.name,
@@ -141,6 +151,17 @@ class RungRow(Shape):
     go_on: bool
     reason: str
 
+    @classmethod
+    def of(cls, row: RungRecord) -> Self:
+        """Return the shape of a trial at a rung."""
+        return cls(
+            rung=row.rung,
+            step=row.step,
+            values=dict(row.values),
+            go_on=row.go_on,
+            reason=row.reason,
+        )
+
 
 class CurvePoint(Shape):
     """A point of a learning curve."""
@@ -151,6 +172,17 @@ class CurvePoint(Shape):
     rate: float | None
     values: Values
 
+    @classmethod
+    def of(cls, point: PointRecord) -> Self:
+        """Return the shape of a point."""
+        return cls(
+            phase=point.phase,
+            step=point.step,
+            loss=point.loss,
+            rate=point.rate,
+            values=dict(point.values),
+        )
+
 
 class File(Shape):
     """A file of a trial."""
@@ -159,6 +191,11 @@ class File(Shape):
     url: str
     sha256: str
     bytes: int
+
+    @classmethod
+    def of(cls, file: ArtifactRecord) -> Self:
+        """Return the shape of a file."""
+        return cls(kind=file.kind, url=file.url, sha256=file.sha256, bytes=file.bytes)
 
 
 class Event(Shape):
@@ -187,7 +224,7 @@ class Refinement(Shape):
     reason: str | None
 
     @classmethod
-    def of(cls, row: RefinementRecord, trial: TrialRecord) -> Refinement:
+    def of(cls, row: RefinementRecord, trial: TrialRecord) -> Self:
         """Return the shape of a refinement of this trial."""
         return cls(
             number=row.number,
@@ -203,23 +240,15 @@ class Refinement(Shape):
         )
 
 
-class RefineOutput(Shape):
+class RefineOutput(OfStudy):
     """What `refine` prints."""
 
-    study: str
     refinements: list[Refinement]
 
 
-class ShowOutput(Shape):
+class ShowOutput(TrialRow, OfStudy):
     """What `show` prints."""
 
-    study: str
-    number: int
-    state: str
-    values: Values
-    plan: Plan
-    seconds: float
-    reason: str | None
     costs: Values
     """What was known before training."""
     stage_seconds: dict[str, float]
@@ -237,10 +266,9 @@ class ShowOutput(Shape):
     events: list[Event]
 
 
-class CompareOutput(Shape):
+class CompareOutput(OfStudy):
     """What `compare` prints."""
 
-    study: str
     trials: list[TrialRow]
     differences: dict[str, dict[str, dict[int, Any]]]
     """`values`, `costs` and `plan`: by name, then by number of the trial."""

@@ -34,7 +34,9 @@ def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping
     return sorted(front, key=lambda trial: (first.loss(trial.values[first.name]), trial.number))
 
 
-def front_numbers(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> set[int] | None:
+def numbers_in_front(
+    study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]
+) -> set[int] | None:
     """Return the numbers of the front, or nothing where an objective's plugin is not installed."""
     if not all(name in metrics for name in study.objectives):
         return None

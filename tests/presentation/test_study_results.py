@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pandas
 import pytest
+from search_world import find, load
 
 import automl_sr
-from automl_sr.errors import StoreError, UseError
+from automl_sr.errors import PluginError, StoreError, UseError
 from automl_sr.plugin.registry import installed
 from automl_sr.search.output import TrialRow
 from automl_sr.search.results import front_of
@@ -54,6 +55,14 @@ def test_the_front_is_that_of_the_search(url: str) -> None:
     with automl_sr.open_study(url, "small") as study:
         assert [trial.number for trial in study.front()] == [trial.number for trial in expected]
         assert study.objectives == record.objectives
+
+
+def test_a_front_whose_objectives_are_not_installed_says_so(tmp_path: Path) -> None:
+    find(load(trials=2), tmp_path)
+    with automl_sr.open_study(f"sqlite:///{tmp_path}/store.db", "world") as study:
+        assert study.trials()
+        with pytest.raises(PluginError, match="score"):
+            study.front()
 
 
 def test_a_curve_has_its_points_in_order(url: str) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from automl_sr.errors import DataError, ModelError, UseError
-from automl_sr.evaluation.runtime import Guard, OnnxModel
-from automl_sr.evaluation.sessions import Session, check_one_to_one
+from automl_sr.evaluation.runtime import OnnxModel
+from automl_sr.evaluation.sessions import check_one_to_one
 from automl_sr.plugin.metric import Metric
 from automl_sr.tasks.image_sr.luma import LUMA_WEIGHTS
 from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
@@ -97,27 +97,24 @@ class OnnxImageModel(OnnxModel):
     Raises ModelError for a file that does not enlarge images, or not as it says: a small image is tried.
     """
 
-    def __init__(
-        self,
-        path: Path | str,
-        threads: int = 1,
-        provider: str = "cpu",
-        guard: Guard | None = None,
-        *,
-        session: Session | None = None,
-    ) -> None:
-        super().__init__(path, threads, provider, guard, session=session)
+    channels: int
+    """Number of input channels."""
+    color: Color
+    """`y` for a net that works on luma, `rgb` otherwise; one channel counts as luma."""
+    overlap: int | None
+    """LR pixels by which tiles have to overlap, if the file says so."""
+    scale: int
+    """How many times larger the output's sides are."""
+
+    def check(self) -> None:
+        """Find out what the file enlarges, and how much. Raises ModelError."""
         self._check_task()
         check_one_to_one(self.path, self.session.signature)
         self._check_shape()
         self.channels = self._channels()
-        """Number of input channels."""
         self.color = self._color()
-        """`y` for a net that works on luma, `rgb` otherwise; one channel counts as luma."""
         self.overlap = self._overlap()
-        """LR pixels by which tiles have to overlap, if the file says so."""
         self.scale = self._scale()
-        """How many times larger the output's sides are."""
 
     def __call__(self, batch: Array, /) -> Array:
         """Enlarge one batch. Raises UseError for an output of another size, or that is NaN or infinite."""
