@@ -48,7 +48,7 @@ def load_onnx(path: Path | str, *, beside: bool = True) -> onnx.ModelProto:
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """Give the file's `metadata_props`."""
+    """Return the file's `metadata_props`."""
     return {entry.key: entry.value for entry in load_onnx(path).metadata_props}
 
 

@@ -39,7 +39,7 @@ def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
 
 
 def _kept_for_backward(module: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
-    """Give the bytes of each storage that autograd keeps."""
+    """Return the bytes of each storage that autograd keeps."""
     net = on_meta(module)
     held: dict[int, int] = {}
     parameters = {tensor.untyped_storage()._cdata for tensor in (*net.parameters(), *net.buffers())}

@@ -60,12 +60,12 @@ def latency_ratio(own: Latency, reference: Latency) -> float:
 
 
 def measuring_lock() -> FileLock:
-    """Give the lock under which anything on this host measures time, shared by all users and studies."""
+    """Return the lock under which anything on this host measures time, shared by all users and studies."""
     return FileLock(Path(tempfile.gettempdir()) / "automl-sr-measuring.lock", mode=0o666)
 
 
 def cache_folder() -> Path:
-    """Give the user's cache folder of automl-sr (XDG_CACHE_HOME, or ~/.cache)."""
+    """Return the user's cache folder of automl-sr (XDG_CACHE_HOME, or ~/.cache)."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "automl-sr"
 

@@ -78,7 +78,7 @@ class OnnxModel:
         return self.session.apart(function, *arguments)
 
     def close(self) -> None:
-        """Give the file up before this object goes."""
+        """Release the file before this object goes."""
         self.session.close()
 
     def number(self, key: str) -> int:

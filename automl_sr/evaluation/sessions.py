@@ -70,7 +70,7 @@ class Session(Protocol):
         """Return what `function(path, *arguments)` gives, called where the file is open."""
 
     def close(self) -> None:
-        """Give the file up."""
+        """Release the file."""
 
 
 class LocalSession:

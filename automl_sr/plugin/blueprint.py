@@ -43,7 +43,7 @@ class Blueprint:
         return Blueprint(self.factory, self.fields, (*self.edits, (name, arguments)))
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain JSON from which `from_json` makes an equal blueprint."""
+        """Return plain JSON from which `from_json` makes an equal blueprint."""
         return {
             "factory": self.factory,
             "fields": dict(self.fields),
@@ -56,7 +56,7 @@ class Blueprint:
         return cls(data["factory"], dict(data["fields"]), tuple((name, dict(args)) for name, args in data["edits"]))
 
     def digest(self) -> str:
-        """Give a short name for the content: equal blueprints, and only those, have equal digests."""
+        """Return a short name for the content: equal blueprints, and only those, have equal digests."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

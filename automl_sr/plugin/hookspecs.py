@@ -19,17 +19,17 @@ hookimpl = pluggy.HookimplMarker("automl_sr")
 
 @hookspec
 def register_techniques() -> list[type[Technique]]:  # type: ignore[empty-body]
-    """Give technique classes, each with a slot and a name of its own."""
+    """Return technique classes, each with a slot and a name of its own."""
 
 
 @hookspec
 def register_metrics() -> list[Metric]:  # type: ignore[empty-body]
-    """Give metrics that a study can name as objectives or constraints."""
+    """Return metrics that a study can name as objectives or constraints."""
 
 
 @hookspec
 def register_tasks() -> list[type[Task]]:  # type: ignore[empty-body]
-    """Give task classes, each with a kind of its own."""
+    """Return task classes, each with a kind of its own."""
 
 
 @hookspec

@@ -118,7 +118,7 @@ class Registry:
         return self.tasks[kind]
 
     def baseline(self, slot: Slot) -> type[Technique] | None:
-        """Give the technique that trial 0 uses in a slot: the one marked so, else the first by name."""
+        """Return the technique that trial 0 uses in a slot: the one marked so, else the first by name."""
         known = self.techniques[slot]
         marked = [cls for cls in known.values() if cls.baseline]
         return marked[0] if marked else next((known[name] for name in sorted(known)), None)
@@ -268,7 +268,7 @@ def discover(entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable
 
 @functools.cache
 def installed() -> Registry:
-    """Give the registry of this process, discovered once."""
+    """Return the registry of this process, discovered once."""
     return discover()
 
 

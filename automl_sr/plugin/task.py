@@ -162,7 +162,7 @@ class Shared(Protocol):
     def __call__(
         self, name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /
     ) -> dict[str, Tensor]:
-        """Give the tensors of these parts, JSON that holds everything on which they depend, made where nobody has."""
+        """Return the tensors of these parts, JSON that holds everything on which they depend, made where nobody has."""
 
 
 def as_inputs(given: Inputs) -> tuple[Tensor, ...]:
@@ -215,7 +215,7 @@ class Task(BaseModel):
         raise DataError(f"The task {self.kind!r} has no images to show.")
 
     def dims(self) -> dict[str, int]:
-        """Give what a model factory has to know of the task, for instance `{"channels": 1, "scale": 2}`."""
+        """Return what a model factory has to know of the task, for instance `{"channels": 1, "scale": 2}`."""
         raise NotImplementedError
 
     def check_training(self, train: Samples, *, patch: int) -> None:
@@ -276,7 +276,7 @@ class Task(BaseModel):
         raise NotImplementedError
 
     def metadata(self) -> dict[str, str]:
-        """Give what a reader of the exported file has to know besides `dims`."""
+        """Return what a reader of the exported file has to know besides `dims`."""
         return {}
 
     def latency_example(self, runner: Runner, size: tuple[int, int]) -> Array | Feed:

@@ -241,7 +241,7 @@ class Technique(BaseModel):
         return _settled(self)
 
     def dump(self) -> dict[str, Any]:
-        """Give the fields as JSON, with inactive ones at their defaults and nested techniques by name."""
+        """Return the fields as JSON, with inactive ones at their defaults and nested techniques by name."""
         inactive = inactive_fields(self)
         return {
             spec.name: as_json(spec.default if spec.name in inactive else getattr(self, spec.name))
@@ -250,7 +250,7 @@ class Technique(BaseModel):
 
     @classmethod
     def title(cls) -> str:
-        """Give the first sentence of the docstring."""
+        """Return the first sentence of the docstring."""
         return (cls.__doc__ or "").strip().split("\n", 1)[0]
 
 

@@ -127,7 +127,7 @@ def between(item: Int | Float, low: float, high: float) -> Int | Float:
 
 
 def on_grid(low: float, high: float, step: float | None) -> float:
-    """Give the last value of low, low + step, ... that is not above `high`."""
+    """Return the last value of low, low + step, ... that is not above `high`."""
     if step is None:
         return high
     steps = math.floor((high - low) / step + 1e-9)
@@ -140,7 +140,7 @@ def tidy(value: float) -> float:
 
 
 def snap(domain: Int | Float, value: float) -> float:
-    """Give the value of a range that is nearest to a number."""
+    """Return the value of a range that is nearest to a number."""
     clipped = min(max(value, domain.low), domain.high)
     if domain.step is not None:
         clipped = tidy(domain.low + round((clipped - domain.low) / domain.step) * domain.step)

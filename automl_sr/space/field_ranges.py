@@ -30,7 +30,7 @@ class Narrower:
         self.notes: list[str] = []
 
     def read(self, raw: Any, path: KeyPath) -> Domain:
-        """Give the domain that a value, list or mapping stands for. Raises StudyFileError."""
+        """Return the domain that a value, list or mapping stands for. Raises StudyFileError."""
         marker = self.spec.marker
         if isinstance(marker, Each):
             if isinstance(raw, Mapping) and set(raw) == {FIXED}:

@@ -127,7 +127,7 @@ class SearchSpace:
         return self._plan(functools.partial(_suggest, trial))
 
     def default_params(self) -> dict[str, Any]:
-        """Give the parameters of trial 0 by stored name, for `study.enqueue_trial`."""
+        """Return the parameters of trial 0 by stored name, for `study.enqueue_trial`."""
         found: dict[str, Any] = {}
 
         def ask(name: str, domain: Range, start: Any) -> Any:
@@ -138,11 +138,11 @@ class SearchSpace:
         return found
 
     def default_plan(self) -> TrialPlan:
-        """Give the plan of trial 0. Raises TrialError where a technique refuses it."""
+        """Return the plan of trial 0. Raises TrialError where a technique refuses it."""
         return self._plan(lambda name, domain, start: start)
 
     def parameters(self) -> dict[str, BaseDistribution]:
-        """Give the distribution of every parameter that any plan can ask, by stored name."""
+        """Return the distribution of every parameter that any plan can ask, by stored name."""
         return {name: distribution(domain) for name, domain in self.ranges()}
 
     def count(self) -> Count:
@@ -150,7 +150,7 @@ class SearchSpace:
         return summary.count(self.slots, self.compatibility, (domain for _, domain in self.ranges()))
 
     def tree(self) -> tuple[Node, ...]:
-        """Give one node for each slot, with techniques, fields and conditions below it."""
+        """Return one node for each slot, with techniques, fields and conditions below it."""
         return summary.tree(self.slots)
 
     def ranges(self) -> Iterator[tuple[str, Range]]:
@@ -293,7 +293,7 @@ def _made(option: TechniqueSpace, values: Mapping[str, Any]) -> Technique:
 
 
 def prefix_of(slot: Slot, technique: str) -> str:
-    """Give what the parameters of a technique begin with."""
+    """Return what the parameters of a technique begin with."""
     return slot.value if slot.single else f"{slot.value}.{technique}"
 
 
@@ -344,7 +344,7 @@ def _ranges(option: TechniqueSpace, prefix: str) -> Iterator[tuple[str, Range]]:
 
 
 def distribution(domain: Range) -> BaseDistribution:
-    """Give Optuna's name for a domain."""
+    """Return Optuna's name for a domain."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     match domain:

@@ -46,7 +46,7 @@ Lineage = tuple[type[Technique], ...]
 def read_space(
     raw: Mapping[str, Any] | None, kind: str, registry: Registry, fail: Fail = located
 ) -> tuple[tuple[SlotSpace, ...], tuple[str, ...]]:
-    """Give the slots of a study's space and notes for the person. Raises StudyFileError through `fail`.
+    """Return the slots of a study's space and notes for the person. Raises StudyFileError through `fail`.
 
     Without a `space`, everything that is installed for the task is searched. With one, a slot that it leaves out is
     its baseline with default fields.

@@ -72,7 +72,7 @@ class Node:
 
 
 def tree(slots: Sequence[SlotSpace]) -> tuple[Node, ...]:
-    """Give one node for each slot."""
+    """Return one node for each slot."""
     nodes = []
     for slot in slots:
         prefix = slot.slot.value

@@ -28,17 +28,17 @@ class ArchitectureContract(TechniqueContract):
     """Scales and colours for which a net must be possible; empty for a task that is not super-resolution."""
 
     def tasks(self) -> list[Task]:
-        """Give the tasks for which nets are built."""
+        """Return the tasks for which nets are built."""
         return [tiny_task(scale=scale, color=color) for scale, color in self.variants] or [self.make_task()]
 
     def sizes_of(self, task: Task, example: Tensor) -> tuple[int, ...]:
-        """Give the shape of the output for an input; overridden where a task maps to anything but a larger image."""
+        """Return the shape of the output for an input; overridden where a task maps to anything but a larger image."""
         dims = task.dims()
         batch, channels, height, width = example.shape
         return (batch, channels, height * dims["scale"], width * dims["scale"])
 
     def inputs_of(self, task: Task) -> list[Tensor]:
-        """Give inputs of several sizes, odd ones among them."""
+        """Return inputs of several sizes, odd ones among them."""
         generator = torch.Generator().manual_seed(0)
         channels = task.dims()["channels"]
         return [torch.rand(batch, channels, h, w, generator=generator) for batch, h, w in ((2, 7, 11), (1, 16, 9))]

@@ -28,7 +28,7 @@ class MetricContract:
 
     @classmethod
     def metrics(cls) -> list[Metric]:
-        """Give the metrics under test."""
+        """Return the metrics under test."""
         if cls.metric is None:
             raise TypeError(f"{cls.__name__} inherits a contract: set `metric = YOUR_METRIC` in it.")
         return list(cls.metric) if isinstance(cls.metric, list | tuple) else [cls.metric]
@@ -97,7 +97,7 @@ class MetricContract:
 
 
 def photograph() -> Image:
-    """Give a crop of a photograph, uint8 [96, 96, 3]."""
+    """Return a crop of a photograph, uint8 [96, 96, 3]."""
     from automl_sr.testing.tiny import tiny_samples
 
     crop: Image = tiny_samples().hr.image(0).permute(1, 2, 0).numpy()

@@ -90,7 +90,7 @@ def assert_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
 
 
 def cost_of(finished: TrainedModel) -> dict[str, float]:
-    """Give parameters, multiply-adds and bytes of a shipped model."""
+    """Return parameters, multiply-adds and bytes of a shipped model."""
     assert finished.onnx is not None
     example = as_inputs(finished.task.cost_example(finished.module))
     return {

@@ -37,7 +37,7 @@ class StoreContract:
 
     @pytest.fixture
     def url(self) -> str:
-        """Give the URL of a database without tables."""
+        """Return the URL of a database without tables."""
         raise NotImplementedError("Override the fixture `url` with the URL of an empty database.")
 
     @pytest.fixture
@@ -468,14 +468,14 @@ def expire(store: Store, claim: Claim) -> None:
 
 
 def dead_owner() -> str:
-    """Give the name of a worker on this machine whose process has ended."""
+    """Return the name of a worker on this machine whose process has ended."""
     process = subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait()
     return f"{node()}:{process.pid}:0123456789ab"
 
 
 def file(kind: str) -> ArtifactRecord:
-    """Give a file that a trial left."""
+    """Return a file that a trial left."""
     return ArtifactRecord(kind, f"/files/{kind}", "0" * 64, 2**40)
 
 

@@ -111,20 +111,20 @@ class TechniqueContract:
                 setattr(cls, name, test)
 
     def make_task(self) -> Task:
-        """Give the task; image super-resolution by 2 on luma unless overridden."""
+        """Return the task; image super-resolution by 2 on luma unless overridden."""
         return tiny_task()
 
     def make_samples(self) -> Samples:
-        """Give training samples of that task."""
+        """Return training samples of that task."""
         return tiny_samples()
 
     def make_recipe(self) -> Recipe:
-        """Give the recipe of the trial runs."""
+        """Return the recipe of the trial runs."""
         return tiny_recipe()
 
     @classmethod
     def technique_classes(cls) -> list[type[Technique]]:
-        """Give the techniques under test."""
+        """Return the techniques under test."""
         if cls.technique is None:
             raise TypeError(f"{cls.__name__} inherits a contract: set `technique = YourTechnique` in it.")
         return list(cls.technique) if isinstance(cls.technique, list | tuple) else [cls.technique]
@@ -333,7 +333,7 @@ class TechniqueContract:
 
 
 def _tests_of(suite: type) -> dict[str, Any]:
-    """Give the tests of a suite and of all that it inherits, also those that it or its parents leave out."""
+    """Return the tests of a suite and of all that it inherits, also those that it or its parents leave out."""
     found: dict[str, Any] = {}
     for base in reversed(suite.__mro__):
         tests = {name: value for name, value in vars(base).items() if name.startswith("test_") and value is not None}

@@ -63,7 +63,7 @@ class TinyNet(Technique):
 
 @functools.cache
 def tiny_samples(scale: int = 2) -> SRSamples:
-    """Give crops of natural photographs that scikit-image ships, 96 pixels wide, as training samples."""
+    """Return crops of natural photographs that scikit-image ships, 96 pixels wide, as training samples."""
     import skimage
 
     source = Path(skimage.__file__).parent / "data"
@@ -81,17 +81,17 @@ def _store(images: list[NDArray[np.uint8]]) -> PixelStore:
 
 
 def tiny_task(*, scale: Literal[2, 3, 4] = 2, color: Literal["y", "rgb"] = "y") -> ImageSR:
-    """Give super-resolution; its images are those of `tiny_samples`, and no file is read."""
+    """Return super-resolution; its images are those of `tiny_samples`, and no file is read."""
     return ImageSR(scale=scale, color=color, train=("photographs",), valid=("photographs",))
 
 
 def tiny_recipe() -> Recipe:
-    """Give a recipe with small batches, in float32 so that runs can be compared bit by bit."""
+    """Return a recipe with small batches, in float32 so that runs can be compared bit by bit."""
     return Recipe(batch=2, patch=12, precision="fp32", ema=0.9)
 
 
 def contract_registry(techniques: Iterable[type[Technique]], plugins: Iterable[object] = ()) -> Registry:
-    """Give what is installed, and what is under test where it is not."""
+    """Return what is installed, and what is under test where it is not."""
     registry = discover()
     for plugin in plugins:
         if not registry.manager.is_registered(plugin):
@@ -130,7 +130,7 @@ class TinyTrial:
         return next(item for item in self.techniques if item.slot is Slot.ARCHITECTURE)
 
     def context(self, technique: Technique, fingerprint: str = "") -> Context:
-        """Give the context of one technique."""
+        """Return the context of one technique."""
         cache = Cache(self.folder / "cache")
         found = fingerprint or self.data.fingerprint
         scratch = self.folder / "scratch"
@@ -167,7 +167,7 @@ class TinyTrial:
         return Timetable.of(phases, self.steps, self.recipe.cooldown)
 
     def setup(self) -> Setup:
-        """Give what a run needs."""
+        """Return what a run needs."""
         repeat_kernels(self.device)
         samples = self.samples()
         context = self.context(self.architecture, samples.fingerprint)

@@ -61,7 +61,7 @@ class Checkpoints:
         return None
 
     def files(self) -> dict[str, Path]:
-        """Give the newest checkpoint with its constants by kind of file, to be kept with a finished model."""
+        """Return the newest checkpoint with its constants by kind of file, to be kept with a finished model."""
         newest = self._paths()
         if not newest:
             return {}

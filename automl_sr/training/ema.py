@@ -33,5 +33,5 @@ class Ema:
 
 
 def floating_state(model: nn.Module) -> dict[str, Tensor]:
-    """Give the model's own floating-point tensors by name, detached but not copied."""
+    """Return the model's own floating-point tensors by name, detached but not copied."""
     return {name: value for name, value in model.state_dict().items() if value.is_floating_point()}

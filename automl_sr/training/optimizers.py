@@ -63,15 +63,15 @@ class Optimizers:
             self._parameters[name].grad = gradient
 
     def parameters(self, groups: Iterable[str]) -> list[nn.Parameter]:
-        """Give the parameters of these groups."""
+        """Return the parameters of these groups."""
         return [self._parameters[key] for name in groups for key in self.groups[name].parameters]
 
     def each(self, groups: Iterable[str]) -> list[torch.optim.Optimizer]:
-        """Give the optimizers of these groups."""
+        """Return the optimizers of these groups."""
         return [self._optimizers[name] for name in groups]
 
     def state(self) -> dict[str, Tensor]:
-        """Give all state as tensors named `group|parameter|key`."""
+        """Return all state as tensors named `group|parameter|key`."""
         found: dict[str, Tensor] = {}
         for name, group in self.groups.items():
             states = self._optimizers[name].state

@@ -234,7 +234,7 @@ class Timetable:
         return False
 
     def signature(self) -> list[list[Any]]:
-        """Give the table as JSON, so that a resume with another one can be refused."""
+        """Return the table as JSON, so that a resume with another one can be refused."""
         trunk: list[list[Any]] = [[span.phase.name, span.start, span.stop, span.phase.lr] for span in self.spans]
         return trunk + [[phase.name, share, phase.lr] for phase, share in self.tail]
 

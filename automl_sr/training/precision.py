@@ -50,7 +50,7 @@ class Precision:
         self._scaler.update()
 
     def state(self) -> dict[str, Any]:
-        """Give what a resume needs, as JSON."""
+        """Return what a resume needs, as JSON."""
         return {"kind": self.kind, "scaler": self._scaler.state_dict()}
 
     @classmethod

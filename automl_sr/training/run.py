@@ -172,7 +172,7 @@ class Run:
         return self.batch() if source is None else source(self)
 
     def generator(self, *what: Any) -> torch.Generator:
-        """Give a random generator for a purpose; add `run.step` to the purpose to have another one at every step."""
+        """Return a random generator for a purpose; add `run.step` to the purpose to have another one at every step."""
         return generator(self.seed, *what)
 
     def loss(self, batch: Batch, losses: Mapping[str, LossTerm] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -251,7 +251,7 @@ class Run:
         self.constants[name] = {key: value.detach().clone() for key, value in tensors.items()}
 
     def evaluation_state(self) -> dict[str, Tensor]:
-        """Give the weights with which the model is evaluated and shipped: the average where there is one."""
+        """Return the weights with which the model is evaluated and shipped: the average where there is one."""
         weights = {name: value.detach() for name, value in self.model.state_dict().items()}
         if self.ema is not None:
             weights.update(self.ema.values)
@@ -282,13 +282,13 @@ class Run:
         )
 
     def finish(self, folder: Path) -> TrainedModel:
-        """Give the model with its evaluation weights, apart from this run."""
+        """Return the model with its evaluation weights, apart from this run."""
         module = build(self.blueprint, self.context.registry)
         module.load_state_dict(self.evaluation_state())
         return TrainedModel(module.eval(), self.blueprint, self.task, self.data, dict(self.state), folder)
 
     def rate(self) -> float:
-        """Give the factor on the recipe's learning rate at this step."""
+        """Return the factor on the recipe's learning rate at this step."""
         span = self._span_at(self.step)
         warmup = round(self.recipe.warmup * self.setup.timetable.steps)
         factor = span.phase.lr * min(1.0, (self.step - self.warm_from + 1) / max(1, warmup))

@@ -110,7 +110,7 @@ class TrainStep:
         return replace(self, layers={**self.layers, name: swap})
 
     def with_group(self, name: str, group: ParamGroup) -> TrainStep:
-        """Give some parameters an optimizer of their own."""
+        """Train some parameters with an optimizer of their own."""
         return replace(self, groups={**self.groups, name: group})
 
     def with_step_context(self, gate: StepContext) -> TrainStep:

@@ -45,7 +45,7 @@ Make = Callable[[Path], Mapping[str, Tensor]]
 
 
 def cache_limit() -> int:
-    """Give the bytes that shared results may take. Raises UseError where AUTOML_SR_CACHE_GB is no size."""
+    """Return the bytes that shared results may take. Raises UseError where AUTOML_SR_CACHE_GB is no size."""
     text = os.environ.get(LIMIT, "").strip() or str(DEFAULT_GB)
     try:
         size = float(text)
@@ -80,7 +80,7 @@ class Cache:
     def get(
         self, name: str, parts: Mapping[str, Any], make: Make, stop: Callable[[], bool] = lambda: False
     ) -> dict[str, Tensor]:
-        """Give the tensors of these parts, made at most once even when several workers ask at the same moment.
+        """Return the tensors of these parts, made at most once even when several workers ask at the same moment.
 
         `parts` is JSON that holds everything on which the result depends. `make` gets a folder that lives until the
         result is kept, for the checkpoints of long work. `stop` is asked while another worker makes the result.
@@ -217,7 +217,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _workplace(self, digest: str, *, alone: bool) -> Iterator[Path]:
-        """Give the folder for a result's checkpoints, which goes with success; another one to who goes alone."""
+        """Yield the folder for a result's checkpoints, which goes with success; another one to who goes alone."""
         if alone:
             with tempfile.TemporaryDirectory(prefix="automl-sr-", ignore_cleanup_errors=True) as folder:
                 yield Path(folder)

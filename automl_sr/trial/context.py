@@ -75,7 +75,7 @@ class Context:
     """Asked whenever training has changed the model; raises InfeasibleError where it can no longer keep to limits."""
 
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
-        """Give the context as one technique sees it."""
+        """Return the context as one technique sees it."""
         return replace(self, owner=technique, data_fingerprint=data_fingerprint or self.data_fingerprint)
 
     def build(self, slot: Slot | str, name: str, **fields: Any) -> Technique:
@@ -83,7 +83,7 @@ class Context:
         return instantiate(self.registry, slot, {"technique": name, **fields})
 
     def generator(self, *what: Any) -> torch.Generator:
-        """Give a random generator for a purpose of this trial."""
+        """Return a random generator for a purpose of this trial."""
         return generator(self.seed, *what)
 
     def stop_if_asked(self) -> None:
@@ -92,7 +92,7 @@ class Context:
             raise StopRequestedError("Stopped; the work up to the last checkpoint is kept.")
 
     def cached(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Give tensors that are computed once for all trials and workers.
+        """Return tensors that are computed once for all trials and workers.
 
         `key` holds the settings on which they depend; the task, the training data, the versions of the technique and
         its plugin, and the study's number format are added here, because a key written by hand forgets them. `make`
@@ -230,5 +230,5 @@ class Context:
 
 
 def _words(key: str) -> list[str]:
-    """Give the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081.../{"steps": 400}`."""
+    """Return the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081.../{"steps": 400}`."""
     return list(itertools.takewhile(_WORD.fullmatch, key.split("/")))

@@ -255,13 +255,13 @@ def with_chroma(luma: Image, lr: Image) -> Image:
 
 
 def to_luma(rgb: Array) -> Array:
-    """Give BT.601's luma [h, w], 16/255 to 235/255, of RGB [h, w, 3] in 0..1."""
+    """Return BT.601's luma [h, w], 16/255 to 235/255, of RGB [h, w, 3] in 0..1."""
     luma: Array = rgb @ _TO_YCBCR[0] + _OFFSET[0]
     return luma
 
 
 def chroma(rgb: Array) -> Array:
-    """Give BT.601's chroma [h, w, 2], 16/255 to 240/255, of RGB [h, w, 3] in 0..1."""
+    """Return BT.601's chroma [h, w, 2], 16/255 to 240/255, of RGB [h, w, 3] in 0..1."""
     planes: Array = rgb @ _TO_YCBCR[1:].T + _OFFSET[1:]
     return planes
 

@@ -36,19 +36,19 @@ def rgb_to_y(rgb: Image) -> Plane:
 
 
 def psnr(a: Image, b: Image, scale: int = 0) -> float:
-    """Give the peak signal-to-noise ratio in dB of two images of equal shape; infinity where they are equal."""
+    """Return the peak signal-to-noise ratio in dB of two images of equal shape; infinity where they are equal."""
     first, second = _cropped(a, b, scale)
     mse = float(np.mean(np.square(first - second)))
     return math.inf if mse == 0 else 10.0 * math.log10(PEAK**2 / mse)
 
 
 def psnr_y(prediction: Image, truth: Image, scale: int) -> float:
-    """Give the PSNR in dB on luma; each image is RGB or already Y."""
+    """Return the PSNR in dB on luma; each image is RGB or already Y."""
     return psnr(_luma(prediction), _luma(truth), scale)
 
 
 def psnr_rgb(prediction: Image, truth: Image, scale: int) -> float:
-    """Give the PSNR in dB over the three colour channels together."""
+    """Return the PSNR in dB over the three colour channels together."""
     for image in (prediction, truth):
         if image.ndim != 3 or image.shape[2] != 3:
             raise DataError(f"psnr_rgb needs images of shape [H, W, 3], not {list(image.shape)}.")
@@ -56,12 +56,12 @@ def psnr_rgb(prediction: Image, truth: Image, scale: int) -> float:
 
 
 def ssim_y(prediction: Image, truth: Image, scale: int) -> float:
-    """Give the structural similarity on luma (Wang et al., TIP 2004): 'valid' positions of an 11x11 Gaussian window."""
+    """Return the structural similarity on luma (Wang et al., TIP 2004): 'valid' places of an 11x11 Gaussian window."""
     return ssim(_luma(prediction), _luma(truth), scale)
 
 
 def ssim(a: Image, b: Image, scale: int = 0) -> float:
-    """Give the structural similarity of two planes [H, W] in 0..255; raises DataError below 11x11 pixels."""
+    """Return the structural similarity of two planes [H, W] in 0..255; raises DataError below 11x11 pixels."""
     first, second = _cropped(a, b, scale)
     if first.ndim != 2 or min(first.shape) < SSIM_WINDOW:
         raise DataError(f"SSIM needs planes of at least 11x11 pixels inside the borders, not {list(first.shape)}.")

@@ -16,7 +16,7 @@ REFERENCE_VERSION = 1  # part of the cached file's name: a changed net gets a ne
 
 
 def reference_net(scale: int, channels: int = 1, folder: Path | str | None = None) -> Path:
-    """Give the ONNX file of the net that `latency_ratio` divides by, made where it is not in the folder yet.
+    """Return the ONNX file of the net that `latency_ratio` divides by, made where it is not in the folder yet.
 
     FSRCNN-s (32, 5, 1) of Dong et al., "Accelerating the Super-Resolution Convolutional Neural Network", ECCV 2016,
     with fixed random weights: times do not depend on them. The file is the same on every machine.

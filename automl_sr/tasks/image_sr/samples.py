@@ -309,6 +309,6 @@ def _low_resolution(
 
 
 def _array(image: Tensor) -> NDArray[np.uint8]:
-    """Give an image of a store as uint8 [h, w, 3]."""
+    """Return an image of a store as uint8 [h, w, 3]."""
     found: NDArray[np.uint8] = image.permute(1, 2, 0).contiguous().numpy()
     return found

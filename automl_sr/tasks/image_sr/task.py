@@ -145,7 +145,7 @@ class ImageSR(Task):
         return Gallery(caption, examples, {"set": sets, "scale": self.scale, "side": SIDE})
 
     def dims(self) -> dict[str, int]:
-        """Give the model's channels and scale."""
+        """Return the model's channels and scale."""
         return {"channels": 1 if self.color == "y" else 3, "scale": self.scale}
 
     def check_training(self, train: Samples, *, patch: int) -> None:
@@ -157,7 +157,7 @@ class ImageSR(Task):
         return Batch(*_patches(_sr(train), patch).draw(generator, batch, color=self.color))
 
     def loss(self, output: Tensor, batch: Batch, kind: str) -> Tensor:
-        """Give L1, Charbonnier (epsilon 1e-3) or mean squared error, on values in 0..1."""
+        """Return L1, Charbonnier (epsilon 1e-3) or mean squared error, on values in 0..1."""
         import torch
         from torch.nn import functional
 
@@ -176,7 +176,7 @@ class ImageSR(Task):
         return Interface(("input",), ("output",), {"input": axes, "output": up}, {"input": (0.0, 1.0)})
 
     def examples(self, model: nn.Module) -> list[Tensor]:
-        """Give two smooth images of odd, different sizes."""
+        """Return two smooth images of odd, different sizes."""
         import torch
 
         channels = self.dims()["channels"]
@@ -187,7 +187,7 @@ class ImageSR(Task):
         return made
 
     def cost_example(self, model: nn.Module) -> Tensor:
-        """Give the input whose output is 1280x720, its sides rounded up."""
+        """Return the input whose output is 1280x720, its sides rounded up."""
         import torch
 
         from automl_sr.tasks.image_sr.cost import OUTPUT_720P
@@ -196,7 +196,7 @@ class ImageSR(Task):
         return torch.empty(1, self.dims()["channels"], height, width, device="meta")
 
     def training_example(self, model: nn.Module, *, batch: int, patch: int) -> Tensor:
-        """Give one training input."""
+        """Return one training input."""
         import torch
 
         return torch.empty(batch, self.dims()["channels"], patch, patch, device="meta")
@@ -226,7 +226,7 @@ class ImageSR(Task):
         return _means(evaluate_pairs("bicubic", data.valid, self.scale, list(metrics)), metrics)
 
     def calibration(self, train: Samples, runner: Runner, count: int, seed: int) -> list[Array]:
-        """Give low-resolution crops of the training images, one at a time."""
+        """Return low-resolution crops of the training images, one at a time."""
         from automl_sr.training.randomness import generator
 
         largest = int(_sr(train).windows[:, 3:].amin(dim=1).max())
@@ -235,18 +235,18 @@ class ImageSR(Task):
         return [image[None].cpu().numpy() for image in lr]
 
     def metadata(self) -> dict[str, str]:
-        """Give the colour space on which the model works."""
+        """Return the colour space on which the model works."""
         return {"color": self.color}
 
     def latency_example(self, runner: Runner, size: tuple[int, int]) -> Array:
-        """Give one random low-resolution image of this height and width."""
+        """Return one random low-resolution image of this height and width."""
         import numpy as np
 
         shape = (1, self.dims()["channels"], *size)
         return np.random.default_rng(0).random(shape, dtype=np.float32)
 
     def reference_net(self) -> Path:
-        """Give FSRCNN-s of the same scale and channels."""
+        """Return FSRCNN-s of the same scale and channels."""
         from automl_sr.tasks.image_sr.reference_net import reference_net
 
         return reference_net(self.scale, self.dims()["channels"])

@@ -41,7 +41,7 @@ class Span:
 
 
 def smallest_tile(margin: int) -> int:
-    """Give the smallest side of a tile, in LR pixels, that leaves something between margins and ramp."""
+    """Return the smallest side of a tile, in LR pixels, that leaves something between margins and ramp."""
     return 2 * margin + RAMP + ALIGN
 
 
@@ -126,7 +126,7 @@ def tile_for_memory(tensor_bytes: float, available: int | None = None) -> int:
 
 
 def largest_tensor_bytes(path: Path | str, channels: int, side: int = 64) -> float:
-    """Give the size of an ONNX net's largest tensor in bytes per pixel of its input, from inferred shapes."""
+    """Return the size of an ONNX net's largest tensor in bytes per pixel of its input, from inferred shapes."""
     import onnx
 
     from automl_sr.compression.onnx_file import load_onnx

@@ -70,5 +70,5 @@ class Int8PTQ(Technique):
 
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
-    """Give the quantizations of this family."""
+    """Return the quantizations of this family."""
     return [Int8PTQ]

@@ -104,5 +104,5 @@ class EDSR(_Reference):
 
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
-    """Give the architectures of this family."""
+    """Return the architectures of this family."""
     return [SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR]

@@ -112,5 +112,5 @@ class SobelSelection(Technique):
 
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
-    """Give the core-sets of this family."""
+    """Return the core-sets of this family."""
     return [RandomSelection, LossSelection, SobelSelection]

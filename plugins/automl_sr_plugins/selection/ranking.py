@@ -12,7 +12,7 @@ Indices = NDArray[np.int64]
 
 
 def count_of(share: float, total: int) -> int:
-    """Give how many of `total` samples a share is: the nearest number, halves rounded up."""
+    """Return how many of `total` samples a share is: the nearest number, halves rounded up."""
     return min(total, math.floor(share * total + 0.5))
 
 

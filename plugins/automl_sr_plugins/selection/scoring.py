@@ -33,7 +33,7 @@ def sub_images(data: Samples, ctx: Context, size: int, step: int) -> SRSamples:
 
 
 def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
-    """Give every sample's mean squared error (float64 [N], values in 0..1) under a small SRCNN trained on all of them.
+    """Return every sample's mean squared error (float64 [N], values in 0..1) under a small SRCNN trained on all.
 
     The scorer and the scores are computed once for all trials and workers.
     """
@@ -54,7 +54,7 @@ def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
 def errors_of(
     scorer: nn.Module, data: SRSamples, channels: int, device: str, between: Callable[[], None] = lambda: None
 ) -> Tensor:
-    """Give the mean squared error of every sample under a net, float64 [N]."""
+    """Return the mean squared error of every sample under a net, float64 [N]."""
 
     def score(lr: Tensor, hr: Tensor) -> Tensor:
         wanted = as_input(hr, channels).double()
@@ -65,7 +65,7 @@ def errors_of(
 
 
 def texture_features(data: SRSamples, ctx: Context) -> tuple[Tensor, Tensor]:
-    """Give every sample's Sobel score [N] and descriptor [N, 13]; computed once for all trials and workers."""
+    """Return every sample's Sobel score [N] and descriptor [N, 13]; computed once for all trials and workers."""
 
     def score(_lr: Tensor, hr: Tensor) -> Tensor:
         gray = luma(hr)
@@ -99,12 +99,12 @@ def in_batches(score: Score, data: SRSamples, device: str, between: Callable[[],
 
 
 def as_input(images: Tensor, channels: int) -> Tensor:
-    """Give uint8 RGB [B, 3, H, W] as a net sees it: float [B, c, H, W] in 0..1, luma for one channel."""
+    """Return uint8 RGB [B, 3, H, W] as a net sees it: float [B, c, H, W] in 0..1, luma for one channel."""
     return luma(images)[:, None] if channels == 1 else images.float() / 255
 
 
 def sources_of(data: SRSamples) -> NDArray[np.int64]:
-    """Give the number of the image that every sample was cut from."""
+    """Return the number of the image that every sample was cut from."""
     return data.windows[:, 0].cpu().numpy()
 
 

@@ -16,13 +16,13 @@ SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
 def luma(images: Tensor) -> Tensor:
-    """Give luma [B, H, W] in 0..1 of uint8 RGB [B, 3, H, W] (BT.601, studio range)."""
+    """Return luma [B, H, W] in 0..1 of uint8 RGB [B, 3, H, W] (BT.601, studio range)."""
     weights = torch.tensor([65.481, 128.553, 24.966], device=images.device) / 255
     return (16 + torch.einsum("bchw,c->bhw", images.float(), weights)) / 255
 
 
 def gradients(gray: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the horizontal and vertical 3x3 Sobel gradients of [B, H, W], edges replicated."""
+    """Return the horizontal and vertical 3x3 Sobel gradients of [B, H, W], edges replicated."""
     kernel = torch.tensor(SOBEL, device=gray.device)
     padded = functional.pad(gray[:, None], (1, 1, 1, 1), mode="replicate")
     both = functional.conv2d(padded, torch.stack([kernel, kernel.T])[:, None])
@@ -30,7 +30,7 @@ def gradients(gray: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sobel_score(gray: Tensor) -> Tensor:
-    """Give the mean gradient magnitude [B] of [B, H, W]; a constant image scores 0."""
+    """Return the mean gradient magnitude [B] of [B, H, W]; a constant image scores 0."""
     x, y = gradients(gray)
     return torch.hypot(x, y).mean(dim=(1, 2))
 
