@@ -15,11 +15,12 @@ import pluggy
 from automl_sr.errors import PluginError, nearest
 from automl_sr.plugin import hookspecs
 from automl_sr.plugin.blueprint import Edit
+from automl_sr.plugin.declaration import problems_of
 from automl_sr.plugin.foreign import CtrlC, Mishap, contained, one_line, text_of
 from automl_sr.plugin.metric import BUILTIN_METRICS, NEEDS, Metric
 from automl_sr.plugin.process_state import ProcessState
 from automl_sr.plugin.task import Task
-from automl_sr.plugin.technique import NAME, Pick, Slot, Technique, problems_of, search_fields
+from automl_sr.plugin.technique import NAME, Pick, Slot, Technique, search_fields
 
 if TYPE_CHECKING:
     import typer

@@ -18,9 +18,10 @@ from safetensors.torch import load, save
 from automl_sr.compression.export import verify
 from automl_sr.errors import StopRequestedError
 from automl_sr.plugin.blueprint import Blueprint, build
+from automl_sr.plugin.declaration import problems_of
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.task import Samples, Task, as_inputs
-from automl_sr.plugin.technique import Slot, Technique, problems_of
+from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.testing.configurations import configurations, refusals
 from automl_sr.testing.observing import Killed, StopThenKill, Trace, assert_same, cost_of, heavy_imports_of, overrides

@@ -10,6 +10,7 @@ import pytest
 import space_toys
 from pydantic import Field, ValidationError, model_validator
 
+from automl_sr.plugin.declaration import problems_of
 from automl_sr.plugin.technique import (
     Choice,
     Each,
@@ -22,7 +23,6 @@ from automl_sr.plugin.technique import (
     When,
     accepts,
     inactive_fields,
-    problems_of,
     search_fields,
     why_refused,
 )

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tiers import examples
 
 from automl_sr.errors import StudyFileError, TrialError
+from automl_sr.plugin.declaration import problems_of
 from automl_sr.plugin.registry import Registry
-from automl_sr.plugin.technique import Choice, Each, Int, Slot, Technique, problems_of, search_fields, used_places
+from automl_sr.plugin.technique import Choice, Each, Int, Slot, Technique, search_fields, used_places
 from automl_sr.search.optuna.samplers import make_sampler
 from automl_sr.search.warm_start import Recall
 from automl_sr.space.plan import TrialPlan
