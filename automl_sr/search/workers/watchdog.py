@@ -16,6 +16,7 @@ process would die.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -212,6 +213,21 @@ class Watchdog:
         return f"stage {self._stage}" if self._stage else "before its first stage"
 
 
+def _frames() -> dict[int, FrameType]:
+    """Return where every thread stands, without a garbage collection in the middle.
+
+    Python before 3.12 holds a lock while it collects them: a collection that gave its turn away there could wait for a
+    thread that waits for that lock, and the whole process would stand still (CPython issue 106883).
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class _Block:
     """A `with` into which another thread can raise an exception, where it stands in the main thread."""
 
@@ -257,7 +273,7 @@ class _Block:
 
     def place(self) -> str:
         """Name the line at which the block stands."""
-        frame = sys._current_frames().get(self._thread)
+        frame = _frames().get(self._thread)
         if frame is None:
             return "it"
         return f"{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -428,6 +429,31 @@ def test_beside_the_main_thread_the_process_ends_without_an_exception_before() -
     assert trial.exits == [EXIT_HUNG]
     assert recorded == [trial.dog.reason]
     assert "(stage export): budget.stall_minutes; wait (threading.py:" in trial.dog.reason
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_nothing_is_collected_while_it_looks_where_a_trial_hangs(
+    collecting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collection there can stop the whole process for ever, and who had switched it off wants it off."""
+    looked: list[bool] = []
+    look = sys._current_frames
+
+    def watched() -> dict[int, Any]:
+        looked.append(gc.isenabled())
+        return look()
+
+    monkeypatch.setattr(sys, "_current_frames", watched)
+    (gc.enable if collecting else gc.disable)()
+    try:
+        trial = InAThread(lambda _: None).run()
+        after = gc.isenabled()
+    finally:
+        gc.enable()
+    assert looked
+    assert not any(looked)
+    assert after is collecting
+    assert "wait (threading.py:" in trial.dog.reason
 
 
 @pytest.mark.parametrize(
