@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from automl_sr.testing.observing import heavy_imports_of
 from automl_sr.testing.tiny import TinyNet
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 PAGE = (DOCS / "plugins.md").read_text(encoding="utf-8")
 QUOTES = re.findall(
     r"^From \[[^]]+\]\((examples/\w+\.py)\):\n\n```python\n(.*?)```", PAGE, flags=re.DOTALL | re.MULTILINE
@@ -59,14 +61,21 @@ def measured(folder: Path) -> float:
     return float(evaluate_pairs("bicubic", pairs, 2, [masked_psnr.PSNR_MASKED])["psnr_masked"])
 
 
-@pytest.mark.parametrize("plugin", [masked_psnr, noise_removal], ids=lambda plugin: plugin.__name__)
-def test_an_example_is_a_plugin_that_is_listed_fast(plugin: Any) -> None:
-    assert discover(plugins=[plugin]).unavailable == discover().unavailable
-    assert heavy_imports_of(plugin.__name__) == []
+# example_nets.py holds the nets of the others.
+@pytest.mark.parametrize("name", [path.stem for path in EXAMPLES if path.stem != "example_nets"])
+def test_an_example_is_a_plugin_that_is_listed_fast(name: str) -> None:
+    assert discover(plugins=[importlib.import_module(name)]).unavailable == discover().unavailable
+    assert heavy_imports_of(name) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_imports_nothing_of_core_but_its_api(path: Path) -> None:
+    imported = re.findall(r"^\s*(?:from|import) (automl_sr[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(imported) <= {"automl_sr.api"}
 
 
 def test_the_page_quotes_every_example() -> None:
-    assert {name for name, _ in QUOTES} == {f"examples/{path.name}" for path in (DOCS / "examples").glob("*.py")}
+    assert {name for name, _ in QUOTES} == {f"examples/{path.name}" for path in EXAMPLES}
 
 
 @pytest.mark.parametrize(("name", "quoted"), QUOTES, ids=[name for name, _ in QUOTES])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -12,8 +13,21 @@ import pytest
 
 from automl_sr.cli import new_plugin
 from automl_sr.cli.main import main
+from automl_sr.plugin.registry import discover
+from automl_sr.plugin.technique import Slot
+from automl_sr.testing.observing import heavy_imports_of
 
 ROOT = Path(__file__).parents[2]
+
+
+KINDS = list(new_plugin.Kind)
+
+
+def written(kind: str, folder: Path, start: str = "every") -> Path:
+    """Write a package whose module is START_KIND."""
+    name = f"{start}-{kind.replace('_', '-')}"
+    assert main(["new-plugin", name, "--kind", kind, "-o", str(folder)]) == 0
+    return folder / name
 
 
 @pytest.fixture
@@ -55,17 +69,39 @@ def test_an_installed_plugin_is_found(package: Path, tmp_path: Path) -> None:
     assert row["title"] == "Train on one sample in every few, spread evenly over the data."
 
 
-def test_its_own_tests_pass(package: Path) -> None:
-    quick = ["-k", "kept or declaration or docstring"]  # the contract's training takes longer
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[] if kind in ("metric", "quantization") else pytest.mark.ci, id=kind) for kind in KINDS],
+)
+def test_its_own_tests_pass(kind: str, tmp_path: Path) -> None:
+    """The contract, where a technique is trained with its defaults, and what it promises besides."""
+    package = written(kind, tmp_path)
+    defaults = ["-k", "not lows and not highs"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *quick],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *defaults],
         cwd=package, env=environment(package), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed" in done.stdout
 
 
-def test_its_code_is_clean(package: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_package_of_each_kind_is_a_plugin_that_is_listed_fast(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = written(kind, tmp_path, "imported")
+    module = f"imported_{kind}"  # of no other test: this process keeps the module
+    monkeypatch.syspath_prepend(str(package))
+    registry = discover(entry_points=(), plugins=[importlib.import_module(module)])
+    assert registry.unavailable == []
+    assert module in new_plugin.Kind(kind).known(registry)
+    assert heavy_imports_of(module) == []
+    assert not [path for path in package.rglob("*") if path.is_file() and "{{" in path.read_text()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_code_is_clean(kind: str, tmp_path: Path) -> None:
+    package = written(kind, tmp_path)
     rules = "A,ANN001,ANN201,B,D100,D101,E,F,I,N,UP,W"
     command = [
         sys.executable,
@@ -81,6 +117,23 @@ def test_its_code_is_clean(package: Path) -> None:
     ]
     done = subprocess.run(command, cwd=package, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_slot_that_a_family_can_fill_has_a_kind() -> None:
+    """All but the one recipe and federation, of which there is none to show yet."""
+    slots = {slot.value for slot in Slot} - {Slot.RECIPE, Slot.FEDERATION}
+    assert {kind.value for kind in new_plugin.Kind} == slots | {"metric", "task"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("metric", "psnr_y"), ("task", "image-sr"), ("architecture", "fsrcnn"), ("quantization", "int8_ptq")],
+)
+def test_a_name_that_is_taken_in_its_kind_is_refused(
+    kind: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new-plugin", name, "--kind", kind, "-o", str(tmp_path)]) == 2
+    assert "is installed already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,25 @@ def test_where_a_technique_says_what_means_the_same_the_count_is_a_bound(registr
     assert (count.discrete, count.at_most, count.total) == (16, True, None)
 
 
+# ---- what was there before ----
+
+
+@pytest.mark.parametrize(
+    ("section", "fingerprint"),
+    [
+        (None, "f2208eb6c8b3f1186d6bf74da2393d02d6350fb94e293c4d524cbc2c0da1bcde"),
+        (
+            {NET: {"cells": {"layers": 1, "ops": {"fixed": ["skip", "conv3", "conv5"]}}}},
+            "6a2abc2d6d677b5ff752a480457d714c271ec620c76b85e57e31e5a2742eb267",
+        ),
+    ],
+)
+def test_plans_keep_the_fingerprints_that_they_had(section: Any, fingerprint: str) -> None:
+    """A vector that a field counts is taken as it is, also one that is too long: trials' seeds hang on it."""
+    space = space_toys.resolve(section, space_toys.registry())
+    assert space.default_plan().fingerprint == fingerprint
+
+
 # ---- any draw ----
 
 any_draw = examples(60)
