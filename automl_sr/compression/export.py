@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from automl_sr.compression.folding import fold_constants
 from automl_sr.compression.onnx_file import (
     Exported,
     layer_nodes,
@@ -26,12 +27,13 @@ from automl_sr.compression.onnx_file import (
     load_onnx,
     silenced,
 )
-from automl_sr.compression.quantize import quantize_static
+from automl_sr.compression.quantize import activation_ranges, quantize_static
 from automl_sr.errors import ExportError, first_line
 from automl_sr.files import write_atomically
 
 __all__ = [
     "Exported",
+    "activation_ranges",
     "export_onnx",
     "layer_nodes",
     "layer_tensors",
@@ -75,7 +77,7 @@ def export_onnx(
     reasons = []
     for name, exporter in (("torchscript", _by_tracing), ("torch.export", _by_torch_export)):
         try:
-            content = _with_metadata(_quietly(exporter, request), metadata or {})
+            content = _with_metadata(_quietly(_folded(exporter), request), metadata or {})
             difference = _write_checked(content, Path(path), net, checks)
         except Exception as error:  # noqa: BLE001 - exporters raise anything; every reason is reported below
             reasons.append(f"{name}: {type(error).__name__}: {first_line(error)}")
@@ -174,6 +176,19 @@ def _quietly(exporter: Callable[[_Request], bytes], request: _Request) -> bytes:
     """Run an exporter without its warnings, log lines and prints: their message, if any, is in what it raises."""
     with silenced():
         return exporter(request)
+
+
+def _folded(exporter: Callable[[_Request], bytes]) -> Callable[[_Request], bytes]:
+    def export_and_fold(request: _Request) -> bytes:
+        return fold_constants(exporter(request), _tied(request.net))
+
+    return export_and_fold
+
+
+def _tied(net: nn.Module) -> set[str]:
+    """Name the parameters that are one tensor with another: all but the first of each."""
+    every = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    return every - {name for name, _ in net.named_parameters()}
 
 
 def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
