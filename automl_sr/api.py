@@ -18,7 +18,14 @@ from automl_sr.training.phases import ModelUpdate, Phase
 from automl_sr.training.step import Output, ParamGroup, TrainStep
 
 if TYPE_CHECKING:
-    from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
+    from automl_sr.compression.export import (
+        activation_ranges,
+        layer_nodes,
+        layer_tensors,
+        quantize_static,
+    )
+    from automl_sr.compression.layers import Layer, layers
+    from automl_sr.compression.packing import Codebook, Sparse, Uniform, pack_weights
     from automl_sr.tasks.image_sr.samples import SRSamples
     from automl_sr.training.recipe import Recipe
     from automl_sr.training.run import Run, TrainedModel
@@ -30,8 +37,15 @@ _LAZY = {
     "Recipe": "automl_sr.training.recipe",
     "Run": "automl_sr.training.run",
     "SRSamples": "automl_sr.tasks.image_sr.samples",
+    "Codebook": "automl_sr.compression.packing",
+    "Layer": "automl_sr.compression.layers",
+    "Sparse": "automl_sr.compression.packing",
+    "Uniform": "automl_sr.compression.packing",
+    "activation_ranges": "automl_sr.compression.export",
     "layer_nodes": "automl_sr.compression.export",
     "layer_tensors": "automl_sr.compression.export",
+    "layers": "automl_sr.compression.layers",
+    "pack_weights": "automl_sr.compression.packing",
     "quantize_static": "automl_sr.compression.export",
 }
 
@@ -47,6 +61,7 @@ __all__ = [
     "Batch",
     "Blueprint",
     "Choice",
+    "Codebook",
     "Context",
     "DataError",
     "Each",
@@ -56,6 +71,7 @@ __all__ = [
     "Float",
     "Int",
     "Interface",
+    "Layer",
     "Metric",
     "ModelUpdate",
     "Output",
@@ -68,15 +84,20 @@ __all__ = [
     "SRSamples",
     "Samples",
     "Slot",
+    "Sparse",
     "Task",
     "TaskData",
     "Technique",
     "TrainStep",
     "TrainedModel",
     "TrialError",
+    "Uniform",
     "When",
+    "activation_ranges",
     "hookimpl",
     "layer_nodes",
     "layer_tensors",
+    "layers",
+    "pack_weights",
     "quantize_static",
 ]
