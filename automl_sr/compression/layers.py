@@ -108,6 +108,11 @@ class _Seen:
     calls: int = 0
     roles: set[Role] = field(default_factory=set)
 
+    def as_layer(self) -> Layer:
+        roles = frozenset(self.roles)
+        shapes = (self.input, self.output)
+        return Layer(self.name, self.kind, self.weight, roles, *shapes, calls=self.calls)
+
 
 @dataclass(frozen=True)
 class _Origin:
@@ -127,7 +132,8 @@ class _Watch(TorchFunctionMode):
         self.origins: dict[int, _Origin] = {}
         self.alive: list[Tensor] = []  # no address is given out twice
         self.running: list[str] = []
-        self.owners = {id(value): name for name, value in model.named_parameters() if value.dim() > 1}
+        weights = [(name, value) for name, value in model.named_parameters() if value.dim() > 1]
+        self.owners = {id(value): name for name, value in weights}
 
     def begin(self, inputs: Iterable[Tensor]) -> None:
         for tensor in inputs:
@@ -165,12 +171,14 @@ class _Watch(TorchFunctionMode):
         for seen in self.seen.values():
             if not seen.roles & {"first", "last"}:
                 seen.roles.add("body")
-        return tuple(
-            Layer(s.name, s.kind, s.weight, frozenset(s.roles), s.input, s.output, s.calls) for s in self.seen.values()
-        )
+        return tuple(seen.as_layer() for seen in self.seen.values())
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
         if self.running:
@@ -178,7 +186,8 @@ class _Watch(TorchFunctionMode):
         weight = self._weight_of(func, args, named)
         if weight is not None:
             # Not a module's own call: its weight alone is used.
-            self.enter(weight.rpartition(".")[0], FUNCTIONS[func], weight, args[:1] or named.get("input"))
+            read = args[:1] or named.get("input")
+            self.enter(weight.rpartition(".")[0], FUNCTIONS[func], weight, read)
             output = func(*args, **named)
             self.leave(output)
             return output
@@ -242,7 +251,8 @@ def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
         kind = _kind(part)
         if kind is not None:
             name = names[id(part)]
-            weight = next((key for key, value in part.named_parameters() if value.dim() > 1), "weight")
+            matrices = [key for key, value in part.named_parameters() if value.dim() > 1]
+            weight = matrices[0] if matrices else "weight"
             watch.enter(name, kind, f"{name}.{weight}" if name else weight, (args, named))
 
     def after(part: nn.Module, args: Any, named: Any, output: Any) -> None:
@@ -270,7 +280,9 @@ def _kind(part: nn.Module) -> Kind | None:
 
 def _is_in_place(func: Any) -> bool:
     name = getattr(func, "__name__", "")
-    return (name.endswith("_") and not name.endswith("__")) or (name.startswith("__i") and name.endswith("__"))
+    if name.endswith("__"):
+        return bool(name.startswith("__i"))
+    return bool(name.endswith("_"))
 
 
 def _place(tensor: Tensor) -> int:
@@ -302,11 +314,13 @@ def _located(found: tuple[Layer, ...], nodes: list[LayerTensors]) -> tuple[Layer
         owner = by_name.get(scope_of(node.node)) or by_weight.get(node.weight)
         if owner is not None:
             owners[node.node] = owner
-    placed = [
-        replace(layer, stored=tuple(node for node in nodes if owners.get(node.node) == layer.weight)) for layer in found
-    ]
+    placed = []
+    for layer in found:
+        own = tuple(node for node in nodes if owners.get(node.node) == layer.weight)
+        placed.append(replace(layer, stored=own))
     for kind, operators in OPERATORS.items():
-        missing = [place for place, layer in enumerate(placed) if layer.kind == kind and not layer.stored]
+        alike = [place for place, layer in enumerate(placed) if layer.kind == kind]
+        missing = [place for place in alike if not placed[place].stored]
         left = [node for node in nodes if node.node not in owners and node.operator in operators]
         if len(missing) == len(left):
             for place, node in zip(missing, left, strict=True):

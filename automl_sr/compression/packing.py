@@ -126,7 +126,11 @@ class Sparse:
 Packing = Uniform | Codebook | Sparse
 
 
-def pack_weights(exported: Exported | Path | str, out_path: Path | str, weights: Mapping[str, Packing]) -> Exported:
+def pack_weights(
+    exported: Exported | Path | str,
+    out_path: Path | str,
+    weights: Mapping[str, Packing],
+) -> Exported:
     """Return the file written to `out_path`, in which these weights are packed, each where that
     saves bytes.
 
@@ -142,7 +146,8 @@ def pack_weights(exported: Exported | Path | str, out_path: Path | str, weights:
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     for name, packing in weights.items():
         if name not in stored:
-            raise ExportError(f"{source} stores no tensor {name!r} that could be packed.", nearest(name, stored))
+            reason = f"{source} stores no tensor {name!r} that could be packed."
+            raise ExportError(reason, nearest(name, stored))
         _pack(model, stored[name], packing)
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
@@ -198,9 +203,11 @@ def _packed_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
 def _pack(model: onnx.ModelProto, tensor: onnx.TensorProto, packing: Packing) -> None:
     """Replace a stored tensor by the smallest form that gives it, which may be itself."""
     if tensor.data_type != onnx.TensorProto.FLOAT:
-        raise ExportError(f"{tensor.name!r} is not stored as float32.", "Only weights can be packed.")
+        reason = f"{tensor.name!r} is not stored as float32."
+        raise ExportError(reason, "Only weights can be packed.")
     weight = onnx.numpy_helper.to_array(tensor)
-    forms = _forms(tensor.name, weight, packing, _output_axis(model, tensor.name) % max(1, weight.ndim))
+    axis = _output_axis(model, tensor.name, weight.ndim)
+    forms = _forms(tensor.name, weight, packing, axis)
     best = min(forms, key=lambda form: form.size)
     if best.size >= tensor.ByteSize():
         return
@@ -221,14 +228,16 @@ class _Form:
 
     @property
     def size(self) -> int:
-        return int(sum(node.ByteSize() for node in self.nodes) + sum(part.ByteSize() for part in self.tensors))
+        nodes = sum(node.ByteSize() for node in self.nodes)
+        return int(nodes + sum(tensor.ByteSize() for tensor in self.tensors))
 
 
 def _forms(name: str, weight: Array, packing: Packing, axis: int) -> list[_Form]:
     flat = weight.reshape(-1)
     kept = flat != 0
     if isinstance(packing, Sparse):
-        return [_sparse(name, weight.shape, kept, _Form((), (_tensor(f"{name}.values", flat[kept]),)), None)]
+        values = _Form((), (_tensor(f"{name}.values", flat[kept]),))
+        return [_sparse(name, weight.shape, kept, values, None)]
     if isinstance(packing, Codebook):
         table = packing.table
         indices = _indices(name, flat, table)
@@ -246,7 +255,13 @@ def _forms(name: str, weight: Array, packing: Packing, axis: int) -> list[_Form]
     return [dense, _sparse(name, weight.shape, kept, inner, scale)]
 
 
-def _uniform(name: str, codes: Array, packing: Uniform, shape: Sequence[int], scale: Array | None) -> _Form:
+def _uniform(
+    name: str,
+    codes: Array,
+    packing: Uniform,
+    shape: Sequence[int],
+    scale: Array | None,
+) -> _Form:
     planes, powers = _planes(codes - packing.lowest, packing.bits)
     stored = [_tensor(f"{name}.planes", planes), _scale_tensor(name, scale)]
     call = _call(
@@ -270,7 +285,13 @@ def _codebook(name: str, indices: Array, table: Array, shape: Sequence[int]) -> 
     )
 
 
-def _sparse(name: str, shape: Sequence[int], kept: Array, values: _Form, scale: Array | None) -> _Form:
+def _sparse(
+    name: str,
+    shape: Sequence[int],
+    kept: Array,
+    values: _Form,
+    scale: Array | None,
+) -> _Form:
     planes, powers = _planes(kept, 1)
     mask, factor = _tensor(f"{name}.mask", planes), _scale_tensor(name, scale)
     read = [mask, onnx.TensorProto(name=f"{name}.values"), factor]
@@ -278,7 +299,12 @@ def _sparse(name: str, shape: Sequence[int], kept: Array, values: _Form, scale: 
     return _Form((*values.nodes, call), (*values.tensors, mask, factor))
 
 
-def _call(function: str, output: str, reads: Sequence[onnx.TensorProto], **attributes: Any) -> onnx.NodeProto:
+def _call(
+    function: str,
+    output: str,
+    reads: Sequence[onnx.TensorProto],
+    **attributes: Any,
+) -> onnx.NodeProto:
     names = [tensor.name for tensor in reads]
     return onnx.helper.make_node(function, names, [output], domain=PACKED_DOMAIN, **attributes)
 
@@ -288,7 +314,8 @@ def _planes(codes: Array, bits: int) -> tuple[Array, list[float]]:
     is worth.
     """
     whole = codes.astype(np.uint32)
-    planes = [np.packbits((whole >> bit & 1).astype(np.uint8), bitorder="little") for bit in range(bits)]
+    ones = [(whole >> bit & 1).astype(np.uint8) for bit in range(bits)]
+    planes = [np.packbits(one, bitorder="little") for one in ones]
     return np.stack(planes), [float(2**bit) for bit in range(bits)]
 
 
@@ -297,22 +324,26 @@ def _tensor(name: str, values: Array) -> onnx.TensorProto:
 
 
 def _scale_tensor(name: str, scale: Array | None) -> onnx.TensorProto:
-    return _tensor(ONE, np.ones(1, dtype=np.float32)) if scale is None else _tensor(f"{name}.scale", scale)
+    if scale is None:
+        return _tensor(ONE, np.ones(1, dtype=np.float32))
+    return _tensor(f"{name}.scale", scale)
 
 
 def _scale(name: str, packing: Uniform, weight: Array, axis: int) -> Array:
     """Return the scale in a shape that is broadcast over the weight."""
     scale = np.asarray(packing.scale, dtype=np.float32)
-    if not 1 <= packing.bits <= MOST_BITS or not np.all(scale > 0) or not np.all(np.isfinite(scale)):
+    sound = np.all((scale > 0) & np.isfinite(scale))
+    if not 1 <= packing.bits <= MOST_BITS or not sound:
         raise ExportError(
             f"{name!r} cannot be packed with {packing.bits} bits and a scale of {scale.min():g}.",
             f"Bits are 1 to {MOST_BITS}, scales above 0.",
         )
     if scale.size == 1:
         return scale.reshape(1)
-    if scale.shape != (weight.shape[axis],):
+    channels = weight.shape[axis]
+    if scale.shape != (channels,):
         raise ExportError(
-            f"{name!r} has {weight.shape[axis]} output channels, and its scale is {list(scale.shape)}.",
+            f"{name!r} has {channels} output channels, and its scale is {list(scale.shape)}.",
             "Give one number, or one for each output channel.",
         )
     return scale.reshape([-1 if place == axis else 1 for place in range(weight.ndim)])
@@ -321,7 +352,8 @@ def _scale(name: str, packing: Uniform, weight: Array, axis: int) -> Array:
 def _codes(name: str, weight: Array, packing: Uniform, scale: Array) -> Array:
     codes = np.rint(weight / scale).astype(np.int64)
     low, high = packing.lowest, packing.lowest + 2**packing.bits - 1
-    _check_close(name, weight, (np.clip(codes, low, high).astype(np.float32) * scale), f"{packing.bits} bits")
+    given = np.clip(codes, low, high).astype(np.float32) * scale
+    _check_close(name, weight, given, f"{packing.bits} bits")
     return codes
 
 
@@ -332,7 +364,7 @@ def _indices(name: str, flat: Array, table: Array) -> Array:
     count, length = table.shape
     if not 1 <= count <= 2**MOST_BITS or flat.size % length:
         raise ExportError(
-            f"{name!r} has {flat.size} weights, which a codebook of {count} entries of {length} cannot give.",
+            f"{name!r} has {flat.size} weights, too many or few for {count} entries of {length}.",
             f"Entries are 1 to {2**MOST_BITS}, and their length divides the number of weights.",
         )
     groups = flat.reshape(-1, length)
@@ -347,11 +379,11 @@ def _check_close(name: str, weight: Array, given: Array, what: str) -> None:
     if not difference <= allowed:  # also true for NaN
         raise ExportError(
             f"{name!r} differs by {difference:.2g} from what {what} can give (allowed: {allowed:.2g}).",
-            "Give the module its rounded weights before it is exported, for instance in `compress`.",
+            "Give the module its rounded weights before it is exported, as in `compress`.",
         )
 
 
-def _output_axis(model: onnx.ModelProto, name: str) -> int:
+def _output_axis(model: onnx.ModelProto, name: str, dimensions: int) -> int:
     """Return the axis of output channels: it depends on what reads the weight."""
     for node in model.graph.node:
         if name not in list(node.input)[1:]:
@@ -359,7 +391,7 @@ def _output_axis(model: onnx.ModelProto, name: str) -> int:
         if node.op_type == "ConvTranspose":
             return 1
         if node.op_type == "MatMul":
-            return -1
+            return dimensions - 1
         if node.op_type == "Gemm":
             return 0 if any(entry.name == "transB" and entry.i for entry in node.attribute) else 1
     return 0
@@ -377,7 +409,8 @@ def _declare(model: onnx.ModelProto) -> None:
         return
     model.opset_import.append(onnx.helper.make_opsetid(PACKED_DOMAIN, 1))
     head = f'<opset_import: ["" : 18, "{PACKED_DOMAIN}" : 1], domain: "{PACKED_DOMAIN}">'
-    model.functions.extend(onnx.parser.parse_function(head + FUNCTIONS[name]) for name in sorted({*called, "Codes"}))
+    for name in sorted({*called, "Codes"}):
+        model.functions.append(onnx.parser.parse_function(head + FUNCTIONS[name]))
 
 
 def _unpack(model: onnx.ModelProto, names: Collection[str] | None = None) -> None:
@@ -399,13 +432,18 @@ def _unpack(model: onnx.ModelProto, names: Collection[str] | None = None) -> Non
     _declare(model)
 
 
-def _evaluate(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], names: Sequence[str]) -> list[Array]:
+def _evaluate(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    names: Sequence[str],
+) -> list[Array]:
     """Run these nodes with ONNX Runtime, as it does when it loads the file."""
     import onnxruntime
 
     read = {name for node in nodes for name in node.input}
     stored = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    outputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names]
+    kind = onnx.TensorProto.FLOAT
+    outputs = [onnx.helper.make_tensor_value_info(name, kind, None) for name in names]
     graph = onnx.helper.make_graph(list(nodes), "weights", [], outputs, stored)
     alone = onnx.helper.make_model(
         graph,
@@ -416,6 +454,8 @@ def _evaluate(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], names: Se
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(alone.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    content = alone.SerializeToString()
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
     found: list[Array] = session.run(list(names), {})
     return found

@@ -293,9 +293,9 @@ def test_weights_that_were_not_rounded_are_refused(tmp_path: Path) -> None:
         (
             "body.0.weight",
             Codebook(np.zeros((4, 7))),
-            "has 288 weights, which a codebook of 4 entries of 7",
+            "has 288 weights, too many or few for 4 entries of 7",
         ),
-        ("body.0.weight", Codebook([]), "a codebook of 0 entries"),
+        ("body.0.weight", Codebook([]), "for 0 entries"),
     ],
 )
 def test_what_cannot_be_packed_is_said(name: str, packing: Packing, reason: str, tmp_path: Path) -> None:
