@@ -114,7 +114,7 @@ class StopRequestedError(AutomlSRError):
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of an error's text, for a message of one line."""
+    """Return the first line of an error's text, for a message of one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
 
 

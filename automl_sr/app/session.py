@@ -12,6 +12,7 @@ import gradio as gr
 
 from automl_sr.app.html_text import escaped
 from automl_sr.app.server.server_rendered import ServerRenderedBlocks
+from automl_sr.app.static_files import static_text
 from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.errors import AutomlSRError, UseError
 
@@ -37,6 +38,8 @@ class Session:
     """Another text where the store has changed; nobody sees it."""
     tab: gr.Textbox
     """Id of the open tab; nobody sees it."""
+    count: gr.Number
+    """How many events the page has seen, as an event is sent; nobody sees it."""
     cues: Mapping[str, gr.Textbox]
     """For each tab a text that changes when the tab has to be filled anew; nobody sees it."""
 
@@ -57,7 +60,32 @@ class Session:
         def fill(opened: str, *values: Any) -> Any:
             return guarded(*values) if opened == tab else skip(len(outputs))
 
-        listen([self.cues[tab].change, *also], fill, [self.tab, *inputs], outputs)
+        triggers = [self.cues[tab].change, *also]
+        self.listen_in_order(triggers, fill, [self.tab, *inputs], outputs)
+
+    def listen_in_order(
+        self,
+        triggers: Sequence[Any],
+        make: Callable[..., Any],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+    ) -> None:
+        """Fill components on events, and never with what was asked for earlier than what they show.
+
+        A browser sends events over several connections, so that one can overtake another. Its page counts them
+        when they happen; what comes too late is dropped.
+        """
+        newest = gr.State(0)
+
+        def fill(count: float, known: int, *values: Any) -> Any:
+            if count < known:
+                return skip(len(outputs) + 1)
+            made = make(*values)
+            filled = made if isinstance(made, tuple) else (made,)
+            return *filled, int(count)
+
+        given = [self.count, newest, *inputs]
+        listen(triggers, fill, given, [*outputs, newest], js=static_text("count_event.js"))
 
 
 def listen(
@@ -96,7 +124,7 @@ def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def snapshot(cache: StoreCache, name: Any) -> Snapshot | None:
-    """Give the chosen study, or nothing where none is chosen. Raises UseError for what is no name."""
+    """Return the chosen study, or nothing where none is chosen. Raises UseError for what is no name."""
     if name in (None, ""):
         return None
     if not isinstance(name, str):

@@ -17,6 +17,6 @@ def static_text(name: str) -> str:
 
 
 def script_with(name: str, *given: Any) -> str:
-    """Give the function that a script makes of these values: for an event in the browser."""
+    """Return the function that a script makes of these values: for an event in the browser."""
     values = ", ".join(json.dumps(value) for value in given)
     return f"({static_text(name)})({values})"

@@ -121,7 +121,7 @@ class Snapshot:
         return importance(self.study, self.trials, self.rungs, self._registry)
 
     def trial(self, number: int) -> TrialRecord:
-        """Give a trial. Raises UseError."""
+        """Return a trial. Raises UseError."""
         found = self.by_number.get(number)
         if found is None:
             raise UseError(f"{self.study.name} has no trial {number}.")
@@ -166,7 +166,7 @@ class StoreCache:
             return self._reader
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections to the database."""
         if self._reader is not None:
             self._reader.close()
 
@@ -201,11 +201,11 @@ class StoreCache:
         return found
 
     def study(self, name: str) -> StudyRecord:
-        """Give a study without its trials. Raises StoreError for an unknown name."""
+        """Return a study without its trials. Raises StoreError for an unknown name."""
         return self.reader.study(name)
 
     def snapshot(self, name: str) -> Snapshot:
-        """Give a study with its trials, from memory if nothing has changed. Raises StoreError for an unknown name."""
+        """Return a study with its trials, from memory if nothing has changed. Raises StoreError for an unknown name."""
         with self._reading:  # several parts of a page ask at once: one of them reads
             reader = self.reader
             with reader.reading() as database:
@@ -246,7 +246,7 @@ class StoreCache:
         return tuple(sorted(found, key=lambda item: item.number))
 
     def _best(self, study: StudyRecord) -> dict[str, float]:
-        """Give the best value of each objective by itself, among models that keep to the constraints."""
+        """Return the best value of each objective by itself, among models that keep to the constraints."""
         trial = models.Trial
         query = select(trial.values).where(trial.study_id == study.id, trial.state.in_(FINISHED))
         with self.reader.reading() as database:
@@ -255,11 +255,11 @@ class StoreCache:
         for metric in (self.registry.metrics[name] for name in study.objectives if name in self.registry.metrics):
             values = [row[metric.name] for row in fit if metric.name in row]
             if values:
-                best[metric.name] = max(values) if metric.direction == "maximize" else min(values)
+                best[metric.name] = metric.best(values)
         return best
 
     def curve(self, trial: TrialRecord) -> list[dict[str, Any]]:
-        """Give the learning curve that led to a trial's model: step, seconds, phase and loss."""
+        """Return the learning curve that led to a trial's model: step, seconds, phase and loss."""
         kept = self._curves.get(trial.id)
         key = f"{trial.state} {trial.finished}"
         if kept is not None and kept[0] == key and trial.state not in UNFINISHED:
@@ -347,7 +347,7 @@ def _state(study: StudyRecord, working: bool) -> str:
 
 
 def _marks(trial: TrialRecord | None) -> tuple[Any, ...]:
-    """Give what differs between two states of one trial; in a trial that is not finished anything may."""
+    """Return what differs between two states of one trial; in a trial that is not finished anything may."""
     if trial is None or trial.state in UNFINISHED:
         return ()
     return (trial.id, trial.state, trial.finished, trial.fence, trial.stage)

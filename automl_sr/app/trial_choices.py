@@ -15,7 +15,7 @@ RECENT = 200
 
 
 def trial_choices(shown: Snapshot, trials: Sequence[TrialRecord], chosen: Collection[int]) -> list[TrialRecord]:
-    """Give all of the trials, or of many the chosen ones, the front and the newest, in the same order."""
+    """Return all of the trials, or of many the chosen ones, the front and the newest, in the same order."""
     if len(trials) <= ALL_OFFERED_UP_TO:
         return list(trials)
     newest = {trial.number for trial in sorted(trials, key=lambda trial: trial.number)[-RECENT:]}

@@ -14,7 +14,9 @@ from automl_sr.presentation.console import print_json, print_table
 from automl_sr.presentation.numbers import number
 
 if TYPE_CHECKING:
+    from automl_sr.evaluation.runtime import OnnxModel
     from automl_sr.plugin.metric import Metric
+    from automl_sr.plugin.task import Task
     from automl_sr.tasks.image_sr.image_model import SRModel
 
 SCALES = (2, 3, 4)
@@ -23,7 +25,9 @@ SCALES = (2, 3, 4)
 def evaluate(
     model: Annotated[str, typer.Argument(help="ONNX file, or the word `bicubic`", metavar="MODEL|bicubic")],
     data: Annotated[str, typer.Option(help="Named set (see `automl-sr data list`) or folder of images", metavar="SET")],
-    scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4")] = 2,
+    scale: Annotated[
+        int | None, typer.Option(help="How many times larger: 2 (unless said), 3 or 4; super-resolution alone")
+    ] = None,
     metrics: Annotated[str, typer.Option(help="Names of quality metrics, separated by commas")] = "",
     threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of ONNX Runtime")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
@@ -32,28 +36,66 @@ def evaluate(
 ) -> None:
     """Measure PSNR and SSIM of a model on a set of images.
 
-    As the literature does: luma for psnr_y and ssim_y, `scale` pixels cut from every border, mean over the images.
+    As the literature does: luma for psnr_y and ssim_y, `scale` pixels cut from every border, mean over the images. A
+    model of another task, as its file says, is measured by that task where it is installed.
 
     \b
     Examples:
       automl-sr evaluate bicubic --data photos-valid --scale 2
       automl-sr evaluate model.onnx --data photos-valid --json
     """
-    if scale not in SCALES:
+    from automl_sr.evaluation.runtime import OnnxModel
+    from automl_sr.tasks.image_sr.task import ImageSR
+
+    if scale is not None and scale not in SCALES:
         raise UseError(f"A scale of {scale} is not supported.", "Use 2, 3 or 4.")
-    chosen = _metrics(metrics)
-    net = model if model == "bicubic" else _opened(model, threads, device, seconds)
-    values = {"model": model, "data": data, "scale": scale, **_evaluate(net, data, scale, chosen)}
+    opened = None if model == "bicubic" else OnnxModel(Path(model), threads, device, Guard(seconds=seconds))
+    kind = ImageSR.kind if opened is None else opened.metadata.get("task", ImageSR.kind)
+    if opened is not None and kind != ImageSR.kind:
+        cls = _task_of(model, kind, scale)
+        chosen = _metrics(metrics, cls)
+        values: dict[str, Any] = {"model": model, "task": kind, "data": data, **_by_task(cls, opened, data, chosen)}
+    else:
+        chosen = _metrics(metrics, ImageSR)
+        net = "bicubic" if opened is None else _image_model(opened)
+        scale = scale or SCALES[0]
+        values = {"model": model, "data": data, "scale": scale, **_evaluate(net, data, scale, chosen)}
     if json:
         print_json(values)
-    else:
+    elif "per_image" in values:
         _print(values, chosen)
+    else:
+        rows = [[metric.name, _shown(values[metric.name], metric), metric.unit] for metric in chosen]
+        print_table(["metric", "value", "unit"], rows, title=f"{model} ({kind}) on {data}", right=["value"])
 
 
-def _opened(model: str, threads: int, device: str, seconds: float) -> SRModel:
+def _task_of(model: str, kind: str, scale: int | None) -> type[Task]:
+    """Find the task of a model. Raises UseError where it is not installed, or where a scale was asked for."""
+    from automl_sr.plugin.registry import installed
+
+    known = installed().tasks
+    if kind not in known:
+        raise UseError(
+            f"{model} is a model of the task {kind[:40]!r}, which is not installed.",
+            f"Install its plugin; there are: {', '.join(sorted(known))}.",
+        )
+    if scale is not None:
+        raise UseError(f"{model} is a model of the task {kind!r}, which enlarges nothing.", "Leave --scale out.")
+    return known[kind]
+
+
+def _by_task(cls: type[Task], opened: OnnxModel, data: str, metrics: Sequence[Metric]) -> dict[str, float]:
+    """Let the task that a file names measure it on a named set. Raises DataError."""
+    from automl_sr.plugin.task import NoSamples, TaskData
+
+    task = cls.of_file(opened.metadata)
+    return dict(task.measure_quality(opened, TaskData(NoSamples(), task.load_test(data)), metrics))
+
+
+def _image_model(opened: OnnxModel) -> SRModel:
     from automl_sr.tasks.image_sr.image_model import OnnxImageModel
 
-    return OnnxImageModel(Path(model), threads, device, Guard(seconds=seconds))
+    return OnnxImageModel(opened.path, opened.threads, opened.provider, session=opened.session)
 
 
 def _evaluate(model: SRModel | str, data: str, scale: int, metrics: Sequence[Metric]) -> dict[str, Any]:
@@ -67,17 +109,22 @@ def _evaluate(model: SRModel | str, data: str, scale: int, metrics: Sequence[Met
     return {"images": len(rows), **values, "per_image": rows}
 
 
-def _metrics(names: str) -> list[Metric]:
+def _metrics(names: str, task: type[Task]) -> list[Metric]:
+    """Look up the metrics that are asked for, or take all that a task can be measured by. Raises UseError."""
     from automl_sr.plugin.registry import installed
-    from automl_sr.tasks.image_sr.task import ImageSR
 
+    registry = installed()
     wanted = [name.strip() for name in names.split(",") if name.strip()]
+    usable = [metric for metric in registry.metrics_of(task) if metric.level == "quality"]
     if not wanted:
-        return [metric for metric in installed().metrics_of(ImageSR) if metric.level == "quality"]
-    found = [installed().metric(name) for name in dict.fromkeys(wanted)]
+        return usable
+    found = [registry.metric(name) for name in dict.fromkeys(wanted)]
     for metric in found:
         if metric.level != "quality":
             raise UseError(f"{metric.name!r} is not measured on images.", "Name quality metrics, such as psnr_y.")
+        reason = registry.why_not(metric, task)
+        if reason is not None:
+            raise UseError(f"{reason[0].upper()}{reason[1:]}.", f"Metrics: {', '.join(item.name for item in usable)}.")
     return found
 
 

@@ -57,7 +57,7 @@ def export(
 
 
 def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> RefinementRecord:
-    """Give the refinement of a trial that was completed last. Raises UseError where there is none."""
+    """Return the refinement of a trial that was completed last. Raises UseError where there is none."""
     from automl_sr.store.refinements import refinements
 
     found = [row for row in refinements(opened, study, trial.number) if row.state == "complete"]

@@ -26,7 +26,7 @@ def page() -> str:
 
 
 def helps(command: Any, name: str = PROGRAM, parent: Any = None) -> Iterator[tuple[str, str]]:
-    """Give the path and the help text of a command and of everything below it, in the order of `--help`."""
+    """Yield the path and the help text of a command and of everything below it, in the order of `--help`."""
     context = command.context_class(
         command,
         info_name=name,

@@ -30,7 +30,7 @@ TRAINING = ("train", "branch")
 
 @contextlib.contextmanager
 def make_callback(*, quiet: bool) -> Iterator[SearchCallback]:
-    """Give who follows the search, on standard error."""
+    """Return who follows the search, on standard error."""
     if quiet:
         yield SearchCallback()
     elif sys.stderr.isatty():

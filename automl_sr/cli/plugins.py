@@ -45,7 +45,7 @@ def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
 
 
 def listing(registry: Registry) -> dict[str, Any]:
-    """Give everything that is registered as JSON."""
+    """Return everything that is registered as JSON."""
     techniques = []
     for slot, known in registry.techniques.items():
         for cls in sorted(known.values(), key=lambda cls: (not cls.baseline, cls.name)):

@@ -115,7 +115,7 @@ def _again(asked: Any) -> str:
 
 @contextlib.contextmanager
 def make_callback(*, quiet: bool) -> Iterator[RefineCallback]:
-    """Give who follows the refinements, on standard error: one line that changes, or now and then a new one."""
+    """Return who follows the refinements, on standard error: one line that changes, or now and then a new one."""
     if quiet:
         yield RefineCallback()
     elif sys.stderr.isatty():

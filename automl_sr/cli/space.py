@@ -42,6 +42,7 @@ def space(
                 "study": loaded.spec.name,
                 "task": loaded.spec.task.kind,
                 "discrete_choices": count.discrete,
+                "discrete_choices_at_most": count.at_most,
                 "continuous_dimensions": count.continuous,
                 "trial_0": resolved.default_params(),
                 "slots": [node.to_json() for node in resolved.tree()],
@@ -51,7 +52,8 @@ def space(
         return
     lines = [line for node in resolved.tree() for line in drawn(node)]
     besides = f", and {count.continuous} continuous dimensions besides" if count.continuous else ""
-    print_lines(*lines, "", f"{count.discrete:,} discrete choices{besides}")
+    most = "at most " if count.at_most else ""
+    print_lines(*lines, "", f"{most}{count.discrete:,} discrete choices{besides}")
 
 
 def drawn(node: Node, indent: str = "") -> list[str]:

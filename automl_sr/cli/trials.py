@@ -11,11 +11,18 @@ from automl_sr.presentation.comparison import differences
 from automl_sr.presentation.console import print_json, print_lines, print_table, print_text
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.presentation.plan_words import plan_words
-from automl_sr.presentation.trial_details import _when, details, shared_words
+from automl_sr.presentation.trial_details import details, shared_words, when
+from automl_sr.search.output import (
+    CompareOutput,
+    ListedTrial,
+    StudiesOutput,
+    StudyRow,
+    TrialRow,
+    TrialsOutput,
+)
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
-    from automl_sr.store.records import StudyRecord
 
 Name = Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")]
 Place = Annotated[str | None, typer.Option("--store", help="Database; default: AUTOML_SR_STORE", metavar="URL")]
@@ -31,9 +38,9 @@ def studies(store: Place = None, json: AsJson = False) -> None:
       automl-sr studies --store sqlite:///runs/automl-sr.db --json
     """
     opened = _open(store)
-    found = [_study_row(study) for study in opened.studies()]
+    found = [StudyRow.of(study, when(study.created)) for study in opened.studies()]
     if json:
-        print_json({"store": opened.name, "studies": found})
+        print_json(StudiesOutput(store=opened.name, studies=found).model_dump())
         return
     if not found:
         print_text(f"There are no studies in {opened.name} yet.")
@@ -52,11 +59,11 @@ def studies(store: Place = None, json: AsJson = False) -> None:
     )
     rows = [
         [
-            row["study"],
-            ", ".join(row["objectives"]),
-            *[row["trials"][state] for state in columns[2:8]],
-            duration(row["seconds"]),
-            row["created"][:16].replace("T", " "),
+            row.study,
+            ", ".join(row.objectives),
+            *[row.trials[state] for state in columns[2:8]],
+            duration(row.seconds),
+            row.created[:16].replace("T", " "),
         ]
         for row in found
     ]
@@ -76,23 +83,27 @@ def trials(
       automl-sr trials quickstart
       automl-sr trials quickstart --state failed
     """
-    from automl_sr.search.results import trial_row
+    from automl_sr.plugin.registry import installed
+    from automl_sr.search.results import front_numbers
     from automl_sr.store.records import STATES
 
     if state and state not in STATES:
         raise UseError(f"Unknown state {state!r}.", f"States: {', '.join(STATES)}.")
     opened = _open(store)
     study = opened.study(name)
-    found = opened.trials(study, [state] if state else [])
+    everything = opened.trials(study)
+    found = [trial for trial in everything if state in ("", trial.state)]
+    front = front_numbers(study, everything, installed().metrics)
     if json:
-        print_json({"study": study.name, "trials": [trial_row(trial) for trial in found]})
+        listed = [ListedTrial.of(trial, front=None if front is None else trial.number in front) for trial in found]
+        print_json(TrialsOutput(study=study.name, trials=listed).model_dump())
         return
     metrics = study.metrics
     columns = ["trial", "state", *metrics, "seconds", "plan", "reason"]
     rows = [
         [
             trial.number,
-            trial.state,
+            f"{trial.state}, front" if trial.number in (front or ()) else trial.state,
             *[trial.values.get(metric) for metric in metrics],
             f"{trial.seconds:.1f}",
             plan_words(trial.params),
@@ -172,10 +183,9 @@ def compare(
     found = [opened.trial(study, item) for item in chosen]
     rows = differences(found)
     if json:
-        from automl_sr.search.results import trial_row
-
-        by_number = {part: {key: dict(values) for key, values in rows[part].items()} for part in rows}
-        print_json({"study": study.name, "trials": [trial_row(trial) for trial in found], "differences": by_number})
+        listed = [TrialRow.of(trial) for trial in found]
+        whole = CompareOutput(study=study.name, trials=listed, differences=rows)
+        print_json(whole.model_dump())
         return
     columns = ["", *[f"trial {item}" for item in chosen]]
     table: list[list[Any]] = [["state", *[trial.state for trial in found]]]
@@ -188,18 +198,6 @@ def _open(store: str | None) -> Reader:
     from automl_sr.store.reading import Reader
 
     return Reader.open(store)
-
-
-def _study_row(study: StudyRecord) -> dict[str, Any]:
-    return {
-        "study": study.name,
-        "objectives": list(study.objectives),
-        "trials": dict(study.counts),
-        "seconds": round(study.seconds, 3),
-        "artifacts": study.artifacts,
-        "reference": dict(study.reference),
-        "created": _when(study.created),
-    }
 
 
 def _stages(seconds: dict[str, float]) -> str:

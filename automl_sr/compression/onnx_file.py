@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,22 +129,27 @@ def graph_digest(path: Path | str) -> str:
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
-def drop_unused_imports(model: onnx.ModelProto) -> None:
-    """Leave out the operator sets that no node of the model needs: a runtime refuses those that it
-    does not know.
-    """
-    used = {node.domain for node in _every_node(model.graph)}
-    used |= {"", *(function.domain for function in model.functions)}
-    for entry in [entry for entry in model.opset_import if entry.domain not in used]:
-        model.opset_import.remove(entry)
+def without_unused_imports(content: bytes) -> bytes:
+    """Return an ONNX file without the operator sets that no node uses: older runtimes refuse those they do not know."""
+    model = onnx.load_model_from_string(content)
+    nodes = [*_all_nodes(model.graph.node)]
+    for function in model.functions:
+        nodes += _all_nodes(function.node)
+    used = {node.domain for node in nodes} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    return bytes(model.SerializeToString())
 
 
-def _every_node(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
+def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield nodes with those of the graphs inside of them."""
+    for node in nodes:
         yield node
         for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _every_node(inner)
+            yield from _all_nodes(attribute.g.node)
+            for graph in attribute.graphs:
+                yield from _all_nodes(graph.node)
 
 
 def drop_unread(model: onnx.ModelProto) -> None:
@@ -152,7 +157,7 @@ def drop_unread(model: onnx.ModelProto) -> None:
     graph = model.graph
     wanted = {output.name for output in graph.output}
     while True:
-        read = wanted.union(*(node.input for node in _every_node(graph)))
+        read = wanted.union(*(node.input for node in _all_nodes(graph.node)))
         dead = [node for node in graph.node if read.isdisjoint(node.output)]
         if not dead:
             break

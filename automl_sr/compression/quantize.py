@@ -25,9 +25,9 @@ from automl_sr.compression.onnx_file import (
     WEIGHTED_OPERATORS,
     Exported,
     drop_unread,
-    drop_unused_imports,
     load_onnx,
     silenced,
+    without_unused_imports,
 )
 from automl_sr.compression.packing import METADATA, unpack_weights
 from automl_sr.errors import ExportError, first_line, nearest
@@ -44,7 +44,7 @@ INTEGER_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Clip")
 
 def quantize_static(  # noqa: PLR0913 - each is a choice of its own
     exported: Exported | Path | str,
-    calibration: Iterable[Array],
+    calibration: Iterable[Array | Mapping[str, Array]],
     out_path: Path | str,
     exclude: Sequence[str] = (),
     method: Method = "minmax",
@@ -55,16 +55,15 @@ def quantize_static(  # noqa: PLR0913 - each is a choice of its own
     weight_bits: Literal[7, 8] = 7,
     skips: Skips = "int8",
 ) -> Exported:
-    """Write the int8 form (QDQ) of a float ONNX file with one input; weights that are packed in it
-    are unpacked first.
+    """Return the int8 form (QDQ) of a float ONNX file, written to `out_path`; packed weights are unpacked first.
 
-    calibration: float32 inputs as the model takes them, of any sizes; they are read once. exclude: names of nodes that
-    stay in floating point, from `layer_nodes`. overrides: by tensor name (see `layer_tensors`), the activation's range
-    `{"rmin": ..., "rmax": ...}`, or for a weight a list with one `{"scale": ..., "zero_point": 0}` per output channel
-    (the first one with `"axis"`), in place of the calibrated one. weight_bits: 7 gives the same image on every
-    processor; 8 is exact only where VNNI or its like adds products in 32 bits. skips: "float" lets
-    sums (residual connections) read what they add before it is rounded, which is closer to the
-    float model and slower.
+    calibration: float32 inputs as the model takes them, of any sizes, by name where it takes several; they are read
+    once. exclude: names of nodes that stay in floating point, from `layer_nodes`. overrides: by tensor name (see
+    `layer_tensors`), the activation's range `{"rmin": ..., "rmax": ...}`, or for a weight a list with one
+    `{"scale": ..., "zero_point": 0}` per output channel (the first one with `"axis"`), in place of the calibrated one.
+    weight_bits: 7 gives the same image on every processor; 8 is exact only where VNNI or its like adds products in 32
+    bits. skips: "float" lets sums (residual connections) read what they add before it is rounded, which is closer to
+    the float model and slower.
     Raises ExportError for unknown node names, no calibration data, or where ONNX Runtime refuses.
     """
     source = exported.path if isinstance(exported, Exported) else Path(exported)
@@ -78,12 +77,9 @@ def quantize_static(  # noqa: PLR0913 - each is a choice of its own
             raise
         except Exception as error:  # ONNX Runtime raises ValueError, RuntimeError and its own types
             raise ExportError(f"{source} cannot be quantized: {type(error).__name__}: {first_line(error)}.") from error
-    model = onnx.load_model_from_string(content)
+    model = onnx.load_model_from_string(without_unused_imports(content))
     if skips == "float":
         _float_skips(model)
-    # The quantizer imports the operators of every domain it knows; older runtimes refuse some by
-    # their number alone.
-    drop_unused_imports(model)
     metadata = {**_metadata(source), "quantization": f"int8 {method}"}
     onnx.helper.set_model_props(model, metadata)
     target = Path(out_path)
@@ -93,7 +89,7 @@ def quantize_static(  # noqa: PLR0913 - each is a choice of its own
 
 def activation_ranges(
     exported: Exported | Path | str,
-    calibration: Iterable[Array],
+    calibration: Iterable[Array | Mapping[str, Array]],
     method: Method = "minmax",
     *,
     percentile: float = 99.99,
@@ -117,7 +113,11 @@ def activation_ranges(
 
 
 def _ranges(
-    prepared: Path, calibration: Iterable[Array], folder: Path, method: Method, percentile: float
+    prepared: Path,
+    calibration: Iterable[Array | Mapping[str, Array]],
+    folder: Path,
+    method: Method,
+    percentile: float,
 ) -> dict[str, tuple[float, float]]:
     from onnxruntime.quantization.calibrate import create_calibrator
 
@@ -208,7 +208,9 @@ def _prepare(source: Path, folder: Path, exclude: Sequence[str]) -> Path:
     return prepared
 
 
-def _quantize(prepared: Path, calibration: Iterable[Array], folder: Path, request: _Request) -> bytes:
+def _quantize(
+    prepared: Path, calibration: Iterable[Array | Mapping[str, Array]], folder: Path, request: _Request
+) -> bytes:
     from onnxruntime.quantization import QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
 
@@ -274,7 +276,7 @@ def _unsupported(prepared: Path) -> list[str]:
     ]
 
 
-def _reader(prepared: Path, calibration: Iterable[Array]) -> Any:
+def _reader(prepared: Path, calibration: Iterable[Array | Mapping[str, Array]]) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
     name = load_onnx(prepared).graph.input[0].name
@@ -289,6 +291,9 @@ def _reader(prepared: Path, calibration: Iterable[Array]) -> Any:
             if entry is None and self.count == 0:
                 raise ExportError("Quantization needs calibration data, and none was given.")
             self.count += 1
-            return None if entry is None else {name: np.ascontiguousarray(entry, dtype=np.float32)}
+            if entry is None:
+                return None
+            named = entry if isinstance(entry, Mapping) else {name: entry}
+            return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in named.items()}
 
     return Reader()

@@ -15,18 +15,22 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
 from automl_sr import errors
 from automl_sr.errors import ModelError, StopRequestedError, UseError
 from automl_sr.evaluation.guard import Guard
-from automl_sr.evaluation.sessions import Port, Signature, check_file
-from automl_sr.evaluation.shared_array import SharedArray, make_shared
+from automl_sr.evaluation.sessions import Signature, check_file
+from automl_sr.evaluation.shared_array import SharedArrays, make_shared
+from automl_sr.plugin.task import Port
+
+if TYPE_CHECKING:
+    from automl_sr.plugin.task import Feed
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -51,7 +55,7 @@ class GuardedSession:
         self._guard = guard
         self._memory = int(MEMORY_SHARE * _free_memory())
         shared = make_shared()
-        self._shared = SharedArray(shared)
+        self._shared = SharedArrays(shared)
         self._process, self._channel = _start(shared)
         self._end = weakref.finalize(self, _end, self._process, self._channel, shared)
         # CUDA reserves more addresses than there is memory.
@@ -62,13 +66,13 @@ class GuardedSession:
         )
         self.signature = Signature(_ports(found["inputs"]), _ports(found["outputs"]), found["metadata"])
 
-    def run(self, batch: Array) -> Array:
-        """Return the first output for a float32 batch. Raises UseError for a batch that the net cannot take."""
-        return self._run(batch, self._guard.seconds)
+    def run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
+        """Return outputs by name. Raises UseError for arrays that the net cannot take."""
+        return self._run(feed, outputs, self._guard.seconds)
 
-    def first_run(self, batch: Array) -> Array:
-        """Return the first output for a small batch."""
-        return self._run(batch, self._guard.first_seconds)
+    def first_run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
+        """Return outputs for small inputs."""
+        return self._run(feed, outputs, self._guard.first_seconds)
 
     def apart(self, function: Callable[..., T], *arguments: object) -> T:
         """Return what `function(path, *arguments)` gives, called in the other process: all have to fit into JSON."""
@@ -80,13 +84,13 @@ class GuardedSession:
         """End the process."""
         self._end()
 
-    def _run(self, batch: Array, seconds: float) -> Array:
+    def _run(self, feed: Feed, outputs: Sequence[str], seconds: float) -> dict[str, Array]:
         with self._ended_explained():
-            self._shared.put(batch)
+            places = self._shared.put(feed)
         most = self._memory // 4
-        shape = self._ask({"do": "run", "shape": batch.shape, "most": most}, seconds)
+        given = self._ask({"do": "run", "feed": places, "outputs": list(outputs), "most": most}, seconds)
         with self._ended_explained():
-            return self._shared.view(shape).copy()
+            return {name: value.copy() for name, value in self._shared.views(given).items()}
 
     def _ask(self, request: dict[str, Any], seconds: float) -> Any:
         """Send a request, wait for its answer, and give its result."""

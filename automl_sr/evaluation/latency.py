@@ -49,7 +49,7 @@ def timed_in_turns(
     return {name: _summary(values) for name, values in best.items()}
 
 
-def latency_ms(own: Latency, reference: Latency) -> float:
+def latency_ms(own: Latency, reference: Latency | None) -> float:
     """Measure of the metric `latency_ms`."""
     return own.median_ms
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from automl_sr.errors import AutomlSRError, ModelError, first_line
 from automl_sr.evaluation.sessions import LocalSession
-from automl_sr.evaluation.shared_array import SharedArray
+from automl_sr.evaluation.shared_array import Place, SharedArrays
 
 EXPENDABLE = "1000"
 """Where memory runs out, the kernel ends this process before others."""
@@ -24,7 +24,7 @@ EXPENDABLE = "1000"
 class Server:
     """Answers requests about one file, one after the other."""
 
-    def __init__(self, channel: Connection, shared: SharedArray) -> None:
+    def __init__(self, channel: Connection, shared: SharedArrays) -> None:
         self._channel = channel
         self._shared = shared
         self._path = Path()
@@ -56,7 +56,7 @@ class Server:
             case "call":
                 return pkgutil.resolve_name(request["place"])(self._path, *request["arguments"])
             case _:
-                return self._run(request["shape"], request["most"])
+                return self._run(request["feed"], request["outputs"], request["most"])
 
     def _open(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["memory"] is not None:
@@ -65,15 +65,16 @@ class Server:
         self._session = LocalSession(self._path, request["threads"], request["provider"])
         return asdict(self._session.signature)
 
-    def _run(self, shape: list[int], most: int) -> tuple[int, ...]:
+    def _run(self, feed: list[Place], outputs: list[str], most: int) -> list[Place]:
         if self._session is None:
             raise ModelError("No file is open.")
-        output = self._session.run(self._shared.view(shape))
-        if 4 * output.size > most:
-            size = f"{4 * output.size / 1e9:.3g} GB"
-            raise ModelError(f"{self._path} gives {size} for an input of {shape}, more than there is room for.")
-        self._shared.put(output)
-        return output.shape
+        found = self._session.run(self._shared.views(feed), outputs)
+        bytes_ = sum(value.nbytes for value in found.values())
+        if bytes_ > most:
+            shapes = ", ".join(str(list(shape)) for _, _, shape, _ in feed)
+            size = f"{bytes_ / 1e9:.3g} GB"
+            raise ModelError(f"{self._path} gives {size} for an input of {shapes}, more than there is room for.")
+        return self._shared.put(found)
 
 
 def _limit_memory(size: int) -> None:
@@ -102,4 +103,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     _prepare()
-    Server(Connection(int(sys.argv[1])), SharedArray(int(sys.argv[2]))).serve()
+    Server(Connection(int(sys.argv[1])), SharedArrays(int(sys.argv[2]))).serve()

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from automl_sr.errors import ModelError
 from automl_sr.evaluation.guard import Guard
 from automl_sr.evaluation.guarded import GuardedSession
-from automl_sr.evaluation.sessions import LocalSession, Session
+from automl_sr.evaluation.sessions import LocalSession, Session, check_one_to_one, fitted
+
+if TYPE_CHECKING:
+    from automl_sr.plugin.task import Feed
 
 __all__ = ["Guard", "OnnxModel"]
 
@@ -24,27 +28,43 @@ T = TypeVar("T")
 
 
 class OnnxModel:
-    """An ONNX file that takes one float32 batch and gives one; the exporter tells of it in `metadata_props`.
+    """An ONNX file, called with one float32 batch, or run on arrays by name; its exporter wrote the `metadata`.
 
     Raises ModelError for a missing or damaged file, or one of another kind, UseError for a provider that is not
     installed. With a guard, ModelError and StopRequestedError where it takes too long, or is not wanted any more.
+    `session` is one of this file that is open already.
     """
 
-    def __init__(self, path: Path | str, threads: int = 1, provider: str = "cpu", guard: Guard | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        threads: int = 1,
+        provider: str = "cpu",
+        guard: Guard | None = None,
+        *,
+        session: Session | None = None,
+    ) -> None:
         self.path = Path(path)
         self.threads = threads
         self.provider = provider
-        self.session: Session = (
-            LocalSession(self.path, threads, provider)
-            if guard is None
-            else GuardedSession(self.path, threads, provider, guard)
-        )
+        self.session: Session = session or _opened(self.path, threads, provider, guard)
         self.inputs = self.session.signature.inputs
+        self.outputs = self.session.signature.outputs
         self.metadata = self.session.signature.metadata
 
     def __call__(self, batch: Array, /) -> Array:
-        """Run one float32 batch and give the first output. Raises UseError for an input that the net cannot take."""
-        return self.session.run(batch)
+        """Return the first output for one float32 batch. Raises UseError for an input that the net cannot take.
+
+        Raises ModelError for a net that takes more than one input, or other numbers.
+        """
+        check_one_to_one(self.path, self.session.signature)
+        first = self.outputs[0].name
+        return self.session.run({self.inputs[0].name: np.asarray(batch, np.float32)}, [first])[first]
+
+    def run(self, feed: Feed, /) -> dict[str, Array]:
+        """Return all outputs by name for all inputs by name. Raises UseError for inputs that the net cannot take."""
+        given = fitted(self.path, self.session.signature, feed)
+        return self.session.run(given, [port.name for port in self.outputs])
 
     def apart(self, function: Callable[..., T], *arguments: object) -> T:
         """Return what `function(path, *arguments)` gives, called where the file is open: reading it may hang as well.
@@ -66,3 +86,9 @@ class OnnxModel:
             raise ModelError(
                 f"{self.path} does not tell its {key} (found: {found[:40]}).", "Export it again."
             ) from error
+
+
+def _opened(path: Path, threads: int, provider: str, guard: Guard | None) -> Session:
+    if guard is None:
+        return LocalSession(path, threads, provider)
+    return GuardedSession(path, threads, provider, guard)

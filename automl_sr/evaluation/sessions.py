@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from automl_sr.errors import ModelError, UseError
+from automl_sr.plugin.task import Port
+
+if TYPE_CHECKING:
+    from automl_sr.plugin.task import Feed
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -25,17 +29,19 @@ _PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:[^()]*\([^()]*\)(?: const)? ?(?:\[wit
 _NO_MEMORY = ("bad_alloc", "Failed to allocate memory", "out of memory", "Unable to allocate")
 _OUTSIDE = ("escapes model directory", "Absolute path not allowed")
 MOST_WORDS = 300
-READABLE = frozenset({"tensor(float)", "tensor(float16)", "tensor(double)"})
-"""Types of an output that are read."""
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output of a net: a dimension is a number where the file fixes it, else a name or nothing."""
-
-    name: str
-    type: str
-    shape: tuple[int | str | None, ...]
+FLOAT = "tensor(float)"
+READABLE = frozenset({FLOAT, "tensor(float16)", "tensor(double)"})
+"""Types of the output of a net that makes one batch of one."""
+TYPES: dict[str, type[np.generic]] = {
+    FLOAT: np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
+"""Types that inputs and outputs may have where they are named."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,11 @@ class Session(Protocol):
     def signature(self) -> Signature:
         """What the file says of itself."""
 
-    def run(self, batch: Array) -> Array:
-        """Return the first output for a float32 batch. Raises UseError for a batch that the net cannot take."""
+    def run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
+        """Return outputs by name. Raises UseError for arrays that the net cannot take."""
 
-    def first_run(self, batch: Array) -> Array:
-        """Return the first output for a small batch, for which a net needs little time."""
+    def first_run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
+        """Return outputs for small inputs, for which a net needs little time."""
 
     def apart(self, function: Callable[..., T], *arguments: object) -> T:
         """Return what `function(path, *arguments)` gives, called where the file is open."""
@@ -78,17 +84,15 @@ class LocalSession:
         self._path = path
         self._session = _open(path, threads, provider)
         self.signature = _signature(path, self._session)
-        self._input = self.signature.inputs[0].name
-        self._outputs = [self.signature.outputs[0].name]
 
-    def run(self, batch: Array) -> Array:
-        """Return the first output for a float32 batch. Raises UseError for a batch that the net cannot take."""
-        feed = {self._input: np.ascontiguousarray(batch, dtype=np.float32)}
+    def run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
+        """Return outputs by name. Raises UseError for arrays that the net cannot take."""
+        given = {name: np.ascontiguousarray(value) for name, value in feed.items()}
         try:
-            output: Array = self._session.run(self._outputs, feed)[0]
+            found = self._session.run(list(outputs), given)
         except Exception as error:  # onnxruntime's exceptions share no other base
-            raise _failed(self._path, batch, error) from error
-        return output
+            raise _failed(self._path, feed, error) from error
+        return dict(zip(outputs, found, strict=True))
 
     first_run = run
 
@@ -148,25 +152,47 @@ def _signature(path: Path, session: Any) -> Signature:
         metadata = dict(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError as error:
         raise ModelError(f"{path} has metadata that are not text in UTF-8.", "Export it again.") from error
+    if not outputs:
+        raise ModelError(f"{path} gives no output.", "Export it again.")
+    return Signature(inputs, outputs, metadata)
+
+
+def check_one_to_one(path: Path, signature: Signature) -> None:
+    """Raise ModelError for a net that does not take one batch of numbers, or gives none first."""
+    inputs = signature.inputs
     if len(inputs) != 1:
         names = f" ({', '.join(port.name for port in inputs)})" if inputs else ""
         raise ModelError(f"{path} takes {len(inputs) or 'no'} inputs{names}.", "A model has to take one batch.")
-    if inputs[0].type != "tensor(float)":
+    if inputs[0].type != FLOAT:
         raise ModelError(f"{path} takes {inputs[0].type}.", "A model has to take tensor(float): export it in float32.")
-    if not outputs:
-        raise ModelError(f"{path} gives no output.", "Export it again.")
-    if outputs[0].type not in READABLE:
-        raise ModelError(f"{path} gives {outputs[0].type}.", "A model has to give tensor(float): export it in float32.")
-    return Signature(inputs, outputs, metadata)
+    given = signature.outputs[0].type
+    if given not in READABLE:
+        raise ModelError(f"{path} gives {given}.", "A model has to give tensor(float): export it in float32.")
+
+
+def fitted(path: Path, signature: Signature, feed: Feed) -> dict[str, Array]:
+    """Return arrays in the types that a net takes.
+
+    Raises UseError where arrays are missing or too many, ModelError for a net that takes or gives no numbers.
+    """
+    for port in (*signature.inputs, *signature.outputs):
+        if port.type not in TYPES:
+            raise ModelError(f"{path} has {port.name} of the type {port.type}.", "Export it with plain numbers.")
+    names = [port.name for port in signature.inputs]
+    if set(feed) != set(names):
+        raise UseError(f"{path} takes {', '.join(names) or 'nothing'}, not {', '.join(feed) or 'nothing'}.")
+    return {port.name: np.asarray(feed[port.name], TYPES[port.type]) for port in signature.inputs}
 
 
 def _port(item: Any) -> Port:
     return Port(item.name, item.type, tuple(item.shape))
 
 
-def _failed(path: Path, batch: Array, error: Exception) -> UseError:
+def _failed(path: Path, feed: Feed, error: Exception) -> UseError:
     """Make the error of a run."""
-    size = list(batch.shape)
+    sizes = {name: list(value.shape) for name, value in feed.items()}
+    several = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    size = several if len(sizes) != 1 else next(iter(sizes.values()))
     if _needs_memory(error):
         return UseError(f"{path} needs more memory for {size} than is free.", "Give it smaller images or tiles.")
     return UseError(f"{path} cannot run on {size}: {_reason(error)}.")

@@ -1,4 +1,4 @@
-"""Memory that two processes see: batches pass through it, as a pipe would copy them in many small pieces."""
+"""Memory that two processes see: arrays pass through it, as a pipe would copy them in many small pieces."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+Place = tuple[str, str, Sequence[int], int]
+"""Where an array lies: its name, its type, its shape, and the byte at which it begins."""
+ALIGNED = 64
 
 
 def make_shared() -> int:
@@ -23,25 +26,37 @@ def make_shared() -> int:
         return os.dup(file.fileno())
 
 
-class SharedArray:
-    """One float32 array at a time in a file that grows as needed; the descriptor stays the caller's."""
+class SharedArrays:
+    """The arrays of one run at a time in a file that grows as needed; the descriptor stays the caller's."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._map: mmap.mmap | None = None
 
-    def put(self, array: NDArray[Any]) -> None:
-        """Copy an array into it."""
-        size = 4 * array.size
-        if os.fstat(self._descriptor).st_size < size:
-            os.ftruncate(self._descriptor, size)
-        np.copyto(self.view(array.shape), array, casting="same_kind")
+    def put(self, arrays: Mapping[str, Array]) -> list[Place]:
+        """Copy arrays into it, and return where they lie."""
+        places: list[Place] = []
+        end = 0
+        for name, array in arrays.items():
+            places.append((name, array.dtype.str, array.shape, end))
+            end += -(-array.nbytes // ALIGNED) * ALIGNED
+        if os.fstat(self._descriptor).st_size < end:
+            os.ftruncate(self._descriptor, end)
+        for place, array in zip(places, arrays.values(), strict=True):
+            np.copyto(self._view(place), array)
+        return places
 
-    def view(self, shape: Sequence[int]) -> Array:
-        """Return the array that is in it, until the next one is put there."""
+    def views(self, places: Sequence[Place]) -> dict[str, Array]:
+        """Return the arrays that are in it, until the next ones are put there."""
+        return {place[0]: self._view(place) for place in places}
+
+    def _view(self, place: Place) -> Array:
+        _, type_, shape, start = place
+        dtype = np.dtype(type_)
         count = math.prod(shape)
         if count == 0:
-            return np.empty(shape, dtype=np.float32)
-        if self._map is None or len(self._map) < 4 * count:
+            return np.empty(shape, dtype=dtype)
+        end = start + count * dtype.itemsize
+        if self._map is None or len(self._map) < end:
             self._map = mmap.mmap(self._descriptor, os.fstat(self._descriptor).st_size)
-        return np.frombuffer(self._map, dtype=np.float32, count=count).reshape(shape)
+        return np.frombuffer(self._map, dtype=dtype, count=count, offset=start).reshape(shape)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from automl_sr.errors import PluginError
 from automl_sr.plugin.blueprint import load
 
 Direction = Literal["maximize", "minimize"]
 Level = Literal["blueprint", "quality", "artifact", "device", "trial"]
+NEEDS: dict[Level, tuple[str, ...]] = {"quality": ("path",), "device": ("reference_net",)}
+"""What metrics of a level can need."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,14 @@ class Metric:
       prediction and truth uint8 [H, W, 3]; a set's value is the mean over its images. With `color="y"` the prediction
       of a model that works on luma is its own Y instead, uint8 [H, W, 1].
     - `artifact`, from the exported file: `measure(path) -> float`
-    - `device`, from timing the exported file: `measure(own, reference) -> float` with two
-      `automl_sr.evaluation.latency.Latency`, of the model and of the reference net, timed in turns.
+    - `device`, from timing the exported file: `measure(own, reference) -> float` with the times of the model, and those
+      of the reference net, timed in turns, where the metric needs it (None otherwise).
     - `trial`, from the trained model and what it took: `measure(trained, seconds) -> float` with the `TrainedModel` as
       it was compressed, and the trial's seconds by stage.
+
+    What is said of prediction and truth above is super-resolution's: another task says what its metrics are called
+    with. `needs` names what a metric needs besides: `path`, of a quality metric, is the file of the sample, handed over
+    by name, so that what lies beside an image can be read; `reference_net`, of a device metric, is the task's.
     """
 
     name: str
@@ -37,6 +44,9 @@ class Metric:
     log: bool = False
     color: Literal["rgb", "y"] = "rgb"
     help: str = ""
+    needs: tuple[str, ...] = ()
+    tasks: frozenset[str] = frozenset({"*"})
+    """The tasks that a quality metric of a plugin fits; those in `Task.metrics` are that task's anyway."""
 
     @property
     def known_before_training(self) -> bool:
@@ -46,6 +56,33 @@ class Metric:
     def function(self) -> Callable[..., Any]:
         """Import the measure: kept lazy so that listing metrics needs neither numpy nor torch."""
         return load(self.measure)
+
+    @property
+    def sign(self) -> int:
+        """Return what makes smaller values the better ones: -1 where the metric is maximised, else 1."""
+        return -1 if self.direction == "maximize" else 1
+
+    def loss(self, value: float) -> float:
+        """Return the value with its sign changed where the metric is maximised: smaller is better."""
+        return self.sign * value
+
+    def best(self, values: Iterable[float]) -> float:
+        """Return the best of some values. Raises ValueError where there are none."""
+        return min(values, key=self.loss)
+
+    def worst(self, values: Iterable[float]) -> float:
+        """Return the worst of some values. Raises ValueError where there are none."""
+        return max(values, key=self.loss)
+
+    def of_sample(self, *values: Any, **known: Any) -> float:
+        """Return the value for one sample: of what is `known` of it, the metric gets by name what it needs.
+
+        Raises PluginError where the task does not know that.
+        """
+        missing = [name for name in self.needs if known.get(name) is None]
+        if missing:
+            raise PluginError(f"The metric {self.name!r} needs the {missing[0]} of a sample, which is not known here.")
+        return float(self.function()(*values, **{name: known[name] for name in self.needs}))
 
     def better(self, a: float, b: float) -> bool:
         """Whether value `a` is strictly better than value `b`."""
@@ -93,6 +130,7 @@ BUILTIN_METRICS: tuple[Metric, ...] = (
         "device",
         "automl_sr.evaluation.latency:latency_ratio",
         log=True,
+        needs=("reference_net",),
         help="latency_ms divided by that of a fixed reference net timed in turns with it: robust on a noisy machine.",
     ),
     Metric(

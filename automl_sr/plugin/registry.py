@@ -16,7 +16,7 @@ from automl_sr.errors import PluginError, nearest
 from automl_sr.plugin import hookspecs
 from automl_sr.plugin.blueprint import Edit
 from automl_sr.plugin.foreign import CtrlC, Mishap, contained, one_line, text_of
-from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
+from automl_sr.plugin.metric import BUILTIN_METRICS, NEEDS, Metric
 from automl_sr.plugin.process_state import ProcessState
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import NAME, Pick, Slot, Technique, problems_of, search_fields
@@ -96,10 +96,19 @@ class Registry:
         return self.metrics[name]
 
     def metrics_of(self, task: type[Task]) -> list[Metric]:
-        """List the metrics that a task can be measured by: all but the qualities that only other tasks measure."""
-        own = {metric.name for metric in task.metrics}
-        foreign = {metric.name for other in self.tasks.values() for metric in other.metrics} - own
-        return [item for item in self.metrics.values() if item.level != "quality" or item.name not in foreign]
+        """List the metrics that a task can be measured by."""
+        return [metric for metric in self.metrics.values() if self.why_not(metric, task) is None]
+
+    def why_not(self, metric: Metric, task: type[Task]) -> str | None:
+        """Say why a task cannot be measured by a metric, if so."""
+        if "reference_net" in metric.needs and not task.has_reference_net():
+            return f"the task {task.kind!r} has no reference net, with which {metric.name!r} compares"
+        own = {item.name for item in task.metrics}
+        foreign = {item.name for other in self.tasks.values() for item in other.metrics} - own
+        fits = metric.name in own or (metric.name not in foreign and bool({"*", task.kind} & metric.tasks))
+        if metric.level == "quality" and not fits:
+            return f"the task {task.kind!r} does not measure {metric.name!r}"
+        return None
 
     def task(self, kind: str) -> type[Task]:
         """Find a task. Raises PluginError with the nearest name."""
@@ -160,6 +169,11 @@ class Registry:
         """Take in a metric. Raises PluginError where it is no metric or its name is taken."""
         if not isinstance(metric, Metric) or not NAME.fullmatch(metric.name):
             raise PluginError(f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name.")
+        unknown = [name for name in metric.needs if name not in NEEDS.get(metric.level, ())]
+        if unknown:
+            raise PluginError(
+                f"The metric {metric.name!r} needs {unknown[0]!r}, which nothing gives to {metric.level}."
+            )
         if metric.name in self.metrics:
             raise PluginError(f"The metric name {metric.name!r} is already taken.")
         self.metrics[metric.name] = metric

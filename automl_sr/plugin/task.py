@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from automl_sr.errors import DataError
+from automl_sr.errors import DataError, PluginError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,42 @@ if TYPE_CHECKING:
 
     from automl_sr.plugin.metric import Metric
 
-Runner = Callable[["np.ndarray[Any, Any]"], "np.ndarray[Any, Any]"]
-"""A model as shipped: one input array to one output array, both float32."""
+    Array = np.ndarray[Any, Any]
+    Inputs = Tensor | tuple[Tensor, ...]
+    """What a module is called with: one tensor, or several in the order of `Interface.inputs`."""
+    Feed = Mapping[str, Array]
+    """What a file is run on, by the names of its inputs."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a net: a dimension is a number where the file fixes it, else a name or nothing."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class Runner(Protocol):
+    """A model as shipped: called with one array where it takes one, or `run` with arrays by name."""
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """What the file takes: a state's channels stand in its shape."""
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """What the file gives."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the exporter wrote into the file."""
+
+    def __call__(self, batch: Array, /) -> Array:
+        """Return the first output for the one float32 input."""
+
+    def run(self, feed: Feed, /) -> dict[str, Array]:
+        """Return all outputs by name for all inputs by name."""
 
 
 class Samples(Protocol):
@@ -52,11 +86,28 @@ class TaskData:
     fingerprint: str = ""
 
 
+class NoSamples:
+    """Stands in for training samples where a shipped model is only measured."""
+
+    fingerprint = ""
+
+    def __len__(self) -> int:
+        return 0
+
+    def subset(self, indices: Any) -> Self:
+        """Return itself."""
+        return self
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return itself."""
+        return self
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees: `inputs` for the model, `target` for the loss."""
+    """What one training step sees: `inputs` for the model (one tensor, or several), `target` for the loss."""
 
-    inputs: Tensor
+    inputs: Inputs
     target: Tensor
 
 
@@ -68,6 +119,8 @@ class Interface:
     outputs: tuple[str, ...]
     dynamic_axes: dict[str, dict[int, str]]
     """By tensor name: index of the axis to its name."""
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Between which values inputs lie, by name, where that is known: quantization then need not estimate it."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +165,11 @@ class Shared(Protocol):
         """Give the tensors of these parts, JSON that holds everything on which they depend, made where nobody has."""
 
 
+def as_inputs(given: Inputs) -> tuple[Tensor, ...]:
+    """Return the inputs of a module as a tuple, also where it is a single tensor."""
+    return given if isinstance(given, tuple) else (given,)
+
+
 def alone(name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /) -> dict[str, Tensor]:
     """Make tensors anew, and keep them for nobody."""
     return make()
@@ -125,6 +183,8 @@ class Task(BaseModel):
     kind: ClassVar[str]
     metrics: ClassVar[tuple[Metric, ...]] = ()
     """The quality metrics that `measure_quality` can measure."""
+    fixes: ClassVar[Mapping[str, Any]] = {}
+    """Fields of the recipe that are not searched for this task, with the values that they have: `{"patch": 32}`."""
 
     def load(self, seed: int, shared: Shared = alone) -> TaskData:
         """Read the training and validation sets; test sets are not touched. Raises DataError.
@@ -167,7 +227,7 @@ class Task(BaseModel):
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Run the model on a batch."""
-        output: Tensor = model(batch.inputs)
+        output: Tensor = model(*as_inputs(batch.inputs))
         return output
 
     def loss(self, output: Tensor, batch: Batch, kind: str) -> Tensor:
@@ -178,38 +238,78 @@ class Task(BaseModel):
         """Name the exported model's inputs, outputs and dynamic axes."""
         raise NotImplementedError
 
-    def examples(self) -> list[Tensor]:
-        """Give inputs of two different sizes, on which the exported model is compared with the trained one."""
+    def examples(self, model: nn.Module) -> Sequence[Inputs]:
+        """Return inputs of two different sizes, on which the exported model is compared with the trained one.
+
+        Where a model takes several inputs, each entry is a tuple of them; their shapes may depend on the model.
+        """
         raise NotImplementedError
 
-    def cost_example(self) -> Tensor:
-        """Give the input (on the meta device) for which multiply-adds are quoted."""
+    def cost_example(self, model: nn.Module) -> Inputs:
+        """Return the input (on the meta device) for which multiply-adds are quoted."""
         raise NotImplementedError
 
-    def training_example(self, *, batch: int, patch: int) -> Tensor:
-        """Give one training input on the meta device, from which memory is estimated."""
+    def training_example(self, model: nn.Module, *, batch: int, patch: int) -> Inputs:
+        """Return one training input on the meta device, from which memory is estimated."""
         raise NotImplementedError
 
     def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure quality metrics of a shipped model on the validation set."""
         raise NotImplementedError
 
+    def as_validation(self, samples: Samples) -> Any:
+        """Return a few training samples in the form of the validation set (`TaskData.valid`).
+
+        `run.score` measures on them.
+        """
+        return samples
+
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure the obvious alternative that needs no model (bicubic for super-resolution), where there is one."""
         return {}
 
-    def calibration(self, train: Samples, count: int, seed: int) -> list[np.ndarray[Any, Any]]:
-        """Give inputs of the shipped model, drawn from the training samples, to calibrate quantization."""
+    def calibration(self, train: Samples, runner: Runner, count: int, seed: int) -> Sequence[Array | Feed]:
+        """Return inputs of the shipped model, drawn from the training samples, to calibrate quantization.
+
+        `runner` is the float file: states of a recurrent net come from running it.
+        """
         raise NotImplementedError
 
     def metadata(self) -> dict[str, str]:
         """Give what a reader of the exported file has to know besides `dims`."""
         return {}
 
-    def latency_example(self, size: tuple[int, int]) -> np.ndarray[Any, Any]:
-        """Give the input on which latency is measured; `size` is the study's `device.input`."""
+    def latency_example(self, runner: Runner, size: tuple[int, int]) -> Array | Feed:
+        """Return the input on which a file is timed; `size` is the study's `device.input`.
+
+        Each timed file is asked for its own, the reference net too: `runner.inputs` says what it takes.
+        """
         raise NotImplementedError
 
     def reference_net(self) -> Path:
-        """Give the exported net with which latency is measured in turns."""
-        raise NotImplementedError
+        """Return the exported net with which latency is measured in turns; a task without one leaves this out.
+
+        Only metrics that need it ask for it (`Metric.needs`): a study file that names one is refused where there is
+        none.
+        """
+        raise PluginError(f"The task {self.kind!r} has no reference net.")
+
+    @classmethod
+    def has_reference_net(cls) -> bool:
+        """Return whether the task brings a reference net."""
+        return cls.reference_net is not Task.reference_net
+
+    @classmethod
+    def of_file(cls, metadata: Mapping[str, str]) -> Self:
+        """Return the task of a shipped model, from what `dims` and `metadata` told the file. Raises DataError.
+
+        Fields that the file does not tell have their defaults.
+        """
+        told = {name: metadata[name] for name in cls.model_fields if name in metadata}
+        try:
+            return cls.model_validate(told)
+        except ValidationError as error:
+            missing = ", ".join(str(item["loc"][0]) for item in error.errors() if item["loc"])
+            raise DataError(
+                f"The file does not tell what its task {cls.kind!r} has to know ({missing}).", "Export it again."
+            ) from error

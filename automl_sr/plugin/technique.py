@@ -11,12 +11,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from automl_sr.plugin.blueprint import Blueprint, Edit
+from automl_sr.plugin.vectors import PLACE, decided_by, has_dead_ends, is_used, named, places, reads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,16 +82,32 @@ class Choice:
         object.__setattr__(self, "options", options)
 
 
+Range = Int | Float | Choice
+"""What one parameter can be."""
+
+
 @dataclass(frozen=True)
 class Each:
     """Search a vector: one `item` for each of `count` places.
 
-    `count` is a number or the name of an `Int` field of the same technique; `max` bounds it.
+    `item` is one range for all places, or a tuple with one for each: node 2 takes its input from node 0 or 1, node 3
+    also from node 2. `count` is a number, the name of an `Int` field of the same technique, or that of a static method
+    whose parameters are other fields; `max` bounds it. `used` names a static method that also gets `place` and says
+    whether this place means anything: one that does not is neither asked nor shown.
     """
 
-    item: Choice | Int | Float
+    item: Range | tuple[Range, ...]
     count: int | str
     max: int
+    used: str | None = None
+
+    def at(self, place: int) -> Range:
+        """Return the range of one place."""
+        return self.item[place] if isinstance(self.item, tuple) else self.item
+
+    def ranges(self) -> tuple[Range, ...]:
+        """Return the ranges of all places, each once."""
+        return tuple(dict.fromkeys(self.item)) if isinstance(self.item, tuple) else (self.item,)
 
 
 @dataclass(frozen=True)
@@ -131,11 +148,12 @@ class SearchField:
     when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
     searched: bool = True
     description: str = ""
+    decided_by: frozenset[str] = frozenset()
+    """For a vector, the fields that say how many places it has and which of them are used."""
 
     def depends_on(self) -> set[str]:
         """Name the fields that decide whether, or how often, this one is asked."""
-        counted = {self.marker.count} if isinstance(self.marker, Each) and isinstance(self.marker.count, str) else set()
-        return set(self.when) | counted
+        return set(self.when) | self.decided_by
 
 
 class Technique(BaseModel):
@@ -165,6 +183,9 @@ class Technique(BaseModel):
     export_tolerance: ClassVar[float] = 0.0
     """How far the file that `export` gives may be from the trained model, relative to the range of its output; 0: as
     near as a float file."""
+
+    scores: ClassVar[bool] = False
+    """Whether it calls `run.score()`: a few training samples are then held out in its trials."""
 
     def select_data(self, data: Samples, ctx: Context) -> Samples:
         """Return the training samples to keep (or to use instead)."""
@@ -209,6 +230,16 @@ class Technique(BaseModel):
         """Bound what the shipped model will cost, given its cost before this technique: (lower, upper)."""
         return dict(cost), dict(cost)
 
+    def canonical(self) -> Self:
+        """Return the technique that stands for all that mean the same; plans hold it and are compared by it.
+
+        Here what is inactive gets its default, and vectors whose count or use is a function lose what is beyond their
+        count and get the first value of its range at each place that is not used. A technique with more ways to say
+        one thing (two inputs of a node in either order) overrides it and begins with `super().canonical()`. Doing it
+        twice must change nothing more.
+        """
+        return _settled(self)
+
     def dump(self) -> dict[str, Any]:
         """Give the fields as JSON, with inactive ones at their defaults and nested techniques by name."""
         inactive = inactive_fields(self)
@@ -232,6 +263,66 @@ def as_json(value: Any) -> Any:
     return value
 
 
+T = TypeVar("T", bound="Technique")
+
+
+def first_value(item: Range) -> Scalar:
+    """Return the first value of a range: what stands where nothing is used."""
+    return item.options[0] if isinstance(item, Choice) else item.low
+
+
+def _settled(technique: T) -> T:
+    """Return a technique of which nothing is left open that has no meaning: itself where there is nothing such."""
+    changed: dict[str, Any] = {}
+    inactive = inactive_fields(technique)
+    known = {spec.name: getattr(technique, spec.name) for spec in search_fields(type(technique))}
+    for spec in in_order(search_fields(type(technique))):
+        value = known[spec.name]
+        if spec.name in inactive:
+            settled = spec.default
+        elif isinstance(value, Technique):
+            settled = value.canonical()
+        elif isinstance(spec.marker, Each) and has_dead_ends(type(technique), spec.marker):
+            settled = _settled_vector(type(technique), spec.name, spec.marker, known)
+        else:
+            continue
+        if as_json(settled) != as_json(value):
+            changed[spec.name] = known[spec.name] = settled
+    return technique.model_copy(update=changed) if changed else technique
+
+
+def _settled_vector(owner: type[Technique], field: str, each: Each, known: Mapping[str, Any]) -> tuple[Any, ...]:
+    given = known[field]
+    found: tuple[Any, ...] = ()
+    for place in range(min(places(owner, each, known), len(given))):
+        used = is_used(owner, field, each, known, found)
+        found += (given[place] if used else first_value(each.at(place)),)
+    return found
+
+
+def used_places(technique: Technique, spec: SearchField) -> list[int]:
+    """Return the places of a vector field that mean something."""
+    owner, value = type(technique), getattr(technique, spec.name)
+    if not isinstance(spec.marker, Each) or not has_dead_ends(owner, spec.marker):
+        return list(range(len(value)))
+    each = spec.marker
+    known = {other.name: getattr(technique, other.name) for other in search_fields(owner)}
+    count = min(places(owner, each, known), len(value))
+    return [place for place in range(count) if is_used(owner, spec.name, each, known, tuple(value[:place]))]
+
+
+def in_order(specs: list[SearchField]) -> list[SearchField]:
+    """Put every field behind those that decide whether, or how often, it is asked."""
+    ordered: list[SearchField] = []
+    waiting = list(specs)
+    while waiting:
+        done = {spec.name for spec in ordered}
+        ready = next((spec for spec in waiting if spec.depends_on() <= done), waiting[0])
+        ordered.append(ready)
+        waiting.remove(ready)
+    return ordered
+
+
 def inactive_fields(technique: Technique) -> set[str]:
     """Name the fields whose `When` does not hold; a field that depends on an inactive one is inactive too."""
     inactive: set[str] = set()
@@ -246,10 +337,10 @@ def inactive_fields(technique: Technique) -> set[str]:
 
 def search_fields(cls: type[Technique]) -> list[SearchField]:
     """Read the dimensions of a technique off its pydantic fields, in the order of declaration."""
-    return [_search_field(name, info) for name, info in cls.model_fields.items()]
+    return [_search_field(cls, name, info) for name, info in cls.model_fields.items()]
 
 
-def _search_field(name: str, info: FieldInfo) -> SearchField:
+def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchField:
     when: Mapping[str, tuple[Scalar, ...]] = {}
     marker: Marker | None = None
     fixed = False
@@ -263,7 +354,9 @@ def _search_field(name: str, info: FieldInfo) -> SearchField:
     if marker is None:
         marker = _implied_choice(info.annotation)
     default = info.get_default(call_default_factory=True)
-    return SearchField(name, marker, default, when, marker is not None and not fixed, info.description or "")
+    searched = marker is not None and not fixed
+    decided = frozenset(decided_by(cls, name, marker)) if isinstance(marker, Each) else frozenset[str]()
+    return SearchField(name, marker, default, when, searched, info.description or "", decided)
 
 
 def _implied_choice(annotation: Any) -> Choice | None:
@@ -297,6 +390,8 @@ def _declaration_problems(cls: type[Technique]) -> list[str]:
     """Check the class variables: a lone string would be read as a set of letters."""
     if not isinstance(cls.version, str):
         return [f"{cls.__name__}.version must be text"]
+    if not isinstance(cls.scores, bool):
+        return [f"{cls.__name__}.scores must be True or False"]
     return [
         f"{cls.__name__}.{name} must be a frozenset of strings"
         for name in ("tasks", "provides", "requires", "conflicts")
@@ -312,39 +407,84 @@ def _marker_problems(cls: type[Technique], spec: SearchField, names: set[str]) -
         fits = not marker.slot.single and accepts(cls, spec.name, Technique())
         return [] if fits else [f"{where} must be declared as `Technique` and pick from a slot with a choice"]
     if isinstance(marker, Each):
-        if isinstance(marker.count, str) and marker.count not in names:
-            return [f"{where} counts by unknown field {marker.count!r}"]
-        if marker.max < 1 or (isinstance(marker.count, int) and marker.count < 0):
-            return [f"{where} has no places: count {marker.count}, max {marker.max}"]
-        return _item_problems(cls, spec, marker.item)
+        return _vector_problems(cls, spec, marker, names)
     return [] if marker is None else _item_problems(cls, spec, marker)
 
 
-def _item_problems(cls: type[Technique], spec: SearchField, item: Choice | Int | Float) -> list[str]:
+def _vector_problems(cls: type[Technique], spec: SearchField, each: Each, names: set[str]) -> list[str]:
+    where = f"field {spec.name!r}"
+    if each.max < 1 or (isinstance(each.count, int) and each.count < 0):
+        return [f"{where} has no places: count {each.count}, max {each.max}"]
+    if isinstance(each.item, tuple) and len(each.item) != each.max:
+        return [f"{where} has {len(each.item)} ranges for {each.max} places"]
+    if isinstance(each.count, str) and named(cls, each.count) is None and each.count not in names:
+        return [f"{where} counts by unknown field {each.count!r}"]
+    if each.used is not None and named(cls, each.used) is None:
+        return [f"{where} is used by {each.used!r}, which is no static method of {cls.__name__}"]
+    readable = {each.count: names - {spec.name}, each.used: names | {PLACE}}
+    for function, allowed in readable.items():
+        unknown = [name for name in reads(cls, str(function)) if name not in allowed]
+        if unknown:
+            return [f"{where}: {function!r} reads {unknown[0]!r}, which is no other field"]
+    if isinstance(each.item, tuple):
+        return _ends_problems(cls, spec, each)
+    return _item_problems(cls, spec, each.item)
+
+
+def _ends_problems(cls: type[Technique], spec: SearchField, each: Each) -> list[str]:
+    """Check ranges that differ from place to place: each alone, and both ends of all of them at once."""
+    wrong = [problem for item in each.ranges() for problem in _range_problems(spec, item)]
+    if wrong:
+        return wrong[:1]
+    size = min(len(spec.default), each.max) if isinstance(spec.default, tuple) and spec.default else each.max
+    ends = [tuple(_ends(each.at(place))[end] for place in range(size)) for end in (0, 1)]
+    return [
+        f"field {spec.name!r}: {list(values)} of its ranges is outside its hard limits"
+        for values in ends
+        if not accepts(cls, spec.name, values)
+    ]
+
+
+def _ends(item: Range) -> tuple[Any, Any]:
+    return (item.options[0], item.options[-1]) if isinstance(item, Choice) else (item.low, item.high)
+
+
+def _item_problems(cls: type[Technique], spec: SearchField, item: Range) -> list[str]:
     """Check one range or choice, also against the hard limits of the field."""
     where = f"field {spec.name!r}"
+    wrong = _range_problems(spec, item)
+    if wrong:
+        return wrong
     if isinstance(item, Choice):
-        if not item.options:
-            return [f"{where} is a choice between nothing"]
-        if len(set(item.options)) < len(item.options):
-            return [f"{where} lists a choice twice: {', '.join(map(str, item.options))}"]
         return [
             f"{where} does not accept its own choice {value!r}"
             for value in item.options
             if not _takes(cls, spec, value)
         ]
-    if not item.low <= item.high:
-        return [f"{where} has an empty range {item.low}..{item.high}"]
-    if item.log and item.low <= 0:
-        return [f"{where} has a logarithmic range that starts at {item.low}"]
-    if item.step is not None and (item.step <= 0 or (item.log and item.step != (1 if isinstance(item, Int) else None))):
-        return [f"{where} has a step of {item.step}, which must be above 0 and cannot go with log"]
     inner = [] if isinstance(item, Int) or item.step else [item.low + 0.618 * (item.high - item.low)]
     return [
         f"{where}: {value} of its range is outside its hard limits"
         for value in (item.low, item.high, *inner)
         if not _takes(cls, spec, value)
     ]
+
+
+def _range_problems(spec: SearchField, item: Range) -> list[str]:
+    """Check one range or choice by itself."""
+    where = f"field {spec.name!r}"
+    if isinstance(item, Choice):
+        if not item.options:
+            return [f"{where} is a choice between nothing"]
+        if len(set(item.options)) < len(item.options):
+            return [f"{where} lists a choice twice: {', '.join(map(str, item.options))}"]
+        return []
+    if not item.low <= item.high:
+        return [f"{where} has an empty range {item.low}..{item.high}"]
+    if item.log and item.low <= 0:
+        return [f"{where} has a logarithmic range that starts at {item.low}"]
+    if item.step is not None and (item.step <= 0 or (item.log and item.step != (1 if isinstance(item, Int) else None))):
+        return [f"{where} has a step of {item.step}, which must be above 0 and cannot go with log"]
+    return []
 
 
 def _takes(cls: type[Technique], spec: SearchField, value: Any) -> bool:
@@ -367,7 +507,7 @@ def _circle_problems(specs: list[SearchField]) -> list[str]:
 
 def _default_problems(cls: type[Technique]) -> list[str]:
     try:
-        json.dumps(cls().dump(), allow_nan=False)
+        json.dumps(cls().canonical().dump(), allow_nan=False)
     except ValidationError as error:
         return [f"its default settings are invalid: {first_error(error)}"]
     except (TypeError, ValueError) as error:

@@ -44,7 +44,7 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self) -> list[float]:
-        """Give some round values."""
+        """Return some round values."""
         found = self._log_ticks() if self.log else []
         found = found if len(found) > 2 else self._even_ticks()
         return [value for value in found if not self.whole or float(value).is_integer()]

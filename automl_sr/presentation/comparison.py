@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def differences(found: list[TrialRecord]) -> dict[str, dict[str, dict[int, Any]]]:
-    """Give values and costs of trials by name, and those parameters of their plans that differ."""
+    """Return values and costs of trials by name, and those parameters of their plans that differ."""
     parts = {
         "values": {trial.number: dict(trial.values) for trial in found},
         "costs": {trial.number: dict(trial.costs) for trial in found},

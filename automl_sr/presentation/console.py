@@ -79,7 +79,7 @@ def claim_results() -> None:
 
 
 def release_results() -> None:
-    """Give standard output back."""
+    """Restore standard output."""
     _results.release()
 
 

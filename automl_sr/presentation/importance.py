@@ -19,7 +19,10 @@ QUANTILE = 0.1
 def importance(
     study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord], registry: Registry
 ) -> dict[str, Any]:
-    """Give each objective's parameters with their shares, the largest first. Raises PluginError without the plugins."""
+    """Return each objective's parameters with their shares, the largest first.
+
+    Raises PluginError without the study's plugins.
+    """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     from automl_sr.presentation.optuna_study import remember
@@ -34,7 +37,7 @@ def importance(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that small values count as good is what the sign below takes care of
         for index, name in enumerate(study.objectives):
-            sign = -1.0 if registry.metric(name).direction == "maximize" else 1.0
+            sign = float(registry.metric(name).sign)
             shares[name] = get_param_importances(
                 memory,
                 evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile),

@@ -19,7 +19,7 @@ CARD = "README.md"
 def model_files(
     study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None
 ) -> Mapping[str, ArtifactRecord]:
-    """Give the files of a trial's model by kind. Raises UseError for a trial without one."""
+    """Return the files of a trial's model by kind. Raises UseError for a trial without one."""
     files = trial.artifacts if refined is None else refined.artifacts
     if not files and trial.state in ("complete", "pruned"):
         raise UseError(

@@ -38,7 +38,7 @@ class RememberedStudy(optuna.study.Study):
         self.remembered = list(trials)
 
     def only(self, numbers: Container[int]) -> RememberedStudy:
-        """Give the study with some of its trials."""
+        """Return the study with some of its trials."""
         return RememberedStudy([trial for trial in self.remembered if trial.number in numbers], self.directions)
 
     def _get_trials(

@@ -42,8 +42,8 @@ def history(study: StudyRecord, trials: Sequence[TrialRecord], objectives: Seque
         moving = tuple(metric for metric, row in ranges.items() if max(row) > min(row))
         box = Box(
             moving,
-            ideal={m.name: max(ranges[m]) if m.direction == "maximize" else min(ranges[m]) for m in moving},
-            reference={m.name: min(ranges[m]) if m.direction == "maximize" else max(ranges[m]) for m in moving},
+            ideal={m.name: m.best(ranges[m]) for m in moving},
+            reference={m.name: m.worst(ranges[m]) for m in moving},
         )
         measure = _Volume(box)
         about = {"kind": "hypervolume", "metric": None, "ideal": dict(box.ideal), "worst": dict(box.reference)}
@@ -59,7 +59,7 @@ def history(study: StudyRecord, trials: Sequence[TrialRecord], objectives: Seque
 
 
 def working_seconds(ended: Sequence[TrialRecord]) -> list[float]:
-    """Give for each trial the time until its end in which any trial was running: pauses of the study do not count."""
+    """Return for each trial the time until its end in which any trial was running: pauses of the study do not count."""
     found = []
     total, covered = 0.0, -np.inf
     spans = sorted((_begin(trial), trial.finished or 0.0) for trial in ended)
@@ -79,7 +79,7 @@ def working_seconds(ended: Sequence[TrialRecord]) -> list[float]:
 
 
 def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dict[str, Any]]:
-    """Give the curve that led to the last model, with the seconds of training alone, pauses and branches aside.
+    """Return the curve that led to the last model, with the seconds of training alone, pauses and branches aside.
 
     What a branch learnt before the trunk went on is left out: a later phase counts from where the one before it ended.
     """

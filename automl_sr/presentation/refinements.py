@@ -22,7 +22,7 @@ def headings(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[
 
 
 def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[list[Any]]:
-    """Give a line for each refinement, and where a trial has several seeds one with their mean and deviation."""
+    """Return a line for each refinement, and where a trial has several seeds one with their mean and deviation."""
     measured, tested = _measured(rows, metrics), _tested(rows)
     lines: list[list[Any]] = []
     for trial, steps in dict.fromkeys((row["number"], row["steps"]) for row in rows):
@@ -43,14 +43,14 @@ def _cells(
 
 
 def _measured(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[tuple[str, bool]]:
-    """Give the columns of metrics: (name, whether the refinement's value is meant)."""
+    """Return the columns of metrics: (name, whether the refinement's value is meant)."""
     done = [row for row in rows if row["state"] == "complete"]
     same = {name for name in metrics if all(row["values"].get(name) == row["search_values"].get(name) for row in done)}
     return [(name, after) for name in metrics for after in ((False,) if done and name in same else (False, True))]
 
 
 def _tested(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Give the pairs of test set and metric that the table shows."""
+    """Return the pairs of test set and metric that the table shows."""
     found = dict.fromkeys((name, metric) for row in rows for name, values in row["tests"].items() for metric in values)
     usual = [pair for pair in found if pair[1] in USUAL]
     return usual or list(found)

@@ -6,45 +6,69 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from automl_sr.search.output import (
+    CurvePoint,
+    Event,
+    File,
+    Refinement,
+    RungRow,
+    ShowOutput,
+    TrialRow,
+)
+
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
-    from automl_sr.store.records import StudyRecord, TrialRecord
+    from automl_sr.store.records import (
+        ArtifactRecord,
+        PointRecord,
+        RungRecord,
+        StudyRecord,
+        TrialRecord,
+    )
 
 
 def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
-    """Give everything about a trial as JSON."""
-    from automl_sr.search.refine.choice import refinement_row
-    from automl_sr.search.results import trial_row
+    """Return everything about a trial: what `show` prints."""
     from automl_sr.store.refinements import refinements
 
-    curve = opened.curve(trial)
-    return {
-        "study": study.name,
-        **trial_row(trial),
-        "costs": dict(trial.costs),
-        "stage_seconds": dict(trial.stage_seconds),
-        "shared": {name: dict(entry) for name, entry in trial.shared.items()},
-        "stage": trial.stage,
-        "duplicate_of": trial.duplicate_of,
-        "origin": None if trial.origin is None else dict(trial.origin),
-        "fingerprint": trial.fingerprint,
-        "rungs": [
-            {"rung": row.rung, "step": row.step, "values": dict(row.values), "go_on": row.go_on, "reason": row.reason}
-            for row in opened.rungs(study, trial.number)
-        ],
-        "curve": [
-            {"phase": p.phase, "step": p.step, "loss": p.loss, "rate": p.rate, "values": dict(p.values)} for p in curve
-        ],
-        "refinements": [refinement_row(row, trial) for row in refinements(opened, study, trial.number)],
-        "artifacts": [
-            {"kind": file.kind, "url": file.url, "sha256": file.sha256, "bytes": file.bytes}
-            for file in trial.artifacts.values()
-        ],
-        "events": [
-            {"at": _when(event.at), "kind": event.kind, "text": event.text}
-            for event in opened.events(study, trial.number)
-        ],
-    }
+    refined = refinements(opened, study, trial.number)
+    rungs = opened.rungs(study, trial.number)
+    events = opened.events(study, trial.number)
+    found = ShowOutput(
+        study=study.name,
+        **TrialRow.of(trial).model_dump(),
+        costs=dict(trial.costs),
+        stage_seconds=dict(trial.stage_seconds),
+        shared={name: dict(entry) for name, entry in trial.shared.items()},
+        stage=trial.stage,
+        duplicate_of=trial.duplicate_of,
+        origin=None if trial.origin is None else dict(trial.origin),
+        fingerprint=trial.fingerprint,
+        rungs=[_rung(row) for row in rungs],
+        curve=[_point(point) for point in opened.curve(trial)],
+        refinements=[Refinement.of(row, trial) for row in refined],
+        artifacts=[_file(file) for file in trial.artifacts.values()],
+        events=[Event(at=when(event.at), kind=event.kind, text=event.text) for event in events],
+    )
+    return found.model_dump()
+
+
+def _rung(row: RungRecord) -> RungRow:
+    return RungRow(rung=row.rung, step=row.step, values=dict(row.values), go_on=row.go_on, reason=row.reason)
+
+
+def _point(point: PointRecord) -> CurvePoint:
+    return CurvePoint(
+        phase=point.phase,
+        step=point.step,
+        loss=point.loss,
+        rate=point.rate,
+        values=dict(point.values),
+    )
+
+
+def _file(file: ArtifactRecord) -> File:
+    return File(kind=file.kind, url=file.url, sha256=file.sha256, bytes=file.bytes)
 
 
 def shared_words(name: str, entry: Mapping[str, Any]) -> str:
@@ -56,5 +80,6 @@ def shared_words(name: str, entry: Mapping[str, Any]) -> str:
     return f"{name} (reused{waiting}, saved {max(0.0, seconds - waited):.1f} s)"
 
 
-def _when(seconds: float) -> str:
+def when(seconds: float) -> str:
+    """Return a moment in UTC as ISO 8601."""
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")

@@ -17,7 +17,8 @@ from automl_sr.presentation.rungs import rung_summary
 from automl_sr.presentation.stored_models import StoredModels
 from automl_sr.report.efficiency import efficiency
 from automl_sr.report.examples import examples, spread
-from automl_sr.search.results import FINISHED, feasible, front_of, trial_row
+from automl_sr.search.output import TrialRow
+from automl_sr.search.results import FINISHED, feasible, front_of
 from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _metric(metric: Metric, study: StudyRecord) -> dict[str, Any]:
 def _row(trial: TrialRecord, study: StudyRecord, front: set[int]) -> dict[str, Any]:
     left_model = trial.state in FINISHED and all(name in trial.values for name in study.objectives)
     return {
-        **trial_row(trial),
+        **TrialRow.of(trial).model_dump(),
         "words": plan_words(trial.params),
         "costs": dict(trial.costs),
         "front": trial.number in front,
@@ -133,7 +134,7 @@ def _row(trial: TrialRecord, study: StudyRecord, front: set[int]) -> dict[str, A
 def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> dict[str, Any]:
     stopped = [row.step for row in rungs if row.number == trial.number and not row.go_on]
     return {
-        **trial_row(trial),
+        **TrialRow.of(trial).model_dump(),
         "words": plan_words(trial.params),
         "planned_params": trial.costs.get("params"),
         "steps": stopped[0] if stopped else study.spec["budget"]["steps"],

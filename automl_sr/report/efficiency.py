@@ -33,7 +33,7 @@ BASELINE = 0
 
 
 def score(ratios: dict[str, float]) -> float:
-    """Give the score of a net from its runtime, multiply-adds and parameters relative to the baseline's."""
+    """Return the score of a net from its runtime, multiply-adds and parameters relative to the baseline's."""
     return sum(weight * math.exp(2 * ratios[name]) for name, weight in WEIGHTS.items())
 
 
@@ -79,11 +79,12 @@ def _counts(spec: StudySpec, trial: TrialRecord, models: StoredModels, registry:
     from automl_sr.errors import DataError
     from automl_sr.evaluation.cost import macs, params
     from automl_sr.plugin.blueprint import Blueprint, build
+    from automl_sr.plugin.task import as_inputs
 
     metadata = {entry.key: entry.value for entry in load_onnx(models.path(trial)).metadata_props}
     if "blueprint" not in metadata:
         raise DataError(f"The file of trial {trial.number} does not say how its model is built.")
     with torch.device("meta"):
         model = build(Blueprint.from_json(json.loads(metadata["blueprint"])), registry)
-    example = [spec.task.cost_example()]
+    example = as_inputs(spec.task.cost_example(model))
     return {"params": params(model, example), "macs": macs(model, example)}

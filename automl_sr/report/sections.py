@@ -16,7 +16,7 @@ Report = Mapping[str, Any]
 
 
 def sections(report: Report) -> list[Section]:
-    """Give the sections in the order in which they are read; what a study does not have is left out or explained."""
+    """Return the sections in the order in which they are read; what a study does not have is left out or explained."""
     parts = [
         Section("Summary", list(_summary(report))),
         Section("Front", list(_front(report))),

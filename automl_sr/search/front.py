@@ -27,8 +27,7 @@ def as_losses(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric], 
     for column, metric in enumerate(metrics):
         if logarithmic and metric.log:
             points[:, column] = np.log(np.maximum(points[:, column], np.finfo(np.float64).tiny))
-        if metric.direction == "maximize":
-            points[:, column] *= -1
+        points[:, column] *= metric.sign
     return points
 
 
@@ -43,7 +42,7 @@ def dominates(points: Points) -> NDArray[np.bool_]:
 
 
 def front_numbers(points: Points) -> Order:
-    """Give each row the number of its front: 0 where nothing dominates it, 1 once these are taken away, ... [n]."""
+    """Return for each row the number of its front [n]: 0 where nothing dominates it, 1 once these are gone, ..."""
     dominance = dominates(points)
     numbers = np.full(len(points), -1, dtype=np.int64)
     above = dominance.sum(axis=0)  # how many that are left dominate the row
@@ -56,7 +55,7 @@ def front_numbers(points: Points) -> Order:
 
 
 def pareto_front(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric]) -> list[int]:
-    """Give the positions of the values that no others dominate, in the given order; equal ones are all kept."""
+    """Return the positions of the values that no others dominate, in the given order; equal ones are all kept."""
     if not values:
         return []
     return [int(index) for index in np.flatnonzero(front_numbers(as_losses(values, metrics)) == 0)]
@@ -85,7 +84,7 @@ def epsilon_net(points: Points) -> Order:
 
 
 def ranks(points: Points) -> Order:
-    """Give each row its place, the best being 0: by front, and inside a front by the epsilon-net. [n].
+    """Return for each row its place, the best being 0: by front, and inside a front by the epsilon-net. [n].
 
     Equal rows share a place's neighbourhood; which of them comes first does not matter.
     """
@@ -127,7 +126,9 @@ def _ordered(points: Points, numbers: Order, number: int) -> Order:
 
 
 def hypervolume(points: Points, reference: NDArray[np.float64]) -> float:
-    """Give the volume that points dominate up to a reference point; what is not better than it everywhere adds nothing.
+    """Return the volume that points dominate up to a reference point.
+
+    A point that is not better than it everywhere adds nothing.
 
     Exact: by strips for two objectives, by slices along the first objective for more.
     """
@@ -159,12 +160,12 @@ class Box:
     reference: Mapping[str, float]
 
     def scaled(self, values: Sequence[Mapping[str, float]]) -> Points:
-        """Give losses of which 0 is the best corner and 1 the reference. [n, d]."""
+        """Return losses of which 0 is the best corner and 1 the reference. [n, d]."""
         corners = as_losses([self.ideal, self.reference], self.metrics, logarithmic=True)
         span = corners[1] - corners[0]
         found: Points = (as_losses(values, self.metrics, logarithmic=True) - corners[0]) / span
         return found
 
     def share(self, points: Points) -> float:
-        """Give the hypervolume of scaled points: the share of the box that they dominate."""
+        """Return the hypervolume of scaled points: the share of the box that they dominate."""
         return hypervolume(points, np.ones(len(self.metrics)))

@@ -18,7 +18,7 @@ PRECISION = "precision"
 
 
 def settled(store: Store, study: StudyRecord, device: str) -> StudyRecord:
-    """Give a study that says what `auto` means in it.
+    """Return a study that says what `auto` means in it.
 
     One that was begun by an older version does not: it takes what `auto` means on this machine,
     and workers of others then find that.
@@ -32,7 +32,7 @@ def settled(store: Store, study: StudyRecord, device: str) -> StudyRecord:
 
 
 def check_precision(name: str, space: SearchSpace, auto: str, device: str) -> tuple[str, ...]:
-    """Give a note for each format of a study that this machine emulates, `auto` meaning that one.
+    """Return a note for each format of a study that this machine emulates, `auto` meaning that one.
 
     Raises UseError for a format in which the device does not compute at all.
     """

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.search.front import pareto_front
+from automl_sr.search.output import FrontMember, SearchOutput
+from automl_sr.study.limits import stored_limits
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
@@ -20,7 +22,7 @@ SHOWN_STATES = ("complete", "pruned", "infeasible", "duplicate", "failed", "runn
 
 
 def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> list[TrialRecord]:
-    """Give the feasible models that no other one dominates, best first in the first objective.
+    """Return the feasible models that no other one dominates, best first in the first objective.
 
     A trial that was stopped at a rung left a finished model, measured as it ships, which counts like any other.
     """
@@ -29,20 +31,20 @@ def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping
     fit = [trial for trial in fit if all(metric.name in trial.values for metric in objectives)]
     front = [fit[index] for index in pareto_front([trial.values for trial in fit], objectives)]
     first = objectives[0]
-    sign = -1 if first.direction == "maximize" else 1
-    return sorted(front, key=lambda trial: (sign * trial.values[first.name], trial.number))
+    return sorted(front, key=lambda trial: (first.loss(trial.values[first.name]), trial.number))
+
+
+def front_numbers(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> set[int] | None:
+    """Return the numbers of the front, or nothing where an objective's plugin is not installed."""
+    if not all(name in metrics for name in study.objectives):
+        return None
+    return {trial.number for trial in front_of(study, trials, metrics)}
 
 
 def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
-    """Whether measured values keep to the study's constraints."""
-    for name, limits in study.spec["constraints"].items():
-        value = values.get(name)
-        if value is None:
-            continue
-        low, high = limits.get("min"), limits.get("max")
-        if (low is not None and value < low) or (high is not None and value > high):
-            return False
-    return True
+    """Return whether measured values keep to the study's constraints; what was not measured breaks none."""
+    limits = stored_limits(study.spec)
+    return all(limits[name].allow(value) for name, value in values.items() if name in limits)
 
 
 def own_counts(study: StudyRecord) -> dict[str, int]:
@@ -52,35 +54,14 @@ def own_counts(study: StudyRecord) -> dict[str, int]:
 
 
 def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """Give the JSON of `search`."""
+    """Return what `search` prints."""
     study = store.study(name)
     trials = store.trials(study)
-    return {
-        "study": study.name,
-        "store": store.name,
-        "trials": {state: study.counts.get(state, 0) for state in SHOWN_STATES},
-        "front": [front_row(trial) for trial in front_of(study, trials, metrics)],
-        "seconds": round(study.seconds, 3),
-    }
-
-
-def front_row(trial: TrialRecord) -> dict[str, Any]:
-    """Give a member of the front as JSON."""
-    return {
-        "number": trial.number,
-        "values": dict(trial.values),
-        "plan": trial.params,
-        "artifacts": {kind: file.url for kind, file in trial.artifacts.items()},
-    }
-
-
-def trial_row(trial: TrialRecord) -> dict[str, Any]:
-    """Give a trial as `trials` lists it."""
-    return {
-        "number": trial.number,
-        "state": trial.state,
-        "values": dict(trial.values),
-        "plan": trial.params,
-        "seconds": round(trial.seconds, 3),
-        "reason": trial.reason,
-    }
+    found = SearchOutput(
+        study=study.name,
+        store=store.name,
+        trials={state: study.counts.get(state, 0) for state in SHOWN_STATES},
+        front=[FrontMember.of(trial) for trial in front_of(study, trials, metrics)],
+        seconds=round(study.seconds, 3),
+    )
+    return found.model_dump()

@@ -58,7 +58,7 @@ class Leftovers:
         return sum(file.bytes for file in self.files)
 
     def by_kind(self) -> dict[str, tuple[int, int]]:
-        """Give number and bytes of the files that go, by kind."""
+        """Return number and bytes of the files that go, by kind."""
         numbers, sizes = Counter[str](), Counter[str]()
         for file in self.files:
             numbers[file.kind] += 1
@@ -189,7 +189,7 @@ class _Rules:
 
 
 def _places(study: StudyRecord, trials: Sequence[TrialRecord], refined: Sequence[RefinementRecord]) -> list[Artifacts]:
-    """Give the places in which the study's files lie: that of now, and those of before it was moved elsewhere."""
+    """Return the places in which the study's files lie: that of now, and those of before it was moved elsewhere."""
     named = [*(url for trial in trials for url in _urls(trial)), *(url for row in refined for url in _urls(row))]
     urls = [study.artifacts, *(root for url in named if (root := _root_of(study, url)))]
     return _distinct(Artifacts(url) for url in dict.fromkeys(urls))
@@ -204,12 +204,12 @@ def _urls(owner: TrialRecord | RefinementRecord) -> list[str]:
 
 
 def _root_of(study: StudyRecord, url: str) -> str:
-    """Give the place of a file: what comes before the study's folder."""
+    """Return the place of a file: what comes before the study's folder."""
     return url.rpartition(f"/{study.folder}/")[0]
 
 
 def _name_of(study: StudyRecord, url: str) -> str:
-    """Give the name of a file within the study's folder, by which it is known even if its disk is mounted elsewhere."""
+    """Return the name of a file within the study's folder: its disk may be mounted elsewhere."""
     return url.rpartition(f"/{study.folder}/")[2]
 
 

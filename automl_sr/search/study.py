@@ -238,7 +238,7 @@ def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Opt
 
 
 def training_device(asked: str) -> str:
-    """Give the device on which training runs. Raises UseError for one that is not there."""
+    """Return the device on which training runs. Raises UseError for one that is not there."""
     import torch
 
     if asked not in ("auto", "cpu", "cuda"):
@@ -444,7 +444,7 @@ def environment(setting: Setting) -> dict[str, Any]:
 
 
 def plugin_versions(registry: Registry) -> dict[str, str]:
-    """Give the distribution and version of every plugin."""
+    """Return the distribution and version of every plugin."""
     return {source.plugin: f"{source.distribution} {source.version}".strip() for source in registry.sources.values()}
 
 

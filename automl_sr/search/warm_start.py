@@ -16,7 +16,7 @@ from optuna.samplers import NSGAIISampler
 
 from automl_sr.errors import TrialError, UseError
 from automl_sr.plugin.technique import Float, Int, Slot, Technique
-from automl_sr.search.decide.gate import NOISE, broken, violation
+from automl_sr.search.decide.gate import NOISE
 from automl_sr.search.optuna import sync
 from automl_sr.search.results import ORIGIN
 from automl_sr.space.domains import same, snap
@@ -24,6 +24,7 @@ from automl_sr.space.plan import TrialPlan, fingerprint
 from automl_sr.store.database import creating, explained
 from automl_sr.store.imports import Import
 from automl_sr.store.records import UNFINISHED, Claim, Result
+from automl_sr.study.limits import broken
 from automl_sr.study.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class WarmStart:
     """Nothing where the baseline is among the trials that are imported."""
 
     def to_json(self) -> dict[str, Any]:
-        """Give what the study's environment keeps of it."""
+        """Return what the study's environment keeps of it."""
         return {
             "study": self.source,
             "imported": len(self.imports),
@@ -177,7 +178,7 @@ class TrialImporter:
     # Single trials
 
     def rung_shift(self, old: StudyRecord) -> int | None:
-        """Give by how much a rung's number differs in the new study, or nothing where its rungs lie elsewhere.
+        """Return by how much a rung's number differs in the new study, or nothing where its rungs lie elsewhere.
 
         The last rung is at the end of training, and each one before it at a fixed share of the next.
         """
@@ -210,7 +211,7 @@ class TrialImporter:
         )
 
     def baseline(self, imports: Sequence[Import]) -> dict[str, Any] | None:
-        """Give what the baseline is asked, unless it is among the trials that are imported."""
+        """Return what the baseline is asked, unless it is among the trials that are imported."""
         try:
             start = self.space.default_params()
             recall = Recall({name.partition("[")[0]: value for name, value in start.items()})
@@ -255,7 +256,7 @@ class TrialImporter:
             return {}, broken(limits, values)
         lower, upper = self._bounds(plan, trial.costs)
         violations = {
-            name: violation(limit, lower[name], upper[name]) for name, limit in limits.items() if name in lower
+            name: limit.violation(lower[name], upper[name]) for name, limit in limits.items() if name in lower
         }
         if not any(amount > 0 for amount in violations.values()):
             raise LeftOutError("rejected for reasons that the new study does not have")
@@ -294,7 +295,7 @@ class Recall:
         self._neutral = neutral or {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Give the old choice. Raises LeftOutError where it is not offered."""
+        """Return the old choice. Raises LeftOutError where it is not offered."""
         shown = name.partition("[")[0]
         value = self._value(shown)
         for choice in choices:
@@ -303,13 +304,13 @@ class Recall:
         raise LeftOutError(_lacking(shown, value))
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Give the old number. Raises LeftOutError where it is out of range."""
+        """Return the old number. Raises LeftOutError where it is out of range."""
         return int(self._number(name, Int(low, high, step, log)))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Give the old number. Raises LeftOutError where it is out of range."""
+        """Return the old number. Raises LeftOutError where it is out of range."""
         return float(self._number(name, Float(low, high, step, log)))
 
     def _number(self, name: str, domain: Int | Float) -> float:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import PluginError
-from automl_sr.plugin.technique import Choice, Each, Float, Int, Scalar, Slot, Technique
+from automl_sr.plugin.technique import Choice, Each, Float, Int, Range, Scalar, Slot, Technique
+from automl_sr.plugin.vectors import decided_by
 
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
@@ -45,10 +46,10 @@ class FieldSpace:
     start: Any
     when: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
 
-    def needs(self) -> set[str]:
-        """Name the fields that must be known before this one is asked."""
-        counted = {self.domain.count} if isinstance(self.domain, Each) and isinstance(self.domain.count, str) else set()
-        return set(self.when) | counted
+    def needs(self, technique: type[Technique]) -> set[str]:
+        """Name the fields of its technique that must be known before this one is asked."""
+        decided = decided_by(technique, self.name, self.domain) if isinstance(self.domain, Each) else set()
+        return set(self.when) | decided
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def is_single(domain: Domain) -> bool:
             return True
         case Nested(options=options):
             return len(options) == 1 and not any(True for _ in options[0].active())
-        case Each(item=item):
-            return is_single(item)
+        case Each():
+            return all(is_single(item) for item in domain.ranges())
         case Choice(options=values):
             return len(values) == 1
         case _:
@@ -102,10 +103,27 @@ def is_active(item: FieldSpace, values: Mapping[str, Any]) -> bool:
     return all(other in values and values[other] in allowed for other, allowed in item.when.items())
 
 
-def places(each: Each, values: Mapping[str, Any]) -> int:
-    """Count the places of a vector, given the other fields."""
-    count = values[each.count] if isinstance(each.count, str) else each.count
-    return max(0, min(int(count), each.max))
+def each_range(each: Each, change: Callable[[Range], Range]) -> Each:
+    """Return a vector with every one of its ranges changed."""
+    changed = tuple(map(change, each.item)) if isinstance(each.item, tuple) else change(each.item)
+    return replace(each, item=changed)
+
+
+def widest(each: Each) -> Range:
+    """Return the range that holds those of all places of a vector: what a study file may write for all of them."""
+    first, *others = each.ranges()
+    if isinstance(first, Choice):
+        options = (value for item in (first, *others) if isinstance(item, Choice) for value in item.options)
+        return Choice(*dict.fromkeys(options))
+    numbers = [first, *(item for item in others if not isinstance(item, Choice))]
+    return between(first, min(item.low for item in numbers), max(item.high for item in numbers))
+
+
+def between(item: Int | Float, low: float, high: float) -> Int | Float:
+    """Return the same kind of range with other ends."""
+    if isinstance(item, Int):
+        return Int(int(low), int(high), item.step, item.log)
+    return Float(float(low), float(high), item.step, item.log)
 
 
 def on_grid(low: float, high: float, step: float | None) -> float:
@@ -142,10 +160,10 @@ def start_of(domain: Domain, default: Any) -> Any:
             return value
         case Choice(options=values):
             return next((value for value in values if same(value, default)), values[0])
-        case Each(item=item, max=most):
+        case Each(max=most):
             given = list(default) if isinstance(default, list | tuple) else []
             padded = (given + [given[-1] if given else None] * most)[:most]
-            return tuple(start_of(item, value) for value in padded)
+            return tuple(start_of(domain.at(place), value) for place, value in enumerate(padded))
         case Nested(options=options):
             return default if any(option.name == default for option in options) else options[0].name
         case _:
@@ -160,7 +178,9 @@ def domain_to_json(domain: Domain) -> dict[str, Any]:
         case Choice(options=values):
             return {"choice": list(values)}
         case Each(item=item, count=count, max=most):
-            return {"each": domain_to_json(item), "count": count, "max": most}
+            ranges: Any = [domain_to_json(one) for one in item] if isinstance(item, tuple) else domain_to_json(item)
+            vector = {"each": ranges, "count": count, "max": most}
+            return vector if domain.used is None else {**vector, "used": domain.used}
         case Nested(slot=slot, options=options):
             return {"pick": slot.value, "options": [technique_to_json(option) for option in options]}
         case Int():
@@ -176,10 +196,10 @@ def domain_from_json(data: Mapping[str, Any], registry: Registry) -> Domain:
     if "choice" in data:
         return Choice(*data["choice"])
     if "each" in data:
-        item = domain_from_json(data["each"], registry)
-        if not isinstance(item, Int | Float | Choice):
-            raise PluginError(f"The stored search space has a vector of {item!r}.", "It was not written by automl-sr.")
-        return Each(item, data["count"], data["max"])
+        stored = data["each"]
+        ranges = [_range_from_json(item, registry) for item in (stored if isinstance(stored, list) else [stored])]
+        item = tuple(ranges) if isinstance(stored, list) else ranges[0]
+        return Each(item, data["count"], data["max"], data.get("used"))
     if "pick" in data:
         slot = Slot(data["pick"])
         return Nested(slot, tuple(technique_from_json(slot, option, registry) for option in data["options"]))
@@ -188,6 +208,13 @@ def domain_from_json(data: Mapping[str, Any], registry: Registry) -> Domain:
         return Int(low, high, step=data["step"], log=data["log"])
     low, high = data["float"]
     return Float(low, high, step=data["step"], log=data["log"])
+
+
+def _range_from_json(data: Mapping[str, Any], registry: Registry) -> Range:
+    item = domain_from_json(data, registry)
+    if not isinstance(item, Int | Float | Choice):
+        raise PluginError(f"The stored search space has a vector of {item!r}.", "It was not written by automl-sr.")
+    return item
 
 
 def technique_to_json(space: TechniqueSpace) -> dict[str, Any]:

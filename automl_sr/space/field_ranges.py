@@ -6,11 +6,13 @@ import math
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from automl_sr.errors import Fail, KeyPath, nearest, shown
-from automl_sr.plugin.technique import Choice, Each, Float, Int, SearchField, Technique, why_refused
-from automl_sr.space.domains import Constant, Domain, on_grid, same
+from automl_sr.plugin.technique import Choice, Each, Float, Int, Range, SearchField, Technique, why_refused
+from automl_sr.space.domains import Constant, Domain, between, each_range, on_grid, same, tidy, widest
+from automl_sr.space.summary import describe
 
 Item = Int | Float | Choice | Constant
 _RANGE_KEYS = ("low", "high", "step", "log")
@@ -33,12 +35,11 @@ class Narrower:
         if isinstance(marker, Each):
             if isinstance(raw, Mapping) and set(raw) == {FIXED}:
                 return self._vector(marker, raw[FIXED], (*path, FIXED))
-            item = self._item(marker.item, raw, path)
-            return (
-                Each(Choice(item.value), marker.count, marker.max)
-                if isinstance(item, Constant)
-                else Each(item, marker.count, marker.max)
-            )
+            item = self._item(widest(marker), raw, path)
+            asked = Choice(item.value) if isinstance(item, Constant) else item
+            if not isinstance(marker.item, tuple):
+                return replace(marker, item=asked)
+            return each_range(marker, lambda own: self._cut(own, asked, raw, path))
         if isinstance(marker, Int | Float | Choice):
             return self._item(marker, raw, path)
         kind = number_kind(self.cls.model_fields[self.spec.name].annotation)
@@ -50,11 +51,33 @@ class Narrower:
         """Read the places of a vector one by one: a list alone would be the values that all of them may take."""
         if not isinstance(raw, list) or len(raw) > marker.max:
             raise self.fail(path, f"{shown(raw)} is not a list of at most {marker.max} values.", "")
-        items = [self._item(marker.item, value, (*path, place)) for place, value in enumerate(raw)]
+        items = [self._item(widest(marker), value, (*path, place)) for place, value in enumerate(raw)]
         for place, item in enumerate(items):
             if not isinstance(item, Constant):
                 raise self.fail((*path, place), f"{shown(raw[place])} is not a single value.", "")
+            if isinstance(marker.item, tuple):
+                self._cut(marker.at(place), Choice(item.value), raw[place], (*path, place))
         return Constant([item.value for item in items if isinstance(item, Constant)])
+
+    def _cut(self, own: Range, asked: Range, raw: Any, path: KeyPath) -> Range:
+        """Return what one place of a vector may be of what is asked for all of them; its own range is its limit."""
+        if isinstance(own, Choice):
+            options = asked.options if isinstance(asked, Choice) else ()
+            kept = [value for value in options if any(same(value, known) for known in own.options)]
+            if kept:
+                return Choice(*kept)
+        elif isinstance(asked, Choice):
+            value = asked.options[0]
+            if isinstance(value, int | float) and own.low <= value <= own.high:
+                return asked
+        else:
+            low, high = max(own.low, asked.low), min(own.high, asked.high)
+            if asked.step is not None and low > asked.low:
+                low = tidy(asked.low + math.ceil((low - asked.low) / asked.step - 1e-9) * asked.step)
+            if low <= high:
+                return between(asked, low, on_grid(low, high, asked.step))
+        hint = f"Write something of {describe(own)} too, or the vector place by place: {{fixed: [...]}}."
+        raise self.fail(path, f"{shown(raw)} leaves nothing to a place that takes {describe(own)}.", hint)
 
     def _item(self, marker: Int | Float | Choice, raw: Any, path: KeyPath) -> Item:
         if isinstance(marker, Choice):
@@ -189,6 +212,8 @@ class Narrower:
     def _why_refused(self, value: Any) -> str | None:
         """Ask the field's own type and limits; a value of a vector is tried in all its places."""
         marker = self.spec.marker
+        if isinstance(marker, Each) and isinstance(marker.item, tuple):
+            return _why_outside(widest(marker), value)
         if isinstance(marker, Each):
             default = self.spec.default
             size = len(default) if isinstance(default, list | tuple) and default else marker.max
@@ -214,6 +239,15 @@ class Narrower:
                     raise self.fail((*path, index), f"{value!r} is listed twice.", "Keep one of them.")
             return Choice(*raw)
         raise self.fail(path, f"{shown(raw)} is not allowed: {refused}.", "")
+
+
+def _why_outside(limits: Range, value: Any) -> str | None:
+    """Say why a value is at no place of a vector whose places have limits of their own."""
+    if isinstance(limits, Choice):
+        return None if any(same(value, known) for known in limits.options) else "no place takes it"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "it should be a number"
+    return None if limits.low <= value <= limits.high else f"places take {limits.low} to {limits.high}"
 
 
 def number_kind(annotation: Any) -> type[int] | type[float] | None:

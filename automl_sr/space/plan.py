@@ -31,8 +31,8 @@ class TrialPlan:
 
     @classmethod
     def of(cls, techniques: Mapping[Slot, Technique], params: Mapping[str, JSON]) -> TrialPlan:
-        """Freeze the chosen techniques, in the order of the pipeline."""
-        ordered = {slot: techniques[slot] for slot in Slot if slot in techniques}
+        """Freeze the chosen techniques in their canonical form, in the order of the pipeline."""
+        ordered = {slot: techniques[slot].canonical() for slot in Slot if slot in techniques}
         return cls(MappingProxyType(ordered), MappingProxyType(dict(params)), fingerprint(ordered))
 
     def __hash__(self) -> int:
@@ -58,12 +58,14 @@ class TrialPlan:
 
 
 def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
-    """Hash name, version and active fields of every technique, those of nested ones included.
+    """Hash name, version and active fields of every technique in its canonical form, those of nested ones included.
 
     A slot that nothing fills is left out: a plan means the same before a plugin could fill it and afterwards.
     """
     content = {
-        slot.value: _identity(technique) for slot, technique in techniques.items() if not says_nothing(technique)
+        slot.value: _identity(technique.canonical())
+        for slot, technique in techniques.items()
+        if not says_nothing(technique)
     }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

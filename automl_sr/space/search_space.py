@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -22,22 +22,28 @@ from automl_sr.plugin.technique import (
     Each,
     Float,
     Int,
+    Range,
+    SearchField,
     Slot,
     Technique,
     as_json,
     first_error,
+    first_value,
+    inactive_fields,
     search_fields,
+    used_places,
 )
+from automl_sr.plugin.vectors import has_dead_ends, is_used, places
 from automl_sr.space import summary
 from automl_sr.space.compatibility import Chosen, Compatibility
 from automl_sr.space.domains import (
     Constant,
+    FieldSpace,
     Nested,
     SlotSpace,
     TechniqueSpace,
     is_active,
     is_single,
-    places,
     snap,
     technique_from_json,
     technique_to_json,
@@ -69,7 +75,6 @@ class Suggests(Protocol):
         """Choose a number."""
 
 
-Range = Int | Float | Choice
 Ask = Callable[[str, Range, Any], Any]
 """Gives the value of a parameter, from its stored name, its domain and what trial 0 uses."""
 
@@ -201,18 +206,49 @@ class _Walk:
                 values[item.name] = default if as_json(default) == item.domain.value else item.domain.value
                 self.params.update(flat(name, item.domain.value))
             elif isinstance(item.domain, Each):
-                count = places(item.domain, {field: spec.default for field, spec in specs.items()} | values)
-                values[item.name] = tuple(
-                    self.one(f"{name}.{place}", item.domain.item, item.start[place]) for place in range(count)
-                )
+                known = {field: spec.default for field, spec in specs.items()} | values
+                values[item.name] = self.vector(option.technique, item, item.domain, name, known)
             elif isinstance(item.domain, Nested):
                 values[item.name] = self.nested(item.domain, name, item.start)
             else:
                 values[item.name] = self.one(name, item.domain, item.start)
-        made = contained(functools.partial(_made, option, values), through=(TrialError,))
-        if isinstance(made, Mishap):
-            raise TrialError(f"{option.technique.slot}.{option.name} cannot be made: {made.reason}.")
-        return made
+        made = _own(option.technique, functools.partial(_made, option, values))
+        settled = _own(option.technique, made.canonical)
+        if settled is not made or any(_may_hold_dead(option.technique, spec) for spec in specs.values()):
+            self._show(option, prefix, made, settled)
+        return settled
+
+    def vector(
+        self, owner: type[Technique], item: FieldSpace, each: Each, name: str, known: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        """Ask the places of a vector that are used, one after the other."""
+        found: tuple[Any, ...] = ()
+        # A place that means nothing is the same in all studies, whatever range they leave to it.
+        own = next(spec.marker for spec in search_fields(owner) if spec.name == item.name)
+        for place in range(_own(owner, functools.partial(places, owner, each, known))):
+            if _own(owner, functools.partial(is_used, owner, item.name, each, known, found)):
+                found += (self.one(f"{name}.{place}", each.at(place), item.start[place]),)
+            else:
+                found += (first_value(own.at(place) if isinstance(own, Each) else each.at(place)),)
+        return found
+
+    def _show(self, option: TechniqueSpace, prefix: str, asked: Technique, settled: Technique) -> None:
+        """Note a technique's fields as they mean something: without entries that are dead, in the canonical form."""
+        inactive = inactive_fields(settled)
+        for spec in search_fields(option.technique):
+            name, value = f"{prefix}.{spec.name}", as_json(getattr(settled, spec.name))
+            changed = value != as_json(getattr(asked, spec.name)) or spec.name in inactive
+            if not changed and not _may_hold_dead(option.technique, spec):
+                continue
+            for shown in [key for key in self.params if key == name or key.startswith(f"{name}.")]:
+                del self.params[shown]
+            if spec.name in inactive:
+                continue
+            if isinstance(value, list):
+                for place in used_places(settled, spec):
+                    self.params.update(flat(f"{name}.{place}", value[place]))
+            else:
+                self.params.update(flat(name, value))
 
     def nested(self, domain: Nested, name: str, start: str) -> Technique:
         """Choose a nested technique and ask its fields."""
@@ -230,6 +266,21 @@ class _Walk:
             value = self.ask(name, domain, start)
         self.params[name] = value = value if isinstance(domain, Choice) else snap(domain, value)
         return value
+
+
+T = TypeVar("T")
+
+
+def _own(technique: type[Technique], work: Callable[[], T]) -> T:
+    """Return what code of a technique gives. Raises TrialError for whatever it raises."""
+    found = contained(work, through=(TrialError,))
+    if isinstance(found, Mishap):
+        raise TrialError(f"{technique.slot}.{technique.name} cannot be made: {found.reason}.")
+    return found
+
+
+def _may_hold_dead(owner: type[Technique], spec: SearchField) -> bool:
+    return isinstance(spec.marker, Each) and has_dead_ends(owner, spec.marker)
 
 
 def _made(option: TechniqueSpace, values: Mapping[str, Any]) -> Technique:
@@ -284,9 +335,9 @@ def _ranges(option: TechniqueSpace, prefix: str) -> Iterator[tuple[str, Range]]:
                     yield name, Choice(*(inner.name for inner in options))
                 for inner in options:
                     yield from _ranges(inner, f"{name}.{inner.name}")
-            case Each(item=part, max=most):
-                if not is_single(part):
-                    yield from ((f"{name}.{place}", part) for place in range(most))
+            case Each(max=most):
+                parts = ((f"{name}.{place}", item.domain.at(place)) for place in range(most))
+                yield from ((place, part) for place, part in parts if not is_single(part))
             case domain:
                 if not is_single(domain):
                     yield name, domain

@@ -13,14 +13,27 @@ from automl_sr.plugin.technique import (
     Float,
     Int,
     Pick,
+    Range,
     SearchField,
     Slot,
     Technique,
     as_json,
+    in_order,
     search_fields,
 )
 from automl_sr.space.compatibility import reachable, why_never
-from automl_sr.space.domains import Constant, Domain, FieldSpace, Nested, SlotSpace, TechniqueSpace, on_grid, start_of
+from automl_sr.space.domains import (
+    Constant,
+    Domain,
+    FieldSpace,
+    Nested,
+    SlotSpace,
+    TechniqueSpace,
+    between,
+    each_range,
+    on_grid,
+    start_of,
+)
 from automl_sr.space.field_ranges import Narrower
 
 if TYPE_CHECKING:
@@ -51,6 +64,8 @@ class SpaceReader:
         self.registry = registry
         self.fail = fail
         self.notes: list[str] = []
+        task = registry.tasks.get(kind)
+        self._fixes = {} if task is None else dict(task.fixes)
 
     def everything(self) -> tuple[SlotSpace, ...]:
         """Search all that is installed."""
@@ -137,7 +152,9 @@ class SpaceReader:
 
     def _baseline(self, slot: Slot) -> SlotSpace:
         cls = self._offered(slot, ())[0]
-        fields = tuple(self._field(spec, Constant(as_json(spec.default))) for spec in in_order(search_fields(cls)))
+        fixed = self._fixes if slot is Slot.RECIPE else {}
+        values = {spec.name: fixed.get(spec.name, spec.default) for spec in search_fields(cls)}
+        fields = tuple(self._field(spec, Constant(as_json(values[spec.name]))) for spec in in_order(search_fields(cls)))
         return SlotSpace(slot, (TechniqueSpace(cls, fields),), cls.name)
 
     @staticmethod
@@ -227,6 +244,11 @@ class SpaceReader:
 
     def _domain(self, cls: type[Technique], spec: SearchField, raw: Any, path: KeyPath, lineage: Lineage) -> Domain:
         marker = spec.marker
+        if cls.slot is Slot.RECIPE and spec.name in self._fixes:
+            value = self._fixes[spec.name]
+            if raw is not _OWN:
+                raise self.fail(path, f"the task {self.kind!r} fixes {spec.name!r} at {value}.", "Leave it out.")
+            return Constant(as_json(value))
         if isinstance(marker, Pick):
             if raw is _OWN and not spec.searched:
                 return Constant(as_json(spec.default))
@@ -247,23 +269,8 @@ _OWN = object()
 
 def even(marker: Int | Float | Choice | Each) -> Int | Float | Choice | Each:
     """End a range on its last step, so that its bounds can be reached."""
-    if isinstance(marker, Int):
-        return Int(marker.low, int(on_grid(marker.low, marker.high, marker.step)), marker.step, marker.log)
-    if isinstance(marker, Float):
-        return Float(float(marker.low), float(on_grid(marker.low, marker.high, marker.step)), marker.step, marker.log)
-    if isinstance(marker, Each):
-        item = even(marker.item)
-        return Each(item, marker.count, marker.max) if not isinstance(item, Each) else marker
-    return marker
+    return each_range(marker, _even) if isinstance(marker, Each) else _even(marker)
 
 
-def in_order(specs: list[SearchField]) -> list[SearchField]:
-    """Put every field behind those that decide whether, or how often, it is asked."""
-    ordered: list[SearchField] = []
-    waiting = list(specs)
-    while waiting:
-        done = {spec.name for spec in ordered}
-        ready = next((spec for spec in waiting if spec.depends_on() <= done), waiting[0])
-        ordered.append(ready)
-        waiting.remove(ready)
-    return ordered
+def _even(item: Range) -> Range:
+    return item if isinstance(item, Choice) else between(item, item.low, on_grid(item.low, item.high, item.step))

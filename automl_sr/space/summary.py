@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.plugin.technique import Choice, Each, Float, Int
+from automl_sr.plugin.technique import Choice, Each, Float, Int, Technique, first_value
+from automl_sr.plugin.vectors import is_used, places, reads
 from automl_sr.space.compatibility import Chosen
 from automl_sr.space.domains import (
     Constant,
@@ -17,7 +18,6 @@ from automl_sr.space.domains import (
     TechniqueSpace,
     is_active,
     is_single,
-    places,
     tidy,
 )
 
@@ -26,17 +26,25 @@ if TYPE_CHECKING:
     from automl_sr.space.domains import SlotSpace
 
 
+FEW = 3
+"""So many ranges of a vector are all shown; of more only the first and the last."""
+MANY = 100_000
+"""So many settings of one vector are tried out when plans are counted."""
+
+
 @dataclass(frozen=True)
 class Count:
     """How many plans a space holds: the discrete choices, and the dimensions that are continuous besides."""
 
     discrete: int
     continuous: int
+    at_most: bool = False
+    """Whether there may be fewer: techniques say themselves which of their settings mean the same."""
 
     @property
     def total(self) -> int | None:
-        """The number of different plans, or None where a continuous dimension makes it infinite."""
-        return None if self.continuous else self.discrete
+        """The number of different plans, or None where it is infinite or not known."""
+        return None if self.continuous or self.at_most else self.discrete
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,10 @@ def _fields(option: TechniqueSpace, prefix: str) -> tuple[Node, ...]:
 
 def condition(item: FieldSpace) -> str:
     """Say when a field is asked."""
-    return " and ".join(f"{name} is {' or '.join(map(word, values))}" for name, values in item.when.items())
+    parts = [f"{name} is {' or '.join(map(word, values))}" for name, values in item.when.items()]
+    if isinstance(item.domain, Each) and item.domain.used is not None:
+        parts.append(f"{item.domain.used} says so of the place")
+    return " and ".join(parts)
 
 
 def describe(domain: Domain) -> str:
@@ -111,9 +122,11 @@ def describe(domain: Domain) -> str:
             )
         case Choice(options=values):
             return " | ".join(word(value) for value in values)
-        case Each(item=item, count=count, max=most):
+        case Each(count=count, max=most):
             many = f"{count} places" if isinstance(count, int) else f"one for each of {count}, at most {most}"
-            return f"({describe(item)}) x {many}"
+            ranges = [describe(item) for item in domain.ranges()]
+            said = ", ".join(ranges) if len(ranges) <= FEW else f"{ranges[0]}, {ranges[1]}, ..., {ranges[-1]}"
+            return f"({said}) x {many}"
         case Nested(slot=slot):
             return f"a nested {slot.value}"
         case _:
@@ -143,7 +156,38 @@ def count(slots: Sequence[SlotSpace], compatibility: Compatibility, ranges: Iter
     """
     discrete = _ways(slots, compatibility, 0, Chosen(), {}) if slots else 0
     continuous = sum(isinstance(domain, Float) and domain.step is None for domain in ranges)
-    return Count(discrete, continuous)
+    options = [option for slot in slots for option in _nested(slot.options)]
+    return Count(discrete, continuous, any(_is_bound(option) for option in options))
+
+
+def _nested(options: Iterable[TechniqueSpace]) -> Iterator[TechniqueSpace]:
+    for option in options:
+        yield option
+        for item in option.fields:
+            if isinstance(item.domain, Nested):
+                yield from _nested(item.domain.options)
+
+
+def _is_bound(option: TechniqueSpace) -> bool:
+    """Whether counting the settings of a technique gives more than there are."""
+    if option.technique.canonical is not Technique.canonical:
+        return True
+    deciding = set().union(*(item.needs(option.technique) for item in option.fields))
+    vectors = [item for item in option.fields if isinstance(item.domain, Each)]
+    long = [item.name for item in vectors if _most(item.domain) > MANY]
+    return any(item.name in long and (item.name in deciding or _is_chain(option, item)) for item in vectors)
+
+
+def _is_chain(option: TechniqueSpace, item: FieldSpace) -> bool:
+    """Whether it depends on a vector's own entries which of its other places are used."""
+    used = item.domain.used if isinstance(item.domain, Each) else None
+    return used is not None and item.name in reads(option.technique, used)
+
+
+def _most(domain: Domain) -> int:
+    if not isinstance(domain, Each):
+        return _size(domain)
+    return math.prod(_size(domain.at(place)) for place in range(domain.max))
 
 
 def _ways(
@@ -166,10 +210,9 @@ def _ways(
 
 def combinations(option: TechniqueSpace) -> int:
     """Count the settings of a technique's discrete fields that mean different things."""
-    deciding = set().union(*(item.needs() for item in option.fields))
-    defaults = {
-        name: info.get_default(call_default_factory=True) for name, info in option.technique.model_fields.items()
-    }
+    cls = option.technique
+    deciding = set().union(*(item.needs(cls) for item in option.fields))
+    defaults = {name: info.get_default(call_default_factory=True) for name, info in cls.model_fields.items()}
 
     def below(index: int, values: Mapping[str, Any]) -> int:
         if index == len(option.fields):
@@ -177,12 +220,46 @@ def combinations(option: TechniqueSpace) -> int:
         item = option.fields[index]
         if not is_active(item, values):
             return below(index + 1, values)
+        known = {**defaults, **values}
+        if isinstance(item.domain, Each):
+            tried = item.name in deciding or _is_chain(option, item)
+            if tried and _most(item.domain) <= MANY:
+                vectors = list(_vectors(cls, item.name, item.domain, known))
+                if item.name in deciding:
+                    return sum(below(index + 1, {**values, item.name: vector}) for vector in vectors)
+                return len(vectors) * below(index + 1, {**values, item.name: item.start})
+            here = _vector_size(cls, item.name, item.domain, known)
+            return here * below(index + 1, {**values, item.name: item.start})
         if item.name in deciding and (listed := _values(item.domain)) is not None:
             return sum(below(index + 1, {**values, item.name: value}) for value in listed)
-        here = _size(item.domain, {**defaults, **values})
-        return here * below(index + 1, {**values, item.name: item.start})
+        return _size(item.domain) * below(index + 1, {**values, item.name: item.start})
 
     return below(0, {})
+
+
+def _vectors(cls: type[Technique], name: str, each: Each, known: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Go through the settings of a vector that mean different things; a continuous place counts as one value."""
+    count = places(cls, each, known)
+    unfinished: list[tuple[Any, ...]] = [()]
+    while unfinished:
+        before = unfinished.pop()
+        if len(before) == count:
+            yield before
+            continue
+        item = each.at(len(before))
+        listed = _values(item) if is_used(cls, name, each, known, before) else None
+        values = [first_value(item)] if listed is None else list(listed)
+        unfinished += [(*before, value) for value in values]
+
+
+def _vector_size(cls: type[Technique], name: str, each: Each, known: Mapping[str, Any]) -> int:
+    """Count the settings of a vector whose places are used or not whatever stands in the others."""
+    size = 1
+    start: tuple[Any, ...] = ()
+    for place in range(places(cls, each, known)):
+        size *= _size(each.at(place)) if is_used(cls, name, each, known, start) else 1
+        start = (*start, first_value(each.at(place)))
+    return size
 
 
 def _values(domain: Domain) -> Iterator[Any] | None:
@@ -195,20 +272,17 @@ def _values(domain: Domain) -> Iterator[Any] | None:
         case Int():
             return iter(range(domain.low, domain.high + 1, domain.step))
         case Float(step=float() as step):
-            return (tidy(domain.low + place * step) for place in range(_size(domain, {})))
+            return (tidy(domain.low + place * step) for place in range(_size(domain)))
     return None
 
 
-def _size(domain: Domain, values: Mapping[str, Any]) -> int:
+def _size(domain: Domain) -> int:
     """Count the values of one dimension; a continuous one counts as a single value."""
     match domain:
-        case Constant() | Float(step=None):
+        case Constant() | Float(step=None) | Each():
             return 1
         case Choice(options=options):
             return len(options)
-        case Each():
-            ways: int = _size(domain.item, values) ** places(domain, values)
-            return ways
         case Nested(options=options):
             return sum(combinations(inner) for inner in options)
         case _:

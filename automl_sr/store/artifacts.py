@@ -40,7 +40,7 @@ class FileLost(StoreError):  # noqa: N818 - what happened to the file
 
 
 def default_location() -> str:
-    """Give `AUTOML_SR_ARTIFACTS`, or the folder in `runs`."""
+    """Return `AUTOML_SR_ARTIFACTS`, or the folder in `runs`."""
     return os.environ.get("AUTOML_SR_ARTIFACTS") or DEFAULT_LOCATION
 
 
@@ -85,7 +85,7 @@ class Artifacts:
         return self.folder is None or self.folder.is_dir()
 
     def url_of(self, *name: str) -> str:
-        """Give the URL under which a file is recorded."""
+        """Return the URL under which a file is recorded."""
         return "/".join([self.url.rstrip("/"), *name])
 
     def put(self, source: Path, kind: str, *name: str) -> ArtifactRecord:

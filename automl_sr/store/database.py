@@ -40,7 +40,7 @@ _CREATION_LOCK = 7_236_114_905
 
 
 def default_url() -> str:
-    """Give `AUTOML_SR_STORE`, or the SQLite file in `runs`."""
+    """Return `AUTOML_SR_STORE`, or the SQLite file in `runs`."""
     return os.environ.get("AUTOML_SR_STORE") or DEFAULT_URL
 
 
@@ -143,7 +143,7 @@ def on_begin(engine: Engine) -> None:
 
 
 def engine_options(url: URL) -> dict[str, Any]:
-    """Give the arguments of `create_engine` that our engine and Optuna's share."""
+    """Return the arguments of `create_engine` that our engine and Optuna's share."""
     if url.get_backend_name() == "sqlite":
         patience = _seconds(url)
         return {"connect_args": {"timeout": patience}, "plugins": [SETTINGS]}
@@ -204,7 +204,7 @@ def open_engine(url: str, *, write: bool) -> Engine:
 
 
 def sqlite_file(url: URL) -> Path | None:
-    """Give the file of a SQLite store."""
+    """Return the file of a SQLite store."""
     return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
 
 
@@ -299,7 +299,7 @@ def _explain(name: str, error: DBAPIError) -> StoreError:
 
 
 def snapshot(engine: Engine) -> Engine:
-    """Give the engine with transactions that only read, and that see the database as it was when they began."""
+    """Return the engine with transactions that only read, and that see the database as it was when they began."""
     options: dict[str, Any] = {READ: True}
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -401,7 +401,7 @@ def optuna_storage(engine: Engine) -> RDBStorage:
 
 
 def _shared(engine: Engine) -> dict[str, Any]:
-    """Give what Optuna's engine is made with: on a server it takes its connections from our pool."""
+    """Return what Optuna's engine is made with: on a server it takes its connections from our pool."""
     if engine.dialect.name == "sqlite":
         return engine_options(engine.url)
     return {"pool": engine.pool, "plugins": [SETTINGS]}

@@ -108,7 +108,7 @@ def _lock_sources(session: Session, imports: Sequence[Import]) -> None:
 
 
 def named_elsewhere(reader: Reader, study: StudyRecord) -> set[str]:
-    """Give the URLs of a study's files that trials of other studies name, which were imported from it."""
+    """Return the URLs of a study's files that trials of other studies name, which were imported from it."""
     file, trial = models.Artifact, models.Trial
     query = select(file.url).join(trial, trial.id == file.trial_id)
     with reader.reading() as session:

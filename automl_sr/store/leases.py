@@ -23,7 +23,7 @@ RENEWALS = 4
 
 
 def lease_seconds() -> float:
-    """Give how long a worker that is not heard of keeps its trial. Raises StoreError for a setting that is no time."""
+    """Return the seconds for which a silent worker keeps its trial. Raises StoreError for a setting that is no time."""
     given = os.environ.get(LEASE_VARIABLE, "")
     try:
         seconds = float(given) if given else LEASE_SECONDS

@@ -46,7 +46,7 @@ class Reader:
         return masked(self.url)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections to the database."""
         self.engine.dispose()
 
     @contextlib.contextmanager
@@ -63,13 +63,13 @@ class Reader:
             return [study_record(row, counts.get(row.id, {})) for row in rows]
 
     def find_study(self, name: str) -> StudyRecord | None:
-        """Give a study, or nothing."""
+        """Return a study, or nothing."""
         with self.reading() as session:
             row = session.scalars(select(models.Study).where(models.Study.name == name)).one_or_none()
             return None if row is None else study_record(row, _counts(session, row.id).get(row.id, {}))
 
     def study(self, name: str) -> StudyRecord:
-        """Give a study. Raises StoreError with the nearest name."""
+        """Return a study. Raises StoreError with the nearest name."""
         found = self.find_study(name)
         if found is None:
             with self.reading() as session:
@@ -95,14 +95,14 @@ class Reader:
             ]
 
     def by_key(self, study: StudyRecord, keys: Iterable[str]) -> dict[str, TrialRecord]:
-        """Give the trials with these keys, without their files."""
+        """Return the trials with these keys, without their files."""
         trial = models.Trial
         query = select(trial).where(trial.study_id == study.id, trial.key.in_(list(keys)))
         with self.reading() as session:
             return {row.key: trial_record(row, {}) for row in session.scalars(query)}
 
     def trial(self, study: StudyRecord, number: int) -> TrialRecord:
-        """Give one trial. Raises StoreError."""
+        """Return one trial. Raises StoreError."""
         query = select(models.Trial).where(models.Trial.study_id == study.id, models.Trial.number == number)
         with self.reading() as session:
             row = session.scalars(query).one_or_none()
@@ -113,7 +113,7 @@ class Reader:
             return trial_record(row, _artifacts(session, study.id, [row.id]).get(row.id, {}))
 
     def curve(self, trial: TrialRecord) -> list[PointRecord]:
-        """Give the learning curve of a trial, in the order in which it was learnt."""
+        """Return the learning curve of a trial, in the order in which it was learnt."""
         point = models.CurvePoint
         query = select(point).where(point.trial_id == trial.id).order_by(point.at, point.step)
         with self.reading() as session:
@@ -125,7 +125,7 @@ class Reader:
         return sorted(found, key=lambda item: (phases.index(item.phase), item.step))  # some were written again, later
 
     def rungs(self, study: StudyRecord, number: int | None = None) -> list[RungRecord]:
-        """Give the rung rows of a study, or of one trial."""
+        """Return the rung rows of a study, or of one trial."""
         query = (
             select(models.Trial.number, models.Rung)
             .join(models.Rung, models.Rung.trial_id == models.Trial.id)
@@ -141,7 +141,7 @@ class Reader:
             ]
 
     def events(self, study: StudyRecord, number: int | None = None) -> list[EventRecord]:
-        """Give what happened to a study, or to one trial, the oldest first."""
+        """Return what happened to a study, or to one trial, the oldest first."""
         query = (
             select(models.Trial.number, models.Event)
             .outerjoin(models.Trial, models.Trial.id == models.Event.trial_id)

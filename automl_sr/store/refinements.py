@@ -184,7 +184,7 @@ def renew(store: Store, held: RefinementClaim, seconds: float) -> bool:
 
 @transaction
 def release(store: Store, session: Session, held: RefinementClaim, seconds: float) -> None:
-    """Give a refinement back half-way, so that anybody may go on with it at once."""
+    """Release a refinement half-way, so that anybody may go on with it at once."""
     _fenced(session, held, **GIVEN_BACK, seconds=seconds)
 
 

@@ -310,7 +310,7 @@ class Store(Reader):
 
     @transaction
     def release(self, session: Session, claim: Claim, seconds: float, *, waiting_for: int | None = None) -> None:
-        """Give a trial back so that any worker may go on with it, at once or when another trial has ended."""
+        """Release a trial so that any worker may go on with it, at once or when another trial has ended."""
         state = "running" if waiting_for is None else "waiting"
         fields = {**GIVEN_BACK, "seconds": seconds, "duplicate_of": waiting_for}
         _fenced(session, claim, state=state, **fields)
@@ -355,13 +355,13 @@ class Store(Reader):
             return session.scalar(query) or 0
 
     def budget(self, study: StudyRecord) -> dict[str, Any]:
-        """Give the study's budget as it is now: a resume may have raised it since."""
+        """Return the study's budget as it is now: a resume may have raised it since."""
         with self.reading() as session:
             spec = session.scalar(select(models.Study.spec).where(models.Study.id == study.id))
             return dict(spec["budget"]) if spec else {}
 
     def usual_seconds(self, study: StudyRecord) -> list[float]:
-        """Give how long each trial took that left a model."""
+        """Return how long each trial took that left a model."""
         query = select(models.Trial.seconds).where(
             models.Trial.study_id == study.id, models.Trial.state.in_(["complete", "pruned"])
         )
@@ -478,7 +478,7 @@ class Store(Reader):
             _event(session, claim.study_id, claim.trial_id, result.state, result.detail)
 
     def duplicate(self, claim: Claim, number: int) -> DuplicateOf | None:
-        """Give a trial of the same study."""
+        """Return a trial of the same study."""
         trial = models.Trial
         with self.reading() as session:
             query = select(trial).where(trial.study_id == claim.study_id, trial.number == number)

@@ -48,7 +48,7 @@ def check(engine: Engine, name: str) -> None:
 
 
 def version(engine: Engine) -> str | None:
-    """Give the revision of the tables, or nothing where there are none."""
+    """Return the revision of the tables, or nothing where there are none."""
     with engine.connect().execution_options(**{READ: True}) as connection:
         if not inspect(connection).has_table(VERSION_TABLE):
             return None

@@ -13,15 +13,18 @@ from automl_sr.plugin.technique import (
     Float,
     Int,
     Pick,
+    Range,
     SearchField,
     Slot,
     Technique,
     as_json,
     search_fields,
 )
+from automl_sr.space.domains import widest
 from automl_sr.space.field_ranges import FIXED, number_kind
 from automl_sr.space.summary import describe
-from automl_sr.study.spec import NAME, Budget, Device, Limits, SchedulerKind, SchedulerSettings, Search, StudySpec
+from automl_sr.study.limits import Limits
+from automl_sr.study.spec import NAME, Budget, Device, SchedulerKind, SchedulerSettings, Search, StudySpec
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,7 +37,7 @@ _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multip
 
 
 def study_schema(registry: Registry) -> Json:
-    """Give the JSON Schema (2020-12) of a study file."""
+    """Return the JSON Schema (2020-12) of a study file."""
     about = {name: info.description or "" for name, info in StudySpec.model_fields.items()}
     metrics: Json = {"enum": list(registry.metrics)}
     search = _model(Search)
@@ -66,7 +69,7 @@ def study_schema(registry: Registry) -> Json:
 
 
 def _model(cls: type[BaseModel]) -> Json:
-    """Give a pydantic model's schema without references."""
+    """Return a pydantic model's schema without references."""
     schema = cls.model_json_schema()
     schema.pop("$defs", None)
     return schema
@@ -96,7 +99,7 @@ def _space() -> Json:
 
 
 def _slot(slot: Slot, registry: Registry) -> Json:
-    """Give what may be written for a slot: a name, a list of names, or a mapping from names to fields."""
+    """Return what may be written for a slot: a name, a list of names, or a mapping from names to fields."""
     known = registry.techniques[slot]
     if slot.single:
         return {"$ref": f"#/$defs/{slot}.{next(iter(known))}"} if known else {"type": "object", "maxProperties": 0}
@@ -110,7 +113,7 @@ def _slot(slot: Slot, registry: Registry) -> Json:
 
 
 def _technique(cls: type[Technique]) -> Json:
-    """Give what may be written for a technique: `{}` for its own space, or fields."""
+    """Return what may be written for a technique: `{}` for its own space, or fields."""
     fields = {spec.name: _field(cls, spec) for spec in search_fields(cls)}
     return {"type": "object", "description": cls.title(), "additionalProperties": False, "properties": fields}
 
@@ -129,7 +132,7 @@ def _field(cls: type[Technique], spec: SearchField) -> Json:
         return {"$ref": f"#/$defs/{marker.slot.value}", "description": about}
     value = field_schema(cls, spec)
     if isinstance(marker, Each):
-        forms = [*_forms(marker.item, {}), _vector(marker)]
+        forms = [*_forms(widest(marker), {}), _vector(marker)]
     elif isinstance(marker, Int | Float | Choice):
         forms = _forms(marker, value)
     else:
@@ -141,7 +144,7 @@ def _field(cls: type[Technique], spec: SearchField) -> Json:
 
 
 def _forms(marker: Int | Float | Choice, value: Json) -> list[Json]:
-    """Give the ways in which one dimension may be written; numbers may leave a choice's values within hard limits."""
+    """Return the ways in which one dimension may be written; numbers may leave a choice's values within hard limits."""
     if isinstance(marker, Choice):
         numbers = any(isinstance(option, int | float) and not isinstance(option, bool) for option in marker.options)
         option: Json = {"enum": list(marker.options)}
@@ -154,13 +157,23 @@ def _forms(marker: Int | Float | Choice, value: Json) -> list[Json]:
 
 
 def _vector(marker: Each) -> Json:
-    """Give a vector, place by place."""
-    values = {"type": "array", "items": _forms(marker.item, {})[0], "maxItems": marker.max}
+    """Return a vector, place by place."""
+    values: Json = {"type": "array", "maxItems": marker.max}
+    if isinstance(marker.item, tuple):
+        values["prefixItems"] = [_of_place(item) for item in marker.item]
+    else:
+        values["items"] = _forms(marker.item, {})[0]
     return {"type": "object", "additionalProperties": False, "required": [FIXED], "properties": {FIXED: values}}
 
 
+def _of_place(item: Range) -> Json:
+    """Return one value of one place of a vector whose places differ: the range of each is its limit."""
+    limits = {} if isinstance(item, Choice) else {"minimum": item.low, "maximum": item.high}
+    return _forms(item, limits)[0]
+
+
 def _ranges(whole: bool, value: Json) -> list[Json]:
-    """Give a range as a list of two numbers and as a mapping."""
+    """Return a range as a list of two numbers and as a mapping."""
     kind = "integer" if whole else "number"
     number: Json = {"type": kind, **_limits(value)}
     mapping = {"low": number, "high": number, "step": {"type": kind, "exclusiveMinimum": 0}, "log": {"type": "boolean"}}
@@ -175,13 +188,13 @@ def _limits(value: Json) -> Json:
 
 
 def field_schema(cls: type[Technique], spec: SearchField) -> Json:
-    """Give the schema of a field's own type and hard limits, without its search range."""
+    """Return the schema of a field's own type and hard limits, without its search range."""
     info = cls.model_fields[spec.name]
     return {} if isinstance(spec.marker, Pick) else _value(info.annotation, info.metadata)
 
 
 def _value(annotation: Any, metadata: list[Any]) -> Json:
-    """Give the schema of a field's own type and hard limits; anything where pydantic knows none."""
+    """Return the schema of a field's own type and hard limits; anything where pydantic knows none."""
     try:
         schema: Json = TypeAdapter(_annotated(annotation, metadata)).json_schema()
     except PydanticInvalidForJsonSchema:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -22,6 +21,8 @@ from pydantic import (
 from automl_sr.errors import Fail, StudyFileError, located, nearest
 from automl_sr.plugin.task import Task
 from automl_sr.space.section import read_space
+from automl_sr.study.limits import Limits
+from automl_sr.study.part import Part
 from automl_sr.study.validation_errors import explain, join
 from automl_sr.study.yaml_lines import parse, read_text
 
@@ -44,31 +45,6 @@ def _kind_as_mapping(value: Any) -> Any:
 
 def _auto_as_none(value: Any) -> Any:
     return None if value == "auto" else value
-
-
-class Part(BaseModel):
-    """A part of the study file: exact types, known keys only."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class Limits(Part):
-    """What a model must keep to in order to be feasible; both bounds are included."""
-
-    min: float | None = None
-    """The smallest value allowed."""
-    max: float | None = None
-    """The largest value allowed."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("a constraint needs min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is larger than max {self.max:g}")
-        return self
 
 
 class Device(Part):
@@ -271,7 +247,6 @@ def _check_metrics(spec: StudySpec, registry: Registry, fail: Fail) -> None:
     for path, name in places:
         if name not in registry.metrics:
             raise fail(path, f"unknown metric {name!r}.", join(nearest(name, usable), f"Metrics: {', '.join(usable)}."))
-        if name not in usable:
-            raise fail(
-                path, f"the task {spec.task.kind!r} does not measure {name!r}.", f"Metrics: {', '.join(usable)}."
-            )
+        reason = registry.why_not(registry.metrics[name], type(spec.task))
+        if reason is not None:
+            raise fail(path, f"{reason}.", f"Metrics: {', '.join(usable)}.")

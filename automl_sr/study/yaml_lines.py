@@ -35,7 +35,7 @@ class Lines:
         self._lines[path] = line
 
     def line(self, path: KeyPath) -> int:
-        """Give the line of a path, or of the nearest part of it that is in the file."""
+        """Return the line of a path, or of the nearest part of it that is in the file."""
         while path not in self._lines:
             path = path[:-1]
         return self._lines[path]
@@ -76,7 +76,7 @@ def _neighbours(path: Path) -> str:
 
 
 def parse(text: str, file: str) -> tuple[Any, Lines]:
-    """Give the plain value of a YAML text and the lines of its parts. Raises StudyFileError."""
+    """Return the plain value of a YAML text and the lines of its parts. Raises StudyFileError."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
 

@@ -10,6 +10,7 @@ class TestMyNet(ArchitectureContract):
 from automl_sr.testing.architectures import ArchitectureContract
 from automl_sr.testing.metrics import MetricContract
 from automl_sr.testing.store import StoreContract
+from automl_sr.testing.tasks import TaskContract
 from automl_sr.testing.techniques import TechniqueContract
 
-__all__ = ["ArchitectureContract", "MetricContract", "StoreContract", "TechniqueContract"]
+__all__ = ["ArchitectureContract", "MetricContract", "StoreContract", "TaskContract", "TechniqueContract"]

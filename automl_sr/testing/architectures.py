@@ -13,7 +13,7 @@ from torch import Tensor
 
 from automl_sr.evaluation.cost import count_macs, count_params
 from automl_sr.plugin.blueprint import build
-from automl_sr.plugin.task import Task
+from automl_sr.plugin.task import Task, as_inputs
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.testing.techniques import TechniqueContract
 from automl_sr.testing.tiny import TinyTrial, tiny_task
@@ -74,6 +74,6 @@ class ArchitectureContract(TechniqueContract):
     def test_its_cost_is_known_before_training(self, nets: list[tuple[Task, torch.nn.Module, torch.nn.Module]]) -> None:
         """Counted on the meta device, where the gate counts, as on the real net."""
         for task, net, outline in nets:
-            example = task.cost_example()
+            example = as_inputs(task.cost_example(net))
             assert count_params(outline) == count_params(net) > 0
-            assert count_macs(outline, example) == count_macs(net, example) > 0
+            assert count_macs(outline, *example) == count_macs(net, *example) > 0

@@ -7,7 +7,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from automl_sr.plugin.technique import Choice, Each, Float, Int, SearchField, Technique, first_error, search_fields
+from automl_sr.plugin.technique import (
+    Choice,
+    Each,
+    Float,
+    Int,
+    Range,
+    SearchField,
+    Technique,
+    first_error,
+    in_order,
+    search_fields,
+)
+from automl_sr.plugin.vectors import places
 
 
 def configurations(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, Technique]:
@@ -41,39 +53,39 @@ def refusals(cls: type[Technique], settings: Mapping[str, Any] | None = None) ->
 def _corners(cls: type[Technique]) -> Iterator[tuple[str, dict[str, Any]]]:
     specs = {spec.name: spec for spec in search_fields(cls)}
     yield "default", {}
-    yield "lows", _ends(specs, high=False)
-    yield "highs", _ends(specs, high=True)
+    yield "lows", _ends(cls, specs, high=False)
+    yield "highs", _ends(cls, specs, high=True)
     for spec in specs.values():
         if isinstance(spec.marker, Choice):
             for option in spec.marker.options:
                 yield f"{spec.name}={option}", {**_conditions(spec, specs), spec.name: option}
         elif isinstance(spec.marker, Each) and isinstance(spec.marker.item, Choice):
             for option in spec.marker.item.options:
-                length = _length(spec.marker, specs, {}, high=False)
+                length = _length(cls, spec.marker, {})
                 yield f"{spec.name}={option}", {**_conditions(spec, specs), spec.name: (option,) * length}
 
 
-def _ends(specs: Mapping[str, SearchField], *, high: bool) -> dict[str, Any]:
+def _ends(cls: type[Technique], specs: Mapping[str, SearchField], *, high: bool) -> dict[str, Any]:
     """Set every number to one end of its range; vectors come last because others count them."""
     fields = {
         name: _end(spec.marker, high=high) for name, spec in specs.items() if isinstance(spec.marker, Int | Float)
     }
-    for name, spec in specs.items():
+    for spec in in_order(list(specs.values())):
         if isinstance(spec.marker, Each):
-            item = spec.marker.item
-            value = item.options[-1 if high else 0] if isinstance(item, Choice) else _end(item, high=high)
-            fields[name] = (value,) * _length(spec.marker, specs, fields, high=high)
+            each = spec.marker
+            fields[spec.name] = tuple(_end(each.at(place), high=high) for place in range(_length(cls, each, fields)))
     return fields
 
 
-def _end(marker: Any, *, high: bool) -> Any:
-    return marker.high if high else marker.low
+def _end(item: Range, *, high: bool) -> Any:
+    if isinstance(item, Choice):
+        return item.options[-1 if high else 0]
+    return item.high if high else item.low
 
 
-def _length(each: Each, specs: Mapping[str, SearchField], fields: Mapping[str, Any], *, high: bool) -> int:
-    if isinstance(each.count, int):
-        return min(each.count, each.max)
-    return min(each.max, int(fields.get(each.count, specs[each.count].default)))
+def _length(cls: type[Technique], each: Each, fields: Mapping[str, Any]) -> int:
+    defaults = {spec.name: spec.default for spec in search_fields(cls)}
+    return places(cls, each, {**defaults, **fields})
 
 
 def _conditions(spec: SearchField, specs: Mapping[str, SearchField]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 # ruff: noqa: S101 - tests assert, also those that are inherited
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -52,10 +53,19 @@ class MetricContract:
         assert any_metric.better(1.0, 2.0) == (any_metric.direction == "minimize")
         assert not any_metric.better(1.0, 1.0)
 
-    def test_a_perfect_prediction_is_best_and_more_noise_is_worse(self, quality_metric: Metric) -> None:
+    def sample_file(self, folder: Path) -> Path:
+        """Write the sample's file, for metrics that need its path; put beside it what they look for there."""
+        from PIL import Image as Pillow
+
+        path = folder / "photograph.png"
+        Pillow.fromarray(photograph()).save(path)
+        return path
+
+    def test_a_perfect_prediction_is_best_and_more_noise_is_worse(self, quality_metric: Metric, tmp_path: Path) -> None:
         """Measured on a photograph with more and more noise; only perfection may be infinite."""
-        measure, truth = quality_metric.function(), photograph()
-        values = [float(measure(noisy(truth, level), truth, self.scale)) for level in (0, 2, 8, 32)]
+        path, truth = self.sample_file(tmp_path), photograph()
+        measure = functools.partial(quality_metric.of_sample, path=path)
+        values = [measure(noisy(truth, level), truth, self.scale) for level in (0, 2, 8, 32)]
         assert not math.isnan(values[0])
         assert all(math.isfinite(value) for value in values[1:])
         assert all(quality_metric.better(a, b) for a, b in itertools.pairwise(values)), values
@@ -81,7 +91,8 @@ class MetricContract:
         from automl_sr.evaluation.latency import Latency
 
         reference = Latency(10.0, 9.0, 12.0, 20)
-        fast, slow = (float(device_metric.function()(Latency(t, 0.9 * t, 1.2 * t, 20), reference)) for t in (5.0, 20.0))
+        given = reference if "reference_net" in device_metric.needs else None
+        fast, slow = (float(device_metric.function()(Latency(t, 0.9 * t, 1.2 * t, 20), given)) for t in (5.0, 20.0))
         assert device_metric.better(fast, slow)
 
 

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from automl_sr.evaluation.cost import count_macs, count_params
+from automl_sr.plugin.task import as_inputs
 from automl_sr.plugin.technique import Technique
 from automl_sr.training.loop import Silent
+from automl_sr.training.phases import Timetable
 from automl_sr.training.run import Run, TrainedModel
 
 HEAVY = ("torch", "onnx", "onnxruntime", "nni", "pytorch_lightning", "gradio", "sklearn", "skimage")
@@ -44,16 +46,36 @@ class Trace:
         self.snapshot = run.capture().tensors
 
 
-class StopAfter(Silent):
-    """Asks a run to stop after some steps, as Ctrl-C would."""
+class StopInEveryPhase(Silent):
+    """Asks a run to stop two steps into each of its phases, as Ctrl-C would; goes along through all attempts."""
 
-    def __init__(self, steps: int) -> None:
-        self.left = steps
+    def __init__(self, table: Timetable) -> None:
+        spans = (*table.spans, *table.tail_spans(table.trunk_steps))
+        self.stops = {span.start + min(2, span.steps) for span in spans}
+        self.step = 0
 
     def stop_requested(self) -> bool:
-        """Say so once the steps are done."""
-        self.left -= 1
-        return self.left == 0
+        """Count one step more, and say whether it is one of those: a run goes on where it stopped."""
+        self.step += 1
+        return self.step in self.stops
+
+
+class Killed(BaseException):
+    """Stands for what nothing can be done about: no technique may be able to catch it."""
+
+
+class StopThenKill(Silent):
+    """Asks work to stop the first time, ends it without asking the second time, and then leaves it alone."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def stop_requested(self) -> bool:
+        """Count how often it was asked. Raises Killed the second time."""
+        self.asked += 1
+        if self.asked == 2:
+            raise Killed
+        return self.asked == 1
 
 
 def overrides(cls: type[Technique], *names: str) -> bool:
@@ -70,10 +92,10 @@ def assert_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> No
 def cost_of(finished: TrainedModel) -> dict[str, float]:
     """Give parameters, multiply-adds and bytes of a shipped model."""
     assert finished.onnx is not None
-    example = finished.task.cost_example()
+    example = as_inputs(finished.task.cost_example(finished.module))
     return {
         "params": float(count_params(finished.module)),
-        "macs": float(count_macs(finished.module, example)),
+        "macs": float(count_macs(finished.module, *example)),
         "size_bytes": float(finished.onnx.stat().st_size),
     }
 

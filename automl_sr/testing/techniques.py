@@ -3,6 +3,7 @@
 # ruff: noqa: S101 - tests assert, also those that are inherited
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,12 +19,13 @@ from automl_sr.compression.export import verify
 from automl_sr.errors import StopRequestedError
 from automl_sr.plugin.blueprint import Blueprint, build
 from automl_sr.plugin.registry import instantiate
-from automl_sr.plugin.task import Samples, Task
+from automl_sr.plugin.task import Samples, Task, as_inputs
 from automl_sr.plugin.technique import Slot, Technique, problems_of
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.testing.configurations import configurations, refusals
-from automl_sr.testing.observing import StopAfter, Trace, assert_same, cost_of, heavy_imports_of, overrides
+from automl_sr.testing.observing import Killed, StopThenKill, Trace, assert_same, cost_of, heavy_imports_of, overrides
 from automl_sr.testing.tiny import (
+    SEED,
     TinyNet,
     TinyTrial,
     contract_registry,
@@ -32,6 +34,7 @@ from automl_sr.testing.tiny import (
     tiny_samples,
     tiny_task,
 )
+from automl_sr.training.randomness import seed_all
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, TrainedModel
 
@@ -133,7 +136,7 @@ class TechniqueContract:
             metafunc.parametrize("technique_class", [pytest.param(cls, id=cls.name) for cls in classes])
         if "configured" in metafunc.fixturenames:
             cases = [
-                pytest.param(technique, id=f"{cls.name}-{name}")
+                pytest.param(technique.canonical(), id=f"{cls.name}-{name}")
                 for cls in classes
                 for name, technique in configurations(cls, self.settings).items()
                 if name == "default" or matters(cls, metafunc.fixturenames)
@@ -166,13 +169,8 @@ class TechniqueContract:
 
     @pytest.fixture
     def interrupted(self, trial: TinyTrial) -> Run:
-        """A run that was stopped again and again, each time to go on from its checkpoint."""
-        for _ in range(self.steps):
-            try:
-                return trial.train(StopAfter(self.steps // 3))
-            except StopRequestedError:
-                continue
-        raise AssertionError("The run did not come to its end.")
+        """A run that was stopped in every phase, each time to go on from its checkpoint."""
+        return trial.train_interrupted()
 
     @pytest.fixture(scope="class", autouse=True)
     @staticmethod
@@ -192,6 +190,14 @@ class TechniqueContract:
     def test_it_takes_every_corner_of_its_search_space(self, technique_class: type[Technique]) -> None:
         """A search proposes any combination that the fields allow; say what depends on what with `When`."""
         assert refusals(technique_class, self.settings) == {}
+
+    def test_its_canonical_form_is_settled(self, technique_class: type[Technique]) -> None:
+        """What plans hold and are compared by is one of its settings, and nothing changes the second time."""
+        for name, technique in configurations(technique_class, self.settings).items():
+            settled = technique.canonical()
+            assert type(settled) is technique_class, name
+            assert settled.canonical().dump() == settled.dump(), name
+            assert technique_class.model_validate(settled.model_dump()).dump() == settled.dump(), name
 
     def test_its_docstring_says_what_it_does_and_where_it_comes_from(self, technique_class: type[Technique]) -> None:
         """The first line is its title in lists; a source has a year."""
@@ -225,6 +231,24 @@ class TechniqueContract:
             assert isinstance(trial.data, SRSamples)
             assert chosen.lr is trial.data.lr, "a selection keeps samples, it does not make new ones"
 
+    @about("select_data")
+    def test_its_samples_do_not_depend_on_an_interruption(
+        self, configured: Technique, trial: TinyTrial, tmp_path: Path
+    ) -> None:
+        """Stopped and killed on a cold cache, it ends with the samples of an undisturbed one on another cold cache."""
+        undisturbed = self.trial_of(configured, tmp_path / "other")
+        seed_all(SEED)
+        wanted = configured.select_data(undisturbed.data, undisturbed.context(configured))
+        disturbed = replace(trial, watching=StopThenKill())
+        for _ in range(3):
+            seed_all(SEED)
+            with contextlib.suppress(StopRequestedError, Killed):
+                found = configured.select_data(disturbed.data, disturbed.context(configured))
+                break
+        else:
+            raise AssertionError("It was left alone the third time and gave no samples.")
+        assert found.fingerprint == wanted.fingerprint
+
     @about("phases", slots=[Slot.SELECTION])
     def test_its_selection_leaves_the_number_of_steps_alone(self, configured: Technique, trial: TinyTrial) -> None:
         """Core-sets are compared for the same number of steps, never of epochs."""
@@ -249,6 +273,16 @@ class TechniqueContract:
         assert_same(interrupted.capture().tensors, trace.snapshot)
         assert_same(interrupted.evaluation_state(), trace.weights)
 
+    @about("select_data", *TRAINING_HOOKS)
+    def test_it_goes_on_bit_for_bit_as_studies_train(self, technique_class: type[Technique], tmp_path: Path) -> None:
+        """With the default recipe: bf16 where the processor has it, tensors with channels last."""
+        technique = technique_class(**self.settings).canonical()
+        whole = Trace()
+        self.trial_of(technique, tmp_path / "whole").as_studies_train().walk(whole)
+        run = self.trial_of(technique, tmp_path / "interrupted").as_studies_train().train_interrupted()
+        assert_same(run.capture().tensors, whole.snapshot)
+        assert_same(run.evaluation_state(), whole.weights)
+
     # ---- the shipped model ------------------------------------------------------------------------------------------
 
     @about(*SHIPPING_HOOKS)
@@ -264,8 +298,14 @@ class TechniqueContract:
         again = build(blueprint, trial.registry).eval()
         again.load_state_dict(load(save({name: value.contiguous() for name, value in state.items()})))
         with torch.no_grad():
-            for example in finished.task.examples():
-                assert torch.equal(again(example), finished.module(example))
+            for example in finished.task.examples(finished.module):
+                inputs = as_inputs(example)
+                assert all(
+                    torch.equal(found, wanted)
+                    for found, wanted in zip(
+                        as_inputs(again(*inputs)), as_inputs(finished.module(*inputs)), strict=True
+                    )
+                )
 
     @about(*SHIPPING_HOOKS)
     def test_its_file_gives_what_the_model_gives(self, trained: tuple[TrainedModel, Trace]) -> None:
@@ -273,7 +313,7 @@ class TechniqueContract:
         finished, _ = trained
         assert finished.onnx is not None
         tolerance = self.export_tolerance if any(overrides(cls, "export") for cls in self.technique_classes()) else 1e-4
-        assert verify(finished.onnx, finished.module, finished.task.examples(), tolerance) <= tolerance
+        assert verify(finished.onnx, finished.module, finished.task.examples(finished.module), tolerance) <= tolerance
 
     @about(*SHIPPING_HOOKS, "predict", slots=[slot for slot in Slot if slot is not Slot.ARCHITECTURE])
     def test_what_it_predicts_of_the_cost_is_true(

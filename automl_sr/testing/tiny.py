@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from automl_sr.data.images import read, to_rgb8
+from automl_sr.errors import DataError, StopRequestedError
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.plugin.registry import Registry, Source, discover
 from automl_sr.plugin.technique import Slot, Technique
@@ -21,13 +22,14 @@ from automl_sr.tasks.image_sr.pixel_store import PixelStore
 from automl_sr.tasks.image_sr.resize import downscale
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.tasks.image_sr.task import ImageSR
-from automl_sr.testing.observing import Trace
+from automl_sr.testing.observing import StopInEveryPhase, Trace
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup, TrainedModel
+from automl_sr.training.score import Scorer, asked, hold_out
 from automl_sr.trial.cache import Cache
 from automl_sr.trial.context import Context
 from automl_sr.trial.ship import ship
@@ -113,6 +115,10 @@ class TinyTrial:
     folder: Path
     recipe: Recipe
     device: str = DEVICE
+    precision: str = "fp32"
+    """What `auto` means for helper models too: a contract holds on every processor, bit by bit only in float32."""
+    watching: Observer = field(default_factory=Silent)
+    """Who may interrupt what techniques compute besides training."""
 
     def __post_init__(self) -> None:
         """Put the samples where batches are made, as a search does."""
@@ -130,15 +136,28 @@ class TinyTrial:
         scratch = self.folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
         places = (self.device, scratch, cache)
-        # Helper models train in fp32, as the recipe does: a contract holds on every processor.
-        return Context(self.registry, self.task, SEED, *places, found, technique, precision="fp32")
+        parts = (self.registry, self.task, SEED, *places, found, technique, self.watching)
+        return Context(*parts, precision=self.precision)
 
     def samples(self) -> Any:
         """Select and distil the training samples."""
-        samples: Any = self.data
+        samples: Any = hold_out(self.data, SEED)[0] if asked(self.techniques) else self.data
         for technique in self.techniques:
             samples = technique.select_data(samples, self.context(technique, samples.fingerprint))
         return samples
+
+    def as_studies_train(self) -> TinyTrial:
+        """Return the trial with the default recipe: the format of the processor, channels last, patches where they fit.
+
+        Kernels differ with the size of patches, so that they are as large as in studies wherever the samples are.
+        """
+        recipe = Recipe(batch=self.recipe.batch)
+        trial = replace(self, precision="auto")
+        try:
+            self.task.check_training(trial.samples(), patch=recipe.patch)
+        except DataError:
+            recipe = recipe.model_copy(update={"patch": self.recipe.patch})
+        return replace(trial, recipe=recipe)
 
     def timetable(self) -> Timetable:
         """Lay out the phases that the techniques ask for."""
@@ -152,7 +171,23 @@ class TinyTrial:
         repeat_kernels(self.device)
         samples = self.samples()
         context = self.context(self.architecture, samples.fingerprint)
-        return Setup(context, self.task, samples, self.recipe, self.techniques, self.timetable(), SEED, self.device)
+        return Setup(
+            context,
+            self.task,
+            samples,
+            self.recipe,
+            self.techniques,
+            self.timetable(),
+            SEED,
+            self.device,
+            scorer=self._scorer(),
+        )
+
+    def _scorer(self) -> Scorer | None:
+        """Hold samples out as a trial does, where a technique asks for scores."""
+        if not asked(self.techniques):
+            return None
+        return Scorer.of(self.task, self.task.metrics[0], hold_out(self.data, SEED)[1], self.device)
 
     def train(self, observer: Observer | None = None) -> Run:
         """Train trunk and tail, or go on from the checkpoints in the folder; gives the branch at its end."""
@@ -164,6 +199,16 @@ class TinyTrial:
         train(trunk, setup.timetable.trunk_steps, watching, checkpoints)
         trunk.leave_phase()
         return finish_branch(trunk, watching, Checkpoints(self.folder / "branch"))
+
+    def train_interrupted(self) -> Run:
+        """Train like `train`, stopped two steps into every phase, each time to go on from the checkpoint."""
+        observer = StopInEveryPhase(self.timetable())
+        for _ in range(len(observer.stops) + 1):
+            try:
+                return self.train(observer)
+            except StopRequestedError:
+                continue
+        raise AssertionError("The run did not come to its end.")
 
     def walk(self, trace: Trace) -> Run:
         """Train trunk and tail step by step without a checkpoint, and take note of what happens."""

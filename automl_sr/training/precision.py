@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,11 +26,12 @@ class Precision:
         """Take a recipe's format; `auto` is what `auto` means in its study, or the device's own."""
         return cls(resolve(kind, device, auto), device)
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Surround a forward pass."""
+    def autocast(self, *, dilated: bool = False) -> contextlib.AbstractContextManager[Any]:
+        """Surround a forward pass; `dilated` where there is what `has_dilated_depthwise` looks for."""
         if self.kind == "fp32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device_type, FORMATS[self.kind], cache_enabled=True)
+        cast = torch.autocast(self.device_type, FORMATS[self.kind], cache_enabled=True)
+        return _with_right_gradients(cast) if dilated and self.device_type == "cpu" else cast
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, scaled where fp16 needs it."""
@@ -58,6 +60,63 @@ class Precision:
         if made._scaler.is_enabled():
             made._scaler.load_state_dict(state["scaler"])
         return made
+
+
+def has_dilated_depthwise(*modules: nn.Module) -> bool:
+    """Return whether there is a convolution among the layers whose gradients need care on CPUs.
+
+    The care costs some microseconds for each call of torch, so that other nets go without.
+    """
+    layers = (layer for module in modules for layer in module.modules())
+    convolutions = (layer for layer in layers if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d))
+    return any(layer.groups > 1 and max(layer.dilation) > 1 for layer in convolutions)
+
+
+GROUPS_AND_DILATION: Mapping[Callable[..., Any], tuple[int, int]] = {
+    torch.conv2d: (6, 5),
+    torch.conv_transpose2d: (6, 7),
+}
+"""Where the convolutions of images take their groups and their dilation, as positional arguments."""
+
+
+@contextlib.contextmanager
+def _with_right_gradients(cast: contextlib.AbstractContextManager[Any]) -> Iterator[None]:
+    with cast, _DilatedInFloat():
+        yield
+
+
+class _DilatedInFloat(TorchFunctionMode):
+    """Keeps dilated depthwise convolutions in float32 inside of autocast.
+
+    On CPUs torch 2.13 computes wrong weight gradients for them in bf16 with channels_last: off by their own size,
+    infinite, or others at each call. It is done where the function is called, so that it holds for subclasses of the
+    layers too, such as those of a supernet.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call the function, with tensors in float32 and without autocast where it is such a convolution."""
+        given = kwargs or {}
+        positions = GROUPS_AND_DILATION.get(func)
+        if positions is None or not _is_dilated_depthwise(args, given, *positions):
+            return func(*args, **given)
+        with torch.autocast("cpu", enabled=False):
+            return func(*map(_as_float, args), **{name: _as_float(value) for name, value in given.items()})
+
+
+def _is_dilated_depthwise(args: tuple[Any, ...], kwargs: Mapping[str, Any], groups_at: int, dilation_at: int) -> bool:
+    groups = args[groups_at] if len(args) > groups_at else kwargs.get("groups", 1)
+    if groups == 1:
+        return False
+    dilation = args[dilation_at] if len(args) > dilation_at else kwargs.get("dilation", 1)
+    steps = (dilation,) if isinstance(dilation, int) else tuple(dilation)
+    weight = args[1] if len(args) > 1 else kwargs["weight"]
+    return max(steps) > 1 and tuple(weight.shape[:2]) == (groups, 1)
+
+
+def _as_float(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) else value
 
 
 def resolve(kind: str, device: str, auto: str = "auto") -> str:

@@ -19,14 +19,15 @@ from automl_sr.training.checkpoint import Snapshot
 from automl_sr.training.ema import Ema
 from automl_sr.training.optimizers import Optimizers
 from automl_sr.training.phases import Enter, Span, Timetable
-from automl_sr.training.precision import Precision
+from automl_sr.training.precision import Precision, has_dilated_depthwise
 from automl_sr.training.randomness import generator, seed_model_randomness
-from automl_sr.training.step import LossTerm, Output, TrainStep
+from automl_sr.training.step import LayerSwap, LossTerm, Output, TrainStep, swapped
 
 if TYPE_CHECKING:
     from automl_sr.plugin.task import Batch, Samples, Task
     from automl_sr.plugin.technique import Technique
     from automl_sr.training.recipe import Recipe
+    from automl_sr.training.score import Scorer
     from automl_sr.trial.context import Context
 
 
@@ -44,6 +45,8 @@ class Setup:
     device: str
     full_data: Samples | None = None
     """All training samples of the task; None where they are those that are trained on."""
+    scorer: Scorer | None = None
+    """What `run.score` measures with; None where no technique declares that it asks for scores."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Run:
         """Whether the phase at hand has ended: a rung at its end is measured after it was left."""
         self.warm_from = 0
         self.precision = Precision.of(setup.recipe.precision, setup.device, setup.context.precision)
+        self._dilated = False
         self.last_loss = torch.zeros(())
         self.train_step = TrainStep({})
         self.optimizers = Optimizers({}, {}, setup.recipe)
@@ -89,6 +93,7 @@ class Run:
         self._tapped: dict[str, list[Tensor]] = {}
         self._tapping = False
         self._hooks: list[Any] = []
+        self._swaps: list[tuple[nn.Module, LayerSwap]] = []
         self._call: Any = None
 
     # ---- life -------------------------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ class Run:
     def loss(self, batch: Batch, losses: Mapping[str, LossTerm] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the model once and add up the loss terms, those of the step by default: the sum, and each term."""
         asked = self.train_step.losses if losses is None else losses
-        with self.precision.autocast():
+        with self.precision.autocast(dilated=self._dilated):
             output = self.forward(batch)
             terms = {name: term(output, batch, self) for name, term in asked.items()}
         return torch.stack(list(terms.values())).sum(), terms
@@ -183,7 +188,10 @@ class Run:
         self._tapped = {}
         self._tapping = True
         try:
-            prediction = self.task.forward(self._call, batch).float()
+            with contextlib.ExitStack() as layers:
+                for layer, swap in self._swaps:
+                    layers.enter_context(swapped(layer, swap))
+                prediction = self.task.forward(self._call, batch).float()
         finally:
             self._tapping = False
         return Output(prediction, self._tapped)
@@ -242,6 +250,28 @@ class Run:
         if self.train_step.eval_weights is not None:
             weights = self.train_step.eval_weights(self, weights)
         return {name: value.clone() for name, value in weights.items()}
+
+    def score(self) -> float:
+        """Return the quality of the float model on samples held out for this; higher is better.
+
+        It is the study's first quality objective, or else the task's first quality metric, negated
+        where smaller is better, of the weights that would be evaluated now. The samples are of the
+        training set, depend on the study's data and seed alone, and never give an objective. Raises
+        PluginError where no technique of the plan declares `scores`, NotFiniteError where training
+        has broken down.
+        """
+        scorer = self.setup.scorer
+        if scorer is None:
+            raise PluginError(
+                "A technique asks for run.score(), and no samples are held out for it.",
+                "Declare `scores: ClassVar[bool] = True` on the technique; helper models have none.",
+            )
+        self.check_finite()
+        return scorer.score(
+            self.blueprint.digest(),
+            self.evaluation_state(),
+            lambda: build(self.blueprint, self.context.registry),
+        )
 
     def finish(self, folder: Path) -> TrainedModel:
         """Give the model with its evaluation weights, apart from this run."""
@@ -331,6 +361,7 @@ class Run:
             own = module.state_dict()
             if earlier.keys() == own.keys() and all(earlier[key].shape == own[key].shape for key in own):
                 module.load_state_dict(earlier)
+        self._dilated = has_dilated_depthwise(self.model, *self.train_step.aux.values())
         self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
         self.optimizers.load_state(moments)
         if self.recipe.ema and self.train_step.ema:
@@ -365,7 +396,7 @@ class Run:
         return named
 
     def _tap(self) -> None:
-        """Have the tapped modules' outputs collected during the one forward pass."""
+        """Have tapped outputs collected, and layers swapped, during the one forward pass."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -379,7 +410,13 @@ class Run:
                     self._tapped.setdefault(name, []).append(output)
 
             self._hooks.append(modules[name].register_forward_hook(collect))
-        self._call = torch.compile(self.model) if self.recipe.compile and not self._hooks else self.model
+        self._swaps = []
+        for name, swap in self.train_step.layers.items():
+            if name not in modules:
+                raise PluginError(f"A technique swaps the layer {name!r}, which is not there.")
+            self._swaps.append((modules[name], swap))
+        plain = not self._hooks and not self._swaps
+        self._call = torch.compile(self.model) if self.recipe.compile and plain else self.model
 
     # ---- checkpoint -------------------------------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from automl_sr.errors import PluginError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 LossTerm = Callable[["Output", "Batch", "Run"], "Tensor"]
 Update = Callable[["Run", "Batch"], dict[str, "Tensor"]]
 StepContext = Callable[["Run"], AbstractContextManager[None]]
+LayerSwap = Callable[..., "Tensor"]
+"""What is called in a layer's place: with the layer itself, then with its inputs."""
 BatchSource = Callable[["Run"], "Batch"]
 EvalWeights = Callable[["Run", dict[str, "Tensor"]], dict[str, "Tensor"]]
 
@@ -73,6 +77,13 @@ class TrainStep:
     ema: bool = True
     """Whether the model's moving average is kept, where the recipe asks for one; a search on a supernet has none."""
 
+    layers: Mapping[str, LayerSwap] = field(default_factory=dict)
+    """By module name, what is called in the layer's place in training: fake quantization, for one.
+
+    It gets the layer and its inputs; `layer.forward(...)` is what the layer does by itself. What it
+    learns belongs into `aux`. Parameters, checkpoints, scores, rungs and what ships are without it.
+    """
+
     def with_loss(self, name: str, term: LossTerm) -> TrainStep:
         """Add or replace a loss term; the loss is the sum of all terms."""
         return replace(self, losses={**self.losses, name: term})
@@ -89,6 +100,15 @@ class TrainStep:
         """Add a module that is trained and checkpointed but not exported."""
         return replace(self, aux={**self.aux, name: module})
 
+    def with_layer(self, name: str, swap: LayerSwap) -> TrainStep:
+        """Call something else in the place of a layer while the model is trained; see `layers`.
+
+        Raises PluginError where another technique has done so: the first would silently do nothing.
+        """
+        if name in self.layers:
+            raise PluginError(f"Two techniques want to swap the layer {name!r}.")
+        return replace(self, layers={**self.layers, name: swap})
+
     def with_group(self, name: str, group: ParamGroup) -> TrainStep:
         """Give some parameters an optimizer of their own."""
         return replace(self, groups={**self.groups, name: group})
@@ -96,3 +116,21 @@ class TrainStep:
     def with_step_context(self, gate: StepContext) -> TrainStep:
         """Surround the optimizers' step, inside the gates of earlier slots."""
         return replace(self, step_contexts=(*self.step_contexts, gate))
+
+
+@contextmanager
+def swapped(layer: nn.Module, swap: LayerSwap) -> Iterator[None]:
+    """Let a layer call something else; its hooks stay: what is tapped is what other layers see."""
+
+    def call(*inputs: Any, **named: Any) -> Tensor:
+        del layer.forward  # for as long as this call takes, the layer is itself again
+        try:
+            return swap(layer, *inputs, **named)
+        finally:
+            layer.forward = call
+
+    layer.forward = call
+    try:
+        yield
+    finally:
+        del layer.forward

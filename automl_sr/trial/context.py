@@ -123,7 +123,7 @@ class Context:
         Its weights depend on the architecture, the data, the steps, the recipe and `key`, not on the trial's seed.
         `phases` replace the one phase in which it is trained, and bring their own wraps: `key` has to say what they do.
         """
-        recipe = recipe or Recipe()
+        recipe = recipe or Recipe(**self.task.fixes)
         blueprint = technique.blueprint(self.task, self.for_technique(technique))
         asked = list(phases) or [Phase(f"helper {technique.name}", 1.0)]
         timetable = Timetable.of(asked, steps, recipe.cooldown)

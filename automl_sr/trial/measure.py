@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -16,12 +16,14 @@ from automl_sr.evaluation.cost import on_meta
 from automl_sr.evaluation.latency import LATENCY, Latency, timed_in_turns
 from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.plugin.metric import Level, Metric
+from automl_sr.plugin.task import as_inputs
 from automl_sr.store.leases import node
 from automl_sr.trial.ship import artifacts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from automl_sr.plugin.task import Array, Feed, Runner
     from automl_sr.plugin.technique import Technique
     from automl_sr.training.run import TrainedModel
     from automl_sr.trial.context import Context
@@ -45,7 +47,8 @@ def measure(
         model = OnnxModel(path, threads=setting.threads or 1)
         values |= setting.task.measure_quality(model, setting.data, by_level["quality"])
     meta = on_meta(finished.module)
-    values |= {metric.name: metric.function()(meta, [setting.task.cost_example()]) for metric in by_level["blueprint"]}
+    example = as_inputs(setting.task.cost_example(meta))
+    values |= {metric.name: metric.function()(meta, example) for metric in by_level["blueprint"]}
     values |= {metric.name: metric.function()(path) for metric in by_level["artifact"]}
     values |= {metric.name: metric.function()(finished, seconds) for metric in by_level["trial"]}
     if by_level["device"]:
@@ -56,18 +59,19 @@ def measure(
 
 
 def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], context: Context) -> dict[str, float]:
-    """Time an exported file on the study's device, in turns with the reference net.
+    """Time an exported file on the study's device, in turns with the reference net where one is asked for.
 
     Times do not depend on weights: files of one graph are timed once on a machine, so that rungs cost less, and noise
     does not tell equal models apart.
     """
     device, task = setting.device, setting.task
-    files = {"own": path, "reference": task.reference_net()}
+    needed = any("reference_net" in setting.registry.metric(name).needs for name in setting.metrics)
+    files = {"own": path, "reference": task.reference_net()} if needed else {"own": path}
 
     def make(_: Path) -> dict[str, Tensor]:
-        example = task.latency_example(device.input)
         runners = {name: OnnxModel(file, device.threads, device.provider) for name, file in files.items()}
-        timed = timed_in_turns({name: functools.partial(runner, example) for name, runner in runners.items()})
+        calls = {name: _call(runner, task.latency_example(runner, device.input)) for name, runner in runners.items()}
+        timed = timed_in_turns(calls)
         return {name: torch.tensor(astuple(found), dtype=torch.float64) for name, found in timed.items()}
 
     parts = {
@@ -78,7 +82,17 @@ def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], cont
     }
     kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
     timed = {name: _latency(found.tolist()) for name, found in kept.items()}
-    return {metric.name: metric.function()(timed["own"], timed["reference"]) for metric in metrics}
+    return {
+        metric.name: metric.function()(timed["own"], timed["reference"] if "reference_net" in metric.needs else None)
+        for metric in metrics
+    }
+
+
+def _call(runner: Runner, example: Array | Feed) -> Callable[[], object]:
+    """Return one forward pass of a file, ready to be timed."""
+    if isinstance(example, Mapping):
+        return functools.partial(runner.run, example)
+    return functools.partial(runner, example)
 
 
 def _latency(kept: Sequence[float]) -> Latency:

@@ -11,7 +11,7 @@ from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import finish_branch, save, start_or_resume, train
 from automl_sr.trial.measure import measure
 from automl_sr.trial.observer import CurveObserver, StageClock
-from automl_sr.trial.setup import make_context, make_setup
+from automl_sr.trial.setup import make_context, make_setup, training_data
 from automl_sr.trial.ship import artifacts_of, ship
 from automl_sr.trial.types import Outcome
 
@@ -38,7 +38,7 @@ def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Pat
     architecture = plan.techniques[Slot.ARCHITECTURE]
     blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
     clock.stage("select")
-    data = setting.data.train
+    data = training_data(plan, setting)
     for technique in pipeline:
         data = technique.select_data(data, context.for_technique(technique, data.fingerprint))
     setup = make_setup(plan, setting, replace(context, data_fingerprint=data.fingerprint), data)

@@ -12,10 +12,12 @@ from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import derive, seed_all
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
+from automl_sr.training.score import Scorer, asked, hold_out
 from automl_sr.trial.cache import Cache
 from automl_sr.trial.context import Context
 
 if TYPE_CHECKING:
+    from automl_sr.plugin.metric import Metric
     from automl_sr.plugin.task import Samples
     from automl_sr.space.plan import TrialPlan
     from automl_sr.trial.types import Setting
@@ -44,6 +46,26 @@ def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Obse
     )
 
 
+def training_data(plan: TrialPlan, setting: Setting) -> Samples:
+    """Return what a trial may train on: all training samples, but for those held out for scores."""
+    samples = setting.data.train
+    return hold_out(samples, setting.seed)[0] if asked(plan.techniques.values()) else samples
+
+
+def _scorer(plan: TrialPlan, setting: Setting) -> Scorer | None:
+    if not asked(plan.techniques.values()):
+        return None
+    _, held = hold_out(setting.data.train, setting.seed)
+    return Scorer.of(setting.task, _first_quality(setting), held, setting.train_device)
+
+
+def _first_quality(setting: Setting) -> Metric:
+    """Return the study's first quality objective, or the task's first metric where it has none."""
+    objectives = [setting.registry.metric(name) for name in setting.objectives]
+    quality = [metric for metric in objectives if metric.level == "quality"]
+    return (quality or setting.task.metrics)[0]
+
+
 def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
     """Lay out the training of a plan: every technique adds its phases, in the order of the slots."""
     recipe = plan.techniques[Slot.RECIPE]
@@ -63,5 +85,6 @@ def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Sample
         timetable=Timetable.of(phases, setting.steps, recipe.cooldown),
         seed=context.seed,
         device=setting.train_device,
-        full_data=setting.data.train,
+        full_data=training_data(plan, setting),
+        scorer=_scorer(plan, setting),
     )

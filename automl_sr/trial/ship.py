@@ -12,6 +12,7 @@ from automl_sr import __version__
 from automl_sr.compression.export import TOLERANCE, export_onnx, verify
 from automl_sr.errors import ExportError
 from automl_sr.files import save_tensors
+from automl_sr.plugin.task import as_inputs
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,12 +34,16 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
     finished = replace(finished, onnx=path)
     tolerances = [0.0]
     for technique in pipeline:
+        before = path.read_bytes()
         exported = technique.export(finished, context.for_technique(technique))
-        if exported.onnx is not None and exported is not finished:
+        # A technique may write another file, or the same one anew.
+        changed = exported is not finished or path.read_bytes() != before
+        if exported.onnx is not None and changed:
             tolerance = max(TOLERANCE, technique.export_tolerance, *tolerances)
-            verify(exported.onnx, exported.module, exported.task.examples(), tolerance)
+            verify(exported.onnx, exported.module, exported.task.examples(exported.module), tolerance)
             tolerances.append(technique.export_tolerance)
         finished = exported
+        path = finished.onnx or path
     save_tensors(finished.folder / "model.safetensors", finished.module.state_dict(), metadata)
     return finished
 
@@ -46,7 +51,7 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
 def export_module(module: nn.Module, blueprint: Blueprint, task: Task, path: Path) -> dict[str, str]:
     """Write a module as ONNX, checked on the task's examples, and give the metadata that went into the file."""
     interface = task.interface()
-    first, *others = task.examples()
+    first, *others = (as_inputs(example) for example in task.examples(module))
     metadata = {
         "made_by": f"automl-sr {__version__}",
         "task": task.kind,
@@ -54,9 +59,8 @@ def export_module(module: nn.Module, blueprint: Blueprint, task: Task, path: Pat
         **{key: str(value) for key, value in task.dims().items()},
         **task.metadata(),
     }
-    checks = [[example] for example in others]
     names = (interface.inputs, interface.outputs, interface.dynamic_axes)
-    export_onnx(module, path, [first], *names, metadata=metadata, check_inputs=checks)
+    export_onnx(module, path, first, *names, metadata=metadata, check_inputs=others)
     return metadata
 
 

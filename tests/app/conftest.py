@@ -19,6 +19,8 @@ KEPT = "AUTOML_SR_TEST_FOLDER"
 """Where the study is kept for the next run of the tests, if it is set; remove it after changes to the engine."""
 SEARCHING_SECONDS = 300
 LOCAL = ("127.0.0.1", "localhost", "::1")
+GRADIO_LEAVES = "AbortError: signal is aborted without reason"
+"""What Gradio's script logs, now and then, where a page is left: it ends its own connection."""
 PATIENCE = 30_000
 """Milliseconds that a page is waited for: machines that run tests are busy."""
 
@@ -77,7 +79,7 @@ def browser_page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
     page = context.new_page()
 
     def said(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and not message.text.startswith(GRADIO_LEAVES):
             complaints.append(f"{message.text} ({message.location.get('url', '')})")
 
     def asked(request: Request) -> None:

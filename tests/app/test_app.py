@@ -23,7 +23,7 @@ expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip i
 pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 SEARCHED = """
 name: {name}
@@ -39,6 +39,13 @@ space:
   recipe: {{batch: 4, patch: 16, precision: fp32}}
 """
 ROW = "#studies-table tbody tr"
+RECORD_LINE = """() => {
+  window.lines = [];
+  const line = document.querySelector('#line');
+  const options = {childList: true, subtree: true, characterData: true};
+  new MutationObserver(() => window.lines.push(line.textContent)).observe(line, options);
+}"""
+"""Keeps every text that the line on top shows from now on."""
 
 
 def cell(page: Page, column: int) -> Locator:
@@ -131,6 +138,32 @@ def test_a_number_can_be_typed_instead(browser_page: Page, app_url: str, small_s
     select_trial(browser_page, number)
     expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, infeasible")
     expect(browser_page.locator("#line")).to_contain_text("at most 4,500 is asked")
+
+
+def test_what_was_asked_earlier_and_comes_later_is_dropped(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
+    page = browser_page
+    held: list[Route] = []
+
+    def overtaken(route: Route) -> None:
+        """Hold the first question about no trial back."""
+        values = route.request.post_data_json["data"]
+        if not held and values[-2:] == [small_study.name, None]:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/queue/join*", overtaken)
+    page.goto(f"{app_url}/?study=small")
+    first, second = small_study.infeasible[:2]
+    select_trial(page, first)
+    expect(page.locator("#line")).to_contain_text(f"trial {first}, infeasible")
+    page.evaluate(RECORD_LINE)
+    held.pop().continue_()
+    select_trial(page, second)
+    expect(page.locator("#line")).to_contain_text(f"trial {second}, infeasible")
+    assert not [text for text in page.evaluate("lines") if "Select a trial" in text]
 
 
 def test_an_address_leads_back(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from automl_sr.compression.export import layer_nodes, quantize_static
-from automl_sr.compression.layers import layers
 from automl_sr.compression.packing import Codebook, Packing, Sparse, Uniform, pack_weights
 from automl_sr.evaluation.latency import timed_in_turns
+from automl_sr.evaluation.layers import layers
 from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.plugin.technique import Technique

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import typer
-from search_world import find, load, run_fast
+from search_world import find, load, registry, run_fast
 from typer.testing import CliRunner, Result
 
 from automl_sr.cli.trials import compare, show, studies, trials
 from automl_sr.errors import StoreError, UseError
+from automl_sr.search.output import OUTPUTS
+from automl_sr.search.results import front_of
+from automl_sr.store.reading import Reader
 
 APP = typer.Typer()
 for command in (studies, trials, show, compare):
@@ -65,7 +69,7 @@ def test_trials_are_listed_with_exactly_these_keys() -> None:
     assert list(found) == ["study", "trials"]
     assert [row["number"] for row in found["trials"]] == list(range(len(found["trials"])))
     for row in found["trials"]:
-        assert list(row) == ["number", "state", "values", "plan", "seconds", "reason"]
+        assert list(row) == ["number", "state", "values", "plan", "seconds", "reason", "front"]
         assert row["plan"]["architecture"] == "line"
     states = [row["state"] for row in found["trials"]]
     assert states.count("failed") == 1
@@ -126,3 +130,34 @@ def test_what_is_not_there_is_named(arguments: tuple[object, ...], error: type, 
     assert isinstance(result.exception, error)
     assert words in str(result.exception)
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("studies",), ("trials", "world"), ("show", "world", 0), ("compare", "world", 0, 1)],
+    ids=lambda given: given[0],
+)
+def test_what_is_printed_has_the_shape_of_its_schema(arguments: tuple[Any, ...]) -> None:
+    printed = json.loads(run(*arguments, "--json").stdout)
+    described = OUTPUTS[arguments[0]].model_json_schema(mode="serialization")
+    jsonschema.Draft202012Validator.check_schema(described)
+    jsonschema.validate(printed, described)
+    assert set(printed) == set(described["required"])
+
+
+def test_the_front_is_marked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
+    reader = Reader.open(f"sqlite:///{folder}/store.db")
+    study = reader.study("world")
+    front = {trial.number for trial in front_of(study, reader.trials(study), registry().metrics)}
+    reader.close()
+    listed = json.loads(run("trials", "world", "--json").stdout)["trials"]
+    assert front
+    assert {trial["number"] for trial in listed if trial["front"]} == front
+    rows = run("trials", "world").stdout.splitlines()
+    assert sum(", front" in row for row in rows) == len(front)
+
+
+def test_a_front_whose_objectives_are_not_installed_is_unknown_and_not_empty() -> None:
+    listed = json.loads(run("trials", "world", "--json").stdout)["trials"]
+    assert {trial["front"] for trial in listed} == {None}

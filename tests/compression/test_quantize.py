@@ -64,6 +64,13 @@ def test_convolutions_run_in_integers_and_the_file_shrinks_threefold(tmp_path: P
     assert OnnxModel(quantized.path).metadata["quantization"] == "int8 minmax"
 
 
+def test_only_operator_sets_that_nodes_use_are_imported(tmp_path: Path) -> None:
+    """ONNX Runtime 1.16 refuses a file for one that it does not know."""
+    quantized = quantize_static(float_net(Espcn, tmp_path), crops(), tmp_path / "int8.onnx")
+    model = onnx.load(quantized.path)
+    assert {entry.domain for entry in model.opset_import} == {node.domain for node in model.graph.node}
+
+
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
 def test_every_calibration_method_stays_close_to_float(method: str, tmp_path: Path) -> None:
     exported = float_net(Espcn, tmp_path)

@@ -38,6 +38,38 @@ def test_it_gives_what_a_session_of_this_process_gives(tmp_path: Path) -> None:
         assert np.array_equal(apart(batch), here(batch))
 
 
+SEVERAL = {
+    "body": "y = Add(x, state) lengths = Identity(n) low = Less(x, state)",
+    "takes": "float[1, 1, h, w] x, float[1, 1, h, w] state, int64[k] n",
+    "gives": "float[1, 1, h, w] y, int64[k] lengths, bool[1, 1, h, w] low",
+}
+
+
+@pytest.mark.parametrize("guard", [None, Guard()], ids=["here", "apart"])
+def test_several_inputs_and_outputs_go_by_name_in_their_types(guard: Guard | None, tmp_path: Path) -> None:
+    model = OnnxModel(write_net(tmp_path / "net.onnx", **SEVERAL), guard=guard)
+    feed = {"n": np.array([3, 2**40]), "state": 1 - BATCH, "x": BATCH.astype(np.float64)}
+    found = model.run(feed)
+    assert [(name, value.dtype.name) for name, value in found.items()] == [
+        ("y", "float32"), ("lengths", "int64"), ("low", "bool"),
+    ]  # fmt: skip
+    assert np.allclose(found["y"], 1)
+    assert found["lengths"].tolist() == [3, 2**40]
+    assert np.array_equal(found["low"], BATCH < 1 - BATCH)
+    with pytest.raises(UseError, match=r"net\.onnx takes x, state, n, not x"):
+        model.run({"x": BATCH})
+    with pytest.raises(UseError, match=r"cannot run on x \[1, 1, 9, 7\], state \[1, 1, 3, 7\], n \[2\]"):
+        model.run({**feed, "state": BATCH[:, :, :3]})
+    with pytest.raises(ModelError, match=r"takes 3 inputs \(x, state, n\)"):
+        model(BATCH)
+
+
+def test_what_is_no_number_is_not_read(tmp_path: Path) -> None:
+    path = write_net(tmp_path / "net.onnx", "y = SequenceConstruct(x, x)", gives="seq(float[1, 1, h, w]) y")
+    with pytest.raises(ModelError, match=r"has y of the type seq\(tensor\(float\)\)"):
+        OnnxModel(path, guard=Guard()).run({"x": BATCH})
+
+
 def test_an_output_stays_as_it_is_when_another_batch_is_run(tmp_path: Path) -> None:
     model = OnnxModel(write_net(tmp_path / "net.onnx"), guard=Guard())
     first = model(BATCH)

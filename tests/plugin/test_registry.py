@@ -326,3 +326,29 @@ def test_plugins_are_loaded_in_the_order_of_their_names_whatever_is_installed_fi
     registry = discover(plugins=[])
     assert registry.sources["selection.good"].plugin == "a"
     assert [item.plugin for item in registry.unavailable] == ["b"]
+
+
+def test_a_metric_can_need_only_what_something_gives_to_its_level() -> None:
+    registry = Registry()
+    for metric in (
+        Metric("timed", "minimize", "device", "module:function", needs=("path",)),
+        Metric("counted", "minimize", "blueprint", "module:function", needs=("reference_net",)),
+    ):
+        with pytest.raises(PluginError, match=f"The metric '{metric.name}' needs .*, which nothing gives to"):
+            registry.add_metric(metric)
+
+
+def test_a_quality_metric_is_offered_to_its_tasks_alone() -> None:
+    registry = found()
+    task = registry.task("image-sr")
+    for name, tasks in (("here", {"image-sr"}), ("anywhere", {"*"}), ("elsewhere", {"ocr"})):
+        registry.add_metric(Metric(name, "maximize", "quality", "module:function", tasks=frozenset(tasks)))
+    names = {metric.name for metric in registry.metrics_of(task)}
+    assert names & {"here", "anywhere", "elsewhere"} == {"here", "anywhere"}
+
+
+def test_a_metric_gets_what_it_needs_of_a_sample_or_says_that_it_is_not_known() -> None:
+    metric = Metric("named", "maximize", "quality", lambda value, *, path: value + len(path), needs=("path",))
+    assert metric.of_sample(1, path="abc", size=3) == 4.0
+    with pytest.raises(PluginError, match="The metric 'named' needs the path of a sample, which is not known here"):
+        metric.of_sample(1, path=None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from automl_sr.compression.layers import Layer, layers
+from automl_sr.evaluation.layers import Layer, layers
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.testing.tiny import tiny_task
 from automl_sr.trial.ship import export_module
@@ -25,49 +26,49 @@ NETS = {
     "edsr, full tail": nets.edsr(**SIZES, **EDSR, tail="full"),
 }
 BLOCKS = {
-    "body.0.conv1": {"body"},
-    "body.0.conv2": {"body", "residual"},
-    "body.1.conv1": {"body"},
-    "body.1.conv2": {"body", "residual"},
-    "conv_after_body": {"body", "residual"},
+    "body.0.conv1": set(),
+    "body.0.conv2": {"residual"},
+    "body.1.conv1": set(),
+    "body.1.conv2": {"residual"},
+    "conv_after_body": {"residual"},
 }
 ROLES: dict[str, dict[str, set[str]]] = {
-    "srcnn": {"conv1": {"first"}, "conv2": {"body"}, "conv3": {"last", "residual"}},
+    "srcnn": {"conv1": {"first"}, "conv2": set(), "conv3": {"last", "residual"}},
     "fsrcnn": {
         "first_part.0": {"first"},
-        "mid_part.0": {"body"},
-        "mid_part.2": {"body"},
-        "mid_part.4": {"body"},
+        "mid_part.0": set(),
+        "mid_part.2": set(),
+        "mid_part.4": set(),
         "last_part": {"last"},
     },
     "espcn": {
         "feature_maps.0": {"first"},
-        "feature_maps.2": {"body"},
-        "sub_pixel.0": {"last", "before_shuffle"},
+        "feature_maps.2": set(),
+        "sub_pixel.0": {"last", "shuffled"},
     },
     "msrresnet": {
         "conv_first": {"first", "residual"},
-        "body.0.conv1": {"body"},
-        "body.0.conv2": {"body", "residual"},
-        "upconv1": {"body", "before_shuffle"},
-        "conv_hr": {"body"},
+        "body.0.conv1": set(),
+        "body.0.conv2": {"residual"},
+        "upconv1": {"shuffled"},
+        "conv_hr": set(),
         "conv_last": {"last", "residual"},
     },
     "edsr, lite tail": {
         "conv_first": {"first", "residual"},
         **BLOCKS,
-        "conv_last": {"last", "before_shuffle", "residual"},
+        "conv_last": {"last", "shuffled", "residual"},
     },
     "edsr, full tail": {
         "conv_first": {"first", "residual"},
         **BLOCKS,
-        "upsample.0": {"body", "before_shuffle"},
+        "upsample.0": {"shuffled"},
         "conv_last": {"last", "residual"},
     },
 }
 
 
-def found(name: str, folder: Path) -> tuple[Layer, ...]:
+def found(name: str, folder: Path) -> list[Layer]:
     path = folder / "model.onnx"
     export_module(NETS[name], Blueprint("net"), tiny_task(), path)
     return layers(NETS[name], tiny_task(), path)
@@ -84,19 +85,22 @@ def test_each_is_found_in_the_exported_file(name: str, tmp_path: Path) -> None:
     for layer in found(name, tmp_path):
         [node] = layer.stored
         assert node.weight == layer.weight == f"{layer.name}.weight"
-        assert node.operator == {"conv": "Conv", "transposed": "ConvTranspose"}[layer.kind]
+        assert node.operator == {"convolution": "Conv", "transposed": "ConvTranspose"}[layer.kind]
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_sizes_are_those_of_the_modules(name: str, tmp_path: Path) -> None:
-    example = tiny_task().examples()[0]
+    example = tiny_task().cost_example(NETS[name])
+    net = copy.deepcopy(NETS[name]).to("meta")
     read: dict[str, list[torch.Size]] = {}
     hooks = [
-        part.register_forward_hook(lambda part, args, out, key=key: read.update({key: [args[0].shape, out.shape]}))
-        for key, part in NETS[name].named_modules()
+        part.register_forward_hook(
+            lambda part, args, out, key=key: read.update({key: [args[0].shape[1:], out.shape[1:]]})
+        )
+        for key, part in net.named_modules()
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d)
     ]
-    NETS[name].eval()(example)
+    net.eval()(example)
     for hook in hooks:
         hook.remove()
-    assert {layer.name: [layer.input, layer.output] for layer in found(name, tmp_path)} == read
+    assert {layer.name: [layer.input_shape, layer.output_shape] for layer in found(name, tmp_path)} == read

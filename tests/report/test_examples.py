@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from automl_sr.report.examples import data_uri, spread
+from automl_sr.presentation.gallery import data_uri
+from automl_sr.report.examples import spread
 
 
 def test_pictures_lose_nothing() -> None:

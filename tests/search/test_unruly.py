@@ -440,7 +440,7 @@ def test_a_gate_that_breaks_fails_the_trial_alone(
 ) -> None:
     checks: list[Any] = []
 
-    def training_example(self: Any, *, batch: int, patch: int) -> Any:
+    def training_example(self: Any, model: Any, *, batch: int, patch: int) -> Any:
         checks.append(self)
         if len(checks) == 2:
             raise error

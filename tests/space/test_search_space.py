@@ -619,6 +619,7 @@ def techniques(draw: st.DrawFn, slot: Slot, name: str, depth: int = 1) -> type[T
     """A technique with fields of every kind, conditions and capabilities."""
     annotations: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
+    functions: dict[str, Any] = {}
     options = draw(st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, unique=True))
     annotations["kind"], defaults["kind"] = Annotated[str, Choice(*options)], draw(st.sampled_from(options))
     for index in range(draw(st.integers(0, 3))):
@@ -635,6 +636,13 @@ def techniques(draw: st.DrawFn, slot: Slot, name: str, depth: int = 1) -> type[T
         defaults["vector"] = tuple(draw(st.lists(st.sampled_from(["p", "q"]), min_size=3, max_size=3)))[
             : defaults["size"]
         ]
+        if draw(st.booleans()):
+            annotations["edges"] = Annotated[tuple[str, ...], Each(Choice("p", "q"), count="triangle", max=6)]
+            defaults["edges"] = ("q",) * (defaults["size"] * (defaults["size"] + 1) // 2)
+            each = Each(tuple(Int(0, place) for place in range(3)), count="size", max=3, used="is_even")
+            annotations["inputs"], defaults["inputs"] = Annotated[tuple[int, ...], each], (0,) * defaults["size"]
+            functions["triangle"] = staticmethod(lambda size: size * (size + 1) // 2)
+            functions["is_even"] = staticmethod(lambda place, inputs: place == 0 or inputs[-1] % 2 == 0)
     if slot is Slot.TEACHER and draw(st.booleans()):
         annotations["net"], defaults["net"] = Annotated[Technique | None, Pick(Slot.ARCHITECTURE)], None
     body = {
@@ -642,6 +650,7 @@ def techniques(draw: st.DrawFn, slot: Slot, name: str, depth: int = 1) -> type[T
         "__module__": __name__,
         "__doc__": f"{name}.",
         **defaults,
+        **functions,
         "slot": slot,
         "name": name,
         "provides": draw(capabilities),

@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 ROOT = Path(__file__).parents[2]
 CODE = os.pathsep.join(str(ROOT / part) for part in (".", "plugins"))
+PROGRAM = ("-m", "automl_sr")
 FAILURE = "RuntimeError: the disk took <b>no</b> more."
 STUDY = """
 name: small
@@ -172,9 +173,11 @@ class App:
         return self.process.returncode
 
 
-def start(store: str, *arguments: str, env: Mapping[str, str] | None = None, log: Path) -> App:
+def start(
+    store: str, *arguments: str, env: Mapping[str, str] | None = None, log: Path, program: Sequence[str] = PROGRAM
+) -> App:
     """Start the app without waiting for it."""
-    command = [sys.executable, "-m", "automl_sr", "app", "--store", store, "--json", *arguments]
+    command = [sys.executable, *program, "app", "--store", store, "--json", *arguments]
     if "--port" not in arguments:
         command += ["--port", str(free_port())]
     variables = {**os.environ, "PYTHONPATH": CODE, **(env or {})}
@@ -184,10 +187,12 @@ def start(store: str, *arguments: str, env: Mapping[str, str] | None = None, log
 
 
 @contextlib.contextmanager
-def running_app(store: str, *arguments: str, env: Mapping[str, str] | None = None) -> Iterator[App]:
+def running_app(
+    store: str, *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = PROGRAM
+) -> Iterator[App]:
     """Run the app on a store until the block ends; its `url` can be opened at once."""
     with tempfile.TemporaryDirectory(prefix="app-log-") as folder:
-        app = start(store, *arguments, env=env, log=Path(folder) / "log")
+        app = start(store, *arguments, env=env, log=Path(folder) / "log", program=program)
         try:
             app.ready()
             yield app

@@ -16,6 +16,7 @@ from automl_sr.plugin.metric import Metric
 from automl_sr.plugin.technique import Int, Slot, Technique
 from automl_sr.testing import ArchitectureContract, MetricContract, TechniqueContract
 from automl_sr.testing.tiny_net import ContractNet
+from automl_sr.training.phases import Phase
 
 CALLS = itertools.count()
 
@@ -141,7 +142,7 @@ class Swapping(Technique):
 
         other = ContractNet(1, 2, 8)
         nn.init.constant_(other.tail.bias, 0.5)
-        examples = finished.task.examples()
+        examples = finished.task.examples(finished.module)
         axes = finished.task.interface().dynamic_axes
         path = export_onnx(other, finished.folder / "other.onnx", (examples[0],), dynamic_axes=axes).path
         return replace(finished, onnx=path)
@@ -180,3 +181,94 @@ def upside_down(prediction, truth, scale):
 
 class TestWrongDirection(MetricContract):
     metric = Metric("error", "maximize", "quality", upside_down, help="Mean squared error.")
+
+
+class ForgetfulAsStudiesTrain(Technique):
+    """Weigh the loss by what no checkpoint knows, with the default recipe alone, 2026."""
+
+    slot = Slot.TEACHER
+    name = "forgetful_as_studies_train"
+
+    def wrap_step(self, step, run):
+        if run.recipe.precision != "auto":
+            return step
+        return step.with_loss("extra", lambda out, batch, run: out.prediction.mean() * (next(CALLS) % 7))
+
+
+class TestForgetfulAsStudiesTrain(TechniqueContract):
+    technique = ForgetfulAsStudiesTrain
+
+
+class ForgetfulInAPhase(Technique):
+    """Count steps since a phase began, or since the run was resumed in it, 2026."""
+
+    slot = Slot.TEACHER
+    name = "forgetful_in_a_phase"
+
+    def phases(self, phases, ctx):
+        return [Phase("first", 4.0), Phase("second", 4.0), Phase("third", 4.0)]
+
+    def wrap_step(self, step, run):
+        calls = itertools.count()  # every entering makes it anew, and so does every resume
+        return step.with_loss("extra", lambda out, batch, run: out.prediction.mean() * next(calls))
+
+
+class TestForgetfulInAPhase(TechniqueContract):
+    technique = ForgetfulInAPhase
+
+
+class ForgetfulWhileIterating(Technique):
+    """Keep what an iteration has seen where no interruption leaves it, 2026."""
+
+    slot = Slot.SELECTION
+    name = "forgetful_while_iterating"
+
+    def select_data(self, data, ctx):
+        cut = data.sub_images(32, 16)
+        seen = []
+
+        def step(state, number):
+            seen.append(number)
+            return {"kept": state["kept"] + len(seen)}
+
+        kept = ctx.iterate("kept", lambda: {"kept": torch.zeros(())}, step, 4)["kept"]
+        return cut.subset(list(range(1 + int(kept) % 13)))
+
+
+class TestForgetfulWhileIterating(TechniqueContract):
+    technique = ForgetfulWhileIterating
+
+
+class Dependable(Technique):
+    """Do all of that as it is meant, 2026."""
+
+    slot = Slot.SELECTION
+    name = "dependable"
+
+    def select_data(self, data, ctx):
+        cut = data.sub_images(32, 16)
+
+        def step(state, number):
+            return {"kept": state["kept"] + torch.rand(()) + number}
+
+        kept = ctx.iterate("kept", lambda: {"kept": torch.zeros(())}, step, 4)["kept"]
+        return cut.subset(list(range(1 + int(kept) % 13)))
+
+
+class TestDependable(TechniqueContract):
+    technique = Dependable
+
+
+class Restless(Technique):
+    """Call another setting the canonical one each time, 2026."""
+
+    slot = Slot.PRUNING
+    name = "restless"
+    count: Annotated[int, Int(1, 5)] = 3
+
+    def canonical(self):
+        return self.model_copy(update={"count": self.count % 5 + 1})
+
+
+class TestRestless(TechniqueContract):
+    technique = Restless

@@ -15,6 +15,7 @@ from automl_sr.training.phases import Phase, Timetable
 from automl_sr.training.randomness import repeat_kernels
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Run, Setup
+from automl_sr.training.score import Scorer, asked, hold_out
 from automl_sr.trial.cache import Cache
 from automl_sr.trial.context import Context
 
@@ -71,6 +72,10 @@ def setup_of(
     recipe = recipe or Recipe(batch=8, patch=8, ema=0.9)
     task = toys.DigitsTask()
     data = task.load(0).train.to(DEVICE)
+    scorer = None
+    if asked(techniques):
+        data, held = hold_out(data, 0)
+        scorer = Scorer.of(task, task.metrics[0], held, DEVICE)
     repeat_kernels(DEVICE)
     cache = Cache(folder / "cache")
     context = Context(registry(), task, 7, DEVICE, folder, cache, data.fingerprint, precision=precision)
@@ -79,7 +84,7 @@ def setup_of(
         phases = technique.phases(phases, context)
     table = Timetable.of(phases, STEPS, recipe.cooldown)
     architecture = next(item for item in techniques if item.slot == "architecture")
-    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE)
+    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE, scorer=scorer)
     return setup, architecture.blueprint(task, context)
 
 

@@ -73,10 +73,10 @@ class FakeTask(Task):
     def dims(self) -> dict[str, int]:
         return {}
 
-    def cost_example(self) -> torch.Tensor:
+    def cost_example(self, model: nn.Module) -> torch.Tensor:
         return torch.empty(1, 1, 8, 8, device="meta")
 
-    def training_example(self, *, batch: int, patch: int) -> torch.Tensor:
+    def training_example(self, model: nn.Module, *, batch: int, patch: int) -> torch.Tensor:
         return torch.empty(batch, 1, patch, patch, device="meta")
 
     def reference(self, data: TaskData, metrics: Any) -> dict[str, float]:

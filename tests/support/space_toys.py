@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -23,6 +24,10 @@ class ToyTask(Task):
     metrics: ClassVar = IMAGE_METRICS
     scale: Literal[2, 3, 4] = 2
     train: tuple[str, ...] = ("T91",)
+
+    def reference_net(self) -> Path:
+        """Give a file that nobody opens."""
+        return Path("reference.onnx")
 
 
 class NoSelection(Technique):
@@ -71,6 +76,62 @@ class Cells(Technique):
     layers: Annotated[int, Int(1, 4), Field(ge=1, le=8)] = 2
     ops: Annotated[tuple[str, ...], Each(Choice("conv3", "conv5", "skip"), count="layers", max=4)] = ("conv3", "skip")
     gain: Annotated[float, Float(1e-4, 1e-1, log=True), Fixed()] = 1e-2
+
+
+class Edges(Technique):
+    """A cell with an operation on each edge, from every node to every later one."""
+
+    slot = Slot.ARCHITECTURE
+    name = "edges"
+    nodes: Annotated[int, Int(1, 3)] = 2
+    ops: Annotated[tuple[str, ...], Each(Choice("conv3", "skip"), count="edges", max=6)] = ("conv3", "skip", "conv3")
+
+    @staticmethod
+    def edges(nodes: int) -> int:
+        return nodes * (nodes + 1) // 2
+
+
+class Jumps(Technique):
+    """A cell of nodes counted from its output, each of which takes its input from one some places further on.
+
+    A node that no other one takes its input from is dead, with all that is said of it.
+    """
+
+    slot = Slot.ARCHITECTURE
+    name = "jumps"
+    nodes: Annotated[int, Int(1, 3)] = 2
+    back: Annotated[
+        tuple[int, ...],
+        Each(tuple(Int(1, 3 - place) for place in range(3)), count="nodes", max=3, used="is_reached"),
+    ] = (1, 1)
+    ops: Annotated[tuple[str, ...], Each(Choice("conv3", "skip"), count="nodes", max=3, used="has_input")] = (
+        "conv3",
+        "skip",
+    )
+
+    @staticmethod
+    def is_reached(place: int, back: tuple[int, ...]) -> bool:
+        return place == 0 or any(node + steps == place for node, steps in enumerate(back))
+
+    @staticmethod
+    def has_input(place: int, back: tuple[int, ...]) -> bool:
+        nodes = {0}
+        for node, steps in enumerate(back):
+            if node in nodes:
+                nodes.add(node + steps)
+        return place in nodes
+
+
+class Sum(Technique):
+    """A node that adds two others: in which order they are named means nothing."""
+
+    slot = Slot.ARCHITECTURE
+    name = "sum"
+    inputs: Annotated[tuple[int, ...], Each(Int(0, 3), count=2, max=2)] = (0, 1)
+
+    def canonical(self) -> Sum:
+        settled = super().canonical()
+        return settled.model_copy(update={"inputs": tuple(sorted(settled.inputs))})
 
 
 class NoTeacher(Technique):
@@ -144,6 +205,7 @@ class Recipe(Technique):
     ema: float = Field(default=0.99, ge=0, lt=1)
 
 
+CELLS: tuple[type[Technique], ...] = (Edges, Jumps, Sum)
 TECHNIQUES: tuple[type[Technique], ...] = (
     NoSelection,
     LossSelection,

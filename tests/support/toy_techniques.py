@@ -99,19 +99,19 @@ class DigitsTask(Task):
     def interface(self) -> Interface:
         return Interface(("input",), ("output",), {"input": {0: "batch"}, "output": {0: "batch"}})
 
-    def examples(self) -> list[Tensor]:
+    def examples(self, model: nn.Module) -> list[Tensor]:
         return [torch.linspace(0, 1, 64 * n).reshape(n, 64) for n in (2, 5)]
 
-    def cost_example(self) -> Tensor:
+    def cost_example(self, model: nn.Module) -> Tensor:
         return torch.empty(1, 64, device="meta")
 
-    def training_example(self, *, batch: int, patch: int) -> Tensor:
+    def training_example(self, model: nn.Module, *, batch: int, patch: int) -> Tensor:
         return torch.empty(batch, 64, device="meta")
 
     def measure_quality(self, runner: Any, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         return {"accuracy": accuracy(runner(data.valid.x.numpy()), data.valid.y.numpy())}
 
-    def calibration(self, train: Any, count: int, seed: int) -> list[np.ndarray]:
+    def calibration(self, train: Any, runner: Any, count: int, seed: int) -> list[np.ndarray]:
         return [train.x[:count].numpy()]
 
 

@@ -61,6 +61,6 @@ def selecting(session: Session, plot: gr.HTML) -> None:
 
 
 def clicked(event: gr.EventData) -> int | None:
-    """Give the trial that was clicked in a chart."""
+    """Return the trial that was clicked in a chart."""
     number = event._data.get("number") if isinstance(event._data, dict) else None
     return number if isinstance(number, int) and not isinstance(number, bool) else None

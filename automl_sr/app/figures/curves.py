@@ -62,7 +62,7 @@ def curve_figure(curves: Sequence[Curve], over: Literal["step", "seconds"], keep
 
 
 def smooth(places: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Give the mean loss around each point, by ratio as the axis is: batches differ more than a trend does."""
+    """Return the mean loss around each point, by ratio as the axis is: batches differ more than a trend does."""
     logs = [math.log(point["loss"]) for point in places]
     reach = len(logs) // SMOOTHING
     windows = [logs[max(0, index - reach) : index + reach + 1] for index in range(len(logs))]
@@ -121,7 +121,7 @@ def _marks(curve: Curve, places: Sequence[Mapping[str, Any]], over: str, index: 
 
 
 def _at(places: Sequence[Mapping[str, Any]], step: int) -> Mapping[str, Any] | None:
-    """Give the last point of a curve at or before a step: curves are thinned out."""
+    """Return the last point of a curve at or before a step: curves are thinned out."""
     before = [place for place in places if place["step"] <= step]
     return before[-1] if before else None
 
@@ -170,7 +170,7 @@ def cost_figure(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) ->
 
 
 def costs_of(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> dict[str, dict[int, float]]:
-    """Give all costs that some of these trials has, by name and trial: of metrics, those of which less is better."""
+    """Return all costs that some of these trials has, by name and trial: of metrics, those of which less is better."""
     found: dict[str, dict[int, float]] = {}
     for trial in trials:
         for name, value in {**trial.costs, **trial.values}.items():

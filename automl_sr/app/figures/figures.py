@@ -68,7 +68,7 @@ def front_figure(
 
 
 def measured(trial: TrialRecord, names: Sequence[str]) -> tuple[float, ...] | None:
-    """Give a trial's values, or what was known of it before training, if all of these metrics are among them."""
+    """Return a trial's values, or what was known of it before training, if all of these metrics are among them."""
     found = {**trial.costs, **trial.values}
     return tuple(found[name] for name in names) if all(name in found for name in names) else None
 

@@ -27,7 +27,7 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]], right:
 
 
 def _kind(index: int, right: Collection[int]) -> str | None:
-    """Give the class of a cell: numbers stand on the right, and names at the beginning of a row may be broken."""
+    """Return the class of a cell: numbers stand on the right, and names at the beginning of a row may be broken."""
     if index in right:
         return "right"
     return None if index else "name"

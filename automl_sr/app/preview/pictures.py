@@ -57,7 +57,7 @@ class Subject:
 
 
 def sets_of(task: ImageSR, origin: Origin, seed: int) -> list[ImageSet]:
-    """Give a study's sets. Raises DataError where they are missing, UseError where it names none."""
+    """Return a study's sets. Raises DataError where they are missing, UseError where it names none."""
     catalog = Catalog.from_environment()
     if origin == "example":
         return [catalog.find("photos")]

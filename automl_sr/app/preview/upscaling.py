@@ -50,7 +50,7 @@ class Result:
 
 
 def upscaled(subject: Subject, trials: Sequence[TrialRecord], models: StoredModels, watch: Watch) -> Iterator[Result]:
-    """Give the original where it is known, what bicubic makes of it, and each trial as it is done."""
+    """Yield the original where it is known, what bicubic makes of it, and each trial as it is done."""
     if subject.original is not None:
         yield Result("original", "original", subject.original)
     watch("bicubic", 0, 1)
@@ -108,7 +108,7 @@ class _Progress:
 
 
 def _run(upscaler: Upscaler, subject: Subject) -> tuple[Image, Image]:
-    """Give what is measured, the luma alone of a net that works on luma, and what is shown.
+    """Return what is measured, the luma alone of a net that works on luma, and what is shown.
 
     With an original the net sees what `evaluate` gives it, otherwise what `upscale` does.
     """

@@ -62,7 +62,7 @@ class Shown:
         return scale * (left + width / 2), scale * (top + height / 2)
 
     def value(self) -> str:
-        """Give the viewer's value: text, because Gradio changes streamed objects in place, where nothing sees it."""
+        """Return the viewer's value: text, because Gradio changes streamed objects in place, where nothing sees it."""
         height, width = self.subject.size
         focus = self._focus
         known = self.subject.original is not None

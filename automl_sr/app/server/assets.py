@@ -26,7 +26,7 @@ async def asset(name: str) -> Response:
 
 
 def answer(name: str) -> Response:
-    """Give a file by its name, or say that it is not there."""
+    """Return a file by its name, or say that it is not there."""
     if name not in names():
         return PlainTextResponse("There is no such file.", 404)
     kind, _ = mimetypes.guess_type(name)

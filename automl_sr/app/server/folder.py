@@ -21,7 +21,7 @@ LOCK = "in-use.lock"
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """Give a new folder that nobody else may read, after removing what killed apps have left."""
+    """Yield a new folder that nobody else may read, after removing what killed apps have left."""
     place = Path(tempfile.gettempdir())
     remove_left_over(place)
     made = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place))

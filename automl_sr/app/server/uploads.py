@@ -59,7 +59,7 @@ def check_files(values: Any) -> None:
 
 
 def uploaded(path: str) -> Path:
-    """Give a file in the folder of uploads, whose names nobody can guess. Raises UseError for any other path."""
+    """Return a file in the folder of uploads, whose names nobody can guess. Raises UseError for any other path."""
     folder = Path(get_upload_folder()).resolve()
     try:
         found = Path(path).resolve(strict=True)

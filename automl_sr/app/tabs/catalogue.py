@@ -168,7 +168,7 @@ def unavailable_html(registry: Registry) -> str:
 
 
 def method_cards(registry: Registry) -> dict[str, str]:
-    """Give the method card of each plugin that ships one, by the plugin's name."""
+    """Return the method card of each plugin that ships one, by the plugin's name."""
     found: dict[str, str] = {}
     for known in registry.techniques.values():
         for cls in known.values():

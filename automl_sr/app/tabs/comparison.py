@@ -55,7 +55,7 @@ def comparison(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool)
 
 
 def groups_of(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool) -> list[tuple[str, list[Row], str]]:
-    """Give the parts of the table: title, rows, and what to say where there are none."""
+    """Return the parts of the table: title, rows, and what to say where there are none."""
     found = differences(list(trials))
     same = "Their plans do not differ." if all(trial.plan for trial in trials) else "There are no plans yet."
     return [
@@ -69,11 +69,11 @@ def groups_of(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool) 
 
 
 def best_of(row: Mapping[int, Any], metric: Metric) -> frozenset[int]:
-    """Give the positions of the best values of a row, where there are values to choose from."""
+    """Return the positions of the best values of a row, where there are values to choose from."""
     known = {index: value for index, value in enumerate(row.values()) if value is not None}
     if len(known) < 2:
         return frozenset()
-    top = max(known.values()) if metric.direction == "maximize" else min(known.values())
+    top = metric.best(known.values())
     return frozenset(index for index, value in known.items() if value == top)
 
 

@@ -78,7 +78,7 @@ def downloads_of(
 
 
 def fetched(record: ArtifactRecord, folder: Path, name: str) -> Path:
-    """Give a stored file, from the folder if it was fetched before. Raises StoreError where it is gone or altered."""
+    """Return a stored file, from the folder if it was fetched before. Raises StoreError where it is gone or altered."""
     path = _place(folder, record.sha256, name)
     return path if _renewed(path) else fetch(record, path)
 
@@ -92,7 +92,7 @@ def kept(content: bytes, folder: Path, name: str) -> Path:
 
 
 def _place(folder: Path, digest: str, name: str) -> Path:
-    """Give files of one name a folder for each content; a digest comes from the store, and may be anything."""
+    """Put files of one name into a folder for each content; a digest comes from the store, and may be anything."""
     return folder / hashlib.sha256(digest.encode()).hexdigest()[:32] / name
 
 

@@ -92,7 +92,7 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
 
 
 def models_of(cache: StoreCache, shown: Snapshot, trial: TrialRecord) -> dict[str, RefinementRecord | None]:
-    """Give the models of a trial by what a browser calls them: that of the search, then those trained longer."""
+    """Return the models of a trial by what a browser calls them: that of the search, then those trained longer."""
     rows = refinements(cache.reader, shown.study, trial.number)
     longer = {f"refined-{row.id}": row for row in rows if row.state == "complete"}
     return {SEARCHED: None, **longer}
@@ -119,7 +119,7 @@ def _button(name: str, path: Path | None) -> Any:
 
 
 def folder() -> Path:
-    """Give the app's own folder for files that are downloaded."""
+    """Return the app's own folder for files that are downloaded."""
     return Path(get_upload_folder()) / "export"
 
 
@@ -151,7 +151,7 @@ def _offer_report(session: Session) -> None:
 
 
 def reported(cache: StoreCache, name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
-    """Give what is being done, and the report when it is made."""
+    """Yield what is being done, and the report when it is made."""
     yield _said("Waits for its turn."), _no_report()
     began = time.monotonic()
     stage = "Waits for its turn"
@@ -175,7 +175,7 @@ def _no_report() -> Any:
 
 
 def report_work(cache: StoreCache, name: Any, count: Any) -> Any:
-    """Give the work of making a report. Raises UseError for what is no study or no number of images."""
+    """Return the work of making a report. Raises UseError for what is no study or no number of images."""
     shown = snapshot(cache, name)
     if shown is None:
         raise UseError(NO_STUDY)

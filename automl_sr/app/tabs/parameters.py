@@ -41,7 +41,7 @@ _remembered: dict[str, RememberedStudy] = {}
 
 
 def remembered(shown: Snapshot, registry: Registry) -> RememberedStudy:
-    """Give the study as Optuna reads one, made once for each content. Raises PluginError without its plugins."""
+    """Return the study as Optuna reads one, made once for each content. Raises PluginError without its plugins."""
     from automl_sr.presentation.optuna_study import remember
 
     with _lock:
@@ -250,7 +250,7 @@ def _plain(part: Any) -> Any:
 
 
 def _some(shown: Snapshot, registry: Registry, most: int) -> RememberedStudy:
-    """Give the study with as many trials as are drawn, the front last so that it lies on top."""
+    """Return the study with as many trials as are drawn, the front last so that it lies on top."""
     study = remembered(shown, registry)
     known = {trial.number for trial in study.remembered}
     kept = thinned(shown, [trial for trial in shown.trials if trial.number in known], most)
@@ -260,7 +260,7 @@ def _some(shown: Snapshot, registry: Registry, most: int) -> RememberedStudy:
 
 
 def _marker(shown: Snapshot, numbers: Sequence[int]) -> dict[str, Any]:
-    """Give the front a blue rim."""
+    """Draw a blue rim around the front."""
     front = [key in shown.front_numbers for key in numbers]
     rims = {"color": [BLUE if member else "#8c959f" for member in front], "width": [2.5 if m else 0.5 for m in front]}
     return {"line": rims, "size": [10 if member else 7 for member in front]}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from automl_sr.app.html_text import escaped, values_words
+from automl_sr.app.preview.gallery import enlarges, shown, why_no_gallery
 from automl_sr.app.preview.pictures import (
     OUTPUT_PIXELS,
     UPLOAD_PIXELS,
@@ -30,6 +33,7 @@ from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.app.trial_choices import trial_choices
 from automl_sr.data.images import SUFFIXES
 from automl_sr.errors import AutomlSRError, UseError
+from automl_sr.presentation.markup import Markup
 from automl_sr.presentation.stored_models import StoredModels
 from automl_sr.search.study import cores
 from automl_sr.tasks.image_sr.task import ImageSR
@@ -50,6 +54,7 @@ ORIGINS = [
 USES = [("Enlarge it", "enlarge"), ("Use it as the original: make it small first, so that PSNR is known", "original")]
 FITS = [("show its middle", "cut"), ("show all of it, reduced", "reduce")]
 TIMES = "Times are for the whole picture with {} threads, without loading the model."
+NO_MODEL_TO_SHOW = "No trial of this study has left a model yet."
 NO_MODELS = "No trial of this study has left a model yet: bicubic enlargement alone can be shown."
 
 
@@ -71,7 +76,8 @@ def build(session: Session) -> None:
     note = gr.HTML(elem_id="preview-note")
     with gr.Row(elem_id="preview") as everything:
         with gr.Column(scale=1, min_width=280):
-            origin, image, own, controls = _picture_controls()
+            with gr.Column() as pictures:
+                origin, image, own, controls = _picture_controls()
             trials = gr.Dropdown(
                 [],
                 value=[],
@@ -86,22 +92,40 @@ def build(session: Session) -> None:
             status = gr.HTML(elem_id="preview-status")
         with gr.Column(scale=3, min_width=320):
             panes = viewer("preview-viewer")
+            examples = gr.HTML(elem_id="preview-gallery", visible=False)
 
-    def show_wish(*values: Any) -> Iterator[Any]:
-        yield from answered(session.cache, Wish(*values))
+    cancelled: dict[str | None, threading.Event] = {}  # of the visitors for whom something is being made
 
-    _wire(session, [note, everything], [origin, own, image], trials)
-    running = gr.on(
+    def show_wish(request: gr.Request, *values: Any) -> Iterator[Any]:
+        wanted = cancelled[request.session_hash] = threading.Event()
+        wish = Wish(*values)
+        try:
+            if _has_viewer(session.cache, wish.study):
+                for value, said, busy in answered(session.cache, wish, wanted):
+                    yield value, gr.skip(), said, busy
+            else:
+                for html, said, busy in answered_in_gallery(session.cache, wish, wanted):
+                    yield gr.skip(), html, said, busy
+        finally:
+            cancelled.pop(request.session_hash, None)
+
+    def stop(request: gr.Request) -> None:
+        """Ask what shows to end: Gradio's own way may be overtaken by what was told before, and leave the button on."""
+        if request.session_hash in cancelled:
+            cancelled[request.session_hash].set()
+
+    _wire(session, [note, everything, pictures, panes, examples], [origin, own, image], trials)
+    gr.on(
         [show.click],
         show_wish,
         [session.study, origin, image, *controls, trials],
-        [panes, status, cancel],
+        [panes, examples, status, cancel],
         api_visibility="private",
         show_progress="minimal",
         show_progress_on=[status],
         trigger_mode="once",
     )
-    listen([cancel.click], lambda: ended("Cancelled."), [], [status, cancel], cancels=[running], queue=False)
+    listen([cancel.click], stop, [], [], queue=False)
 
 
 def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
@@ -132,18 +156,22 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
 
     def offer(name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
         study = snapshot(cache, name)
-        reason = why_not(study)
+        reason = why_not(study, cache)
         if study is None or reason:
-            return _noted(reason), gr.Row(visible=False), *skip(3)
-        images, missing = images_of(study, kind, image_before)
+            return _noted(reason), gr.Row(visible=False), *skip(6)
+        pictures = enlarges(study.study)
+        images, missing = images_of(study, kind, image_before) if pictures else (gr.skip(), "")
         kept, joining = numbers(picked), numbers(selected)
         offered = offered_trials(study, [*kept, *joining])
         picks = picks_of(offered, kept, joining)
         # What is as it was is left alone: something else may have been picked meanwhile.
         update: dict[str, Any] = {} if picks == picked else {"value": picks}
         return (
-            _noted(missing or ("" if offered else NO_MODELS)),
+            _noted(missing or ("" if offered else NO_MODELS if pictures else NO_MODEL_TO_SHOW)),
             gr.Row(visible=True),
+            gr.Column(visible=pictures),
+            gr.HTML(visible=pictures),
+            gr.HTML(visible=not pictures),
             gr.Column(visible=kind == UPLOAD),
             images,
             gr.Dropdown(choices=[(label_of(study, trial), trial.number) for trial in offered], **update),
@@ -153,12 +181,20 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
     session.show("preview", offer, asked, [*shown, own, image, trials], also=[origin.change])
 
 
-def why_not(study: Snapshot | None) -> str:
+def why_not(study: Snapshot | None, cache: StoreCache) -> str:
     """Say why a study has no previews, if it has none."""
     if study is None:
         return NO_STUDY
-    kind = study.study.spec["task"].get("kind")
-    return "" if kind == ImageSR.kind else f"Studies of the task {kind!r} have no pictures to show."
+    return "" if enlarges(study.study) else why_no_gallery(study.study, cache.registry)
+
+
+def _has_viewer(cache: StoreCache, name: Any) -> bool:
+    """Return whether the viewer shows what is wished; without a study it says that there is none."""
+    try:
+        study = snapshot(cache, name)
+    except AutomlSRError:  # whoever answers says it
+        return True
+    return study is None or enlarges(study.study)
 
 
 def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, str]:
@@ -175,7 +211,7 @@ def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, st
 
 
 def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
-    """Give the trials that left an ONNX file, the front first."""
+    """Return the trials that left an ONNX file, the front first."""
     rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
     return trial_choices(study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen)
 
@@ -194,15 +230,21 @@ def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[i
     return kept[:MOST_TRIALS] or known[:1]
 
 
-def answered(cache: StoreCache, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
-    """Give the viewer's value, what is being done, and the button that ends it, as often as something is new."""
+def answered(cache: StoreCache, wish: Wish, cancelled: threading.Event) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the viewer's value, what is being done, and the button that ends it, as often as something is new."""
     value, said, busy = gr.skip(), "Waits for its turn.", gr.Button(interactive=True)
     yield value, _said(said), busy
     try:
-        for step in _steps(cache, wish):
-            value, said = step.value() if isinstance(step, Shown) else value, step if isinstance(step, str) else said
-            yield value, _said(said), busy
-        yield value, *ended("Done.")
+        with contextlib.closing(_steps(cache, wish)) as steps:
+            for step in steps:
+                if isinstance(step, Shown):
+                    value = step.value()
+                elif step is not None:
+                    said = step
+                if cancelled.is_set():
+                    break
+                yield value, _said(said), busy
+        yield value, *ended("Cancelled." if cancelled.is_set() else "Done.")
     except AutomlSRError as error:
         yield value, *ended(str(error))
     except Exception as error:
@@ -210,13 +252,9 @@ def answered(cache: StoreCache, wish: Wish) -> Iterator[tuple[Any, Any, Any]]:
         yield value, *ended(f"{type(error).__name__}: see the log of the app.")
 
 
-def _steps(cache: StoreCache, wish: Wish) -> Iterator[Shown | str | None]:
-    """Give what is shown whenever it has grown, what is at work, and nothing while that goes on."""
-    study = snapshot(cache, wish.study)
-    reason = why_not(study)
-    if study is None or reason:
-        raise UseError(reason)
-    trials = wished_trials(study, wish)
+def _steps(cache: StoreCache, wish: Wish) -> Generator[Shown | str | None]:
+    """Yield what is shown whenever it has grown, what is at work, and nothing while that goes on."""
+    study, trials = _wished(cache, wish)
 
     def work(tell: Tell) -> None:
         tell("Reading the picture.")
@@ -229,6 +267,50 @@ def _steps(cache: StoreCache, wish: Wish) -> Iterator[Shown | str | None]:
         tell(shown)
 
     yield from run_in_background(work)
+
+
+def answered_in_gallery(cache: StoreCache, wish: Wish, cancelled: threading.Event) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the gallery, what is being done, and the button that ends it, as often as something is new."""
+    yield gr.skip(), _said("Waits for its turn."), gr.Button(interactive=True)
+    try:
+        study, trials = _wished(cache, wish)
+
+        def work(tell: Tell) -> None:
+            tell("Running the models on the first validation samples.")
+
+            def unwanted() -> bool:
+                tell(None)  # raises where nobody listens any more
+                return cancelled.is_set()
+
+            tell(shown(study.study, trials, cache.registry, unwanted))
+
+        with contextlib.closing(_listened(work)) as steps:
+            for step in steps:
+                if cancelled.is_set():
+                    yield gr.skip(), *ended("Cancelled.")
+                    return
+                if isinstance(step, Markup):
+                    yield str(step), *ended("Done.")
+                elif step is not None:
+                    yield gr.skip(), _said(step), gr.skip()
+    except AutomlSRError as error:
+        yield gr.skip(), *ended(str(error))
+    except Exception as error:
+        log.exception("a gallery could not be made")
+        yield gr.skip(), *ended(f"{type(error).__name__}: see the log of the app.")
+
+
+def _listened(work: Callable[[Tell], None]) -> Generator[Any]:
+    yield from run_in_background(work)
+
+
+def _wished(cache: StoreCache, wish: Wish) -> tuple[Snapshot, list[TrialRecord]]:
+    """Look up the study and the trials that are wished. Raises UseError."""
+    study = snapshot(cache, wish.study)
+    reason = why_not(study, cache)
+    if study is None or reason:
+        raise UseError(reason)
+    return study, wished_trials(study, wish)
 
 
 def wished_trials(study: Snapshot, wish: Wish) -> list[TrialRecord]:
@@ -259,7 +341,7 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
 
 
 def ended(said: str) -> tuple[str, Any]:
-    """Give the last words, and the button that has nothing more to end."""
+    """Return the last words, and the button that has nothing more to end."""
     return _said(said), gr.Button(interactive=False)
 
 

@@ -165,7 +165,7 @@ def rungs_figure(shown: Snapshot, metric: Metric) -> Figure:
 
 
 def rung_paths(shown: Snapshot, metric: str) -> dict[int, list[tuple[int, float]]]:
-    """Give each trial's steps and values at the rungs, and at the end where it came so far."""
+    """Return each trial's steps and values at the rungs, and at the end where it came so far."""
     paths: dict[int, list[tuple[int, float]]] = {}
     for row in shown.rungs:
         if metric in row.values:
@@ -232,7 +232,7 @@ def timeline_figure(shown: Snapshot, now: float) -> Figure:
 
 
 def lanes_of(spans: Iterable[tuple[float, float]]) -> list[int]:
-    """Give each stretch of time the first lane that is free then, from 1."""
+    """Return for each stretch of time the first lane that is free then, from 1."""
     free: list[float] = []
     found: dict[int, int] = {}
     for place, (begin, end) in sorted(enumerate(spans), key=lambda item: item[1]):
@@ -306,7 +306,7 @@ def _no_rungs(shown: Snapshot) -> str:
 
 
 def colour_of(shown: Snapshot, trial: TrialRecord) -> str:
-    """Give the colour in which a trial is drawn wherever it is."""
+    """Return the colour in which a trial is drawn wherever it is."""
     marker = next(kind.marker for kind in KINDS if kind.name == kind_of(shown, trial))
     colour: str = marker.get("color") or marker["line"]["color"]
     return colour

@@ -47,13 +47,13 @@ def build(session: Session) -> None:
 
 
 def _filled(cache: StoreCache, version: str) -> tuple[Markup, str]:
-    """Give the list and who works. Raises StoreError."""
+    """Return the list and who works. Raises StoreError."""
     found = [] if version.startswith(NOTHING_THERE) else cache.summaries(version)
     return (_studies(found), _work(found)) if found else (_nothing(cache.name, version), "")
 
 
 def clicked(event: gr.EventData) -> Any:
-    """Give the study that was clicked in the list."""
+    """Return the study that was clicked in the list."""
     name = event._data.get("study") if isinstance(event._data, dict) else None
     return name if isinstance(name, str) else gr.skip()
 

@@ -10,6 +10,7 @@ from automl_sr.app.html_text import state_words
 from automl_sr.presentation.markup import Markup, el, join
 from automl_sr.presentation.numbers import duration, number, size
 from automl_sr.presentation.trial_details import shared_words
+from automl_sr.study.limits import Limits, stored_limits
 
 if TYPE_CHECKING:
     from automl_sr.app.store_cache import Snapshot
@@ -79,7 +80,7 @@ def _progress(found: Mapping[str, Any]) -> str:
 
 def _values(shown: Snapshot, trial: TrialRecord) -> Markup | None:
     """Set what was measured beside what was known before training, and beside the study's limits."""
-    limits = shown.study.spec["constraints"]
+    limits = stored_limits(shown.study.spec)
     names = list(dict.fromkeys([*(metric.name for metric in shown.metrics), *trial.values, *trial.costs]))
     known = [name for name in names if name in trial.values or name in trial.costs]
     if not known:
@@ -87,25 +88,18 @@ def _values(shown: Snapshot, trial: TrialRecord) -> Markup | None:
     rows = []
     for name in known:
         measured, before = trial.values.get(name), trial.costs.get(name)
-        limit = limits.get(name, {})
-        broken = breaks(limit, measured if measured is not None else before)
-        words = el("span", f"{limit_words(limit)}, broken", class_="breaks") if broken else limit_words(limit)
-        rows.append([name, measured, before, words])
+        last = before if measured is None else measured
+        rows.append([name, measured, before, _limit(limits.get(name), last)])
     return table("Values and costs", ["metric", "measured", "before training", "limit"], rows, right=(1, 2))
 
 
-def limit_words(limit: Mapping[str, float]) -> str:
-    """Write a constraint: at most 25,000."""
-    words = (("min", "at least"), ("max", "at most"))
-    return ", ".join(f"{said} {number(limit[key])}" for key, said in words if limit.get(key) is not None)
-
-
-def breaks(limit: Mapping[str, float], value: float | None) -> bool:
-    """Whether a value lies outside of a constraint."""
-    if value is None:
-        return False
-    low, high = limit.get("min"), limit.get("max")
-    return (low is not None and value < low) or (high is not None and value > high)
+def _limit(limits: Limits | None, value: float | None) -> Markup | str:
+    """Write the limit of a metric, and whether it is broken."""
+    if limits is None:
+        return ""
+    if value is None or limits.allow(value):
+        return limits.words()
+    return el("span", f"{limits.words()}, broken", class_="breaks")
 
 
 def _plan(found: Mapping[str, Any]) -> Markup | None:

@@ -60,7 +60,7 @@ def slots_of(trials: Sequence[TrialRecord]) -> list[str]:
 
 
 def neighbour(numbers: Sequence[int], chosen: int | None, by: int) -> int | None:
-    """Give the next number of an ascending list (by = 1) or the previous one (by = -1); at an end the same."""
+    """Return the next number of an ascending list (by = 1) or the previous one (by = -1); at an end the same."""
     if chosen is None:
         return (numbers[0] if by > 0 else numbers[-1]) if numbers else None
     beyond = [number for number in numbers if (number > chosen if by > 0 else number < chosen)]

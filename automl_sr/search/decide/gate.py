@@ -14,7 +14,9 @@ import torch
 from automl_sr.errors import InfeasibleError
 from automl_sr.evaluation.cost import helper_bytes, training_bytes
 from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.task import as_inputs
 from automl_sr.plugin.technique import Slot
+from automl_sr.study.limits import exact
 from automl_sr.training.precision import resolve
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.measure import measure_device
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.metric import Metric
     from automl_sr.space.plan import TrialPlan
-    from automl_sr.study.spec import Limits
+    from automl_sr.study.limits import Limits
     from automl_sr.training.loop import Observer
     from automl_sr.trial.context import Context
     from automl_sr.trial.types import Setting
@@ -107,9 +109,9 @@ class Gate:
         for name, limits in self.constraints.items():
             if name not in lower:
                 continue
-            violations[name] = violation(limits, lower[name], upper[name])
+            violations[name] = limits.violation(lower[name], upper[name])
             if violations[name] > 0:
-                reasons.append(f"{name} would be {_range(lower[name], upper[name])}, {_words(limits)} is asked")
+                reasons.append(f"{name} would be {_range(lower[name], upper[name])}, {limits.words()} is asked")
         return reasons, violations
 
     def _bounds(
@@ -133,7 +135,7 @@ class Gate:
         told = [metric for metric in missing if metric.level == "blueprint"]
         if told:
             module = self._on_meta(blueprint)
-            example = [self.setting.task.cost_example()]
+            example = as_inputs(self.setting.task.cost_example(module))
             known |= {metric.name: float(metric.function()(module, example)) for metric in told}
         others = [metric for metric in missing if metric.level != "blueprint"]
         if others:
@@ -176,13 +178,15 @@ class Gate:
         half = resolve(recipe.precision, self.setting.train_device, self.setting.precision) != "fp32"
         key = (blueprint.digest(), recipe.batch, recipe.patch, half)
         if key not in self._memory:
-            example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
-            self._memory[key] = training_bytes(self._on_meta(blueprint), example, half=half)
+            module = self._on_meta(blueprint)
+            example = self.setting.task.training_example(module, batch=recipe.batch, patch=recipe.patch)
+            self._memory[key] = training_bytes(module, *as_inputs(example), half=half)
         return self._memory[key]
 
     def _companion_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
-        example = self.setting.task.training_example(batch=recipe.batch, patch=recipe.patch)
-        return helper_bytes(self._on_meta(blueprint), example)
+        module = self._on_meta(blueprint)
+        example = self.setting.task.training_example(module, batch=recipe.batch, patch=recipe.patch)
+        return helper_bytes(module, *as_inputs(example))
 
 
 def shippable(plan: TrialPlan, blueprint: Blueprint, context: Context) -> tuple[Blueprint, Blueprint]:
@@ -196,46 +200,12 @@ def shippable(plan: TrialPlan, blueprint: Blueprint, context: Context) -> tuple[
 
 
 def free_memory(device: str) -> int:
-    """Give the bytes that a trial may use on the device on which it trains."""
+    """Return the bytes that a trial may use on the device on which it trains."""
     if device.startswith("cuda"):
         kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # torch keeps it, and will use it again
         return int(torch.cuda.mem_get_info()[0]) + kept
     return int(psutil.virtual_memory().available)
 
 
-def violation(limits: Limits, lower: float, upper: float | None = None) -> float:
-    """Say by how much a value, or the best end of a range, breaks limits, relative to them; 0 or less keeps them."""
-    upper = lower if upper is None else upper
-    amounts = []
-    if limits.max is not None:
-        amounts.append((lower - limits.max) / (abs(limits.max) or 1.0))
-    if limits.min is not None:
-        amounts.append((limits.min - upper) / (abs(limits.min) or 1.0))
-    return max(amounts)
-
-
-def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> str | None:
-    """Say in words which limits measured values break, or nothing where they keep to all of them."""
-    found = [
-        f"{name} is {_number(values[name])}, {_words(limits)} is asked"
-        for name, limits in constraints.items()
-        if name in values and violation(limits, values[name]) > 0
-    ]
-    return "; ".join(found) or None
-
-
-def _words(limits: Limits) -> str:
-    low, high = limits.min, limits.max
-    parts = [None if low is None else _number(low), None if high is None else _number(high)]
-    if low is None:
-        return f"at most {parts[1]}"
-    return f"at least {parts[0]}" if high is None else f"{parts[0]} to {parts[1]}"
-
-
 def _range(lower: float, upper: float) -> str:
-    return _number(lower) if lower == upper else f"{_number(lower)} to {_number(upper)}"
-
-
-def _number(value: float) -> str:
-    """Write a number with up to seven digits and separators, never with an exponent that hides a count."""
-    return f"{float(f'{value:.7g}'):,.10g}"
+    return exact(lower) if lower == upper else f"{exact(lower)} to {exact(upper)}"

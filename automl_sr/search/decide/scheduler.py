@@ -84,20 +84,20 @@ class MedianStopping:
         if len(others) < MEDIAN_STARTUP:
             return RungVerdict(True, f"fewer than {MEDIAN_STARTUP} trials were at this rung before")
         middle = float(np.median(others))
-        name = self.objective.name
-        sign = -1 if self.objective.direction == "maximize" else 1
-        words = f"{name} is {sign * own:.6g}, the median of {len(others)} trials {sign * middle:.6g}"
+        metric = self.objective  # whose losses are values once their sign has changed back
+        measured = f"{metric.name} is {metric.loss(own):.6g}"
+        words = f"{measured}, the median of {len(others)} trials {metric.loss(middle):.6g}"
         return RungVerdict(bool(own <= middle), words)
 
 
 def make_scheduler(spec: StudySpec, objectives: Sequence[Metric]) -> Scheduler:
-    """Give the scheduler that a study asks for."""
+    """Return the scheduler that a study asks for."""
     asked = spec.search.scheduler
     return scheduler_of(asked.kind, asked.reduction, objectives)
 
 
 def scheduler_of(kind: str, reduction: int, objectives: Sequence[Metric]) -> Scheduler:
-    """Give a scheduler by name; the median looks at the first objective alone.
+    """Return a scheduler by name; the median looks at the first objective alone.
 
     With `record` rungs are noted, for `replay`, and every trial goes on to its end.
     """

@@ -62,7 +62,7 @@ class Proposal:
         return float(self._suggest(name, FloatDistribution(low, high, log=log, step=step)))
 
     def asked(self) -> dict[str, Any]:
-        """Give everything that was drawn, as JSON: parameters by stored name, and what the sampler noted."""
+        """Return everything that was drawn, as JSON: parameters by stored name, and what the sampler noted."""
         return {"params": dict(self._trial.params), "notes": dict(self._trial.system_attrs)}
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:

@@ -44,7 +44,7 @@ class StudyView(optuna.study.Study):
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        """Give the trials as samplers see them; `use_cache` allows those of the first look."""
+        """Return the trials as samplers see them; `use_cache` allows those of the first look."""
         trials = self._seen if use_cache else None
         if trials is None:
             trials = corrected(self.storage.get_all_trials(self._study_id, deepcopy=False))
@@ -73,7 +73,7 @@ def _completed(trial: FrozenTrial, trials: Sequence[FrozenTrial], gains: dict[in
 
 
 def _gain(rung: int, objectives: int, trials: Sequence[FrozenTrial]) -> list[float]:
-    """Give for each objective the median of what complete trials gained from this rung to their end; 0 for none."""
+    """Return for each objective the median of what complete trials gained from this rung to their end; 0 for none."""
     pairs = [
         (_rungs(trial)[rung], trial.values)
         for trial in trials

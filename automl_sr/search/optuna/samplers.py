@@ -59,7 +59,7 @@ def quiet_optuna() -> None:
 
 
 def draw_seed(*what: Any) -> int:
-    """Give a seed of 32 bits that depends on everything that is given, and on nothing else."""
+    """Return a seed of 32 bits that depends on everything that is given, and on nothing else."""
     text = "\x1f".join(str(item) for item in what)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
@@ -156,7 +156,7 @@ class SobolSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Give the trial's coordinate in the parameter's dimension."""
+        """Return the trial's coordinate in the parameter's dimension."""
         dimension = self._dimensions.get(param_name)
         if dimension is None:
             reseed(self._fallback, draw_seed(self.seed, trial.number, param_name))
@@ -177,7 +177,7 @@ class SobolSampler(BaseSampler):
 
 
 def at_share(distribution: BaseDistribution, share: float) -> Any:
-    """Give the value that lies at a share (0 to 1) of a distribution."""
+    """Return the value that lies at a share (0 to 1) of a distribution."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return choices[min(int(share * len(choices)), len(choices) - 1)]

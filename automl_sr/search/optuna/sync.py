@@ -13,7 +13,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from automl_sr.search.decide.gate import violation
 from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE
 from automl_sr.store.database import explained
 from automl_sr.store.records import UNFINISHED, Result
@@ -28,7 +27,7 @@ NUMBER_ATTRIBUTE = "automl_sr:number"
 
 
 def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> FrozenTrial:
-    """Give the Optuna trial of a claim: that which a former owner made, or a new one with everything that was drawn."""
+    """Return the Optuna trial of a claim: that of a former owner, or a new one with everything that was drawn."""
     ranges = study.space.parameters()
     template = create_trial(
         state=TrialState.RUNNING,
@@ -106,7 +105,7 @@ def _reconcile(study: OpenStudy) -> int:
 
 
 def _running(study: OpenStudy) -> list[FrozenTrial]:
-    """Give the trials that have not ended for Optuna; past its cache, which would read all others too."""
+    """Return the trials that have not ended for Optuna; past its cache, which would read all others too."""
     storage = getattr(study.storage, "_backend", study.storage)
     return list(storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=(TrialState.RUNNING,)))
 
@@ -116,7 +115,7 @@ def _result_of(row: TrialRecord) -> Result:
 
 
 def _counting(trials: list[FrozenTrial], key: Any) -> FrozenTrial:
-    """Give the one Optuna trial of a key that counts: one that has ended, else the first."""
+    """Return the one Optuna trial of a key that counts: one that has ended, else the first."""
     same = [trial for trial in trials if trial.user_attrs.get(KEY_ATTRIBUTE) == key]
     ended = [trial for trial in same if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     return next(iter(ended), same[0])
@@ -131,7 +130,7 @@ def _of_key(study: OpenStudy, key: str) -> list[FrozenTrial]:
 def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: int) -> None:
     """Set what samplers need: constraints as Optuna has them, and the values at the rungs."""
     measured = {
-        name: violation(limits, result.values[name])
+        name: limits.violation(result.values[name])
         for name, limits in study.spec.constraints.items()
         if name in result.values
     }

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import UseError
+from automl_sr.search.output import Refinement, RefineOutput
 from automl_sr.search.results import FINISHED, front_of
-from automl_sr.store.refinements import RefinementRecord, refinements
+from automl_sr.store.refinements import refinements
 
 if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
@@ -36,12 +37,12 @@ class Request:
 
 
 def steps_of(study: StudyRecord, asked: Request) -> int:
-    """Give the steps of each refinement."""
+    """Return the steps of each refinement."""
     return LONGER * int(study.spec["budget"]["steps"]) if asked.steps is None else asked.steps
 
 
 def chosen(reader: Reader, study: StudyRecord, asked: Request, metrics: Mapping[str, Metric]) -> list[TrialRecord]:
-    """Give the trials to refine. Raises UseError where there are none, or one that was named cannot be refined."""
+    """Return the trials to refine. Raises UseError where there are none, or one that was named cannot be refined."""
     if asked.trials:
         named = [reader.trial(study, number) for number in dict.fromkeys(asked.trials)]
         for trial in named:
@@ -75,23 +76,8 @@ def no_checkpoint(trial: TrialRecord) -> tuple[str, str]:
 
 
 def summary(reader: Reader, study: StudyRecord, ids: Sequence[int]) -> dict[str, Any]:
-    """Give the JSON of `refine`: the refinements with these ids, in their order by trial and seed."""
+    """Return what `refine` prints: the refinements with these ids, in their order by trial and seed."""
     trials = {trial.id: trial for trial in reader.trials(study)}
     rows = [row for row in refinements(reader, study) if row.id in set(ids)]
-    return {"study": study.name, "refinements": [refinement_row(row, trials[row.trial_id]) for row in rows]}
-
-
-def refinement_row(row: RefinementRecord, trial: TrialRecord) -> dict[str, Any]:
-    """Give a refinement as JSON, with what the search measured of the same trial."""
-    return {
-        "number": row.number,
-        "seed": row.seed,
-        "steps": row.steps,
-        "state": row.state,
-        "values": dict(row.values),
-        "tests": {name: dict(values) for name, values in row.tests.items()},
-        "search_values": dict(trial.values),
-        "artifacts": {kind: file.url for kind, file in row.artifacts.items()},
-        "seconds": round(row.seconds, 3),
-        "reason": row.reason,
-    }
+    made = [Refinement.of(row, trials[row.trial_id]) for row in rows]
+    return RefineOutput(study=study.name, refinements=made).model_dump()

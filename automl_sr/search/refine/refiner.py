@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.errors import AutomlSRError, StopRequestedError, StoreUnreachableError, TrialError
 from automl_sr.plugin.foreign import Mishap, contained, detail_of, one_line, text_of
 from automl_sr.plugin.process_state import ProcessState
-from automl_sr.search.decide.gate import broken
 from automl_sr.search.refine.callbacks import RefineCallback, RefineReporter
 from automl_sr.search.refine.choice import CHECKPOINT, Request, chosen, no_checkpoint, steps_of, summary
 from automl_sr.search.refine.run import Job, missing_test_sets, run_refinement
@@ -28,6 +27,7 @@ from automl_sr.store.artifacts import ArtifactError, FileLost, fetch
 from automl_sr.store.leases import LeaseHeartbeat, LeaseLostError, new_owner
 from automl_sr.store.reading import Reader
 from automl_sr.store.refinements import RefinementClaim, RefinementResult
+from automl_sr.study.limits import broken
 from automl_sr.study.spec import StudySpec
 from automl_sr.trial.imports import LATE, import_for
 

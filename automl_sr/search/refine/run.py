@@ -16,7 +16,7 @@ from automl_sr.training.randomness import derive
 from automl_sr.training.run import Run, continued
 from automl_sr.trial.measure import measure
 from automl_sr.trial.observer import CurveObserver, StageClock
-from automl_sr.trial.setup import make_context, make_setup
+from automl_sr.trial.setup import make_context, make_setup, training_data
 from automl_sr.trial.ship import artifacts_of, ship
 
 if TYPE_CHECKING:
@@ -58,9 +58,11 @@ class Refined:
 def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialObserver, folder: Path) -> Refined:
     """Train a plan's model on from a checkpoint; what a resume needs is kept in `folder`.
 
-    All samples of the task are trained on, without selection or distillation. The rate is the recipe's, constant after
-    a short warm-up, with the tail of the search: as the search's trunk was trained so too, this is the trunk of a
-    longer search. Raises StopRequestedError (after a checkpoint) when the observer asks to stop.
+    All samples of the task are trained on, without selection or distillation, but for those held
+    out for scores. The rate is the recipe's, constant after a short warm-up, with the tail of the
+    search: as the search's trunk was trained so too, this is the trunk of a longer search.
+
+    Raises StopRequestedError (after a checkpoint) when the observer asks to stop.
     """
     with StageClock(observer, folder / "seconds.json") as clock:
         clock.stage("train")
@@ -69,7 +71,8 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialO
             raise CheckpointError("The checkpoint of the search is damaged.")
         context = make_context(plan, setting, folder, CurveObserver(observer, job.steps))
         context = replace(context, seed=derive(setting.seed, plan.fingerprint, "refine", job.seed))
-        setup = continued(make_setup(plan, setting, context, setting.data.train), base, job.steps)
+        data = training_data(plan, setting)
+        setup = continued(make_setup(plan, setting, context, data), base, job.steps)
         checkpoints = Checkpoints(folder / "trunk")
         kept = checkpoints.latest()
         trunk = Run.go_on(setup, base) if kept is None else Run.restore(setup, kept)
@@ -122,7 +125,7 @@ def missing_test_sets(task: Task) -> list[str]:
 
 
 def _quality_metrics(setting: Setting) -> Sequence[Metric]:
-    """Give all that is measured on outputs: the task's metrics, and those that the study took from plugins."""
+    """Return all that is measured on outputs: the task's metrics, and those that the study took from plugins."""
     asked = [setting.registry.metric(name) for name in setting.metrics]
     named = {metric.name: metric for metric in (*setting.task.metrics, *asked) if metric.level == "quality"}
     return list(named.values())

@@ -64,7 +64,7 @@ class Chooser(Protocol):
     """Chooses the next row of one study."""
 
     def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
-        """Give one of the untried rows for a trial that has just begun."""
+        """Return one of the untried rows for a trial that has just begun."""
 
 
 class Domain:
@@ -230,7 +230,7 @@ class NSGA2Chooser:
         return int(self.rng.choice(untried, p=_shares(self.log_ratio(space, parents, untried))))
 
     def log_ratio(self, space: Space, parents: Sequence[FrozenTrial], rows: Indices) -> Numbers:
-        """Give the logarithm of the probability that parents have a child like a row, relative to a random draw.
+        """Return the logarithm of the probability that parents have a child like a row, relative to a random draw.
 
         Parameters outside the space are drawn at random, and so is one that mutates.
         """
@@ -243,7 +243,7 @@ class NSGA2Chooser:
         return found
 
     def _parents(self, study: Study, population: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Give two that won their tournaments, or one that is copied."""
+        """Return two that won their tournaments, or one that is copied."""
         strategy: Any = self.sampler._child_generation_strategy
         if self.rng.random() >= strategy._crossover_prob or len(population) < strategy._crossover.n_parents:
             return [population[self.rng.integers(len(population))]]
@@ -254,7 +254,7 @@ class NSGA2Chooser:
 
 
 def _log_prior(item: BaseDistribution, numbers: Numbers) -> Numbers:
-    """Give the logarithm of the density of a random draw, with respect to what Parzen estimators take theirs to."""
+    """Return the logarithm of the density of a random draw, with respect to what Parzen estimators take theirs to."""
     found: Numbers = np.where(np.isnan(numbers), np.nan, 0.0)
     match item:
         case CategoricalDistribution(choices=choices):
@@ -311,7 +311,7 @@ def _shares(log_weights: Numbers) -> Numbers:
 
 
 def _best(rows: Indices, scores: Numbers, rng: np.random.Generator) -> int:
-    """Give the row with the largest score; rounding apart, ties are drawn."""
+    """Return the row with the largest score; rounding apart, ties are drawn."""
     return int(rng.choice(rows[scores >= scores.max() - 1e-9]))
 
 
@@ -354,7 +354,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def sampler_of(name: str) -> Sampler:
-    """Give a sampler by name. Raises UseError."""
+    """Return a sampler by name. Raises UseError."""
     if name not in SAMPLERS:
         raise UseError(f"Unknown sampler {name!r}.", nearest(name, SAMPLERS) or f"Known: {', '.join(SAMPLERS)}.")
     return SAMPLERS[name]

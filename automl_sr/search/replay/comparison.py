@@ -175,7 +175,7 @@ def compare(
 
 
 def band(curves: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Give the median over seeds and its 95 % bootstrap interval, at each time."""
+    """Return the median over seeds and its 95 % bootstrap interval, at each time."""
     medians = np.median(curves[_draws(len(curves))], axis=1)
     low, high = np.percentile(medians, INTERVAL, axis=0)
     return np.median(curves, axis=0), low, high
@@ -191,7 +191,7 @@ def _draws(seeds: int) -> NDArray[np.int64]:
 
 
 def _first(curve: Numbers, target: float) -> float:
-    """Give the position at which a rising curve first reaches a target, at least 1; infinity where it does not."""
+    """Return the position at which a rising curve first reaches a target, at least 1; infinity where it does not."""
     position = int(np.searchsorted(curve, target - 1e-12))
     return float(max(position, 1)) if position < len(curve) else math.inf
 

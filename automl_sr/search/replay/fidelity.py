@@ -22,7 +22,7 @@ INTERVAL = (2.5, 97.5)
 
 
 def agreement(table: Table) -> list[dict[str, Any]]:
-    """Give tau between each rung and the end with 95 % bootstrap intervals, for objectives that training changes.
+    """Return tau between each rung and the end with 95 % bootstrap intervals, for objectives that training changes.
 
     What is timed changes as well, but by noise alone.
     """
@@ -59,19 +59,19 @@ def agreement(table: Table) -> list[dict[str, Any]]:
 
 
 def tau(x: Numbers, y: Numbers) -> float:
-    """Give Kendall's tau-b, which allows for ties; NaN where all are equal."""
+    """Return Kendall's tau-b, which allows for ties; NaN where all are equal."""
     from scipy.stats import kendalltau
 
     return float(kendalltau(x, y, variant="b").statistic)
 
 
 def interval(x: Numbers, y: Numbers) -> dict[str, float | None]:
-    """Give tau with the interval over rows that are drawn again."""
+    """Return tau with the interval over rows that are drawn again."""
     return _summary(tau(x, y), taus(x, y, _weights(len(x), 0)))
 
 
 def taus(x: Numbers, y: Numbers, weights: Numbers) -> Numbers:
-    """Give tau-b of many draws of the same rows at once: how often each row was drawn. [r, n] -> [r]."""
+    """Return tau-b of many draws of the same rows at once: how often each row was drawn. [r, n] -> [r]."""
     signs = [np.sign(values[:, None] - values[None]) for values in (x, y)]
 
     def count(pairs: Numbers) -> Numbers:

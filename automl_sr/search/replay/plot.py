@@ -39,7 +39,7 @@ class Panel:
     y: tuple[float, float]
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Give the pixel of a value."""
+        """Return the pixel of a value."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
         return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
@@ -103,7 +103,7 @@ def time_unit(seconds: float) -> tuple[float, str]:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Give round numbers in a range."""
+    """Return round numbers in a range."""
     rough = (high - low) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
@@ -145,7 +145,7 @@ def _bands(
 
 
 def _steps(panel: Panel, times: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
-    """Give the corners of a curve that stays until the next time; it is cut off at the axes."""
+    """Return the corners of a curve that stays until the next time; it is cut off at the axes."""
     low, high = min(panel.y), max(panel.y)
     clipped = [min(max(value, low), high) for value in values]
     points: list[tuple[float, float]] = []

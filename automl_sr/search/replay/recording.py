@@ -106,14 +106,14 @@ def _row(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord, sp
 
 
 def _sharing(trial: TrialRecord) -> float:
-    """Give the seconds in which a trial made shared results, or waited for them."""
+    """Return the seconds in which a trial made shared results, or waited for them."""
     shared = [entry for name, entry in trial.shared.items() if not _is_timing(name)]
     made = sum(entry.get("seconds", 0.0) for entry in shared if not entry.get("reused"))
     return float(made + sum(entry.get("waited", 0.0) for entry in shared))
 
 
 def _timing(trial: TrialRecord) -> float:
-    """Give the seconds in which a trial timed its graphs, or waited for another one to do so."""
+    """Return the seconds in which a trial timed its graphs, or waited for another one to do so."""
     entries = [entry for name, entry in trial.shared.items() if _is_timing(name)]
     return float(sum(entry.get("waited" if entry.get("reused") else "seconds", 0.0) for entry in entries))
 
@@ -124,7 +124,7 @@ def _is_timing(name: str) -> bool:
 
 
 def _times(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> list[dict[str, Any]]:
-    """Give the rungs with their seconds, and how many of these only judging took.
+    """Return the rungs with their seconds, and how many of these only judging took.
 
     Stages are timed over the whole trial. Forks are as long as the trunk before them in proportion, and the model that
     is exported and evaluated is the same at each rung, so that its share of these stages is known.
@@ -163,17 +163,17 @@ class Answers:
         self.asked: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Give what the plan chose; a slot is asked for by the techniques that are allowed: `slot[a|b]`."""
+        """Return what the plan chose; a slot is asked for by the techniques that are allowed: `slot[a|b]`."""
         return self._answer(name)
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """Give the plan's number."""
+        """Return the plan's number."""
         return int(self._answer(name))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """Give the plan's number."""
+        """Return the plan's number."""
         return float(self._answer(name))
 
     def _answer(self, name: str) -> Any:
@@ -182,20 +182,20 @@ class Answers:
 
 
 def asked_params(space: SearchSpace, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the parameters of a plan that a sampler was asked for, by stored name."""
+    """Return the parameters of a plan that a sampler was asked for, by stored name."""
     answers = Answers(params)
     space.suggest(answers)
     return answers.asked
 
 
 def _best(metric: Metric, values: Sequence[Mapping[str, float]]) -> float:
-    return (max if metric.direction == "maximize" else min)(row[metric.name] for row in values)
+    return metric.best(row[metric.name] for row in values)
 
 
 def _worst(
     metric: Metric, values: Sequence[Mapping[str, float]], study: StudyRecord, given: Mapping[str, float]
 ) -> float:
-    """Give the corner of the hypervolume: what is given, else what needs no model, else room around limit or rows."""
+    """Return the corner of the hypervolume: what is given, else what needs no model, else room around limit or rows."""
     if metric.name in given:
         return given[metric.name]
     if metric.name in study.reference:

@@ -63,7 +63,7 @@ class Trace:
     complete: int = 0
 
     def at(self, times: Points) -> Points:
-        """Give the hypervolume at times."""
+        """Return the hypervolume at times."""
         found: Points = np.asarray(self.shares)[np.searchsorted(self.times, times, side="right") - 1]
         return found
 
@@ -121,7 +121,7 @@ class _Running:
     judged: int = 0
 
     def next(self) -> float:
-        """Give the time of what comes next."""
+        """Return the time of what comes next."""
         return self.begun + (self.rungs[self.judged].seconds if self.judged < len(self.rungs) else self.end)
 
 
@@ -246,7 +246,7 @@ class Simulation:
         self.trace.shares.append(hypervolume(self._front, np.ones(self._front.shape[1])))
 
     def _left(self, running: _Running) -> Mapping[str, float] | None:
-        """Give the values of the model that a trial left, stopped or not."""
+        """Return the values of the model that a trial left, stopped or not."""
         row = self.table.rows[running.row]
         if running.trial.state == TrialState.COMPLETE:
             return row.values

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, model_validator
+from pydantic import FailFast, Field, ValidationError, model_validator
 
 from automl_sr.errors import UseError, located, shortened, shown
 from automl_sr.files import write_atomically
 from automl_sr.plugin.metric import Direction, Level, Metric
 from automl_sr.plugin.technique import first_error
 from automl_sr.search.front import Box
+from automl_sr.study.limits import Limits
+from automl_sr.study.part import Part
 from automl_sr.study.validation_errors import explain
 
 if TYPE_CHECKING:
@@ -35,14 +37,6 @@ MOST_PARAMETERS = 2_000
 MOST_STEPS = 1e15
 """Of a range: with more, a step is lost in rounding."""
 SAVED_BY = "A table is written by `automl-sr replay NAME --save TABLE.json`."
-
-
-class Part(BaseModel):
-    """A part of the file: exact types, known keys only, numbers that are numbers."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 Real = Annotated[float, Field(ge=-1e100, le=1e100)]
@@ -64,24 +58,8 @@ class Objective(Part):
     log: bool
 
     def metric(self) -> Metric:
-        """Give the description that schedulers and fronts take; nothing can be measured with it."""
+        """Return the description that schedulers and fronts take; nothing can be measured with it."""
         return Metric(self.name, self.direction, self.level, "", log=self.log)
-
-
-class Bounds(Part):
-    """What a model must keep to."""
-
-    min: Real | None = None
-    max: Real | None = None
-
-    def violation(self, value: float) -> float:
-        """Say by how much a value breaks the limits, relative to them, as the gate does; 0 or less keeps them."""
-        amounts = []
-        if self.max is not None:
-            amounts.append((value - self.max) / (abs(self.max) or 1.0))
-        if self.min is not None:
-            amounts.append((self.min - value) / (abs(self.min) or 1.0))
-        return max(amounts, default=0.0)
 
 
 class RungRow(Part):
@@ -105,9 +83,9 @@ class Row(Part):
     params: dict[str, Value]
     """What a sampler is asked for, by stored name."""
     rungs: Annotated[tuple[RungRow, ...], FailFast()] = Field(default=(), strict=False)
-    values: dict[str, Real] = {}
+    values: dict[str, Real] = Field(default_factory=dict)
     """At the end."""
-    costs: dict[str, Real] = {}
+    costs: dict[str, Real] = Field(default_factory=dict)
     """Known before training."""
     seconds: Seconds
     """Until the end, rungs included."""
@@ -175,7 +153,7 @@ class Table(Part):
     sampler: Name
     """What proposed the configurations."""
     objectives: tuple[Objective, ...] = Field(strict=False, min_length=1, max_length=MOST_OBJECTIVES)
-    constraints: dict[str, Bounds]
+    constraints: dict[str, Limits]
     steps: int = Field(gt=0, le=2**53)
     reduction: int = Field(ge=2, le=2**53)
     seed: Count

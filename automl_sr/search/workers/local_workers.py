@@ -55,7 +55,7 @@ def search_together(
 
 
 def environments(study: OpenStudy, workers: int, threads: int) -> list[dict[str, str]]:
-    """Give each worker its environment; the store's URL goes there, because `ps` shows command lines to everybody."""
+    """Return the environment of each worker, with the store's URL: `ps` shows command lines to everybody."""
     common = {
         **os.environ,
         "AUTOML_SR_STORE": anchored(study.store.url),
@@ -78,7 +78,7 @@ def gpus() -> list[str]:
 
 
 def _stall_seconds(study: OpenStudy) -> float:
-    """Give a worker the time to end its trial by itself, and others that to take it over."""
+    """Return the seconds in which a worker ends its trial by itself, or others take it over."""
     return 60 * study.spec.budget.stall_minutes + 2 * study.store.lease
 
 

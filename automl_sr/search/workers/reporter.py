@@ -90,7 +90,7 @@ class TrialReporter(Reporter):
         """At which rung the trial was stopped, and why."""
 
     def seconds(self) -> float:
-        """Give the trial's seconds, those of former attempts included."""
+        """Return the trial's seconds, those of former attempts included."""
         return self._claim.seconds + time.monotonic() - self._began
 
     def send_pending(self) -> None:

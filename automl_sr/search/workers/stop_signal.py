@@ -30,7 +30,7 @@ class Stop:
         return self.signal_number is not None
 
     def seconds_left(self) -> float | None:
-        """Give the seconds until the time is up; nothing where there is no limit."""
+        """Return the seconds until the time is up; nothing where there is no limit."""
         return None if self._deadline is None else self._deadline - time.monotonic()
 
     def requested(self) -> bool:

@@ -195,6 +195,6 @@ def _ended_states() -> ColumnElement[bool]:
 
 
 def _place(owner: str) -> tuple[str, int]:
-    """Give the machine and the process of an owner, `machine:pid:uuid`."""
+    """Return the machine and the process of an owner, `machine:pid:uuid`."""
     where, _, pid = owner.rpartition(":")[0].rpartition(":")
     return where, int(pid) if pid.isdigit() else -1

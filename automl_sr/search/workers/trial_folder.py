@@ -171,12 +171,12 @@ class TrialFolder:
 
 
 def work_folder(artifacts: Artifacts, record_folder: str) -> Path:
-    """Give the folder in which the trials of a study keep what a resume needs: one folder for each number."""
+    """Return the folder in which the trials of a study keep what a resume needs: one folder for each number."""
     return artifacts.beside / "work" / record_folder
 
 
 def resumable(folder: Path) -> dict[str, Path]:
-    """Give the files of an attempt that a resume needs, by name: checkpoints and small files, no exported models."""
+    """Return the files of an attempt that a resume needs, by name: checkpoints and small files, no exported models."""
     found = {}
     for place, folders, names in os.walk(folder):
         if Path(place) == folder:

@@ -170,7 +170,7 @@ class Watchdog:
         return True
 
     def _until_next(self) -> float:
-        """Give the seconds until there may be something to do."""
+        """Return the seconds until there may be something to do."""
         moments = [self._awake + TICK]
         if self._limit is not None:
             moments.append(self._limit + self._grace if self._overdue else self._limit)

@@ -24,7 +24,7 @@ from automl_sr.errors import (
 )
 from automl_sr.plugin.foreign import Mishap, contained, detail_of, one_line, text_of
 from automl_sr.plugin.process_state import ProcessState
-from automl_sr.search.decide.gate import Gate, broken
+from automl_sr.search.decide.gate import Gate
 from automl_sr.search.decide.scheduler import make_scheduler
 from automl_sr.search.optuna import sync
 from automl_sr.search.optuna.proposal import Proposal
@@ -38,6 +38,7 @@ from automl_sr.store.artifacts import ArtifactError
 from automl_sr.store.database import explained
 from automl_sr.store.leases import LeaseHeartbeat, LeaseLostError, new_owner
 from automl_sr.store.records import Claim, DuplicateOf, Result
+from automl_sr.study.limits import broken
 from automl_sr.trial.imports import LATE, import_for
 from automl_sr.trial.observer import CurveObserver
 from automl_sr.trial.run import run_trial
@@ -446,12 +447,12 @@ def failure_words(error: BaseException) -> str:
 
 
 def cause_of(reason: str) -> str:
-    """Give what two failures with the same cause have in common: the reason without its numbers."""
+    """Return what two failures with the same cause have in common: the reason without its numbers."""
     return re.sub(r"[-+]?\d[\d.,e+-]*", "#", reason)
 
 
 def _free_memory() -> None:
-    """Give memory back after a failure, so that the next trial starts as the first one did."""
+    """Free memory after a failure, so that the next trial starts as the first one did."""
     import torch
 
     gc.collect()

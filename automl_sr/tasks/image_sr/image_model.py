@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from automl_sr.errors import DataError, ModelError, UseError
 from automl_sr.evaluation.runtime import Guard, OnnxModel
+from automl_sr.evaluation.sessions import Session, check_one_to_one
 from automl_sr.plugin.metric import Metric
 from automl_sr.tasks.image_sr.luma import LUMA_WEIGHTS
 from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
@@ -32,6 +33,8 @@ _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255.0
 _STRIP = 256  # rows
 _PROBE = 32  # side in pixels of the image on which a file is tried
+IMAGE_SR = "image-sr"
+"""The task of files that enlarge images; files of others do not tell one."""
 RANK = 4
 CHANNELS = (1, 3)
 MOST_SCALE = 16
@@ -46,6 +49,10 @@ class Pair(Protocol):
     @property
     def name(self) -> str:
         """The image's name in tables."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file of the HR image, where there is one."""
 
     @property
     def lr(self) -> Image:
@@ -90,8 +97,18 @@ class OnnxImageModel(OnnxModel):
     Raises ModelError for a file that does not enlarge images, or not as it says: a small image is tried.
     """
 
-    def __init__(self, path: Path | str, threads: int = 1, provider: str = "cpu", guard: Guard | None = None) -> None:
-        super().__init__(path, threads, provider, guard)
+    def __init__(
+        self,
+        path: Path | str,
+        threads: int = 1,
+        provider: str = "cpu",
+        guard: Guard | None = None,
+        *,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(path, threads, provider, guard, session=session)
+        self._check_task()
+        check_one_to_one(self.path, self.session.signature)
         self._check_shape()
         self.channels = self._channels()
         """Number of input channels."""
@@ -119,6 +136,15 @@ class OnnxImageModel(OnnxModel):
         """Make a random image batch [1, C, height, width] in 0..1, the same at every call."""
         shape = (1, self.channels, height, width)
         return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+    def _check_task(self) -> None:
+        """Raise ModelError for a file that says it was made for something else."""
+        kind = self.metadata.get("task", IMAGE_SR)
+        if kind != IMAGE_SR:
+            raise ModelError(
+                f"{self.path} is a model of the task {kind[:40]!r}, not one that enlarges images.",
+                "`automl-sr evaluate` measures it where that task is installed.",
+            )
 
     def _check_shape(self) -> None:
         """Raise ModelError for an input that is no batch of images; a file may leave its rank open."""
@@ -164,7 +190,8 @@ class OnnxImageModel(OnnxModel):
         """Measure the scale on a small image, and compare it with what the file says."""
         height, width = (side or _PROBE for side in self.size)
         image = self.example(height, width)
-        output = self.session.first_run(image)
+        first = self.outputs[0].name
+        output = self.session.first_run({self.inputs[0].name: image}, [first])[first]
         scale = output.shape[-1] // width if output.ndim == RANK else 0
         if scale < 1 or output.shape != (1, self.channels, scale * height, scale * width):
             became = f"{_times(image.shape)} becomes {_times(output.shape)}"
@@ -282,7 +309,7 @@ def _qualities(model: SRModel | str, pair: Pair, scale: int, metrics: Sequence[M
     images: Mapping[str, Image] = {"y": output[:, :, None] if output.ndim == 2 else output}
     if any(metric.color == "rgb" for metric in metrics):
         images = {**images, "rgb": with_chroma(output, pair.lr) if output.ndim == 2 else output}
-    return {metric.name: float(metric.function()(images[metric.color], pair.hr, scale)) for metric in metrics}
+    return {metric.name: metric.of_sample(images[metric.color], pair.hr, scale, path=pair.path) for metric in metrics}
 
 
 def _to_uint8(values: Array) -> Image:

@@ -171,11 +171,12 @@ def _check_inside(windows: Tensor, lr: PixelStore) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One image to evaluate on: lr uint8 [h, w, 3] and hr uint8 [sh, sw, 3]."""
+    """One image to evaluate on: lr uint8 [h, w, 3] and hr uint8 [sh, sw, 3], read from `path` where it is known."""
 
     name: str
     lr: NDArray[np.uint8]
     hr: NDArray[np.uint8]
+    path: Path | None = None
 
 
 def load_pairs(
@@ -189,9 +190,20 @@ def load_pairs(
     if found.skipped:
         raise DataError(found.skipped[0][1])
     return [
-        Pair(name, _array(found.lr.image(index)), _array(found.hr.image(index)))
-        for index, name in enumerate(found.names)
+        Pair(name, _array(found.lr.image(index)), _array(found.hr.image(index)), path)
+        for index, (name, path) in enumerate(zip(found.names, image_set.hr, strict=True))
     ]
+
+
+def middles(samples: SRSamples, side: int) -> list[Pair]:
+    """Return the middle of every window as a pair, at most `side` LR pixels high and wide."""
+    pairs = []
+    for image, top, left, height, width in samples.windows.tolist():
+        high, wide = min(side, height), min(side, width)
+        window = (image, top + (height - high) // 2, left + (width - wide) // 2, high, wide)
+        low, full = _cut(samples.lr, window, 1), _cut(samples.hr, window, samples.scale)
+        pairs.append(Pair(samples.names[image], _array(low.cpu()), _array(full.cpu())))
+    return pairs
 
 
 def load_samples(

@@ -17,15 +17,17 @@ from automl_sr.plugin.task import Batch, Gallery, Interface, Runner, Samples, Sh
 from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from automl_sr.data.catalog import Catalog, ImageSet
     from automl_sr.data.overlap import ImageMark
+    from automl_sr.plugin.task import Array
     from automl_sr.tasks.image_sr.batches import PatchSource
     from automl_sr.tasks.image_sr.samples import Pair, SRSamples
 
+SCORED_SIDE = 96
+"""Side in low-resolution px of the middle of a training image on which `run.score` measures."""
 CALIBRATION_PATCH = 64
 """Side in low-resolution px of the crops on which quantization is calibrated."""
 
@@ -171,9 +173,9 @@ class ImageSR(Task):
         """Name `input` and `output`, with batch, height and width dynamic."""
         axes = {0: "batch", 2: "height", 3: "width"}
         up = {0: "batch", 2: "height_out", 3: "width_out"}
-        return Interface(("input",), ("output",), {"input": axes, "output": up})
+        return Interface(("input",), ("output",), {"input": axes, "output": up}, {"input": (0.0, 1.0)})
 
-    def examples(self) -> list[Tensor]:
+    def examples(self, model: nn.Module) -> list[Tensor]:
         """Give two smooth images of odd, different sizes."""
         import torch
 
@@ -184,7 +186,7 @@ class ImageSR(Task):
             made.append(((rows.sin() * columns.cos() + 1) / 2).expand(1, channels, height, width).contiguous())
         return made
 
-    def cost_example(self) -> Tensor:
+    def cost_example(self, model: nn.Module) -> Tensor:
         """Give the input whose output is 1280x720, its sides rounded up."""
         import torch
 
@@ -193,7 +195,7 @@ class ImageSR(Task):
         height, width = (-(-side // self.scale) for side in OUTPUT_720P)
         return torch.empty(1, self.dims()["channels"], height, width, device="meta")
 
-    def training_example(self, *, batch: int, patch: int) -> Tensor:
+    def training_example(self, model: nn.Module, *, batch: int, patch: int) -> Tensor:
         """Give one training input."""
         import torch
 
@@ -206,13 +208,24 @@ class ImageSR(Task):
         model = ImageModel(runner, scale=self.scale, color=self.color)
         return _means(evaluate_pairs(model, data.valid, self.scale, list(metrics)), metrics)
 
+    def as_validation(self, samples: Samples) -> list[Pair]:
+        """Return the middle of each training image as a pair.
+
+        Raises DataError where all are of one flat colour.
+        """
+        from automl_sr.tasks.image_sr.samples import middles
+
+        pairs = middles(_sr(samples), SCORED_SIDE)
+        named = {Path(str(place)): pair for place, pair in enumerate(pairs)}
+        return list(_without_flat(named).values())
+
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         """Measure bicubic enlargement."""
         from automl_sr.tasks.image_sr.image_model import evaluate_pairs
 
         return _means(evaluate_pairs("bicubic", data.valid, self.scale, list(metrics)), metrics)
 
-    def calibration(self, train: Samples, count: int, seed: int) -> list[np.ndarray[Any, Any]]:
+    def calibration(self, train: Samples, runner: Runner, count: int, seed: int) -> list[Array]:
         """Give low-resolution crops of the training images, one at a time."""
         from automl_sr.training.randomness import generator
 
@@ -225,7 +238,7 @@ class ImageSR(Task):
         """Give the colour space on which the model works."""
         return {"color": self.color}
 
-    def latency_example(self, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    def latency_example(self, runner: Runner, size: tuple[int, int]) -> Array:
         """Give one random low-resolution image of this height and width."""
         import numpy as np
 

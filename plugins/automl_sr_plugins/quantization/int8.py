@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from automl_sr.api import ExportError, layer_nodes, layers, quantize_static
+from automl_sr.api import ExportError, OnnxModel, layer_nodes, layers, quantize_static
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ def quantized(
 ) -> TrainedModel:
     """Write the int8 form of the exported model beside it and ship that. Raises ExportError."""
     source = _exported(finished)
-    inputs = ctx.task.calibration(finished.data, samples, ctx.seed)
+    inputs = ctx.task.calibration(finished.data, OnnxModel(source), samples, ctx.seed)
     target = source.with_name(f"{source.stem}-int8.onnx")
     exclude = float_layers(finished, keep_float)
     made = quantize_static(
@@ -40,7 +40,7 @@ def quantized(
         percentile=percentile,
         weight_bits=weight_bits,
         # The crops may show neither black nor white, but images do: 256 levels over 0..1.
-        overrides={name: {"rmin": 0.0, "rmax": 1.0} for name in finished.task.interface().inputs},
+        overrides={name: {"rmin": low, "rmax": high} for name, (low, high) in finished.task.interface().ranges.items()},
     )
     ctx.log.info("int8: %d bytes, %d layers left in float", made.size_bytes, len(exclude))
     return replace(finished, onnx=target)
@@ -68,7 +68,7 @@ def fixed_kernel_layers(finished: TrainedModel) -> list[str]:
     return [name for name, kind in nodes if kind in ("Conv", "ConvTranspose") and name not in learnt]
 
 
-def learnt_layers(finished: TrainedModel) -> tuple[Layer, ...]:
+def learnt_layers(finished: TrainedModel) -> list[Layer]:
     """Return the layers of the trained model, found in its exported file."""
     return layers(finished.module, finished.task, _exported(finished))
 

@@ -66,7 +66,7 @@ def test_values_are_those_of_evaluate(files: dict[str, Path], models: StoredMode
     subject = chosen(sets, "0/0", 2, "cut")
     results = run(subject, [trial(1, files["y"]), trial(2, files["rgb"])], models)
     assert list(results) == ["original", "bicubic", "1", "2"]
-    pair: Any = SimpleNamespace(name="chelsea", lr=subject.lr, hr=subject.original)
+    pair: Any = SimpleNamespace(name="chelsea", lr=subject.lr, hr=subject.original, path=None)
     for key, net in (("bicubic", "bicubic"), ("1", OnnxImageModel(files["y"])), ("2", OnnxImageModel(files["rgb"]))):
         expected = evaluate_pairs(cast("Any", net), [pair], 2)
         assert results[key].psnr_y == pytest.approx(expected["psnr_y"], abs=1e-9)

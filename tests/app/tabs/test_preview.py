@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,6 +21,7 @@ from automl_sr.app.tabs import preview
 from automl_sr.app.tabs.preview import Wish, answered, images_of, offered_trials, picks_of, why_not
 from automl_sr.app.trial_choices import RECENT
 from automl_sr.data.images import Picture
+from automl_sr.plugin.task import Task
 
 TASK = {"kind": "image-sr", "scale": 2, "train": ["photos-train"], "valid": ["photos-valid"], "test": ["Set99"]}
 
@@ -50,7 +52,7 @@ def said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(preview, "snapshot", lambda cache, name: study())
 
     def ask(**changes: Any) -> str:
-        *_, (_, words, _) = answered(cast("StoreCache", None), wish(**changes))
+        *_, (_, words, _) = answered(cast("StoreCache", None), wish(**changes), threading.Event())
         return str(words)
 
     return ask
@@ -100,8 +102,13 @@ def test_sets_that_are_missing_are_named() -> None:
 
 
 def test_other_tasks_have_an_empty_state() -> None:
-    assert "have no pictures" in why_not(study({"kind": "video-sr"}))
-    assert why_not(study()) == ""
+    class Mute(Task):
+        kind = "mute"
+
+    cache = cast("StoreCache", SimpleNamespace(registry=SimpleNamespace(tasks={"mute": Mute})))
+    assert "'mute' have no pictures" in why_not(study({"kind": "mute"}), cache)
+    assert "'video-sr' is not installed" in why_not(study({"kind": "video-sr"}), cache)
+    assert why_not(study(), cache) == ""
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,6 @@ def test_what_is_no_picture_is_refused_in_a_sentence(app_url: str, small_study: 
     page.get_by_text("broken.png is no image that can be read").wait_for()
 
 
-@pytest.mark.xfail(strict=False, reason="a known fault: at times Gradio leaves Cancel enabled after it was pressed")
 def test_cancel_ends_the_work_and_leaves_what_was_done(
     app_url: str, small_study: SmallStudy, browser_page: Page
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from app_records import SCRIPT, everything, snapshot, trial
 
-from automl_sr.app.tabs.trial_panel import breaks, events, limit_words, panel, saved_seconds
+from automl_sr.app.tabs.trial_panel import events, panel, saved_seconds
 
 SHARED = {
     "selection/sobel": {"seconds": 12.6, "reused": True, "waited": 2.0},
@@ -132,17 +132,3 @@ def test_nothing_from_a_store_is_markup() -> None:
     made = panel(snapshot([bad]), bad, found) + events(found)
     assert "<script" not in made
     assert made.count("&lt;script&gt;") == 14
-
-
-@pytest.mark.parametrize(
-    ("limit", "value", "broken"),
-    [({"max": 5.0}, 5.0, False), ({"max": 5.0}, 5.1, True), ({"min": 2.0}, 1.0, True), ({}, 1.0, False)],
-)
-def test_limits(limit: dict[str, float], value: float, broken: bool) -> None:
-    assert breaks(limit, value) is broken
-    assert not breaks(limit, None)
-
-
-def test_limits_in_words() -> None:
-    assert limit_words({"min": 30.0, "max": 25000.0}) == "at least 30, at most 25,000"
-    assert limit_words({}) == ""

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import pytest
@@ -19,7 +18,7 @@ from automl_sr.plugin.registry import installed
 from automl_sr.plugin.task import Task
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.search.decide import gate as gates
-from automl_sr.search.decide.gate import Gate, broken, violation
+from automl_sr.search.decide.gate import Gate
 from automl_sr.space.plan import TrialPlan
 from automl_sr.study.spec import Limits
 from automl_sr.tasks.image_sr.task import ImageSR
@@ -246,19 +245,3 @@ def test_a_graph_is_timed_once_for_the_gates_of_all_workers(tmp_path: Path) -> N
     assert costs[0] == costs[1] > 0
     notes = [json.loads((tmp_path / worker / "shared.json").read_text()) for worker in ("one", "other")]
     assert [entry["reused"] for note in notes for entry in note.values()] == [False, True]
-
-
-def test_violations_are_relative_to_the_limit() -> None:
-    assert violation(Limits(max=100), 110) == pytest.approx(0.1)
-    assert violation(Limits(min=100), 90) == pytest.approx(0.1)
-    assert violation(Limits(min=50, max=100), 60) == pytest.approx(-0.2)
-    assert violation(Limits(max=0), 3) == 3
-
-
-def test_measured_values_are_held_against_the_limits_too() -> None:
-    limits = MappingProxyType({"params": Limits(max=100), "score": Limits(min=30)})
-    assert broken(limits, {"params": 100.0, "score": 30.0}) is None
-    assert (
-        broken(limits, {"params": 101.0, "score": 29.5})
-        == "params is 101, at most 100 is asked; score is 29.5, at least 30 is asked"
-    )

@@ -24,8 +24,9 @@ from sqlalchemy import delete, update
 from automl_sr.errors import AutomlSRError, DataError, StopRequestedError, StoreError, UseError
 from automl_sr.plugin.registry import installed
 from automl_sr.search.engine import Options, search
+from automl_sr.search.output import Refinement
 from automl_sr.search.refine.callbacks import RefineCallback
-from automl_sr.search.refine.choice import Request, refinement_row
+from automl_sr.search.refine.choice import Request
 from automl_sr.search.refine.refiner import RefineEnd, refine
 from automl_sr.search.refine.run import Job, Refined
 from automl_sr.search.retention import find_leftovers, remove
@@ -460,7 +461,7 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
     }
     assert other.values["psnr_y"] != same.values["psnr_y"], "the other seed saw other batches"
     assert hashlib.sha256(Path(same.artifacts["onnx"].url).read_bytes()).hexdigest() == same.artifacts["onnx"].sha256
-    assert refinement_row(other, reader.trial(study, 0))["search_values"] == row["search_values"]
+    assert Refinement.of(other, reader.trial(study, 0)).search_values == row["search_values"]
 
 
 def forget(options: Options, row: RefinementRecord) -> None:

@@ -1,5 +1,4 @@
-"""The layers of a model, found once for all techniques: in which order they run, what for, and what
-they are called.
+"""The layers of a model in the order in which they run, and the part that each of them plays.
 
 One forward pass is watched, whatever the model's Python does: modules that are called twice, never,
 or only by their weight are told apart by it. What lies between two layers (activations, sums,
@@ -9,7 +8,8 @@ shuffles) is followed from the torch functions that are called.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,30 +20,32 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from automl_sr.compression.onnx_file import LayerTensors, layer_tensors, scope_of
+from automl_sr.evaluation.cost import on_meta, recurrent_by_formula
+from automl_sr.plugin.task import as_inputs
 
 if TYPE_CHECKING:
-    from automl_sr.plugin.task import Task
+    from automl_sr.plugin.task import Inputs, Task
 
-Kind = Literal["conv", "transposed", "linear", "recurrent"]
-Role = Literal["first", "body", "last", "before_shuffle", "residual"]
+Kind = Literal["convolution", "transposed", "linear", "recurrent"]
+Role = Literal["first", "last", "shuffled", "residual"]
 
 MODULES: dict[Kind, tuple[type[nn.Module], ...]] = {
-    "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    "convolution": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "transposed": (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
     "linear": (nn.Linear, nn.Bilinear),
     "recurrent": (nn.RNNBase,),
 }
 FUNCTIONS: dict[Any, Kind] = {
-    torch.conv1d: "conv",
-    torch.conv2d: "conv",
-    torch.conv3d: "conv",
+    torch.conv1d: "convolution",
+    torch.conv2d: "convolution",
+    torch.conv3d: "convolution",
     torch.conv_transpose1d: "transposed",
     torch.conv_transpose2d: "transposed",
     torch.conv_transpose3d: "transposed",
     functional.linear: "linear",
 }
 OPERATORS: dict[Kind, tuple[str, ...]] = {
-    "conv": ("Conv",),
+    "convolution": ("Conv",),
     "transposed": ("ConvTranspose",),
     "linear": ("Gemm", "MatMul"),
     "recurrent": ("LSTM", "GRU", "RNN"),
@@ -53,46 +55,48 @@ SUMS = frozenset(
     | {Tensor.__add__, Tensor.__radd__, Tensor.__iadd__}
     | {Tensor.__sub__, Tensor.__rsub__, Tensor.__isub__}
 )
-SHUFFLES = frozenset({torch.pixel_shuffle, functional.pixel_shuffle})
+SHUFFLES = frozenset({torch.pixel_shuffle, functional.pixel_shuffle, torch.channel_shuffle})
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, linear or recurrent layer with weights that are learnt."""
+    """A layer with weights that are learnt, as one forward pass calls it."""
 
     name: str
-    """Of the module, as in `named_modules`; where only its weight is used, of the module that owns
-    it.
-    """
+    """Of the module: `body.0.conv1`; where only its weight is used, of the module that owns it."""
     kind: Kind
-    weight: str
-    """Name of its weight among the model's parameters."""
     roles: frozenset[Role]
-    """first: nothing that it reads has passed another layer. last: what it gives reaches the output
-    through no other layer. body: neither. before_shuffle: a pixel shuffle moves its channels.
-    residual: it writes to a sum of two maps, as the branches of residual blocks do, and the layer
-    whose output they are added to.
+    """`first`: nothing that it reads has passed another layer; `last`: what it gives reaches the
+    output through no other layer; `shuffled`: its channels become pixels; `residual`: its output is
+    added to another map of the same size, as those of a residual block's branches are.
     """
-    input: tuple[int, ...]
-    """Shape of what it reads at its first call, for the first of the task's examples."""
-    output: tuple[int, ...]
-    """Shape of what it gives then."""
+    input_shape: tuple[int, ...]
+    """Of its input for the task's cost example, without the batch: channels, height, width."""
+    output_shape: tuple[int, ...]
+    """Of what it gives then."""
+    weight: str
+    """Name of its weight among the model's parameters, and mostly in the exported file."""
     calls: int = 1
     """How often it is called in one forward pass."""
     stored: tuple[LayerTensors, ...] = ()
     """What its calls are in the exported file, if one was named."""
 
 
-def layers(model: nn.Module, task: Task, exported: Path | str | None = None) -> tuple[Layer, ...]:
-    """Return the layers of a model in the order in which they are first called.
+def layers(model: nn.Module, task: Task, exported: Path | str | None = None) -> list[Layer]:
+    """Return the layers of a model in the order of its forward pass, in evaluation mode.
 
-    The model runs once on the first of the task's examples, in evaluation mode and on its own
-    device, which may be the meta device; it is left as it is. `exported` is its ONNX file, in which
-    the layers are then found. Kernels that are not learnt (buffers) are no layers.
+    Convolutions, transposed ones, linear and recurrent layers; one that is called twice is listed
+    once, where it is called first, and one that is never called is not. Kernels that are not learnt
+    (buffers) are no layers. `exported` is the model's ONNX file, in which its layers are then
+    found. The model is left as it is: a copy runs on torch's meta device, or, where that is not
+    enough for its Python, on the CPU.
     """
-    example = task.examples()[0]
-    inputs = example if isinstance(example, tuple) else (example,)
-    found = _watch(model, inputs)
+    try:
+        found = _watch(copy.deepcopy(on_meta(model)), task.cost_example)
+    except Exception:
+        if any(tensor.is_meta for tensor in model.parameters()):
+            raise
+        found = _watch(copy.deepcopy(model).to("cpu"), lambda net: task.examples(net)[0])
     return found if exported is None else _located(found, layer_tensors(exported))
 
 
@@ -110,8 +114,8 @@ class _Seen:
 
     def as_layer(self) -> Layer:
         roles = frozenset(self.roles)
-        shapes = (self.input, self.output)
-        return Layer(self.name, self.kind, self.weight, roles, *shapes, calls=self.calls)
+        shapes = (self.input[1:], self.output[1:])
+        return Layer(self.name, self.kind, roles, *shapes, self.weight, self.calls)
 
 
 @dataclass(frozen=True)
@@ -166,12 +170,9 @@ class _Watch(TorchFunctionMode):
         seen.output = seen.output or next((tuple(tensor.shape) for tensor in _tensors(output)), ())
         self.follow(output, _Origin(frozenset({weight})))
 
-    def end(self, output: Any) -> tuple[Layer, ...]:
+    def end(self, output: Any) -> list[Layer]:
         self._mark(self.origin(output), "last")
-        for seen in self.seen.values():
-            if not seen.roles & {"first", "last"}:
-                seen.roles.add("body")
-        return tuple(seen.as_layer() for seen in self.seen.values())
+        return [seen.as_layer() for seen in self.seen.values()]
 
     def __torch_function__(
         self,
@@ -195,7 +196,7 @@ class _Watch(TorchFunctionMode):
             self._look_at_sum(args, named)
         origin = self.origin((args, named))
         if func in SHUFFLES:
-            self._mark(origin, "before_shuffle")
+            self._mark(origin, "shuffled")
         output = func(*args, **named)
         self.follow(output, origin)
         if func is Tensor.__setitem__ or _is_in_place(func):
@@ -224,27 +225,27 @@ class _Watch(TorchFunctionMode):
         self.alive.append(tensor)
 
 
-def _watch(model: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Layer, ...]:
-    tensors = [*model.parameters(), *model.buffers()]
-    device = tensors[0].device if tensors else torch.device("cpu")
-    moved = tuple(tensor.to(device) for tensor in inputs)
-    watch = _Watch(model)
-    modes = [(part, part.training) for part in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), torch.device(device), _hooks(model, watch), watch:
-            watch.begin(moved)
-            output = model(*moved)
-    finally:
-        for part, training in modes:
-            part.training = training
+def _watch(net: nn.Module, example: Callable[[nn.Module], Inputs]) -> list[Layer]:
+    """Run a copy of a model, without the hooks that belong to a training run, and watch it."""
+    net.eval()
+    for part in net.modules():
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    inputs = as_inputs(example(net))
+    watch = _Watch(net)
+    device = next((tensor.device for tensor in net.parameters()), torch.device("cpu"))
+    # Recurrent layers would be unrolled on the meta device, step by step.
+    shapes = recurrent_by_formula(net, []) if device.type == "meta" else contextlib.nullcontext()
+    with torch.no_grad(), device, _hooks(net, watch), shapes, watch:
+        watch.begin(inputs)
+        output = net(*inputs)
     return watch.end(output)
 
 
 @contextlib.contextmanager
 def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
     """Tell the watch of every call of a module, and take the hooks off again."""
-    handles = []
+    handles: list[Any] = []
     names = {id(part): name for name, part in model.named_modules()}
 
     def before(part: nn.Module, args: Any, named: Any) -> None:
@@ -299,7 +300,7 @@ def _tensors(value: Any) -> list[Tensor]:
     return []
 
 
-def _located(found: tuple[Layer, ...], nodes: list[LayerTensors]) -> tuple[Layer, ...]:
+def _located(found: list[Layer], nodes: list[LayerTensors]) -> list[Layer]:
     """Find the calls of layers among the nodes of a file: by the module's name in the node's, by
     the weight, by order.
 
@@ -325,4 +326,4 @@ def _located(found: tuple[Layer, ...], nodes: list[LayerTensors]) -> tuple[Layer
         if len(missing) == len(left):
             for place, node in zip(missing, left, strict=True):
                 placed[place] = replace(placed[place], stored=(node,))
-    return tuple(placed)
+    return placed

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from automl_sr.compression.export import export_onnx
-from automl_sr.compression.layers import Layer, layers
 from automl_sr.compression.packing import Sparse, pack_weights
+from automl_sr.evaluation.layers import Layer, layers
 
 
 class Images:
     """Stands in for a task, of which only the examples are asked."""
 
-    def examples(self) -> list[Tensor]:
+    def examples(self, model: object = None) -> list[Tensor]:
         return [torch.rand(1, 1, 16, 24), torch.rand(1, 1, 9, 8)]
+
+    def cost_example(self, model: object = None) -> Tensor:
+        return torch.empty(1, 1, 16, 24, device="meta")
 
 
 def of(net: nn.Module, folder: Path | None = None) -> dict[str, Layer]:
@@ -107,7 +110,7 @@ def test_weights_that_are_used_without_their_module_are_layers() -> None:
     found = of(OwnWeight())
     assert {name: (layer.weight, set(layer.roles)) for name, layer in found.items()} == {
         "conv": ("conv.weight", {"first"}),
-        "": ("kernel", {"last", "before_shuffle"}),
+        "": ("kernel", {"last", "shuffled"}),
     }
 
 
@@ -143,8 +146,8 @@ class Branches(nn.Module):
 def test_roles_follow_the_data_and_not_the_order() -> None:
     assert roles(Branches()) == {
         "head": {"first", "residual"},
-        "inner": {"body", "residual"},
-        "other": {"body"},
+        "inner": {"residual"},
+        "other": set(),
         "tail": {"last", "residual"},
         "skip": {"first", "last", "residual"},
     }
@@ -167,11 +170,11 @@ def test_recurrent_and_linear_layers_are_found_in_the_file(tmp_path: Path) -> No
     recurrent, attention = of(seeded(Recurrent), tmp_path), of(seeded(Attention), tmp_path)
     assert [(name, layer.kind, layer.stored[0].operator) for name, layer in recurrent.items()] == [
         ("rows", "recurrent", "GRU"),
-        ("out", "conv", "Conv"),
+        ("out", "convolution", "Conv"),
     ]
     assert [(name, layer.kind, layer.stored[0].operator) for name, layer in attention.items()] == [
         ("project", "linear", "MatMul"),
-        ("out", "conv", "Conv"),
+        ("out", "convolution", "Conv"),
     ]
 
 
@@ -235,6 +238,6 @@ def test_a_net_on_the_meta_device_needs_no_data() -> None:
     real = of(Shared())
     with torch.device("meta"):
         meta = of(Shared())
-    assert {name: (layer.roles, layer.input, layer.output) for name, layer in meta.items()} == {
-        name: (layer.roles, layer.input, layer.output) for name, layer in real.items()
+    assert {name: (layer.roles, layer.input_shape, layer.output_shape) for name, layer in meta.items()} == {
+        name: (layer.roles, layer.input_shape, layer.output_shape) for name, layer in real.items()
     }
