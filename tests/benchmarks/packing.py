@@ -130,8 +130,8 @@ def photograph(height: int, width: int) -> Array:
     return grey[None, None].astype(np.float32)
 
 
-def crops() -> list[Array]:
-    return tiny_task().calibration(tiny_samples(), 32, 0)
+def crops(plain: Path) -> list[Array]:
+    return tiny_task().calibration(tiny_samples(), OnnxModel(plain), 32, 0)
 
 
 def measure(name: str, net: nn.Module, folder: Path, image: Array) -> None:
@@ -149,7 +149,7 @@ def measure(name: str, net: nn.Module, folder: Path, image: Array) -> None:
     ends = {node.node for layer in found if layer.roles & {"first", "last"} for node in layer.stored}
     for skips in ("int8", "float"):
         target = folder / f"{skips}.onnx"
-        quantize_static(plain, crops(), target, exclude=[*ends, *fixed], skips=skips)
+        quantize_static(plain, crops(plain), target, exclude=[*ends, *fixed], skips=skips)
         compared(f"{name}, int8, skips {skips}", plain, target, image)
 
 
