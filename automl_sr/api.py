@@ -32,7 +32,13 @@ from automl_sr.training.phases import ModelUpdate, Phase
 from automl_sr.training.step import Output, ParamGroup, TrainStep
 
 if TYPE_CHECKING:
-    from automl_sr.compression.export import layer_nodes, layer_tensors, quantize_static
+    from automl_sr.compression.export import (
+        activation_ranges,
+        layer_nodes,
+        layer_tensors,
+        quantize_static,
+    )
+    from automl_sr.compression.packing import Codebook, Sparse, Uniform, pack_weights
     from automl_sr.data.catalog import Catalog, ImageSet
     from automl_sr.data.images import read as read_image
     from automl_sr.data.images import to_rgb8
@@ -54,6 +60,11 @@ _LAZY = {
     "cache_folder": "automl_sr.evaluation.latency",
     "Catalog": "automl_sr.data.catalog",
     "Context": "automl_sr.trial.context",
+    "Codebook": "automl_sr.compression.packing",
+    "Sparse": "automl_sr.compression.packing",
+    "Uniform": "automl_sr.compression.packing",
+    "activation_ranges": "automl_sr.compression.export",
+    "pack_weights": "automl_sr.compression.packing",
     "generator": "automl_sr.training.randomness",
     "ImageSet": "automl_sr.data.catalog",
     "imresize": "automl_sr.tasks.image_sr.resize",
@@ -87,6 +98,7 @@ __all__ = [
     "Blueprint",
     "Catalog",
     "Choice",
+    "Codebook",
     "Context",
     "DataError",
     "Each",
@@ -117,13 +129,16 @@ __all__ = [
     "Samples",
     "Shared",
     "Slot",
+    "Sparse",
     "Task",
     "TaskData",
     "Technique",
     "TrainStep",
     "TrainedModel",
     "TrialError",
+    "Uniform",
     "When",
+    "activation_ranges",
     "alone",
     "as_inputs",
     "cache_folder",
@@ -133,6 +148,7 @@ __all__ = [
     "layer_nodes",
     "layer_tensors",
     "layers",
+    "pack_weights",
     "psnr",
     "quantize_static",
     "read_image",

@@ -14,6 +14,8 @@ from automl_sr.errors import UseError
 from automl_sr.presentation.console import print_json, print_lines
 from automl_sr.presentation.model_card import CARD, FILES, card, model_files
 
+UNPACKED = "model-unpacked.onnx"
+
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
@@ -25,6 +27,9 @@ def export(
     trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make", metavar="DIR")],
     refined: Annotated[bool, typer.Option("--refined", help="The trial's newest refinement instead")] = False,
+    unpacked: Annotated[
+        bool, typer.Option("--unpacked", help="Where weights are packed, write them in plain float too")
+    ] = False,
     store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
 ) -> None:
@@ -34,17 +39,21 @@ def export(
     Examples:
       automl-sr export quickstart 7 -o my-model
       automl-sr export quickstart 7 --refined -o my-model
+      automl-sr export quickstart 7 --unpacked -o my-model
     """
     from automl_sr.store.reading import Reader
 
     opened = Reader.open(store)
     study = opened.study(name)
     found = opened.trial(study, trial)
-    written = write_folder(study, found, output, newest(opened, study, found) if refined else None)
+    chosen = newest(opened, study, found) if refined else None
+    written = write_folder(study, found, output, chosen, unpacked=unpacked)
     if json:
         print_json({"study": name, "number": trial, "folder": str(output), "files": written})
-    else:
-        print_lines(f"{output}: {', '.join(written)}")
+        return
+    print_lines(f"{output}: {', '.join(written)}")
+    if unpacked and UNPACKED not in written:
+        print_lines(f"Nothing is packed in {FILES['onnx']}: there is no need for {UNPACKED}.")
 
 
 def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> RefinementRecord:
@@ -61,10 +70,16 @@ def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> Refinement
 
 
 def write_folder(
-    study: StudyRecord, trial: TrialRecord, target: Path, refined: RefinementRecord | None = None
+    study: StudyRecord,
+    trial: TrialRecord,
+    target: Path,
+    refined: RefinementRecord | None = None,
+    *,
+    unpacked: bool = False,
 ) -> list[str]:
     """Write the folder beside its place and rename it: it is there whole, or not at all. Gives the names of its files.
 
+    `unpacked`: a model whose weights are packed is there in plain float as well.
     Raises UseError for a trial without a model or a folder that holds something, StoreError for files that are gone.
     """
     files = model_files(study, trial, refined)
@@ -82,6 +97,8 @@ def write_folder(
         for kind, file in FILES.items():
             if kind in files:
                 fetch(files[kind], scratch / file)
+        if unpacked:
+            _unpack(scratch / FILES["onnx"], scratch / UNPACKED)
         (scratch / CARD).write_text(card(study, trial, refined), encoding="utf-8")
         scratch.chmod(0o755)
         written = sorted(path.name for path in scratch.iterdir())
@@ -91,3 +108,10 @@ def write_folder(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return written
+
+
+def _unpack(packed: Path, target: Path) -> None:
+    from automl_sr.compression.packing import is_packed, unpack_weights
+
+    if is_packed(packed):
+        unpack_weights(packed, target)

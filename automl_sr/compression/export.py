@@ -19,20 +19,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from automl_sr.compression.folding import fold_constants
 from automl_sr.compression.onnx_file import (
     Exported,
     layer_nodes,
     layer_tensors,
     load_onnx,
     silenced,
-    without_unused_imports,
 )
-from automl_sr.compression.quantize import quantize_static
+from automl_sr.compression.quantize import activation_ranges, quantize_static
 from automl_sr.errors import ExportError, first_line
 from automl_sr.files import write_atomically
 
 __all__ = [
     "Exported",
+    "activation_ranges",
     "export_onnx",
     "layer_nodes",
     "layer_tensors",
@@ -44,8 +45,6 @@ __all__ = [
 
 OPSET = 18  # the lowest that both exporters write; ONNX Runtime runs it since 1.14
 TOLERANCE = 1e-4
-RENAMING = ["ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulAddFusion"]
-"""Optimisations that give weights other names; ONNX Runtime makes up for them when it loads the file."""
 DynamicAxes = Mapping[str, Mapping[int, str]]
 Inputs = tuple[Tensor, ...]
 
@@ -78,7 +77,7 @@ def export_onnx(
     reasons = []
     for name, exporter in (("torchscript", _by_tracing), ("torch.export", _by_torch_export)):
         try:
-            content = _with_metadata(folded(_quietly(exporter, request)), metadata or {})
+            content = _with_metadata(_quietly(_folded(exporter), request), metadata or {})
             difference = _write_checked(content, Path(path), net, checks)
         except Exception as error:  # noqa: BLE001 - exporters raise anything; every reason is reported below
             reasons.append(f"{name}: {type(error).__name__}: {first_line(error)}")
@@ -186,23 +185,17 @@ def _quietly(exporter: Callable[[_Request], bytes], request: _Request) -> bytes:
         return exporter(request)
 
 
-def folded(content: bytes) -> bytes:
-    """Return an ONNX file in which everything that does not depend on the input is computed already.
+def _folded(exporter: Callable[[_Request], bytes]) -> Callable[[_Request], bytes]:
+    def export_and_fold(request: _Request) -> bytes:
+        return fold_constants(exporter(request), _tied(request.net))
 
-    Exporters write a dozen nodes for one padding. ONNX Runtime's basic optimisations are the same on every processor,
-    and keep the names of weights and axes.
-    """
-    import onnxruntime
+    return export_and_fold
 
-    with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder:
-        path = Path(folder) / "folded.onnx"
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(path)
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"], disabled_optimizers=RENAMING)
-        return without_unused_imports(path.read_bytes())
+
+def _tied(net: nn.Module) -> set[str]:
+    """Name the parameters that are one tensor with another: all but the first of each."""
+    every = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    return every - {name for name, _ in net.named_parameters()}
 
 
 def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -24,6 +24,8 @@ VALUE_OPERATORS = frozenset(
 
 int64 tensors are sizes everywhere: of a size that is computed from the image's, quantization makes stored factors.
 """
+PACKED_DOMAIN = "automl_sr.packed"
+"""Domain of the functions that give packed weights when a file is loaded."""
 CHATTY_LOGGERS = ("root", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
 
 
@@ -58,6 +60,22 @@ def layer_nodes(path: Path | str) -> list[tuple[str, str]]:
     return [(node.name, node.op_type) for node in graph.node if node.op_type in WEIGHTED_OPERATORS]
 
 
+def scope_of(node: str) -> str:
+    """Return the name of the module that a node's name tells of, where the TorchScript exporter
+    gave it.
+
+    `/body/body.0/conv1/Conv` is `body.0.conv1`: a part of a list or sequence repeats the names
+    above it.
+    """
+    path: list[str] = []
+    for part in node.strip("/").split("/")[:-1]:
+        if path and part.startswith(f"{path[-1]}."):
+            path[-1] = part
+        else:
+            path.append(part)
+    return ".".join(path)
+
+
 @dataclass(frozen=True)
 class LayerTensors:
     """A node with weights and the names of its tensors: `weight` keeps the module's parameter name, `body.0.weight`."""
@@ -70,12 +88,14 @@ class LayerTensors:
 
 
 def layer_tensors(path: Path | str) -> list[LayerTensors]:
-    """List the nodes whose weight is a stored tensor, in graph order: the names that quantization overrides need.
+    """List the nodes whose weight is stored, packed or not, in graph order: the names that
+    overrides need.
 
     Where a rectifier is the only reader of the node's output, `output` is the rectifier's: that is what gets quantized.
     """
     graph = load_onnx(path).graph
     stored = {tensor.name for tensor in graph.initializer}
+    stored |= {node.output[0] for node in graph.node if node.domain == PACKED_DOMAIN}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
@@ -94,15 +114,18 @@ def layer_tensors(path: Path | str) -> list[LayerTensors]:
 def graph_digest(path: Path | str) -> str:
     """Name what a file computes but for its weights: nodes, attributes, and shapes and types of its tensors.
 
-    Files with the same digest take the same time on the same machine.
+    Files with the same digest take the same time on the same machine. One with packed weights has
+    that of the float file that it becomes when it is loaded.
     """
     model = load_onnx(path)
     del model.metadata_props[:]
+    _forget_packing(model)
     sizes = {name for node in model.graph.node if node.op_type not in VALUE_OPERATORS for name in node.input}
     for tensor in model.graph.initializer:
         if tensor.name not in sizes and tensor.data_type != onnx.TensorProto.INT64:
             empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
             tensor.CopyFrom(empty)
+    model.graph.initializer.sort(key=lambda tensor: tensor.name)
     return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
 
 
@@ -127,6 +150,38 @@ def _all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield from _all_nodes(attribute.g.node)
             for graph in attribute.graphs:
                 yield from _all_nodes(graph.node)
+
+
+def drop_unread(model: onnx.ModelProto) -> None:
+    """Take nodes and stored tensors out that nothing reads any more."""
+    graph = model.graph
+    wanted = {output.name for output in graph.output}
+    while True:
+        read = wanted.union(*(node.input for node in _all_nodes(graph.node)))
+        dead = [node for node in graph.node if read.isdisjoint(node.output)]
+        if not dead:
+            break
+        for node in dead:
+            graph.node.remove(node)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
+
+
+def _forget_packing(model: onnx.ModelProto) -> None:
+    """Put an empty tensor of its shape in the place of every packed weight."""
+    packed = [node for node in model.graph.node if node.domain == PACKED_DOMAIN]
+    inner = {name for node in packed for name in node.input}
+    for node in packed:
+        model.graph.node.remove(node)
+        if node.output[0] not in inner:
+            [shape] = [entry.ints for entry in node.attribute if entry.name == "shape"]
+            weight = onnx.TensorProto(name=node.output[0], data_type=onnx.TensorProto.FLOAT, dims=shape)
+            model.graph.initializer.append(weight)
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name in inner]:
+        model.graph.initializer.remove(tensor)
+    for entries in (model.functions, model.opset_import):
+        for entry in [entry for entry in entries if entry.domain == PACKED_DOMAIN]:
+            entries.remove(entry)
 
 
 @contextlib.contextmanager

@@ -22,16 +22,19 @@ import onnx
 from numpy.typing import NDArray
 
 from automl_sr.compression.onnx_file import (
+    WEIGHTED_OPERATORS,
     Exported,
+    drop_unread,
     load_onnx,
-    read_metadata,
     silenced,
     without_unused_imports,
 )
+from automl_sr.compression.packing import METADATA, unpack_weights
 from automl_sr.errors import ExportError, first_line, nearest
 from automl_sr.files import write_atomically
 
 Method = Literal["minmax", "percentile", "entropy"]
+Skips = Literal["int8", "float"]
 Array = NDArray[Any]
 Override = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -39,7 +42,7 @@ Override = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 INTEGER_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Clip")
 
 
-def quantize_static(
+def quantize_static(  # noqa: PLR0913 - each is a choice of its own
     exported: Exported | Path | str,
     calibration: Iterable[Array | Mapping[str, Array]],
     out_path: Path | str,
@@ -50,15 +53,17 @@ def quantize_static(
     activations: Literal["uint8", "int8"] = "uint8",
     percentile: float = 99.99,
     weight_bits: Literal[7, 8] = 7,
+    skips: Skips = "int8",
 ) -> Exported:
-    """Write the int8 form (QDQ) of a float ONNX file.
+    """Return the int8 form (QDQ) of a float ONNX file, written to `out_path`; packed weights are unpacked first.
 
     calibration: float32 inputs as the model takes them, of any sizes, by name where it takes several; they are read
     once. exclude: names of nodes that stay in floating point, from `layer_nodes`. overrides: by tensor name (see
     `layer_tensors`), the activation's range `{"rmin": ..., "rmax": ...}`, or for a weight a list with one
     `{"scale": ..., "zero_point": 0}` per output channel (the first one with `"axis"`), in place of the calibrated one.
     weight_bits: 7 gives the same image on every processor; 8 is exact only where VNNI or its like adds products in 32
-    bits.
+    bits. skips: "float" lets sums (residual connections) read what they add before it is rounded, which is closer to
+    the float model and slower.
     Raises ExportError for unknown node names, no calibration data, or where ONNX Runtime refuses.
     """
     source = exported.path if isinstance(exported, Exported) else Path(exported)
@@ -72,12 +77,104 @@ def quantize_static(
             raise
         except Exception as error:  # ONNX Runtime raises ValueError, RuntimeError and its own types
             raise ExportError(f"{source} cannot be quantized: {type(error).__name__}: {first_line(error)}.") from error
-    metadata = {**read_metadata(source), "quantization": f"int8 {method}"}
     model = onnx.load_model_from_string(without_unused_imports(content))
+    if skips == "float":
+        _float_skips(model)
+    metadata = {**_metadata(source), "quantization": f"int8 {method}"}
     onnx.helper.set_model_props(model, metadata)
     target = Path(out_path)
     write_atomically(target, bytes(model.SerializeToString()))
     return Exported(target, target.stat().st_size, "onnxruntime.quantization", metadata)
+
+
+def activation_ranges(
+    exported: Exported | Path | str,
+    calibration: Iterable[Array | Mapping[str, Array]],
+    method: Method = "minmax",
+    *,
+    percentile: float = 99.99,
+) -> dict[str, tuple[float, float]]:
+    """Return the lowest and highest value of every tensor between layers that `quantize_static`
+    would round, by name.
+
+    They are what it would find with the same calibration data. Changed ones go into its
+    `overrides`; `layer_tensors` and `Layer.stored` say which tensors a layer reads and gives.
+    Raises ExportError as it does.
+    """
+    source = exported.path if isinstance(exported, Exported) else Path(exported)
+    with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder, silenced():
+        try:
+            prepared = _prepare(source, Path(folder), ())
+            return _ranges(prepared, calibration, Path(folder), method, percentile)
+        except ExportError:
+            raise
+        except Exception as error:  # ONNX Runtime raises ValueError, RuntimeError and its own types
+            raise ExportError(f"{source} cannot be calibrated: {type(error).__name__}: {first_line(error)}.") from error
+
+
+def _ranges(
+    prepared: Path,
+    calibration: Iterable[Array | Mapping[str, Array]],
+    folder: Path,
+    method: Method,
+    percentile: float,
+) -> dict[str, tuple[float, float]]:
+    from onnxruntime.quantization.calibrate import create_calibrator
+
+    calibrator = create_calibrator(
+        prepared,
+        list(INTEGER_OPERATORS),
+        augmented_model_path=str(folder / "augmented.onnx"),
+        calibrate_method=_calibration_method(method),
+        extra_options={"percentile": percentile} if method == "percentile" else {},
+    )
+    calibrator.collect_data(_reader(prepared, calibration))
+    stored = {tensor.name for tensor in load_onnx(prepared).graph.initializer}
+    found = calibrator.compute_data()
+    return {
+        name: (float(np.min(found[name].lowest)), float(np.max(found[name].highest)))
+        for name in found.keys()  # noqa: SIM118 - it is no mapping
+        if name not in stored
+    }
+
+
+def _metadata(source: Path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in load_onnx(source).metadata_props if entry.key != METADATA}
+
+
+def _float_skips(model: onnx.ModelProto) -> None:
+    """Let sums of two maps read what was rounded for the layers after it, where that is there in
+    float.
+
+    What an integer layer gives is rounded by that layer: reading it in float would take the integer
+    kernel away.
+    """
+    graph = model.graph
+    made = {output: node for node in graph.node for output in node.output}
+    for node in graph.node:
+        if node.op_type != "Add" or any(name not in made for name in node.input):
+            continue
+        for place, name in enumerate(node.input):
+            before = _before_rounding(name, made)
+            if before is not None and not _is_integer_layer(made.get(before), made):
+                node.input[place] = before
+    drop_unread(model)
+
+
+def _before_rounding(name: str, made: Mapping[str, onnx.NodeProto]) -> str | None:
+    """Give the tensor that a pair of quantization and dequantization rounds."""
+    node = made.get(name)
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    rounding = made.get(node.input[0])
+    return None if rounding is None or rounding.op_type != "QuantizeLinear" else str(rounding.input[0])
+
+
+def _is_integer_layer(node: onnx.NodeProto | None, made: Mapping[str, onnx.NodeProto]) -> bool:
+    if node is None or node.op_type not in WEIGHTED_OPERATORS:
+        return False
+    weight = made.get(node.input[1])
+    return weight is not None and weight.op_type == "DequantizeLinear"
 
 
 @dataclass(frozen=True)
@@ -101,9 +198,10 @@ def _prepare(source: Path, folder: Path, exclude: Sequence[str]) -> Path:
     """Infer shapes and fuse (batch normalisation into convolutions); not fused where that removes an excluded node."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    plain = unpack_weights(source, folder / "plain.onnx").path
     prepared = folder / "prepared.onnx"
     for fuse in (True, False):
-        quant_pre_process(str(source), str(prepared), skip_optimization=not fuse, skip_symbolic_shape=True)
+        quant_pre_process(str(plain), str(prepared), skip_optimization=not fuse, skip_symbolic_shape=True)
         names = {node.name for node in load_onnx(prepared).graph.node}
         if names.issuperset(exclude):
             break
@@ -113,14 +211,9 @@ def _prepare(source: Path, folder: Path, exclude: Sequence[str]) -> Path:
 def _quantize(
     prepared: Path, calibration: Iterable[Array | Mapping[str, Array]], folder: Path, request: _Request
 ) -> bytes:
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType
+    from onnxruntime.quantization import QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
 
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "percentile": CalibrationMethod.Percentile,
-        "entropy": CalibrationMethod.Entropy,
-    }
     weights = {tensor.name for tensor in load_onnx(prepared).graph.initializer}
     target = folder / "int8.onnx"
     quantize(
@@ -134,10 +227,21 @@ def _quantize(
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QUInt8 if request.activations == "uint8" else QuantType.QInt8,
         nodes_to_exclude=[*request.exclude, *_unsupported(prepared)],
-        calibrate_method=methods[request.method],
+        calibrate_method=_calibration_method(request.method),
         extra_options=_options(request, weights),
     )
     return target.read_bytes()
+
+
+def _calibration_method(method: Method) -> Any:
+    from onnxruntime.quantization import CalibrationMethod
+
+    methods = {
+        "minmax": CalibrationMethod.MinMax,
+        "percentile": CalibrationMethod.Percentile,
+        "entropy": CalibrationMethod.Entropy,
+    }
+    return methods[method]
 
 
 def _options(request: _Request, weights: set[str]) -> dict[str, Any]:

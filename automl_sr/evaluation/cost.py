@@ -121,7 +121,7 @@ def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> i
             torch.device("meta"),
             torch.no_grad(),
             FlopCounterMode(display=False) as counter,
-            _by_formula(net, counted),
+            recurrent_by_formula(net, counted),
         ):
             net(*inputs, **forward)
     finally:
@@ -131,7 +131,7 @@ def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> i
 
 
 @contextlib.contextmanager
-def _by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
+def recurrent_by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
     """Replace the forward passes of recurrent layers by their output's shape and a count of operations."""
     layers = [part for part in net.modules() if isinstance(part, nn.RNNBase)]
     for layer in layers:

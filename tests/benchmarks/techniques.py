@@ -143,7 +143,7 @@ def quantize_each(setting: Setting) -> None:
                 begun = time.perf_counter()
                 shipped = ship(trained, pipeline, ctx)
                 seconds = time.perf_counter() - begun
-                show(f"{net} {form}", measure(shipped, pipeline, setting, ctx), seconds)
+                show(f"{net} {form}", measure(shipped, pipeline, setting, ctx, {}), seconds)
 
 
 def main() -> None:

@@ -157,3 +157,49 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xff no model")
     with pytest.raises(ExportError, match=r"m\.onnx cannot be read as ONNX"):
         export.load_onnx(path)
+
+
+class Tied(nn.Module):
+    """A border, and two convolutions with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 1, 3, padding=1)
+        self.second = nn.Conv2d(1, 1, 3, padding=1)
+        self.second.weight = self.first.weight
+        for layer in (self.first, self.second):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")))
+
+
+def test_what_depends_on_constants_alone_is_folded(tmp_path: Path) -> None:
+    path = export_onnx(Tied(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES).path
+    graph = onnx.load(path).graph
+    assert [node.op_type for node in graph.node] == ["Pad", "Conv", "Conv"]
+    assert not graph.value_info
+
+
+def test_equal_tensors_keep_the_names_of_their_parameters_and_tied_ones_are_stored_once(tmp_path: Path) -> None:
+    path = export_onnx(Tied(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES).path
+    stored = {tensor.name for tensor in onnx.load(path).graph.initializer}
+    assert {"first.weight", "first.bias", "second.bias"} <= stored
+    assert "second.weight" not in stored
+
+
+def test_a_large_constant_is_not_written_out(tmp_path: Path) -> None:
+    class Large(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.full((512, 1024), 0.5).mean()
+
+    assert export_onnx(Large(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES).size_bytes < 2000
+
+
+def test_a_file_of_torch_export_holds_no_stack_traces(tmp_path: Path) -> None:
+    exported = export_onnx(SizeAsNumber(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES)
+    model = onnx.load(exported.path)
+    assert exported.made_by == "torch.export"
+    assert b"Traceback" not in exported.path.read_bytes()
+    assert b"test_export.py" not in exported.path.read_bytes()
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)

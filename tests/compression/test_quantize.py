@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from photos import photo
 from torch import nn
 
-from automl_sr.compression.export import Exported, export_onnx, layer_nodes, layer_tensors, quantize_static
+from automl_sr.compression.export import (
+    Exported,
+    activation_ranges,
+    export_onnx,
+    layer_nodes,
+    layer_tensors,
+    quantize_static,
+)
 from automl_sr.errors import ExportError
 from automl_sr.evaluation.runtime import OnnxModel
 
@@ -114,6 +121,79 @@ def test_learned_ranges_replace_the_calibrated_ones(tmp_path: Path) -> None:
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(quantized.path).graph.initializer}
     assert stored[f"{layer.output}_scale"] == pytest.approx(0.51 / 255)
     assert stored[f"{layer.weight}_scale"] == pytest.approx(0.01 * np.arange(1, 9))
+
+
+class Blocks(nn.Module):
+    """Residual blocks with a long skip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 16, 3, padding=1)
+        self.ups = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1) for _ in range(4))
+        self.downs = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1) for _ in range(4))
+        self.last = nn.Conv2d(16, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        start = features = self.first(x)
+        for up, down in zip(self.ups, self.downs, strict=True):
+            features = features + 0.3 * down(up(features).relu())
+        return self.last(features + start)
+
+
+def rms(exported: Exported, quantized: Exported) -> float:
+    images = np.stack([crop[0] for crop in crops()])
+    difference = OnnxModel(exported.path)(images) - OnnxModel(quantized.path)(images)
+    return float(np.sqrt(np.mean(np.square(difference))))
+
+
+def test_skips_in_float_are_closer_and_leave_convolutions_in_integers(tmp_path: Path) -> None:
+    exported = float_net(Blocks, tmp_path)
+    names = [name for name, _ in layer_nodes(exported.path)]
+    ends = [names[0], names[-1]]
+    rounded = quantize_static(exported, crops(), tmp_path / "int8.onnx", exclude=ends)
+    kept = quantize_static(exported, crops(), tmp_path / "skips.onnx", exclude=ends, skips="float")
+    assert rms(exported, kept) < 0.9 * rms(exported, rounded)
+    found = [operators_as_run(file.path, tmp_path) for file in (rounded, kept)]
+    assert [operators["QLinearConv"] for operators in found] == [8, 8]
+    assert found[0]["QLinearAdd"] > found[1]["QLinearAdd"] == 0
+    assert kept.size_bytes <= rounded.size_bytes
+
+
+def test_ranges_are_those_that_quantizing_finds(tmp_path: Path) -> None:
+    exported = float_net(Espcn, tmp_path)
+    ranges = activation_ranges(exported, crops())
+    given = quantize_static(
+        exported,
+        crops()[:1],
+        tmp_path / "given.onnx",
+        overrides={name: {"rmin": low, "rmax": high} for name, (low, high) in ranges.items()},
+    )
+    found = quantize_static(exported, crops(), tmp_path / "found.onnx")
+    assert np.array_equal(OnnxModel(given.path)(crops()[3]), OnnxModel(found.path)(crops()[3]))
+    layers = layer_tensors(exported.path)
+    assert set(ranges) >= {name for layer in layers for name in (layer.input, layer.output)}
+    lowest, highest = ranges["input"]
+    assert lowest == pytest.approx(min(crop.min() for crop in crops()))
+    assert highest == pytest.approx(max(crop.max() for crop in crops()))
+
+
+def test_a_percentile_narrows_ranges(tmp_path: Path) -> None:
+    exported = float_net(Espcn, tmp_path)
+    whole = activation_ranges(exported, crops())
+    inner = activation_ranges(exported, crops(), "percentile", percentile=95.0)
+    layer = layer_tensors(exported.path)[0].output
+    assert inner[layer][1] < 0.9 * whole[layer][1]
+    with pytest.raises(ExportError, match="calibration data"):
+        activation_ranges(exported, [])
+
+
+def test_an_older_runtime_can_load_the_file(tmp_path: Path) -> None:
+    """ONNX Runtime 1.16 knows operators up to 19 and files up to IR 9, and refuses what it does not
+    know.
+    """
+    model = onnx.load(quantize_static(float_net(Blocks, tmp_path), crops(), tmp_path / "int8.onnx").path)
+    assert [(entry.domain, entry.version <= 19) for entry in model.opset_import] == [("", True)]
+    assert model.ir_version <= 9
 
 
 def test_attention_and_odd_shapes_survive(tmp_path: Path) -> None:

@@ -111,17 +111,17 @@ def test_weights_use_the_range_of_their_bits(finished, bits):
 def test_the_layers_that_were_asked_for_stay_in_float(finished):
     _, model = finished
     names = [name for name, _ in layer_nodes(model.onnx)]
-    fixed = fixed_kernel_layers(model.onnx, model.module)
+    fixed = fixed_kernel_layers(model)
     learnt = [name for name in names if name not in fixed]
     for keep_float, ends in (("none", set()), ("last", {learnt[-1]}), ("first_last", {learnt[0], learnt[-1]})):
-        assert set(float_layers(model.onnx, model.module, keep_float)) == {*fixed, *ends}
+        assert set(float_layers(model, keep_float)) == {*fixed, *ends}
         assert integer_layers(int8_of(finished, keep_float=keep_float).onnx) == set(learnt) - ends
 
 
 def test_only_the_kernel_of_a_bicubic_skip_is_fixed(finished):
     trial, model = finished
     expected = 1 if trial.architecture.skip == "bicubic" else 0
-    assert len(fixed_kernel_layers(model.onnx, model.module)) == expected
+    assert len(fixed_kernel_layers(model)) == expected
 
 
 def test_the_input_has_256_levels_over_0_to_1(finished):

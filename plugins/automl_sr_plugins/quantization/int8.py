@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import onnx
-from torch import nn
-
-from automl_sr.api import ExportError, OnnxModel, layer_nodes, quantize_static
+from automl_sr.api import ExportError, OnnxModel, layer_nodes, layers, quantize_static
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from automl_sr.api import Context, TrainedModel
+    from automl_sr.api import Context, Layer, TrainedModel
 
 KeepFloat = Literal["none", "last", "first_last"]
 Method = Literal["minmax", "percentile", "entropy"]
@@ -31,13 +27,12 @@ def quantized(
     samples: int,
 ) -> TrainedModel:
     """Write the int8 form of the exported model beside it and ship that. Raises ExportError."""
-    if finished.onnx is None:
-        raise ExportError("Nothing was exported that could be quantized.")
-    inputs = ctx.task.calibration(finished.data, OnnxModel(finished.onnx), samples, ctx.seed)
-    target = finished.onnx.with_name(f"{finished.onnx.stem}-int8.onnx")
-    exclude = float_layers(finished.onnx, finished.module, keep_float)
+    source = _exported(finished)
+    inputs = ctx.task.calibration(finished.data, OnnxModel(source), samples, ctx.seed)
+    target = source.with_name(f"{source.stem}-int8.onnx")
+    exclude = float_layers(finished, keep_float)
     made = quantize_static(
-        finished.onnx,
+        source,
         inputs,
         target,
         exclude=exclude,
@@ -51,26 +46,34 @@ def quantized(
     return replace(finished, onnx=target)
 
 
-def float_layers(path: Path, module: nn.Module, keep_float: KeepFloat) -> list[str]:
-    """Name the nodes that stay in float: those with fixed kernels, and the first and last layer where asked."""
-    fixed = fixed_kernel_layers(path, module)
-    learnt = [name for name, _ in layer_nodes(path) if name not in fixed]
-    ends = {"none": [], "last": learnt[-1:], "first_last": [*learnt[:1], *learnt[-1:]]}[keep_float]
-    return list(dict.fromkeys([*fixed, *ends]))
+def float_layers(finished: TrainedModel, keep_float: KeepFloat) -> list[str]:
+    """Return the nodes that stay in float: fixed kernels, and the first and last layers where
+    asked.
 
-
-def fixed_kernel_layers(path: Path, module: nn.Module) -> list[str]:
-    """Name the nodes whose weights are a buffer of the module: kernels that were never learnt.
-
-    Their output is an image rather than features, and eight bits would round what the whole net adds to.
+    What a fixed kernel gives is an image rather than features, and eight bits would round what the
+    whole net adds to.
     """
-    graph = onnx.load(str(path)).graph
-    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    buffers = [buffer.detach().cpu().numpy() for buffer in module.buffers()]
-    return [
-        node.name
-        for node in graph.node
-        if node.op_type in ("Conv", "ConvTranspose")
-        and node.input[1] in weights
-        and any(np.array_equal(weights[node.input[1]], buffer) for buffer in buffers)
-    ]
+    found = learnt_layers(finished)
+    ends = {"none": frozenset(), "last": {"last"}, "first_last": {"first", "last"}}[keep_float]
+    kept = [node.node for layer in found if layer.roles & ends for node in layer.stored]
+    return list(dict.fromkeys([*fixed_kernel_layers(finished), *kept]))
+
+
+def fixed_kernel_layers(finished: TrainedModel) -> list[str]:
+    """Return the convolutions of the file whose kernels were never learnt, such as a bicubic
+    skip's.
+    """
+    learnt = {node.node for layer in learnt_layers(finished) for node in layer.stored}
+    nodes = layer_nodes(_exported(finished))
+    return [name for name, kind in nodes if kind in ("Conv", "ConvTranspose") and name not in learnt]
+
+
+def learnt_layers(finished: TrainedModel) -> list[Layer]:
+    """Return the layers of the trained model, found in its exported file."""
+    return layers(finished.module, finished.task, _exported(finished))
+
+
+def _exported(finished: TrainedModel) -> Path:
+    if finished.onnx is None:
+        raise ExportError("Nothing was exported that could be quantized.")
+    return finished.onnx
