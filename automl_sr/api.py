@@ -27,7 +27,7 @@ from automl_sr.plugin.task import (
     alone,
     as_inputs,
 )
-from automl_sr.plugin.technique import Choice, Each, Fixed, Float, Int, Pick, Slot, Technique, When
+from automl_sr.plugin.technique import Choice, Each, File, Fixed, Float, Int, Pick, Slot, Technique, When
 from automl_sr.training.phases import ModelUpdate, Phase
 from automl_sr.training.step import Output, ParamGroup, TrainStep
 
@@ -105,6 +105,7 @@ __all__ = [
     "Edit",
     "Example",
     "ExportError",
+    "File",
     "Fixed",
     "Float",
     "Gallery",

@@ -38,6 +38,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def content_digest(path: Path) -> str:
+    """Return the sha256 of a file's content in hexadecimal. Raises DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+        raise DataError(f"The file {path} {reason}.", "Put it there, or name another one.") from error
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; only for folders with one writer."""
     for leftover in folder.glob(f".*{PARTIAL}"):

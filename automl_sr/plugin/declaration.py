@@ -60,6 +60,8 @@ def _declaration_problems(cls: type[Technique]) -> list[str]:
 def _marker_problems(cls: type[Technique], spec: SearchField, names: set[str]) -> list[str]:
     marker = spec.marker
     where = f"field {spec.name!r}"
+    if spec.is_file and (marker is not None or not isinstance(spec.default, str)):
+        return [f"{where} is the path of a file: it is text without a range, and its default is text too"]
     if isinstance(marker, Pick):
         fits = not marker.slot.single and accepts(cls, spec.name, Technique())
         return [] if fits else [f"{where} must be declared as `Technique` and pick from a slot with a choice"]

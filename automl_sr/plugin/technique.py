@@ -134,6 +134,15 @@ class Fixed:
     """Keep a field at its default unless the study file opens or sets it."""
 
 
+@dataclass(frozen=True)
+class File:
+    """Make a text field the path of a file, such as a checkpoint; empty text is none.
+
+    A relative path is one beside the study file. The content stands for the file in the fingerprint of a plan and in
+    the keys of shared results, whatever its path is: read it through `ctx.file`.
+    """
+
+
 Marker = Int | Float | Choice | Each | Pick
 
 
@@ -149,6 +158,7 @@ class SearchField:
     description: str = ""
     decided_by: frozenset[str] = frozenset()
     """For a vector, the fields that say how many places it has and which of them are used."""
+    is_file: bool = False
 
     def depends_on(self) -> set[str]:
         """Name the fields that decide whether, or how often, this one is asked."""
@@ -334,6 +344,21 @@ def inactive_fields(technique: Technique) -> set[str]:
     return inactive
 
 
+def files_of(technique: Technique) -> dict[str, str]:
+    """Return the paths of the files that a technique and those nested in it name, by field; inactive ones are none."""
+    inactive = inactive_fields(technique)
+    found: dict[str, str] = {}
+    for spec in search_fields(type(technique)):
+        value = getattr(technique, spec.name)
+        if spec.name in inactive:
+            continue
+        if isinstance(value, Technique):
+            found |= {f"{spec.name}.{name}": path for name, path in files_of(value).items()}
+        elif spec.is_file and value:
+            found[spec.name] = value
+    return found
+
+
 def search_fields(cls: type[Technique]) -> list[SearchField]:
     """Read the dimensions of a technique off its pydantic fields, in the order of declaration."""
     return [_search_field(cls, name, info) for name, info in cls.model_fields.items()]
@@ -342,12 +367,14 @@ def search_fields(cls: type[Technique]) -> list[SearchField]:
 def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchField:
     when: Mapping[str, tuple[Scalar, ...]] = {}
     marker: Marker | None = None
-    fixed = False
+    fixed = is_file = False
     for item in info.metadata:
         if isinstance(item, When):
             when = item.conditions
         elif isinstance(item, Fixed):
             fixed = True
+        elif isinstance(item, File):
+            is_file = True
         elif isinstance(item, Int | Float | Choice | Each | Pick):
             marker = item
     if marker is None:
@@ -355,7 +382,8 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
     default = info.get_default(call_default_factory=True)
     searched = marker is not None and not fixed
     decided = frozenset(decided_by(cls, name, marker)) if isinstance(marker, Each) else frozenset[str]()
-    return SearchField(name, marker, default, when, searched, info.description or "", decided)
+    description = info.description or ""
+    return SearchField(name, marker, default, when, searched, description, decided, is_file)
 
 
 def _implied_choice(annotation: Any) -> Choice | None:

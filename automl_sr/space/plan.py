@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from automl_sr.errors import DataError, TrialError
+from automl_sr.files import content_digest
 from automl_sr.plugin.none import says_nothing
 from automl_sr.plugin.registry import instantiate
-from automl_sr.plugin.technique import JSON, Slot, Technique, as_json, inactive_fields, search_fields
+from automl_sr.plugin.technique import JSON, Slot, Technique, as_json, files_of, inactive_fields, search_fields
 from automl_sr.space.domains import installed_version
 
 if TYPE_CHECKING:
@@ -28,12 +31,20 @@ class TrialPlan:
     techniques: Mapping[Slot, Technique]
     params: Mapping[str, JSON]
     fingerprint: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The files that techniques name: path to the sha256 of what was in it when the plan was made."""
 
     @classmethod
     def of(cls, techniques: Mapping[Slot, Technique], params: Mapping[str, JSON]) -> TrialPlan:
-        """Freeze the chosen techniques in their canonical form, in the order of the pipeline."""
+        """Freeze the chosen techniques in their canonical form, in the order of the pipeline.
+
+        Raises TrialError for a file that cannot be read.
+        """
         ordered = {slot: techniques[slot].canonical() for slot in Slot if slot in techniques}
-        return cls(MappingProxyType(ordered), MappingProxyType(dict(params)), fingerprint(ordered))
+        paths = {path for technique in ordered.values() for path in files_of(technique).values()}
+        files = {path: _content(path) for path in sorted(paths)}
+        frozen = MappingProxyType(dict(params))
+        return cls(MappingProxyType(ordered), frozen, fingerprint(ordered), MappingProxyType(files))
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
@@ -44,7 +55,8 @@ class TrialPlan:
             slot.value: {"technique": item.name, "version": item.version, "fields": item.dump()}
             for slot, item in self.techniques.items()
         }
-        return {"techniques": techniques, "params": dict(self.params), "fingerprint": self.fingerprint}
+        plan = {"techniques": techniques, "params": dict(self.params), "fingerprint": self.fingerprint}
+        return plan | ({"files": dict(self.files)} if self.files else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], registry: Registry) -> TrialPlan:
@@ -54,12 +66,15 @@ class TrialPlan:
             slot = Slot(name)
             installed_version(registry, slot, item["technique"], item["version"])
             techniques[slot] = instantiate(registry, slot, {"technique": item["technique"], **item["fields"]})
-        return cls(MappingProxyType(techniques), MappingProxyType(dict(data["params"])), data["fingerprint"])
+        params = MappingProxyType(dict(data["params"]))
+        files = MappingProxyType(dict(data.get("files", {})))
+        return cls(MappingProxyType(techniques), params, data["fingerprint"], files)
 
 
 def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
     """Hash name, version and active fields of every technique in its canonical form, those of nested ones included.
 
+    The content of a file counts, its path does not. Raises TrialError for one that cannot be read.
     A slot that nothing fills is left out: a plan means the same before a plugin could fill it and afterwards.
     """
     content = {
@@ -76,5 +91,16 @@ def _identity(technique: Technique) -> dict[str, Any]:
     fields = {}
     for spec in search_fields(type(technique)):
         value = spec.default if spec.name in inactive else getattr(technique, spec.name)
-        fields[spec.name] = _identity(value) if isinstance(value, Technique) else as_json(value)
+        if spec.is_file and value:
+            fields[spec.name] = {"sha256": _content(value)}
+        else:
+            fields[spec.name] = _identity(value) if isinstance(value, Technique) else as_json(value)
     return {"technique": technique.name, "version": technique.version, "fields": fields}
+
+
+def _content(path: str) -> str:
+    """Return the sha256 of a file that a plan names. Raises TrialError where it cannot be read."""
+    try:
+        return content_digest(Path(path))
+    except DataError as error:
+        raise TrialError(error.message, error.hint) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import Fail, KeyPath, PluginError, located, nearest, shown
@@ -44,14 +45,20 @@ Lineage = tuple[type[Technique], ...]
 
 
 def read_space(
-    raw: Mapping[str, Any] | None, kind: str, registry: Registry, fail: Fail = located
+    raw: Mapping[str, Any] | None,
+    kind: str,
+    registry: Registry,
+    fail: Fail = located,
+    folder: Path | None = None,
 ) -> tuple[tuple[SlotSpace, ...], tuple[str, ...]]:
     """Return the slots of a study's space and notes for the person. Raises StudyFileError through `fail`.
+
+    `folder` is where relative paths of files begin, the working folder by default.
 
     Without a `space`, everything that is installed for the task is searched. With one, a slot that it leaves out is
     its baseline with default fields.
     """
-    reader = SpaceReader(kind, registry, fail)
+    reader = SpaceReader(kind, registry, fail, folder)
     slots = reader.everything() if raw is None else reader.asked(raw)
     return reader.fitting(slots), tuple(reader.notes)
 
@@ -59,8 +66,9 @@ def read_space(
 class SpaceReader:
     """Reads the `space` of one study."""
 
-    def __init__(self, kind: str, registry: Registry, fail: Fail) -> None:
+    def __init__(self, kind: str, registry: Registry, fail: Fail, folder: Path | None = None) -> None:
         self.kind = kind
+        self.folder = folder or Path()
         self.registry = registry
         self.fail = fail
         self.notes: list[str] = []
@@ -260,7 +268,24 @@ class SpaceReader:
         narrower = Narrower(cls, spec, self.fail)
         domain = narrower.read(raw, path)
         self.notes += narrower.notes
+        return self._with_files(domain, path) if spec.is_file else domain
+
+    def _with_files(self, domain: Domain, path: KeyPath) -> Domain:
+        """Write the paths of files in full, so that they are found wherever the study goes on."""
+        match domain:
+            case Constant(value=str(name)):
+                return Constant(self._file(name, path))
+            case Choice(options=names):
+                return Choice(*(self._file(str(name), (*path, place)) for place, name in enumerate(names)))
         return domain
+
+    def _file(self, name: str, path: KeyPath) -> str:
+        if not name:
+            return name
+        found = self.folder / name
+        if not found.is_file():
+            raise self.fail(path, f"there is no file {found}.", "A relative path begins beside the study file.")
+        return str(found.resolve())
 
 
 _OWN = object()

@@ -181,16 +181,19 @@ class LoadedStudy:
 def load_study(path: Path | str, registry: Registry) -> LoadedStudy:
     """Read a study file. Raises StudyFileError that names file, line, value, what is allowed and the nearest name."""
     path = Path(path)
-    return parse_study(read_text(path), str(path), registry)
+    return parse_study(read_text(path), str(path), registry, path.parent)
 
 
-def parse_study(text: str, file: str, registry: Registry) -> LoadedStudy:
-    """Read the text of a study file; `file` is what errors call it. Raises StudyFileError."""
+def parse_study(text: str, file: str, registry: Registry, folder: Path | None = None) -> LoadedStudy:
+    """Read the text of a study file; `file` is what errors call it. Raises StudyFileError.
+
+    `folder` is where the paths of a technique's files begin, the working folder by default.
+    """
     raw, lines = parse(text, file)
     if raw is None:
         raise StudyFileError(f"{file}: the study file is empty.", "Begin with a copy of studies/quickstart.yaml.")
     spec = read_spec(raw, registry, lines.error)
-    slots, notes = read_space(spec.space, spec.task.kind, registry, lines.error)
+    slots, notes = read_space(spec.space, spec.task.kind, registry, lines.error, folder)
     return LoadedStudy(spec, slots, text, notes)
 
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from automl_sr import __version__
-from automl_sr.errors import PluginError, StopRequestedError
-from automl_sr.files import load_tensors, save_tensors
+from automl_sr.errors import PluginError, StopRequestedError, TrialError
+from automl_sr.files import content_digest, load_tensors, save_tensors
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.registry import instantiate
-from automl_sr.plugin.technique import Slot, Technique
+from automl_sr.plugin.technique import Slot, Technique, files_of
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -74,6 +74,9 @@ class Context:
     fits: Callable[[Blueprint], None] | None = None
     """Asked whenever training has changed the model; raises InfeasibleError where it can no longer keep to limits."""
 
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The files of the plan: path to the sha256 of what was in it when the plan was made."""
+
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
         """Return the context as one technique sees it."""
         return replace(self, owner=technique, data_fingerprint=data_fingerprint or self.data_fingerprint)
@@ -91,12 +94,36 @@ class Context:
         if self.observer.stop_requested():
             raise StopRequestedError("Stopped; the work up to the last checkpoint is kept.")
 
+    def file(self, path: str) -> Path:
+        """Return where a file lies that a field of this technique names (`File`), to be read now.
+
+        Raises PluginError for a path that no such field has, DataError where the file is not there, TrialError where
+        something else is in it than when the trial was planned.
+        """
+        if self.owner is None or path not in files_of(self.owner).values():
+            raise PluginError(
+                f"No field of the technique names the file {path!r}.",
+                "Declare one as `Annotated[str, File()]`, so that the file counts for the fingerprint.",
+            )
+        self._content(path)
+        return Path(path)
+
+    def _content(self, path: str) -> str:
+        """Return the sha256 of a file, which has to be the one that was planned with."""
+        found = content_digest(Path(path))
+        if found != self.files.get(path, found):
+            raise TrialError(
+                f"The file {path} has changed since the trial was planned.",
+                "Put the former one back; new trials take the one that is there.",
+            )
+        return found
+
     def cached(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return tensors that are computed once for all trials and workers.
 
         `key` holds the settings on which they depend; the task, the training data, the versions of the technique and
-        its plugin, and the study's number format are added here, because a key written by hand forgets them. `make`
-        must not depend on `ctx.seed`.
+        its plugin, the content of its files, and the study's number format are added here, because a key written by
+        hand forgets them. `make` must not depend on `ctx.seed`.
         """
         return self._shared(self._name(key), self._parts(key), lambda _: make())
 
@@ -136,6 +163,8 @@ class Context:
             "recipe": recipe.dump(),
             "precision": resolve("auto", self.device, self.precision),
         }
+        if read := self._contents(technique):
+            parts["files of the model"] = read
         if phases:
             parts["phases"] = timetable.signature()
 
@@ -209,7 +238,7 @@ class Context:
     def _parts(self, key: str) -> dict[str, Any]:
         if self.owner is None:
             raise PluginError(f"{key!r} is shared by nobody.", "Ask `run.context.for_technique(self)` for the context.")
-        return {
+        parts = {
             "automl-sr": __version__,
             "key": key,
             "task": [self.task.kind, self.task.model_dump(mode="json")],
@@ -217,6 +246,12 @@ class Context:
             "technique": self._identity(self.owner),
             "precision": resolve("auto", self.device, self.precision),
         }
+        read = self._contents(self.owner)
+        return parts | ({"files": read} if read else {})
+
+    def _contents(self, technique: Technique) -> dict[str, str]:
+        """Return the sha256 of every file that a technique names, by field."""
+        return {name: self._content(path) for name, path in files_of(technique).items()}
 
     def _name(self, key: str) -> str:
         """Name a result as people read it: who made it, and the words with which its key begins."""

@@ -43,6 +43,7 @@ def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Obse
         observer=observer or Silent(),
         precision=setting.precision,
         fits=setting.fits,
+        files=plan.files,
     )
 
 

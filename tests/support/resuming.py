@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import toy_techniques as toys
+import training_toys as more
 
 from automl_sr.plugin.registry import Registry, Source, discover
 from automl_sr.plugin.technique import Technique
@@ -35,6 +37,20 @@ COMBINATIONS: dict[str, list[Technique]] = {
         toys.RewindPruning(),
         toys.Projection(),
     ],
+    "layers swapped for rounded ones": [toys.Mlp(), more.FakeQuant()],
+    "the best round by its score": [toys.Mlp(), more.KeepBest()],
+    "a set distilled with random nets": [more.Matching(), toys.Mlp()],
+    "second-order steps": [toys.Mlp(), more.SecondOrder()],
+    "a search on disjoint halves": [more.HalvedGenotype()],
+    "gradients that are held back": [toys.Mlp(), more.SparseGradients()],
+    "distilled, taught, kept, rounded and held back": [
+        more.Matching(),
+        toys.Mlp(),
+        toys.TeacherLoss(),
+        more.KeepBest(rounds=2),
+        more.FakeQuant(),
+        more.SparseGradients(),
+    ],
     "genotype, teacher and pruning": [toys.Genotype(), toys.TeacherLoss(), toys.RewindPruning(rounds=2)],
 }
 
@@ -61,7 +77,7 @@ class Stop:
 def registry() -> Registry:
     found = discover(entry_points=[])
     found.add_task(toys.DigitsTask)
-    for cls in toys.ALL:
+    for cls in (*toys.ALL, *more.ALL):
         found.add_technique(cls, Source("toys", "toys", "1"))
     return found
 
@@ -71,20 +87,24 @@ def setup_of(
 ) -> tuple[Setup, object]:
     recipe = recipe or Recipe(batch=8, patch=8, ema=0.9)
     task = toys.DigitsTask()
-    data = task.load(0).train.to(DEVICE)
+    full = task.load(0).train.to(DEVICE)
     scorer = None
     if asked(techniques):
-        data, held = hold_out(data, 0)
+        full, held = hold_out(full, 0)
         scorer = Scorer.of(task, task.metrics[0], held, DEVICE)
     repeat_kernels(DEVICE)
     cache = Cache(folder / "cache")
-    context = Context(registry(), task, 7, DEVICE, folder, cache, data.fingerprint, precision=precision)
+    context = Context(registry(), task, 7, DEVICE, folder, cache, full.fingerprint, precision=precision)
+    data = full
+    for technique in techniques:
+        data = technique.select_data(data, context.for_technique(technique, data.fingerprint))
+    context = replace(context, data_fingerprint=data.fingerprint)
     phases = [Phase("train", 1.0)]
     for technique in techniques:
         phases = technique.phases(phases, context)
     table = Timetable.of(phases, STEPS, recipe.cooldown)
     architecture = next(item for item in techniques if item.slot == "architecture")
-    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE, scorer=scorer)
+    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE, full, scorer=scorer)
     return setup, architecture.blueprint(task, context)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import toy_techniques as toys
+import training_toys as more
 from resuming import COMBINATIONS, STEPS, Stop, fingerprint, setup_of
 
 from automl_sr.errors import CheckpointError, StopRequestedError
@@ -89,7 +92,9 @@ def killed_at(step: int, name: str, folder: Path) -> int:
 def test_sigkill_in_any_phase_changes_nothing(name: str, tmp_path: Path) -> None:
     undisturbed, _ = run_to_end(COMBINATIONS[name], tmp_path / "undisturbed")
     setup, _ = setup_of(COMBINATIONS[name], tmp_path / "table")
-    steps = [span.start + 2 for span in setup.timetable.spans] + [setup.timetable.trunk_steps + 2]
+    table = setup.timetable
+    spans = (*table.spans, *table.tail_spans(table.trunk_steps))
+    steps = [span.start + min(2, span.steps) for span in spans]
     for step in steps:
         assert killed_at(step, name, tmp_path / "killed") == signal.SIGKILL
     assert run_to_end(COMBINATIONS[name], tmp_path / "killed") == (undisturbed, 1)
@@ -156,3 +161,58 @@ def test_auxiliary_parameters_are_trained_but_not_shipped(tmp_path: Path) -> Non
     train(trunk, 5, Stop(0), Checkpoints(tmp_path / "trunk"))
     assert not torch.equal(trunk.train_step.aux["projection"].weight, before)
     assert not any("projection" in name for name in trunk.finish(tmp_path).module.state_dict())
+
+
+def test_a_run_that_finds_shared_results_is_the_one_that_made_them(tmp_path: Path) -> None:
+    """Making a teacher draws numbers; fresh weights behind it must not depend on that."""
+    name = "growth, teacher, pruning and projection"
+    cold, _ = run_to_end(COMBINATIONS[name], tmp_path / "cold")
+    shutil.copytree(tmp_path / "cold" / "cache", tmp_path / "warm" / "cache")
+    assert run_to_end(COMBINATIONS[name], tmp_path / "warm") == (cold, 1)
+
+
+def test_a_run_with_a_teacher_from_a_file_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = more.write_teacher(tmp_path / "teacher.safetensors", seed=1)
+    techniques: list[Technique] = [toys.Mlp(), more.FileTeacher(weights=str(file))]
+    monkeypatch.setitem(COMBINATIONS, "a file", techniques)
+    straight, _ = run_to_end(techniques, tmp_path / "straight")
+    for every in (1, 7):
+        parts, _ = run_to_end(techniques, tmp_path / f"every {every}", stop_every=every)
+        assert parts == straight
+    for step in (2, 56):
+        assert killed_at(step, "a file", tmp_path / "killed") == signal.SIGKILL
+    assert run_to_end(techniques, tmp_path / "killed") == (straight, 1)
+
+
+def test_a_distillation_that_is_killed_on_the_way_gives_the_same_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step makes a random net: in the middle of the iterations and before the first."""
+    monkeypatch.setattr("automl_sr.trial.context.ITERATE_SECONDS", 0.0)
+    name = "a set distilled with random nets"
+    straight, _ = run_to_end(COMBINATIONS[name], tmp_path / "straight")
+    for iteration in (0, 5, 11):
+        child = os.fork()
+        if child == 0:
+            die_at(iteration)
+            run_to_end(COMBINATIONS[name], tmp_path / "killed")
+            os._exit(0)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert run_to_end(COMBINATIONS[name], tmp_path / "killed") == (straight, 1)
+
+
+def die_at(iteration: int) -> None:
+    """Let this process kill itself in one step of a distillation."""
+    step_on = more.Matching.step_on
+
+    def deadly(self: more.Matching, data: Any) -> Any:
+        step = step_on(self, data)
+
+        def stepped(state: Any, i: int) -> Any:
+            if i == iteration:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(state, i)
+
+        return stepped
+
+    more.Matching.step_on = deadly  # type: ignore[method-assign]
