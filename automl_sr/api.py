@@ -1,6 +1,7 @@
 """Everything that a plugin may import.
 
-Names that need torch are resolved when they are first used, so that declaring a technique imports nothing heavy.
+Names that need torch are resolved when they are first used, so that declaring a technique imports
+nothing heavy.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ from automl_sr.plugin.task import (
     alone,
     as_inputs,
 )
-from automl_sr.plugin.technique import Choice, Each, File, Fixed, Float, Int, Pick, Slot, Technique, When
+from automl_sr.plugin.technique import (
+    Choice,
+    Each,
+    File,
+    Fixed,
+    Float,
+    Int,
+    Pick,
+    Slot,
+    Technique,
+    When,
+)
 from automl_sr.training.phases import ModelUpdate, Phase
 from automl_sr.training.step import Output, ParamGroup, TrainStep
 

@@ -2,9 +2,9 @@
 
     AutomlSRError                    something went wrong; exit code 1
     |-- UseError                     the person can put it right by asking differently; exit code 2
-    |   |-- StudyFileError           a study file: names file, line, value, what is allowed, the nearest name
+    |   |-- StudyFileError           a study file: names file, line, value, what is allowed
     |   |-- DataError                images or sets that are missing, unreadable or overlap
-    |   |-- ModelError               an ONNX file that cannot be opened, that hangs, or that is not what it says
+    |   |-- ModelError               an ONNX file that cannot be opened, hangs or lies
     |   |-- PluginError              a technique or plugin that is missing, broken or refused
     |   `-- StoreError               a store that cannot be opened, read or written
     |       `-- StoreUnreachableError   a database that does not answer for now; exit code 1
@@ -15,8 +15,8 @@
     |-- ExportError                  the exported model is not the trained model
     `-- StopRequestedError           Ctrl-C or SIGTERM; work is checkpointed; exit code 130 or 143
 
-Outside of the tree, because no technique may swallow it: `search.watchdog.OverdueError`, which stops a trial from
-outside.
+Outside of the tree, because no technique may swallow it: `search.watchdog.OverdueError`, which
+stops a trial from outside.
 
 An error says what, where and why; its `hint` says what to do.
 """
@@ -27,7 +27,9 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands in a study file: keys of mappings and indices of lists, from the outside in."""
+"""Where a value stands in a study file: keys of mappings and indices of lists, from the outside
+in.
+"""
 
 
 class AutomlSRError(Exception):
@@ -63,7 +65,9 @@ class DataError(UseError):
 
 
 class ModelError(UseError):
-    """An ONNX file that cannot be opened, that hangs, or that is not what it says: no image can be given to it."""
+    """An ONNX file that cannot be opened, that hangs, or that is not what it says: no image can be
+    given to it.
+    """
 
 
 class PluginError(UseError):
@@ -75,7 +79,9 @@ class StoreError(UseError):
 
 
 class StoreUnreachableError(StoreError):
-    """The database does not answer for now: it restarts, the connection was lost, or another writer holds it."""
+    """The database does not answer for now: it restarts, the connection was lost, or another writer
+    holds it.
+    """
 
     exit_code = 1
 
@@ -85,7 +91,9 @@ class TrialError(AutomlSRError):
 
 
 class InfeasibleError(TrialError):
-    """A trial's model can no longer keep to the study's constraints, whatever is still done to it."""
+    """A trial's model can no longer keep to the study's constraints, whatever is still done to
+    it.
+    """
 
     def __init__(self, message: str, violations: Mapping[str, float]) -> None:
         super().__init__(message)

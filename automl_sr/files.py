@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 PARTIAL = ".partial"
 HEADER = "automl_sr"
 DIGEST = "sha256"
-"""Key of the header under which the tensors' digest stands: safetensors itself notices no flipped bit."""
+"""Key of the header under which the tensors' digest stands: safetensors itself notices no flipped
+bit.
+"""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write bytes to a temporary file beside `path`, then rename it: readers see the old file or the whole new one."""
+    """Write bytes to a temporary file beside `path`, then rename it: readers see the old file or
+    the whole new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     temporary = Path(name)
@@ -39,13 +43,22 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def content_digest(path: Path) -> str:
-    """Return the sha256 of a file's content in hexadecimal. Raises DataError where it cannot be read."""
+    """Return the sha256 of a file's content in hexadecimal.
+
+    Raises DataError where it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
-        raise DataError(f"The file {path} {reason}.", "Put it there, or name another one.") from error
+        reason = (
+            "is not there"
+            if isinstance(error, FileNotFoundError)
+            else f"cannot be read ({error.strerror})"
+        )
+        raise DataError(
+            f"The file {path} {reason}.", "Put it there, or name another one."
+        ) from error
 
 
 def sweep(folder: Path) -> None:
@@ -54,16 +67,23 @@ def sweep(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None) -> int:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None
+) -> int:
     """Write tensors and a JSON header as one safetensors file, and give its size in bytes.
 
-    Tied tensors, views and other layouts are written as contiguous copies: safetensors refuses anything else. Equal
-    content gives equal bytes, which is why the header is one text: safetensors orders several at random.
+    Tied tensors, views and other layouts are written as contiguous copies: safetensors refuses
+    anything else. Equal content gives equal bytes, which is why the header is one text: safetensors
+    orders several at random.
     """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = None if header is None else {HEADER: json.dumps({**header, DIGEST: _digest(plain)}, sort_keys=True)}
+    metadata = (
+        None
+        if header is None
+        else {HEADER: json.dumps({**header, DIGEST: _digest(plain)}, sort_keys=True)}
+    )
     content = save(plain, metadata=metadata)
     write_atomically(path, content)
     return len(content)
@@ -80,7 +100,10 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors (onto the CPU) and header. Raises DataError where the file is missing or damaged."""
+    """Read tensors (onto the CPU) and header.
+
+    Raises DataError where the file is missing or damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,9 +1,11 @@
-"""Workers of a real study that are killed, stopped and suspended at random, and a server that restarts meanwhile.
+"""Workers of a real study that are killed, stopped and suspended at random, and a server that
+restarts meanwhile.
 
     python tests/chaos.py --seconds 60 --trials 48 --database postgresql --restarts 2
 
-Compares with an undisturbed run of the same study and says what happened. Leases are shortened to two seconds, so that
-suspended workers lose theirs; checkpoints are written every 0.2 s, so that short trials have some.
+Compares with an undisturbed run of the same study and says what happened. Leases are shortened to
+two seconds, so that suspended workers lose theirs; checkpoints are written every 0.2 s, so that
+short trials have some.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ class Chaos:
     """What workers said that ended with an error."""
 
     def disturb(self, seconds: float, count: int, server: Server | None, restarts: int) -> None:
-        """Strike one of the workers each second for so long, once all work; then let them run to their end."""
+        """Strike one of the workers each second for so long, once all work; then let them run to
+        their end.
+        """
         numbers = random.Random(self.seed)
         self.workers = [search(self.study, self.store) for _ in range(count)]
         while self.begun() < count:
@@ -174,11 +178,25 @@ def write_study(folder: Path, trials: int, steps: int = 200) -> Path:
 def search(study: Path, store: str) -> subprocess.Popen[str]:
     """Start a search; the files of each store go into a folder of their own."""
     files = study.parent / f"files-{sum(store.encode())}"
-    return start(["search", str(study), "--store", store, "--artifacts", str(files), "--device", DEVICE, "--quiet"])
+    return start(
+        [
+            "search",
+            str(study),
+            "--store",
+            store,
+            "--artifacts",
+            str(files),
+            "--device",
+            DEVICE,
+            "--quiet",
+        ]
+    )
 
 
 def join(store: str) -> subprocess.Popen[str]:
-    """Start a worker in the place of another one, as a supervisor does: it waits for a database that restarts."""
+    """Start a worker in the place of another one, as a supervisor does: it waits for a database
+    that restarts.
+    """
     return start(["worker", "chaos", "--attended", "--store", store, "--device", DEVICE, "--quiet"])
 
 
@@ -207,15 +225,23 @@ def results(store: str) -> list[tuple[Any, ...]]:
 
 
 def told(store: str) -> list[tuple[int, str, list[float]]]:
-    """Give what Optuna knows, by our numbers; trials that a worker made that had lost its lease do not count."""
+    """Give what Optuna knows, by our numbers; trials that a worker made that had lost its lease do
+    not count.
+    """
     import optuna
 
     from automl_sr.search.optuna.sync import NUMBER_ATTRIBUTE
     from automl_sr.store.database import optuna_storage
     from automl_sr.store.repository import Store
 
-    trials = optuna.load_study(study_name="chaos", storage=optuna_storage(Store.open(store).engine)).trials
-    return sorted((t.user_attrs[NUMBER_ATTRIBUTE], t.state.name, t.values) for t in trials if t.state.name != "FAIL")
+    trials = optuna.load_study(
+        study_name="chaos", storage=optuna_storage(Store.open(store).engine)
+    ).trials
+    return sorted(
+        (t.user_attrs[NUMBER_ATTRIBUTE], t.state.name, t.values)
+        for t in trials
+        if t.state.name != "FAIL"
+    )
 
 
 def events(store: str) -> collections.Counter[str]:
@@ -250,9 +276,22 @@ def main() -> None:
         search_alone(study, undisturbed)
         began = time.monotonic()
         chaos = run(study, store, asked.seconds, server, asked.restarts)
-        print(f"{asked.database}: {asked.trials} trials by 4 workers in {time.monotonic() - began:.0f} s,")
-        print(f"of which {asked.seconds:g} s with a blow each second (or to the end of the study, if that came first)")
-        print("blows:", dict(chaos.done), "| events:", dict(events(store)), "| errors of workers:", chaos.words)
+        print(
+            f"{asked.database}: {asked.trials} trials by 4 workers in"
+            f" {time.monotonic() - began:.0f} s,"
+        )
+        print(
+            f"of which {asked.seconds:g} s with a blow each second (or to the end of the study, if"
+            " that came first)"
+        )
+        print(
+            "blows:",
+            dict(chaos.done),
+            "| events:",
+            dict(events(store)),
+            "| errors of workers:",
+            chaos.words,
+        )
         print("equal to the undisturbed run:", results(store) == results(undisturbed))
         print("equal in Optuna's tables:", told(store) == told(undisturbed))
 

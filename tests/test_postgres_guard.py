@@ -24,11 +24,21 @@ pytestmark = pytest.mark.usefixtures("postgres")  # who cannot have one here is 
     [
         pytest.param([], "pytest", signal.SIGTERM, id="pytest is terminated"),
         pytest.param([], "pytest", signal.SIGKILL, id="pytest is killed", marks=pytest.mark.ci),
-        pytest.param(["-n", "1"], "pytest", signal.SIGTERM, id="xdist is terminated", marks=pytest.mark.ci),
-        pytest.param(["-n", "1"], "tester", signal.SIGTERM, id="its worker is terminated", marks=pytest.mark.ci),
+        pytest.param(
+            ["-n", "1"], "pytest", signal.SIGTERM, id="xdist is terminated", marks=pytest.mark.ci
+        ),
+        pytest.param(
+            ["-n", "1"],
+            "tester",
+            signal.SIGTERM,
+            id="its worker is terminated",
+            marks=pytest.mark.ci,
+        ),
     ],
 )
-def test_the_server_goes_with_its_tests(arguments: list[str], struck: str, number: int, tmp_path: Path) -> None:
+def test_the_server_goes_with_its_tests(
+    arguments: list[str], struck: str, number: int, tmp_path: Path
+) -> None:
     place = tmp_path / "running.json"
     command = [sys.executable, "-m", "pytest", str(WAITS), "-p", "no:cacheprovider", *arguments]
     environment = {**os.environ, "AUTOML_SR_TEST_PLACE": str(place)}

@@ -42,7 +42,9 @@ def test_it_runs_always_all_the_same(): pass
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six cases, of which three run always."""
     folder = tmp_path_factory.mktemp("suite")
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    ci: is CI's\n    everyday: runs always\n")
+    (folder / "pytest.ini").write_text(
+        "[pytest]\nmarkers =\n    ci: is CI's\n    everyday: runs always\n"
+    )
     (folder / "test_mixed.py").write_text(MIXED)
     (folder / "test_of_ci.py").write_text(OF_CI)
     return folder
@@ -59,7 +61,11 @@ def outcome(suite: Path, *arguments: str) -> list[str]:
         check=False,
     )
     assert done.returncode in (0, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout + done.stderr
-    found = [line for line in done.stdout.splitlines() if re.match(r"left out|\d+ passed|no tests ran", line)]
+    found = [
+        line
+        for line in done.stdout.splitlines()
+        if re.match(r"left out|\d+ passed|no tests ran", line)
+    ]
     return [re.sub(r"(, \d deselected)? in .*", "", line) for line in found]
 
 
@@ -74,7 +80,9 @@ def test_in_ci_everything_runs(suite: Path) -> None:
 
 def test_what_nobody_asked_for_is_not_left_out(suite: Path) -> None:
     assert outcome(suite, "-k", "always") == ["2 passed"]
-    assert outcome(suite, "-k", "test_it_runs_in_ci and not module") == [f"left out: 1 test of CI's tier ({COMMAND})"]
+    assert outcome(suite, "-k", "test_it_runs_in_ci and not module") == [
+        f"left out: 1 test of CI's tier ({COMMAND})"
+    ]
 
 
 def test_a_test_draws_its_share_of_examples_every_day_and_never_less_than_five() -> None:

@@ -1,4 +1,6 @@
-"""The tutorial works: its study file and all its commands, one after the other, with fewer steps."""
+"""The tutorial works: its study file and all its commands, one after the other, with fewer
+steps.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,20 @@ def folder(tmp_path: Path) -> Path:
     """A folder with ten photographs that differ."""
     photos = tmp_path / "my-photos"
     photos.mkdir()
-    pictures = (data.astronaut(), data.coffee(), data.chelsea(), data.rocket(), data.hubble_deep_field())
+    pictures = (
+        data.astronaut(),
+        data.coffee(),
+        data.chelsea(),
+        data.rocket(),
+        data.hubble_deep_field(),
+    )
     for number in range(10):
         picture = pictures[number // 2]
         left = number % 2 * (picture.shape[1] - SIDE)
         top = (picture.shape[0] - SIDE) // 2
-        Image.fromarray(picture[top : top + SIDE, left : left + SIDE]).save(photos / f"{number}.png")
+        Image.fromarray(picture[top : top + SIDE, left : left + SIDE]).save(
+            photos / f"{number}.png"
+        )
     return tmp_path
 
 
@@ -48,7 +58,9 @@ def test_what_the_test_shortens_is_in_the_tutorial() -> None:
 @pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_every_step_of_the_tutorial_works(folder: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("AUTOML_SR_")}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("AUTOML_SR_")
+    }
     for language, block in BLOCKS:
         text = shortened(block)
         if language == "yaml":
@@ -60,7 +72,13 @@ def test_every_step_of_the_tutorial_works(folder: Path) -> None:
             commands = [[sys.executable, "-m", *_program(line)] for line in text.splitlines()]
         for command in commands:
             done = subprocess.run(
-                command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+                command,
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
             )
             assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     assert (folder / "mine.html").stat().st_size > 10_000
@@ -69,6 +87,8 @@ def test_every_step_of_the_tutorial_works(folder: Path) -> None:
 
 
 def _program(line: str) -> list[str]:
-    """Return a command with the module in the place of the program's name: `automl-sr` may not be on the path."""
+    """Return a command with the module in the place of the program's name: `automl-sr` may not be
+    on the path.
+    """
     name, *rest = shlex.split(line)
     return [name.replace("-", "_"), *rest]

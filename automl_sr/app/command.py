@@ -11,13 +11,18 @@ from automl_sr.presentation.console import note, print_json
 
 
 def app(
-    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 7860,
     auth_file: Annotated[
         Path | None,
         typer.Option(
-            help="Let in who knows what this file holds, user:password; default: AUTOML_SR_APP_AUTH", metavar="FILE"
+            help=(
+                "Let in who knows what this file holds, user:password; default: AUTOML_SR_APP_AUTH"
+            ),
+            metavar="FILE",
         ),
     ] = None,
     auth: Annotated[
@@ -27,18 +32,28 @@ def app(
             metavar="USER:PASSWORD",
         ),
     ] = None,
-    no_auth: Annotated[bool, typer.Option("--no-auth", help="Let in everybody, on other hosts too")] = False,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Let in everybody, on other hosts too")
+    ] = False,
     public_name: Annotated[
         list[str] | None,
-        typer.Option(help="Name under which a proxy serves it, NAME[:PORT]; may be repeated", metavar="NAME"),
+        typer.Option(
+            help="Name under which a proxy serves it, NAME[:PORT]; may be repeated", metavar="NAME"
+        ),
     ] = None,
     proxy: Annotated[
         list[str] | None,
-        typer.Option(help="Address of that proxy if it is on another machine; may be repeated", metavar="ADDRESS"),
+        typer.Option(
+            help="Address of that proxy if it is on another machine; may be repeated",
+            metavar="ADDRESS",
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
-    """Open studies in a browser: fronts, trials side by side, previews on your own images. Ctrl-C ends it.
+    """Open studies in a browser: fronts, trials side by side, previews on your own images. Ctrl-C
+    ends it.
 
     Searches may run meanwhile: the store is only read.
 

@@ -1,4 +1,6 @@
-"""The page: study and selected trial on top, then the tabs, and the address that leads back to what is shown."""
+"""The page: study and selected trial on top, then the tabs, and the address that leads back to what
+is shown.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Tab:
     title: str
     build: Callable[[Session], None]
     follows: tuple[Literal["study", "trial", "version"], ...] = ()
-    """Where one of these changes, the tab is filled anew if it is open, or when it is opened next."""
+    """Where one of these changes, the tab is filled anew if it is open, or when it is opened
+    next.
+    """
 
 
 TABS = (
@@ -54,13 +58,23 @@ FOLLOWS = [(LINE, ("study", "version", "trial")), *((tab.id, tab.follows) for ta
 def make_page(cache: StoreCache) -> gr.Blocks:
     """Make the page; each visitor has a session of their own."""
     page: ServerRenderedBlocks
-    with ServerRenderedBlocks(title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with ServerRenderedBlocks(
+        title="automl-sr", analytics_enabled=False, delete_cache=(3600, 3600)
+    ) as page:
         with gr.Row(elem_id="head", equal_height=True):
             gr.HTML("<h1>automl-sr</h1>", elem_id="brand", min_width=120, scale=1)
             study = gr.Dropdown(
-                [], label="Study", allow_custom_value=True, elem_id="study", interactive=True, scale=3, min_width=220
+                [],
+                label="Study",
+                allow_custom_value=True,
+                elem_id="study",
+                interactive=True,
+                scale=3,
+                min_width=220,
             )
-            trial = gr.Number(label="Trial", precision=0, minimum=0, elem_id="trial", scale=1, min_width=110)
+            trial = gr.Number(
+                label="Trial", precision=0, minimum=0, elem_id="trial", scale=1, min_width=110
+            )
         line = gr.HTML(NOTHING_SELECTED, elem_id="line")
         compared = gr.State([])
         # not States, because those never reach the browser
@@ -72,21 +86,35 @@ def make_page(cache: StoreCache) -> gr.Blocks:
             for tab in TABS:
                 with gr.Tab(tab.title, id=tab.id, elem_id=f"tab-{tab.id}") as item:
                     tab.build(session)
-                gr.on([item.select], None, [], [opened], js=f"() => {json.dumps(tab.id)}", api_visibility="private")
+                gr.on(
+                    [item.select],
+                    None,
+                    [],
+                    [opened],
+                    js=f"() => {json.dumps(tab.id)}",
+                    api_visibility="private",
+                )
         _wire(page, session, tabs, line)
     return page
 
 
 def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> None:
-    """Let the page follow the address when it is opened, the store while it changes, and the address the page."""
+    """Let the page follow the address when it is opened, the store while it changes, and the
+    address the page.
+    """
     cache = session.cache
 
     def arrive(request: gr.Request) -> tuple[Any, ...]:
         asked = dict(request.query_params)
         named = asked.get("tab", "")
         tab = FORMER_IDS.get(named, named)
-        # only where the address asks for one: the list can be seen, and another tab opened, before this comes
-        opened = (gr.Tabs(selected=tab), tab) if tab in {item.id for item in TABS} else (gr.skip(), gr.skip())
+        # only where the address asks for one: the list can be seen, and another tab opened, before
+        # this comes
+        opened = (
+            (gr.Tabs(selected=tab), tab)
+            if tab in {item.id for item in TABS}
+            else (gr.skip(), gr.skip())
+        )
         version = cache.version()
         names = [] if version.startswith(NOTHING_THERE) else cache.names()
         name = asked.get("study") or (names[0] if names else None)
@@ -134,7 +162,9 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
     cue = script_with("cues.js", FOLLOWS, LINE)
     gr.on([*changes, session.version.change], None, asked, cues, js=cue, api_visibility="private")
     gr.on(changes, None, shown, None, js=static_text("page_address.js"), api_visibility="private")
-    session.listen_in_order([session.cues[LINE].change], describe, [session.study, session.trial], [line])
+    session.listen_in_order(
+        [session.cues[LINE].change], describe, [session.study, session.trial], [line]
+    )
 
 
 def theme() -> gr.themes.Base:

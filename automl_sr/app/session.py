@@ -1,4 +1,6 @@
-"""What all tabs of a page share: the study, the selected trial, the trials to compare, and what has changed."""
+"""What all tabs of a page share: the study, the selected trial, the trials to compare, and what has
+changed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ from automl_sr.app.store_cache import Snapshot, StoreCache
 from automl_sr.errors import AutomlSRError, UseError
 
 log = logging.getLogger(__name__)
-NO_STUDY = "Choose a study above. If there is none, begin one with `automl-sr search studies/quickstart.yaml`."
+NO_STUDY = (
+    "Choose a study above. If there is none, begin one with `automl-sr search"
+    " studies/quickstart.yaml`."
+)
 MOST_COMPARED = 6
 MOST_TRIALS = 2**31
 
@@ -51,7 +56,8 @@ class Session:
         outputs: Sequence[Any],
         also: Sequence[Any] = (),
     ) -> None:
-        """Fill components of a tab when it is opened, and while it is open whenever its cue or `also` change.
+        """Fill components of a tab when it is opened, and while it is open whenever its cue or
+        `also` change.
 
         `make` gets the values of `inputs`. `also` are events, such as `choice.input`.
         """
@@ -72,8 +78,8 @@ class Session:
     ) -> None:
         """Fill components on events, and never with what was asked for earlier than what they show.
 
-        A browser sends events over several connections, so that one can overtake another. Its page counts them
-        when they happen; what comes too late is dropped.
+        A browser sends events over several connections, so that one can overtake another. Its page
+        counts them when they happen; what comes too late is dropped.
         """
         newest = gr.State(0)
 
@@ -89,14 +95,24 @@ class Session:
 
 
 def listen(
-    triggers: Sequence[Any], handle: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any], **options: Any
+    triggers: Sequence[Any],
+    handle: Callable[..., Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    **options: Any,
 ) -> Any:
-    """Do something on events, out of the API's sight and without a spinner over what is shown already.
+    """Do something on events, out of the API's sight and without a spinner over what is shown
+    already.
 
-    Every event counts, one after the other. Gradio's mode that keeps only the last one fires all listeners of an event
-    again when one of them is done, for ever where there are several.
+    Every event counts, one after the other. Gradio's mode that keeps only the last one fires all
+    listeners of an event again when one of them is done, for ever where there are several.
     """
-    settings = {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "multiple", **options}
+    settings = {
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "trigger_mode": "multiple",
+        **options,
+    }
     return gr.on(triggers, safely(handle), list(inputs), list(outputs), **settings)
 
 
@@ -118,13 +134,18 @@ def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
             raise
         except Exception as error:
             log.exception("a page could not be filled")
-            raise gr.Error(f"{type(error).__name__}: see the log of the app.", print_exception=False) from None
+            raise gr.Error(
+                f"{type(error).__name__}: see the log of the app.", print_exception=False
+            ) from None
 
     return wrapped
 
 
 def snapshot(cache: StoreCache, name: Any) -> Snapshot | None:
-    """Return the chosen study, or nothing where none is chosen. Raises UseError for what is no name."""
+    """Return the chosen study, or nothing where none is chosen.
+
+    Raises UseError for what is no name.
+    """
     if name in (None, ""):
         return None
     if not isinstance(name, str):

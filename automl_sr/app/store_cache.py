@@ -1,4 +1,6 @@
-"""What pages show of a store: read once, kept in memory, and read again only where something has changed."""
+"""What pages show of a store: read once, kept in memory, and read again only where something has
+changed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
 
 MOST_CHANGED = 500
-"""With more new trials than this everything is read again: databases limit how many one can be asked for by name."""
+"""With more new trials than this everything is read again: databases limit how many one can be
+asked for by name.
+"""
 NOTHING_THERE = "nothing"
 """The version of a store that is not there, or does not answer."""
 WORKED_OUT = frozenset({"objectives", "metrics", "front", "front_numbers", "history", "importance"})
@@ -62,23 +66,39 @@ class Summary:
 
 
 class Snapshot:
-    """A study with all its trials, as they were at one moment; what follows from them is computed once."""
+    """A study with all its trials, as they were at one moment; what follows from them is computed
+    once.
+    """
 
-    def __init__(self, study: StudyRecord, trials: tuple[TrialRecord, ...], reader: Reader, registry: Registry) -> None:
+    def __init__(
+        self,
+        study: StudyRecord,
+        trials: tuple[TrialRecord, ...],
+        reader: Reader,
+        registry: Registry,
+    ) -> None:
         self.study = study
         self.trials = trials
         self._reader = reader
         self._registry = registry
         self.by_number = {trial.number: trial for trial in trials}
         self.content = str(next(_CONTENTS))
-        """Another text where finished trials are others: what is drawn of them alone need not be drawn again."""
+        """Another text where finished trials are others: what is drawn of them alone need not be
+        drawn again.
+        """
 
     def take_over(self, former: Snapshot) -> None:
-        """Take over what was worked out already, if nothing has happened but that trials went on."""
+        """Take over what was worked out already, if nothing has happened but that trials went
+        on.
+        """
         same = len(self.finished) == len(former.finished) and self.study.spec == former.study.spec
-        if same and all(new is old for new, old in zip(self.finished, former.finished, strict=True)):
+        if same and all(
+            new is old for new, old in zip(self.finished, former.finished, strict=True)
+        ):
             self.content = former.content
-            self.__dict__ |= {name: value for name, value in former.__dict__.items() if name in WORKED_OUT}
+            self.__dict__ |= {
+                name: value for name, value in former.__dict__.items() if name in WORKED_OUT
+            }
 
     @cached_property
     def finished(self) -> tuple[TrialRecord, ...]:
@@ -92,7 +112,10 @@ class Snapshot:
 
     @cached_property
     def objectives(self) -> tuple[Metric, ...]:
-        """Metrics that the front trades against each other. Raises PluginError where one is not installed."""
+        """Metrics that the front trades against each other.
+
+        Raises PluginError where one is not installed.
+        """
         return tuple(self._registry.metric(name) for name in self.study.objectives)
 
     @cached_property
@@ -103,7 +126,9 @@ class Snapshot:
     @cached_property
     def front(self) -> tuple[TrialRecord, ...]:
         """Models that no other one dominates, best first in the first objective."""
-        return tuple(front_of(self.study, self.trials, {metric.name: metric for metric in self.objectives}))
+        return tuple(
+            front_of(self.study, self.trials, {metric.name: metric for metric in self.objectives})
+        )
 
     @cached_property
     def front_numbers(self) -> frozenset[int]:
@@ -133,7 +158,10 @@ class Snapshot:
 
 
 class StoreCache:
-    """The studies of one store. Every method but `version` raises StoreError where the database does not answer."""
+    """The studies of one store.
+
+    Every method but `version` raises StoreError where the database does not answer.
+    """
 
     def __init__(self, url: str | None, registry: Registry) -> None:
         self.url = url or default_url()
@@ -153,10 +181,15 @@ class StoreCache:
 
     @property
     def reader(self) -> Reader:
-        """The store, opened when it is first there, and anew where its file was replaced. Raises StoreError."""
+        """The store, opened when it is first there, and anew where its file was replaced.
+
+        Raises StoreError.
+        """
         with self._lock:
             file = _identity(self.url)
-            if self._reader is not None and file != self._file:  # SQLite would go on reading what was removed
+            if (
+                self._reader is not None and file != self._file
+            ):  # SQLite would go on reading what was removed
                 self._reader.close()
                 self._reader = None
                 self._kept.clear()
@@ -171,7 +204,9 @@ class StoreCache:
             self._reader.close()
 
     def version(self) -> str:
-        """Name the present content of the store: another text where anything that pages show has changed."""
+        """Name the present content of the store: another text where anything that pages show has
+        changed.
+        """
         try:
             with self.reader.reading() as database:
                 return _version(database)
@@ -183,9 +218,11 @@ class StoreCache:
         return [study.name for study in reversed(self.reader.studies())]
 
     def summaries(self, version: str) -> list[Summary]:
-        """List the studies with what they are doing, the newest first; from memory if they were read at this version.
+        """List the studies with what they are doing, the newest first; from memory if they were
+        read at this version.
 
-        A page asks several times while it is opened, and reading five thousand trials takes a fifth of a second.
+        A page asks several times while it is opened, and reading five thousand trials takes a fifth
+        of a second.
         """
         known, found = self._summaries
         if known != version:
@@ -205,7 +242,10 @@ class StoreCache:
         return self.reader.study(name)
 
     def snapshot(self, name: str) -> Snapshot:
-        """Return a study with its trials, from memory if nothing has changed. Raises StoreError for an unknown name."""
+        """Return a study with its trials, from memory if nothing has changed.
+
+        Raises StoreError for an unknown name.
+        """
         with self._reading:  # several parts of a page ask at once: one of them reads
             reader = self.reader
             with reader.reading() as database:
@@ -235,7 +275,11 @@ class StoreCache:
         with self.reader.reading() as database:
             there = {row.id: tuple(row) for row in database.execute(query)}
             count = database.scalar(files)
-        known = {} if former is None or former.study.id != study.id else {item.id: item for item in former.trials}
+        known = (
+            {}
+            if former is None or former.study.id != study.id
+            else {item.id: item for item in former.trials}
+        )
         changed = [key for key, marks in there.items() if _marks(known.get(key)) != marks]
         if len(changed) > MOST_CHANGED:
             return tuple(self.reader.trials(study))
@@ -246,13 +290,21 @@ class StoreCache:
         return tuple(sorted(found, key=lambda item: item.number))
 
     def _best(self, study: StudyRecord) -> dict[str, float]:
-        """Return the best value of each objective by itself, among models that keep to the constraints."""
+        """Return the best value of each objective by itself, among models that keep to the
+        constraints.
+        """
         trial = models.Trial
         query = select(trial.values).where(trial.study_id == study.id, trial.state.in_(FINISHED))
         with self.reader.reading() as database:
-            fit = [values for values in database.scalars(query) if values and feasible(study, values)]
+            fit = [
+                values for values in database.scalars(query) if values and feasible(study, values)
+            ]
         best: dict[str, float] = {}
-        for metric in (self.registry.metrics[name] for name in study.objectives if name in self.registry.metrics):
+        for metric in (
+            self.registry.metrics[name]
+            for name in study.objectives
+            if name in self.registry.metrics
+        ):
             values = [row[metric.name] for row in fit if metric.name in row]
             if values:
                 best[metric.name] = metric.best(values)
@@ -282,10 +334,16 @@ class StoreCache:
                     continue
                 if has_run_out(row.owner, row.lease_uptime, by_database=not live):
                     continue
-                last = select(point.step).where(point.trial_id == row.id).order_by(point.at.desc(), point.step.desc())
+                last = (
+                    select(point.step)
+                    .where(point.trial_id == row.id)
+                    .order_by(point.at.desc(), point.step.desc())
+                )
                 step = database.scalar(last.limit(1)) or 0
                 steps = int(study.spec["budget"]["steps"])
-                found.append(Work(row.number or 0, _worker(row.owner), row.stage or "begins", step, steps))
+                found.append(
+                    Work(row.number or 0, _worker(row.owner), row.stage or "begins", step, steps)
+                )
         return tuple(found)
 
 
@@ -296,7 +354,9 @@ def _worker(owner: str) -> str:
 
 
 def _identity(url: str) -> tuple[int, int] | None:
-    """Tell one file from another that takes its place; nothing for a server, or where there is no file."""
+    """Tell one file from another that takes its place; nothing for a server, or where there is no
+    file.
+    """
     path = sqlite_file(parse(url))
     try:
         found = path and path.stat()
@@ -306,10 +366,17 @@ def _identity(url: str) -> tuple[int, int] | None:
 
 
 def _version(database: Database, name: str | None = None) -> str:
-    """Read what tells one content from another: of what is finished numbers of rows and the last moments."""
+    """Read what tells one content from another: of what is finished numbers of rows and the last
+    moments.
+    """
     study, trial, rung = models.Study, models.Trial, models.Rung
     refinement, event = models.Refinement, models.Event
-    marks = (func.count(trial.id), func.max(trial.finished), func.max(trial.started), func.sum(trial.fence))
+    marks = (
+        func.count(trial.id),
+        func.max(trial.finished),
+        func.max(trial.started),
+        func.sum(trial.fence),
+    )
     alive = trial.lease_until > now()
     parts: tuple[Any, ...] = (
         select(study.id, study.name, study.seconds, study.spec).order_by(study.id),
@@ -347,12 +414,17 @@ def _state(study: StudyRecord, working: bool) -> str:
 
 
 def _marks(trial: TrialRecord | None) -> tuple[Any, ...]:
-    """Return what differs between two states of one trial; in a trial that is not finished anything may."""
+    """Return what differs between two states of one trial; in a trial that is not finished anything
+    may.
+    """
     if trial is None or trial.state in UNFINISHED:
         return ()
     return (trial.id, trial.state, trial.finished, trial.fence, trial.stage)
 
 
 def metrics_of(study: StudyRecord, registry: Registry) -> tuple[Metric, ...]:
-    """Name what a study measures: objectives first, then what is constrained. Raises PluginError."""
+    """Name what a study measures: objectives first, then what is constrained.
+
+    Raises PluginError.
+    """
     return tuple(registry.metric(name) for name in study.metrics)

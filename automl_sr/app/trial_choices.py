@@ -1,4 +1,6 @@
-"""Which trials the lists of a page offer: choices of thousands help nobody, and take a browser seconds."""
+"""Which trials the lists of a page offer: choices of thousands help nobody, and take a browser
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,12 @@ ALL_OFFERED_UP_TO = 500
 RECENT = 200
 
 
-def trial_choices(shown: Snapshot, trials: Sequence[TrialRecord], chosen: Collection[int]) -> list[TrialRecord]:
-    """Return all of the trials, or of many the chosen ones, the front and the newest, in the same order."""
+def trial_choices(
+    shown: Snapshot, trials: Sequence[TrialRecord], chosen: Collection[int]
+) -> list[TrialRecord]:
+    """Return all of the trials, or of many the chosen ones, the front and the newest, in the same
+    order.
+    """
     if len(trials) <= ALL_OFFERED_UP_TO:
         return list(trials)
     newest = {trial.number for trial in sorted(trials, key=lambda trial: trial.number)[-RECENT:]}

@@ -1,4 +1,6 @@
-"""The page of what plugins may import: `python -m automl_sr.cli.api_page > docs/api.md` writes it anew."""
+"""The page of what plugins may import: `python -m automl_sr.cli.api_page > docs/api.md` writes it
+anew.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from automl_sr import api
 
 INTRODUCTION = """# What plugins may import
 
-Made by `python -m automl_sr.cli.api_page > docs/api.md` from the code; a test compares the two. How to write a plugin:
-[plugins.md](plugins.md).
+Made by `python -m automl_sr.cli.api_page > docs/api.md` from the code; a test compares the two.
+How to write a plugin: [plugins.md](plugins.md).
 
 ```python
 from automl_sr.api import Slot, Technique
@@ -59,7 +61,9 @@ def _signature(found: Any) -> str:
 
 
 def _members(cls: type) -> list[str]:
-    """Return the public fields, properties and methods that a class declares itself, in its order."""
+    """Return the public fields, properties and methods that a class declares itself, in its
+    order.
+    """
     listed = []
     for declared, text in _declared(cls):
         words = " ".join(text.split("\n\n")[0].split())
@@ -68,7 +72,9 @@ def _members(cls: type) -> list[str]:
 
 
 def _declared(cls: type) -> Iterator[tuple[str, str]]:
-    """Yield declarations and what is said of them: in the source alone a field has words of its own."""
+    """Yield declarations and what is said of them: in the source alone a field has words of its
+    own.
+    """
     source = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = next(node.body for node in source.body if isinstance(node, ast.ClassDef))
     for node, after in zip(body, [*body[1:], None], strict=True):

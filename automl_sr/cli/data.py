@@ -1,4 +1,6 @@
-"""`automl-sr data`: which image sets there are, whether their files are sound, and how to fetch one."""
+"""`automl-sr data`: which image sets there are, whether their files are sound, and how to fetch
+one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON alone on st
 
 @app.command("list")
 def list_sets(json: JsonOption = False) -> None:
-    """List the sets that a study file can name, from AUTOML_SR_DATA and the photographs that come along."""
+    """List the sets that a study file can name, from AUTOML_SR_DATA and the photographs that come
+    along.
+    """
     from automl_sr.data.catalog import Catalog
 
     catalog = Catalog.from_environment()
@@ -45,7 +49,9 @@ def list_sets(json: JsonOption = False) -> None:
 
 
 def _summary(image_set: ImageSet) -> dict[str, Any]:
-    """Name, number, sizes [width, height] by area (from the files' headers), shipped LR scales and folder of a set."""
+    """Name, number, sizes [width, height] by area (from the files' headers), shipped LR scales and
+    folder of a set.
+    """
     from automl_sr.data.images import probe
 
     sizes: list[tuple[int, int]] = []
@@ -76,10 +82,14 @@ def _size(size: list[int] | None) -> str | None:
 
 @app.command()
 def check(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="A folder of images, or the name of a set")],
+    folder: Annotated[
+        str, typer.Argument(metavar="DIR", help="A folder of images, or the name of a set")
+    ],
     json: JsonOption = False,
 ) -> None:
-    """Read every image of a set; report damaged (exit code 1), small, grey, identical and similar ones."""
+    """Read every image of a set; report damaged (exit code 1), small, grey, identical and similar
+    ones.
+    """
     from automl_sr.data.catalog import Catalog
     from automl_sr.data.check import check_set
 
@@ -89,15 +99,23 @@ def check(
     else:
         _print_report(report)
     if report["unreadable"]:
-        note(f"{len(report['unreadable'])} of {report['files']} files cannot be used: replace or remove them.")
+        note(
+            f"{len(report['unreadable'])} of {report['files']} files cannot be used: replace or"
+            " remove them."
+        )
         raise typer.Exit(1)
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    lines = [f"{report['folder']}: {report['images']} images, {report['files']} files with their LR images"]
+    lines = [
+        f"{report['folder']}: {report['images']} images, {report['files']} files with their LR"
+        " images"
+    ]
     lines += [f"unreadable  {row['reason']}" for row in report["unreadable"]]
     lines += [f"wrong size  {row['file']}: {row['reason']}" for row in report["misfits"]]
-    lines += [f"small       {row['file']}: {row['width']}x{row['height']}" for row in report["small"]]
+    lines += [
+        f"small       {row['file']}: {row['width']}x{row['height']}" for row in report["small"]
+    ]
     lines += [f"grey        {file}" for file in report["grey"]]
     lines += [f"identical   {first} = {second}" for first, second in report["identical"]]
     lines += [
@@ -109,12 +127,16 @@ def _print_report(report: dict[str, Any]) -> None:
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(help="A known set, or the name to give to what --url holds")],
+    name: Annotated[
+        str, typer.Argument(help="A known set, or the name to give to what --url holds")
+    ],
     url: Annotated[str, typer.Option(help="Address of a zip or tar archive of images")] = "",
     sha256: Annotated[str, typer.Option(help="Its sha256, needed with --url")] = "",
     json: JsonOption = False,
 ) -> None:
-    """Fetch a set into the first folder of AUTOML_SR_DATA, or ./data; nothing is kept unless its sha256 is right."""
+    """Fetch a set into the first folder of AUTOML_SR_DATA, or ./data; nothing is kept unless its
+    sha256 is right.
+    """
     from automl_sr.data.catalog import Catalog, ImageSet
     from automl_sr.data.download import fetch
 
@@ -125,7 +147,15 @@ def get(
         target = fetch(name, address, digest, into, show)
     images = len(ImageSet.from_folder(target, name).hr)
     if json:
-        print_json({"name": name, "folder": str(target), "images": images, "url": address, "sha256": digest})
+        print_json(
+            {
+                "name": name,
+                "folder": str(target),
+                "images": images,
+                "url": address,
+                "sha256": digest,
+            }
+        )
     else:
         print_lines(f"{target}: {images} images")
 
@@ -135,17 +165,25 @@ def _source(name: str, url: str, sha256: str) -> tuple[str, str]:
     from automl_sr.data.download import KNOWN
 
     if bool(url) != bool(sha256):
-        raise DataError("--url and --sha256 are given together.", "The hash makes sure that you get what you expect.")
+        raise DataError(
+            "--url and --sha256 are given together.",
+            "The hash makes sure that you get what you expect.",
+        )
     if url:
         return url, sha256
     known = KNOWN.get(name)
     if known is None:
-        hint = f"{nearest(name, KNOWN)} Known sets: {', '.join(sorted(KNOWN))}; others with --url and --sha256.".strip()
+        hint = (
+            f"{nearest(name, KNOWN)} Known sets: {', '.join(sorted(KNOWN))}; others with --url and"
+            " --sha256.".strip()
+        )
         raise DataError(f"There is no known set {name!r}.", hint)
     if not known.url:
         raise DataError(
-            f"{name} cannot be fetched automatically: no archive of it with a published sha256 is known.",
-            f"Get it by hand ({known.about}) and put its images into a folder {name}/HR under AUTOML_SR_DATA.",
+            f"{name} cannot be fetched automatically: no archive of it with a published sha256 is"
+            " known.",
+            f"Get it by hand ({known.about}) and put its images into a folder {name}/HR under"
+            " AUTOML_SR_DATA.",
         )
     return known.url, known.sha256
 

@@ -1,4 +1,6 @@
-"""How the program ends: with its own exit code, and at once, whatever code of plugins has left behind."""
+"""How the program ends: with its own exit code, and at once, whatever code of plugins has left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,24 @@ PATIENCE_SECONDS = 10.0
 
 
 def plain_hooks() -> None:
-    """Say in one line what a thread ended with, or what a destructor raised; with the traceback while debugging."""
+    """Say in one line what a thread ended with, or what a destructor raised; with the traceback
+    while debugging.
+    """
     threading.excepthook = _of_thread
     sys.unraisablehook = _of_nobody
 
 
 def leave(code: int, patience: float | None = None) -> int:
-    """Return the exit code to end with; where something holds the program up then, it ends with it all the same.
+    """Return the exit code to end with; where something holds the program up then, it ends with it
+    all the same.
 
     Python waits for threads that are no daemons, and for the handlers of `atexit`, for ever.
     """
     ends = threading.Event()
     seconds = PATIENCE_SECONDS if patience is None else patience
-    threading.Thread(target=_insist, args=(ends, code, seconds), name="automl-sr end", daemon=True).start()
+    threading.Thread(
+        target=_insist, args=(ends, code, seconds), name="automl-sr end", daemon=True
+    ).start()
     threading._register_atexit(ends.set)  # type: ignore[attr-defined]  # called before Python waits for threads
     return code
 
@@ -36,7 +43,9 @@ def leave(code: int, patience: float | None = None) -> int:
 def _insist(ends: threading.Event, code: int, seconds: float) -> None:
     ends.wait()
     time.sleep(seconds)
-    running = [thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()]
+    running = [
+        thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()
+    ]
     left = [name for name in running if name != threading.main_thread().name]
     what = f"threads that were left behind ({', '.join(left)})" if left else "an exit handler"
     note(f"warning: {what} did not end within {seconds:g} s: the program ends without")

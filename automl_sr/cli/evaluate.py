@@ -1,4 +1,6 @@
-"""`automl-sr evaluate`: the quality of a shipped model, or of bicubic enlargement, on a named set."""
+"""`automl-sr evaluate`: the quality of a shipped model, or of bicubic enlargement, on a named
+set.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,36 @@ SCALES = (2, 3, 4)
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="ONNX file, or the word `bicubic`", metavar="MODEL|bicubic")],
-    data: Annotated[str, typer.Option(help="Named set (see `automl-sr data list`) or folder of images", metavar="SET")],
+    model: Annotated[
+        str, typer.Argument(help="ONNX file, or the word `bicubic`", metavar="MODEL|bicubic")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="Named set (see `automl-sr data list`) or folder of images", metavar="SET"
+        ),
+    ],
     scale: Annotated[
-        int | None, typer.Option(help="How many times larger: 2 (unless said), 3 or 4; super-resolution alone")
+        int | None,
+        typer.Option(help="How many times larger: 2 (unless said), 3 or 4; super-resolution alone"),
     ] = None,
-    metrics: Annotated[str, typer.Option(help="Names of quality metrics, separated by commas")] = "",
-    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of ONNX Runtime")] = 1,
+    metrics: Annotated[
+        str, typer.Option(help="Names of quality metrics, separated by commas")
+    ] = "",
+    threads: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="Threads of ONNX Runtime")
+    ] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     seconds: Annotated[float, typer.Option(help="The longest that one image may take")] = SECONDS,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
     """Measure PSNR and SSIM of a model on a set of images.
 
-    As the literature does: luma for psnr_y and ssim_y, `scale` pixels cut from every border, mean over the images. A
-    model of another task, as its file says, is measured by that task where it is installed.
+    As the literature does: luma for psnr_y and ssim_y, `scale` pixels cut from every border, mean
+    over the images. A model of another task, as its file says, is measured by that task where it is
+    installed.
 
     \b
     Examples:
@@ -49,28 +66,49 @@ def evaluate(
 
     if scale is not None and scale not in SCALES:
         raise UseError(f"A scale of {scale} is not supported.", "Use 2, 3 or 4.")
-    opened = None if model == "bicubic" else OnnxModel(Path(model), threads, device, Guard(seconds=seconds))
+    opened = (
+        None
+        if model == "bicubic"
+        else OnnxModel(Path(model), threads, device, Guard(seconds=seconds))
+    )
     kind = ImageSR.kind if opened is None else opened.metadata.get("task", ImageSR.kind)
     if opened is not None and kind != ImageSR.kind:
         cls = _task_of(model, kind, scale)
         chosen = _metrics(metrics, cls)
-        values: dict[str, Any] = {"model": model, "task": kind, "data": data, **_by_task(cls, opened, data, chosen)}
+        values: dict[str, Any] = {
+            "model": model,
+            "task": kind,
+            "data": data,
+            **_by_task(cls, opened, data, chosen),
+        }
     else:
         chosen = _metrics(metrics, ImageSR)
         net = "bicubic" if opened is None else _image_model(opened)
         scale = scale or SCALES[0]
-        values = {"model": model, "data": data, "scale": scale, **_evaluate(net, data, scale, chosen)}
+        values = {
+            "model": model,
+            "data": data,
+            "scale": scale,
+            **_evaluate(net, data, scale, chosen),
+        }
     if json:
         print_json(values)
     elif "per_image" in values:
         _print(values, chosen)
     else:
-        rows = [[metric.name, _shown(values[metric.name], metric), metric.unit] for metric in chosen]
-        print_table(["metric", "value", "unit"], rows, title=f"{model} ({kind}) on {data}", right=["value"])
+        rows = [
+            [metric.name, _shown(values[metric.name], metric), metric.unit] for metric in chosen
+        ]
+        print_table(
+            ["metric", "value", "unit"], rows, title=f"{model} ({kind}) on {data}", right=["value"]
+        )
 
 
 def _task_of(model: str, kind: str, scale: int | None) -> type[Task]:
-    """Find the task of a model. Raises UseError where it is not installed, or where a scale was asked for."""
+    """Find the task of a model.
+
+    Raises UseError where it is not installed, or where a scale was asked for.
+    """
     from automl_sr.plugin.registry import installed
 
     known = installed().tasks
@@ -80,11 +118,16 @@ def _task_of(model: str, kind: str, scale: int | None) -> type[Task]:
             f"Install its plugin; there are: {', '.join(sorted(known))}.",
         )
     if scale is not None:
-        raise UseError(f"{model} is a model of the task {kind!r}, which enlarges nothing.", "Leave --scale out.")
+        raise UseError(
+            f"{model} is a model of the task {kind!r}, which enlarges nothing.",
+            "Leave --scale out.",
+        )
     return known[kind]
 
 
-def _by_task(cls: type[Task], opened: OnnxModel, data: str, metrics: Sequence[Metric]) -> dict[str, float]:
+def _by_task(
+    cls: type[Task], opened: OnnxModel, data: str, metrics: Sequence[Metric]
+) -> dict[str, float]:
     """Let the task that a file names measure it on a named set. Raises DataError."""
     from automl_sr.plugin.task import NoSamples, TaskData
 
@@ -98,7 +141,9 @@ def _image_model(opened: OnnxModel) -> SRModel:
     return OnnxImageModel(opened.path, opened.threads, opened.provider, session=opened.session)
 
 
-def _evaluate(model: SRModel | str, data: str, scale: int, metrics: Sequence[Metric]) -> dict[str, Any]:
+def _evaluate(
+    model: SRModel | str, data: str, scale: int, metrics: Sequence[Metric]
+) -> dict[str, Any]:
     from automl_sr.data.catalog import Catalog
     from automl_sr.tasks.image_sr.image_model import evaluate_pairs
     from automl_sr.tasks.image_sr.samples import load_pairs
@@ -110,7 +155,10 @@ def _evaluate(model: SRModel | str, data: str, scale: int, metrics: Sequence[Met
 
 
 def _metrics(names: str, task: type[Task]) -> list[Metric]:
-    """Look up the metrics that are asked for, or take all that a task can be measured by. Raises UseError."""
+    """Look up the metrics that are asked for, or take all that a task can be measured by.
+
+    Raises UseError.
+    """
     from automl_sr.plugin.registry import installed
 
     registry = installed()
@@ -121,16 +169,27 @@ def _metrics(names: str, task: type[Task]) -> list[Metric]:
     found = [registry.metric(name) for name in dict.fromkeys(wanted)]
     for metric in found:
         if metric.level != "quality":
-            raise UseError(f"{metric.name!r} is not measured on images.", "Name quality metrics, such as psnr_y.")
+            raise UseError(
+                f"{metric.name!r} is not measured on images.",
+                "Name quality metrics, such as psnr_y.",
+            )
         reason = registry.why_not(metric, task)
         if reason is not None:
-            raise UseError(f"{reason[0].upper()}{reason[1:]}.", f"Metrics: {', '.join(item.name for item in usable)}.")
+            raise UseError(
+                f"{reason[0].upper()}{reason[1:]}.",
+                f"Metrics: {', '.join(item.name for item in usable)}.",
+            )
     return found
 
 
 def _print(values: dict[str, Any], metrics: Sequence[Metric]) -> None:
-    columns = [f"{metric.name} ({metric.unit})" if metric.unit else metric.name for metric in metrics]
-    rows = [[row["name"], *[_shown(row[metric.name], metric) for metric in metrics]] for row in values["per_image"]]
+    columns = [
+        f"{metric.name} ({metric.unit})" if metric.unit else metric.name for metric in metrics
+    ]
+    rows = [
+        [row["name"], *[_shown(row[metric.name], metric) for metric in metrics]]
+        for row in values["per_image"]
+    ]
     mean = ["mean", *[_shown(values[metric.name], metric) for metric in metrics]]
     title = f"{values['model']} on {values['data']}, x{values['scale']}, {values['images']} images"
     print_table(["image", *columns], [*rows, mean], title=title, right=columns)

@@ -26,12 +26,19 @@ def export(
     name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
     trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to make", metavar="DIR")],
-    refined: Annotated[bool, typer.Option("--refined", help="The trial's newest refinement instead")] = False,
-    unpacked: Annotated[
-        bool, typer.Option("--unpacked", help="Where weights are packed, write them in plain float too")
+    refined: Annotated[
+        bool, typer.Option("--refined", help="The trial's newest refinement instead")
     ] = False,
-    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    unpacked: Annotated[
+        bool,
+        typer.Option("--unpacked", help="Where weights are packed, write them in plain float too"),
+    ] = False,
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
     """Write a trial's model.onnx, model.safetensors and model card to a new folder, all or nothing.
 
@@ -57,7 +64,10 @@ def export(
 
 
 def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> RefinementRecord:
-    """Return the refinement of a trial that was completed last. Raises UseError where there is none."""
+    """Return the refinement of a trial that was completed last.
+
+    Raises UseError where there is none.
+    """
     from automl_sr.store.refinements import refinements
 
     found = [row for row in refinements(opened, study, trial.number) if row.state == "complete"]
@@ -77,22 +87,30 @@ def write_folder(
     *,
     unpacked: bool = False,
 ) -> list[str]:
-    """Write the folder beside its place and rename it: it is there whole, or not at all. Gives the names of its files.
+    """Write the folder beside its place and rename it: it is there whole, or not at all. Gives the
+    names of its files.
 
-    `unpacked`: a model whose weights are packed is there in plain float as well.
-    Raises UseError for a trial without a model or a folder that holds something, StoreError for files that are gone.
+    `unpacked`: a model whose weights are packed is there in plain float as well. Raises UseError
+    for a trial without a model or a folder that holds something, StoreError for files that are
+    gone.
     """
     files = model_files(study, trial, refined)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UseError(f"{target} is there already and is not an empty folder.", "Choose another -o.")
+        raise UseError(
+            f"{target} is there already and is not an empty folder.", "Choose another -o."
+        )
     from automl_sr.store.artifacts import fetch
 
-    target = target.resolve()  # "." and links have no parent in which a folder could take their place
+    target = (
+        target.resolve()
+    )  # "." and links have no parent in which a folder could take their place
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     except OSError as error:
-        raise UseError(f"{target} cannot be made: {error.strerror}.", "Choose another -o.") from error
+        raise UseError(
+            f"{target} cannot be made: {error.strerror}.", "Choose another -o."
+        ) from error
     try:
         for kind, file in FILES.items():
             if kind in files:

@@ -16,21 +16,31 @@ def fork(
     old: Annotated[str, typer.Argument(help="Name of the old study", metavar="OLD")],
     study: Annotated[Path, typer.Argument(help="Study file of the new one", metavar="NEW.yaml")],
     store: Annotated[
-        str | None, typer.Option(help="Database of both; default: AUTOML_SR_STORE, or runs/automl-sr.db", metavar="URL")
+        str | None,
+        typer.Option(
+            help="Database of both; default: AUTOML_SR_STORE, or runs/automl-sr.db", metavar="URL"
+        ),
     ] = None,
     artifacts: Annotated[
         str | None,
         typer.Option(
-            help="Artifact location of the new study; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL"
+            help=(
+                "Artifact location of the new study; default: AUTOML_SR_ARTIFACTS, or"
+                " runs/artifacts"
+            ),
+            metavar="URL",
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
     """Begin a study, with a space that grew or shrank, from the trials of an old one.
 
-    Trials whose plans mean the same in the new space are imported with their values and files, under the new limits:
-    the sampler learns from them, and the budget does not count them. Task, images, steps and versions must be equal.
-    Nothing is trained; `automl-sr search NEW.yaml` goes on from there.
+    Trials whose plans mean the same in the new space are imported with their values and files,
+    under the new limits: the sampler learns from them, and the budget does not count them. Task,
+    images, steps and versions must be equal. Nothing is trained; `automl-sr search NEW.yaml` goes
+    on from there.
 
     \b
     Examples:
@@ -56,4 +66,7 @@ def fork(
     if opened.resumed:
         note(f"note: {opened.record.name} was there already, begun in this way")
     print_text(f"{opened.record.name}: {sentence(origin)}")
-    print_text(f"Go on with: {next_command(f'search {shlex.quote(str(study))}', store, artifacts=artifacts)}")
+    print_text(
+        "Go on with:"
+        f" {next_command(f'search {shlex.quote(str(study))}', store, artifacts=artifacts)}"
+    )

@@ -16,14 +16,24 @@ if TYPE_CHECKING:
 
 
 def gc(
-    name: Annotated[str | None, typer.Argument(help="Name of the study; default: all", metavar="NAME")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed")] = False,
-    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the study; default: all", metavar="NAME")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed")
+    ] = False,
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
-    """Remove the files of trials outside the Pareto front, and what killed workers left. Values and curves stay.
+    """Remove the files of trials outside the Pareto front, and what killed workers left. Values and
+    curves stay.
 
-    Kept are the models of the front and everything of trials that have not ended, so searches may go on meanwhile.
+    Kept are the models of the front and everything of trials that have not ended, so searches may
+    go on meanwhile.
 
     \b
     Examples:
@@ -54,7 +64,9 @@ def gc(
 
 
 def _find(reader: Reader, name: str | None) -> list[Leftovers]:
-    """Look at one study, or at all; one of all whose plugins or files are out of reach stops none of the others."""
+    """Look at one study, or at all; one of all whose plugins or files are out of reach stops none
+    of the others.
+    """
     from automl_sr.plugin.registry import installed
     from automl_sr.search.retention import find_leftovers
 
@@ -83,7 +95,9 @@ def _row(found: Leftovers) -> dict[str, Any]:
 
 
 def _sentence(found: Leftovers, *, dry_run: bool) -> str:
-    kinds = "; ".join(f"{number} {kind}, {size(amount)}" for kind, (number, amount) in found.by_kind().items())
+    kinds = "; ".join(
+        f"{number} {kind}, {size(amount)}" for kind, (number, amount) in found.by_kind().items()
+    )
     removed = f"{_files(len(found.files))}, {size(found.bytes)}" + (f" ({kinds})" if kinds else "")
     kept = f"kept {_files(found.kept_files)}, {size(found.kept_bytes)}"
     return f"{found.study.name}: {'would remove' if dry_run else 'removed'} {removed}; {kept}"

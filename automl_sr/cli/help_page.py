@@ -1,4 +1,6 @@
-"""The page of command-line help: `python -m automl_sr.cli.help_page > docs/cli.md` writes it anew."""
+"""The page of command-line help: `python -m automl_sr.cli.help_page > docs/cli.md` writes it
+anew.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,23 @@ WIDTH = 100
 
 INTRODUCTION = """# Commands
 
-Made by `python -m automl_sr.cli.help_page > docs/cli.md` from what the commands print; a test compares the two.
+Made by `python -m automl_sr.cli.help_page > docs/cli.md` from what the commands print; a test
+compares the two.
 """
 
 
 def page() -> str:
-    """Put the help of the program and of every command, as `--help` prints it, into one Markdown page."""
+    """Put the help of the program and of every command, as `--help` prints it, into one Markdown
+    page.
+    """
     command = typer.main.get_command(make_app())
     return "\n".join([INTRODUCTION, *(_section(path, text) for path, text in helps(command))])
 
 
 def helps(command: Any, name: str = PROGRAM, parent: Any = None) -> Iterator[tuple[str, str]]:
-    """Yield the path and the help text of a command and of everything below it, in the order of `--help`."""
+    """Yield the path and the help text of a command and of everything below it, in the order of
+    `--help`.
+    """
     context = command.context_class(
         command,
         info_name=name,

@@ -1,4 +1,6 @@
-"""What a person sees while one or many workers search: a live view on a terminal, plain lines elsewhere."""
+"""What a person sees while one or many workers search: a live view on a terminal, plain lines
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def make_callback(*, quiet: bool) -> Iterator[SearchCallback]:
         from rich.live import Live
 
         view = LiveView()
-        with Live(get_renderable=view.render, console=console(), refresh_per_second=4, transient=True) as live:
+        with Live(
+            get_renderable=view.render, console=console(), refresh_per_second=4, transient=True
+        ) as live:
             view.say = lambda text: live.console.print(safe_line(text))
             yield view
     else:
@@ -74,7 +78,10 @@ class PlainLines(SearchCallback):
 
     def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
         """Say how a trial was judged."""
-        note(f"trial {number}: rung {index + 1}: {measured(values)}: {'goes on' if go_on else 'is stopped'}")
+        note(
+            f"trial {number}: rung {index + 1}: {measured(values)}:"
+            f" {'goes on' if go_on else 'is stopped'}"
+        )
 
     def finished(self, number: int, result: Result, seconds: float) -> None:
         """Say what came of a trial."""
@@ -161,7 +168,11 @@ class LiveView(SearchCallback):
     def finished(self, number: int, result: Result, seconds: float) -> None:
         """Count a trial, and leave a line of it."""
         self._counts[result.state] = self._counts.get(result.state, 0) + 1
-        if result.state in FINISHED and self._study is not None and feasible(self._study.record, result.values):
+        if (
+            result.state in FINISHED
+            and self._study is not None
+            and feasible(self._study.record, result.values)
+        ):
             self._note_best(number, result.values)
         self._leave(number)
         self.say(ending(number, result, seconds))
@@ -183,18 +194,30 @@ class LiveView(SearchCallback):
         done = sum(self._counts.get(state, 0) for state in ("complete", "pruned", "failed"))
         budget = study.spec.budget
         words = [
-            f"{count} {state}" for state, count in self._counts.items() if count and state not in ("running", "waiting")
+            f"{count} {state}"
+            for state, count in self._counts.items()
+            if count and state not in ("running", "waiting")
         ]
         used = self._used + time.monotonic() - self._began
-        left = "" if budget.minutes is None else f", {duration(max(0.0, 60 * budget.minutes - used))} left"
+        left = (
+            ""
+            if budget.minutes is None
+            else f", {duration(max(0.0, 60 * budget.minutes - used))} left"
+        )
         lines = [
             f"{study.spec.name}: {done} of {budget.trials or 'as many as fit'} trials"
             f" ({', '.join(words) or 'none yet'}), {duration(used)}{left}"
         ]
         if self._best:
-            best = (f"{name} {number(value)} (trial {trial})" for name, (value, trial) in self._best.items())
+            best = (
+                f"{name} {number(value)} (trial {trial})"
+                for name, (value, trial) in self._best.items()
+            )
             lines.append(f"best: {', '.join(best)}")
-        running = sorted(self._running.values(), key=lambda trial: (len(trial.worker), trial.worker, trial.number))
+        running = sorted(
+            self._running.values(),
+            key=lambda trial: (len(trial.worker), trial.worker, trial.number),
+        )
         return lines + [line for trial in running for line in trial.lines()]
 
     def _leave(self, number: int) -> None:
@@ -215,7 +238,10 @@ def opening(study: OpenStudy) -> list[str]:
     device = f"training on {study.setting.train_device}, {study.setting.threads} threads"
     verb = "goes on" if study.resumed else "begins"
     lines = [f"note: {text}" for text in study.notes]
-    lines.append(f"study {study.spec.name} {verb}: {', '.join(study.spec.objectives)}; {device}; {study.store.name}")
+    lines.append(
+        f"study {study.spec.name} {verb}: {', '.join(study.spec.objectives)}; {device};"
+        f" {study.store.name}"
+    )
     if study.record.reference:
         lines.append(f"without a model: {measured(study.record.reference)}")
     return lines
@@ -224,7 +250,10 @@ def opening(study: OpenStudy) -> list[str]:
 def ending(trial: int, result: Result, seconds: float) -> str:
     """Say in a line what came of a trial."""
     parts = [measured(result.values) if result.values else "", result.reason or ""]
-    return f"trial {trial}: {result.state}: {'; '.join(part for part in parts if part)} ({duration(seconds)})"
+    return (
+        f"trial {trial}: {result.state}: {'; '.join(part for part in parts if part)}"
+        f" ({duration(seconds)})"
+    )
 
 
 def progress(point: Point) -> str:

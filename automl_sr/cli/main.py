@@ -1,4 +1,6 @@
-"""The command line: one small module for each group of commands, and one place where errors become exit codes."""
+"""The command line: one small module for each group of commands, and one place where errors become
+exit codes.
+"""
 
 from __future__ import annotations
 
@@ -53,12 +55,17 @@ COMMANDS: Mapping[str, str] = {
     "schema": "automl_sr.cli.schema:schema",
     "new-plugin": "automl_sr.cli.new_plugin:new_plugin",
 }
-"""By command, `module:function` (or the typer app of a group): the app and reports bring their own commands along."""
+"""By command, `module:function` (or the typer app of a group): the app and reports bring their own
+commands along.
+"""
 
 _USAGE = cast("type[Exception]", typer.BadParameter.__mro__[1])
-"""Click's UsageError: typer brings its own copy of click, or uses the installed one, depending on its version."""
+"""Click's UsageError: typer brings its own copy of click, or uses the installed one, depending on
+its version.
+"""
 
-ABOUT = """Search for the best super-resolution model that fits a device: data, architecture, training and compression.
+ABOUT = """Search for the best super-resolution model that fits a device: data, architecture,
+training and compression.
 
 \b
 Examples:
@@ -71,7 +78,8 @@ Examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 failure, 2 bad use, 130 Ctrl-C, 143 SIGTERM.
 
-    Without arguments this is the program itself, which ends afterwards, whatever code of plugins has left behind.
+    Without arguments this is the program itself, which ends afterwards, whatever code of plugins
+    has left behind.
     """
     if arguments is None:
         plain_hooks()
@@ -114,7 +122,9 @@ def _exit_code(given: Sequence[str]) -> int:
 
 
 def _ended_by(end: SystemExit, given: Sequence[str]) -> int:
-    """Return the exit code that something asked for: a signal, or code of a plugin, which makes no success of it."""
+    """Return the exit code that something asked for: a signal, or code of a plugin, which makes no
+    success of it.
+    """
     if isinstance(end.code, int) and end.code != 0:
         return end.code
     if isinstance(end.code, str):
@@ -137,9 +147,11 @@ def _command_of(arguments: Sequence[str]) -> str | None:
 
 def _run(arguments: list[str]) -> int:
     app = make_app()
-    if _command_of(arguments) not in COMMANDS and not {"--version", "--install-completion", "--show-completion"} & set(
-        arguments
-    ):
+    if _command_of(arguments) not in COMMANDS and not {
+        "--version",
+        "--install-completion",
+        "--show-completion",
+    } & set(arguments):
         # Only then can a plugin's command be meant, or be missed in the help.
         from automl_sr.plugin.registry import installed
 
@@ -157,7 +169,9 @@ def _run(arguments: list[str]) -> int:
 def _usage(error: Any) -> int:
     """Put what is wrong with the arguments into one line, with the command that explains them."""
     context = error.ctx
-    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the whole help
+    if (
+        type(error).__name__ == "NoArgsIsHelpError"
+    ):  # a group without a command: its message is the whole help
         note_lines(error.format_message())
         return 2
     path = context.command_path if context is not None else PROGRAM
@@ -167,7 +181,9 @@ def _usage(error: Any) -> int:
 
 
 def make_app() -> typer.Typer:
-    """Make the typer application with all commands of core; none of them imports anything heavy yet."""
+    """Make the typer application with all commands of core; none of them imports anything heavy
+    yet.
+    """
     app = typer.Typer(
         name=PROGRAM,
         help=ABOUT,

@@ -65,16 +65,21 @@ class Kind(enum.StrEnum):
 
 
 def new_plugin(
-    name: Annotated[str, typer.Argument(help="Name of the package and of what it brings, such as my-selection.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the package and of what it brings, such as my-selection.")
+    ],
     kind: Annotated[Kind, typer.Option("--kind", help="What the package brings.")] = Kind.SELECTION,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder in which the package's folder is made.")
     ] = Path(),
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
     """Write an installable plugin with one working technique, metric or task.
 
-    The package has an entry point, tests that use a contract of automl_sr.testing, and a method card.
+    The package has an entry point, tests that use a contract of automl_sr.testing, and a method
+    card.
 
     \b
     Examples:
@@ -92,28 +97,44 @@ def new_plugin(
 
 
 def _check(name: str, module: str, kind: Kind) -> None:
-    """Refuse names that cannot be a package, a module and a technique at once, or that are taken."""
+    """Refuse names that cannot be a package, a module and a technique at once, or that are
+    taken.
+    """
     from automl_sr.errors import UseError
     from automl_sr.plugin.registry import installed
 
     if not NAME.fullmatch(name) or len(name) > LONGEST:
         hint = (
-            f"Use up to {LONGEST} lower-case letters, digits and single dashes, beginning with a letter: my-selection."
+            f"Use up to {LONGEST} lower-case letters, digits and single dashes, beginning with a"
+            " letter: my-selection."
         )
         raise UseError(f"{name!r} cannot name a plugin.", hint)
-    taken = keyword.iskeyword(module) or module in sys.stdlib_module_names or module.startswith("automl_sr")
+    taken = (
+        keyword.iskeyword(module)
+        or module in sys.stdlib_module_names
+        or module.startswith("automl_sr")
+    )
     if taken or module in ("tests", "package") or importlib.util.find_spec(module) is not None:
-        raise UseError(f"{name!r} cannot name a plugin: there is a module {module!r} already.", "Choose another name.")
+        raise UseError(
+            f"{name!r} cannot name a plugin: there is a module {module!r} already.",
+            "Choose another name.",
+        )
     if module in kind.known(installed()):
-        raise UseError(f"{kind.what.capitalize()} {module!r} is installed already.", "Choose another name.")
+        raise UseError(
+            f"{kind.what.capitalize()} {module!r} is installed already.", "Choose another name."
+        )
 
 
 def write(name: str, module: str, kind: Kind, target: Path) -> None:
-    """Write the package under a temporary name and move it into place, so that nothing half-written is left."""
+    """Write the package under a temporary name and move it into place, so that nothing half-written
+    is left.
+    """
     from automl_sr.errors import UseError
 
     if target.exists() or target.is_symlink():
-        raise UseError(f"{target} exists already.", "Choose another name, or another folder with -o.")
+        raise UseError(
+            f"{target} exists already.", "Choose another name, or another folder with -o."
+        )
     own = module.removesuffix(f"_{kind.ending.lower()}")
     words = {
         "{{name}}": name,
@@ -126,7 +147,9 @@ def write(name: str, module: str, kind: Kind, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
     except OSError as error:
-        raise UseError(f"{target.parent} cannot be written to: {error.strerror}.", "Choose a folder with -o.") from None
+        raise UseError(
+            f"{target.parent} cannot be written to: {error.strerror}.", "Choose a folder with -o."
+        ) from None
     try:
         for source in sorted([*(TEMPLATE / SHARED).iterdir(), *(TEMPLATE / kind.value).iterdir()]):
             place = scratch / _place(source.name.removesuffix(".template"), module)
@@ -135,14 +158,22 @@ def write(name: str, module: str, kind: Kind, target: Path) -> None:
         scratch.chmod(0o755)
         os.rename(scratch, target)  # noqa: PTH104 - refuses a folder that is not empty
     except OSError as error:
-        raise UseError(f"{target} cannot be written: {error.strerror}.", "Choose a folder with -o.") from None
+        raise UseError(
+            f"{target} cannot be written: {error.strerror}.", "Choose a folder with -o."
+        ) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _place(name: str, module: str) -> str:
-    """Return where a file of a template belongs in the package; modules stand in the module's folder."""
-    places = {"init.py": f"{module}/__init__.py", "test.py": f"tests/test_{module}.py", "gitignore": ".gitignore"}
+    """Return where a file of a template belongs in the package; modules stand in the module's
+    folder.
+    """
+    places = {
+        "init.py": f"{module}/__init__.py",
+        "test.py": f"tests/test_{module}.py",
+        "gitignore": ".gitignore",
+    }
     return places.get(name, f"{module}/{name}" if name.endswith(".py") else name)
 
 

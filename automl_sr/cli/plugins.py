@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List what is installed, and what is unavailable and why.
 
-    Techniques stand by slot, the baseline (trial 0) first, with the plugin that brought them and its version.
+    Techniques stand by slot, the baseline (trial 0) first, with the plugin that brought them and
+    its version.
 
     \b
     Examples:
@@ -40,7 +41,8 @@ def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     if found["unavailable"]:
         print_text("\nunavailable:")
         print_table(
-            ("plugin", "what", "reason"), [[row["plugin"], row["what"], row["reason"]] for row in found["unavailable"]]
+            ("plugin", "what", "reason"),
+            [[row["plugin"], row["what"], row["reason"]] for row in found["unavailable"]],
         )
 
 
@@ -72,6 +74,7 @@ def listing(registry: Registry) -> dict[str, Any]:
         "tasks": sorted(registry.tasks),
         "metrics": list(registry.metrics),
         "unavailable": [
-            {"plugin": item.plugin, "what": item.what, "reason": item.reason} for item in registry.unavailable
+            {"plugin": item.plugin, "what": item.what, "reason": item.reason}
+            for item in registry.unavailable
         ],
     }

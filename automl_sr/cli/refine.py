@@ -12,7 +12,15 @@ import typer
 
 from automl_sr.cli.search import at_least_one, known_device
 from automl_sr.errors import StopRequestedError, UseError
-from automl_sr.presentation.console import console, note, print_json, print_lines, print_table, print_text, safe_line
+from automl_sr.presentation.console import (
+    console,
+    note,
+    print_json,
+    print_lines,
+    print_table,
+    print_text,
+    safe_line,
+)
 from automl_sr.presentation.numbers import duration
 from automl_sr.presentation.refinements import headings, table
 from automl_sr.search.refine.callbacks import RefineCallback
@@ -30,29 +38,44 @@ PLAIN_SECONDS = 15.0
 def refine(  # noqa: PLR0913, PLR0917 - one for each option
     name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
     top: Annotated[
-        int | None, typer.Option(help="Only so many members of the front, the best in the first objective", metavar="K")
+        int | None,
+        typer.Option(
+            help="Only so many members of the front, the best in the first objective", metavar="K"
+        ),
     ] = None,
     trials: Annotated[
         list[str] | None,
-        typer.Option(help="Trials instead of the front: 3,7 or one option for each", metavar="NUMBERS"),
+        typer.Option(
+            help="Trials instead of the front: 3,7 or one option for each", metavar="NUMBERS"
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of training; default: four times those of the search", metavar="N")
+        int | None,
+        typer.Option(
+            help="Steps of training; default: four times those of the search", metavar="N"
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often each is done, with other batches", metavar="S")] = 1,
-    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
+    seeds: Annotated[
+        int, typer.Option(help="How often each is done, with other batches", metavar="S")
+    ] = 1,
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="Threads of training; default: the study's, or all cores", metavar="N")
+        int | None,
+        typer.Option(help="Threads of training; default: the study's, or all cores", metavar="N"),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
 ) -> None:
     """Train a study's best models longer, and measure them on the test sets.
 
-    Each member of the front goes on from its checkpoint, on all training data, and is exported like a trial; its values
-    stand beside those of the search. Ctrl-C checkpoints, and the same command goes on. What is done is not done again,
-    and several of these commands at once share the work.
+    Each member of the front goes on from its checkpoint, on all training data, and is exported like
+    a trial; its values stand beside those of the search. Ctrl-C checkpoints, and the same command
+    goes on. What is done is not done again, and several of these commands at once share the work.
 
     \b
     Examples:
@@ -88,14 +111,18 @@ def _numbers(given: Sequence[str] | None) -> tuple[int, ...]:
     words = [word.strip() for text in given or () for word in text.split(",")]
     for word in words:
         if not (word.isascii() and word.isdigit()):
-            raise UseError(f"--trials {word!r} is no number of a trial.", "Write numbers with commas: 3,7.")
+            raise UseError(
+                f"--trials {word!r} is no number of a trial.", "Write numbers with commas: 3,7."
+            )
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
 def _check(asked: Any) -> None:
     """Raise UseError for what cannot be asked."""
     if asked.trials and asked.top is not None:
-        raise UseError("--top chooses from the front, --trials names trials.", "Leave one of them out.")
+        raise UseError(
+            "--top chooses from the front, --trials names trials.", "Leave one of them out."
+        )
     for what, count in (("top", asked.top), ("steps", asked.steps), ("seeds", asked.seeds)):
         if count is not None and count < 1:
             raise UseError(f"--{what} {count} is too few.", "Write 1 or more.")
@@ -115,7 +142,9 @@ def _again(asked: Any) -> str:
 
 @contextlib.contextmanager
 def make_callback(*, quiet: bool) -> Iterator[RefineCallback]:
-    """Return who follows the refinements, on standard error: one line that changes, or now and then a new one."""
+    """Return who follows the refinements, on standard error: one line that changes, or now and then
+    a new one.
+    """
     if quiet:
         yield RefineCallback()
     elif sys.stderr.isatty():
@@ -128,7 +157,9 @@ def make_callback(*, quiet: bool) -> Iterator[RefineCallback]:
 
 
 class Lines(RefineCallback):
-    """One line for each thing that happens; `show` gets where training is, at most every so many seconds."""
+    """One line for each thing that happens; `show` gets where training is, at most every so many
+    seconds.
+    """
 
     def __init__(self, show: Callable[[str], None], every: float) -> None:
         self._show = show
@@ -140,7 +171,10 @@ class Lines(RefineCallback):
         for text in study.notes:
             note(f"note: {text}")
         on = f"training on {study.setting.train_device}, {study.setting.threads} threads"
-        note(f"study {study.spec.name}: {count} refinement{'s' * (count != 1)}; {on}; {study.store.name}")
+        note(
+            f"study {study.spec.name}: {count} refinement{'s' * (count != 1)}; {on};"
+            f" {study.store.name}"
+        )
 
     def started(self, claim: RefinementClaim) -> None:
         """Say which one begins."""
@@ -161,7 +195,10 @@ class Lines(RefineCallback):
         """Say what came of it."""
         from automl_sr.cli.live import measured
 
-        parts = [measured(result.values), *(f"{name}: {measured(row)}" for name, row in result.tests.items())]
+        parts = [
+            measured(result.values),
+            *(f"{name}: {measured(row)}" for name, row in result.tests.items()),
+        ]
         said = "; ".join(part for part in (*parts, result.reason or "") if part)
         note(f"{claim.title}: {result.state}: {said} ({duration(seconds)})")
 
@@ -179,7 +216,12 @@ def _print(end: RefineEnd) -> None:
     rows = end.summary["refinements"]
     columns = ["trial", "seed", "steps", *headings(rows, end.metrics)]
     title = "Refined; values of the search stand first"
-    print_table(columns, table(rows, end.metrics), title=title, right=[name for name in columns if name != "seed"])
+    print_table(
+        columns,
+        table(rows, end.metrics),
+        title=title,
+        right=[name for name in columns if name != "seed"],
+    )
     for row in rows:
         if row["state"] != "complete" or row["reason"]:
             reason = f": {row['reason']}" if row["reason"] else ""
@@ -187,4 +229,7 @@ def _print(end: RefineEnd) -> None:
     print_text(f"\nModels: {end.artifacts}, in the folders `refined-...` of each trial")
     done = [row for row in rows if row["state"] == "complete"]
     if done:
-        print_text(f"Export one: automl-sr export {end.summary['study']} {done[0]['number']} --refined -o DIR")
+        print_text(
+            f"Export one: automl-sr export {end.summary['study']} {done[0]['number']} --refined"
+            " -o DIR"
+        )

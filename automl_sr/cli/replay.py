@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from automl_sr.errors import UseError
-from automl_sr.presentation.console import console, note, print_json, print_lines, print_table, print_text
+from automl_sr.presentation.console import (
+    console,
+    note,
+    print_json,
+    print_lines,
+    print_table,
+    print_text,
+)
 from automl_sr.presentation.numbers import duration
 
 if TYPE_CHECKING:
@@ -23,46 +30,71 @@ MOST_TRIED = 0.75
 
 
 def replay(  # noqa: PLR0913, PLR0917 - one for each option
-    study: Annotated[str, typer.Argument(help="Name of a study, or a table file", metavar="NAME|TABLE")],
+    study: Annotated[
+        str, typer.Argument(help="Name of a study, or a table file", metavar="NAME|TABLE")
+    ],
     samplers: Annotated[
-        str, typer.Option(help="Samplers, by commas; a+b is sampler a with scheduler b alone", metavar="A,B")
+        str,
+        typer.Option(
+            help="Samplers, by commas; a+b is sampler a with scheduler b alone", metavar="A,B"
+        ),
     ] = "tpe,nsga2,random",
-    schedulers: Annotated[str, typer.Option(help="Schedulers, by commas", metavar="A,B")] = "pareto-asha,none",
-    seeds: Annotated[int, typer.Option(help="Simulated studies of each combination", metavar="N")] = 20,
+    schedulers: Annotated[
+        str, typer.Option(help="Schedulers, by commas", metavar="A,B")
+    ] = "pareto-asha,none",
+    seeds: Annotated[
+        int, typer.Option(help="Simulated studies of each combination", metavar="N")
+    ] = 20,
     minutes: Annotated[
         float | None,
-        typer.Option(help="Simulated minutes of a study; default: an eighth of what all rows take", metavar="M"),
+        typer.Option(
+            help="Simulated minutes of a study; default: an eighth of what all rows take",
+            metavar="M",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(help="Simulated workers of a study", metavar="N")] = 1,
-    plot: Annotated[Path | None, typer.Option("-o", "--plot", help="Draw the comparison", metavar="PLOT.png")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the study's table", metavar="TABLE.json")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("-o", "--plot", help="Draw the comparison", metavar="PLOT.png")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the study's table", metavar="TABLE.json")
+    ] = None,
     reference: Annotated[
-        str, typer.Option(help="Corner of the hypervolume, in the table that is made", metavar="METRIC=VALUE,...")
+        str,
+        typer.Option(
+            help="Corner of the hypervolume, in the table that is made", metavar="METRIC=VALUE,..."
+        ),
     ] = "",
-    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
 ) -> None:
     """Compare samplers and schedulers on a finished study, in simulated time.
 
-    They choose among the study's own trials, which take the time that they took. What a combination finds is
-    measured as the hypervolume of its front; the best one without our early stopping is the rival to reach. It also
-    says how well the rungs foretold the end (Kendall's tau).
+    They choose among the study's own trials, which take the time that they took. What a combination
+    finds is measured as the hypervolume of its front; the best one without our early stopping is
+    the rival to reach. It also says how well the rungs foretold the end (Kendall's tau).
 
-    Samplers: tpe, nsga2, random and qmc as `search` has them; optuna-tpe, optuna-nsga2 with Optuna's defaults;
-    optuna-tpe-first for the first objective alone. Schedulers: pareto-asha, median (on the first objective), none,
-    and optuna-median for optuna-tpe-first.
+    Samplers: tpe, nsga2, random and qmc as `search` has them; optuna-tpe, optuna-nsga2 with
+    Optuna's defaults; optuna-tpe-first for the first objective alone. Schedulers: pareto-asha,
+    median (on the first objective), none, and optuna-median for optuna-tpe-first.
 
     \b
     Examples:
       automl-sr replay joint-x2-table --save table.json
       automl-sr replay table.json --seeds 20 -o replay.png
-      automl-sr replay table.json --samplers tpe+pareto-asha,optuna-tpe+none,optuna-tpe-first+optuna-median
+      automl-sr replay table.json --samplers tpe+pareto-asha,optuna-tpe-first+optuna-median
     """
     if not 1 <= seeds <= MOST_SEEDS:
         raise UseError(f"--seeds {seeds} is out of range.", f"Write 1 to {MOST_SEEDS}.")
     if minutes is not None and not 0 < minutes < math.inf:
-        raise UseError(f"--minutes {minutes:g} is no time.", "It is the simulated time of a study, above 0.")
+        raise UseError(
+            f"--minutes {minutes:g} is no time.", "It is the simulated time of a study, above 0."
+        )
     if workers < 1:
         raise UseError(f"--workers {workers} is no number of workers.", "It is at least 1.")
     from automl_sr.search.replay.comparison import combinations, compare
@@ -74,9 +106,19 @@ def replay(  # noqa: PLR0913, PLR0917 - one for each option
         table.save(save)
     with _progress(quiet=quiet) as tell:
         compared = compare(
-            table, asked, seeds=seeds, seconds=None if minutes is None else 60 * minutes, workers=workers, tell=tell
+            table,
+            asked,
+            seeds=seeds,
+            seconds=None if minutes is None else 60 * minutes,
+            workers=workers,
+            tell=tell,
         )
-    found = {"study": table.study, "table": _about(table), **compared.to_json(), "kendall": agreement(table)}
+    found = {
+        "study": table.study,
+        "table": _about(table),
+        **compared.to_json(),
+        "kendall": agreement(table),
+    }
     found["notes"] = [*notes, *_warnings(found)]
     if plot is not None:
         from automl_sr.search.replay.plot import draw
@@ -99,7 +141,9 @@ def _values(text: str) -> dict[str, float]:
         try:
             found[name.strip()] = float(value)
         except ValueError:
-            raise UseError(f"--reference {item!r} is no METRIC=VALUE.", "As in psnr_y=30,params=50000.") from None
+            raise UseError(
+                f"--reference {item!r} is no METRIC=VALUE.", "As in psnr_y=30,params=50000."
+            ) from None
     return found
 
 
@@ -110,7 +154,9 @@ def _table(study: str, store: str | None, reference: dict[str, float]) -> tuple[
     path = Path(study)
     if path.suffix == ".json" or path.is_file():
         if reference:
-            raise UseError("A table file has its reference point.", "Give --reference when the table is made.")
+            raise UseError(
+                "A table file has its reference point.", "Give --reference when the table is made."
+            )
         return load_table(path), []
     from automl_sr.plugin.registry import installed
     from automl_sr.search.replay.recording import record
@@ -140,7 +186,8 @@ def _warnings(found: dict[str, Any]) -> list[str]:
     if not names:
         return []
     return [
-        f"{', '.join(names)} tried most of the table: what was left is no draw from the space, compare fewer --minutes"
+        f"{', '.join(names)} tried most of the table: what was left is no draw from the space,"
+        " compare fewer --minutes"
     ]
 
 
@@ -158,16 +205,29 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 def _print(found: dict[str, Any]) -> None:
     table, seeds = found["table"], found["seeds"]
     counts = ", ".join(f"{count} {state}" for state, count in table["rows"].items() if count)
-    print_lines(f"{found['study']}: {counts}; {seeds} simulated studies of {duration(found['seconds'])} each")
+    print_lines(
+        f"{found['study']}: {counts}; {seeds} simulated studies of {duration(found['seconds'])}"
+        " each"
+    )
     for text in found["notes"]:
         note(f"note: {text}")
     print_text("")
-    columns = ["combination", "hypervolume", "95 %", "mean rank", "tried", "complete", "there after", "share", "95 %"]
+    columns = [
+        "combination",
+        "hypervolume",
+        "95 %",
+        "mean rank",
+        "tried",
+        "complete",
+        "there after",
+        "share",
+        "95 %",
+    ]
     print_table(columns, [_combination(item) for item in found["combinations"]], right=columns[1:])
     if found["best_rival"]:
         print_text(
-            f"\nThere: where {found['best_rival']}, the best without our early stopping, ends ({found['target']:.4f}); "
-            "share: of its own time until then."
+            f"\nThere: where {found['best_rival']}, the best without our early stopping, ends"
+            f" ({found['target']:.4f}); share: of its own time until then."
         )
     if found["kendall"]:
         print_text("")

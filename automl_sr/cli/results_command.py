@@ -10,7 +10,9 @@ from automl_sr.presentation.console import claim_results
 
 
 class ResultsCommand(TyperCommand):
-    """Keeps standard output for results while it runs; help, which is printed before, goes there as usual."""
+    """Keeps standard output for results while it runs; help, which is printed before, goes there as
+    usual.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

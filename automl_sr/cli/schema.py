@@ -11,12 +11,17 @@ from automl_sr.presentation.console import print_json
 
 
 def schema(
-    output: Annotated[str, typer.Option(help="The JSON that a command prints, instead", metavar="COMMAND")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output, as always")] = True,
+    output: Annotated[
+        str, typer.Option(help="The JSON that a command prints, instead", metavar="COMMAND")
+    ] = "",
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output, as always")
+    ] = True,
 ) -> None:
     """Print the JSON Schema of study files, for editors.
 
-    It knows every installed technique with its fields and ranges, so that an editor completes and checks them.
+    It knows every installed technique with its fields and ranges, so that an editor completes and
+    checks them.
 
     \b
     Examples:

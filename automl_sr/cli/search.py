@@ -26,30 +26,49 @@ DEVICES = ("auto", "cpu", "cuda")
 def search(  # noqa: PLR0913, PLR0917 - one for each option
     study: Annotated[Path, typer.Argument(help="Study file", metavar="STUDY.yaml")],
     store: Annotated[
-        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE, or runs/automl-sr.db", metavar="URL")
+        str | None,
+        typer.Option(
+            help="Database; default: AUTOML_SR_STORE, or runs/automl-sr.db", metavar="URL"
+        ),
     ] = None,
     artifacts: Annotated[
         str | None,
-        typer.Option(help="Artifact location; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL"),
+        typer.Option(
+            help="Artifact location; default: AUTOML_SR_ARTIFACTS, or runs/artifacts", metavar="URL"
+        ),
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Trials in all, over every resume", metavar="N")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Minutes in all, over every resume", metavar="M")] = None,
-    workers: Annotated[int, typer.Option(help="Processes that search on this machine", metavar="N")] = 1,
+    trials: Annotated[
+        int | None, typer.Option(help="Trials in all, over every resume", metavar="N")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes in all, over every resume", metavar="M")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes that search on this machine", metavar="N")
+    ] = 1,
     device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
     warm_start: Annotated[
-        str | None, typer.Option(help="Begin the new study with the trials of this one that fit", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Begin the new study with the trials of this one that fit", metavar="NAME"
+        ),
     ] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Share nothing between trials: slower, with the same results")
+        bool,
+        typer.Option(
+            "--no-cache", help="Share nothing between trials: slower, with the same results"
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
 ) -> None:
     """Search for the models that trade the study's objectives best; run it again to go on.
 
-    Ctrl-C or SIGTERM checkpoints the running trials and ends; the same command then goes on where it was. In the
-    background of a script, where shells ignore Ctrl-C, `kill PID` ends it. Several workers share cores and GPUs; more
-    of them may join from other machines with `automl-sr worker`.
+    Ctrl-C or SIGTERM checkpoints the running trials and ends; the same command then goes on where
+    it was. In the background of a script, where shells ignore Ctrl-C, `kill PID` ends it. Several
+    workers share cores and GPUs; more of them may join from other machines with `automl-sr worker`.
 
     \b
     Examples:
@@ -60,7 +79,10 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     known_device(device)
     at_least_one("workers", workers)
     if (artifacts or "").startswith("memory:"):
-        raise UseError("Files in memory are gone when the search ends.", "Name a folder or a server with --artifacts.")
+        raise UseError(
+            "Files in memory are gone when the search ends.",
+            "Name a folder or a server with --artifacts.",
+        )
     from automl_sr.cli.live import make_callback
     from automl_sr.plugin.registry import installed
     from automl_sr.study.spec import load_study
@@ -70,7 +92,14 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
     from automl_sr.search import engine
 
     options = engine.Options(
-        store, artifacts, trials, minutes, device, str(study), no_cache=no_cache, warm_start=warm_start
+        store,
+        artifacts,
+        trials,
+        minutes,
+        device,
+        str(study),
+        no_cache=no_cache,
+        warm_start=warm_start,
     )
     with make_callback(quiet=quiet) as callback:
         if workers == 1:
@@ -93,7 +122,8 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def next_command(command: str, store: str | None, **options: float | str | None) -> str:
-    """Write a command that a person may run next, in the store that they named, with the options that have a value.
+    """Write a command that a person may run next, in the store that they named, with the options
+    that have a value.
 
     `store` is what stood on the command line; one with a password is not printed, but spoken of.
     """
@@ -131,7 +161,9 @@ def at_least_one(what: str, count: int) -> None:
         raise UseError(f"--{what} {count} is no number of {what}.", "Write 1 or more.")
 
 
-def show_end(end: SearchEnd, spec: StudySpec, *, json: bool, again: str, store: str | None = None) -> None:
+def show_end(
+    end: SearchEnd, spec: StudySpec, *, json: bool, again: str, store: str | None = None
+) -> None:
     """Print what a search has found; raises the error with which it ended, if any.
 
     `again` goes on with it; `store` is what stood on the command line.
@@ -151,7 +183,9 @@ def show_end(end: SearchEnd, spec: StudySpec, *, json: bool, again: str, store: 
 
 
 def _in_store(text: str, name: str, store: str | None) -> str:
-    """Name the store in the commands that an error offers; a worker, whose store is in its environment, cannot."""
+    """Name the store in the commands that an error offers; a worker, whose store is in its
+    environment, cannot.
+    """
     offered = re.compile(rf"automl-sr ((?:trials|show) {re.escape(name)}(?: \d+)?)(?![^\s`])(`?)")
 
     def named(found: re.Match[str]) -> str:
@@ -165,7 +199,9 @@ def _in_store(text: str, name: str, store: str | None) -> str:
 
 def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
     """Print the front, what needs no model, and where the files are."""
-    counts = ", ".join(f"{count} {state}" for state, count in end.summary["trials"].items() if count)
+    counts = ", ".join(
+        f"{count} {state}" for state, count in end.summary["trials"].items() if count
+    )
     print_text(f"{spec.name}: {counts or 'no trials'} in {duration(end.summary['seconds'])}")
     if end.note:
         print_text(end.note)
@@ -174,9 +210,14 @@ def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
         print_text(without_front(end.summary["trials"], constrained=bool(spec.constraints)))
         return
     metrics = spec.metrics()
-    rows = [[row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])] for row in front]
+    rows = [
+        [row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])]
+        for row in front
+    ]
     if end.reference:
-        rows.append(["reference", *[end.reference.get(name) for name in metrics], "without a model"])
+        rows.append(
+            ["reference", *[end.reference.get(name) for name in metrics], "without a model"]
+        )
     print_text("")
     print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
     print_text(f"\nModels: {end.artifacts}, a folder for each trial")
@@ -193,5 +234,7 @@ def without_front(counts: Mapping[str, int], *, constrained: bool) -> str:
     if constrained and (measured or (tried and counts["infeasible"] == tried)):
         return "No model keeps to the constraints, so there is no front yet."
     return (
-        "No trial has values of all objectives, so there is no front yet." if measured else "No trial is complete yet."
+        "No trial has values of all objectives, so there is no front yet."
+        if measured
+        else "No trial is complete yet."
     )

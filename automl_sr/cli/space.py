@@ -19,7 +19,8 @@ def space(
 ) -> None:
     """Show the search space of a study file and how large it is.
 
-    Fields stand below their techniques, with ranges and the conditions under which they are searched.
+    Fields stand below their techniques, with ranges and the conditions under which they are
+    searched.
 
     \b
     Examples:
@@ -59,7 +60,9 @@ def space(
 def drawn(node: Node, indent: str = "") -> list[str]:
     """Write a node and what is below it, a line each."""
     mark = "" if node.searched else " (not searched)" if node.kind == "slot" else ""
-    about = f": {node.detail}" if node.kind == "field" else f"  ({node.detail})" if node.detail else ""
+    about = (
+        f": {node.detail}" if node.kind == "field" else f"  ({node.detail})" if node.detail else ""
+    )
     condition = f", if {node.condition}" if node.condition else ""
     line = f"{indent}{node.name}{mark}{about}{condition}"
     return [line, *(text for child in node.children for text in drawn(child, indent + "  "))]

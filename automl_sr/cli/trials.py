@@ -1,4 +1,6 @@
-"""`automl-sr studies`, `trials`, `show` and `compare`: what a store holds, also while a search writes to it."""
+"""`automl-sr studies`, `trials`, `show` and `compare`: what a store holds, also while a search
+writes to it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
 
 Name = Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")]
-Place = Annotated[str | None, typer.Option("--store", help="Database; default: AUTOML_SR_STORE", metavar="URL")]
+Place = Annotated[
+    str | None, typer.Option("--store", help="Database; default: AUTOML_SR_STORE", metavar="URL")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")]
 
 
@@ -95,7 +99,10 @@ def trials(
     found = [trial for trial in everything if state in ("", trial.state)]
     front = numbers_in_front(study, everything, installed().metrics)
     if json:
-        listed = [ListedTrial.of(trial, front=None if front is None else trial.number in front) for trial in found]
+        listed = [
+            ListedTrial.of(trial, front=None if front is None else trial.number in front)
+            for trial in found
+        ]
         print_json(TrialsOutput(study=study.name, trials=listed).model_dump())
         return
     metrics = study.metrics
@@ -132,12 +139,17 @@ def show(
     if json:
         print_json(found)
         return
-    print_lines(f"{name}, trial {trial}: {found['state']}" + (f" ({found['reason']})" if found["reason"] else ""))
+    print_lines(
+        f"{name}, trial {trial}: {found['state']}"
+        + (f" ({found['reason']})" if found["reason"] else "")
+    )
     print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))
     if found["origin"]:
         print_lines("imported from: {study}, trial {number}".format(**found["origin"]))
     if found["shared"]:
-        print_lines(f"shared: {', '.join(map(shared_words, found['shared'], found['shared'].values()))}")
+        print_lines(
+            f"shared: {', '.join(map(shared_words, found['shared'], found['shared'].values()))}"
+        )
     for title in ("values", "costs", "plan"):
         if found[title]:
             print_text(f"\n{title}:")
@@ -155,17 +167,24 @@ def show(
 
         refined, measured = found["refinements"], study.metrics
         print_text("\nrefined (values of the search stand first):")
-        print_table(["trial", "seed", "steps", *headings(refined, measured)], table(refined, measured))
+        print_table(
+            ["trial", "seed", "steps", *headings(refined, measured)], table(refined, measured)
+        )
     if found["artifacts"]:
         print_text("\nfiles:")
-        print_table(("kind", "bytes", "place"), [[f["kind"], f["bytes"], f["url"]] for f in found["artifacts"]])
+        print_table(
+            ("kind", "bytes", "place"),
+            [[f["kind"], f["bytes"], f["url"]] for f in found["artifacts"]],
+        )
     for event in found["events"]:
         print_text(f"\n{event['at']} {event['kind']}:\n{event['text']}")
 
 
 def compare(
     name: Name,
-    numbers: Annotated[list[int], typer.Argument(help="Numbers of two or more trials", metavar="NUMBER...")],
+    numbers: Annotated[
+        list[int], typer.Argument(help="Numbers of two or more trials", metavar="NUMBER...")
+    ],
     store: Place = None,
     json: AsJson = False,
 ) -> None:
@@ -177,7 +196,9 @@ def compare(
     """
     chosen = list(dict.fromkeys(numbers))
     if len(chosen) < 2:
-        raise UseError("There is nothing to compare one trial with.", "Name two or more different numbers.")
+        raise UseError(
+            "There is nothing to compare one trial with.", "Name two or more different numbers."
+        )
     opened = _open(store)
     study = opened.study(name)
     found = [opened.trial(study, item) for item in chosen]
@@ -190,7 +211,9 @@ def compare(
     columns = ["", *[f"trial {item}" for item in chosen]]
     table: list[list[Any]] = [["state", *[trial.state for trial in found]]]
     for part in ("values", "costs", "plan"):
-        table += [[key, *[values.get(item) for item in chosen]] for key, values in rows[part].items()]
+        table += [
+            [key, *[values.get(item) for item in chosen]] for key, values in rows[part].items()
+        ]
     print_table(columns, table, right=columns[1:])
 
 

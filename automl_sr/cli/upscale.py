@@ -16,18 +16,29 @@ if TYPE_CHECKING:
 
 def upscale(
     model: Annotated[Path, typer.Argument(help="ONNX file")],
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them", metavar="IMAGE...")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results", metavar="DIR")],
-    tile: Annotated[int | None, typer.Option(min=1, help="Side of a tile in input pixels; chosen from memory")] = None,
-    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of ONNX Runtime")] = 1,
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders of them", metavar="IMAGE...")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the results", metavar="DIR")
+    ],
+    tile: Annotated[
+        int | None, typer.Option(min=1, help="Side of a tile in input pixels; chosen from memory")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="Threads of ONNX Runtime")
+    ] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     seconds: Annotated[float, typer.Option(help="The longest that one tile may take")] = SECONDS,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
     """Enlarge images of any size, in tiles without seams.
 
-    Grey, 16 bit, transparency and colour profile are kept. NAME.png becomes DIR/NAME_x2.png. PNG, TIFF and WebP keep
-    their format, others become PNG. A file that cannot be read is skipped with its reason; the exit code is then 1.
+    Grey, 16 bit, transparency and colour profile are kept. NAME.png becomes DIR/NAME_x2.png. PNG,
+    TIFF and WebP keep their format, others become PNG. A file that cannot be read is skipped with
+    its reason; the exit code is then 1.
 
     \b
     Examples:
@@ -48,7 +59,14 @@ def upscale(
     failed = sum(result.output is None for result in done)
     if json:
         rows = [_row(result) for result in done]
-        print_json({"model": model, "scale": upscaler.model.scale, "images": len(done) - failed, "files": rows})
+        print_json(
+            {
+                "model": model,
+                "scale": upscaler.model.scale,
+                "images": len(done) - failed,
+                "files": rows,
+            }
+        )
     if failed:
         note(f"{failed} of {len(done)} images were skipped")
         raise typer.Exit(1)
@@ -57,4 +75,9 @@ def upscale(
 def _row(result: Enlarged) -> dict[str, object]:
     if result.output is None:
         return {"input": result.source, "reason": result.reason}
-    return {"input": result.source, "output": result.output, "width": result.width, "height": result.height}
+    return {
+        "input": result.source,
+        "output": result.output,
+        "width": result.width,
+        "height": result.height,
+    }

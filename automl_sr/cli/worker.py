@@ -23,22 +23,31 @@ if TYPE_CHECKING:
 
 def worker(
     name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
-    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")
+    ] = None,
     device: Annotated[str, typer.Option(help="Where training runs: auto, cpu or cuda")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="Threads of training; default: the study's, or all cores", metavar="N")
+        int | None,
+        typer.Option(help="Threads of training; default: the study's, or all cores", metavar="N"),
     ] = None,
     no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Share nothing between trials: slower, with the same results")
+        bool,
+        typer.Option(
+            "--no-cache", help="Share nothing between trials: slower, with the same results"
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress")] = False,
     attended: Annotated[bool, typer.Option("--attended", hidden=True)] = False,
 ) -> None:
-    """Join a study that `automl-sr search` has begun; study file, space and seeds come from the store.
+    """Join a study that `automl-sr search` has begun; study file, space and seeds come from the
+    store.
 
-    Plugins and images must be those with which the study was begun. Ctrl-C checkpoints the running trial, with which
-    another worker, or the same command, goes on.
+    Plugins and images must be those with which the study was begun. Ctrl-C checkpoints the running
+    trial, with which another worker, or the same command, goes on.
 
     \b
     Examples:
@@ -57,19 +66,22 @@ def worker(
 
     options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
     with make_callback(quiet=quiet or attended) as callback:
-        # One that takes the place of another may come while the database restarts; people learn of a wrong URL at once.
+        # One that takes the place of another may come while the database restarts; people learn of
+        # a wrong URL at once.
         patience = PATIENCE_SECONDS if attended else 0.0
         try:
             study = retry(lambda: join_study(name, installed(), options), patience)
         except UseError as error:
-            if attended and error.exit_code == UseError.exit_code:  # which no other worker does better
+            if (
+                attended and error.exit_code == UseError.exit_code
+            ):  # which no other worker does better
                 _tell_supervisor("", error)
             raise
         fixed = study.spec.search.threads
         if threads is not None and fixed is not None and threads != fixed:
             callback.note(
-                f"note: training uses {threads} threads here and {fixed} elsewhere (search.threads):"
-                " curves will not equal those of other workers bit by bit"
+                f"note: training uses {threads} threads here and {fixed} elsewhere"
+                " (search.threads): curves will not equal those of other workers bit by bit"
             )
         end = work(study, options, callback=callback)
     if attended:
@@ -92,7 +104,9 @@ def _say_how_it_ended(end: SearchEnd) -> None:
 
 
 def _tell_supervisor(note: str, error: AutomlSRError | None) -> None:
-    """Tell the supervisor how it ended, which shows what was found itself; who says nothing has died."""
+    """Tell the supervisor how it ended, which shows what was found itself; who says nothing has
+    died.
+    """
     import json
 
     print_text(json.dumps({"note": note, "error": str(error or "")}))
@@ -101,9 +115,12 @@ def _tell_supervisor(note: str, error: AutomlSRError | None) -> None:
 def _obey_standard_input() -> None:
     """Stop as on SIGTERM when standard input ends: the supervisor asks for that, or has died.
 
-    Where a signal has stopped this process before, it is left alone: a second one would end it without a checkpoint.
+    Where a signal has stopped this process before, it is left alone: a second one would end it
+    without a checkpoint.
     """
-    standard_input = os.dup(sys.stdin.fileno())  # a technique may close the one that all know, `exit()` does
+    standard_input = os.dup(
+        sys.stdin.fileno()
+    )  # a technique may close the one that all know, `exit()` does
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -111,7 +128,9 @@ def _obey_standard_input() -> None:
 
 
 def _obey(standard_input: int, signals: int) -> None:
-    """Wait for either, in a thread; the file itself is not touched, as its lock would be held when the process ends."""
+    """Wait for either, in a thread; the file itself is not touched, as its lock would be held when
+    the process ends.
+    """
     stopping = {int(signal.SIGINT), int(signal.SIGTERM)}
     while True:
         ready, _, _ = select.select([standard_input, signals], [], [])

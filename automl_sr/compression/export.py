@@ -1,7 +1,9 @@
-"""From a trained module to the ONNX file that is shipped, checked against the module on several input sizes.
+"""From a trained module to the ONNX file that is shipped, checked against the module on several
+input sizes.
 
-The TorchScript exporter goes first: it takes 0.05 to 0.1 s where torch.export takes seconds. Where it fails, or where
-tracing fixed a shape so that the file differs from the module on another size, torch.export is used instead.
+The TorchScript exporter goes first: it takes 0.05 to 0.1 s where torch.export takes seconds. Where
+it fails, or where tracing fixed a shape so that the file differs from the module on another size,
+torch.export is used instead.
 """
 
 from __future__ import annotations
@@ -63,16 +65,21 @@ def export_onnx(
 ) -> Exported:
     """Write `module` in evaluation mode as one ONNX file with these input, output and axis names.
 
-    The file is compared with the module on the example, on a batch of two and on `check_inputs`; where none are given,
-    on an example whose dynamic axes have other lengths. `metadata` goes into the file's `metadata_props`.
-    Raises ExportError, with both exporters' reasons, if neither gives the module's output.
+    The file is compared with the module on the example, on a batch of two and on `check_inputs`;
+    where none are given, on an example whose dynamic axes have other lengths. `metadata` goes into
+    the file's `metadata_props`. Raises ExportError, with both exporters' reasons, if neither gives
+    the module's output.
     """
     net = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval()
     example = tuple(tensor.detach().cpu() for tensor in example_inputs)
     axes = dynamic_axes or {}
     checks = [example, *(tuple(inputs) for inputs in check_inputs)]
     # Given inputs may all be single images, on which a batch size fixed by tracing would not show.
-    checks.append(_doubled(example, input_names, axes) if check_inputs else other_sizes(example, input_names, axes))
+    checks.append(
+        _doubled(example, input_names, axes)
+        if check_inputs
+        else other_sizes(example, input_names, axes)
+    )
     request = _Request(net, example, tuple(input_names), tuple(output_names), axes, opset)
     reasons = []
     for name, exporter in (("torchscript", _by_tracing), ("torch.export", _by_torch_export)):
@@ -82,20 +89,27 @@ def export_onnx(
         except Exception as error:  # noqa: BLE001 - exporters raise anything; every reason is reported below
             reasons.append(f"{name}: {type(error).__name__}: {first_line(error)}")
             continue
-        return Exported(Path(path), Path(path).stat().st_size, name, dict(metadata or {}), difference)
+        return Exported(
+            Path(path), Path(path).stat().st_size, name, dict(metadata or {}), difference
+        )
     raise ExportError(
         f"{type(module).__name__} cannot be exported to ONNX ({'; '.join(reasons)}).",
-        "Operations without an ONNX form, or shapes computed as Python numbers, are the usual causes.",
+        "Operations without an ONNX form, or shapes computed as Python numbers, are the usual"
+        " causes.",
     )
 
 
 def verify(
-    path: Path | str, module: nn.Module, inputs: Sequence[Tensor | Sequence[Tensor]], tolerance: float = TOLERANCE
+    path: Path | str,
+    module: nn.Module,
+    inputs: Sequence[Tensor | Sequence[Tensor]],
+    tolerance: float = TOLERANCE,
 ) -> float:
-    """Return the largest difference between the file and the module on these inputs, relative to the output's range.
+    """Return the largest difference between the file and the module on these inputs, relative to
+    the output's range.
 
-    The module runs on the CPU in evaluation mode and is left as it is. Raises ExportError above `tolerance`, and for a
-    file that ONNX Runtime cannot run.
+    The module runs on the CPU in evaluation mode and is left as it is. Raises ExportError above
+    `tolerance`, and for a file that ONNX Runtime cannot run.
     """
     net = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval()
     content = Path(path).read_bytes()
@@ -108,8 +122,8 @@ def verify(
 
 
 def other_sizes(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inputs:
-    """Make inputs of other lengths along the dynamic axes: batches one longer, sides half as long again, to a multiple
-    of 4. Axes with one name keep one length."""
+    """Make inputs of other lengths along the dynamic axes: batches one longer, sides half as long
+    again, to a multiple of 4. Axes with one name keep one length."""
     generator = torch.Generator().manual_seed(0)
     lengths: dict[str, int] = {}
     made = []
@@ -120,13 +134,19 @@ def other_sizes(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inp
             new = old + 1 if axis == 0 else (old + old // 2 + 4) // 4 * 4
             shape[axis] = lengths.setdefault(label, new)
         floating = tensor.is_floating_point()
-        made.append(torch.rand(shape, generator=generator) if floating else torch.zeros(shape, dtype=tensor.dtype))
+        made.append(
+            torch.rand(shape, generator=generator)
+            if floating
+            else torch.zeros(shape, dtype=tensor.dtype)
+        )
     return tuple(made)
 
 
 def _doubled(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inputs:
     pairs = zip(names, example, strict=True)
-    return tuple(torch.cat([tensor, tensor]) if 0 in axes.get(name, {}) else tensor for name, tensor in pairs)
+    return tuple(
+        torch.cat([tensor, tensor]) if 0 in axes.get(name, {}) else tensor for name, tensor in pairs
+    )
 
 
 @dataclass(frozen=True)
@@ -156,8 +176,12 @@ def _by_tracing(request: _Request) -> bytes:
 
 
 def _by_torch_export(request: _Request) -> bytes:
-    shapes = tuple(dict.fromkeys(request.axes.get(name, {}), torch.export.Dim.DYNAMIC) for name in request.input_names)
-    # torch.export writes a length of 1 into the file as a constant, whatever axis is said to be dynamic.
+    shapes = tuple(
+        dict.fromkeys(request.axes.get(name, {}), torch.export.Dim.DYNAMIC)
+        for name in request.input_names
+    )
+    # torch.export writes a length of 1 into the file as a constant, whatever axis is said to be
+    # dynamic.
     example = _doubled(request.example, request.input_names, request.axes)
     program = torch.onnx.export(
         request.net,
@@ -180,7 +204,9 @@ def _by_torch_export(request: _Request) -> bytes:
 
 
 def _quietly(exporter: Callable[[_Request], bytes], request: _Request) -> bytes:
-    """Run an exporter without its warnings, log lines and prints: their message, if any, is in what it raises."""
+    """Run an exporter without its warnings, log lines and prints: their message, if any, is in what
+    it raises.
+    """
     with silenced():
         return exporter(request)
 
@@ -210,7 +236,9 @@ def _write_checked(content: bytes, path: Path, net: nn.Module, checks: Sequence[
     return difference
 
 
-def _compare(content: bytes, name: str, net: nn.Module, checks: Sequence[Inputs], tolerance: float) -> float:
+def _compare(
+    content: bytes, name: str, net: nn.Module, checks: Sequence[Inputs], tolerance: float
+) -> float:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -223,14 +251,16 @@ def _compare(content: bytes, name: str, net: nn.Module, checks: Sequence[Inputs]
         with torch.no_grad():
             expected = net(*inputs)
         wanted = expected if isinstance(expected, tuple | list) else (expected,)
-        given = session.run(None, {feed: tensor.numpy() for feed, tensor in zip(feeds, inputs, strict=True)})
+        given = session.run(
+            None, {feed: tensor.numpy() for feed, tensor in zip(feeds, inputs, strict=True)}
+        )
         for want, got in zip(wanted, given, strict=True):
             difference = _relative_difference(want.numpy(), np.asarray(got))
             if not difference <= tolerance:  # also true for NaN
                 shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
                 raise ExportError(
-                    f"{name} differs from the module by {difference:.2g} of the output range for an input of {shapes} "
-                    f"(allowed: {tolerance:g})."
+                    f"{name} differs from the module by {difference:.2g} of the output range for an"
+                    f" input of {shapes} (allowed: {tolerance:g})."
                 )
             worst = max(worst, difference)
     return worst

@@ -20,9 +20,11 @@ VALUE_OPERATORS = frozenset(
     {*WEIGHTED_OPERATORS, "PRelu", "Add", "Sub", "Mul", "Div", "QuantizeLinear", "DequantizeLinear"}
     | {"BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization"}
 )
-"""What these compute with takes as long whatever its values are; elsewhere (Resize, Pad, Reshape) they are sizes.
+"""What these compute with takes as long whatever its values are; elsewhere (Resize, Pad, Reshape)
+they are sizes.
 
-int64 tensors are sizes everywhere: of a size that is computed from the image's, quantization makes stored factors.
+int64 tensors are sizes everywhere: of a size that is computed from the image's, quantization makes
+stored factors.
 """
 PACKED_DOMAIN = "automl_sr.packed"
 """Domain of the functions that give packed weights when a file is loaded."""
@@ -31,18 +33,24 @@ CHATTY_LOGGERS = ("root", "torch.onnx", "torch.export", "torch._dynamo", "onnxsc
 
 @dataclass(frozen=True)
 class Exported:
-    """An ONNX file: where it lies, its size, the exporter or quantizer that wrote it, and its `metadata_props`."""
+    """An ONNX file: where it lies, its size, the exporter or quantizer that wrote it, and its
+    `metadata_props`.
+    """
 
     path: Path
     size_bytes: int
     made_by: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     difference: float = 0.0
-    """Largest deviation from the module, relative to its output range (0 where it was not compared)."""
+    """Largest deviation from the module, relative to its output range (0 where it was not
+    compared).
+    """
 
 
 def load_onnx(path: Path | str, *, beside: bool = True) -> onnx.ModelProto:
-    """Read an ONNX file, with what lies beside it; raises ExportError where it is missing or damaged."""
+    """Read an ONNX file, with what lies beside it; raises ExportError where it is missing or
+    damaged.
+    """
     try:
         return onnx.load(str(path), load_external_data=beside)
     except Exception as error:  # protobuf's own exception types differ between its implementations
@@ -55,7 +63,9 @@ def read_metadata(path: Path | str) -> dict[str, str]:
 
 
 def layer_nodes(path: Path | str) -> list[tuple[str, str]]:
-    """List the nodes that hold weights, (name, operator) in the order of the graph: [0] and [-1] are first and last."""
+    """List the nodes that hold weights, (name, operator) in the order of the graph: [0] and [-1]
+    are first and last.
+    """
     graph = load_onnx(path).graph
     return [(node.name, node.op_type) for node in graph.node if node.op_type in WEIGHTED_OPERATORS]
 
@@ -78,7 +88,9 @@ def scope_of(node: str) -> str:
 
 @dataclass(frozen=True)
 class LayerTensors:
-    """A node with weights and the names of its tensors: `weight` keeps the module's parameter name, `body.0.weight`."""
+    """A node with weights and the names of its tensors: `weight` keeps the module's parameter name,
+    `body.0.weight`.
+    """
 
     node: str
     operator: str
@@ -91,7 +103,8 @@ def layer_tensors(path: Path | str) -> list[LayerTensors]:
     """List the nodes whose weight is stored, packed or not, in graph order: the names that
     overrides need.
 
-    Where a rectifier is the only reader of the node's output, `output` is the rectifier's: that is what gets quantized.
+    Where a rectifier is the only reader of the node's output, `output` is the rectifier's: that is
+    what gets quantized.
     """
     graph = load_onnx(path).graph
     stored = {tensor.name for tensor in graph.initializer}
@@ -107,12 +120,15 @@ def layer_tensors(path: Path | str) -> list[LayerTensors]:
             following = readers.get(output, [])
             if len(following) == 1 and following[0].op_type in ("Relu", "Clip"):
                 output = following[0].output[0]
-            found.append(LayerTensors(node.name, node.op_type, node.input[0], node.input[1], output))
+            found.append(
+                LayerTensors(node.name, node.op_type, node.input[0], node.input[1], output)
+            )
     return found
 
 
 def graph_digest(path: Path | str) -> str:
-    """Name what a file computes but for its weights: nodes, attributes, and shapes and types of its tensors.
+    """Name what a file computes but for its weights: nodes, attributes, and shapes and types of its
+    tensors.
 
     Files with the same digest take the same time on the same machine. One with packed weights has
     that of the float file that it becomes when it is loaded.
@@ -120,7 +136,12 @@ def graph_digest(path: Path | str) -> str:
     model = load_onnx(path)
     del model.metadata_props[:]
     _forget_packing(model)
-    sizes = {name for node in model.graph.node if node.op_type not in VALUE_OPERATORS for name in node.input}
+    sizes = {
+        name
+        for node in model.graph.node
+        if node.op_type not in VALUE_OPERATORS
+        for name in node.input
+    }
     for tensor in model.graph.initializer:
         if tensor.name not in sizes and tensor.data_type != onnx.TensorProto.INT64:
             empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
@@ -130,7 +151,9 @@ def graph_digest(path: Path | str) -> str:
 
 
 def without_unused_imports(content: bytes) -> bytes:
-    """Return an ONNX file without the operator sets that no node uses: older runtimes refuse those they do not know."""
+    """Return an ONNX file without the operator sets that no node uses: older runtimes refuse those
+    they do not know.
+    """
     model = onnx.load_model_from_string(content)
     nodes = [*_all_nodes(model.graph.node)]
     for function in model.functions:
@@ -175,7 +198,9 @@ def _forget_packing(model: onnx.ModelProto) -> None:
         model.graph.node.remove(node)
         if node.output[0] not in inner:
             [shape] = [entry.ints for entry in node.attribute if entry.name == "shape"]
-            weight = onnx.TensorProto(name=node.output[0], data_type=onnx.TensorProto.FLOAT, dims=shape)
+            weight = onnx.TensorProto(
+                name=node.output[0], data_type=onnx.TensorProto.FLOAT, dims=shape
+            )
             model.graph.initializer.append(weight)
     for tensor in [tensor for tensor in model.graph.initializer if tensor.name in inner]:
         model.graph.initializer.remove(tensor)
@@ -190,7 +215,11 @@ def silenced() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in CHATTY_LOGGERS]
     levels = [logger.level for logger in loggers]
     lost = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(lost), contextlib.redirect_stderr(lost):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(lost),
+        contextlib.redirect_stderr(lost),
+    ):
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)

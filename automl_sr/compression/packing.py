@@ -31,7 +31,8 @@ ONE = "automl_sr.one"
 
 FUNCTIONS = {
     # Each byte holds one bit of eight weights: any number of bits is a number of such planes.
-    "Codes": """
+    "Codes": (
+        """
         Codes <powers, count> (planes) => (codes)
         {
             shifts = Constant <value = uint8[8] {0, 1, 2, 3, 4, 5, 6, 7}> ()
@@ -48,8 +49,10 @@ FUNCTIONS = {
             flat = Reshape (numbers, rows)
             all = MatMul (powers, flat)
             codes = Slice (all, start, count)
-        }""",
-    "Uniform": """
+        }"""
+    ),
+    "Uniform": (
+        """
         Uniform <powers, count, low, shape> (planes, scale) => (weight)
         {
             low = Constant <value_float: float = @low> ()
@@ -58,8 +61,10 @@ FUNCTIONS = {
             moved = Add (codes, low)
             shaped = Reshape (moved, shape)
             weight = Mul (shaped, scale)
-        }""",
-    "Codebook": """
+        }"""
+    ),
+    "Codebook": (
+        """
         Codebook <powers, count, shape> (planes, entries) => (weight)
         {
             shape = Constant <value_ints: ints = @shape> ()
@@ -67,8 +72,10 @@ FUNCTIONS = {
             indices = Cast <to = 7> (codes)
             found = Gather (entries, indices)
             weight = Reshape (found, shape)
-        }""",
-    "Sparse": """
+        }"""
+    ),
+    "Sparse": (
+        """
         Sparse <powers, count, shape> (mask, values, scale) => (weight)
         {
             shape = Constant <value_ints: ints = @shape> ()
@@ -82,7 +89,8 @@ FUNCTIONS = {
             flat = Gather (with_zero, places)
             shaped = Reshape (flat, shape)
             weight = Mul (shaped, scale)
-        }""",
+        }"""
+    ),
 }
 
 
@@ -378,7 +386,8 @@ def _check_close(name: str, weight: Array, given: Array, what: str) -> None:
     allowed = CLOSE * float(np.max(np.abs(weight), initial=0.0))
     if not difference <= allowed:  # also true for NaN
         raise ExportError(
-            f"{name!r} differs by {difference:.2g} from what {what} can give (allowed: {allowed:.2g}).",
+            f"{name!r} differs by {difference:.2g} from what {what} can give (allowed:"
+            f" {allowed:.2g}).",
             "Give the module its rounded weights before it is exported, as in `compress`.",
         )
 

@@ -1,12 +1,14 @@
-"""Static int8 quantization of an exported model by ONNX Runtime: real integer convolutions and a smaller file.
+"""Static int8 quantization of an exported model by ONNX Runtime: real integer convolutions and a
+smaller file.
 
-Measured on a net of 4 blocks and 32 channels, one core with AVX-512 VNNI: 156 to 51 KB and 48 to 18 ms at 256x256.
-Transposed convolutions have no integer kernel there: their weights are stored in 8 bits and they run in float.
-Weights become int8 (symmetric, one scale per output channel), activations uint8 or int8 with ranges from calibration
-data or given ones.
+Measured on a net of 4 blocks and 32 channels, one core with AVX-512 VNNI: 156 to 51 KB and 48 to 18
+ms at 256x256. Transposed convolutions have no integer kernel there: their weights are stored in 8
+bits and they run in float. Weights become int8 (symmetric, one scale per output channel),
+activations uint8 or int8 with ranges from calibration data or given ones.
 
-x86 processors without VNNI add pairs of 8-bit products in 16 bits, which overflow without a word: an ESPCN without a
-skip connection lost 0.42 dB there, and 0.10 dB with weights of 7 bits; with a skip, 7 bits cost at most 0.02 dB.
+x86 processors without VNNI add pairs of 8-bit products in 16 bits, which overflow without a word:
+an ESPCN without a skip connection lost 0.42 dB there, and 0.10 dB with weights of 7 bits; with a
+skip, 7 bits cost at most 0.02 dB.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ Skips = Literal["int8", "float"]
 Array = NDArray[Any]
 Override = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
-# Left in floating point: they only move or interpolate values, and the 8-bit rounding around them costs quality.
+# Left in floating point: they only move or interpolate values, and the 8-bit rounding around them
+# costs quality.
 INTEGER_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Clip")
 
 
@@ -55,28 +58,34 @@ def quantize_static(  # noqa: PLR0913 - each is a choice of its own
     weight_bits: Literal[7, 8] = 7,
     skips: Skips = "int8",
 ) -> Exported:
-    """Return the int8 form (QDQ) of a float ONNX file, written to `out_path`; packed weights are unpacked first.
+    """Return the int8 form (QDQ) of a float ONNX file, written to `out_path`; packed weights are
+    unpacked first.
 
-    calibration: float32 inputs as the model takes them, of any sizes, by name where it takes several; they are read
-    once. exclude: names of nodes that stay in floating point, from `layer_nodes`. overrides: by tensor name (see
-    `layer_tensors`), the activation's range `{"rmin": ..., "rmax": ...}`, or for a weight a list with one
-    `{"scale": ..., "zero_point": 0}` per output channel (the first one with `"axis"`), in place of the calibrated one.
-    weight_bits: 7 gives the same image on every processor; 8 is exact only where VNNI or its like adds products in 32
-    bits. skips: "float" lets sums (residual connections) read what they add before it is rounded, which is closer to
-    the float model and slower.
-    Raises ExportError for unknown node names, no calibration data, or where ONNX Runtime refuses.
+    calibration: float32 inputs as the model takes them, of any sizes, by name where it takes
+    several; they are read once. exclude: names of nodes that stay in floating point, from
+    `layer_nodes`. overrides: by tensor name (see `layer_tensors`), the activation's range `{"rmin":
+    ..., "rmax": ...}`, or for a weight a list with one `{"scale": ..., "zero_point": 0}` per output
+    channel (the first one with `"axis"`), in place of the calibrated one. weight_bits: 7 gives the
+    same image on every processor; 8 is exact only where VNNI or its like adds products in 32 bits.
+    skips: "float" lets sums (residual connections) read what they add before it is rounded, which
+    is closer to the float model and slower. Raises ExportError for unknown node names, no
+    calibration data, or where ONNX Runtime refuses.
     """
     source = exported.path if isinstance(exported, Exported) else Path(exported)
     _check_names(source, exclude)
     with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder, silenced():
         try:
             prepared = _prepare(source, Path(folder), exclude)
-            request = _Request(tuple(exclude), method, overrides or {}, activations, percentile, weight_bits)
+            request = _Request(
+                tuple(exclude), method, overrides or {}, activations, percentile, weight_bits
+            )
             content = _quantize(prepared, calibration, Path(folder), request)
         except ExportError:
             raise
         except Exception as error:  # ONNX Runtime raises ValueError, RuntimeError and its own types
-            raise ExportError(f"{source} cannot be quantized: {type(error).__name__}: {first_line(error)}.") from error
+            raise ExportError(
+                f"{source} cannot be quantized: {type(error).__name__}: {first_line(error)}."
+            ) from error
     model = onnx.load_model_from_string(without_unused_imports(content))
     if skips == "float":
         _float_skips(model)
@@ -109,7 +118,9 @@ def activation_ranges(
         except ExportError:
             raise
         except Exception as error:  # ONNX Runtime raises ValueError, RuntimeError and its own types
-            raise ExportError(f"{source} cannot be calibrated: {type(error).__name__}: {first_line(error)}.") from error
+            raise ExportError(
+                f"{source} cannot be calibrated: {type(error).__name__}: {first_line(error)}."
+            ) from error
 
 
 def _ranges(
@@ -139,7 +150,11 @@ def _ranges(
 
 
 def _metadata(source: Path) -> dict[str, str]:
-    return {entry.key: entry.value for entry in load_onnx(source).metadata_props if entry.key != METADATA}
+    return {
+        entry.key: entry.value
+        for entry in load_onnx(source).metadata_props
+        if entry.key != METADATA
+    }
 
 
 def _float_skips(model: onnx.ModelProto) -> None:
@@ -167,7 +182,9 @@ def _before_rounding(name: str, made: Mapping[str, onnx.NodeProto]) -> str | Non
     if node is None or node.op_type != "DequantizeLinear":
         return None
     rounding = made.get(node.input[0])
-    return None if rounding is None or rounding.op_type != "QuantizeLinear" else str(rounding.input[0])
+    return (
+        None if rounding is None or rounding.op_type != "QuantizeLinear" else str(rounding.input[0])
+    )
 
 
 def _is_integer_layer(node: onnx.NodeProto | None, made: Mapping[str, onnx.NodeProto]) -> bool:
@@ -191,17 +208,23 @@ def _check_names(source: Path, exclude: Sequence[str]) -> None:
     known = {node.name for node in load_onnx(source).graph.node}
     for name in exclude:
         if name not in known:
-            raise ExportError(f"{source} has no node {name!r} to leave unquantized.", nearest(name, known))
+            raise ExportError(
+                f"{source} has no node {name!r} to leave unquantized.", nearest(name, known)
+            )
 
 
 def _prepare(source: Path, folder: Path, exclude: Sequence[str]) -> Path:
-    """Infer shapes and fuse (batch normalisation into convolutions); not fused where that removes an excluded node."""
+    """Infer shapes and fuse (batch normalisation into convolutions); not fused where that removes
+    an excluded node.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     plain = unpack_weights(source, folder / "plain.onnx").path
     prepared = folder / "prepared.onnx"
     for fuse in (True, False):
-        quant_pre_process(str(plain), str(prepared), skip_optimization=not fuse, skip_symbolic_shape=True)
+        quant_pre_process(
+            str(plain), str(prepared), skip_optimization=not fuse, skip_symbolic_shape=True
+        )
         names = {node.name for node in load_onnx(prepared).graph.node}
         if names.issuperset(exclude):
             break
@@ -209,7 +232,10 @@ def _prepare(source: Path, folder: Path, exclude: Sequence[str]) -> Path:
 
 
 def _quantize(
-    prepared: Path, calibration: Iterable[Array | Mapping[str, Array]], folder: Path, request: _Request
+    prepared: Path,
+    calibration: Iterable[Array | Mapping[str, Array]],
+    folder: Path,
+    request: _Request,
 ) -> bytes:
     from onnxruntime.quantization import QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
@@ -250,7 +276,10 @@ def _options(request: _Request, weights: set[str]) -> dict[str, Any]:
         options["CalibPercentile"] = request.percentile
     if request.overrides:
         options["TensorQuantOverrides"] = {
-            name: [_as_arrays(part, weight=name in weights, activations=request.activations) for part in _parts(entry)]
+            name: [
+                _as_arrays(part, weight=name in weights, activations=request.activations)
+                for part in _parts(entry)
+            ]
             for name, entry in request.overrides.items()
         }
     return options
@@ -264,15 +293,21 @@ def _as_arrays(part: Mapping[str, Any], *, weight: bool, activations: str) -> di
     """ONNX Runtime takes arrays of the right type only, and fails on plain numbers."""
     types: dict[str, Any] = {"scale": np.float32, "rmin": np.float32, "rmax": np.float32}
     types["zero_point"] = np.int8 if weight else np.dtype(activations)
-    return {key: np.array(value, dtype=types[key]) if key in types else value for key, value in part.items()}
+    return {
+        key: np.array(value, dtype=types[key]) if key in types else value
+        for key, value in part.items()
+    }
 
 
 def _unsupported(prepared: Path) -> list[str]:
-    """Name grouped transposed convolutions: ONNX Runtime 1.31 takes the scales of one group for all output channels."""
+    """Name grouped transposed convolutions: ONNX Runtime 1.31 takes the scales of one group for all
+    output channels.
+    """
     return [
         node.name
         for node in load_onnx(prepared).graph.node
-        if node.op_type == "ConvTranspose" and any(entry.name == "group" and entry.i > 1 for entry in node.attribute)
+        if node.op_type == "ConvTranspose"
+        and any(entry.name == "group" and entry.i > 1 for entry in node.attribute)
     ]
 
 
@@ -294,6 +329,8 @@ def _reader(prepared: Path, calibration: Iterable[Array | Mapping[str, Array]]) 
             if entry is None:
                 return None
             named = entry if isinstance(entry, Mapping) else {name: entry}
-            return {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in named.items()}
+            return {
+                key: np.ascontiguousarray(value, dtype=np.float32) for key, value in named.items()
+            }
 
     return Reader()

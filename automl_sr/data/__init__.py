@@ -1,1 +1,3 @@
-"""Images: reading and writing, bicubic resizing, named sets, samples held in memory, training batches, overlaps."""
+"""Images: reading and writing, bicubic resizing, named sets, samples held in memory, training
+batches, overlaps.
+"""

@@ -1,4 +1,6 @@
-"""Named sets of images: folders under AUTOML_SR_DATA, any folder by its path, and photographs that come along."""
+"""Named sets of images: folders under AUTOML_SR_DATA, any folder by its path, and photographs that
+come along.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,11 @@ from automl_sr.errors import DataError, nearest
 VARIABLE = "AUTOML_SR_DATA"
 DEFAULT_FOLDER = Path("data")
 
-# Photographs that scikit-image ships. motorcycle_right.png shows the scene of motorcycle_left.png once more, and
-# microscope images, renderings and scans are no natural photographs.
+# Photographs that scikit-image ships. motorcycle_right.png shows the scene of motorcycle_left.png
+# once more, and microscope images, renderings and scans are no natural photographs.
 PHOTOS_TRAIN = (
-    "astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png", "motorcycle_left.png",
-    "rocket.jpg",
+    "astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png",
+    "motorcycle_left.png", "rocket.jpg",
 )  # fmt: skip
 PHOTOS_VALID = ("chelsea.png", "coffee.png")
 PHOTOS = {
@@ -34,7 +36,9 @@ _LR_FOLDER = re.compile(r"(?:LRbicx|LR_?bicubic[/_]?x)(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ImageSet:
-    """HR files in natural order and, by scale, the shipped LR files in the same order (complete ones only)."""
+    """HR files in natural order and, by scale, the shipped LR files in the same order (complete
+    ones only).
+    """
 
     name: str
     hr: tuple[Path, ...]
@@ -42,7 +46,8 @@ class ImageSet:
 
     @classmethod
     def from_folder(cls, folder: str | Path, name: str = "") -> ImageSet:
-        """A set laid out as `HR` (or `GTmod12`) beside `LRbicx2` (or `LR_bicubic/X2`), or a plain folder of images.
+        """A set laid out as `HR` (or `GTmod12`) beside `LRbicx2` (or `LR_bicubic/X2`), or a plain
+        folder of images.
 
         Raises DataError where there is no folder or no image in it.
         """
@@ -60,22 +65,32 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The sets that can be named: subfolders of `folders` (the first one wins) and the photographs of scikit-image."""
+    """The sets that can be named: subfolders of `folders` (the first one wins) and the photographs
+    of scikit-image.
+    """
 
     folders: tuple[Path, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Catalog:
         """The folders of AUTOML_SR_DATA (a path list); `./data` where it is not set."""
-        listed = [Path(part).expanduser() for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part.strip()]
+        listed = [
+            Path(part).expanduser()
+            for part in os.environ.get(VARIABLE, "").split(os.pathsep)
+            if part.strip()
+        ]
         return cls(tuple(listed) if listed else (DEFAULT_FOLDER,))
 
     def names(self) -> list[str]:
-        """Names of all sets with at least one image, sorted; nested sets are not listed, `find` takes `Vid4/city`."""
+        """Names of all sets with at least one image, sorted; nested sets are not listed, `find`
+        takes `Vid4/city`.
+        """
         found = set(PHOTOS) if _photo_folder() is not None else set()
         for folder in self.folders:
             if folder.is_dir():
-                found.update(child.name for child in folder.iterdir() if child.is_dir() and _hr_images(child))
+                found.update(
+                    child.name for child in folder.iterdir() if child.is_dir() and _hr_images(child)
+                )
         return sorted(found, key=str.casefold)
 
     def find(self, name_or_path: str | Path) -> ImageSet:
@@ -93,19 +108,22 @@ class Catalog:
         if Path(name).is_dir():
             return ImageSet.from_folder(name)
         raise DataError(
-            f"There is no image set or folder {name!r}.", f"{nearest(name, self.names())} {self._where()}".strip()
+            f"There is no image set or folder {name!r}.",
+            f"{nearest(name, self.names())} {self._where()}".strip(),
         )
 
     def _where(self) -> str:
         folders = os.pathsep.join(str(folder) for folder in self.folders) or "nowhere"
         return (
-            f"Sets are looked for in {folders}; set {VARIABLE} to the folder (or folders, separated by {os.pathsep!r}) "
-            "that holds them, or give the path of a folder of images."
+            f"Sets are looked for in {folders}; set {VARIABLE} to the folder (or folders, separated"
+            f" by {os.pathsep!r}) that holds them, or give the path of a folder of images."
         )
 
 
 def _hr_images(folder: Path) -> list[Path]:
-    """HR images of a set's folder: of its HR subfolder where it has one (the first by name), else its own."""
+    """HR images of a set's folder: of its HR subfolder where it has one (the first by name), else
+    its own.
+    """
     for child in sorted(folder.iterdir()):
         if child.is_dir() and _HR_FOLDER.fullmatch(child.name):
             inside = find_images(child)
@@ -115,7 +133,9 @@ def _hr_images(folder: Path) -> list[Path]:
 
 
 def _lr_images(folder: Path, hr: Sequence[Path]) -> dict[int, tuple[Path, ...]]:
-    """By scale, the LR file of every HR file (`babyx2.png` or `baby.png`); a scale with one missing is left out."""
+    """By scale, the LR file of every HR file (`babyx2.png` or `baby.png`); a scale with one missing
+    is left out.
+    """
     by_scale: dict[int, tuple[Path, ...]] = {}
     children = [child for child in sorted(folder.iterdir()) if child.is_dir()]
     nested = [inner for child in children for inner in sorted(child.iterdir()) if inner.is_dir()]
@@ -133,7 +153,9 @@ def _lr_images(folder: Path, hr: Sequence[Path]) -> dict[int, tuple[Path, ...]]:
 
 
 def _photo_folder() -> Path | None:
-    """Where scikit-image keeps its pictures; found without importing it (that takes half a second)."""
+    """Where scikit-image keeps its pictures; found without importing it (that takes half a
+    second).
+    """
     spec = importlib.util.find_spec("skimage")
     for location in (spec.submodule_search_locations or []) if spec is not None else []:
         folder = Path(location) / "data"
@@ -146,6 +168,7 @@ def _photos(name: str) -> ImageSet:
     folder = _photo_folder()
     if folder is None:
         raise DataError(
-            f"{name} needs the photographs of scikit-image, which were not found.", "pip install scikit-image"
+            f"{name} needs the photographs of scikit-image, which were not found.",
+            "pip install scikit-image",
         )
     return ImageSet(name, tuple(folder / file for file in PHOTOS[name]))

@@ -32,13 +32,16 @@ class _Look:
 def check_set(image_set: ImageSet, small_side: int) -> dict[str, Any]:
     """Decode all HR and LR files of a set.
 
-    Returns, ready for JSON: folder, name, images, files; unreadable [{file, reason}]; misfits (LR files whose size is
-    not HR // scale) [{file, reason}]; small (a side below `small_side` px) [{file, width, height}]; grey [file];
-    identical [[file, file]]; similar [{first, second, distance}].
+    Returns, ready for JSON: folder, name, images, files; unreadable [{file, reason}]; misfits (LR
+    files whose size is not HR // scale) [{file, reason}]; small (a side below `small_side` px)
+    [{file, width, height}]; grey [file]; identical [[file, file]]; similar [{first, second,
+    distance}].
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         looks = list(pool.map(_look, image_set.hr))
-        lr_looks = {scale: list(pool.map(_look_at_size, files)) for scale, files in image_set.lr.items()}
+        lr_looks = {
+            scale: list(pool.map(_look_at_size, files)) for scale, files in image_set.lr.items()
+        }
     everything = [*looks, *(look for side in lr_looks.values() for look in side)]
     readable = [look for look in looks if not look.reason]
     same, similar = duplicates_within([look.mark for look in readable if look.mark is not None])
@@ -47,8 +50,12 @@ def check_set(image_set: ImageSet, small_side: int) -> dict[str, Any]:
         "folder": str(image_set.hr[0].parent),
         "images": len(looks),
         "files": len(everything),
-        "unreadable": [{"file": str(look.path), "reason": look.reason} for look in everything if look.reason],
-        "misfits": [row for scale, side in lr_looks.items() for row in _misfits(looks, side, scale)],
+        "unreadable": [
+            {"file": str(look.path), "reason": look.reason} for look in everything if look.reason
+        ],
+        "misfits": [
+            row for scale, side in lr_looks.items() for row in _misfits(looks, side, scale)
+        ],
         "small": [
             {"file": str(look.path), "width": look.width, "height": look.height}
             for look in readable
@@ -57,7 +64,8 @@ def check_set(image_set: ImageSet, small_side: int) -> dict[str, Any]:
         "grey": [str(look.path) for look in readable if look.grey],
         "identical": [[str(first), str(second)] for first, second in same],
         "similar": [
-            {"first": str(match.first), "second": str(match.second), "distance": match.distance} for match in similar
+            {"first": str(match.first), "second": str(match.second), "distance": match.distance}
+            for match in similar
         ],
     }
 
@@ -66,10 +74,14 @@ def _misfits(hr: Sequence[_Look], lr: Sequence[_Look], scale: int) -> list[dict[
     return [
         {
             "file": str(low.path),
-            "reason": f"{low.width}x{low.height} is not 1/{scale} of {high.width}x{high.height}; LR is made anew",
+            "reason": (
+                f"{low.width}x{low.height} is not 1/{scale} of {high.width}x{high.height}; LR is"
+                " made anew"
+            ),
         }
         for high, low in zip(hr, lr, strict=True)
-        if not (high.reason or low.reason) and (low.width, low.height) != (high.width // scale, high.height // scale)
+        if not (high.reason or low.reason)
+        and (low.width, low.height) != (high.width // scale, high.height // scale)
     ]
 
 
@@ -78,7 +90,10 @@ def _look(path: Path) -> _Look:
         pixels = images.to_rgb8(images.read(path))
     except DataError as error:
         return _Look(path, error.message)
-    grey = bool(np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 1], pixels[..., 2]))
+    grey = bool(
+        np.array_equal(pixels[..., 0], pixels[..., 1])
+        and np.array_equal(pixels[..., 1], pixels[..., 2])
+    )
     return _Look(path, "", pixels.shape[0], pixels.shape[1], grey, mark_pixels(path, pixels))
 
 

@@ -1,4 +1,6 @@
-"""Fetch an archive of images: checked by sha256, unpacked safely, and visible under its name only when complete."""
+"""Fetch an archive of images: checked by sha256, unpacked safely, and visible under its name only
+when complete.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEPT_FOLDERS = re.compile(r"(HR|GT|GTmod\d+|original|LR.*)", re.IGNORECASE)
 _BAD_ARCHIVE = (
-    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, RuntimeError, NotImplementedError,
+    zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, RuntimeError,
+    NotImplementedError,
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A public set: an archive with its sha256, or, where no trustworthy hash is published, where to get it."""
+    """A public set: an archive with its sha256, or, where no trustworthy hash is published, where
+    to get it.
+    """
 
     about: str
     url: str = ""
@@ -47,12 +52,17 @@ class KnownSet:
 
 
 _DIV2K = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
-_SELF_EX_SR = "https://github.com/jbhuang0604/SelfExSR (Huang et al., CVPR 2015) holds it; take the HR files"
-_FSRCNN = "the project page of Dong et al., ECCV 2016: http://mmlab.ie.cuhk.edu.hk/projects/FSRCNN.html"
+_SELF_EX_SR = (
+    "https://github.com/jbhuang0604/SelfExSR (Huang et al., CVPR 2015) holds it; take the HR files"
+)
+_FSRCNN = (
+    "the project page of Dong et al., ECCV 2016: http://mmlab.ie.cuhk.edu.hk/projects/FSRCNN.html"
+)
 _BSDS = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/"
 
-# The hashes of DIV2K (Agustsson and Timofte, CVPR workshops 2017) are those that TensorFlow Datasets publishes for
-# these files. LR images are not fetched: the bicubic ones are MATLAB's, which the loader makes bit for bit.
+# The hashes of DIV2K (Agustsson and Timofte, CVPR workshops 2017) are those that TensorFlow
+# Datasets publishes for these files. LR images are not fetched: the bicubic ones are MATLAB's,
+# which the loader makes bit for bit.
 KNOWN: dict[str, KnownSet] = {
     "DIV2K_train_HR": KnownSet(
         "800 training photographs, 3.3 GiB",
@@ -83,10 +93,12 @@ def fetch(
     progress: Progress = lambda done, total: None,
     limit: int = SIZE_LIMIT,
 ) -> Path:
-    """Download a zip or tar archive and unpack its images as the set `into/name`; returns that folder.
+    """Download a zip or tar archive and unpack its images as the set `into/name`; returns that
+    folder.
 
-    Raises DataError for a bad name, address, hash or archive and where the set exists already; AutomlSRError where the
-    download fails or its sha256 differs. Nothing is left behind in either case.
+    Raises DataError for a bad name, address, hash or archive and where the set exists already;
+    AutomlSRError where the download fails or its sha256 differs. Nothing is left behind in either
+    case.
     """
     target = into / name
     _check_request(name, url, sha256, target)
@@ -102,7 +114,9 @@ def fetch(
         unpacked = Path(folder) / "images"
         count = _unpack(archive, unpacked, limit)
         if count == 0:
-            raise DataError(f"{url} holds no images.", f"Expected files with {', '.join(SUFFIXES)}.")
+            raise DataError(
+                f"{url} holds no images.", f"Expected files with {', '.join(SUFFIXES)}."
+            )
         _set_root(unpacked).rename(target)
     return target
 
@@ -122,7 +136,10 @@ def _download(url: str, path: Path, progress: Progress, limit: int) -> str:
     """Stream `url` into `path`; returns its sha256."""
     digest = hashlib.sha256()
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response, path.open("wb") as file:  # noqa: S310
+        with (
+            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,  # noqa: S310
+            path.open("wb") as file,
+        ):
             length = response.headers.get("Content-Length", "")
             total = int(length) if length.isdecimal() else None
             done = 0
@@ -134,10 +151,14 @@ def _download(url: str, path: Path, progress: Progress, limit: int) -> str:
                 file.write(chunk)
                 progress(done, total)
     except urllib.error.HTTPError as error:
-        raise AutomlSRError(f"{url} cannot be fetched: {error.code} {error.reason}.", "Check the address.") from error
+        raise AutomlSRError(
+            f"{url} cannot be fetched: {error.code} {error.reason}.", "Check the address."
+        ) from error
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise AutomlSRError(f"{url} cannot be fetched: {reason}.", "Check the address and the network.") from error
+        raise AutomlSRError(
+            f"{url} cannot be fetched: {reason}.", "Check the address and the network."
+        ) from error
     if total is not None and done < total:
         raise AutomlSRError(f"{url} broke off after {done} of {total} bytes.", "Try again.")
     return digest.hexdigest()
@@ -155,9 +176,13 @@ def _unpack(archive: Path, folder: Path, limit: int) -> int:
                 room -= _copy(content, target, room, limit)
                 count += 1
     except _BAD_ARCHIVE as error:
-        raise DataError(f"The archive is damaged or of a kind that cannot be read: {error}.") from error
+        raise DataError(
+            f"The archive is damaged or of a kind that cannot be read: {error}."
+        ) from error
     except FileExistsError as error:
-        raise DataError("The archive holds the same file twice.", "Unpack it by hand and look at it.") from error
+        raise DataError(
+            "The archive holds the same file twice.", "Unpack it by hand and look at it."
+        ) from error
     return count
 
 
@@ -176,21 +201,30 @@ def _members(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
                 continue
             found = tar.extractfile(member) if member.isreg() else None
             if found is None:
-                raise DataError(f"{member.name} in the archive is a link or device, not a file.", "Do not use it.")
+                raise DataError(
+                    f"{member.name} in the archive is a link or device, not a file.",
+                    "Do not use it.",
+                )
             with found:
                 yield member.name, found
 
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+    return (
+        path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and "__MACOSX" not in path.parts
+    )
 
 
 def _safe_path(name: str) -> PurePosixPath:
     """The name of a member, refused where it would lead out of the folder it is unpacked into."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
-        raise DataError(f"The archive wants to write to {name!r}, outside its folder.", "Do not use it.")
+        raise DataError(
+            f"The archive wants to write to {name!r}, outside its folder.", "Do not use it."
+        )
     return path
 
 
@@ -201,14 +235,23 @@ def _copy(source: IO[bytes], target: Path, room: int, limit: int) -> int:
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             if written > room:
-                raise DataError(f"The archive unpacks to more than the limit of {limit} bytes.", "Do not use it.")
+                raise DataError(
+                    f"The archive unpacks to more than the limit of {limit} bytes.",
+                    "Do not use it.",
+                )
             file.write(chunk)
     return written
 
 
 def _set_root(folder: Path) -> Path:
-    """The folder that holds the images or the HR and LR folders: single outer folders are left out."""
+    """The folder that holds the images or the HR and LR folders: single outer folders are left
+    out.
+    """
     children = list(folder.iterdir())
-    if len(children) == 1 and children[0].is_dir() and not _KEPT_FOLDERS.fullmatch(children[0].name):
+    if (
+        len(children) == 1
+        and children[0].is_dir()
+        and not _KEPT_FOLDERS.fullmatch(children[0].name)
+    ):
         return _set_root(children[0])
     return folder

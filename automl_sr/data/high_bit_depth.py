@@ -1,6 +1,7 @@
 """Files with 16 bits per channel, which Pillow handles for grey images only.
 
-PNG: ISO/IEC 15948 (Portable Network Graphics). TIFF: Adobe, TIFF Revision 6.0, 1992, with Deflate compression.
+PNG: ISO/IEC 15948 (Portable Network Graphics). TIFF: Adobe, TIFF Revision 6.0, 1992, with Deflate
+compression.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ _TIFF_UNASSOCIATED_ALPHA = 2
 
 
 def encode_png16(channels: NDArray[np.uint16], icc: bytes | None) -> bytes:
-    """A PNG file of [H, W, 1 to 4] uint16 (grey, grey + alpha, RGB, RGBA), rows filtered with 'up'."""
+    """A PNG file of [H, W, 1 to 4] uint16 (grey, grey + alpha, RGB, RGBA), rows filtered with
+    'up'.
+    """
     height, width, count = channels.shape
     rows = np.ascontiguousarray(channels.astype(">u2")).view(np.uint8).reshape(height, -1)
     filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
@@ -31,7 +34,13 @@ def encode_png16(channels: NDArray[np.uint16], icc: bytes | None) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 16, _PNG_COLOUR_TYPE[count], 0, 0, 0)
     profile = _png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc)) if icc is not None else b""
     pixels = _png_chunk(b"IDAT", zlib.compress(filtered.tobytes()))
-    return b"\x89PNG\r\n\x1a\n" + _png_chunk(b"IHDR", header) + profile + pixels + _png_chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _png_chunk(b"IHDR", header)
+        + profile
+        + pixels
+        + _png_chunk(b"IEND", b"")
+    )
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
@@ -39,7 +48,9 @@ def _png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def encode_tiff16(channels: NDArray[np.uint16], icc: bytes | None) -> bytes:
-    """A TIFF file of [H, W, 1 to 4] uint16 in one Deflate strip; grey + alpha is stored as RGBA, which readers know."""
+    """A TIFF file of [H, W, 1 to 4] uint16 in one Deflate strip; grey + alpha is stored as RGBA,
+    which readers know.
+    """
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     if channels.shape[2] == 2:
@@ -49,7 +60,11 @@ def encode_tiff16(channels: NDArray[np.uint16], icc: bytes | None) -> bytes:
     tags = ImageFileDirectory_v2(prefix=b"II")
     tags[256], tags[257], tags[258], tags[259] = width, height, (16,) * count, _TIFF_DEFLATE
     tags[262] = 1 if count == 1 else 2  # photometric: black is zero, or RGB
-    tags[273], tags[278], tags[279] = 0, height, len(strip)  # Pillow adds the end of the directory to the offset
+    tags[273], tags[278], tags[279] = (
+        0,
+        height,
+        len(strip),
+    )  # Pillow adds the end of the directory to the offset
     tags[277], tags[284] = count, 1
     if count == 4:
         tags[338] = _TIFF_UNASSOCIATED_ALPHA
@@ -60,7 +75,9 @@ def encode_tiff16(channels: NDArray[np.uint16], icc: bytes | None) -> bytes:
 
 
 def tiff_upright(content: bytes) -> bytes:
-    """The same TIFF file with its orientation tag, where the first directory has one, set to 1 (upright)."""
+    """The same TIFF file with its orientation tag, where the first directory has one, set to 1
+    (upright).
+    """
     order = "<" if content[:2] == b"II" else ">"
     version, start = struct.unpack_from(order + "HI", content, 2)
     if version != _TIFF_CLASSIC:

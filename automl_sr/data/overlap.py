@@ -1,4 +1,6 @@
-"""Images that two sets share: identical ones by the hash of their pixels, near-duplicates by a perceptual hash."""
+"""Images that two sets share: identical ones by the hash of their pixels, near-duplicates by a
+perceptual hash.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from automl_sr.data.catalog import ImageSet
 from automl_sr.errors import DataError
 
 NEAR = 40
-"""Differing bits, of 256, up to which two pictures count as near-duplicates. Over 503 images (Set5, Set14, BSD100,
-BSDS200, T91, a half of General100, a quarter of Urban100 and some photographs) Set14 `face` and Set5 `head` differ in 8
-bits; no other two different photographs differ in less than 90."""
+"""Differing bits, of 256, up to which two pictures count as near-duplicates. Over 503 images (Set5,
+Set14, BSD100, BSDS200, T91, a half of General100, a quarter of Urban100 and some photographs) Set14
+`face` and Set5 `head` differ in 8 bits; no other two photographs differ in less than 90."""
 
 _HASH_SIDE = 16
 _BYTES_AT_ONCE = 1 << 22
@@ -28,7 +30,9 @@ _BYTES_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class ImageMark:
-    """What identifies one image: sha256 of its pixels as RGB of 8 bits, and a perceptual hash uint8 [32]."""
+    """What identifies one image: sha256 of its pixels as RGB of 8 bits, and a perceptual hash uint8
+    [32].
+    """
 
     path: Path
     content: str
@@ -37,7 +41,9 @@ class ImageMark:
 
 @dataclass(frozen=True)
 class Match:
-    """Two images that look alike: `distance` differing bits of 256; 0 bits still need not be equal pixels."""
+    """Two images that look alike: `distance` differing bits of 256; 0 bits still need not be equal
+    pixels.
+    """
 
     first: Path
     second: Path
@@ -53,7 +59,9 @@ def mark_pixels(path: Path, pixels: NDArray[np.uint8]) -> ImageMark:
     """Hash the decoded pixels uint8 [H, W, 3] of an image."""
     import imagehash
 
-    content = hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+    content = hashlib.sha256(
+        str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()
+    ).hexdigest()
     bits = imagehash.phash(Image.fromarray(pixels), hash_size=_HASH_SIDE).hash
     return ImageMark(path, content, np.packbits(bits.ravel()))
 
@@ -78,7 +86,9 @@ def content_overlap(a: ImageSet, b: ImageSet) -> list[tuple[Path, Path]]:
 
 
 def near_duplicates(a: ImageSet, b: ImageSet, limit: int = NEAR) -> list[Match]:
-    """Pairs of a and b that look alike (also resized or compressed again) without being identical, nearest first."""
+    """Pairs of a and b that look alike (also resized or compressed again) without being identical,
+    nearest first.
+    """
     return alike(marks(a), marks(b), limit)
 
 
@@ -100,15 +110,21 @@ def alike(a: Sequence[ImageMark], b: Sequence[ImageMark], limit: int = NEAR) -> 
     return sorted(found, key=lambda match: (match.distance, str(match.first), str(match.second)))
 
 
-def duplicates_within(found: Sequence[ImageMark], limit: int = NEAR) -> tuple[list[tuple[Path, Path]], list[Match]]:
+def duplicates_within(
+    found: Sequence[ImageMark], limit: int = NEAR
+) -> tuple[list[tuple[Path, Path]], list[Match]]:
     """(identical pairs, near-duplicates) among the images of one set, each pair once."""
     place = {one.path: index for index, one in enumerate(found)}
     same = [(x, y) for x, y in identical(found, found) if place[x] < place[y]]
-    near = [match for match in alike(found, found, limit) if place[match.first] < place[match.second]]
+    near = [
+        match for match in alike(found, found, limit) if place[match.first] < place[match.second]
+    ]
     return same, near
 
 
-def _within(a: Sequence[ImageMark], b: Sequence[ImageMark], limit: int) -> list[tuple[int, int, int]]:
+def _within(
+    a: Sequence[ImageMark], b: Sequence[ImageMark], limit: int
+) -> list[tuple[int, int, int]]:
     """(row, column, differing bits) of all pairs within `limit`; whole blocks of rows at once."""
     if not a or not b:
         return []
@@ -119,5 +135,7 @@ def _within(a: Sequence[ImageMark], b: Sequence[ImageMark], limit: int) -> list[
         left = np.stack([one.perceptual for one in a[start : start + block]])
         distance = np.bitwise_count(left[:, None] ^ right[None]).sum(axis=2, dtype=np.int64)
         rows, columns = np.nonzero(distance <= limit)
-        result += zip((rows + start).tolist(), columns.tolist(), distance[rows, columns].tolist(), strict=True)
+        result += zip(
+            (rows + start).tolist(), columns.tolist(), distance[rows, columns].tolist(), strict=True
+        )
     return result

@@ -1,1 +1,3 @@
-"""Measuring: image quality, cost before training, models as shipped (ONNX Runtime) and tiled upscaling."""
+"""Measuring: image quality, cost before training, models as shipped (ONNX Runtime) and tiled
+upscaling.
+"""

@@ -1,4 +1,6 @@
-"""What a model costs, known before it is trained: everything runs on torch's meta device, without data or weights."""
+"""What a model costs, known before it is trained: everything runs on torch's meta device, without
+data or weights.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ def count_params(module: nn.Module) -> int:
 
 
 def count_macs(module: nn.Module, *inputs: Tensor) -> int:
-    """Count multiply-adds of one forward pass: convolutions, matrix products, recurrent layers and attention.
+    """Count multiply-adds of one forward pass: convolutions, matrix products, recurrent layers and
+    attention.
 
     Inputs may lie on any device, only their shapes and types count. The module is left as it is.
     """
@@ -34,7 +37,9 @@ def count_macs(module: nn.Module, *inputs: Tensor) -> int:
 
 
 def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
-    """Estimate the bytes that autograd keeps for the backward pass of these inputs, each storage counted once."""
+    """Estimate the bytes that autograd keeps for the backward pass of these inputs, each storage
+    counted once.
+    """
     return sum(_kept_for_backward(module, inputs))
 
 
@@ -60,10 +65,12 @@ def _kept_for_backward(module: nn.Module, inputs: Sequence[Tensor]) -> list[int]
 
 
 def training_bytes(module: nn.Module, *inputs: Tensor, copies: int = 5, half: bool = False) -> int:
-    """Estimate the memory of training on a batch of these shapes; `half`: the forward pass is in bf16 or fp16.
+    """Estimate the memory of training on a batch of these shapes; `half`: the forward pass is in
+    bf16 or fp16.
 
-    `copies` of the parameters: weight, gradient, two moments of Adam and the moving average. The backward pass adds
-    the gradients on both sides of one layer, which weigh most where the maps are largest.
+    `copies` of the parameters: weight, gradient, two moments of Adam and the moving average. The
+    backward pass adds the gradients on both sides of one layer, which weigh most where the maps are
+    largest.
     """
     kept = _kept_for_backward(module, inputs)
     maps = sum(kept) + 2 * max(kept, default=0)
@@ -71,13 +78,17 @@ def training_bytes(module: nn.Module, *inputs: Tensor, copies: int = 5, half: bo
 
 
 def helper_bytes(module: nn.Module, *inputs: Tensor) -> int:
-    """Estimate the memory of a model that runs beside the trained one: its weights, and the maps around one layer."""
+    """Estimate the memory of a model that runs beside the trained one: its weights, and the maps
+    around one layer.
+    """
     largest = max(_kept_for_backward(module, inputs), default=0)
     return count_params(module) * BYTES + 2 * largest
 
 
 def on_meta(module: nn.Module) -> nn.Module:
-    """Copy a module onto the meta device without copying its weights; one that is there already is given back."""
+    """Copy a module onto the meta device without copying its weights; one that is there already is
+    given back.
+    """
     tensors = [*module.parameters(), *module.buffers()]
     if all(tensor.is_meta for tensor in tensors):
         return module
@@ -110,9 +121,11 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
 def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> int:
     """Return the operations of one forward pass of a net on the meta device, as torch counts them.
 
-    Recurrent layers are counted by a formula: the meta device would unroll them step by step, for up to a minute.
+    Recurrent layers are counted by a formula: the meta device would unroll them step by step, for
+    up to a minute.
     """
-    # A mode other than training keeps dropout and batch statistics out; it is put back because the net may be shared.
+    # A mode other than training keeps dropout and batch statistics out; it is put back because the
+    # net may be shared.
     modes = [(part, part.training) for part in net.modules()]
     net.eval()
     counted: list[int] = []
@@ -132,7 +145,9 @@ def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> i
 
 @contextlib.contextmanager
 def recurrent_by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
-    """Replace the forward passes of recurrent layers by their output's shape and a count of operations."""
+    """Replace the forward passes of recurrent layers by their output's shape and a count of
+    operations.
+    """
     layers = [part for part in net.modules() if isinstance(part, nn.RNNBase)]
     for layer in layers:
         layer.forward = functools.partial(_recurrent, layer, counted)
@@ -143,8 +158,12 @@ def recurrent_by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
             del layer.forward
 
 
-def _recurrent(layer: nn.RNNBase, counted: list[int], sequence: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """Stand in for a recurrent layer on [length, batch, in], [batch, length, in] or [length, in]."""
+def _recurrent(
+    layer: nn.RNNBase, counted: list[int], sequence: Tensor, state: Any = None
+) -> tuple[Tensor, Any]:
+    """Stand in for a recurrent layer on [length, batch, in], [batch, length, in] or [length,
+    in].
+    """
     gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
     directions = 2 if layer.bidirectional else 1
     width = layer.proj_size or layer.hidden_size
@@ -159,4 +178,7 @@ def _recurrent(layer: nn.RNNBase, counted: list[int], sequence: Tensor, state: A
     hidden = sequence.new_empty((layer.num_layers * directions, *batch, width))
     if layer.mode != "LSTM":
         return output, hidden
-    return output, (hidden, sequence.new_empty((layer.num_layers * directions, *batch, layer.hidden_size)))
+    return output, (
+        hidden,
+        sequence.new_empty((layer.num_layers * directions, *batch, layer.hidden_size)),
+    )

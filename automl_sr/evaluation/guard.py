@@ -24,13 +24,17 @@ class Guard:
     """Keeps a file of others within bounds. Raises UseError for seconds that are no time."""
 
     stop: Callable[[], bool] = _never
-    """Asked ten times a second: True ends the work with StopRequestedError, and so does whatever it raises."""
+    """Asked ten times a second: True ends the work with StopRequestedError, and so does whatever it
+    raises.
+    """
     seconds: float = SECONDS
     """So long one run may take."""
 
     def __post_init__(self) -> None:
         if not 0 < self.seconds < math.inf:
-            raise UseError(f"A model cannot be given {self.seconds:g} seconds.", "Give it more than 0.")
+            raise UseError(
+                f"A model cannot be given {self.seconds:g} seconds.", "Give it more than 0."
+            )
 
     @property
     def first_seconds(self) -> float:

@@ -1,8 +1,9 @@
-"""A file of others in a process of its own, which can be ended at any time and gets only so much memory.
+"""A file of others in a process of its own, which can be ended at any time and gets only so much
+memory.
 
-Nothing less ends all of them: ONNX Runtime looks at `RunOptions.terminate` between two nodes, so that a loop with an
-empty body, or one huge product of matrices, goes on for ever; and while a session is made, constants are folded for as
-long as it takes, whatever its cancellation flag says.
+Nothing less ends all of them: ONNX Runtime looks at `RunOptions.terminate` between two nodes, so
+that a loop with an empty body, or one huge product of matrices, goes on for ever; and while a
+session is made, constants are folded for as long as it takes, whatever its cancellation flag says.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ MOST_WORDS = 1 << 26
 
 
 class GuardedSession:
-    """A file in a session of another process. Raises what `LocalSession` does, and ModelError for one that is ended."""
+    """A file in a session of another process.
+
+    Raises what `LocalSession` does, and ModelError for one that is ended.
+    """
 
     def __init__(self, path: Path, threads: int, provider: str, guard: Guard) -> None:
         check_file(path)
@@ -61,10 +65,18 @@ class GuardedSession:
         # CUDA reserves more addresses than there is memory.
         limit = None if provider == "cuda" else self._memory
         found = self._ask(
-            {"do": "open", "path": str(path), "threads": threads, "provider": provider, "memory": limit},
+            {
+                "do": "open",
+                "path": str(path),
+                "threads": threads,
+                "provider": provider,
+                "memory": limit,
+            },
             guard.first_seconds,
         )
-        self.signature = Signature(_ports(found["inputs"]), _ports(found["outputs"]), found["metadata"])
+        self.signature = Signature(
+            _ports(found["inputs"]), _ports(found["outputs"]), found["metadata"]
+        )
 
     def run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
         """Return outputs by name. Raises UseError for arrays that the net cannot take."""
@@ -75,9 +87,13 @@ class GuardedSession:
         return self._run(feed, outputs, self._guard.first_seconds)
 
     def apart(self, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function(path, *arguments)` gives, called in the other process: all have to fit into JSON."""
+        """Return what `function(path, *arguments)` gives, called in the other process: all have to
+        fit into JSON.
+        """
         place = f"{function.__module__}:{function.__qualname__}"
-        result: T = self._ask({"do": "call", "place": place, "arguments": arguments}, self._guard.first_seconds)
+        result: T = self._ask(
+            {"do": "call", "place": place, "arguments": arguments}, self._guard.first_seconds
+        )
         return result
 
     def close(self) -> None:
@@ -88,7 +104,9 @@ class GuardedSession:
         with self._ended_explained():
             places = self._shared.put(feed)
         most = self._memory // 4
-        given = self._ask({"do": "run", "feed": places, "outputs": list(outputs), "most": most}, seconds)
+        given = self._ask(
+            {"do": "run", "feed": places, "outputs": list(outputs), "most": most}, seconds
+        )
         with self._ended_explained():
             return {name: value.copy() for name, value in self._shared.views(given).items()}
 
@@ -111,17 +129,22 @@ class GuardedSession:
             if time.monotonic() > deadline:
                 raise ModelError(
                     f"{self._path} was still at work after {seconds:g} seconds, and was ended.",
-                    "It may hold a loop without an end; else allow it more seconds, or give it smaller images.",
+                    "It may hold a loop without an end; else allow it more seconds, or give it"
+                    " smaller images.",
                 )
 
     @contextlib.contextmanager
     def _ended_explained(self) -> Any:
-        """End the process where anything goes wrong: what comes next on the line would be anybody's guess."""
+        """End the process where anything goes wrong: what comes next on the line would be anybody's
+        guess.
+        """
         try:
             yield
         except (EOFError, OSError, ValueError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(LAST_WORDS)  # else it would seem to have died of being ended here
+                self._process.wait(
+                    LAST_WORDS
+                )  # else it would seem to have died of being ended here
             self.close()
             raise self._ended() from error
         except BaseException:
@@ -130,10 +153,15 @@ class GuardedSession:
 
     def _ended(self) -> UseError:
         code = self._process.returncode
-        how = f" ({signal.Signals(-code).name})" if code is not None and code < 0 and code != -signal.SIGKILL else ""
+        how = (
+            f" ({signal.Signals(-code).name})"
+            if code is not None and code < 0 and code != -signal.SIGKILL
+            else ""
+        )
         free = f"{self._memory / 1e9:.3g} GB"
         return ModelError(
-            f"{self._path} made ONNX Runtime break down{how}.", f"It is damaged, or needs more memory than {free}."
+            f"{self._path} made ONNX Runtime break down{how}.",
+            f"It is damaged, or needs more memory than {free}.",
         )
 
 

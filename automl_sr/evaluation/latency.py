@@ -1,4 +1,6 @@
-"""Latency of shipped models, measured in turns with a fixed reference net and by one process of the host at a time."""
+"""Latency of shipped models, measured in turns with a fixed reference net and by one process of the
+host at a time.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ RESOLUTION_MS = 0.02
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of single forward passes in ms: median, fastest, 90th percentile, and how many were taken."""
+    """Times of single forward passes in ms: median, fastest, 90th percentile, and how many were
+    taken.
+    """
 
     median_ms: float
     fastest_ms: float
@@ -34,11 +38,12 @@ class Latency:
 def timed_in_turns(
     calls: Mapping[str, Callable[[], Any]], warmup: int = 2, runs: int = 20, rounds: int = 4
 ) -> dict[str, Latency]:
-    """Time calls in turns: A B, B A, A B, ... What slows the machine down for a while then slows all of them.
+    """Time calls in turns: A B, B A, A B, ... What slows the machine down for a while then slows
+    all of them.
 
-    Waits for other processes of this host that measure. A machine whose load changes meanwhile slows some calls and
-    not others: where the two halves of a round disagree, it is repeated, and of `rounds` that all do, the steadiest
-    one counts.
+    Waits for other processes of this host that measure. A machine whose load changes meanwhile
+    slows some calls and not others: where the two halves of a round disagree, it is repeated, and
+    of `rounds` that all do, the steadiest one counts.
     """
     with measuring_lock():
         best = _round(calls, warmup, runs)
@@ -60,7 +65,9 @@ def latency_ratio(own: Latency, reference: Latency) -> float:
 
 
 def measuring_lock() -> FileLock:
-    """Return the lock under which anything on this host measures time, shared by all users and studies."""
+    """Return the lock under which anything on this host measures time, shared by all users and
+    studies.
+    """
     return FileLock(Path(tempfile.gettempdir()) / "automl-sr-measuring.lock", mode=0o666)
 
 
@@ -70,7 +77,9 @@ def cache_folder() -> Path:
     return Path(base) / "automl-sr"
 
 
-def _round(calls: Mapping[str, Callable[[], Any]], warmup: int, runs: int) -> dict[str, list[float]]:
+def _round(
+    calls: Mapping[str, Callable[[], Any]], warmup: int, runs: int
+) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for turn in range(warmup + runs):
@@ -96,4 +105,6 @@ def _unsteady(times: Mapping[str, list[float]]) -> float:
 
 
 def _summary(values: list[float]) -> Latency:
-    return Latency(float(np.median(values)), min(values), float(np.percentile(values, 90)), len(values))
+    return Latency(
+        float(np.median(values)), min(values), float(np.percentile(values, 90)), len(values)
+    )

@@ -1,4 +1,6 @@
-"""The other side of `GuardedSession`: `python -m` it with two descriptors, of the line and of the shared array."""
+"""The other side of `GuardedSession`: `python -m` it with two descriptors, of the line and of the
+shared array.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ class Server:
         if bytes_ > most:
             shapes = ", ".join(str(list(shape)) for _, _, shape, _ in feed)
             size = f"{bytes_ / 1e9:.3g} GB"
-            raise ModelError(f"{self._path} gives {size} for an input of {shapes}, more than there is room for.")
+            raise ModelError(
+                f"{self._path} gives {size} for an input of {shapes}, more than there is room for."
+            )
         return self._shared.put(found)
 
 
@@ -82,7 +86,8 @@ def _limit_memory(size: int) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        # Not RLIMIT_AS: addresses that are only reserved, by threads and by allocators, cost nothing.
+        # Not RLIMIT_AS: addresses that are only reserved, by threads and by allocators, cost
+        # nothing.
         resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 

@@ -1,7 +1,8 @@
 """Models as shipped, whatever their task: the one door through which ONNX files are run.
 
-Without a guard a file is run in this process: those that were exported a moment ago, whose latency is measured too.
-Files of others, named by a person or fetched from a store, get a guard, and with it a process of their own.
+Without a guard a file is run in this process: those that were exported a moment ago, whose latency
+is measured too. Files of others, named by a person or fetched from a store, get a guard, and with
+it a process of their own.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ T = TypeVar("T")
 
 
 class OnnxModel:
-    """An ONNX file, called with one float32 batch, or run on arrays by name; its exporter wrote the `metadata`.
+    """An ONNX file, called with one float32 batch, or run on arrays by name; its exporter wrote the
+    `metadata`.
 
-    Raises ModelError for a missing or damaged file, or one of another kind, UseError for a provider that is not
-    installed. With a guard, ModelError and StopRequestedError where it takes too long, or is not wanted any more.
-    `session` is one of this file that is open already.
+    Raises ModelError for a missing or damaged file, or one of another kind, UseError for a provider
+    that is not installed. With a guard, ModelError and StopRequestedError where it takes too long,
+    or is not wanted any more. `session` is one of this file that is open already.
     """
 
     def __init__(
@@ -57,21 +59,28 @@ class OnnxModel:
         """Raise ModelError for a file that is no such model; models of one kind look closer."""
 
     def __call__(self, batch: Array, /) -> Array:
-        """Return the first output for one float32 batch. Raises UseError for an input that the net cannot take.
+        """Return the first output for one float32 batch. Raises UseError for an input that the net
+        cannot take.
 
         Raises ModelError for a net that takes more than one input, or other numbers.
         """
         check_one_to_one(self.path, self.session.signature)
         first = self.outputs[0].name
-        return self.session.run({self.inputs[0].name: np.asarray(batch, np.float32)}, [first])[first]
+        return self.session.run({self.inputs[0].name: np.asarray(batch, np.float32)}, [first])[
+            first
+        ]
 
     def run(self, feed: Feed, /) -> dict[str, Array]:
-        """Return all outputs by name for all inputs by name. Raises UseError for inputs that the net cannot take."""
+        """Return all outputs by name for all inputs by name.
+
+        Raises UseError for inputs that the net cannot take.
+        """
         given = fitted(self.path, self.session.signature, feed)
         return self.session.run(given, [port.name for port in self.outputs])
 
     def apart(self, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function(path, *arguments)` gives, called where the file is open: reading it may hang as well.
+        """Return what `function(path, *arguments)` gives, called where the file is open: reading it
+        may hang as well.
 
         Arguments and result are such as fit into JSON.
         """
@@ -82,7 +91,10 @@ class OnnxModel:
         self.session.close()
 
     def number(self, key: str) -> int:
-        """Return a whole number that the exporter wrote into the file. Raises ModelError where there is none."""
+        """Return a whole number that the exporter wrote into the file.
+
+        Raises ModelError where there is none.
+        """
         try:
             return int(self.metadata[key])
         except (KeyError, ValueError) as error:

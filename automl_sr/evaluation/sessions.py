@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _CODE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running | Name:'.*?' Status Message:"
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Non-zero status code returned while running | Name:'.*?'"
+    r" Status Message:"
 )
 _PLACE = re.compile(r"\S+\.(?:cc|h):\d+ (?:[^()]*\([^()]*\)(?: const)? ?(?:\[with [^\]]*\])?)?")
 """Where in ONNX Runtime's sources an error was raised: of no use to the person."""
@@ -74,7 +75,8 @@ class Session(Protocol):
 
 
 class LocalSession:
-    """A file in a session of this process: a fixed number of threads, deterministic, no spinning threads.
+    """A file in a session of this process: a fixed number of threads, deterministic, no spinning
+    threads.
 
     Raises ModelError for a missing or damaged file, UseError for a provider that is not installed.
     """
@@ -120,7 +122,8 @@ def _open(path: Path, threads: int, provider: str) -> Any:
     name = _PROVIDERS.get(provider)
     if name not in onnxruntime.get_available_providers():
         raise UseError(
-            f"ONNX Runtime has no device {provider!r} here.", "Use cpu, or install onnxruntime-gpu for cuda."
+            f"ONNX Runtime has no device {provider!r} here.",
+            "Use cpu, or install onnxruntime-gpu for cuda.",
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -137,11 +140,17 @@ def _open(path: Path, threads: int, provider: str) -> Any:
             raise ModelError(f"{path} needs more memory to be opened than is free.") from error
         if any(word in str(error) for word in _OUTSIDE):
             raise ModelError(
-                f"{path} wants to read weights outside of its own folder.", "Put them beside it, or into it."
+                f"{path} wants to read weights outside of its own folder.",
+                "Put them beside it, or into it.",
             ) from error
-        raise ModelError(f"{path} is no ONNX model that ONNX Runtime can run: {_reason(error)}.") from error
+        raise ModelError(
+            f"{path} is no ONNX model that ONNX Runtime can run: {_reason(error)}."
+        ) from error
     if session.get_providers()[0] != name:  # ONNX Runtime falls back to the CPU without a word
-        raise UseError(f"ONNX Runtime cannot start the device {provider!r} here.", "Are CUDA's libraries installed?")
+        raise UseError(
+            f"ONNX Runtime cannot start the device {provider!r} here.",
+            "Are CUDA's libraries installed?",
+        )
     return session
 
 
@@ -151,7 +160,9 @@ def _signature(path: Path, session: Any) -> Signature:
     try:
         metadata = dict(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path} has metadata that are not text in UTF-8.", "Export it again.") from error
+        raise ModelError(
+            f"{path} has metadata that are not text in UTF-8.", "Export it again."
+        ) from error
     if not outputs:
         raise ModelError(f"{path} gives no output.", "Export it again.")
     return Signature(inputs, outputs, metadata)
@@ -162,25 +173,37 @@ def check_one_to_one(path: Path, signature: Signature) -> None:
     inputs = signature.inputs
     if len(inputs) != 1:
         names = f" ({', '.join(port.name for port in inputs)})" if inputs else ""
-        raise ModelError(f"{path} takes {len(inputs) or 'no'} inputs{names}.", "A model has to take one batch.")
+        raise ModelError(
+            f"{path} takes {len(inputs) or 'no'} inputs{names}.", "A model has to take one batch."
+        )
     if inputs[0].type != FLOAT:
-        raise ModelError(f"{path} takes {inputs[0].type}.", "A model has to take tensor(float): export it in float32.")
+        raise ModelError(
+            f"{path} takes {inputs[0].type}.",
+            "A model has to take tensor(float): export it in float32.",
+        )
     given = signature.outputs[0].type
     if given not in READABLE:
-        raise ModelError(f"{path} gives {given}.", "A model has to give tensor(float): export it in float32.")
+        raise ModelError(
+            f"{path} gives {given}.", "A model has to give tensor(float): export it in float32."
+        )
 
 
 def fitted(path: Path, signature: Signature, feed: Feed) -> dict[str, Array]:
     """Return arrays in the types that a net takes.
 
-    Raises UseError where arrays are missing or too many, ModelError for a net that takes or gives no numbers.
+    Raises UseError where arrays are missing or too many, ModelError for a net that takes or gives
+    no numbers.
     """
     for port in (*signature.inputs, *signature.outputs):
         if port.type not in TYPES:
-            raise ModelError(f"{path} has {port.name} of the type {port.type}.", "Export it with plain numbers.")
+            raise ModelError(
+                f"{path} has {port.name} of the type {port.type}.", "Export it with plain numbers."
+            )
     names = [port.name for port in signature.inputs]
     if set(feed) != set(names):
-        raise UseError(f"{path} takes {', '.join(names) or 'nothing'}, not {', '.join(feed) or 'nothing'}.")
+        raise UseError(
+            f"{path} takes {', '.join(names) or 'nothing'}, not {', '.join(feed) or 'nothing'}."
+        )
     return {port.name: np.asarray(feed[port.name], TYPES[port.type]) for port in signature.inputs}
 
 
@@ -194,7 +217,9 @@ def _failed(path: Path, feed: Feed, error: Exception) -> UseError:
     several = ", ".join(f"{name} {size}" for name, size in sizes.items())
     size = several if len(sizes) != 1 else next(iter(sizes.values()))
     if _needs_memory(error):
-        return UseError(f"{path} needs more memory for {size} than is free.", "Give it smaller images or tiles.")
+        return UseError(
+            f"{path} needs more memory for {size} than is free.", "Give it smaller images or tiles."
+        )
     return UseError(f"{path} cannot run on {size}: {_reason(error)}.")
 
 

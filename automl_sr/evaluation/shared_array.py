@@ -1,4 +1,6 @@
-"""Memory that two processes see: arrays pass through it, as a pipe would copy them in many small pieces."""
+"""Memory that two processes see: arrays pass through it, as a pipe would copy them in many small
+pieces.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def make_shared() -> int:
 
 
 class SharedArrays:
-    """The arrays of one run at a time in a file that grows as needed; the descriptor stays the caller's."""
+    """The arrays of one run at a time in a file that grows as needed; the descriptor stays the
+    caller's.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor

@@ -29,5 +29,7 @@ def data_bytes(trained: TrainedModel, seconds: Mapping[str, float]) -> float:
     count = getattr(trained.data, "nbytes", None)
     if count is None:
         kind = type(trained.data).__name__
-        raise DataError(f"The samples of this task ({kind}) do not tell their bytes: they have no `nbytes`.")
+        raise DataError(
+            f"The samples of this task ({kind}) do not tell their bytes: they have no `nbytes`."
+        )
     return float(count)

@@ -1,4 +1,6 @@
-"""The description from which a model is rebuilt: a factory, its fields and the log of structural changes."""
+"""The description from which a model is rebuilt: a factory, its fields and the log of structural
+changes.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Edit:
-    """A structural change of a model: `apply(model, **arguments) -> model`, by import path or as a function.
+    """A structural change of a model: `apply(model, **arguments) -> model`, by import path or as a
+    function.
 
-    Edits do not commute. `after` names edits that can no longer follow once this one is done, `before` names edits
-    that this one can no longer follow.
+    Edits do not commute. `after` names edits that can no longer follow once this one is done,
+    `before` names edits that this one can no longer follow.
     """
 
     apply: str | Callable[..., Any]
@@ -32,7 +35,10 @@ class Edit:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What a model is, in JSON: tensors hold its values. Rebuilding it never trains and works on the meta device."""
+    """What a model is, in JSON: tensors hold its values.
+
+    Rebuilding it never trains and works on the meta device.
+    """
 
     factory: str
     fields: Mapping[str, Any] = field(default_factory=dict)
@@ -53,10 +59,16 @@ class Blueprint:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Blueprint:
         """Read what `to_json` wrote."""
-        return cls(data["factory"], dict(data["fields"]), tuple((name, dict(args)) for name, args in data["edits"]))
+        return cls(
+            data["factory"],
+            dict(data["fields"]),
+            tuple((name, dict(args)) for name, args in data["edits"]),
+        )
 
     def digest(self) -> str:
-        """Return a short name for the content: equal blueprints, and only those, have equal digests."""
+        """Return a short name for the content: equal blueprints, and only those, have equal
+        digests.
+        """
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -77,10 +89,13 @@ def build(blueprint: Blueprint, parts: Parts) -> nn.Module:
     """Make the model of a blueprint with fresh weights, on torch's current default device.
 
     Only registered names are built, so a blueprint read from a store cannot call anything else.
-    Raises PluginError for an unknown factory or edit, or edits in an order that one of them forbids.
+    Raises PluginError for an unknown factory or edit, or edits in an order that one of them
+    forbids.
     """
     check_order(blueprint, parts)
-    model: nn.Module = load(_find(parts.factories, blueprint.factory, "model factory"))(**blueprint.fields)
+    model: nn.Module = load(_find(parts.factories, blueprint.factory, "model factory"))(
+        **blueprint.fields
+    )
     for name, arguments in blueprint.edits:
         model = load(parts.edits[name].apply)(model, **arguments)
     return model
@@ -94,7 +109,8 @@ def check_order(blueprint: Blueprint, parts: Parts) -> None:
         for earlier in done:
             if earlier in edit.before or name in parts.edits[earlier].after:
                 raise PluginError(
-                    f"The edit {name!r} cannot follow {earlier!r} in a blueprint.", "Change the order of the two."
+                    f"The edit {name!r} cannot follow {earlier!r} in a blueprint.",
+                    "Change the order of the two.",
                 )
         done.append(name)
 
@@ -103,7 +119,10 @@ def _find(known: Mapping[str, T], name: str, what: str) -> T:
     try:
         return known[name]
     except KeyError:
-        hint = nearest(name, known) or "Is the plugin that provides it installed? See `automl-sr plugins`."
+        hint = (
+            nearest(name, known)
+            or "Is the plugin that provides it installed? See `automl-sr plugins`."
+        )
         raise PluginError(f"No installed plugin provides the {what} {name!r}.", hint) from None
 
 

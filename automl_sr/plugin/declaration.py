@@ -1,4 +1,6 @@
-"""What is wrong with how a technique is declared: found when its plugin is loaded, before a study names it."""
+"""What is wrong with how a technique is declared: found when its plugin is loaded, before a study
+names it.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def problems_of(cls: type[Technique]) -> list[str]:
         if spec.name == "technique" or callable(getattr(Technique, spec.name, None)):
             problems.append(f"field {spec.name!r} hides a name of Technique")
         problems += [
-            f"field {spec.name!r} depends on unknown field {other!r}" for other in spec.when if other not in names
+            f"field {spec.name!r} depends on unknown field {other!r}"
+            for other in spec.when
+            if other not in names
         ]
         problems += _marker_problems(cls, spec, names)
     return problems or _circle_problems(specs) or _default_problems(cls)
@@ -61,16 +65,25 @@ def _marker_problems(cls: type[Technique], spec: SearchField, names: set[str]) -
     marker = spec.marker
     where = f"field {spec.name!r}"
     if spec.is_file and (marker is not None or not isinstance(spec.default, str)):
-        return [f"{where} is the path of a file: it is text without a range, and its default is text too"]
+        return [
+            f"{where} is the path of a file: it is text without a range, and its default is"
+            " text too"
+        ]
     if isinstance(marker, Pick):
         fits = not marker.slot.single and accepts(cls, spec.name, Technique())
-        return [] if fits else [f"{where} must be declared as `Technique` and pick from a slot with a choice"]
+        return (
+            []
+            if fits
+            else [f"{where} must be declared as `Technique` and pick from a slot with a choice"]
+        )
     if isinstance(marker, Each):
         return _vector_problems(cls, spec, marker, names)
     return [] if marker is None else _item_problems(cls, spec, marker)
 
 
-def _vector_problems(cls: type[Technique], spec: SearchField, each: Each, names: set[str]) -> list[str]:
+def _vector_problems(
+    cls: type[Technique], spec: SearchField, each: Each, names: set[str]
+) -> list[str]:
     where = f"field {spec.name!r}"
     if each.max < 1 or (isinstance(each.count, int) and each.count < 0):
         return [f"{where} has no places: count {each.count}, max {each.max}"]
@@ -91,11 +104,17 @@ def _vector_problems(cls: type[Technique], spec: SearchField, each: Each, names:
 
 
 def _ends_problems(cls: type[Technique], spec: SearchField, each: Each) -> list[str]:
-    """Check ranges that differ from place to place: each alone, and both ends of all of them at once."""
+    """Check ranges that differ from place to place: each alone, and both ends of all of them at
+    once.
+    """
     wrong = [problem for item in each.ranges() for problem in _range_problems(spec, item)]
     if wrong:
         return wrong[:1]
-    size = min(len(spec.default), each.max) if isinstance(spec.default, tuple) and spec.default else each.max
+    size = (
+        min(len(spec.default), each.max)
+        if isinstance(spec.default, tuple) and spec.default
+        else each.max
+    )
     ends = [tuple(_ends(each.at(place))[end] for place in range(size)) for end in (0, 1)]
     return [
         f"field {spec.name!r}: {list(values)} of its ranges is outside its hard limits"
@@ -105,7 +124,9 @@ def _ends_problems(cls: type[Technique], spec: SearchField, each: Each) -> list[
 
 
 def _ends(item: Range) -> tuple[Any, Any]:
-    return (item.options[0], item.options[-1]) if isinstance(item, Choice) else (item.low, item.high)
+    return (
+        (item.options[0], item.options[-1]) if isinstance(item, Choice) else (item.low, item.high)
+    )
 
 
 def _item_problems(cls: type[Technique], spec: SearchField, item: Range) -> list[str]:
@@ -120,7 +141,9 @@ def _item_problems(cls: type[Technique], spec: SearchField, item: Range) -> list
             for value in item.options
             if not _takes(cls, spec, value)
         ]
-    inner = [] if isinstance(item, Int) or item.step else [item.low + 0.618 * (item.high - item.low)]
+    inner = (
+        [] if isinstance(item, Int) or item.step else [item.low + 0.618 * (item.high - item.low)]
+    )
     return [
         f"{where}: {value} of its range is outside its hard limits"
         for value in (item.low, item.high, *inner)
@@ -141,7 +164,9 @@ def _range_problems(spec: SearchField, item: Range) -> list[str]:
         return [f"{where} has an empty range {item.low}..{item.high}"]
     if item.log and item.low <= 0:
         return [f"{where} has a logarithmic range that starts at {item.low}"]
-    if item.step is not None and (item.step <= 0 or (item.log and item.step != (1 if isinstance(item, Int) else None))):
+    if item.step is not None and (
+        item.step <= 0 or (item.log and item.step != (1 if isinstance(item, Int) else None))
+    ):
         return [f"{where} has a step of {item.step}, which must be above 0 and cannot go with log"]
     return []
 
@@ -149,7 +174,11 @@ def _range_problems(spec: SearchField, item: Range) -> list[str]:
 def _takes(cls: type[Technique], spec: SearchField, value: Any) -> bool:
     """Whether a field accepts a value; for a vector, in all its places."""
     if isinstance(spec.marker, Each):
-        size = len(spec.default) if isinstance(spec.default, tuple) and spec.default else spec.marker.max
+        size = (
+            len(spec.default)
+            if isinstance(spec.default, tuple) and spec.default
+            else spec.marker.max
+        )
         return accepts(cls, spec.name, (value,) * size)
     return accepts(cls, spec.name, value)
 
@@ -161,7 +190,11 @@ def _circle_problems(specs: list[SearchField]) -> list[str]:
     while ready := {name for name, needs in waiting.items() if needs <= known}:
         known |= ready
         waiting = {name: needs for name, needs in waiting.items() if name not in ready}
-    return [f"the fields {', '.join(map(repr, waiting))} depend on each other in a circle"] if waiting else []
+    return (
+        [f"the fields {', '.join(map(repr, waiting))} depend on each other in a circle"]
+        if waiting
+        else []
+    )
 
 
 def _default_problems(cls: type[Technique]) -> list[str]:

@@ -31,7 +31,9 @@ MOST_LINES = 200
 
 @dataclass(frozen=True)
 class Mishap:
-    """What foreign code raised, in words: the exception itself would keep its frames with all their tensors."""
+    """What foreign code raised, in words: the exception itself would keep its frames with all their
+    tensors.
+    """
 
     kind: type[BaseException]
     reason: str
@@ -45,7 +47,9 @@ def contained(
     through: tuple[type[BaseException], ...] = (),
     words: Callable[[BaseException], str] | None = None,
 ) -> T | Mishap:
-    """Return what the work gives, or a Mishap for whatever it raised but for Ctrl-C and the kinds in `through`."""
+    """Return what the work gives, or a Mishap for whatever it raised but for Ctrl-C and the kinds
+    in `through`.
+    """
     limit = sys.getrecursionlimit()
     with _without_exit():
         try:
@@ -60,7 +64,9 @@ def contained(
 
 
 def one_line(error: BaseException) -> str:
-    """Return kind and text of an exception in one line of at most 500 characters, also where it has no text to give."""
+    """Return kind and text of an exception in one line of at most 500 characters, also where it has
+    no text to give.
+    """
     text = text_of(error)
     named = not (text and isinstance(error, AutomlSRError))
     line = f"{_name(error)}: {text}".rstrip(": ") if named else text
@@ -82,7 +88,10 @@ def detail_of(error: BaseException) -> str:
         text = "".join(traceback.format_exception(error))
     except BaseException as second:  # noqa: BLE001 - its author wrote anything into __str__
         return f"{one_line(error)}\n(its traceback cannot be made: {_name(second)})"
-    lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..." for line in text.splitlines()]
+    lines = [
+        line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
+        for line in text.splitlines()
+    ]
     if len(lines) > MOST_LINES:
         left = MOST_LINES // 2
         lines = [*lines[:left], f"... {len(lines) - 2 * left} lines more ...", *lines[-left:]]
@@ -90,7 +99,9 @@ def detail_of(error: BaseException) -> str:
 
 
 def _name(error: BaseException) -> str:
-    name: str = type.__dict__["__name__"].__get__(type(error))  # a metaclass may have put its own in the place
+    name: str = type.__dict__["__name__"].__get__(
+        type(error)
+    )  # a metaclass may have put its own in the place
     return name
 
 
@@ -118,13 +129,19 @@ class CtrlC:
 
 
 def may_be_ctrl_c(error: BaseException) -> bool:
-    """Whether an exception may stand for Ctrl-C: only Python's own handler of the signal raises this one."""
-    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    """Whether an exception may stand for Ctrl-C: only Python's own handler of the signal raises
+    this one.
+    """
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
 
 
 @contextlib.contextmanager
 def _without_exit() -> Iterator[None]:
-    """Let `os._exit` raise SystemExit inside a `with`; processes that foreign code forks end as they like, and do end.
+    """Let `os._exit` raise SystemExit inside a `with`; processes that foreign code forks end as
+    they like, and do end.
 
     A forked one that comes out of here would go on as a second worker with the trial of the first.
     """

@@ -1,4 +1,6 @@
-"""What a study can optimise or constrain: the description of a metric, and those that need no knowledge of a task."""
+"""What a study can optimise or constrain: the description of a metric, and those that need no
+knowledge of a task.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,25 @@ NEEDS: dict[Level, tuple[str, ...]] = {"quality": ("path",), "device": ("referen
 class Metric:
     """One number per model, how to obtain it and which way is better.
 
-    The level says when the number is known and what `measure` (a function, or `module:function`) is called with:
+    The level says when the number is known and what `measure` (a function, or `module:function`) is
+    called with:
 
     - `blueprint`, before training: `measure(module_on_meta, example_inputs) -> float`
-    - `quality`, from outputs on the validation set: `measure(prediction, truth, scale) -> float` for one image, with
-      prediction and truth uint8 [H, W, 3]; a set's value is the mean over its images. With `color="y"` the prediction
-      of a model that works on luma is its own Y instead, uint8 [H, W, 1].
+    - `quality`, from outputs on the validation set: `measure(prediction, truth, scale) -> float`
+      for one image, with prediction and truth uint8 [H, W, 3]; a set's value is the mean over its
+      images. With `color="y"` the prediction of a model that works on luma is its own Y instead,
+      uint8 [H, W, 1].
     - `artifact`, from the exported file: `measure(path) -> float`
-    - `device`, from timing the exported file: `measure(own, reference) -> float` with the times of the model, and those
-      of the reference net, timed in turns, where the metric needs it (None otherwise).
-    - `trial`, from the trained model and what it took: `measure(trained, seconds) -> float` with the `TrainedModel` as
-      it was compressed, and the trial's seconds by stage.
+    - `device`, from timing the exported file: `measure(own, reference) -> float` with the times of
+      the model, and those of the reference net, timed in turns, where the metric needs it (None
+      otherwise).
+    - `trial`, from the trained model and what it took: `measure(trained, seconds) -> float` with
+      the `TrainedModel` as it was compressed, and the trial's seconds by stage.
 
-    What is said of prediction and truth above is super-resolution's: another task says what its metrics are called
-    with. `needs` names what a metric needs besides: `path`, of a quality metric, is the file of the sample, handed over
-    by name, so that what lies beside an image can be read; `reference_net`, of a device metric, is the task's.
+    What is said of prediction and truth above is super-resolution's: another task says what its
+    metrics are called with. `needs` names what a metric needs besides: `path`, of a quality metric,
+    is the file of the sample, handed over by name, so that what lies beside an image can be read;
+    `reference_net`, of a device metric, is the task's.
     """
 
     name: str
@@ -46,7 +52,9 @@ class Metric:
     help: str = ""
     needs: tuple[str, ...] = ()
     tasks: frozenset[str] = frozenset({"*"})
-    """The tasks that a quality metric of a plugin fits; those in `Task.metrics` are that task's anyway."""
+    """The tasks that a quality metric of a plugin fits; those in `Task.metrics` are that task's
+    anyway.
+    """
 
     @property
     def known_before_training(self) -> bool:
@@ -59,11 +67,15 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """Return what makes smaller values the better ones: -1 where the metric is maximised, else 1."""
+        """Return what makes smaller values the better ones: -1 where the metric is maximised, else
+        1.
+        """
         return -1 if self.direction == "maximize" else 1
 
     def loss(self, value: float) -> float:
-        """Return the value with its sign changed where the metric is maximised: smaller is better."""
+        """Return the value with its sign changed where the metric is maximised: smaller is
+        better.
+        """
         return self.sign * value
 
     def best(self, values: Iterable[float]) -> float:
@@ -75,13 +87,17 @@ class Metric:
         return max(values, key=self.loss)
 
     def of_sample(self, *values: Any, **known: Any) -> float:
-        """Return the value for one sample: of what is `known` of it, the metric gets by name what it needs.
+        """Return the value for one sample: of what is `known` of it, the metric gets by name what
+        it needs.
 
         Raises PluginError where the task does not know that.
         """
         missing = [name for name in self.needs if known.get(name) is None]
         if missing:
-            raise PluginError(f"The metric {self.name!r} needs the {missing[0]} of a sample, which is not known here.")
+            raise PluginError(
+                f"The metric {self.name!r} needs the {missing[0]} of a sample, which is not known"
+                " here."
+            )
         return float(self.function()(*values, **{name: known[name] for name in self.needs}))
 
     def better(self, a: float, b: float) -> bool:
@@ -131,7 +147,10 @@ BUILTIN_METRICS: tuple[Metric, ...] = (
         "automl_sr.evaluation.latency:latency_ratio",
         log=True,
         needs=("reference_net",),
-        help="latency_ms divided by that of a fixed reference net timed in turns with it: robust on a noisy machine.",
+        help=(
+            "latency_ms divided by that of a fixed reference net timed in turns with it: robust on"
+            " a noisy machine."
+        ),
     ),
     Metric(
         "params_nonzero",

@@ -1,4 +1,7 @@
-"""`none`: what a slot does that nothing fills. Core brings it, so that no family has to, and no two can."""
+"""`none`: what a slot does that nothing fills.
+
+Core brings it, so that no family has to, and no two can.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ class NoSelection(Nothing):
 class NoDistillation(Nothing):
     """Train on real samples.
 
-    The reference of every distilled set (Wang et al., Dataset Distillation, arXiv:1811.10959, 2018).
+    The reference of every distilled set (Wang et al., Dataset Distillation, arXiv:1811.10959,
+    2018).
     """
 
     slot = Slot.DATASET_DISTILLATION
@@ -40,7 +44,8 @@ class NoDistillation(Nothing):
 class NoTeacher(Nothing):
     """Learn from the data alone.
 
-    The reference of every teacher (Hinton et al., Distilling the Knowledge in a Neural Network, 2015).
+    The reference of every teacher (Hinton et al., Distilling the Knowledge in a Neural Network,
+    2015).
     """
 
     slot = Slot.TEACHER
@@ -74,7 +79,9 @@ class NoFederation(Nothing):
 
 
 NAMED_IN_FINGERPRINTS = frozenset({Slot.SELECTION, Slot.QUANTIZATION})
-"""Slots whose `none` counts for a plan's fingerprint: plans have named these two since the first version."""
+"""Slots whose `none` counts for a plan's fingerprint: plans have named these two since the first
+version.
+"""
 
 
 def says_nothing(technique: Technique) -> bool:

@@ -1,7 +1,8 @@
 """What belongs to the whole process, and is put back after foreign code that changed it.
 
-Techniques run in the process of the worker, one trial after the other. One that changes torch's default type, the
-working directory or the handler of a signal would change all trials after it, and the worker itself.
+Techniques run in the process of the worker, one trial after the other. One that changes torch's
+default type, the working directory or the handler of a signal would change all trials after it, and
+the worker itself.
 """
 
 from __future__ import annotations
@@ -51,11 +52,15 @@ class ProcessState:
         self._kept = {part.name: part.read() for part in _parts()}
 
     def restore(self) -> list[str]:
-        """Put everything back, and return the names of what had changed and is no matter of course."""
+        """Put everything back, and return the names of what had changed and is no matter of
+        course.
+        """
         return self._restore(_parts())
 
     def restore_after_import(self) -> list[str]:
-        """Put back what no import should change; what it may change is as it should be from now on."""
+        """Put back what no import should change; what it may change is as it should be from now
+        on.
+        """
         found = self._restore([part for part in _parts() if not part.lasts])
         self._kept |= {part.name: part.read() for part in _parts() if part.lasts}
         return found
@@ -72,7 +77,9 @@ class ProcessState:
 
 
 def _parts() -> list[Part]:
-    """Return what can be changed here: signals belong to the main thread, torch and numpy may not be imported."""
+    """Return what can be changed here: signals belong to the main thread, torch and numpy may not
+    be imported.
+    """
     found = [*PYTHON]
     if threading.current_thread() is threading.main_thread():
         found += SIGNALS
@@ -126,14 +133,18 @@ def _closed(stream: Any) -> bool:
 def _set_streams(kept: tuple[tuple[Any, bool], ...]) -> None:
     _hold_numbers()
     opened = [
-        os.fdopen(number, "r" if number == 0 else "w", 1, closefd=False) if _closed(stream) and not closed else stream
+        os.fdopen(number, "r" if number == 0 else "w", 1, closefd=False)
+        if _closed(stream) and not closed
+        else stream
         for number, (stream, closed) in enumerate(kept)
     ]
     sys.stdin, sys.stdout, sys.stderr = opened
 
 
 def _hold_numbers() -> None:
-    """Let the numbers 0, 1 and 2 mean no other file, where they were closed: native code goes on writing to them."""
+    """Let the numbers 0, 1 and 2 mean no other file, where they were closed: native code goes on
+    writing to them.
+    """
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(number)
@@ -188,7 +199,9 @@ def _warnings() -> tuple[Any, ...]:
 
 def _set_warnings(kept: tuple[Any, ...]) -> None:
     filters, show = kept
-    with warnings.catch_warnings():  # what it does at its end tells Python that the filters are others
+    with (
+        warnings.catch_warnings()
+    ):  # what it does at its end tells Python that the filters are others
         pass
     warnings.filters[:] = filters  # type: ignore[index]
     warnings.showwarning = show
@@ -202,7 +215,9 @@ def _logging() -> tuple[Any, ...]:
 def _set_logging(kept: tuple[Any, ...]) -> None:
     root = logging.getLogger()
     root.manager.disable, root.level, root.handlers[:] = kept
-    logging.getLogger().setLevel(root.level)  # forgets which messages had been found to be of no interest
+    logging.getLogger().setLevel(
+        root.level
+    )  # forgets which messages had been found to be of no interest
 
 
 def _set_builtins(kept: dict[str, Any]) -> None:
@@ -220,7 +235,9 @@ def _limits() -> dict[int, int]:
     if sys.platform == "win32":
         return {}
     named = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-    return {getattr(resource, name): resource.getrlimit(getattr(resource, name))[0] for name in named}
+    return {
+        getattr(resource, name): resource.getrlimit(getattr(resource, name))[0] for name in named
+    }
 
 
 def _set_limits(kept: dict[int, int]) -> None:
@@ -249,7 +266,9 @@ PYTHON = (
     Part("the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
     Part("the working directory", _folder, _enter),
     Part("the umask", _umask, os.umask),
-    Part("environment variables", lambda: dict(os.environ), _set_environment, lasts=True, quiet=True),
+    Part(
+        "environment variables", lambda: dict(os.environ), _set_environment, lasts=True, quiet=True
+    ),
     Part("the locale", lambda: locale.setlocale(locale.LC_ALL), _set_locale),
     Part("standard files", _numbers, lambda _: _hold_numbers()),
     Part("standard streams", _streams, _set_streams),
@@ -296,7 +315,11 @@ def _set_timers(kept: dict[int, bool]) -> None:
 
 
 def _blocked() -> set[Any]:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ()) if hasattr(signal, "pthread_sigmask") else set()
+    return (
+        signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        if hasattr(signal, "pthread_sigmask")
+        else set()
+    )
 
 
 def _set_blocked(kept: set[Any]) -> None:
@@ -329,7 +352,11 @@ def _set_numpy_random(kept: tuple[Any, ...]) -> None:
 
 
 NUMPY = (
-    Part("NumPy's answer to floating-point errors", lambda: _numpy().geterr(), lambda kept: _numpy().seterr(**kept)),
+    Part(
+        "NumPy's answer to floating-point errors",
+        lambda: _numpy().geterr(),
+        lambda kept: _numpy().seterr(**kept),
+    ),
     Part("NumPy's random state", _numpy_random, _set_numpy_random, quiet=True),
 )
 
@@ -421,10 +448,22 @@ def _set_torch_random(kept: list[int]) -> None:
 
 
 TORCH = (
-    Part("torch's default type", lambda: _torch().get_default_dtype(), lambda kept: _torch().set_default_dtype(kept)),
+    Part(
+        "torch's default type",
+        lambda: _torch().get_default_dtype(),
+        lambda kept: _torch().set_default_dtype(kept),
+    ),
     Part("torch's default device", _device, _set_device),
-    Part("torch's gradients", lambda: _torch().is_grad_enabled(), lambda kept: _torch().set_grad_enabled(kept)),
-    Part("torch's threads", lambda: _torch().get_num_threads(), lambda kept: _torch().set_num_threads(kept)),
+    Part(
+        "torch's gradients",
+        lambda: _torch().is_grad_enabled(),
+        lambda kept: _torch().set_grad_enabled(kept),
+    ),
+    Part(
+        "torch's threads",
+        lambda: _torch().get_num_threads(),
+        lambda kept: _torch().set_num_threads(kept),
+    ),
     Part("torch's deterministic algorithms", _deterministic, _set_deterministic),
     Part(
         "torch's precision of products",

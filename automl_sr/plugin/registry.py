@@ -47,7 +47,9 @@ class EntryPoint(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a registered thing comes from: the plugin's name, and the distribution with its version."""
+    """Where a registered thing comes from: the plugin's name, and the distribution with its
+    version.
+    """
 
     plugin: str
     distribution: str = ""
@@ -67,7 +69,9 @@ class Unavailable:
 class Registry:
     """Everything that the installed plugins provide."""
 
-    techniques: dict[Slot, dict[str, type[Technique]]] = field(default_factory=lambda: {slot: {} for slot in Slot})
+    techniques: dict[Slot, dict[str, type[Technique]]] = field(
+        default_factory=lambda: {slot: {} for slot in Slot}
+    )
     tasks: dict[str, type[Task]] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     factories: dict[str, str | Callable[..., Any]] = field(default_factory=dict)
@@ -77,14 +81,18 @@ class Registry:
     manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(GROUP))
 
     def technique(self, slot: Slot | str, name: str) -> type[Technique]:
-        """Find a technique. Raises PluginError with the reason where it is known but unavailable."""
+        """Find a technique.
+
+        Raises PluginError with the reason where it is known but unavailable.
+        """
         known = self.techniques[Slot(slot)]
         if name in known:
             return known[name]
         for item in self.unavailable:
             if item.what in (name, f"{slot}.{name}") or item.plugin == name:
                 raise PluginError(
-                    f"The {slot} technique {name!r} is unavailable: {item.reason}", "See `automl-sr plugins`."
+                    f"The {slot} technique {name!r} is unavailable: {item.reason}",
+                    "See `automl-sr plugins`.",
                 )
         hint = nearest(name, known) or f"Installed: {', '.join(sorted(known)) or 'none'}."
         raise PluginError(f"No installed plugin provides the {slot} technique {name!r}.", hint)
@@ -103,10 +111,14 @@ class Registry:
     def why_not(self, metric: Metric, task: type[Task]) -> str | None:
         """Say why a task cannot be measured by a metric, if so."""
         if "reference_net" in metric.needs and not task.has_reference_net():
-            return f"the task {task.kind!r} has no reference net, with which {metric.name!r} compares"
+            return (
+                f"the task {task.kind!r} has no reference net, with which {metric.name!r} compares"
+            )
         own = {item.name for item in task.metrics}
         foreign = {item.name for other in self.tasks.values() for item in other.metrics} - own
-        fits = metric.name in own or (metric.name not in foreign and bool({"*", task.kind} & metric.tasks))
+        fits = metric.name in own or (
+            metric.name not in foreign and bool({"*", task.kind} & metric.tasks)
+        )
         if metric.level == "quality" and not fits:
             return f"the task {task.kind!r} does not measure {metric.name!r}"
         return None
@@ -119,7 +131,9 @@ class Registry:
         return self.tasks[kind]
 
     def baseline(self, slot: Slot) -> type[Technique] | None:
-        """Return the technique that trial 0 uses in a slot: the one marked so, else the first by name."""
+        """Return the technique that trial 0 uses in a slot: the one marked so, else the first by
+        name.
+        """
         known = self.techniques[slot]
         marked = [cls for cls in known.values() if cls.baseline]
         return marked[0] if marked else next((known[name] for name in sorted(known)), None)
@@ -129,7 +143,10 @@ class Registry:
         return self.sources[f"{technique.slot}.{technique.name}"]
 
     def add_technique(self, cls: type[Technique], source: Source) -> None:
-        """Check a technique and take it in. Raises PluginError with everything that is wrong with it."""
+        """Check a technique and take it in.
+
+        Raises PluginError with everything that is wrong with it.
+        """
         if not (isinstance(cls, type) and issubclass(cls, Technique)):
             raise PluginError(f"register_techniques gave {cls!r}, which is not a Technique class.")
         problems = problems_of(cls)
@@ -139,14 +156,19 @@ class Registry:
         if cls.slot.single and self.techniques[cls.slot]:
             raise PluginError(f"The slot {cls.slot!r} has one technique, which cannot be replaced.")
         if key in self.sources:
-            raise PluginError(f"The name {key!r} is already taken by the plugin {self.sources[key].plugin!r}.")
+            raise PluginError(
+                f"The name {key!r} is already taken by the plugin {self.sources[key].plugin!r}."
+            )
         if cls.baseline and any(other.baseline for other in self.techniques[cls.slot].values()):
-            raise PluginError(f"{key} is marked as baseline, but the slot {cls.slot!r} already has one.")
+            raise PluginError(
+                f"{key} is marked as baseline, but the slot {cls.slot!r} already has one."
+            )
         taken = (set(cls.factories) & set(self.factories)) | (set(cls.edits) & set(self.edits))
         clashes = [
             name
             for name in taken
-            if self.factories.get(name) != cls.factories.get(name) or self.edits.get(name) != cls.edits.get(name)
+            if self.factories.get(name) != cls.factories.get(name)
+            or self.edits.get(name) != cls.edits.get(name)
         ]
         if clashes:
             raise PluginError(f"The blueprint name {clashes[0]!r} of {key} is already taken.")
@@ -157,8 +179,14 @@ class Registry:
 
     def add_task(self, cls: type[Task]) -> None:
         """Take in a task. Raises PluginError where it is no task or its kind is taken."""
-        if not (isinstance(cls, type) and issubclass(cls, Task) and isinstance(getattr(cls, "kind", None), str)):
-            raise PluginError(f"register_tasks gave {cls!r}, which is not a Task class with a kind.")
+        if not (
+            isinstance(cls, type)
+            and issubclass(cls, Task)
+            and isinstance(getattr(cls, "kind", None), str)
+        ):
+            raise PluginError(
+                f"register_tasks gave {cls!r}, which is not a Task class with a kind."
+            )
         if cls.kind in self.tasks:
             raise PluginError(f"The task kind {cls.kind!r} is already taken.")
         self.tasks[cls.kind] = cls
@@ -169,19 +197,26 @@ class Registry:
     def add_metric(self, metric: Metric) -> None:
         """Take in a metric. Raises PluginError where it is no metric or its name is taken."""
         if not isinstance(metric, Metric) or not NAME.fullmatch(metric.name):
-            raise PluginError(f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name.")
+            raise PluginError(
+                f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name."
+            )
         unknown = [name for name in metric.needs if name not in NEEDS.get(metric.level, ())]
         if unknown:
             raise PluginError(
-                f"The metric {metric.name!r} needs {unknown[0]!r}, which nothing gives to {metric.level}."
+                f"The metric {metric.name!r} needs {unknown[0]!r}, which nothing gives to"
+                f" {metric.level}."
             )
         if metric.name in self.metrics:
             raise PluginError(f"The metric name {metric.name!r} is already taken.")
         self.metrics[metric.name] = metric
 
     def add_plugin(self, plugin: object, source: Source) -> None:
-        """Register a plugin; what is wrong with it is listed as unavailable and stops nothing else."""
-        if not self._works(source.plugin, source.plugin, lambda: self.manager.register(plugin, name=source.plugin)):
+        """Register a plugin; what is wrong with it is listed as unavailable and stops nothing
+        else.
+        """
+        if not self._works(
+            source.plugin, source.plugin, lambda: self.manager.register(plugin, name=source.plugin)
+        ):
             return
         for hook, add in (
             ("register_metrics", self.add_metric),
@@ -195,7 +230,9 @@ class Registry:
         """Let every plugin add its commands; one that fails is listed as unavailable."""
         for implementation in self.manager.hook.register_commands.get_hookimpls():
             self._works(
-                implementation.plugin_name, "register_commands", functools.partial(implementation.function, app)
+                implementation.plugin_name,
+                "register_commands",
+                functools.partial(implementation.function, app),
             )
 
     def _ask(self, plugin: object, hook: str, source: Source) -> list[Any]:
@@ -204,11 +241,15 @@ class Registry:
         found: list[Any] = []
         for implementation in implementations:
             if implementation.plugin is plugin:
-                self._works(source.plugin, hook, functools.partial(_collect, implementation.function, found))
+                self._works(
+                    source.plugin, hook, functools.partial(_collect, implementation.function, found)
+                )
         return found
 
     def _works(self, plugin: str, what: str, work: Callable[[], object]) -> bool:
-        """Return whether code of a plugin ran through; what does not is listed, and stops nothing else."""
+        """Return whether code of a plugin ran through; what does not is listed, and stops nothing
+        else.
+        """
         found = _tried(work)
         if isinstance(found, Mishap):
             self.unavailable.append(Unavailable(plugin, what, found.reason))
@@ -242,11 +283,15 @@ def _name_of(item: object) -> str:
     return found if isinstance(found, str) else object.__repr__(item)
 
 
-def discover(entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable[object] = ()) -> Registry:
-    """Load every installed plugin, each in its own try; a broken one is listed with its reason and stops nothing.
+def discover(
+    entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable[object] = ()
+) -> Registry:
+    """Load every installed plugin, each in its own try; a broken one is listed with its reason and
+    stops nothing.
 
-    `entry_points` replaces the installed ones, `plugins` are modules or objects to register first, both for tests.
-    What core brings along (the recipe, image super-resolution) is registered by entry points too.
+    `entry_points` replaces the installed ones, `plugins` are modules or objects to register first,
+    both for tests. What core brings along (the recipe, image super-resolution) is registered by
+    entry points too.
     """
     registry = Registry()
     registry.manager.add_hookspecs(hookspecs)
@@ -255,7 +300,11 @@ def discover(entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable
     for plugin in plugins:
         registry.add_plugin(plugin, Source(getattr(plugin, "__name__", type(plugin).__name__)))
     installed_points = importlib.metadata.entry_points(group=GROUP)
-    points = sorted(installed_points, key=lambda point: point.name) if entry_points is None else entry_points
+    points = (
+        sorted(installed_points, key=lambda point: point.name)
+        if entry_points is None
+        else entry_points
+    )
     for point in points:
         distribution = getattr(getattr(point, "dist", None), "name", "") or ""
         source = Source(point.name, distribution, _version(distribution))
@@ -281,7 +330,9 @@ def _version(distribution: str) -> str:
 
 
 def instantiate(registry: Registry, slot: Slot | str, data: Mapping[str, Any] | str) -> Technique:
-    """Make a technique from its name, or from what `Technique.dump` gave with its name under `technique`."""
+    """Make a technique from its name, or from what `Technique.dump` gave with its name under
+    `technique`.
+    """
     if isinstance(data, str):
         return registry.technique(slot, data)()
     cls = registry.technique(slot, data["technique"])

@@ -1,4 +1,6 @@
-"""What is learnt: a task owns its data, sampler, forward pass, loss, metrics and what a model maps to what."""
+"""What is learnt: a task owns its data, sampler, forward pass, loss, metrics and what a model maps
+to what.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a net: a dimension is a number where the file fixes it, else a name or nothing."""
+    """An input or output of a net: a dimension is a number where the file fixes it, else a name or
+    nothing.
+    """
 
     name: str
     type: str
@@ -36,7 +40,9 @@ class Port:
 
 
 class Runner(Protocol):
-    """A model as shipped: called with one array where it takes one, or `run` with arrays by name."""
+    """A model as shipped: called with one array where it takes one, or `run` with arrays by
+    name.
+    """
 
     @property
     def inputs(self) -> tuple[Port, ...]:
@@ -75,7 +81,8 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TaskData:
-    """Training samples and validation set; `notes` are sentences for the person (skipped files, near duplicates).
+    """Training samples and validation set; `notes` are sentences for the person (skipped files,
+    near duplicates).
 
     `fingerprint` hashes both, so that a study is never resumed on other data.
     """
@@ -105,7 +112,9 @@ class NoSamples:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees: `inputs` for the model (one tensor, or several), `target` for the loss."""
+    """What one training step sees: `inputs` for the model (one tensor, or several), `target` for
+    the loss.
+    """
 
     inputs: Inputs
     target: Tensor
@@ -120,12 +129,16 @@ class Interface:
     dynamic_axes: dict[str, dict[int, str]]
     """By tensor name: index of the axis to its name."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Between which values inputs lie, by name, where that is known: quantization then need not estimate it."""
+    """Between which values inputs lie, by name, where that is known: quantization then need not
+    estimate it.
+    """
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One of several things that are looked at side by side: the truth, what needs no model, or a model's output."""
+    """One of several things that are looked at side by side: the truth, what needs no model, or a
+    model's output.
+    """
 
     what: str
     picture: np.ndarray[Any, Any] | None = None
@@ -149,7 +162,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What `Task.show` gives: a sentence that explains all examples, and the examples; `about` is JSON."""
+    """What `Task.show` gives: a sentence that explains all examples, and the examples; `about` is
+    JSON.
+    """
 
     caption: str
     examples: tuple[Example, ...]
@@ -162,7 +177,9 @@ class Shared(Protocol):
     def __call__(
         self, name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /
     ) -> dict[str, Tensor]:
-        """Return the tensors of these parts, JSON that holds everything on which they depend, made where nobody has."""
+        """Return the tensors of these parts, JSON that holds everything on which they depend, made
+        where nobody has.
+        """
 
 
 def as_inputs(given: Inputs) -> tuple[Tensor, ...]:
@@ -170,7 +187,9 @@ def as_inputs(given: Inputs) -> tuple[Tensor, ...]:
     return given if isinstance(given, tuple) else (given,)
 
 
-def alone(name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /) -> dict[str, Tensor]:
+def alone(
+    name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /
+) -> dict[str, Tensor]:
     """Make tensors anew, and keep them for nobody."""
     return make()
 
@@ -184,7 +203,9 @@ class Task(BaseModel):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     """The quality metrics that `measure_quality` can measure."""
     fixes: ClassVar[Mapping[str, Any]] = {}
-    """Fields of the recipe that are not searched for this task, with the values that they have: `{"patch": 32}`."""
+    """Fields of the recipe that are not searched for this task, with the values that they have:
+    `{"patch": 32}`.
+    """
 
     def load(self, seed: int, shared: Shared = alone) -> TaskData:
         """Read the training and validation sets; test sets are not touched. Raises DataError.
@@ -203,19 +224,29 @@ class Task(BaseModel):
         raise DataError(f"The task {self.kind!r} has no test sets that can be read.")
 
     def load_test(self, name: str) -> Any:
-        """Read a test set, in the form of the validation set (`TaskData.valid`). Raises DataError."""
+        """Read a test set, in the form of the validation set (`TaskData.valid`).
+
+        Raises DataError.
+        """
         raise DataError(f"The task {self.kind!r} has no test sets that can be read.")
 
     def load_examples(self, seed: int, count: int) -> Any:
-        """Read the first validation samples and nothing else, in the form of `TaskData.valid`. Raises DataError."""
+        """Read the first validation samples and nothing else, in the form of `TaskData.valid`.
+
+        Raises DataError.
+        """
         raise DataError(f"The task {self.kind!r} has no images to show.")
 
     def show(self, runners: Mapping[str, Runner], data: Any, count: int) -> Gallery:
-        """Set what shipped models make of the first samples of `data` side by side, in pictures or in texts."""
+        """Set what shipped models make of the first samples of `data` side by side, in pictures or
+        in texts.
+        """
         raise DataError(f"The task {self.kind!r} has no images to show.")
 
     def dims(self) -> dict[str, int]:
-        """Return what a model factory has to know of the task, for instance `{"channels": 1, "scale": 2}`."""
+        """Return what a model factory has to know of the task, for instance `{"channels": 1,
+        "scale": 2}`.
+        """
         raise NotImplementedError
 
     def check_training(self, train: Samples, *, patch: int) -> None:
@@ -239,9 +270,11 @@ class Task(BaseModel):
         raise NotImplementedError
 
     def examples(self, model: nn.Module) -> Sequence[Inputs]:
-        """Return inputs of two different sizes, on which the exported model is compared with the trained one.
+        """Return inputs of two different sizes, on which the exported model is compared with the
+        trained one.
 
-        Where a model takes several inputs, each entry is a tuple of them; their shapes may depend on the model.
+        Where a model takes several inputs, each entry is a tuple of them; their shapes may depend
+        on the model.
         """
         raise NotImplementedError
 
@@ -253,7 +286,9 @@ class Task(BaseModel):
         """Return one training input on the meta device, from which memory is estimated."""
         raise NotImplementedError
 
-    def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+    def measure_quality(
+        self, runner: Runner, data: TaskData, metrics: Sequence[Metric]
+    ) -> dict[str, float]:
         """Measure quality metrics of a shipped model on the validation set."""
         raise NotImplementedError
 
@@ -265,11 +300,16 @@ class Task(BaseModel):
         return samples
 
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
-        """Measure the obvious alternative that needs no model (bicubic for super-resolution), where there is one."""
+        """Measure the obvious alternative that needs no model (bicubic for super-resolution), where
+        there is one.
+        """
         return {}
 
-    def calibration(self, train: Samples, runner: Runner, count: int, seed: int) -> Sequence[Array | Feed]:
-        """Return inputs of the shipped model, drawn from the training samples, to calibrate quantization.
+    def calibration(
+        self, train: Samples, runner: Runner, count: int, seed: int
+    ) -> Sequence[Array | Feed]:
+        """Return inputs of the shipped model, drawn from the training samples, to calibrate
+        quantization.
 
         `runner` is the float file: states of a recurrent net come from running it.
         """
@@ -282,15 +322,17 @@ class Task(BaseModel):
     def latency_example(self, runner: Runner, size: tuple[int, int]) -> Array | Feed:
         """Return the input on which a file is timed; `size` is the study's `device.input`.
 
-        Each timed file is asked for its own, the reference net too: `runner.inputs` says what it takes.
+        Each timed file is asked for its own, the reference net too: `runner.inputs` says what it
+        takes.
         """
         raise NotImplementedError
 
     def reference_net(self) -> Path:
-        """Return the exported net with which latency is measured in turns; a task without one leaves this out.
+        """Return the exported net with which latency is measured in turns; a task without one
+        leaves this out.
 
-        Only metrics that need it ask for it (`Metric.needs`): a study file that names one is refused where there is
-        none.
+        Only metrics that need it ask for it (`Metric.needs`): a study file that names one is
+        refused where there is none.
         """
         raise PluginError(f"The task {self.kind!r} has no reference net.")
 
@@ -301,7 +343,8 @@ class Task(BaseModel):
 
     @classmethod
     def of_file(cls, metadata: Mapping[str, str]) -> Self:
-        """Return the task of a shipped model, from what `dims` and `metadata` told the file. Raises DataError.
+        """Return the task of a shipped model, from what `dims` and `metadata` told the file. Raises
+        DataError.
 
         Fields that the file does not tell have their defaults.
         """
@@ -311,5 +354,6 @@ class Task(BaseModel):
         except ValidationError as error:
             missing = ", ".join(str(item["loc"][0]) for item in error.errors() if item["loc"])
             raise DataError(
-                f"The file does not tell what its task {cls.kind!r} has to know ({missing}).", "Export it again."
+                f"The file does not tell what its task {cls.kind!r} has to know ({missing}).",
+                "Export it again.",
             ) from error

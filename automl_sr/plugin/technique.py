@@ -1,7 +1,8 @@
 """The one class a plugin author writes: a technique whose fields are its search space.
 
-A technique is a frozen pydantic model without runtime state. Markers inside `Annotated` give the default search
-range of a field; pydantic's own `ge`, `gt`, `le`, `lt` are the hard limits within which a study file may open it.
+A technique is a frozen pydantic model without runtime state. Markers inside `Annotated` give the
+default search range of a field; pydantic's own `ge`, `gt`, `le`, `lt` are the hard limits within
+which a study file may open it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Slot(enum.StrEnum):
 
     @property
     def single(self) -> bool:
-        """Whether one technique always applies, so that its fields stand under the slot's own name (`recipe.lr`)."""
+        """Whether one technique always applies, so that its fields stand under the slot's own name
+        (`recipe.lr`).
+        """
         return self is Slot.RECIPE
 
 
@@ -89,10 +92,11 @@ Range = Int | Float | Choice
 class Each:
     """Search a vector: one `item` for each of `count` places.
 
-    `item` is one range for all places, or a tuple with one for each: node 2 takes its input from node 0 or 1, node 3
-    also from node 2. `count` is a number, the name of an `Int` field of the same technique, or that of a static method
-    whose parameters are other fields; `max` bounds it. `used` names a static method that also gets `place` and says
-    whether this place means anything: one that does not is neither asked nor shown.
+    `item` is one range for all places, or a tuple with one for each: node 2 takes its input from
+    node 0 or 1, node 3 also from node 2. `count` is a number, the name of an `Int` field of the
+    same technique, or that of a static method whose parameters are other fields; `max` bounds it.
+    `used` names a static method that also gets `place` and says whether this place means anything:
+    one that does not is neither asked nor shown.
     """
 
     item: Range | tuple[Range, ...]
@@ -123,7 +127,9 @@ class When:
     conditions: Mapping[str, tuple[Scalar, ...]]
 
     def __init__(self, **conditions: Sequence[Scalar]) -> None:
-        object.__setattr__(self, "conditions", {name: tuple(values) for name, values in conditions.items()})
+        object.__setattr__(
+            self, "conditions", {name: tuple(values) for name, values in conditions.items()}
+        )
 
     def __hash__(self) -> int:
         return hash(tuple(sorted(self.conditions)))
@@ -138,8 +144,8 @@ class Fixed:
 class File:
     """Make a text field the path of a file, such as a checkpoint; empty text is none.
 
-    A relative path is one beside the study file. The content stands for the file in the fingerprint of a plan and in
-    the keys of shared results, whatever its path is: read it through `ctx.file`.
+    A relative path is one beside the study file. The content stands for the file in the fingerprint
+    of a plan and in the keys of shared results, whatever its path is: read it through `ctx.file`.
     """
 
 
@@ -166,19 +172,27 @@ class SearchField:
 
 
 class Technique(BaseModel):
-    """A way to choose data, build, train, compress or ship a model; its fields are its search space.
+    """A way to choose data, build, train, compress or ship a model; its fields are its search
+    space.
 
-    Every stage method is the identity unless a technique overrides it, so a technique writes only what it does.
+    Every stage method is the identity unless a technique overrides it, so a technique writes only
+    what it does.
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False, validate_default=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        arbitrary_types_allowed=False,
+        validate_default=True,
     )
 
     slot: ClassVar[Slot]
     name: ClassVar[str]
     version: ClassVar[str] = "1"
-    """Raise it when the same fields give another result: cached results of the old version are then not reused."""
+    """Raise it when the same fields give another result: cached results of the old version are then
+    not reused.
+    """
     baseline: ClassVar[bool] = False
     """Exactly one technique of a slot is what trial 0 uses."""
     tasks: ClassVar[frozenset[str]] = frozenset({"image-sr"})
@@ -186,12 +200,14 @@ class Technique(BaseModel):
     requires: ClassVar[frozenset[str]] = frozenset()
     conflicts: ClassVar[frozenset[str]] = frozenset()
     factories: ClassVar[Mapping[str, str | Callable[..., Any]]] = {}
-    """Model factories by blueprint name, as `module:function` so that torch is imported only when one is built."""
+    """Model factories by blueprint name, as `module:function` so that torch is imported only when
+    one is built.
+    """
     edits: ClassVar[Mapping[str, Edit]] = {}
     """Structural changes by blueprint name."""
     export_tolerance: ClassVar[float] = 0.0
-    """How far the file that `export` gives may be from the trained model, relative to the range of its output; 0: as
-    near as a float file."""
+    """How far the file that `export` gives may be from the trained model, relative to the range of
+    its output; 0: as near as a float file."""
 
     scores: ClassVar[bool] = False
     """Whether it calls `run.score()`: a few training samples are then held out in its trials."""
@@ -204,15 +220,20 @@ class Technique(BaseModel):
         """Describe the model to train; only architectures are asked."""
         raise NotImplementedError(f"{self.slot}.{self.name} is not an architecture")
 
-    def shipped(self, blueprint: Blueprint, task: Task, ctx: Context) -> tuple[Blueprint, Blueprint]:
+    def shipped(
+        self, blueprint: Blueprint, task: Task, ctx: Context
+    ) -> tuple[Blueprint, Blueprint]:
         """Bound what a model of this blueprint can become before it ships: (smallest, largest).
 
-        It is asked before training with the first blueprint, and again whenever training has changed the model.
+        It is asked before training with the first blueprint, and again whenever training has
+        changed the model.
         """
         return blueprint, blueprint
 
     def companions(self, blueprint: Blueprint, task: Task, ctx: Context) -> list[Blueprint]:
-        """List the models that lie in memory beside the trained one, such as a teacher; they are not trained."""
+        """List the models that lie in memory beside the trained one, such as a teacher; they are
+        not trained.
+        """
         return []
 
     def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
@@ -220,7 +241,9 @@ class Technique(BaseModel):
         return phases
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
-        """Change losses, taps, auxiliary modules, groups or the update; a pure function of model, state and phase."""
+        """Change losses, taps, auxiliary modules, groups or the update; a pure function of model,
+        state and phase.
+        """
         return step
 
     def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
@@ -231,26 +254,35 @@ class Technique(BaseModel):
         """Change the exported ONNX file, for instance to int8."""
         return finished
 
-    def evaluate(self, values: dict[str, float], finished: TrainedModel, ctx: Context) -> dict[str, float]:
+    def evaluate(
+        self, values: dict[str, float], finished: TrainedModel, ctx: Context
+    ) -> dict[str, float]:
         """Add values of one's own to those measured on the exported model."""
         return values
 
-    def predict(self, cost: Mapping[str, float], task: Task) -> tuple[dict[str, float], dict[str, float]]:
-        """Bound what the shipped model will cost, given its cost before this technique: (lower, upper)."""
+    def predict(
+        self, cost: Mapping[str, float], task: Task
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """Bound what the shipped model will cost, given its cost before this technique: (lower,
+        upper).
+        """
         return dict(cost), dict(cost)
 
     def canonical(self) -> Self:
-        """Return the technique that stands for all that mean the same; plans hold it and are compared by it.
+        """Return the technique that stands for all that mean the same; plans hold it and are
+        compared by it.
 
-        Here what is inactive gets its default, and vectors whose count or use is a function lose what is beyond their
-        count and get the first value of its range at each place that is not used. A technique with more ways to say
-        one thing (two inputs of a node in either order) overrides it and begins with `super().canonical()`. Doing it
-        twice must change nothing more.
+        Here what is inactive gets its default, and vectors whose count or use is a function lose
+        what is beyond their count and get the first value of its range at each place that is not
+        used. A technique with more ways to say one thing (two inputs of a node in either order)
+        overrides it and begins with `super().canonical()`. Doing it twice must change nothing more.
         """
         return _settled(self)
 
     def dump(self) -> dict[str, Any]:
-        """Return the fields as JSON, with inactive ones at their defaults and nested techniques by name."""
+        """Return the fields as JSON, with inactive ones at their defaults and nested techniques by
+        name.
+        """
         inactive = inactive_fields(self)
         return {
             spec.name: as_json(spec.default if spec.name in inactive else getattr(self, spec.name))
@@ -281,7 +313,9 @@ def first_value(item: Range) -> Scalar:
 
 
 def _settled(technique: T) -> T:
-    """Return a technique of which nothing is left open that has no meaning: itself where there is nothing such."""
+    """Return a technique of which nothing is left open that has no meaning: itself where there is
+    nothing such.
+    """
     changed: dict[str, Any] = {}
     inactive = inactive_fields(technique)
     known = {spec.name: getattr(technique, spec.name) for spec in search_fields(type(technique))}
@@ -300,7 +334,9 @@ def _settled(technique: T) -> T:
     return technique.model_copy(update=changed) if changed else technique
 
 
-def _settled_vector(owner: type[Technique], field: str, each: Each, known: Mapping[str, Any]) -> tuple[Any, ...]:
+def _settled_vector(
+    owner: type[Technique], field: str, each: Each, known: Mapping[str, Any]
+) -> tuple[Any, ...]:
     given = known[field]
     found: tuple[Any, ...] = ()
     for place in range(min(places(owner, each, known), len(given))):
@@ -317,7 +353,11 @@ def used_places(technique: Technique, spec: SearchField) -> list[int]:
     each = spec.marker
     known = {other.name: getattr(technique, other.name) for other in search_fields(owner)}
     count = min(places(owner, each, known), len(value))
-    return [place for place in range(count) if is_used(owner, spec.name, each, known, tuple(value[:place]))]
+    return [
+        place
+        for place in range(count)
+        if is_used(owner, spec.name, each, known, tuple(value[:place]))
+    ]
 
 
 def in_order(specs: list[SearchField]) -> list[SearchField]:
@@ -333,7 +373,9 @@ def in_order(specs: list[SearchField]) -> list[SearchField]:
 
 
 def inactive_fields(technique: Technique) -> set[str]:
-    """Name the fields whose `When` does not hold; a field that depends on an inactive one is inactive too."""
+    """Name the fields whose `When` does not hold; a field that depends on an inactive one is
+    inactive too.
+    """
     inactive: set[str] = set()
     specs = search_fields(type(technique))
     for _ in specs:  # a chain of conditions is at most as long as the list
@@ -345,7 +387,9 @@ def inactive_fields(technique: Technique) -> set[str]:
 
 
 def files_of(technique: Technique) -> dict[str, str]:
-    """Return the paths of the files that a technique and those nested in it name, by field; inactive ones are none."""
+    """Return the paths of the files that a technique and those nested in it name, by field;
+    inactive ones are none.
+    """
     inactive = inactive_fields(technique)
     found: dict[str, str] = {}
     for spec in search_fields(type(technique)):
@@ -381,7 +425,9 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
         marker = _implied_choice(info.annotation)
     default = info.get_default(call_default_factory=True)
     searched = marker is not None and not fixed
-    decided = frozenset(decided_by(cls, name, marker)) if isinstance(marker, Each) else frozenset[str]()
+    decided = (
+        frozenset(decided_by(cls, name, marker)) if isinstance(marker, Each) else frozenset[str]()
+    )
     description = info.description or ""
     return SearchField(name, marker, default, when, searched, description, decided, is_file)
 
@@ -404,8 +450,13 @@ def why_refused(cls: type[Technique], name: str, value: Any) -> str | None:
     try:
         cls.__pydantic_validator__.validate_assignment(cls.model_construct(), name, value)
     except ValidationError as error:
-        # What a validator of the whole model says depends on the other fields, which a study file may set as well.
-        own = [item for item in error.errors() if item["loc"][:1] == (name,) and item["type"] != "frozen_instance"]
+        # What a validator of the whole model says depends on the other fields, which a study file
+        # may set as well.
+        own = [
+            item
+            for item in error.errors()
+            if item["loc"][:1] == (name,) and item["type"] != "frozen_instance"
+        ]
         return own[0]["msg"] if own else None
     return None
 

@@ -1,8 +1,10 @@
-"""How many places a vector field has, and which of them are used: numbers, or functions of other fields.
+"""How many places a vector field has, and which of them are used: numbers, or functions of other
+fields.
 
-Such a function is a static method of the technique. What its parameters are called says which fields it reads, so that
-these are asked first: `def edges(nodes: int) -> int`. One that says whether a place is used reads `place` besides, and
-may read the vector itself as far as the places before this one are known.
+Such a function is a static method of the technique. What its parameters are called says which
+fields it reads, so that these are asked first: `def edges(nodes: int) -> int`. One that says
+whether a place is used reads `place` besides, and may read the vector itself as far as the places
+before this one are known.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ PLACE = "place"
 
 
 def named(owner: type, name: str) -> Callable[..., Any] | None:
-    """Return the function of a technique's class that has this name, or nothing where it has none."""
+    """Return the function of a technique's class that has this name, or nothing where it has
+    none.
+    """
     found = inspect.getattr_static(owner, name, None)
     return found.__func__ if isinstance(found, staticmethod) else None
 
@@ -41,7 +45,9 @@ def decided_by(owner: type, field: str, each: Each) -> set[str]:
 
 
 def places(owner: type, each: Each, known: Mapping[str, Any]) -> int:
-    """Return the number of places of a vector, from 0 to its maximum, given the fields that decide it."""
+    """Return the number of places of a vector, from 0 to its maximum, given the fields that decide
+    it.
+    """
     if isinstance(each.count, int):
         count = each.count
     elif (function := named(owner, each.count)) is not None:
@@ -51,18 +57,27 @@ def places(owner: type, each: Each, known: Mapping[str, Any]) -> int:
     return max(0, min(int(count), each.max))
 
 
-def is_used(owner: type, field: str, each: Each, known: Mapping[str, Any], before: tuple[Any, ...]) -> bool:
-    """Return whether the next place of a vector means anything, given other fields and the places before it."""
+def is_used(
+    owner: type, field: str, each: Each, known: Mapping[str, Any], before: tuple[Any, ...]
+) -> bool:
+    """Return whether the next place of a vector means anything, given other fields and the places
+    before it.
+    """
     if each.used is None:
         return True
     function = named(owner, each.used)
     given = {**known, field: before, PLACE: len(before)}
-    return function is None or bool(function(**{name: given[name] for name in reads(owner, each.used)}))
+    return function is None or bool(
+        function(**{name: given[name] for name in reads(owner, each.used)})
+    )
 
 
 def has_dead_ends(owner: type, each: Each) -> bool:
-    """Return whether entries of a vector may mean nothing, so that `canonical` cuts or settles them.
+    """Return whether entries of a vector may mean nothing, so that `canonical` cuts or settles
+    them.
 
     A vector that a field counts is taken as it is: plans with such vectors keep their fingerprints.
     """
-    return each.used is not None or (isinstance(each.count, str) and named(owner, each.count) is not None)
+    return each.used is not None or (
+        isinstance(each.count, str) and named(owner, each.count) is not None
+    )

@@ -26,7 +26,13 @@ class Axis:
 
     @classmethod
     def over(
-        cls, title: str, values: Iterable[float], *, log: bool = False, whole: bool = False, pad: float = 0.05
+        cls,
+        title: str,
+        values: Iterable[float],
+        *,
+        log: bool = False,
+        whole: bool = False,
+        pad: float = 0.05,
     ) -> Axis:
         """Make an axis on which all values have room."""
         found = list(values) or [0.0, 1.0]
@@ -69,7 +75,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Upright:
-    """One of the parallel axes: numbers, or words in a fixed order; None is what a plan does not use."""
+    """One of the parallel axes: numbers, or words in a fixed order; None is what a plan does not
+    use.
+    """
 
     title: str
     values: Sequence[Any]
@@ -88,10 +96,15 @@ class Upright:
             places = {word: (index + 0.5) / len(words) for index, word in enumerate(words)}
             return (lambda value: places[str(value)]), [(word, short_name(word)) for word in words]
         values = [float(value) for value in self.values if value is not None]
-        log, whole = min(values) > 0 and max(values) / min(values) >= LOG_FROM, all(map(float.is_integer, values))
+        log, whole = (
+            min(values) > 0 and max(values) / min(values) >= LOG_FROM,
+            all(map(float.is_integer, values)),
+        )
         axis = Axis.over("", values, log=log, whole=whole, pad=0.0)
         ticks = [tick for tick in axis.ticks() if _apart(tick, values, axis)]
-        return axis.at, [(value, short(value)) for value in dict.fromkeys([min(values), *ticks, max(values)])]
+        return axis.at, [
+            (value, short(value)) for value in dict.fromkeys([min(values), *ticks, max(values)])
+        ]
 
 
 def short(value: float) -> str:

@@ -1,9 +1,10 @@
 """What commands print: results on standard output, everything said to the person on standard error.
 
-Techniques and libraries print, too. `claim_results` keeps standard output for results alone: whatever others write
-there, native code included, is seen on standard error.
+Techniques and libraries print, too. `claim_results` keeps standard output for results alone:
+whatever others write there, native code included, is seen on standard error.
 
-What is printed here passes through `terminal`: no name from a store or a file is obeyed, no password is shown.
+What is printed here passes through `terminal`: no name from a store or a file is obeyed, no
+password is shown.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ _OUT, _ERR = 1, 2
 
 
 class _Results:
-    """The stream for results: standard output, or what is left of it for us alone once it is claimed."""
+    """The stream for results: standard output, or what is left of it for us alone once it is
+    claimed.
+    """
 
     def __init__(self) -> None:
         self._claimed: TextIO | None = None
@@ -54,7 +57,9 @@ class _Results:
             private = os.fdopen(os.dup(self._kept), "wb")
             self._claimed = io.TextIOWrapper(private, sys.stdout.encoding, sys.stdout.errors)
             # A stream of its own, so that who closes it does not close standard error.
-            sys.stdout = os.fdopen(_OUT, "w", 1, sys.stdout.encoding, "backslashreplace", closefd=False)
+            sys.stdout = os.fdopen(
+                _OUT, "w", 1, sys.stdout.encoding, "backslashreplace", closefd=False
+            )
         else:
             sys.stdout = sys.stderr
 
@@ -74,7 +79,9 @@ _results = _Results()
 
 
 def claim_results() -> None:
-    """Keep standard output for what is printed here; what others write to it goes to standard error."""
+    """Keep standard output for what is printed here; what others write to it goes to standard
+    error.
+    """
     _results.claim()
 
 
@@ -89,7 +96,9 @@ def flush_results() -> None:
 
 
 def discard_results() -> None:
-    """Let what was printed go nowhere, as its reader has gone: Python must not try again when it ends."""
+    """Let what was printed go nowhere, as its reader has gone: Python must not try again when it
+    ends.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _results.stream.fileno())
 
@@ -101,14 +110,18 @@ class _Secrets:
 
 
 def keep_secret(arguments: Iterable[str]) -> None:
-    """Show no password of these arguments, nor of the environment, in anything that is said from now on."""
+    """Show no password of these arguments, nor of the environment, in anything that is said from
+    now on.
+    """
     _Secrets.known = secrets_of(arguments, os.environ)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, alone, on standard output."""
     whole = (_results.stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
-    text = json.dumps(_without_passwords(plain(value)), indent=2, ensure_ascii=not whole, allow_nan=False)
+    text = json.dumps(
+        _without_passwords(plain(value)), indent=2, ensure_ascii=not whole, allow_nan=False
+    )
     _print(visible_json(text))
 
 
@@ -157,7 +170,9 @@ def console(*, stderr: bool = True) -> Console:
     stream = sys.stderr if stderr else _results.stream
     terminal = stream.isatty()
     width = None if terminal or "COLUMNS" in os.environ else WIDE
-    made: Console = _console_class()(file=stream, width=width, highlight=False, soft_wrap=False, markup=False)
+    made: Console = _console_class()(
+        file=stream, width=width, highlight=False, soft_wrap=False, markup=False
+    )
     return made
 
 
@@ -169,7 +184,9 @@ def _console_class() -> Any:
     class SafeConsole(Console):
         """A console whose text is such as may reach a terminal; what it draws with is its own."""
 
-        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
             """Render, and write out what cannot be seen."""
             for segment in super().render(renderable, options):
                 if segment.control:
@@ -181,9 +198,16 @@ def _console_class() -> Any:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, right: Iterable[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    right: Iterable[str] = (),
 ) -> None:
-    """Print rows on standard output; the columns named in `right` are set flush right. None is shown as a dash."""
+    """Print rows on standard output; the columns named in `right` are set flush right.
+
+    None is shown as a dash.
+    """
     from rich.table import Table
     from rich.text import Text
 

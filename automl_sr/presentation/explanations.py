@@ -12,11 +12,15 @@ def history_words(found: Mapping[str, Any]) -> str:
     """Say what a history shows."""
     if found["kind"] == "best":
         return f"The best {found['metric']} of a model that keeps to the constraints."
-    box = ", ".join(f"{name} {number(found['worst'][name])} to {number(best)}" for name, best in found["ideal"].items())
+    box = ", ".join(
+        f"{name} {number(found['worst'][name])} to {number(best)}"
+        for name, best in found["ideal"].items()
+    )
     return (
-        "The share that the front dominates of the box between the best and the worst values of this study"
-        f" ({box or 'all trials are alike'}; the reference point lies a tenth of the range behind the worst)."
-        " It shows when the search still found something; it does not compare studies."
+        "The share that the front dominates of the box between the best and the worst values of"
+        f" this study ({box or 'all trials are alike'}; the reference point lies a tenth of the"
+        " range behind the worst). It shows when the search still found something; it does not"
+        " compare studies."
     )
 
 
@@ -24,7 +28,8 @@ def importance_words(found: Mapping[str, Any]) -> str:
     """Say what importance is."""
     best = f"{100 * found['quantile']:.0f} %"
     return (
-        f"PED-ANOVA over {found['trials']} trials: how much each parameter decides whether a plan is among the best"
-        f" {best} in an objective. Trials that were stopped early count with values corrected to the end. A choice"
-        " written as slot[a|b] is the slot where only these were possible."
+        f"PED-ANOVA over {found['trials']} trials: how much each parameter decides whether a plan"
+        f" is among the best {best} in an objective. Trials that were stopped early count with"
+        " values corrected to the end. A choice written as slot[a|b] is the slot where only these"
+        " were possible."
     )

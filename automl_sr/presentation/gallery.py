@@ -1,4 +1,6 @@
-"""Examples of a task, as it shows what shipped models make of them: plain JSON for reports and for the app."""
+"""Examples of a task, as it shows what shipped models make of them: plain JSON for reports and for
+the app.
+"""
 
 from __future__ import annotations
 
@@ -20,31 +22,50 @@ Image = NDArray[np.uint8]
 
 
 def gallery(
-    task: Task, seed: int, trials: Sequence[TrialRecord], models: StoredModels, count: int, guard: Guard
+    task: Task,
+    seed: int,
+    trials: Sequence[TrialRecord],
+    models: StoredModels,
+    count: int,
+    guard: Guard,
 ) -> dict[str, Any]:
     """Return the first validation samples as the task shows them with the models of trials.
 
-    `{"caption", "models", "rows": [{"name", "pieces": [{"what", "number", "note", "image" or "text"}]}]}` and what the
-    task tells besides. Raises AutomlSRError where data or files are missing.
+    `{"caption", "models", "rows": [{"name", "pieces": [{"what", "number", "note", "image" or
+    "text"}]}]}` and what the task tells besides. Raises AutomlSRError where data or files are
+    missing.
     """
     from automl_sr.evaluation.runtime import OnnxModel
     from automl_sr.search.study import cores
 
     data = task.load_examples(seed, count)
     # A store may come from others: its files are run as files of others are.
-    runners = {str(trial.number): OnnxModel(models.path(trial), cores(), guard=guard) for trial in trials}
+    runners = {
+        str(trial.number): OnnxModel(models.path(trial), cores(), guard=guard) for trial in trials
+    }
     found = task.show(runners, data, count)
     rows = [_row(example) for example in found.examples]
-    return {**found.about, "caption": found.caption, "models": [int(name) for name in runners], "rows": rows}
+    return {
+        **found.about,
+        "caption": found.caption,
+        "models": [int(name) for name in runners],
+        "rows": rows,
+    }
 
 
 def _row(example: Example) -> dict[str, Any]:
-    return {"name": example.name, **example.about, "pieces": [_piece(piece) for piece in example.pieces]}
+    return {
+        "name": example.name,
+        **example.about,
+        "pieces": [_piece(piece) for piece in example.pieces],
+    }
 
 
 def _piece(piece: Piece) -> dict[str, Any]:
     """Name a model's output by its trial, and put its picture or text into JSON."""
-    what, number = (piece.what, None) if piece.runner is None else (f"trial {piece.runner}", int(piece.runner))
+    what, number = (
+        (piece.what, None) if piece.runner is None else (f"trial {piece.runner}", int(piece.runner))
+    )
     shown = {"text": piece.text} if piece.picture is None else {"image": data_uri(piece.picture)}
     return {"what": what, "number": number, **piece.values, "note": piece.note, **shown}
 
@@ -56,6 +77,8 @@ def data_uri(image: Image) -> str:
 
     kind = "webp" if features.check("webp") else "png"
     buffer = io.BytesIO()
-    options = {"lossless": True, "quality": 90, "method": 4} if kind == "webp" else {"optimize": True}
+    options = (
+        {"lossless": True, "quality": 90, "method": 4} if kind == "webp" else {"optimize": True}
+    )
     Pillow.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

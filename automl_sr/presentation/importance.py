@@ -17,7 +17,10 @@ QUANTILE = 0.1
 
 
 def importance(
-    study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord], registry: Registry
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
+    rungs: Sequence[RungRecord],
+    registry: Registry,
 ) -> dict[str, Any]:
     """Return each objective's parameters with their shares, the largest first.
 
@@ -31,11 +34,15 @@ def importance(
     count = len(memory.remembered)
     if count < FEWEST_TRIALS:
         found = f"{count} {'trial has' if count == 1 else 'trials have'}"
-        return {"reason": f"{found} left a model, which is too few to tell: it takes {FEWEST_TRIALS}."}
+        return {
+            "reason": f"{found} left a model, which is too few to tell: it takes {FEWEST_TRIALS}."
+        }
     quantile = max(QUANTILE, FEWEST_BEST / count)
     shares = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that small values count as good is what the sign below takes care of
+        warnings.simplefilter(
+            "ignore"
+        )  # that small values count as good is what the sign below takes care of
         for index, name in enumerate(study.objectives):
             sign = float(registry.metric(name).sign)
             shares[name] = get_param_importances(

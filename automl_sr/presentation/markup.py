@@ -1,4 +1,7 @@
-"""HTML and SVG as nested calls. Text is escaped because it is text: only what was made here is taken as it is."""
+"""HTML and SVG as nested calls.
+
+Text is escaped because it is text: only what was made here is taken as it is.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ class Markup(str):
 
 
 def el(tag: str, *children: Any, **attributes: Any) -> Markup:
-    """Make an element. `class_` is written `class`, `data_t` as `data-t`; None and False leave an attribute out."""
+    """Make an element.
+
+    `class_` is written `class`, `data_t` as `data-t`; None and False leave an attribute out.
+    """
     given = "".join(
         f" {_attribute(name)}" if value is True else f' {_attribute(name)}="{escape(value)}"'
         for name, value in attributes.items()

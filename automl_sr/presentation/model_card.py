@@ -1,4 +1,6 @@
-"""The model card: what a model is, what it was trained on, how it was measured; and the names of its files."""
+"""The model card: what a model is, what it was trained on, how it was measured; and the names of
+its files.
+"""
 
 from __future__ import annotations
 
@@ -29,35 +31,56 @@ def model_files(
     if "onnx" not in files:
         reason = f": {trial.reason}" if trial.reason else ""
         hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""
-        raise UseError(f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.", hint)
+        raise UseError(
+            f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.",
+            hint,
+        )
     return files
 
 
 def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None) -> str:
-    """Write the model card: what the model is, what it was trained on, how it was measured, where it ran."""
+    """Write the model card: what the model is, what it was trained on, how it was measured, where
+    it ran.
+    """
     task, device = study.spec["task"], study.spec["device"]
     height, width = device["input"]
     how = f"{device['provider']}, {device['threads']} thread(s), input {height}x{width}"
     longer = "" if refined is None else ", refined"
     own = trial if refined is None else refined
+    hashes = {
+        FILES.get(kind, kind): f"sha256 {artifact.sha256}"
+        for kind, artifact in own.artifacts.items()
+    }
     sections = [
-        f"# {study.name}, trial {trial.number}{longer}\n\nFound and trained by automl-sr. `model.onnx` is the model as"
-        " it was measured; `model.safetensors` holds its weights in float.",
-        "## Values\n\nMeasured on the exported file with ONNX Runtime on the validation set"
-        f" (times: {how}).\n\n{_table(own.values, study.reference)}",
+        (
+            f"# {study.name}, trial {trial.number}{longer}\n\nFound and trained by automl-sr."
+            " `model.onnx` is the model as it was measured; `model.safetensors` holds its weights"
+            " in float."
+        ),
+        (
+            "## Values\n\nMeasured on the exported file with ONNX Runtime on the validation set"
+            f" (times: {how}).\n\n{_table(own.values, study.reference)}"
+        ),
         *_refined(trial, refined),
-        f"## Task and data\n\n{_list(task)}\n\nThe test sets, if any are named, were not looked at in the search.",
+        (
+            f"## Task and data\n\n{_list(task)}\n\nThe test sets, if any are named, were not looked"
+            " at in the search."
+        ),
         f"## Plan\n\n{_list(trial.params)}",
         f"## Training\n\n{_list(_training(study, trial, refined))}",
         f"## Environment\n\n{_list(_flat(study.environment))}",
-        f"## Files\n\n{_list({FILES.get(k, k): f'sha256 {f.sha256}' for k, f in own.artifacts.items()})}",
-        "## Licence\n\nautoml-sr claims no rights in this model. What you may do with it also depends on the licences"
-        " of the training images named above.",
+        f"## Files\n\n{_list(hashes)}",
+        (
+            "## Licence\n\nautoml-sr claims no rights in this model. What you may do with it also"
+            " depends on the licences of the training images named above."
+        ),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _training(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None) -> dict[str, Any]:
+def _training(
+    study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None
+) -> dict[str, Any]:
     search = {"steps": study.spec["budget"]["steps"], "seconds": round(trial.seconds, 1)}
     if refined is None:
         return search
@@ -70,7 +93,9 @@ def _training(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord 
 
 
 def _refined(trial: TrialRecord, refined: RefinementRecord | None) -> list[str]:
-    """Write what the search measured of the trial, and the test sets, which a refinement alone looks at."""
+    """Write what the search measured of the trial, and the test sets, which a refinement alone
+    looks at.
+    """
     if refined is None:
         return []
     before = _list({name: number(value) for name, value in trial.values.items()})
@@ -80,12 +105,17 @@ def _refined(trial: TrialRecord, refined: RefinementRecord | None) -> list[str]:
             name: ", ".join(f"{metric} {number(value)}" for metric, value in values.items())
             for name, values in refined.tests.items()
         }
-        sections.append(f"## Test sets\n\nWhole images, measured on the exported file.\n\n{_list(rows)}")
+        sections.append(
+            f"## Test sets\n\nWhole images, measured on the exported file.\n\n{_list(rows)}"
+        )
     return sections
 
 
 def _table(values: Any, reference: Any) -> str:
-    rows = [f"| {name} | {number(value)} | {number(reference.get(name))} |" for name, value in values.items()]
+    rows = [
+        f"| {name} | {number(value)} | {number(reference.get(name))} |"
+        for name, value in values.items()
+    ]
     return "\n".join(["| metric | this model | without a model |", "|---|---|---|", *rows])
 
 

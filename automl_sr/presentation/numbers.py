@@ -10,7 +10,9 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def plain(value: Any) -> Any:
-    """Make JSON of mappings, sequences, paths and numbers; NaN and infinity, which JSON lacks, become null."""
+    """Make JSON of mappings, sequences, paths and numbers; NaN and infinity, which JSON lacks,
+    become null.
+    """
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
@@ -18,12 +20,18 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Iterable):
-        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    return plain(value.item()) if hasattr(value, "item") else str(value)  # a number of numpy or torch, or a path
+        return [
+            plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)
+        ]
+    return (
+        plain(value.item()) if hasattr(value, "item") else str(value)
+    )  # a number of numpy or torch, or a path
 
 
 def number(value: Any) -> str:
-    """Write a cell: four significant digits for fractions, separators for large counts, a dash for nothing."""
+    """Write a cell: four significant digits for fractions, separators for large counts, a dash for
+    nothing.
+    """
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -42,7 +50,9 @@ def size(number: int) -> str:
     amount, unit = float(number), 0
     while amount >= 999.95 and unit + 1 < len(UNITS):
         amount, unit = amount / 1000, unit + 1
-    return f"{amount:.1f} {UNITS[unit]}" if unit else f"{number} {UNITS[0] if number != 1 else 'byte'}"
+    return (
+        f"{amount:.1f} {UNITS[unit]}" if unit else f"{number} {UNITS[0] if number != 1 else 'byte'}"
+    )
 
 
 def duration(seconds: float) -> str:
@@ -58,4 +68,6 @@ def duration(seconds: float) -> str:
 def unit_of_time(longest: float) -> tuple[float, str]:
     """Choose the unit in which a stretch of time is best read."""
     units = ((120.0, 1.0, "seconds"), (7200.0, 60.0, "minutes"))
-    return next(((scale, name) for limit, scale, name in units if longest < limit), (3600.0, "hours"))
+    return next(
+        ((scale, name) for limit, scale, name in units if longest < limit), (3600.0, "hours")
+    )

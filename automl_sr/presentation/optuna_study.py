@@ -1,7 +1,7 @@
 """A study as Optuna's evaluators and plots read one, in memory.
 
-Optuna's storage is not opened, because opening it writes: its trials are rebuilt from our rows, as samplers see them,
-so that a trial that was stopped counts with its corrected values.
+Optuna's storage is not opened, because opening it writes: its trials are rebuilt from our rows, as
+samplers see them, so that a trial that was stopped counts with its corrected values.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ NAME = "in memory"
 
 
 class RememberedStudy(optuna.study.Study):
-    """Trials that left a model, with our numbers and corrected values; nothing is stored or read anew."""
+    """Trials that left a model, with our numbers and corrected values; nothing is stored or read
+    anew.
+    """
 
     def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> None:
         storage = InMemoryStorage()
@@ -39,19 +41,30 @@ class RememberedStudy(optuna.study.Study):
 
     def only(self, numbers: Container[int]) -> RememberedStudy:
         """Return the study with some of its trials."""
-        return RememberedStudy([trial for trial in self.remembered if trial.number in numbers], self.directions)
+        return RememberedStudy(
+            [trial for trial in self.remembered if trial.number in numbers], self.directions
+        )
 
     def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
     ) -> list[FrozenTrial]:
         chosen = [trial for trial in self.remembered if states is None or trial.state in states]
         return copy.deepcopy(chosen) if deepcopy else chosen
 
 
 def remember(
-    study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord], registry: Registry
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
+    rungs: Sequence[RungRecord],
+    registry: Registry,
 ) -> RememberedStudy:
-    """Rebuild the trials that were measured. Raises PluginError without the plugins of the study."""
+    """Rebuild the trials that were measured.
+
+    Raises PluginError without the plugins of the study.
+    """
     quiet_optuna()
     ranges = SearchSpace.from_json(study.space, registry).parameters()
     judged: dict[int, list[RungRecord]] = {}
@@ -60,7 +73,9 @@ def remember(
     usable = [trial for trial in trials if _usable(trial, study, ranges)]
     frozen = [_frozen(trial, study, judged.get(trial.number, []), ranges) for trial in usable]
     directions = [
-        StudyDirection.MAXIMIZE if registry.metric(name).direction == "maximize" else StudyDirection.MINIMIZE
+        StudyDirection.MAXIMIZE
+        if registry.metric(name).direction == "maximize"
+        else StudyDirection.MINIMIZE
         for name in study.objectives
     ]
     return RememberedStudy(corrected(frozen), directions)
@@ -73,7 +88,10 @@ def _usable(trial: TrialRecord, study: StudyRecord, ranges: dict[str, BaseDistri
 
 
 def _frozen(
-    trial: TrialRecord, study: StudyRecord, rungs: Sequence[RungRecord], ranges: dict[str, BaseDistribution]
+    trial: TrialRecord,
+    study: StudyRecord,
+    rungs: Sequence[RungRecord],
+    ranges: dict[str, BaseDistribution],
 ) -> FrozenTrial:
     """Make of our row what Optuna was told of it."""
     params = dict((trial.asked or {})["params"])

@@ -13,13 +13,17 @@ def plan_words(plan: dict[str, Any], most: int = 6) -> str:
     chosen = [f"{name}={value}" for name, value in slots.items() if value != "none"]
     prefix = f"architecture.{slots.get('architecture')}."
     details = [
-        f"{name.removeprefix(prefix)}={number(value)}" for name, value in plan.items() if name.startswith(prefix)
+        f"{name.removeprefix(prefix)}={number(value)}"
+        for name, value in plan.items()
+        if name.startswith(prefix)
     ]
     return " ".join([*chosen, *details[:most]])
 
 
 def short_name(text: str, most: int = 19) -> str:
-    """Leave out the slot of a parameter, which its technique tells, and what is too long all the same."""
+    """Leave out the slot of a parameter, which its technique tells, and what is too long all the
+    same.
+    """
     parts = text.split(".")
     name = ".".join(parts[1:]) if len(parts) > 2 else text
     return name if len(name) <= most else f"…{name[-most + 1 :]}"

@@ -1,4 +1,6 @@
-"""How a study and its trials went on: the front's volume over trials and over time, and learning curves."""
+"""How a study and its trials went on: the front's volume over trials and over time, and learning
+curves.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,21 @@ if TYPE_CHECKING:
     from automl_sr.store.records import PointRecord, StudyRecord, TrialRecord
 
 CORNER = 1.1
-"""The reference point lies a tenth of the range behind the worst: else the ends of a front would count for nothing."""
+"""The reference point lies a tenth of the range behind the worst: else the ends of a front would
+count for nothing.
+"""
 MOST_OBJECTIVES = 4
 """With more, the exact volume takes too long."""
 MOST_POINTS = 150
 """Points of a learning curve that are kept: more cannot be seen."""
 
 
-def history(study: StudyRecord, trials: Sequence[TrialRecord], objectives: Sequence[Metric]) -> dict[str, Any]:
-    """Follow the best value of one objective, or the hypervolume of several, from trial to trial."""
+def history(
+    study: StudyRecord, trials: Sequence[TrialRecord], objectives: Sequence[Metric]
+) -> dict[str, Any]:
+    """Follow the best value of one objective, or the hypervolume of several, from trial to
+    trial.
+    """
     ended = sorted(
         (trial for trial in trials if trial.state in COUNTED and trial.finished is not None),
         key=lambda trial: (trial.finished or 0.0, trial.number),
@@ -46,20 +54,36 @@ def history(study: StudyRecord, trials: Sequence[TrialRecord], objectives: Seque
             reference={m.name: m.worst(ranges[m]) for m in moving},
         )
         measure = _Volume(box)
-        about = {"kind": "hypervolume", "metric": None, "ideal": dict(box.ideal), "worst": dict(box.reference)}
+        about = {
+            "kind": "hypervolume",
+            "metric": None,
+            "ideal": dict(box.ideal),
+            "worst": dict(box.reference),
+        }
     else:
         return {"reason": f"The hypervolume of {len(objectives)} objectives is not computed."}
     points = []
     counting = {trial.number for trial in fit}
-    for count, (trial, seconds) in enumerate(zip(ended, working_seconds(ended), strict=True), start=1):
+    for count, (trial, seconds) in enumerate(
+        zip(ended, working_seconds(ended), strict=True), start=1
+    ):
         if trial.number in counting:
             measure.add(trial)
-        points.append({"count": count, "number": trial.number, "seconds": round(seconds, 3), "value": measure.value})
+        points.append(
+            {
+                "count": count,
+                "number": trial.number,
+                "seconds": round(seconds, 3),
+                "value": measure.value,
+            }
+        )
     return {**about, "points": points}
 
 
 def working_seconds(ended: Sequence[TrialRecord]) -> list[float]:
-    """Return for each trial the time until its end in which any trial was running: pauses of the study do not count."""
+    """Return for each trial the time until its end in which any trial was running: pauses of the
+    study do not count.
+    """
     found = []
     total, covered = 0.0, -np.inf
     spans = sorted((_begin(trial), trial.finished or 0.0) for trial in ended)
@@ -79,9 +103,11 @@ def working_seconds(ended: Sequence[TrialRecord]) -> list[float]:
 
 
 def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dict[str, Any]]:
-    """Return the curve that led to the last model, with the seconds of training alone, pauses and branches aside.
+    """Return the curve that led to the last model, with the seconds of training alone, pauses and
+    branches aside.
 
-    What a branch learnt before the trunk went on is left out: a later phase counts from where the one before it ended.
+    What a branch learnt before the trunk went on is left out: a later phase counts from where the
+    one before it ended.
     """
     phases: dict[str, list[PointRecord]] = {}
     for point in points:
@@ -89,7 +115,9 @@ def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dic
     kept: list[PointRecord] = []
     for members in phases.values():
         end = kept[-1].step if kept else 0
-        kept += sorted((point for point in members if point.step > end), key=lambda point: point.step)
+        kept += sorted(
+            (point for point in members if point.step > end), key=lambda point: point.step
+        )
     seconds: float | None = 0.0
     step = 0
     curve = []
@@ -99,7 +127,9 @@ def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dic
         step = point.step
         curve.append({"step": step, "seconds": seconds, "phase": point.phase, "loss": point.loss})
     every = -(-len(curve) // MOST_POINTS) or 1
-    return [point for index, point in enumerate(curve) if index % every == 0 or index == len(curve) - 1]
+    return [
+        point for index, point in enumerate(curve) if index % every == 0 or index == len(curve) - 1
+    ]
 
 
 class _Best:
@@ -116,7 +146,9 @@ class _Best:
 
 
 class _Volume:
-    """The share of the box between the best and the worst values that the front so far dominates."""
+    """The share of the box between the best and the worst values that the front so far
+    dominates.
+    """
 
     def __init__(self, box: Box) -> None:
         self._box = box

@@ -1,4 +1,6 @@
-"""Refinements as a table: what the search had measured, what more training gave, and the test sets."""
+"""Refinements as a table: what the search had measured, what more training gave, and the test
+sets.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,21 @@ USUAL = ("psnr_y", "ssim_y")
 
 
 def headings(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
-    """Name the columns of values: each metric as the search and as the refinement measured it, then the test sets.
+    """Name the columns of values: each metric as the search and as the refinement measured it, then
+    the test sets.
 
     What a refinement does not change, such as the number of parameters, has one column.
     """
-    measured = [f"{metric} refined" if after else metric for metric, after in _measured(rows, metrics)]
+    measured = [
+        f"{metric} refined" if after else metric for metric, after in _measured(rows, metrics)
+    ]
     return [*measured, *(f"{name} {metric}" for name, metric in _tested(rows))]
 
 
 def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[list[Any]]:
-    """Return a line for each refinement, and where a trial has several seeds one with their mean and deviation."""
+    """Return a line for each refinement, and where a trial has several seeds one with their mean
+    and deviation.
+    """
     measured, tested = _measured(rows, metrics), _tested(rows)
     lines: list[list[Any]] = []
     for trial, steps in dict.fromkeys((row["number"], row["steps"]) for row in rows):
@@ -31,7 +38,9 @@ def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[lis
         lines += [[trial, row["seed"], steps, *line] for row, line in zip(own, cells, strict=True)]
         done = [line for row, line in zip(own, cells, strict=True) if row["state"] == "complete"]
         if len(done) > 1:
-            lines.append([trial, f"mean of {len(done)}", steps, *map(_spread, zip(*done, strict=True))])
+            lines.append(
+                [trial, f"mean of {len(done)}", steps, *map(_spread, zip(*done, strict=True))]
+            )
     return lines
 
 
@@ -45,13 +54,23 @@ def _cells(
 def _measured(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[tuple[str, bool]]:
     """Return the columns of metrics: (name, whether the refinement's value is meant)."""
     done = [row for row in rows if row["state"] == "complete"]
-    same = {name for name in metrics if all(row["values"].get(name) == row["search_values"].get(name) for row in done)}
-    return [(name, after) for name in metrics for after in ((False,) if done and name in same else (False, True))]
+    same = {
+        name
+        for name in metrics
+        if all(row["values"].get(name) == row["search_values"].get(name) for row in done)
+    }
+    return [
+        (name, after)
+        for name in metrics
+        for after in ((False,) if done and name in same else (False, True))
+    ]
 
 
 def _tested(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return the pairs of test set and metric that the table shows."""
-    found = dict.fromkeys((name, metric) for row in rows for name, values in row["tests"].items() for metric in values)
+    found = dict.fromkeys(
+        (name, metric) for row in rows for name, values in row["tests"].items() for metric in values
+    )
     usual = [pair for pair in found if pair[1] in USUAL]
     return usual or list(found)
 

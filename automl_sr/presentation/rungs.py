@@ -22,7 +22,10 @@ def rung_summary(rows: Sequence[RungRecord]) -> list[dict[str, Any]]:
                 "steps": sorted({row.step for row in here}),
                 "reached": len(here),
                 "stopped": [row.number for row in here if not row.go_on],
-                "values": {name: _range(row.values[name] for row in here if name in row.values) for name in names},
+                "values": {
+                    name: _range(row.values[name] for row in here if name in row.values)
+                    for name in names
+                },
             }
         )
     return found

@@ -27,7 +27,10 @@ class StoredModels:
         self._folder.cleanup()
 
     def path(self, trial: TrialRecord) -> Path:
-        """Return the ONNX file of a trial. Raises StoreError where it is gone or altered, DataError for none."""
+        """Return the ONNX file of a trial.
+
+        Raises StoreError where it is gone or altered, DataError for none.
+        """
         if trial.number not in self._paths:
             if "onnx" not in trial.artifacts:
                 raise DataError(f"Trial {trial.number} left no ONNX file.")

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from automl_sr.store.records import StudyRecord, TrialRecord
 
 MEASURED, KNOWN, PLANNED = "value.", "cost.", "plan."
-"""Beginnings of the names of a frame's columns: values, costs and parameters can have equal names."""
+"""Beginnings of the names of a frame's columns: values, costs and parameters can have equal
+names.
+"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class Study:
         return self._record().objectives
 
     def trials(self, state: str | None = None) -> list[Trial]:
-        """Return the trials by number, or those in one state. Raises UseError for a state that there is not."""
+        """Return the trials by number, or those in one state.
+
+        Raises UseError for a state that there is not.
+        """
         if state is not None and state not in STATES:
             raise UseError(f"Unknown state {state!r}.", f"States: {', '.join(STATES)}.")
         wanted = [] if state is None else [state]
@@ -94,7 +99,10 @@ class Study:
         return [_trial(record) for record in found]
 
     def curve(self, number: int) -> list[Point]:
-        """Return the learning curve of a trial in the order in which it was learnt. Raises StoreError."""
+        """Return the learning curve of a trial in the order in which it was learnt.
+
+        Raises StoreError.
+        """
         record = self._reader.trial(self._record(), number)
         points = self._reader.curve(record)
         return [Point(row.phase, row.step, row.loss, row.rate, dict(row.values)) for row in points]
@@ -102,8 +110,8 @@ class Study:
     def frame(self) -> pandas.DataFrame:
         """Return the trials as a frame, indexed by number.
 
-        Columns: `state`, `seconds`, `reason`, then `value.psnr_y`, `cost.params`, `plan.architecture` and so on; what a
-        trial does not have is missing.
+        Columns: `state`, `seconds`, `reason`, then `value.psnr_y`, `cost.params`,
+        `plan.architecture` and so on; what a trial does not have is missing.
         """
         import pandas
 

@@ -1,7 +1,8 @@
 """What may reach a terminal: text whose every character can be seen, and without passwords.
 
-Names come from stores, files and archives of others. A terminal obeys control characters, direction marks show a name
-backwards, and what has no width hides: all of them are written out, as `\\x1b` or `\\u202e`.
+Names come from stores, files and archives of others. A terminal obeys control characters, direction
+marks show a name backwards, and what has no width hides: all of them are written out, as `\\x1b` or
+`\\u202e`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ _UNSEEN = re.compile(
     "\ufffe\uffff\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
-"""Control and format characters, separators of lines, blanks without a width, halves of pairs, and no characters."""
+"""Control and format characters, separators of lines, blanks without a width, halves of pairs, and
+no characters.
+"""
 _KEPT = "\n\t"
 _BEFORE_AT = re.compile(r"(?<![^\s'\"])[^\s'\"]+@")
 """A word up to its last @, which may be an address with a password that holds an @ too."""
@@ -40,12 +43,16 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def visible_json(text: str) -> str:
-    """Return a JSON document with what cannot be seen as JSON escapes: it stays the same document."""
+    """Return a JSON document with what cannot be seen as JSON escapes: it stays the same
+    document.
+    """
     return _UNSEEN.sub(_json_escape, text)
 
 
 def hidden(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return the text without passwords: those in addresses and settings, and what is known to be secret."""
+    """Return the text without passwords: those in addresses and settings, and what is known to be
+    secret.
+    """
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _BEFORE_AT.sub(_without_password, text)
@@ -53,7 +60,9 @@ def hidden(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def secrets_of(arguments: Iterable[str], environment: Mapping[str, str]) -> frozenset[str]:
-    """Find what must not be shown: passwords in the addresses of a command line, and of the environment."""
+    """Find what must not be shown: passwords in the addresses of a command line, and of the
+    environment.
+    """
     variables = (value for name, value in environment.items() if _SECRET_NAME.search(name))
     found = {value for value in variables if len(value) >= SHORTEST_VARIABLE}
     for address in _addresses(arguments, environment):
@@ -77,7 +86,9 @@ def _addresses(arguments: Iterable[str], environment: Mapping[str, str]) -> Iter
 
 
 def _passwords(address: str) -> set[str]:
-    """Find what may be a password in an address, however malformed it is, and the parts that an error may quote."""
+    """Find what may be a password in an address, however malformed it is, and the parts that an
+    error may quote.
+    """
     rest = _SCHEME.sub("", address.strip())
     front, at, _ = rest.rpartition("@")
     if at:

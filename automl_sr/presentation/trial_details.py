@@ -23,7 +23,8 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
     refined = [Refinement.of(row, trial) for row in refinements(opened, study, trial.number)]
     files = [File.of(file) for file in trial.artifacts.values()]
     events = [
-        Event(at=when(event.at), kind=event.kind, text=event.text) for event in opened.events(study, trial.number)
+        Event(at=when(event.at), kind=event.kind, text=event.text)
+        for event in opened.events(study, trial.number)
     ]
     found = ShowOutput.of(
         trial,
@@ -45,7 +46,9 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
 
 
 def shared_words(name: str, entry: Mapping[str, Any]) -> str:
-    """Say what a result that trials share saved this one, or what it took to make it for the others."""
+    """Say what a result that trials share saved this one, or what it took to make it for the
+    others.
+    """
     seconds, waited = float(entry["seconds"]), float(entry.get("waited", 0.0))
     if not entry["reused"]:
         return f"{name} (made in {seconds:.1f} s)"

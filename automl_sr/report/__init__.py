@@ -1,1 +1,3 @@
-"""The report on a study: everything that the store knows of it, as one page, as Markdown or as JSON."""
+"""The report on a study: everything that the store knows of it, as one page, as Markdown or as
+JSON.
+"""

@@ -1,4 +1,6 @@
-"""Charts as plain SVG: no library, colours from the page's style, and the trial of each mark in `data-t`."""
+"""Charts as plain SVG: no library, colours from the page's style, and the trial of each mark in
+`data-t`.
+"""
 
 from __future__ import annotations
 
@@ -51,20 +53,38 @@ def scatter(
     order = {"broken": 0, "pruned": 1, "complete": 2, "front": 3}
     inside: list[Markup] = [_path(line, x, y) for line in lines]
     legend: list[tuple[str, str]] = []
-    known = [(axis, value) for axis, value in zip((x, y), reference, strict=True) if value is not None]
+    known = [
+        (axis, value) for axis, value in zip((x, y), reference, strict=True) if value is not None
+    ]
     if known and all(axis.low <= value <= axis.high for axis, value in known):
         inside.append(_reference(x, y, *reference))
         legend.append(("reference", "without a model"))
     elif known:
         far = ", ".join(f"{axis.title} {short(value)}" for axis, value in known)
         legend.append(("reference", f"far off, without a model: {far}"))
-    inside += [_mark(mark, _x(x, mark.x), _y(y, mark.y)) for mark in sorted(marks, key=lambda mark: order[mark.kind])]
-    names = {"front": "front", "complete": "complete", "pruned": "stopped early", "broken": "breaks a limit"}
+    inside += [
+        _mark(mark, _x(x, mark.x), _y(y, mark.y))
+        for mark in sorted(marks, key=lambda mark: order[mark.kind])
+    ]
+    names = {
+        "front": "front",
+        "complete": "complete",
+        "pruned": "stopped early",
+        "broken": "breaks a limit",
+    }
     there = {mark.kind for mark in marks}
-    return _frame(title, x, y, inside, [(kind, name) for kind, name in names.items() if kind in there] + legend)
+    return _frame(
+        title,
+        x,
+        y,
+        inside,
+        [(kind, name) for kind, name in names.items() if kind in there] + legend,
+    )
 
 
-def lines(title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[Mark] = ()) -> Markup:
+def lines(
+    title: str, x: Axis, y: Axis, drawn: Sequence[Line], marks: Sequence[Mark] = ()
+) -> Markup:
     """Draw lines, with marks on top."""
     inside = [_path(line, x, y) for line in drawn]
     inside += [_mark(mark, _x(x, mark.x), _y(y, mark.y)) for mark in marks]
@@ -84,12 +104,25 @@ def bars(title: str, values: Sequence[tuple[str, float]]) -> Markup:
         inside.append(el("text", name, x=0, y=top + 11, class_="name"))
         inside.append(el("text", f"{100 * value:.0f} %", x=WIDTH, y=top + 11, text_anchor="end"))
         inside.append(el("rect", x=0, y=top + 16, width=WIDTH, height=8, class_="rail"))
-        inside.append(el("rect", x=0, y=top + 16, width=round(WIDTH * value / high, 1), height=8, class_="bar"))
+        inside.append(
+            el(
+                "rect",
+                x=0,
+                y=top + 16,
+                width=round(WIDTH * value / high, 1),
+                height=8,
+                class_="bar",
+            )
+        )
     return _svg(title, WIDTH, height, inside)
 
 
-def parallel(title: str, uprights: Sequence[Upright], numbers: Sequence[int], kinds: Sequence[str]) -> Markup:
-    """Draw one line for each trial across upright axes; what a plan does not use runs below them."""
+def parallel(
+    title: str, uprights: Sequence[Upright], numbers: Sequence[int], kinds: Sequence[str]
+) -> Markup:
+    """Draw one line for each trial across upright axes; what a plan does not use runs below
+    them.
+    """
     gap, height, top, bottom = 118, 330, 44, 52
     width = gap * len(uprights)
     inside: list[Markup] = []
@@ -102,18 +135,37 @@ def parallel(title: str, uprights: Sequence[Upright], numbers: Sequence[int], ki
         labels = [(label, _down(scale(value), height, top, bottom)) for value, label in ticks]
         inside += [
             el("line", x1=x, x2=x, y1=top, y2=height - bottom, class_="axis"),
-            el("text", short_name(upright.title), x=x, y=14 + 14 * (index % 2), text_anchor="middle", class_="name"),
+            el(
+                "text",
+                short_name(upright.title),
+                x=x,
+                y=14 + 14 * (index % 2),
+                text_anchor="middle",
+                class_="name",
+            ),
             *[el("text", label, x=x + 5, y=y + 4, class_="tick over") for label, y in labels],
-            el("text", "not used", x=x, y=height - 10, text_anchor="middle", class_="tick") if unused else Markup(),
+            el("text", "not used", x=x, y=height - 10, text_anchor="middle", class_="tick")
+            if unused
+            else Markup(),
         ]
     paths = []
     for row, (number, kind) in enumerate(zip(numbers, kinds, strict=True)):
         xs = [gap // 2 + gap * index for index in range(len(uprights))]
         points = [
-            (x, height - 26.0 if upright.values[row] is None else _down(place[row], height, top, bottom))
+            (
+                x,
+                height - 26.0
+                if upright.values[row] is None
+                else _down(place[row], height, top, bottom),
+            )
             for x, place, upright in zip(xs, heights, uprights, strict=True)
         ]
-        paths.append((kind, el("polyline", points=_points(points), class_=f"coordinate {kind}", data_t=number)))
+        paths.append(
+            (
+                kind,
+                el("polyline", points=_points(points), class_=f"coordinate {kind}", data_t=number),
+            )
+        )
     behind = [path for kind, path in paths if kind != "front"]
     front = [path for kind, path in paths if kind == "front"]
     return _svg(title, width, height, [*behind, *front, *inside], fixed=True)
@@ -131,21 +183,42 @@ def _y(axis: Axis, value: float) -> float:
     return round(HEIGHT - BOTTOM - axis.at(value) * (HEIGHT - TOP - BOTTOM), 1)
 
 
-def _frame(title: str, x: Axis, y: Axis, inside: Sequence[Markup], legend: Sequence[tuple[str, str]]) -> Markup:
+def _frame(
+    title: str, x: Axis, y: Axis, inside: Sequence[Markup], legend: Sequence[tuple[str, str]]
+) -> Markup:
     floor = HEIGHT - BOTTOM
     parts: list[Markup] = []
     for tick in x.ticks():
         at = _x(x, tick)
         parts.append(el("line", x1=at, x2=at, y1=TOP, y2=floor, class_="grid"))
-        parts.append(el("text", short(tick), x=at, y=floor + 15, text_anchor="middle", class_="tick"))
+        parts.append(
+            el("text", short(tick), x=at, y=floor + 15, text_anchor="middle", class_="tick")
+        )
     for tick in y.ticks():
         at = _y(y, tick)
         parts.append(el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="grid"))
-        parts.append(el("text", short(tick), x=LEFT - 6, y=at + 4, text_anchor="end", class_="tick"))
+        parts.append(
+            el("text", short(tick), x=LEFT - 6, y=at + 4, text_anchor="end", class_="tick")
+        )
     middle = (TOP + floor) / 2
     parts += [
-        el("text", x.title, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 8, text_anchor="middle", class_="name"),
-        el("text", y.title, x=12, y=middle, text_anchor="middle", class_="name", transform=f"rotate(-90 12 {middle})"),
+        el(
+            "text",
+            x.title,
+            x=(LEFT + WIDTH - RIGHT) / 2,
+            y=HEIGHT - 8,
+            text_anchor="middle",
+            class_="name",
+        ),
+        el(
+            "text",
+            y.title,
+            x=12,
+            y=middle,
+            text_anchor="middle",
+            class_="name",
+            transform=f"rotate(-90 12 {middle})",
+        ),
     ]
     return join([_legend(legend), _svg(title, WIDTH, HEIGHT, [*parts, *inside])])
 
@@ -169,8 +242,17 @@ def _mark(mark: Mark, x: float, y: float) -> Markup:
     if mark.kind == "pruned":
         return el("path", d=f"M{x - 4:g} {y - 3:g}h8l-4 7z", class_="mark pruned", data_t=number)
     if mark.kind == "broken":
-        return el("path", d=f"M{x - 3:g} {y - 3:g}l6 6m0-6l-6 6", class_="mark broken", data_t=number)
-    return el("circle", cx=x, cy=y, r=5 if mark.kind == "front" else 4, class_=f"mark {mark.kind}", data_t=number)
+        return el(
+            "path", d=f"M{x - 3:g} {y - 3:g}l6 6m0-6l-6 6", class_="mark broken", data_t=number
+        )
+    return el(
+        "circle",
+        cx=x,
+        cy=y,
+        r=5 if mark.kind == "front" else 4,
+        class_=f"mark {mark.kind}",
+        data_t=number,
+    )
 
 
 def _reference(x: Axis, y: Axis, at_x: float | None, at_y: float | None) -> Markup:
@@ -179,7 +261,9 @@ def _reference(x: Axis, y: Axis, at_x: float | None, at_y: float | None) -> Mark
         left, top = _x(x, at_x), _y(y, at_y)
         return el("path", d=f"M{left:g} {top - 6:g}l6 6l-6 6l-6-6z", class_="reference")
     if at_y is not None:
-        return el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=_y(y, at_y), y2=_y(y, at_y), class_="reference")
+        return el(
+            "line", x1=LEFT, x2=WIDTH - RIGHT, y1=_y(y, at_y), y2=_y(y, at_y), class_="reference"
+        )
     at = _x(x, at_x or 0.0)
     return el("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="reference")
 
@@ -188,7 +272,9 @@ def _path(line: Line, x: Axis, y: Axis) -> Markup:
     points = [(_x(x, value), _y(y, height)) for value, height in line.points]
     if line.steps:
         corners = [(after[0], before[1]) for before, after in itertools.pairwise(points)]
-        points = [point for pair in zip(points, corners, strict=False) for point in pair] + points[-1:]
+        points = [point for pair in zip(points, corners, strict=False) for point in pair] + points[
+            -1:
+        ]
     return el("polyline", points=_points(points), class_=f"line {line.kind}", data_t=line.number)
 
 
@@ -196,7 +282,9 @@ def _points(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in points)
 
 
-def _svg(title: str, width: int, height: int, inside: Sequence[Markup], *, fixed: bool = False) -> Markup:
+def _svg(
+    title: str, width: int, height: int, inside: Sequence[Markup], *, fixed: bool = False
+) -> Markup:
     """Wrap a drawing: it is one image to a screen reader, with its title as its text."""
     return el(
         "svg",

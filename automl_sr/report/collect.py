@@ -1,4 +1,6 @@
-"""Everything that a report says, as one structure of plain JSON; pages are drawn from it and from nothing else."""
+"""Everything that a report says, as one structure of plain JSON; pages are drawn from it and from
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,11 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -> dict[str, Any]:
-    """Read a study. Raises StoreError where there is none of that name, PluginError for a metric that is not installed.
+    """Read a study. Raises StoreError where there is none of that name, PluginError for a metric
+    that is not installed.
 
-    What needs more than the store (images, exported files, plugins) is left out with a sentence where it is missing.
+    What needs more than the store (images, exported files, plugins) is left out with a sentence
+    where it is missing.
     """
     study = reader.study(name)
     trials = reader.trials(study)
@@ -59,7 +63,9 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
             "front": [_member(trial, rungs, study) for trial in front],
             "trials": [_row(trial, study, in_front) for trial in trials],
             "images": _or_reason(lambda: examples(_spec(study, registry), front, models, images)),
-            "efficiency": _or_reason(lambda: efficiency(_spec(study, registry), trials, front, models, registry)),
+            "efficiency": _or_reason(
+                lambda: efficiency(_spec(study, registry), trials, front, models, registry)
+            ),
             "history": history(study, trials, objectives),
             "importance": _or_reason(lambda: importance(study, trials, rungs, registry)),
             "curves": [_curve(reader, trial) for trial in spread(front, MOST_CURVES)],
@@ -78,7 +84,9 @@ def _spec(study: StudyRecord, registry: Registry) -> StudySpec:
 
 
 def _or_reason(make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Do without a part that cannot be made here, and say why: the rest of the report does not depend on it."""
+    """Do without a part that cannot be made here, and say why: the rest of the report does not
+    depend on it.
+    """
     try:
         return make()
     except AutomlSRError as error:
@@ -98,7 +106,10 @@ def _study(reader: Reader, study: StudyRecord) -> dict[str, Any]:
         "trials": dict(study.counts),
         "reference": dict(study.reference),
         "source": study.source,
-        **{key: spec[key] for key in ("task", "objectives", "constraints", "device", "budget", "search")},
+        **{
+            key: spec[key]
+            for key in ("task", "objectives", "constraints", "device", "budget", "search")
+        },
     }
 
 
@@ -111,7 +122,9 @@ def _metric(metric: Metric, study: StudyRecord) -> dict[str, Any]:
         "help": metric.help,
         "objective": metric.name in study.objectives,
         "limits": {
-            key: limit for key, limit in study.spec["constraints"].get(metric.name, {}).items() if limit is not None
+            key: limit
+            for key, limit in study.spec["constraints"].get(metric.name, {}).items()
+            if limit is not None
         },
     }
 
@@ -155,16 +168,24 @@ def _judged(row: RungRecord) -> dict[str, Any]:
     }
 
 
-def _failures(reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+def _failures(
+    reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord]
+) -> list[dict[str, Any]]:
     """Group what came to nothing by its reason, numbers aside; the most frequent first."""
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
     for trial in trials:
         if trial.state in ("failed", "infeasible"):
-            groups.setdefault((trial.state, _NUMBER.sub("…", trial.reason or "no reason")), []).append(trial)
+            groups.setdefault(
+                (trial.state, _NUMBER.sub("…", trial.reason or "no reason")), []
+            ).append(trial)
     found = []
     for (state, _), members in sorted(groups.items(), key=lambda group: -len(group[1])):
         first = members[0]
-        details = [event.text for event in reader.events(study, first.number) if event.kind == state and event.text]
+        details = [
+            event.text
+            for event in reader.events(study, first.number)
+            if event.kind == state and event.text
+        ]
         found.append(
             {
                 "state": state,
@@ -178,7 +199,9 @@ def _failures(reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord])
     return found
 
 
-def _costs(study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord]) -> dict[str, Any]:
+def _costs(
+    study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord]
+) -> dict[str, Any]:
     """Add up where time went, and what was not spent."""
     stages: dict[str, float] = {}
     for trial in trials:
@@ -204,7 +227,9 @@ def _costs(study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[Ru
 def _saved_by_stopping(
     study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord]
 ) -> dict[str, Any] | None:
-    """Estimate what stopped trials would have taken to the end: their own seconds for each step, times all steps."""
+    """Estimate what stopped trials would have taken to the end: their own seconds for each step,
+    times all steps.
+    """
     steps = study.spec["budget"]["steps"]
     stopped_at = {row.number: row.step for row in rungs if not row.go_on}
     saved = []
@@ -219,7 +244,9 @@ def _saved_by_stopping(
 def _saved_by_reuse(trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
     """Add up the seconds of results that were copied from a trial with the same plan."""
     seconds = {trial.number: trial.seconds for trial in trials}
-    twins = [trial for trial in trials if trial.state == "duplicate" and trial.duplicate_of in seconds]
+    twins = [
+        trial for trial in trials if trial.state == "duplicate" and trial.duplicate_of in seconds
+    ]
     if not twins:
         return None
     saved = sum(max(0.0, seconds[twin.duplicate_of or 0] - twin.seconds) for twin in twins)
@@ -227,7 +254,9 @@ def _saved_by_reuse(trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
 
 
 def _shared(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """List what trials made once for all: who made it, who reused it, and the seconds that this saved."""
+    """List what trials made once for all: who made it, who reused it, and the seconds that this
+    saved.
+    """
     uses: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for trial in trials:
         for name, use in trial.shared.items():

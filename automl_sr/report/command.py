@@ -19,18 +19,34 @@ def report(
     name: Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; default: NAME.html in this folder", metavar="FILE"),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; default: NAME.html in this folder",
+            metavar="FILE",
+        ),
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="html, md or json; default: by the file's name", metavar="FORMAT")
+        str | None,
+        typer.Option(
+            "--format", help="html, md or json; default: by the file's name", metavar="FORMAT"
+        ),
     ] = None,
-    store: Annotated[str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")] = None,
-    images: Annotated[int, typer.Option(min=0, max=24, help="Validation images to show", metavar="N")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON alone on standard output")] = False,
+    store: Annotated[
+        str | None, typer.Option(help="Database; default: AUTOML_SR_STORE", metavar="URL")
+    ] = None,
+    images: Annotated[
+        int, typer.Option(min=0, max=24, help="Validation images to show", metavar="N")
+    ] = 3,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON alone on standard output")
+    ] = False,
 ) -> None:
-    """Write a report on a study: front, charts, importance, stopping, failures, costs and example images.
+    """Write a report on a study: front, charts, importance, stopping, failures, costs and example
+    images.
 
-    The page needs no network and no other file. A search may go on meanwhile: the store is only read.
+    The page needs no network and no other file. A search may go on meanwhile: the store is only
+    read.
 
     \b
     Examples:
@@ -44,13 +60,17 @@ def report(
     from automl_sr.store.reading import Reader
 
     opened = Reader.open(store)
-    content = _written(collect(opened, name, installed(), images=images), chosen).encode("utf-8", "replace")
+    content = _written(collect(opened, name, installed(), images=images), chosen).encode(
+        "utf-8", "replace"
+    )
     opened.close()
     target = output or Path(f"{name}.{chosen}")
     try:
         write_atomically(target, content)
     except OSError as error:
-        raise UseError(f"{target} cannot be written: {error.strerror}.", "Choose another -o.") from error
+        raise UseError(
+            f"{target} cannot be written: {error.strerror}.", "Choose another -o."
+        ) from error
     if json:
         print_json({"study": name, "file": target, "format": chosen, "bytes": len(content)})
     else:
@@ -58,11 +78,16 @@ def report(
 
 
 def _format(asked: str | None, output: Path | None) -> str:
-    """Take the format that was asked for, or that of the file's name. Raises UseError, also for a folder."""
+    """Take the format that was asked for, or that of the file's name.
+
+    Raises UseError, also for a folder.
+    """
     if asked is not None and asked not in FORMATS:
         raise UseError(f"Unknown format {asked!r}.", f"Write one of: {', '.join(FORMATS)}.")
     if output is not None and output.is_dir():
-        raise UseError(f"{output} is a folder.", "Name a file in it, which ends in .html, .md or .json.")
+        raise UseError(
+            f"{output} is a folder.", "Name a file in it, which ends in .html, .md or .json."
+        )
     suffix = "" if output is None else output.suffix.lower()
     if asked is None and suffix and suffix not in SUFFIXES:
         raise UseError(

@@ -1,4 +1,6 @@
-"""What a report consists of, whatever it is written as: sections of text, tables, charts and pictures."""
+"""What a report consists of, whatever it is written as: sections of text, tables, charts and
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with what it shows in words; only pages have it, so it is drawn when it is needed."""
+    """A drawing with what it shows in words; only pages have it, so it is drawn when it is
+    needed.
+    """
 
     caption: str
     draw: Callable[[], Markup]

@@ -27,7 +27,9 @@ def fronts(report: Report) -> Iterator[Block]:
     """Draw each pair of objectives; a single one against the constrained metrics."""
     objectives = [metric for metric in report["metrics"] if metric["objective"]]
     others = [metric for metric in report["metrics"] if not metric["objective"]]
-    pairs = list(itertools.combinations(objectives, 2)) or [(objectives[0], other) for other in others]
+    pairs = list(itertools.combinations(objectives, 2)) or [
+        (objectives[0], other) for other in others
+    ]
     for up, across in pairs:
         caption = f"{up['name']} over {across['name']}: {_better(up)}, {_better(across)}"
         yield Chart(caption, functools.partial(_front, report, across, up, caption))
@@ -51,7 +53,9 @@ def importances(report: Report) -> Iterator[Block]:
 
 def coordinates(report: Report) -> Iterator[Block]:
     """Draw a line for each trial across its parameters and objectives."""
-    rows = [row for row in report["trials"] if row["values"] and row["state"] in ("complete", "pruned")]
+    rows = [
+        row for row in report["trials"] if row["values"] and row["state"] in ("complete", "pruned")
+    ]
     objectives = [metric["name"] for metric in report["metrics"] if metric["objective"]]
     rows = [row for row in rows if all(name in row["values"] for name in objectives)]
     names = _telling_parameters(report, rows)
@@ -63,8 +67,13 @@ def coordinates(report: Report) -> Iterator[Block]:
     uprights += [Upright(name, [row["values"][name] for row in kept]) for name in objectives]
     kinds = ["front" if row["front"] else row["state"] for row in kept]
     caption = (
-        "Parameters and objectives: each line is a trial, the front's in colour; what a plan does not use runs below."
-        + (f" Shown are the front and the last trials, {MOST_LINES} in all." if len(rows) > MOST_LINES else "")
+        "Parameters and objectives: each line is a trial, the front's in colour; what a plan does"
+        " not use runs below."
+        + (
+            f" Shown are the front and the last trials, {MOST_LINES} in all."
+            if len(rows) > MOST_LINES
+            else ""
+        )
     )
     draw = functools.partial(parallel, caption, uprights, [row["number"] for row in kept], kinds)
     yield Chart(caption, draw, wide=True)
@@ -76,7 +85,12 @@ def learning(curves: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
         drawn = [
             Line(f"trial {curve['number']}", points, f"c{index}", number=curve["number"])
             for index, curve in enumerate(curves)
-            if len(points := [(p[key], p["loss"]) for p in curve["points"] if p[key] is not None and p["loss"]]) > 1
+            if len(
+                points := [
+                    (p[key], p["loss"]) for p in curve["points"] if p[key] is not None and p["loss"]
+                ]
+            )
+            > 1
         ]
         if drawn:
             caption = f"Training loss over {name}"
@@ -94,11 +108,19 @@ def _front(report: Report, across: Mapping[str, Any], up: Mapping[str, Any], cap
     rows = [
         row
         for row in report["trials"]
-        if row["state"] in ("complete", "pruned") and across["name"] in row["values"] and up["name"] in row["values"]
+        if row["state"] in ("complete", "pruned")
+        and across["name"] in row["values"]
+        and up["name"] in row["values"]
     ]
-    marks = [Mark(row["values"][across["name"]], row["values"][up["name"]], row["number"], _kind(row)) for row in rows]
+    marks = [
+        Mark(row["values"][across["name"]], row["values"][up["name"]], row["number"], _kind(row))
+        for row in rows
+    ]
     reference = tuple(report["study"]["reference"].get(metric["name"]) for metric in (across, up))
-    xs, ys = _with_room([mark.x for mark in marks], reference[0]), _with_room([mark.y for mark in marks], reference[1])
+    xs, ys = (
+        _with_room([mark.x for mark in marks], reference[0]),
+        _with_room([mark.y for mark in marks], reference[1]),
+    )
     objectives = sum(metric["objective"] for metric in report["metrics"])
     edge = sorted((mark.x, mark.y) for mark in marks if mark.kind == "front")
     return scatter(
@@ -132,7 +154,11 @@ def _history(found: Mapping[str, Any], key: str, what: str, caption: str) -> Any
         if index == 0 or point["value"] != known[index - 1]["value"]
     ]
     return lines(
-        caption, x, Axis.over(what, [point[1] for point in points]), [Line("", points, "c0", steps=True)], marks
+        caption,
+        x,
+        Axis.over(what, [point[1] for point in points]),
+        [Line("", points, "c0", steps=True)],
+        marks,
     )
 
 
@@ -163,25 +189,37 @@ def _rungs(report: Report, metric: Mapping[str, Any], caption: str) -> Any:
     points = [point for path in paths.values() for point in path]
     x = Axis.over("training steps", [point[0] for point in points], log=True)
     return lines(
-        caption, x, Axis.over(_title(metric), [point[1] for point in points], log=metric["log"]), drawn, stopped
+        caption,
+        x,
+        Axis.over(_title(metric), [point[1] for point in points], log=metric["log"]),
+        drawn,
+        stopped,
     )
 
 
 def _telling_parameters(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Choose the parameters that differ between trials: slots first, then what decides most or is used most."""
+    """Choose the parameters that differ between trials: slots first, then what decides most or is
+    used most.
+    """
     used: dict[str, list[Any]] = {}
     for row in rows:
         for name, value in row["plan"].items():
             used.setdefault(name, []).append(value)
     telling = [
-        name for name, values in used.items() if len(set(map(str, values))) > 1 and len(values) >= SELDOM * len(rows)
+        name
+        for name, values in used.items()
+        if len(set(map(str, values))) > 1 and len(values) >= SELDOM * len(rows)
     ]
     weights: dict[str, float] = {}
     for shares in report["importance"].get("objectives", {}).values():
         for name, share in shares.items():
-            plain = name.partition("[")[0]  # the choice among some of a slot's techniques is stored under its own name
+            plain = name.partition("[")[
+                0
+            ]  # the choice among some of a slot's techniques is stored under its own name
             weights[plain] = weights.get(plain, 0.0) + share
-    order = sorted(telling, key=lambda name: ("." in name, -weights.get(name, 0.0), -len(used[name])))
+    order = sorted(
+        telling, key=lambda name: ("." in name, -weights.get(name, 0.0), -len(used[name]))
+    )
     return order[:MOST_UPRIGHTS]
 
 

@@ -2,10 +2,11 @@
 
     0.7 exp(2 t / t0) + 0.15 exp(2 F / F0) + 0.15 exp(2 P / P0)
 
-with runtime t, FLOPs F and parameters P relative to those of a baseline, the smaller the better, for nets whose PSNR
-does not fall below the baseline's by more than 0.03 dB (Ren et al., "The Tenth NTIRE 2025 Efficient Super-Resolution
-Challenge Report", CVPR workshops 2025, arXiv:2504.10686: 26.90 dB are asked where the baseline has 26.93). The
-baseline scores exp(2) = 7.389. The challenge's baseline is EFDN at x4; here it is trial 0, the plain plan of the study.
+with runtime t, FLOPs F and parameters P relative to those of a baseline, the smaller the better,
+for nets whose PSNR does not fall below the baseline's by more than 0.03 dB (Ren et al., "The Tenth
+NTIRE 2025 Efficient Super-Resolution Challenge Report", CVPR workshops 2025, arXiv:2504.10686:
+26.90 dB are asked where the baseline has 26.93). The baseline scores exp(2) = 7.389. The
+challenge's baseline is EFDN at x4; here it is trial 0, the plain plan of the study.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from automl_sr.store.records import TrialRecord
     from automl_sr.study.spec import StudySpec
 
-SOURCE = "Ren et al., The Tenth NTIRE 2025 Efficient Super-Resolution Challenge Report, arXiv:2504.10686"
+SOURCE = (
+    "Ren et al., The Tenth NTIRE 2025 Efficient Super-Resolution Challenge Report, arXiv:2504.10686"
+)
 FORMULA = "0.7 exp(2 t/t0) + 0.15 exp(2 F/F0) + 0.15 exp(2 P/P0)"
 WEIGHTS = {"runtime": 0.7, "macs": 0.15, "params": 0.15}
 SLACK = 0.03
@@ -33,7 +36,9 @@ BASELINE = 0
 
 
 def score(ratios: dict[str, float]) -> float:
-    """Return the score of a net from its runtime, multiply-adds and parameters relative to the baseline's."""
+    """Return the score of a net from its runtime, multiply-adds and parameters relative to the
+    baseline's.
+    """
     return sum(weight * math.exp(2 * ratios[name]) for name, weight in WEIGHTS.items())
 
 
@@ -45,7 +50,9 @@ def efficiency(
     registry: Registry,
 ) -> dict[str, Any]:
     """Score the front. Raises AutomlSRError where files or plugins are missing."""
-    baseline = next((trial for trial in trials if trial.number == BASELINE and "onnx" in trial.artifacts), None)
+    baseline = next(
+        (trial for trial in trials if trial.number == BASELINE and "onnx" in trial.artifacts), None
+    )
     if not front or baseline is None:
         return {"reason": f"Trial {BASELINE}, which is the baseline, has no stored model."}
     runtime = next((name for name in RUNTIMES if name in baseline.values), None)
@@ -59,7 +66,15 @@ def efficiency(
         costs = {**_counts(spec, trial, models, registry), "runtime": trial.values[runtime]}
         ratios = {name: costs[name] / own[name] for name in WEIGHTS}
         passes = None if quality is None or floor is None else trial.values[quality] >= floor
-        rows.append({"number": trial.number, **costs, "ratios": ratios, "score": score(ratios), "passes": passes})
+        rows.append(
+            {
+                "number": trial.number,
+                **costs,
+                "ratios": ratios,
+                "score": score(ratios),
+                "passes": passes,
+            }
+        )
     return {
         "formula": FORMULA,
         "source": SOURCE,
@@ -71,8 +86,12 @@ def efficiency(
     }
 
 
-def _counts(spec: StudySpec, trial: TrialRecord, models: StoredModels, registry: Registry) -> dict[str, float]:
-    """Count parameters and multiply-adds of a model as it shipped, from the blueprint in its file."""
+def _counts(
+    spec: StudySpec, trial: TrialRecord, models: StoredModels, registry: Registry
+) -> dict[str, float]:
+    """Count parameters and multiply-adds of a model as it shipped, from the blueprint in its
+    file.
+    """
     import torch
 
     from automl_sr.compression.onnx_file import load_onnx

@@ -1,4 +1,6 @@
-"""Examples from the validation set: as they are, without a model, and by the best models as exported."""
+"""Examples from the validation set: as they are, without a model, and by the best models as
+exported.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +19,28 @@ SECONDS = 120.0
 """So long a model of a store may work on one image."""
 
 
-def examples(spec: StudySpec, front: Sequence[TrialRecord], models: StoredModels, count: int) -> dict[str, Any]:
-    """Show the first validation samples as the task does. Raises AutomlSRError where data or files are missing."""
+def examples(
+    spec: StudySpec, front: Sequence[TrialRecord], models: StoredModels, count: int
+) -> dict[str, Any]:
+    """Show the first validation samples as the task does.
+
+    Raises AutomlSRError where data or files are missing.
+    """
     if count < 1:
         return {"reason": "No images were asked for."}
     if not front:
         return {"reason": "There is no model yet whose images could be shown."}
     from automl_sr.evaluation.guard import Guard
 
-    return gallery(spec.task, spec.search.seed, spread(front, MODELS), models, count, Guard(seconds=SECONDS))
+    return gallery(
+        spec.task, spec.search.seed, spread(front, MODELS), models, count, Guard(seconds=SECONDS)
+    )
 
 
 def spread(front: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
-    """Choose some members from end to end of a front that is in the order of its first objective."""
+    """Choose some members from end to end of a front that is in the order of its first
+    objective.
+    """
     if len(front) <= most:
         return list(front)
     places = {round(place * (len(front) - 1) / (most - 1)) for place in range(most)}

@@ -1,4 +1,6 @@
-"""The page's style and script: colours for light and dark, and what happens when a mark is pointed at."""
+"""The page's style and script: colours for light and dark, and what happens when a mark is pointed
+at.
+"""
 
 STYLE = """
 :root {

@@ -16,7 +16,10 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#])")
 def markdown(report: Mapping[str, Any]) -> str:
     """Write the report."""
     study = report["study"]
-    parts = [f"# {escape(study['name'])}", f"Written {moment(report['made'])} by {report['made_by']}."]
+    parts = [
+        f"# {escape(study['name'])}",
+        f"Written {moment(report['made'])} by {report['made_by']}.",
+    ]
     for section in sections(report):
         texts = [text for block in section.blocks if (text := _block(block))]
         parts += [f"## {section.title}", *texts] if texts else []
@@ -29,7 +32,9 @@ def escape(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Write text as code within a line: fenced by more backticks than it holds, its pipes kept from ending a cell."""
+    """Write text as code within a line: fenced by more backticks than it holds, its pipes kept from
+    ending a cell.
+    """
     flat = " ".join(text.split()).replace("|", "\\|")
     fence = "`" * (_longest_run(flat) + 1)
     room = " " if "`" in flat else ""
@@ -54,7 +59,11 @@ def _block(block: Block) -> str:
 
 def _table(table: Table) -> str:
     rules = ["---:" if column in table.right else "---" for column in table.columns]
-    rows = [[escape(column) for column in table.columns], rules, *[[_cell(cell) for cell in row] for row in table.rows]]
+    rows = [
+        [escape(column) for column in table.columns],
+        rules,
+        *[[_cell(cell) for cell in row] for row in table.rows],
+    ]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
 

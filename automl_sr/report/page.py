@@ -1,4 +1,6 @@
-"""The report as one HTML page that needs nothing else: no network, no library, its own style and script."""
+"""The report as one HTML page that needs nothing else: no network, no library, its own style and
+script.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def study_page(reader: Reader, name: str, registry: Registry, *, images: int) -> str:
-    """Return the page of a study, with so many validation images. Raises StoreError for an unknown study."""
+    """Return the page of a study, with so many validation images.
+
+    Raises StoreError for an unknown study.
+    """
     return page(collect(reader, name, registry, images=images))
 
 
@@ -39,7 +44,11 @@ def page(report: Mapping[str, Any]) -> str:
     )
     body = el(
         "body",
-        el("header", el("h1", study["name"]), el("p", f"Written {moment(report['made'])} by {report['made_by']}")),
+        el(
+            "header",
+            el("h1", study["name"]),
+            el("p", f"Written {moment(report['made'])} by {report['made_by']}"),
+        ),
         el(
             "nav",
             el("ul", [el("li", el("a", part.title, href=f"#{part.anchor}")) for part in parts]),
@@ -53,9 +62,17 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _policy() -> str:
-    """Allow this style and this script alone, so that nothing is fetched and nothing else is run."""
-    style, script = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (STYLE, SCRIPT))
-    return f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'"
+    """Allow this style and this script alone, so that nothing is fetched and nothing else is
+    run.
+    """
+    style, script = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (STYLE, SCRIPT)
+    )
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src"
+        f" 'sha256-{script}'"
+    )
 
 
 def _section(section: Section) -> Markup:
@@ -82,23 +99,39 @@ def _block(block: Block) -> Markup:
         case Text():
             return el("p", block.text)
         case Code():
-            return el("details", el("summary", block.title), el("pre", el("code", block.text), tabindex="0"))
+            return el(
+                "details",
+                el("summary", block.title),
+                el("pre", el("code", block.text), tabindex="0"),
+            )
         case Table():
             return _table(block)
         case Chart():
             drawing = block.draw()
             inside = _scrolled(drawing, block.caption) if block.wide else drawing
-            return el("figure", inside, el("figcaption", block.caption), class_="wide" if block.wide else None)
+            return el(
+                "figure",
+                inside,
+                el("figcaption", block.caption),
+                class_="wide" if block.wide else None,
+            )
         case Pictures():
             pieces = [
-                el("figure", el("img", src=p.uri, alt=p.alt), el("figcaption", p.title, el("br"), p.note))
+                el(
+                    "figure",
+                    el("img", src=p.uri, alt=p.alt),
+                    el("figcaption", p.title, el("br"), p.note),
+                )
                 for p in block.pictures
             ]
             return el("div", el("h3", block.caption), el("div", pieces, class_="pictures"))
 
 
 def _table(table: Table) -> Markup:
-    head = el("tr", [el("th", column, scope="col", class_=_side(column, table)) for column in table.columns])
+    head = el(
+        "tr",
+        [el("th", column, scope="col", class_=_side(column, table)) for column in table.columns],
+    )
     rows = []
     for index, row in enumerate(table.rows):
         first, *others = [
@@ -111,7 +144,15 @@ def _table(table: Table) -> Markup:
             for place, (column, cell) in enumerate(zip(table.columns, row, strict=True))
         ]
         mark = table.trials[index] if index < len(table.trials) else None
-        rows.append(el("tr", first, others, data_t=mark, data_tip=_tip(table, row) if table.explains else None))
+        rows.append(
+            el(
+                "tr",
+                first,
+                others,
+                data_t=mark,
+                data_tip=_tip(table, row) if table.explains else None,
+            )
+        )
     whole = el("table", el("caption", table.caption), el("thead", head), el("tbody", rows))
     shown = _scrolled(whole, table.caption)
     return el("details", el("summary", table.caption), shown) if table.folded else shown
@@ -119,8 +160,14 @@ def _table(table: Table) -> Markup:
 
 def _tip(table: Table, row: Sequence[Any]) -> str:
     """Say in short what a mark in a chart stands for."""
-    cells = [(column, number(cell)) for column, cell in zip(table.columns, row, strict=True) if cell not in (None, "")]
-    return "\n".join(text if column in ("trial", "plan") else f"{column}: {text}" for column, text in cells)
+    cells = [
+        (column, number(cell))
+        for column, cell in zip(table.columns, row, strict=True)
+        if cell not in (None, "")
+    ]
+    return "\n".join(
+        text if column in ("trial", "plan") else f"{column}: {text}" for column, text in cells
+    )
 
 
 def _scrolled(inside: Markup, name: str) -> Markup:

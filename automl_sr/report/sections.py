@@ -16,7 +16,9 @@ Report = Mapping[str, Any]
 
 
 def sections(report: Report) -> list[Section]:
-    """Return the sections in the order in which they are read; what a study does not have is left out or explained."""
+    """Return the sections in the order in which they are read; what a study does not have is left
+    out or explained.
+    """
     parts = [
         Section("Summary", list(_summary(report))),
         Section("Front", list(_front(report))),
@@ -30,7 +32,10 @@ def sections(report: Report) -> list[Section]:
         Section("Failures", list(_failures(report))),
         Section("Costs", list(_costs(report))),
         Section("Study", list(_study(report))),
-        Section("Environment", [Table("What the results hang on", ("what", "value"), _flat(report["environment"]))]),
+        Section(
+            "Environment",
+            [Table("What the results hang on", ("what", "value"), _flat(report["environment"]))],
+        ),
         Section("All trials", list(_trials(report))),
     ]
     return [part for part in parts if part.blocks]
@@ -40,7 +45,8 @@ def _summary(report: Report) -> Iterator[Block]:
     study = report["study"]
     counts = ", ".join(f"{count} {state}" for state, count in study["trials"].items() if count)
     yield Text(
-        f"{_goals(report)} {counts or 'No trials'} in {duration(study['seconds'])}, begun {moment(study['created'])}."
+        f"{_goals(report)} {counts or 'No trials'} in {duration(study['seconds'])}, begun"
+        f" {moment(study['created'])}."
     )
     if not report["front"]:
         kept = " that keeps to the constraints" * bool(study["constraints"])
@@ -49,14 +55,23 @@ def _summary(report: Report) -> Iterator[Block]:
     rows = []
     for metric in report["metrics"]:
         if metric["objective"]:
-            sign = -1 if metric["direction"] == "maximize" else 1
-            best = min(report["front"], key=lambda row, m=metric, s=sign: s * row["values"][m["name"]])  # type: ignore[misc]
+            best = _best(report["front"], metric)
             without = study["reference"].get(metric["name"])
             values = [_value(metric, best["values"][metric["name"]]), _value(metric, without)]
             rows.append([_titled(metric), *values, f"trial {best['number']}: {best['words']}"])
     yield Table(
-        "Best of each objective", ("objective", "best", "without a model", "plan"), rows, ("best", "without a model")
+        "Best of each objective",
+        ("objective", "best", "without a model", "plan"),
+        rows,
+        ("best", "without a model"),
     )
+
+
+def _best(front: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row of the front that is best in one metric."""
+    sign = -1 if metric["direction"] == "maximize" else 1
+    name = metric["name"]
+    return min(front, key=lambda row: sign * row["values"][name])
 
 
 def _front(report: Report) -> Iterator[Block]:
@@ -65,19 +80,27 @@ def _front(report: Report) -> Iterator[Block]:
         return
     these = "These models are" if len(front) > 1 else "This model is"
     yield Text(
-        f"{these} dominated by no other: whatever is better in one objective is worse in another. All values are those"
-        " of the exported file on the validation set."
+        f"{these} dominated by no other: whatever is better in one objective is worse in another."
+        " All values are those of the exported file on the validation set."
     )
     yield _front_table(report)
     yield from drawings.fronts(report)
     files = [
-        [f"trial {row['number']}", file["kind"], file["bytes"], Mono(file["url"]), Mono(file["sha256"])]
+        [
+            f"trial {row['number']}",
+            file["kind"],
+            file["bytes"],
+            Mono(file["url"]),
+            Mono(file["sha256"]),
+        ]
         for row in front
         for file in row["files"]
     ]
     columns = ("trial", "kind", "bytes", "place", "sha256")
     yield Table("Files of the front", columns, files, ("bytes",), folded=len(files) > 8)
-    plans = "\n".join(f"trial {row['number']}: {json.dumps(row['plan'], ensure_ascii=False)}" for row in front)
+    plans = "\n".join(
+        f"trial {row['number']}: {json.dumps(row['plan'], ensure_ascii=False)}" for row in front
+    )
     yield Code("Plans of the front in full", plans)
 
 
@@ -97,7 +120,9 @@ def _front_table(report: Report) -> Table:
         for row in front
     ]
     if reference:
-        rows.append(["without a model", *_values(report, reference), *[None for _ in extra], None, None, ""])
+        rows.append(
+            ["without a model", *_values(report, reference), *[None for _ in extra], None, None, ""]
+        )
     right = [*[_titled(metric) for metric in report["metrics"]], *extra, "steps"]
     columns = ["trial", *right[:-1], "state", "steps", "plan"]
     return Table("The front", columns, rows, right, trials=[row["number"] for row in front])
@@ -132,17 +157,19 @@ def _efficiency(report: Report) -> Iterator[Block]:
         return
     base = found["baseline"]
     yield Text(
-        f"NTIRE's score for efficient super-resolution, {found['formula']}: runtime, multiply-adds and parameters"
-        " relative to a baseline, the smaller the better; the baseline itself has 7.389. The baseline is trial"
-        f" {base['number']}, the plain plan with which this study began ({found['runtime']} {number(base['runtime'])},"
-        f" {number(int(base['macs']))} multiply-adds, {number(int(base['params']))} parameters), not the challenge's"
-        " EFDN: scores compare within this study."
+        f"NTIRE's score for efficient super-resolution, {found['formula']}: runtime, multiply-adds"
+        " and parameters relative to a baseline, the smaller the better; the baseline itself has"
+        f" 7.389. The baseline is trial {base['number']}, the plain plan with which this study"
+        f" began ({found['runtime']} {number(base['runtime'])}, {number(int(base['macs']))}"
+        f" multiply-adds, {number(int(base['params']))} parameters), not the challenge's EFDN:"
+        " scores compare within this study."
     )
     if found["floor"] is not None:
         yield Text(
-            "The challenge leaves out nets that fall below its baseline by more than 0.03 dB: here, below"
-            f" {found['floor']:.2f} dB in {found['quality']}. Multiply-adds are those for which the task quotes"
-            " them (image-sr: an output of 1280x720), before quantization."
+            "The challenge leaves out nets that fall below its baseline by more than 0.03 dB:"
+            f" here, below {found['floor']:.2f} dB in {found['quality']}. Multiply-adds are those"
+            " for which the task quotes them (image-sr: an output of 1280x720), before"
+            " quantization."
         )
     rows = [
         [
@@ -155,9 +182,24 @@ def _efficiency(report: Report) -> Iterator[Block]:
         ]
         for row in found["rows"]
     ]
-    columns = ("trial", "score", "above the floor", "t/t0", "F/F0", "P/P0", "multiply-adds", "parameters")
+    columns = (
+        "trial",
+        "score",
+        "above the floor",
+        "t/t0",
+        "F/F0",
+        "P/P0",
+        "multiply-adds",
+        "parameters",
+    )
     right = tuple(name for name in columns[1:] if name != "above the floor")
-    yield Table("NTIRE efficiency score", columns, rows, right, trials=[row["number"] for row in found["rows"]])
+    yield Table(
+        "NTIRE efficiency score",
+        columns,
+        rows,
+        right,
+        trials=[row["number"] for row in found["rows"]],
+    )
     yield Text(f"Source of the formula: {found['source']}.")
 
 
@@ -169,7 +211,14 @@ def _history(report: Report) -> Iterator[Block]:
     yield Text(history_words(found))
     yield from drawings.histories(report)
     points = found["points"]
-    changes = [points[0], *(after for before, after in itertools.pairwise(points) if after["value"] != before["value"])]
+    changes = [
+        points[0],
+        *(
+            after
+            for before, after in itertools.pairwise(points)
+            if after["value"] != before["value"]
+        ),
+    ]
     rows = [
         [f"trial {row['number']}", row["count"], duration(row["seconds"]), row["value"]]
         for row in changes
@@ -207,12 +256,22 @@ def _curves(report: Report) -> Iterator[Block]:
     more = len(report["front"]) - len(report["curves"])
     yield Text(
         "The training loss of front members, over steps and over seconds of training alone."
-        + (f" {len(curves)} of {len(report['front'])} are shown, from end to end of the front." if more > 0 else "")
+        + (
+            f" {len(curves)} of {len(report['front'])} are shown, from end to end of the front."
+            if more > 0
+            else ""
+        )
         + " Losses compare only where plans have the same loss and data."
     )
     yield from drawings.learning(curves)
     rows = [
-        [f"trial {curve['number']}", last["step"], last["phase"], last["loss"], _seconds(last["seconds"])]
+        [
+            f"trial {curve['number']}",
+            last["step"],
+            last["phase"],
+            last["loss"],
+            _seconds(last["seconds"]),
+        ]
         for curve in curves
         for last in curve["points"][-1:]
     ]
@@ -224,14 +283,20 @@ def _stopping(report: Report) -> Iterator[Block]:
     scheduler = report["study"]["search"]["scheduler"]
     if not report["rungs"]:
         none = scheduler["kind"] == "none"
-        yield Text("No trial was stopped early: the scheduler is none." if none else "No trial has reached a rung yet.")
+        yield Text(
+            "No trial was stopped early: the scheduler is none."
+            if none
+            else "No trial has reached a rung yet."
+        )
         return
     share = (
-        f"; one trial in {scheduler['reduction']} goes on at each rung" if scheduler["kind"] == "pareto-asha" else ""
+        f"; one trial in {scheduler['reduction']} goes on at each rung"
+        if scheduler["kind"] == "pareto-asha"
+        else ""
     )
     yield Text(
-        f"The scheduler is {scheduler['kind']}{share}. Values at a rung are those of a model that was finished and"
-        " exported there."
+        f"The scheduler is {scheduler['kind']}{share}. Values at a rung are those of a model that"
+        " was finished and exported there."
     )
     names = list(dict.fromkeys(name for rung in report["rungs"] for name in rung["values"]))
     rows = [
@@ -262,11 +327,15 @@ def _failures(report: Report) -> Iterator[Block]:
         yield Text("No trial failed, and no plan was rejected.")
         return
     rows = [
-        [row["state"], row["count"], row["reason"], _some(row["trials"]), duration(row["seconds"])] for row in found
+        [row["state"], row["count"], row["reason"], _some(row["trials"]), duration(row["seconds"])]
+        for row in found
     ]
     columns = ("state", "trials", "reason", "numbers", "time")
     yield Table(
-        "What came to nothing, by reason (numbers in reasons are those of the first)", columns, rows, ("trials", "time")
+        "What came to nothing, by reason (numbers in reasons are those of the first)",
+        columns,
+        rows,
+        ("trials", "time"),
     )
     for row in found:
         if row["detail"]:
@@ -277,13 +346,23 @@ def _costs(report: Report) -> Iterator[Block]:
     costs = report["costs"]
     if costs["states"]:
         rows = [
-            [state, row["trials"], duration(row["seconds"]), _share(row["seconds"], costs["seconds"])]
+            [
+                state,
+                row["trials"],
+                duration(row["seconds"]),
+                _share(row["seconds"], costs["seconds"]),
+            ]
             for state, row in costs["states"].items()
         ]
-        yield Table("Time by state", ("state", "trials", "time", "share"), rows, ("trials", "time", "share"))
+        yield Table(
+            "Time by state", ("state", "trials", "time", "share"), rows, ("trials", "time", "share")
+        )
     if costs["stages"]:
         total = sum(costs["stages"].values())
-        rows = [[stage, duration(seconds), _share(seconds, total)] for stage, seconds in costs["stages"].items()]
+        rows = [
+            [stage, duration(seconds), _share(seconds, total)]
+            for stage, seconds in costs["stages"].items()
+        ]
         yield Table("Time by stage", ("stage", "time", "share"), rows, ("time", "share"))
     if report["shared"]:
         rows = [
@@ -293,12 +372,22 @@ def _costs(report: Report) -> Iterator[Block]:
         columns = ("result", "made by trials", "reused by trials", "time saved")
         yield Table("Results that trials share", columns, rows, ("time saved",))
     for key, words in (
-        ("saved_by_stopping", "Stopping {} early saved about {} of training, by their own speed up to there."),
-        ("saved_by_reuse", "{} had a plan that was known already; copying its result saved about {}."),
+        (
+            "saved_by_stopping",
+            "Stopping {} early saved about {} of training, by their own speed up to there.",
+        ),
+        (
+            "saved_by_reuse",
+            "{} had a plan that was known already; copying its result saved about {}.",
+        ),
     ):
         if costs[key]:
             trials = costs[key]["trials"]
-            yield Text(words.format(f"{trials} trial{'s' if trials > 1 else ''}", duration(costs[key]["seconds"])))
+            yield Text(
+                words.format(
+                    f"{trials} trial{'s' if trials > 1 else ''}", duration(costs[key]["seconds"])
+                )
+            )
 
 
 def _study(report: Report) -> Iterator[Block]:
@@ -329,7 +418,15 @@ def _trials(report: Report) -> Iterator[Block]:
     if rows:
         columns = ("trial", "state", *names, "time", "plan", "reason")
         marked = [row["number"] for row in report["trials"]]
-        yield Table(f"{len(rows)} trials", columns, rows, (*names, "time"), folded=True, trials=marked, explains=True)
+        yield Table(
+            f"{len(rows)} trials",
+            columns,
+            rows,
+            (*names, "time"),
+            folded=True,
+            trials=marked,
+            explains=True,
+        )
 
 
 def moment(iso: str) -> str:
@@ -378,7 +475,11 @@ def _value(metric: Mapping[str, Any], value: float | None) -> Any:
 
 def _whole(value: float | None) -> int | float | None:
     """Take large counts for what they are, so that they are written alike."""
-    return int(value) if value is not None and abs(value) >= 1000 and float(value).is_integer() else value
+    return (
+        int(value)
+        if value is not None and abs(value) >= 1000 and float(value).is_integer()
+        else value
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:

@@ -25,7 +25,9 @@ __all__ = ["Options", "SearchEnd", "join_study", "open_study", "search", "work"]
 
 @dataclass(frozen=True)
 class SearchEnd:
-    """How a search ended: the JSON of `search`, a sentence, and the error that the command ends with, if any."""
+    """How a search ended: the JSON of `search`, a sentence, and the error that the command ends
+    with, if any.
+    """
 
     summary: dict[str, Any]
     reference: dict[str, float]
@@ -42,11 +44,12 @@ def search(
     run: RunTrial = run_trial,
     callback: SearchCallback | None = None,
 ) -> SearchEnd:
-    """Search a study until its budget is spent, its time is up, or Ctrl-C; another call goes on with it.
+    """Search a study until its budget is spent, its time is up, or Ctrl-C; another call goes on
+    with it.
 
-    `run` replaces the training of a trial: it gets plan, setting, observer and folder and gives an Outcome (tests and
-    simulations use it). Raises UseError, DataError, StoreError before anything runs; how a search that ran ended stands
-    in `SearchEnd`.
+    `run` replaces the training of a trial: it gets plan, setting, observer and folder and gives an
+    Outcome (tests and simulations use it). Raises UseError, DataError, StoreError before anything
+    runs; how a search that ran ended stands in `SearchEnd`.
     """
     options = options or Options()
     study = open_study(loaded, registry, options)
@@ -54,9 +57,15 @@ def search(
 
 
 def work(
-    study: OpenStudy, options: Options, *, run: RunTrial = run_trial, callback: SearchCallback | None = None
+    study: OpenStudy,
+    options: Options,
+    *,
+    run: RunTrial = run_trial,
+    callback: SearchCallback | None = None,
 ) -> SearchEnd:
-    """Work on an open study until its budget is spent, its time is up, or a signal comes; closes its store."""
+    """Work on an open study until its budget is spent, its time is up, or a signal comes; closes
+    its store.
+    """
     watching = callback or SearchCallback()
     store = study.store
     try:
@@ -65,7 +74,10 @@ def work(
         stop = Stop(None if limit is None else 60 * limit - used, watching.note)
         worker = Worker(study, run, callback=watching, stop=stop)
         watching.opened(study)
-        with stop.listening(), LeaseHeartbeat(lambda: store.tick(study.record) >= 0, every=store.renewal).running():
+        with (
+            stop.listening(),
+            LeaseHeartbeat(lambda: store.tick(study.record) >= 0, every=store.renewal).running(),
+        ):
             worker.work()
         store.end_activity(study.record)
         return _end(study, worker, stop, options.file)
@@ -78,16 +90,37 @@ def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
     note, error = "", worker.error
     if stop.signal_number is not None:
         hint = f"Go on with: automl-sr search {file}"
-        error = StopRequestedError("Stopped; everything done so far is kept.", hint, signal_number=stop.signal_number)
+        error = StopRequestedError(
+            "Stopped; everything done so far is kept.", hint, signal_number=stop.signal_number
+        )
     elif isinstance(error, ExhaustedError):
         note = str(error)
         error = error if not found["front"] else None
     elif error is None and (stop.requested() or worker.short_of_time):
-        left = " A trial is half-way and goes on when the time is raised." if found["trials"]["running"] else ""
-        up = "The time is up." if stop.requested() else "The time that is left is too short for another trial."
+        left = (
+            " A trial is half-way and goes on when the time is raised."
+            if found["trials"]["running"]
+            else ""
+        )
+        up = (
+            "The time is up."
+            if stop.requested()
+            else "The time that is left is too short for another trial."
+        )
         note = f"{up}{left}"
     elif error is None and found["trials"]["running"]:
-        note = f"{found['trials']['running']} of its trials are with other workers, or were left by one that has died."
+        note = (
+            f"{found['trials']['running']} of its trials are with other workers, or were left by"
+            " one that has died."
+        )
     elif error is None and not found["front"] and found["trials"]["failed"]:
-        error = AutomlSRError("No trial was completed.", f"See why with: automl-sr trials {study.spec.name}")
-    return SearchEnd(found, dict(study.record.reference), f"{study.artifacts.url}/{study.record.folder}", note, error)
+        error = AutomlSRError(
+            "No trial was completed.", f"See why with: automl-sr trials {study.spec.name}"
+        )
+    return SearchEnd(
+        found,
+        dict(study.record.reference),
+        f"{study.artifacts.url}/{study.record.folder}",
+        note,
+        error,
+    )

@@ -1,4 +1,7 @@
-"""Order by several objectives at once: non-dominated fronts, and spread inside a front. All values are minimised."""
+"""Order by several objectives at once: non-dominated fronts, and spread inside a front.
+
+All values are minimised.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,16 @@ Points = NDArray[np.float64]
 Order = NDArray[np.int64]
 
 
-def as_losses(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric], *, logarithmic: bool = False) -> Points:
+def as_losses(
+    values: Sequence[Mapping[str, float]], metrics: Sequence[Metric], *, logarithmic: bool = False
+) -> Points:
     """Make points of values by metric name: [n, d]; what is maximised changes its sign.
 
     With `logarithmic`, metrics that spread over magnitudes (their `log`) are compared by ratio.
     """
-    points = np.array([[row[metric.name] for metric in metrics] for row in values], dtype=np.float64)
+    points = np.array(
+        [[row[metric.name] for metric in metrics] for row in values], dtype=np.float64
+    )
     points = points.reshape(len(values), len(metrics))
     for column, metric in enumerate(metrics):
         if logarithmic and metric.log:
@@ -32,7 +39,9 @@ def as_losses(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric], 
 
 
 def dominates(points: Points) -> NDArray[np.bool_]:
-    """Say for each pair whether row i dominates row j: nowhere larger, somewhere smaller. [n, n]."""
+    """Say for each pair whether row i dominates row j: nowhere larger, somewhere smaller. [n,
+    n].
+    """
     no_worse = np.ones((len(points), len(points)), dtype=bool)
     better = np.zeros((len(points), len(points)), dtype=bool)
     for column in points.T:
@@ -42,7 +51,9 @@ def dominates(points: Points) -> NDArray[np.bool_]:
 
 
 def front_numbers(points: Points) -> Order:
-    """Return for each row the number of its front [n]: 0 where nothing dominates it, 1 once these are gone, ..."""
+    """Return for each row the number of its front [n]: 0 where nothing dominates it, 1 once these
+    are gone, ...
+    """
     dominance = dominates(points)
     numbers = np.full(len(points), -1, dtype=np.int64)
     above = dominance.sum(axis=0)  # how many that are left dominate the row
@@ -55,7 +66,9 @@ def front_numbers(points: Points) -> Order:
 
 
 def pareto_front(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric]) -> list[int]:
-    """Return the positions of the values that no others dominate, in the given order; equal ones are all kept."""
+    """Return the positions of the values that no others dominate, in the given order; equal ones
+    are all kept.
+    """
     if not values:
         return []
     return [int(index) for index in np.flatnonzero(front_numbers(as_losses(values, metrics)) == 0)]
@@ -64,9 +77,10 @@ def pareto_front(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric
 def epsilon_net(points: Points) -> Order:
     """Order the rows of one front so that every beginning of the order is spread over it. [n].
 
-    First the best in the first objective, then always the row that is farthest from those before (Salinas et al., "A
-    multi-objective perspective on jointly tuning hardware and hyperparameters", ICLR workshop on neural architecture
-    search 2021). Ties go to the smaller row, objective by objective, so that the order of rows does not matter.
+    First the best in the first objective, then always the row that is farthest from those before
+    (Salinas et al., "A multi-objective perspective on jointly tuning hardware and hyperparameters",
+    ICLR workshop on neural architecture search 2021). Ties go to the smaller row, objective by
+    objective, so that the order of rows does not matter.
     """
     canonical = np.lexsort(points.T[::-1])
     rows = points[canonical]
@@ -84,7 +98,8 @@ def epsilon_net(points: Points) -> Order:
 
 
 def ranks(points: Points) -> Order:
-    """Return for each row its place, the best being 0: by front, and inside a front by the epsilon-net. [n].
+    """Return for each row its place, the best being 0: by front, and inside a front by the
+    epsilon-net. [n].
 
     Equal rows share a place's neighbourhood; which of them comes first does not matter.
     """
@@ -114,8 +129,8 @@ def place(points: Points, row: int) -> int:
 def _ordered(points: Points, numbers: Order, number: int) -> Order:
     """Order the rows of one front by the epsilon-net.
 
-    Each objective is scaled to 0..1 over this front and the better ones: with the range of all rows, a single bad one
-    would change who goes on among the best.
+    Each objective is scaled to 0..1 over this front and the better ones: with the range of all
+    rows, a single bad one would change who goes on among the best.
     """
     range_of = points[numbers <= number]
     low, high = range_of.min(axis=0), range_of.max(axis=0)
@@ -145,14 +160,22 @@ def _volume(front: Points, reference: NDArray[np.float64]) -> float:
         return float(((reference[0] - front[:, 0]) * (tops - front[:, 1])).sum())
     depths = np.diff(np.append(front[:, 0], reference[0]))
     slices = enumerate(depths, start=1)
-    return float(sum(depth * hypervolume(front[:count, 1:], reference[1:]) for count, depth in slices if depth > 0))
+    return float(
+        sum(
+            depth * hypervolume(front[:count, 1:], reference[1:])
+            for count, depth in slices
+            if depth > 0
+        )
+    )
 
 
 @dataclass(frozen=True)
 class Box:
-    """The part of the space of losses in which fronts are compared, from the best of each objective to a reference.
+    """The part of the space of losses in which fronts are compared, from the best of each objective
+    to a reference.
 
-    Both corners are values by metric, as measured; metrics that spread over magnitudes are taken by ratio.
+    Both corners are values by metric, as measured; metrics that spread over magnitudes are taken by
+    ratio.
     """
 
     metrics: tuple[Metric, ...]

@@ -1,4 +1,6 @@
-"""What a worker works on: a study with its store, space and setting, and what was asked for on the command line."""
+"""What a worker works on: a study with its store, space and setting, and what was asked for on the
+command line.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class OpenStudy:
 
 @dataclass(frozen=True)
 class Options:
-    """What a person adds to a study file on the command line; `file` is how they named it, for messages."""
+    """What a person adds to a study file on the command line; `file` is how they named it, for
+    messages.
+    """
 
     store: str | None = None
     artifacts: str | None = None
@@ -60,6 +64,8 @@ class Options:
     threads: int | None = None
     """Threads that training uses here; None takes those of the study, or all cores."""
     no_cache: bool = False
-    """Whether every trial makes its core-sets and helper models itself; the results are the same."""
+    """Whether every trial makes its core-sets and helper models itself; the results are the
+    same.
+    """
     warm_start: str | None = None
     """The study of which a new one imports the trials that fit."""

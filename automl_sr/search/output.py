@@ -1,4 +1,5 @@
-"""The JSON that commands print of studies and trials: one model for each shape, which other programs rely on.
+"""The JSON that commands print of studies and trials: one model for each shape, which other
+programs rely on.
 
 `automl-sr schema --output NAME` prints the JSON Schema of a shape. Keys are added, never renamed.
 """
@@ -97,7 +98,9 @@ class ListedTrial(TrialRow):
     """A trial, as `trials` lists it."""
 
     front: bool | None
-    """Whether no other model of the study dominates it; null where an objective's plugin is not installed."""
+    """Whether no other model of the study dominates it; null where an objective's plugin is not
+    installed.
+    """
 
 
 class TrialsOutput(OfStudy):

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from automl_sr.store.repository import Store
 
 PRECISION = "precision"
-"""In an environment: the format that a recipe's `auto` means; in a recipe: the field that says it."""
+"""In an environment: the format that a recipe's `auto` means; in a recipe: the field that says
+it.
+"""
 
 
 def settled(store: Store, study: StudyRecord, device: str) -> StudyRecord:
@@ -45,7 +47,8 @@ def check_precision(name: str, space: SearchSpace, auto: str, device: str) -> tu
         if not can_train(kind, device):
             raise UseError(
                 f"The study {name!r} trains in {kind}, in which {_words(device)} does not compute.",
-                "Work on it elsewhere, or begin another study with `precision: fp32` in its recipe.",
+                "Work on it elsewhere, or begin another study with `precision: fp32` in its"
+                " recipe.",
             )
         emulates = f"which {_words(device)} emulates: training is slow here"
         notes.append(f"the study trains in {kind}, {emulates}")

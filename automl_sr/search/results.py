@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 FINISHED = ("complete", "pruned")
 """States of trials that left a model."""
 ORIGIN = "origin"
-"""In a study's environment: which study its first trials come from, how many of them, and why others do not."""
+"""In a study's environment: which study its first trials come from, how many of them, and why
+others do not.
+"""
 SHOWN_STATES = ("complete", "pruned", "infeasible", "duplicate", "failed", "running")
 
 
-def front_of(study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> list[TrialRecord]:
+def front_of(
+    study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]
+) -> list[TrialRecord]:
     """Return the feasible models that no other one dominates, best first in the first objective.
 
-    A trial that was stopped at a rung left a finished model, measured as it ships, which counts like any other.
+    A trial that was stopped at a rung left a finished model, measured as it ships, which counts
+    like any other.
     """
     objectives = [metrics[name] for name in study.objectives]
     fit = [trial for trial in trials if trial.state in FINISHED and feasible(study, trial.values)]
@@ -44,13 +49,17 @@ def numbers_in_front(
 
 
 def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
-    """Return whether measured values keep to the study's constraints; what was not measured breaks none."""
+    """Return whether measured values keep to the study's constraints; what was not measured breaks
+    none.
+    """
     limits = stored_limits(study.spec)
     return all(limits[name].allow(value) for name, value in values.items() if name in limits)
 
 
 def own_counts(study: StudyRecord) -> dict[str, int]:
-    """Count the trials by state that are the study's own, as its budget does; those that it imported are left out."""
+    """Count the trials by state that are the study's own, as its budget does; those that it
+    imported are left out.
+    """
     imported = study.environment.get(ORIGIN, {}).get("states", {})
     return {state: count - imported.get(state, 0) for state, count in study.counts.items()}
 

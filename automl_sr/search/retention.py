@@ -1,4 +1,7 @@
-"""Which files of a study stay: those of the front, of refinements and of what has not ended. The rest is removed."""
+"""Which files of a study stay: those of the front, of refinements and of what has not ended.
+
+The rest is removed.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ HALF, UNNAMED, WORK = "partial", "unnamed", "work"
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A file in one of a study's folders, and why it goes: a kind of artefact, partial, unnamed or work."""
+    """A file in one of a study's folders, and why it goes: a kind of artefact, partial, unnamed or
+    work.
+    """
 
     url: str
     bytes: int
@@ -67,35 +72,60 @@ class Leftovers:
 
 
 def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metric]) -> Leftovers:
-    """Look for what a study no longer needs; workers may go on meanwhile. Raises PluginError, StoreError.
+    """Look for what a study no longer needs; workers may go on meanwhile. Raises PluginError,
+    StoreError.
 
-    The files are listed between two looks at the rows. Trials that had not ended at the first one, or began after it,
-    are left alone, whatever becomes of them meanwhile; what the others' rows name is complete at the second one.
+    The files are listed between two looks at the rows. Trials that had not ended at the first one,
+    or began after it, are left alone, whatever becomes of them meanwhile; what the others' rows
+    name is complete at the second one.
     """
     _check_metrics(study, metrics)
     before, refined_before = store.trials(study), refinements(store, study)
     places = _places(study, before, refined_before)
     reachable = [place for place in places if place.there]
     listed = [(place, place.files(study.folder)) for place in reachable]
-    works = _distinct(Artifacts(str(work_folder(place, study.folder).parent)) for place in reachable)
+    works = _distinct(
+        Artifacts(str(work_folder(place, study.folder).parent)) for place in reachable
+    )
     worked = [(place, place.files(study.folder)) for place in works]
     trials = store.trials(study)
     refined = _Refined(study, refined_before, refinements(store, study))
 
     rules = _Rules(
-        study, before, trials, front_of(study, trials, metrics), reachable, refined, named_elsewhere(store, study)
+        study,
+        before,
+        trials,
+        front_of(study, trials, metrics),
+        reachable,
+        refined,
+        named_elsewhere(store, study),
     )
     verdicts = [
-        *((place, name, size, rules.artefact(name)) for place, files in listed for name, size in files.items()),
-        *((place, name, size, rules.work(name)) for place, files in worked for name, size in files.items()),
+        *(
+            (place, name, size, rules.artefact(name))
+            for place, files in listed
+            for name, size in files.items()
+        ),
+        *(
+            (place, name, size, rules.work(name))
+            for place, files in worked
+            for name, size in files.items()
+        ),
     ]
     kept = [size for _, _, size, kind in verdicts if kind is None]
     gone = [(place, name, size, kind) for place, name, size, kind in verdicts if kind is not None]
     return Leftovers(
         study,
-        tuple(StudyFile(place.url_of(study.folder, name), size, kind) for place, name, size, kind in gone),
+        tuple(
+            StudyFile(place.url_of(study.folder, name), size, kind)
+            for place, name, size, kind in gone
+        ),
         tuple(sorted(trial.id for trial in rules.forgotten)),
-        tuple((place, f"{number:05d}") for place in (*reachable, *works) for number in sorted(rules.ended)),
+        tuple(
+            (place, f"{number:05d}")
+            for place in (*reachable, *works)
+            for number in sorted(rules.ended)
+        ),
         len(kept),
         sum(kept),
         tuple(place.url for place in places if not place.there),
@@ -103,7 +133,9 @@ def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metr
 
 
 def remove(store: Store, found: Leftovers) -> None:
-    """Remove leftovers: rows first, so that a crash in between leaves files that no row names, for the next time."""
+    """Remove leftovers: rows first, so that a crash in between leaves files that no row names, for
+    the next time.
+    """
     store.forget_artifacts(found.study, found.trials)
     # From here on no other study can import these files: what has not been imported by now may go.
     needed = {_name_of(found.study, url) for url in named_elsewhere(store, found.study)}
@@ -115,11 +147,20 @@ def remove(store: Store, found: Leftovers) -> None:
 
 
 class _Refined:
-    """What refinements need: the files that their rows name, and everything of those that had not ended."""
+    """What refinements need: the files that their rows name, and everything of those that had not
+    ended.
+    """
 
-    def __init__(self, study: StudyRecord, before: Sequence[RefinementRecord], now: Sequence[RefinementRecord]) -> None:
+    def __init__(
+        self,
+        study: StudyRecord,
+        before: Sequence[RefinementRecord],
+        now: Sequence[RefinementRecord],
+    ) -> None:
         ended = {(row.id, row.fence) for row in before if row.state not in UNFINISHED}
-        goes_on = [row for row in now if row.state in UNFINISHED or (row.id, row.fence) not in ended]
+        goes_on = [
+            row for row in now if row.state in UNFINISHED or (row.id, row.fence) not in ended
+        ]
         self.trials = {row.trial_id for row in goes_on}
         """Trials whose checkpoints are needed."""
         self.named = {_name_of(study, file.url) for row in now for file in row.artifacts.values()}
@@ -131,7 +172,9 @@ class _Refined:
 
 
 class _Rules:
-    """What stays and what goes; gives the kind of a file that goes, and nothing for one that stays."""
+    """What stays and what goes; gives the kind of a file that goes, and nothing for one that
+    stays.
+    """
 
     def __init__(
         self,
@@ -155,14 +198,21 @@ class _Rules:
             trial
             for trial in others
             if trial.artifacts
-            and (trial.origin is not None or all(_place_of(study, url) in here for url in _urls(trial)))
+            and (
+                trial.origin is not None
+                or all(_place_of(study, url) in here for url in _urls(trial))
+            )
         ]
         lost = {trial.id for trial in self.forgotten}
-        self._named = {_name_of(study, url) for trial in trials if trial.id not in lost for url in _urls(trial)}
+        self._named = {
+            _name_of(study, url) for trial in trials if trial.id not in lost for url in _urls(trial)
+        }
         self._named |= refined.named
         self._named |= {_name_of(study, url) for url in elsewhere}
         self._kinds = {
-            _name_of(study, file.url): file.kind for trial in self.forgotten for file in trial.artifacts.values()
+            _name_of(study, file.url): file.kind
+            for trial in self.forgotten
+            for file in trial.artifacts.values()
         }
 
     def artefact(self, name: str) -> str | None:
@@ -177,20 +227,30 @@ class _Rules:
         if not (number.isdigit() or number == WORK_OF_REFINEMENTS) or self._left_alone(name):
             return None
         if number.isdigit() and int(number) in self._front and rest.startswith("trunk/"):
-            return None  # versions that knew no attempts left a member's last checkpoint here, to go on from
+            # versions that knew no attempts left a member's last checkpoint here, to go on from
+            return None
         return HALF if name.endswith(PARTIAL) else WORK
 
     def _left_alone(self, name: str) -> bool:
-        """Whether a file belongs to a trial or refinement that had not ended when the files were listed."""
+        """Whether a file belongs to a trial or refinement that had not ended when the files were
+        listed.
+        """
         if self._refined.needs(name):
             return True
         number = name.partition("/")[0]
         return number.isdigit() and int(number) in self._known - self.ended
 
 
-def _places(study: StudyRecord, trials: Sequence[TrialRecord], refined: Sequence[RefinementRecord]) -> list[Artifacts]:
-    """Return the places in which the study's files lie: that of now, and those of before it was moved elsewhere."""
-    named = [*(url for trial in trials for url in _urls(trial)), *(url for row in refined for url in _urls(row))]
+def _places(
+    study: StudyRecord, trials: Sequence[TrialRecord], refined: Sequence[RefinementRecord]
+) -> list[Artifacts]:
+    """Return the places in which the study's files lie: that of now, and those of before it was
+    moved elsewhere.
+    """
+    named = [
+        *(url for trial in trials for url in _urls(trial)),
+        *(url for row in refined for url in _urls(row)),
+    ]
     urls = [study.artifacts, *(root for url in named if (root := _root_of(study, url)))]
     return _distinct(Artifacts(url) for url in dict.fromkeys(urls))
 
@@ -222,6 +282,7 @@ def _check_metrics(study: StudyRecord, metrics: Mapping[str, Metric]) -> None:
     missing = [name for name in study.objectives if name not in metrics]
     if missing:
         raise PluginError(
-            f"The front of {study.name!r} cannot be told: no plugin that is installed measures {', '.join(missing)}.",
+            f"The front of {study.name!r} cannot be told: no plugin that is installed measures"
+            f" {', '.join(missing)}.",
             "Install the plugin with which the study was begun.",
         )

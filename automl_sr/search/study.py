@@ -1,4 +1,6 @@
-"""A study that is open for searching: created with everything frozen, or resumed as it was frozen."""
+"""A study that is open for searching: created with everything frozen, or resumed as it was
+frozen.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,13 @@ from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.optuna.samplers import make_sampler, quiet_optuna
 from automl_sr.search.precision import PRECISION, check_precision, settled
 from automl_sr.search.results import ORIGIN
-from automl_sr.search.warm_start import TrialImporter, WarmStart, plan_warm_start, project_imports, sentence
+from automl_sr.search.warm_start import (
+    TrialImporter,
+    WarmStart,
+    plan_warm_start,
+    project_imports,
+    sentence,
+)
 from automl_sr.search.workers.trial_folder import work_folder
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.artifacts import Artifacts, default_location
@@ -60,8 +68,8 @@ def open_study(loaded: LoadedStudy, registry: Registry, options: Options) -> Ope
 def fork_study(old: str, loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStudy:
     """Create the study of a file with the trials of an old one that fit, without working on it.
 
-    What a killed fork began is finished. Raises UseError where the study is there and was begun otherwise, or where
-    nothing can be imported, DataError, StoreError.
+    What a killed fork began is finished. Raises UseError where the study is there and was begun
+    otherwise, or where nothing can be imported, DataError, StoreError.
     """
     reader = Reader.open(options.store)  # a mistyped place makes no new store
     reader.study(old)
@@ -76,21 +84,32 @@ def _open(loaded: LoadedStudy, registry: Registry, options: Options) -> OpenStud
         spec.search.seed, _sharing(options)
     )  # before anything is written: a study without images leaves nothing behind
     training_device(options.device)
-    store = Store.open(options.store)  # a wrong URL is told at once; a database that has answered is waited for
+    store = Store.open(
+        options.store
+    )  # a wrong URL is told at once; a database that has answered is waited for
     return store.retry(lambda: _begun_or_resumed(store, spec, data, loaded, registry, options))
 
 
 def _begun_or_resumed(
-    store: Store, spec: StudySpec, data: TaskData, loaded: LoadedStudy, registry: Registry, options: Options
+    store: Store,
+    spec: StudySpec,
+    data: TaskData,
+    loaded: LoadedStudy,
+    registry: Registry,
+    options: Options,
 ) -> OpenStudy:
     """Create the study, or go on with it; done twice it is as if it were done once."""
     asked = options.artifacts
     found = store.find_study(spec.name)
-    place = Artifacts(found.artifacts if found is not None and asked is None else asked or default_location())
+    place = Artifacts(
+        found.artifacts if found is not None and asked is None else asked or default_location()
+    )
     if found is not None:
         _same_start(found, options.warm_start)
         _same_software(found, registry, f"rename the study in the file (name: {spec.name}-2)")
-        record = _resume(store, found, spec, registry, loaded.source_text, data.fingerprint, asked and place.url)
+        record = _resume(
+            store, found, spec, registry, loaded.source_text, data.fingerprint, asked and place.url
+        )
     setting = _setting(spec, registry, place, options, data)
     notes = (*loaded.notes, *data.notes)
     if found is None:
@@ -104,11 +123,13 @@ def _begun_or_resumed(
 def join_study(name: str, registry: Registry, options: Options) -> OpenStudy:
     """Open a study that is in the store, without its file, to work on it from here.
 
-    Raises StoreError where it is not there or its files are out of reach, PluginError where the plugins are not those
-    with which it was begun, DataError where the images are not.
+    Raises StoreError where it is not there or its files are out of reach, PluginError where the
+    plugins are not those with which it was begun, DataError where the images are not.
     """
     cache_limit()
-    open_engine(options.store or default_url(), write=False).dispose()  # a misspelt file is not made
+    open_engine(
+        options.store or default_url(), write=False
+    ).dispose()  # a misspelt file is not made
     store = Store.open(options.store)
     return store.retry(lambda: _joined(store, name, registry, options))
 
@@ -122,8 +143,10 @@ def _joined(store: Store, name: str, registry: Registry, options: Options) -> Op
     place = Artifacts(record.artifacts)
     if place.local and not work_folder(place, record.folder).is_dir():
         raise StoreError(
-            f"The files of the study {name!r} lie in {place.url}, which cannot be reached from here.",
-            "Mount that folder at the same place, or begin a study with --artifacts on a server (s3://BUCKET/FOLDER).",
+            f"The files of the study {name!r} lie in {place.url}, which cannot be reached from"
+            " here.",
+            "Mount that folder at the same place, or begin a study with --artifacts on a server"
+            " (s3://BUCKET/FOLDER).",
         )
     setting = _setting(spec, registry, place, options, data)
     study = _opened(store, record, spec, place, setting, resumed=True, notes=data.notes)
@@ -141,7 +164,9 @@ def _opened(
     resumed: bool,
     notes: tuple[str, ...],
 ) -> OpenStudy:
-    """Put together what a worker needs; Optuna knows what was imported then, whoever was killed before."""
+    """Put together what a worker needs; Optuna knows what was imported then, whoever was killed
+    before.
+    """
     space = SearchSpace.from_json(record.space, setting.registry)
     record = settled(store, record, setting.train_device)
     setting = replace(setting, precision=record.environment[PRECISION])
@@ -150,7 +175,10 @@ def _opened(
     sampler = make_sampler(spec.search.sampler, spec.search.seed, space.parameters())
     with explained(store.url):
         study = optuna.load_study(
-            study_name=spec.name, storage=wrapped, sampler=sampler, pruner=optuna.pruners.NopPruner()
+            study_name=spec.name,
+            storage=wrapped,
+            sampler=sampler,
+            pruner=optuna.pruners.NopPruner(),
         )
     folder = work_folder(place, record.folder)
     try:
@@ -179,7 +207,10 @@ def _opened(
 def _note_worker(study: OpenStudy) -> None:
     """Note in the store that a worker has come."""
     here = environment(study.setting)
-    where = f"{platform.node()}, {here['threads']} threads, {here['train_device']}, torch {here['packages']['torch']}"
+    where = (
+        f"{platform.node()}, {here['threads']} threads, {here['train_device']}, torch"
+        f" {here['packages']['torch']}"
+    )
     study.store.note(study.record, "worker", where)
 
 
@@ -187,28 +218,38 @@ def _with_budget(spec: StudySpec, trials: int | None, minutes: float | None) -> 
     changed: dict[str, Any] = {}
     if trials is not None:
         if trials < 1:
-            raise UseError(f"--trials {trials} is no number of trials.", "It is the study's total, at least 1.")
+            raise UseError(
+                f"--trials {trials} is no number of trials.", "It is the study's total, at least 1."
+            )
         changed["trials"] = trials
     if minutes is not None:
         if not 0 < minutes < math.inf:
-            raise UseError(f"--minutes {minutes:g} is no time.", "It is the study's total, above 0.")
+            raise UseError(
+                f"--minutes {minutes:g} is no time.", "It is the study's total, above 0."
+            )
         changed["minutes"] = minutes
     return spec.model_copy(update={"budget": spec.budget.model_copy(update=changed)})
 
 
 def _sharing(options: Options) -> Shared:
-    """Keep what is made of images alone in the user's cache folder: for the workers and studies of this machine."""
+    """Keep what is made of images alone in the user's cache folder: for the workers and studies of
+    this machine.
+    """
     cache = Cache(cache_folder() / "shared")
     if options.no_cache:
         return alone
 
-    def shared(name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def shared(
+        name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         return cache.get(name, {"automl-sr": __version__, **parts}, lambda _: make())
 
     return shared
 
 
-def _setting(spec: StudySpec, registry: Registry, place: Artifacts, options: Options, data: TaskData) -> Setting:
+def _setting(
+    spec: StudySpec, registry: Registry, place: Artifacts, options: Options, data: TaskData
+) -> Setting:
     """Put together what all trials of this worker share, and fix the threads and kernels."""
     import torch
 
@@ -245,7 +286,9 @@ def training_device(asked: str) -> str:
         raise UseError(f"Unknown device {asked!r}.", "Write auto, cpu or cuda.")
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
-        raise UseError("There is no CUDA device that torch can use.", "Write --device cpu or --device auto.")
+        raise UseError(
+            "There is no CUDA device that torch can use.", "Write --device cpu or --device auto."
+        )
     return "cuda" if there and asked != "cpu" else "cpu"
 
 
@@ -273,14 +316,18 @@ def _create(
     here = {**environment(setting), PRECISION: precision, "data": setting.data.fingerprint}
     taken = None if old is None else plan_warm_start(store, old, TrialImporter(spec, space, here))
     quality = [setting.registry.metric(name) for name in setting.metrics]
-    reference = spec.task.reference(setting.data, [metric for metric in quality if metric.level == "quality"])
+    reference = spec.task.reference(
+        setting.data, [metric for metric in quality if metric.level == "quality"]
+    )
     quiet_optuna()
     storage = optuna_storage(store.engine)
     with creating(store.engine), explained(store.url):
         found = store.find_study(spec.name)
         if found is not None:
             _same_start(found, warm_start)
-            return _resume(store, found, spec, setting.registry, source, setting.data.fingerprint, None)
+            return _resume(
+                store, found, spec, setting.registry, source, setting.data.fingerprint, None
+            )
         directions = [setting.registry.metric(name).direction for name in spec.objectives]
         study = optuna.create_study(
             study_name=spec.name, storage=storage, directions=list(directions), load_if_exists=True
@@ -304,7 +351,9 @@ def _create(
 
 
 def _first_precision(old: StudyRecord | None, device: str) -> str:
-    """Say what `auto` means in a new study: as in the one that it takes over, or what suits here."""
+    """Say what `auto` means in a new study: as in the one that it takes over, or what suits
+    here.
+    """
     from automl_sr.training.precision import own_format
 
     inherited = None if old is None else old.environment.get(PRECISION)
@@ -321,12 +370,16 @@ def _write(store: Store, fields: dict[str, Any], taken: WarmStart | None) -> Non
 
 
 def _same_start(found: StudyRecord, warm_start: str | None) -> None:
-    """Refuse to begin a study with the trials of another one that has begun otherwise. Raises UseError."""
+    """Refuse to begin a study with the trials of another one that has begun otherwise.
+
+    Raises UseError.
+    """
     began = found.environment.get(ORIGIN, {}).get("study")
     if warm_start is not None and began != warm_start:
         how = "without those of another one" if began is None else f"with those of {began!r}"
         raise UseError(
-            f"The study {found.name!r} cannot be begun with the trials of {warm_start!r}: it is there, begun {how}.",
+            f"The study {found.name!r} cannot be begun with the trials of {warm_start!r}: it is"
+            f" there, begun {how}.",
             f"Rename the study in the file (name: {found.name}-2) to begin a new one.",
         )
 
@@ -340,17 +393,23 @@ def _resume(
     data: str,
     artifacts: str | None,
 ) -> StudyRecord:
-    """Take up a stored study. Raises UseError with what differs, where more than the budget does."""
+    """Take up a stored study.
+
+    Raises UseError with what differs, where more than the budget does.
+    """
     # Read anew, so that a key which an older version did not know has its default.
     differences = changes(StudySpec.from_json(found.spec, registry).to_json(), spec.to_json())
     real = {name: pair for name, pair in differences.items() if name not in FREE_TO_CHANGE}
     if real:
-        shown = "; ".join(f"{name}: {old} is now {new}" for name, (old, new) in list(real.items())[:5])
+        shown = "; ".join(
+            f"{name}: {old} is now {new}" for name, (old, new) in list(real.items())[:5]
+        )
         more = f" and {len(real) - 5} more" if len(real) > 5 else ""
         raise UseError(
-            f"The study {spec.name!r} in {store.name} was begun with other settings ({shown}{more}).",
-            f"Rename the study in the file (name: {spec.name}-2) to begin a new one, or put the old values back."
-            f"{_fork_offer(found, real)}",
+            f"The study {spec.name!r} in {store.name} was begun with other settings"
+            f" ({shown}{more}).",
+            f"Rename the study in the file (name: {spec.name}-2) to begin a new one, or put the old"
+            f" values back.{_fork_offer(found, real)}",
         )
     _same_images(found, data)
     fields: dict[str, Any] = {"spec": spec.to_json(), "source": source} if differences else {}
@@ -362,10 +421,15 @@ def _resume(
 
 
 def _fork_offer(found: StudyRecord, differences: Mapping[str, Any]) -> str:
-    """Offer to take the old trials along, where what has changed leaves their results as they are."""
+    """Offer to take the old trials along, where what has changed leaves their results as they
+    are.
+    """
     if any(name.startswith(("task.", "budget.steps")) for name in differences):
         return ""
-    return f" After renaming, `automl-sr fork {found.name} STUDY.yaml` lets the new one begin with the old trials."
+    return (
+        f" After renaming, `automl-sr fork {found.name} STUDY.yaml` lets the new one begin with the"
+        " old trials."
+    )
 
 
 def _same_images(study: StudyRecord, fingerprint: str) -> None:
@@ -377,21 +441,29 @@ def _same_images(study: StudyRecord, fingerprint: str) -> None:
 
 
 def _same_software(study: StudyRecord, registry: Registry, instead: str) -> None:
-    """Refuse plugins of other versions than those with which a study was begun. Raises PluginError."""
+    """Refuse plugins of other versions than those with which a study was begun.
+
+    Raises PluginError.
+    """
     began = {**study.environment["plugins"], "automl-sr": study.environment["automl-sr"]}
     here = {**plugin_versions(registry), "automl-sr": __version__}
     used = {"automl-sr", *_plugins_of(study, registry)}
     other = [name for name in sorted(used) if began.get(name) != here.get(name)]
     if other:
-        shown = "; ".join(f"{name}: {began.get(name, 'none')} there, {here.get(name, 'none')} here" for name in other)
+        shown = "; ".join(
+            f"{name}: {began.get(name, 'none')} there, {here.get(name, 'none')} here"
+            for name in other
+        )
         raise PluginError(
-            f"The study {study.name!r} was begun with other versions ({shown}), so trials would not compare.",
+            f"The study {study.name!r} was begun with other versions ({shown}), so trials would not"
+            " compare.",
             f"Install those, or {instead}.",
         )
 
 
 def _plugins_of(study: StudyRecord, registry: Registry) -> set[str]:
-    """Name the plugins of the techniques that a study can choose; one that is missing is refused elsewhere.
+    """Name the plugins of the techniques that a study can choose; one that is missing is refused
+    elsewhere.
 
     Core's `none` is no plugin's: it is of core's version, which is compared by itself.
     """
@@ -426,10 +498,21 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def environment(setting: Setting) -> dict[str, Any]:
-    """Describe what the results hang on besides the study file: versions, plugins, threads and devices."""
+    """Describe what the results hang on besides the study file: versions, plugins, threads and
+    devices.
+    """
     import torch
 
-    names = ("torch", "numpy", "optuna", "onnx", "onnxruntime", "onnxruntime-gpu", "scipy", "scikit-image")
+    names = (
+        "torch",
+        "numpy",
+        "optuna",
+        "onnx",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "scipy",
+        "scikit-image",
+    )
     return {
         "automl-sr": __version__,
         "python": platform.python_version(),
@@ -445,7 +528,10 @@ def environment(setting: Setting) -> dict[str, Any]:
 
 def plugin_versions(registry: Registry) -> dict[str, str]:
     """Return the distribution and version of every plugin."""
-    return {source.plugin: f"{source.distribution} {source.version}".strip() for source in registry.sources.values()}
+    return {
+        source.plugin: f"{source.distribution} {source.version}".strip()
+        for source in registry.sources.values()
+    }
 
 
 def _installed(distribution: str) -> str | None:

@@ -1,4 +1,6 @@
-"""A study file that searches nothing: the plan of one trial, with everything that its training depends on."""
+"""A study file that searches nothing: the plan of one trial, with everything that its training
+depends on.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +24,34 @@ NOT_ALONE = ("trials", "minutes")
 
 
 def trial_study_file(study: StudyRecord, trial: TrialRecord, registry: Registry) -> str:
-    """Write the study file whose trial 0 is this trial again, trained to the end, and whose only plan it is.
+    """Write the study file whose trial 0 is this trial again, trained to the end, and whose only
+    plan it is.
 
-    Raises UseError where there is no plan, or where the plugins that are installed give it another meaning;
-    PluginError or StudyFileError where they do not know it.
+    Raises UseError where there is no plan, or where the plugins that are installed give it another
+    meaning; PluginError or StudyFileError where they do not know it.
     """
     if trial.plan is None:
-        raise UseError(f"Trial {trial.number} of {study.name!r} has no plan yet.", "Wait until its worker has made it.")
+        raise UseError(
+            f"Trial {trial.number} of {study.name!r} has no plan yet.",
+            "Wait until its worker has made it.",
+        )
     text = _written(study, trial, _content(study, trial.plan, trial.number, registry))
-    made = SearchSpace(parse_study(text, f"trial {trial.number}", registry).space_request, registry).default_plan()
+    made = SearchSpace(
+        parse_study(text, f"trial {trial.number}", registry).space_request, registry
+    ).default_plan()
     if made.fingerprint != trial.plan["fingerprint"]:
         raise UseError(
-            f"The plan of trial {trial.number} of {study.name!r} means something else with the plugins installed here.",
-            "Install those with which the study was begun: `automl-sr show` and the model card name them.",
+            f"The plan of trial {trial.number} of {study.name!r} means something else with the"
+            " plugins installed here.",
+            "Install those with which the study was begun: `automl-sr show` and the model card name"
+            " them.",
         )
     return text
 
 
-def _content(study: StudyRecord, plan: Mapping[str, Any], number: int, registry: Registry) -> dict[str, Any]:
+def _content(
+    study: StudyRecord, plan: Mapping[str, Any], number: int, registry: Registry
+) -> dict[str, Any]:
     spec = study.spec
     search = {"sampler": spec["search"]["sampler"], "scheduler": "none"}
     budget = {key: value for key, value in spec["budget"].items() if key not in NOT_ALONE}
@@ -52,7 +64,9 @@ def _content(study: StudyRecord, plan: Mapping[str, Any], number: int, registry:
         "device": dict(spec["device"]),
         "budget": {"trials": 1, **_given(budget)},
         "search": search | _given({key: spec["search"].get(key) for key in ("seed", "threads")}),
-        "space": {name: _slot(Slot(name), item, registry) for name, item in plan["techniques"].items()},
+        "space": {
+            name: _slot(Slot(name), item, registry) for name, item in plan["techniques"].items()
+        },
     }
     return {key: value for key, value in content.items() if value not in ({}, [])}
 
@@ -75,7 +89,9 @@ def _slot(slot: Slot, item: Mapping[str, Any], registry: Registry) -> dict[str, 
 
 
 def _fields(cls: type[Technique], values: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
-    """Write every field as a fixed value, those that a plan does not use too: then there is nothing to search."""
+    """Write every field as a fixed value, those that a plan does not use too: then there is nothing
+    to search.
+    """
     found: dict[str, Any] = {}
     for spec in search_fields(cls):
         value = values.get(spec.name, as_json(spec.default))
@@ -83,7 +99,9 @@ def _fields(cls: type[Technique], values: Mapping[str, Any], registry: Registry)
             found[spec.name] = {FIXED: value}
         elif not isinstance(spec.marker, Pick):
             found[spec.name] = value
-        elif isinstance(value, Mapping):  # else no technique is picked, for which a study file has no word
+        elif isinstance(
+            value, Mapping
+        ):  # else no technique is picked, for which a study file has no word
             inner = registry.technique(spec.marker.slot, value["technique"])
             found[spec.name] = {inner.name: _fields(inner, value, registry)}
     return found
@@ -97,7 +115,11 @@ def _written(study: StudyRecord, trial: TrialRecord, content: Mapping[str, Any])
     yaml.default_flow_style = False
     body = io.StringIO()
     yaml.dump(dict(content), body)
-    early = " The search stopped it early; this trains it to the end." if trial.state == "pruned" else ""
+    early = (
+        " The search stopped it early; this trains it to the end."
+        if trial.state == "pruned"
+        else ""
+    )
     name = study.name if NAME.fullmatch(study.name) else "a study"
     return (
         f"# Trial {trial.number} of {name}, alone: its plan, task, device and seed.{early}\n"

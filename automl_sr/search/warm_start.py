@@ -1,8 +1,9 @@
-"""What a new study can import from one that is there: trials whose plans mean the same in its space.
+"""What a new study can import from one that is there: trials whose plans mean the same in its
+space.
 
-Each old plan is asked for again, parameter by parameter, by the new space. It is imported if that gives a plan with
-the same fingerprint; otherwise the reason is counted. Optuna then gets it with the distributions of the new space, so
-that samplers learn from it as if it had been drawn there.
+Each old plan is asked for again, parameter by parameter, by the new space. It is imported if that
+gives a plan with the same fingerprint; otherwise the reason is counted. Optuna then gets it with
+the distributions of the new space, so that samplers learn from it as if it had been drawn there.
 """
 
 from __future__ import annotations
@@ -36,7 +37,16 @@ if TYPE_CHECKING:
 
 FREE_OF_TASK = ("test",)
 """What of a task a search does not see: test sets."""
-STAGES = ("select_data", "blueprint", "phases", "wrap_step", "compress", "export", "evaluate", "predict")
+STAGES = (
+    "select_data",
+    "blueprint",
+    "phases",
+    "wrap_step",
+    "compress",
+    "export",
+    "evaluate",
+    "predict",
+)
 
 
 class LeftOutError(Exception):
@@ -68,11 +78,16 @@ def sentence(origin: Mapping[str, Any]) -> str:
     imported, left = origin["imported"], origin["left_out"]
     reasons = "; ".join(f"{count} {reason}" for reason, count in left.items())
     of = imported + sum(left.values())
-    return f"imported {imported} of {of} trials of {origin['study']}" + (f"; left out: {reasons}" if reasons else "")
+    return f"imported {imported} of {of} trials of {origin['study']}" + (
+        f"; left out: {reasons}" if reasons else ""
+    )
 
 
 def plan_warm_start(reader: Reader, old: StudyRecord, importer: TrialImporter) -> WarmStart:
-    """Look what a study can import. Raises UseError where results do not compare, or where nothing fits."""
+    """Look what a study can import.
+
+    Raises UseError where results do not compare, or where nothing fits.
+    """
     importer.check(old)
     rungs: dict[int, list[RungRecord]] = {}
     for row in reader.rungs(old):
@@ -88,16 +103,19 @@ def plan_warm_start(reader: Reader, old: StudyRecord, importer: TrialImporter) -
     if not imports:
         reasons = "; ".join(f"{count} {reason}" for reason, count in counted.items())
         raise UseError(
-            f"Nothing of {old.name!r} can be imported into {importer.spec.name!r} ({reasons or 'it has no trials'}).",
+            f"Nothing of {old.name!r} can be imported into {importer.spec.name!r}"
+            f" ({reasons or 'it has no trials'}).",
             "Begin the new study without it.",
         )
     return WarmStart(old.name, tuple(imports), counted, importer.baseline(imports))
 
 
 def project_imports(study: OpenStudy) -> None:
-    """Let Optuna know the trials that a study imported, those which it does not know yet; safe to be killed in.
+    """Let Optuna know the trials that a study imported, those which it does not know yet; safe to
+    be killed in.
 
-    One process does it at a time, and each that opens the study looks, before it lets the sampler draw.
+    One process does it at a time, and each that opens the study looks, before it lets the sampler
+    draw.
     """
     if ORIGIN not in study.record.environment:
         return
@@ -105,11 +123,20 @@ def project_imports(study: OpenStudy) -> None:
         with explained(study.store.url):
             trials = study.optuna.get_trials(deepcopy=False)
         known = {trial.user_attrs.get(sync.KEY_ATTRIBUTE) for trial in trials}
-        unknown = [row for row in study.store.trials(study.record) if row.origin is not None and row.key not in known]
+        unknown = [
+            row
+            for row in study.store.trials(study.record)
+            if row.origin is not None and row.key not in known
+        ]
         for row in unknown:
             claim = Claim(row.id, row.study_id, row.key, "", row.fence, row.number)
             trial = sync.project(study, claim, row.asked or {})
-            sync.tell(study, trial, row.number, Result(row.state, values=row.values, violations=row.violations))
+            sync.tell(
+                study,
+                trial,
+                row.number,
+                Result(row.state, values=row.values, violations=row.violations),
+            )
         sync.reconcile(study)  # one that was known, but not yet how it had ended
 
 
@@ -122,7 +149,9 @@ class TrialImporter:
     environment: Mapping[str, Any]
     """Its versions, and the fingerprint of its images under "data"."""
     neutral: Mapping[str, str] = field(init=False)
-    """By slot, the technique that changes nothing: what plans did that were made before the slot could be filled."""
+    """By slot, the technique that changes nothing: what plans did that were made before the slot
+    could be filled.
+    """
 
     def __post_init__(self) -> None:
         found = {
@@ -141,27 +170,38 @@ class TrialImporter:
     # Whether results compare
 
     def check(self, old: StudyRecord) -> None:
-        """Raise UseError with everything that keeps results of the old study from comparing with those of the new."""
+        """Raise UseError with everything that keeps results of the old study from comparing with
+        those of the new.
+        """
         found = self.differences(old)
         if found:
             raise UseError(
-                f"The trials of {old.name!r} do not compare with those of {self.spec.name!r} ({'; '.join(found)}).",
+                f"The trials of {old.name!r} do not compare with those of {self.spec.name!r}"
+                f" ({'; '.join(found)}).",
                 "Make these equal, or begin the new study without them.",
             )
 
     def differences(self, old: StudyRecord) -> list[str]:
         """Say in what respects results were obtained otherwise."""
-        before = StudySpec.from_json(old.spec, self.registry)  # keys that an older version did not know get defaults
+        before = StudySpec.from_json(
+            old.spec, self.registry
+        )  # keys that an older version did not know get defaults
         there, here = before.to_json(), self.spec.to_json()
         found = _unequal("task", there["task"], here["task"], FREE_OF_TASK)
-        found += _unequal("budget", {"steps": before.budget.steps}, {"steps": self.spec.budget.steps})
+        found += _unequal(
+            "budget", {"steps": before.budget.steps}, {"steps": self.spec.budget.steps}
+        )
         missing = [name for name in self.spec.metrics() if name not in before.metrics()]
         found += [f"{', '.join(missing)}: not measured there"] if missing else []
         if any(self.registry.metric(name).level == "device" for name in self.spec.metrics()):
             found += _unequal("device", there["device"], here["device"])
         if old.environment.get("data") != self.environment["data"]:
             seeds = [before.search.seed, self.spec.search.seed]
-            drawn = f" (search.seed {seeds[0]} there, {seeds[1]} here, may draw them)" if seeds[0] != seeds[1] else ""
+            drawn = (
+                f" (search.seed {seeds[0]} there, {seeds[1]} here, may draw them)"
+                if seeds[0] != seeds[1]
+                else ""
+            )
             found.append(f"other images{drawn}")
         return found + self._software(old)
 
@@ -172,21 +212,34 @@ class TrialImporter:
         used = {sources[name].plugin for name in both if name in sources}
         there, here = old.environment, self.environment
         versions = [("automl-sr", there["automl-sr"], here["automl-sr"])]
-        versions += [(name, there["plugins"].get(name), here["plugins"].get(name)) for name in sorted(used)]
-        return [f"{name}: {then or 'none'} there, {now or 'none'} here" for name, then, now in versions if then != now]
+        versions += [
+            (name, there["plugins"].get(name), here["plugins"].get(name)) for name in sorted(used)
+        ]
+        return [
+            f"{name}: {then or 'none'} there, {now or 'none'} here"
+            for name, then, now in versions
+            if then != now
+        ]
 
     # Single trials
 
     def rung_shift(self, old: StudyRecord) -> int | None:
-        """Return by how much a rung's number differs in the new study, or nothing where its rungs lie elsewhere.
+        """Return by how much a rung's number differs in the new study, or nothing where its rungs
+        lie elsewhere.
 
-        The last rung is at the end of training, and each one before it at a fixed share of the next.
+        The last rung is at the end of training, and each one before it at a fixed share of the
+        next.
         """
-        there, here = StudySpec.from_json(old.spec, self.registry).search.scheduler, self.spec.search.scheduler
+        there, here = (
+            StudySpec.from_json(old.spec, self.registry).search.scheduler,
+            self.spec.search.scheduler,
+        )
         same_places = "none" not in (there.kind, here.kind) and there.reduction == here.reduction
         return here.rungs - there.rungs if same_places else None
 
-    def take(self, old: StudyRecord, trial: TrialRecord, rungs: Sequence[RungRecord], shift: int | None) -> Import:
+    def take(
+        self, old: StudyRecord, trial: TrialRecord, rungs: Sequence[RungRecord], shift: int | None
+    ) -> Import:
         """Make a trial of the new study from one of the old one. Raises LeftOutError."""
         plan, params = self._recreated(trial)
         values = {name: trial.values[name] for name in self.spec.metrics() if name in trial.values}
@@ -222,7 +275,10 @@ class TrialImporter:
         return None if known else {"params": start, "notes": {}}
 
     def _recreated(self, trial: TrialRecord) -> tuple[TrialPlan, dict[str, Any]]:
-        """Ask for an old plan in the new space; gives it, and its parameters by stored name. Raises LeftOutError."""
+        """Ask for an old plan in the new space; gives it, and its parameters by stored name.
+
+        Raises LeftOutError.
+        """
         if trial.state in UNFINISHED:
             raise LeftOutError("not ended")
         if trial.state in ("failed", "duplicate"):
@@ -247,7 +303,9 @@ class TrialImporter:
     def _judged(
         self, plan: TrialPlan, trial: TrialRecord, values: Mapping[str, float]
     ) -> tuple[dict[str, float], str | None]:
-        """Hold a trial against the new limits: the violations of one that was rejected, and what to say of it."""
+        """Hold a trial against the new limits: the violations of one that was rejected, and what to
+        say of it.
+        """
         limits = self.spec.constraints
         if trial.state != "infeasible":
             missing = [name for name in self.spec.metrics() if name not in values]
@@ -256,13 +314,17 @@ class TrialImporter:
             return {}, broken(limits, values)
         lower, upper = self._bounds(plan, trial.costs)
         violations = {
-            name: limit.violation(lower[name], upper[name]) for name, limit in limits.items() if name in lower
+            name: limit.violation(lower[name], upper[name])
+            for name, limit in limits.items()
+            if name in lower
         }
         if not any(amount > 0 for amount in violations.values()):
             raise LeftOutError("rejected for reasons that the new study does not have")
         return violations, broken(limits, lower) or trial.reason
 
-    def _bounds(self, plan: TrialPlan, costs: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    def _bounds(
+        self, plan: TrialPlan, costs: Mapping[str, float]
+    ) -> tuple[dict[str, float], dict[str, float]]:
         """Bound the costs of a shipped model, as the gate does, from what it had measured."""
         lower, upper = dict(costs), dict(costs)
         for name in costs:
@@ -278,16 +340,24 @@ class TrialImporter:
         """Go through the rungs that the new study has too, under its numbers."""
         for row in rungs:
             if row.rung + shift >= 0:
-                values = {name: row.values[name] for name in self.spec.metrics() if name in row.values}
+                values = {
+                    name: row.values[name] for name in self.spec.metrics() if name in row.values
+                }
                 yield replace(row, rung=row.rung + shift, values=values)
 
     def _notes(self) -> dict[str, Any]:
-        """Make old trials the first generation of NSGA-II: it breeds from none that has no generation."""
-        return {NSGAIISampler._get_generation_key(): 0} if self.spec.search.sampler == "nsga2" else {}
+        """Make old trials the first generation of NSGA-II: it breeds from none that has no
+        generation.
+        """
+        return (
+            {NSGAIISampler._get_generation_key(): 0} if self.spec.search.sampler == "nsga2" else {}
+        )
 
 
 class Recall:
-    """Answers what a space asks of a trial with the parameters of a plan; `asked` notes it by stored name."""
+    """Answers what a space asks of a trial with the parameters of a plan; `asked` notes it by
+    stored name.
+    """
 
     def __init__(self, params: Mapping[str, Any], neutral: Mapping[str, str] | None = None) -> None:
         self.asked: dict[str, Any] = {}
@@ -303,7 +373,9 @@ class Recall:
                 return self._note(name, choice)
         raise LeftOutError(_lacking(shown, value))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         """Return the old number. Raises LeftOutError where it is out of range."""
         return int(self._number(name, Int(low, high, step, log)))
 
@@ -315,7 +387,11 @@ class Recall:
 
     def _number(self, name: str, domain: Int | Float) -> float:
         value = self._value(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or (found := snap(domain, value)) != value:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or (found := snap(domain, value)) != value
+        ):
             raise LeftOutError(f"with {name} outside the new range")
         self._note(name, found)
         return found
@@ -339,7 +415,9 @@ class Recall:
 
 def changes_nothing(technique: type[Technique]) -> bool:
     """Whether a technique is as good as none: without fields, and the identity at every stage."""
-    return not technique.model_fields and all(getattr(technique, name) is getattr(Technique, name) for name in STAGES)
+    return not technique.model_fields and all(
+        getattr(technique, name) is getattr(Technique, name) for name in STAGES
+    )
 
 
 def _difference(before: Mapping[str, Any], params: Mapping[str, Any], plan: TrialPlan) -> str:
@@ -352,7 +430,11 @@ def _difference(before: Mapping[str, Any], params: Mapping[str, Any], plan: Tria
         if name not in params:
             return f"without {name}"
         if not same(params[name], value):
-            return _lacking(name, params[name]) if name in set(Slot) else f"with another {name} than the new study's"
+            return (
+                _lacking(name, params[name])
+                if name in set(Slot)
+                else f"with another {name} than the new study's"
+            )
     gone = [name for name in params if name not in plan.params]
     return f"with {gone[0]}, which is gone" if gone else "that mean something else now"
 
@@ -361,7 +443,9 @@ def _lacking(name: str, value: Any) -> str:
     return f"with {name} {value!r}, which the new space lacks"
 
 
-def _unequal(part: str, there: Mapping[str, Any], here: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
+def _unequal(
+    part: str, there: Mapping[str, Any], here: Mapping[str, Any], free: Sequence[str] = ()
+) -> list[str]:
     return [
         f"{part}.{name}: {there.get(name)} there, {here.get(name)} here"
         for name in {**there, **here}
@@ -370,4 +454,8 @@ def _unequal(part: str, there: Mapping[str, Any], here: Mapping[str, Any], free:
 
 
 def _techniques(space: Mapping[str, Any]) -> set[str]:
-    return {f"{slot['slot']}.{option['technique']}" for slot in space["slots"] for option in slot["options"]}
+    return {
+        f"{slot['slot']}.{option['technique']}"
+        for slot in space["slots"]
+        for option in slot["options"]
+    }

@@ -1,4 +1,6 @@
-"""Which techniques go together: requirements, conflicts, and whether a choice can still be completed."""
+"""Which techniques go together: requirements, conflicts, and whether a choice can still be
+completed.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,19 @@ class Chosen:
     conflicts: Capabilities = frozenset()
 
     def fits(self, technique: type[Technique]) -> bool:
-        """Whether no conflict stands between the chosen techniques and another one, in either direction."""
-        return not (technique.conflicts & self.provides) and not (technique.provides & self.conflicts)
+        """Whether no conflict stands between the chosen techniques and another one, in either
+        direction.
+        """
+        return not (technique.conflicts & self.provides) and not (
+            technique.provides & self.conflicts
+        )
 
     def plus(self, technique: type[Technique]) -> Chosen:
         """Choose one more technique."""
         return Chosen(
-            self.provides | technique.provides, self.requires | technique.requires, self.conflicts | technique.conflicts
+            self.provides | technique.provides,
+            self.requires | technique.requires,
+            self.conflicts | technique.conflicts,
         )
 
     @property
@@ -43,11 +51,14 @@ class Compatibility:
         self._completable: dict[tuple[int, Chosen], bool] = {}
 
     def allowed(self, index: int, chosen: Chosen) -> list[TechniqueSpace]:
-        """List the options of a slot that fit what earlier slots chose and that later slots can complete."""
+        """List the options of a slot that fit what earlier slots chose and that later slots can
+        complete.
+        """
         return [
             option
             for option in self.slots[index].options
-            if chosen.fits(option.technique) and self.completable(index + 1, chosen.plus(option.technique))
+            if chosen.fits(option.technique)
+            and self.completable(index + 1, chosen.plus(option.technique))
         ]
 
     def completable(self, index: int, chosen: Chosen) -> bool:
@@ -56,16 +67,26 @@ class Compatibility:
             return chosen.complete
         key = (index, chosen)
         if key not in self._completable:
-            techniques = (option.technique for option in self.slots[index].options if chosen.fits(option.technique))
+            techniques = (
+                option.technique
+                for option in self.slots[index].options
+                if chosen.fits(option.technique)
+            )
             nexts = dict.fromkeys(chosen.plus(technique) for technique in techniques)
-            self._completable[key] = any(self.completable(index + 1, following) for following in nexts)
+            self._completable[key] = any(
+                self.completable(index + 1, following) for following in nexts
+            )
         return self._completable[key]
 
     def states(self) -> list[list[Chosen]]:
         """List, for each slot, the different situations in which it can be asked."""
         rows = [[Chosen()]]
         for index in range(len(self.slots) - 1):
-            following = (chosen.plus(option.technique) for chosen in rows[-1] for option in self.allowed(index, chosen))
+            following = (
+                chosen.plus(option.technique)
+                for chosen in rows[-1]
+                for option in self.allowed(index, chosen)
+            )
             rows.append(list(dict.fromkeys(following)))
         return rows
 
@@ -83,9 +104,17 @@ def reachable(slots: Sequence[SlotSpace]) -> list[set[str]]:
 
 def why_never(slots: Sequence[SlotSpace], technique: type[Technique]) -> str:
     """Say why a technique occurs in no complete choice."""
-    others = [option.technique for slot in slots for option in slot.options if option.technique is not technique]
+    others = [
+        option.technique
+        for slot in slots
+        for option in slot.options
+        if option.technique is not technique
+    ]
     provided: Capabilities = technique.provides.union(*(other.provides for other in others))
     missing = sorted(technique.requires - provided)
     if missing:
-        return f"it requires {', '.join(map(repr, missing))}, which no technique of this space provides"
+        return (
+            f"it requires {', '.join(map(repr, missing))}, which no technique of this space"
+            " provides"
+        )
     return "what it requires or excludes fits no choice of the other slots"

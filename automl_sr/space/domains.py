@@ -39,7 +39,9 @@ Domain = Int | Float | Choice | Each | Constant | Nested
 
 @dataclass(frozen=True)
 class FieldSpace:
-    """One field of a technique in a resolved space; `start` is what trial 0 uses, inside the domain."""
+    """One field of a technique in a resolved space; `start` is what trial 0 uses, inside the
+    domain.
+    """
 
     name: str
     domain: Domain
@@ -48,7 +50,11 @@ class FieldSpace:
 
     def needs(self, technique: type[Technique]) -> set[str]:
         """Name the fields of its technique that must be known before this one is asked."""
-        decided = decided_by(technique, self.name, self.domain) if isinstance(self.domain, Each) else set()
+        decided = (
+            decided_by(technique, self.name, self.domain)
+            if isinstance(self.domain, Each)
+            else set()
+        )
         return set(self.when) | decided
 
 
@@ -110,10 +116,14 @@ def each_range(each: Each, change: Callable[[Range], Range]) -> Each:
 
 
 def widest(each: Each) -> Range:
-    """Return the range that holds those of all places of a vector: what a study file may write for all of them."""
+    """Return the range that holds those of all places of a vector: what a study file may write for
+    all of them.
+    """
     first, *others = each.ranges()
     if isinstance(first, Choice):
-        options = (value for item in (first, *others) if isinstance(item, Choice) for value in item.options)
+        options = (
+            value for item in (first, *others) if isinstance(item, Choice) for value in item.options
+        )
         return Choice(*dict.fromkeys(options))
     numbers = [first, *(item for item in others if not isinstance(item, Choice))]
     return between(first, min(item.low for item in numbers), max(item.high for item in numbers))
@@ -178,11 +188,18 @@ def domain_to_json(domain: Domain) -> dict[str, Any]:
         case Choice(options=values):
             return {"choice": list(values)}
         case Each(item=item, count=count, max=most):
-            ranges: Any = [domain_to_json(one) for one in item] if isinstance(item, tuple) else domain_to_json(item)
+            ranges: Any = (
+                [domain_to_json(one) for one in item]
+                if isinstance(item, tuple)
+                else domain_to_json(item)
+            )
             vector = {"each": ranges, "count": count, "max": most}
             return vector if domain.used is None else {**vector, "used": domain.used}
         case Nested(slot=slot, options=options):
-            return {"pick": slot.value, "options": [technique_to_json(option) for option in options]}
+            return {
+                "pick": slot.value,
+                "options": [technique_to_json(option) for option in options],
+            }
         case Int():
             return {"int": [domain.low, domain.high], "step": domain.step, "log": domain.log}
         case _:
@@ -197,12 +214,17 @@ def domain_from_json(data: Mapping[str, Any], registry: Registry) -> Domain:
         return Choice(*data["choice"])
     if "each" in data:
         stored = data["each"]
-        ranges = [_range_from_json(item, registry) for item in (stored if isinstance(stored, list) else [stored])]
+        ranges = [
+            _range_from_json(item, registry)
+            for item in (stored if isinstance(stored, list) else [stored])
+        ]
         item = tuple(ranges) if isinstance(stored, list) else ranges[0]
         return Each(item, data["count"], data["max"], data.get("used"))
     if "pick" in data:
         slot = Slot(data["pick"])
-        return Nested(slot, tuple(technique_from_json(slot, option, registry) for option in data["options"]))
+        return Nested(
+            slot, tuple(technique_from_json(slot, option, registry) for option in data["options"])
+        )
     if "int" in data:
         low, high = data["int"]
         return Int(low, high, step=data["step"], log=data["log"])
@@ -213,7 +235,9 @@ def domain_from_json(data: Mapping[str, Any], registry: Registry) -> Domain:
 def _range_from_json(data: Mapping[str, Any], registry: Registry) -> Range:
     item = domain_from_json(data, registry)
     if not isinstance(item, Int | Float | Choice):
-        raise PluginError(f"The stored search space has a vector of {item!r}.", "It was not written by automl-sr.")
+        raise PluginError(
+            f"The stored search space has a vector of {item!r}.", "It was not written by automl-sr."
+        )
     return item
 
 
@@ -229,7 +253,10 @@ def technique_to_json(space: TechniqueSpace) -> dict[str, Any]:
 
 
 def technique_from_json(slot: Slot, data: Mapping[str, Any], registry: Registry) -> TechniqueSpace:
-    """Read what `technique_to_json` wrote. Raises PluginError for a missing technique or another version."""
+    """Read what `technique_to_json` wrote.
+
+    Raises PluginError for a missing technique or another version.
+    """
     cls = installed_version(registry, slot, data["technique"], data["version"])
     fields = tuple(
         FieldSpace(
@@ -243,18 +270,23 @@ def technique_from_json(slot: Slot, data: Mapping[str, Any], registry: Registry)
     unknown = [item.name for item in fields if item.name not in cls.model_fields]
     if unknown:
         raise PluginError(
-            f"The study searches {slot}.{cls.name}.{unknown[0]}, which the installed technique does not have.",
+            f"The study searches {slot}.{cls.name}.{unknown[0]}, which the installed technique does"
+            " not have.",
             "Install the version of the plugin with which the study was begun.",
         )
     return TechniqueSpace(cls, fields)
 
 
 def installed_version(registry: Registry, slot: Slot, name: str, version: str) -> type[Technique]:
-    """Find a technique of a stored study. Raises PluginError where it is missing or of another version."""
+    """Find a technique of a stored study.
+
+    Raises PluginError where it is missing or of another version.
+    """
     cls = registry.technique(slot, name)
     if cls.version != version:
         raise PluginError(
-            f"The study was begun with version {version} of {slot}.{name}, but version {cls.version} is installed.",
+            f"The study was begun with version {version} of {slot}.{name}, but version"
+            f" {cls.version} is installed.",
             "Install the plugin of that version, or begin a new study under another name.",
         )
     return cls

@@ -1,4 +1,6 @@
-"""What a study file may write for one field: a value, a range, or the allowed values of a choice."""
+"""What a study file may write for one field: a value, a range, or the allowed values of a
+choice.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,26 @@ from dataclasses import replace
 from typing import Any
 
 from automl_sr.errors import Fail, KeyPath, nearest, shown
-from automl_sr.plugin.technique import Choice, Each, Float, Int, Range, SearchField, Technique, why_refused
-from automl_sr.space.domains import Constant, Domain, between, each_range, on_grid, same, tidy, widest
+from automl_sr.plugin.technique import (
+    Choice,
+    Each,
+    Float,
+    Int,
+    Range,
+    SearchField,
+    Technique,
+    why_refused,
+)
+from automl_sr.space.domains import (
+    Constant,
+    Domain,
+    between,
+    each_range,
+    on_grid,
+    same,
+    tidy,
+    widest,
+)
 from automl_sr.space.summary import describe
 
 Item = Int | Float | Choice | Constant
@@ -48,10 +68,14 @@ class Narrower:
         return self._unmarked(raw, path)
 
     def _vector(self, marker: Each, raw: Any, path: KeyPath) -> Constant:
-        """Read the places of a vector one by one: a list alone would be the values that all of them may take."""
+        """Read the places of a vector one by one: a list alone would be the values that all of them
+        may take.
+        """
         if not isinstance(raw, list) or len(raw) > marker.max:
             raise self.fail(path, f"{shown(raw)} is not a list of at most {marker.max} values.", "")
-        items = [self._item(widest(marker), value, (*path, place)) for place, value in enumerate(raw)]
+        items = [
+            self._item(widest(marker), value, (*path, place)) for place, value in enumerate(raw)
+        ]
         for place, item in enumerate(items):
             if not isinstance(item, Constant):
                 raise self.fail((*path, place), f"{shown(raw[place])} is not a single value.", "")
@@ -60,7 +84,9 @@ class Narrower:
         return Constant([item.value for item in items if isinstance(item, Constant)])
 
     def _cut(self, own: Range, asked: Range, raw: Any, path: KeyPath) -> Range:
-        """Return what one place of a vector may be of what is asked for all of them; its own range is its limit."""
+        """Return what one place of a vector may be of what is asked for all of them; its own range
+        is its limit.
+        """
         if isinstance(own, Choice):
             options = asked.options if isinstance(asked, Choice) else ()
             kept = [value for value in options if any(same(value, known) for known in own.options)]
@@ -73,11 +99,18 @@ class Narrower:
         else:
             low, high = max(own.low, asked.low), min(own.high, asked.high)
             if asked.step is not None and low > asked.low:
-                low = tidy(asked.low + math.ceil((low - asked.low) / asked.step - 1e-9) * asked.step)
+                low = tidy(
+                    asked.low + math.ceil((low - asked.low) / asked.step - 1e-9) * asked.step
+                )
             if low <= high:
                 return between(asked, low, on_grid(low, high, asked.step))
-        hint = f"Write something of {describe(own)} too, or the vector place by place: {{fixed: [...]}}."
-        raise self.fail(path, f"{shown(raw)} leaves nothing to a place that takes {describe(own)}.", hint)
+        hint = (
+            f"Write something of {describe(own)} too, or the vector place by place: {{fixed:"
+            " [...]}."
+        )
+        raise self.fail(
+            path, f"{shown(raw)} leaves nothing to a place that takes {describe(own)}.", hint
+        )
 
     def _item(self, marker: Int | Float | Choice, raw: Any, path: KeyPath) -> Item:
         if isinstance(marker, Choice):
@@ -86,7 +119,9 @@ class Narrower:
 
     def _choice(self, marker: Choice, raw: Any, path: KeyPath) -> Choice | Constant:
         if isinstance(raw, Mapping) or raw == []:
-            raise self.fail(path, f"{shown(raw)} is not a list of allowed values.", self._allowed(marker))
+            raise self.fail(
+                path, f"{shown(raw)} is not a list of allowed values.", self._allowed(marker)
+            )
         if not isinstance(raw, list):
             return Constant(self._option(marker, raw, path))
         values = [self._option(marker, value, (*path, index)) for index, value in enumerate(raw)]
@@ -96,22 +131,36 @@ class Narrower:
         return Choice(*values)
 
     def _option(self, marker: Choice, raw: Any, path: KeyPath) -> Any:
-        """Find a value among the options; a number may also be another one within the hard limits."""
+        """Find a value among the options; a number may also be another one within the hard
+        limits.
+        """
         for option in marker.options:
             if same(option, raw):
                 return option
-        if isinstance(raw, int | float) and not isinstance(raw, bool) and self._why_refused(raw) is None:
+        if (
+            isinstance(raw, int | float)
+            and not isinstance(raw, bool)
+            and self._why_refused(raw) is None
+        ):
             return raw
         guess = (
-            nearest(raw, [value for value in marker.options if isinstance(value, str)]) if isinstance(raw, str) else ""
+            nearest(raw, [value for value in marker.options if isinstance(value, str)])
+            if isinstance(raw, str)
+            else ""
         )
-        raise self.fail(path, f"{shown(raw)} is not an allowed value.", f"{guess} {self._allowed(marker)}".strip())
+        raise self.fail(
+            path,
+            f"{shown(raw)} is not an allowed value.",
+            f"{guess} {self._allowed(marker)}".strip(),
+        )
 
     @staticmethod
     def _allowed(marker: Choice) -> str:
         return f"Allowed: {', '.join(_yaml(option) for option in marker.options)}."
 
-    def _number(self, kind: type[int] | type[float], marker: Int | Float | None, raw: Any, path: KeyPath) -> Item:
+    def _number(
+        self, kind: type[int] | type[float], marker: Int | Float | None, raw: Any, path: KeyPath
+    ) -> Item:
         if isinstance(raw, Mapping):
             return self._range(kind, marker, raw, path)
         if isinstance(raw, list):
@@ -125,7 +174,11 @@ class Narrower:
         return Constant(value)
 
     def _range(
-        self, kind: type[int] | type[float], marker: Int | Float | None, raw: Mapping[str, Any], path: KeyPath
+        self,
+        kind: type[int] | type[float],
+        marker: Int | Float | None,
+        raw: Mapping[str, Any],
+        path: KeyPath,
     ) -> Item:
         """Read {low, high, step, log}; what is not given is the marker's."""
         for key in raw:
@@ -136,18 +189,25 @@ class Narrower:
         for end in ("low", "high"):
             given = raw[end] if end in raw else getattr(marker, end, None)
             if given is None:
-                raise self.fail(path, f"the range has no {end!r}.", "Write [low, high] or {low, high, step, log}.")
+                raise self.fail(
+                    path,
+                    f"the range has no {end!r}.",
+                    "Write [low, high] or {low, high, step, log}.",
+                )
             ends[end] = self._checked(kind, given, path)
         low, high = ends["low"], ends["high"]
         if low > high:
-            raise self.fail(path, f"the range {low}..{high} is empty.", "Write the smaller number first.")
+            raise self.fail(
+                path, f"the range {low}..{high} is empty.", "Write the smaller number first."
+            )
         step, log = self._step_and_log(kind, marker, raw, low, path)
         if low == high:
             return Constant(low)
         last = on_grid(low, high, step)
         if last != high:
             self.notes.append(
-                f"{'.'.join(map(str, path))}: in steps of {step}, the range {low}..{high} ends at {last}."
+                f"{'.'.join(map(str, path))}: in steps of {step}, the range {low}..{high} ends at"
+                f" {last}."
             )
         if kind is int:
             return Int(low, int(last), int(step or 1), log)
@@ -169,16 +229,24 @@ class Narrower:
             step = marker.step
         if log:
             if step is not None and not (kind is int and step == 1):
-                raise self.fail((*path, "step"), "a logarithmic range has no step.", "Leave out `step` or `log`.")
+                raise self.fail(
+                    (*path, "step"),
+                    "a logarithmic range has no step.",
+                    "Leave out `step` or `log`.",
+                )
             if low <= 0:
                 raise self.fail(
-                    path, f"a logarithmic range cannot begin at {low}.", "Begin above 0, or write log: false."
+                    path,
+                    f"a logarithmic range cannot begin at {low}.",
+                    "Begin above 0, or write log: false.",
                 )
             return (1 if kind is int else None), True
         if step is not None:
             step = self._typed(kind, step, (*path, "step"))
             if step <= 0:
-                raise self.fail((*path, "step"), f"a step of {step} leads nowhere.", "Write a number above 0.")
+                raise self.fail(
+                    (*path, "step"), f"a step of {step} leads nowhere.", "Write a number above 0."
+                )
         return (step or 1 if kind is int else step), False
 
     def _typed(self, kind: type[int] | type[float], raw: Any, path: KeyPath) -> Any:
@@ -190,7 +258,9 @@ class Narrower:
             or (isinstance(raw, float) and not math.isfinite(raw))
         ):
             raise self.fail(
-                path, f"{shown(raw)} is not {word}.", "Write a number, [low, high] or {low, high, step, log}."
+                path,
+                f"{shown(raw)} is not {word}.",
+                "Write a number, [low, high] or {low, high, step, log}.",
             )
         if kind is int and raw != int(raw):
             raise self.fail(path, f"{shown(raw)} is not a whole number.", "")
@@ -236,7 +306,9 @@ class Narrower:
                 if reason:
                     raise self.fail((*path, index), f"{value!r} is not allowed: {reason}.", "")
                 if any(same(value, earlier) for earlier in raw[:index]):
-                    raise self.fail((*path, index), f"{value!r} is listed twice.", "Keep one of them.")
+                    raise self.fail(
+                        (*path, index), f"{value!r} is listed twice.", "Keep one of them."
+                    )
             return Choice(*raw)
         raise self.fail(path, f"{shown(raw)} is not allowed: {refused}.", "")
 
@@ -247,7 +319,9 @@ def _why_outside(limits: Range, value: Any) -> str | None:
         return None if any(same(value, known) for known in limits.options) else "no place takes it"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "it should be a number"
-    return None if limits.low <= value <= limits.high else f"places take {limits.low} to {limits.high}"
+    return (
+        None if limits.low <= value <= limits.high else f"places take {limits.low} to {limits.high}"
+    )
 
 
 def number_kind(annotation: Any) -> type[int] | type[float] | None:

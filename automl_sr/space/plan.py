@@ -1,4 +1,6 @@
-"""One proposal, frozen: the technique of every slot with its fields, and a fingerprint of what that means."""
+"""One proposal, frozen: the technique of every slot with its fields, and a fingerprint of what that
+means.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,15 @@ from automl_sr.errors import DataError, TrialError
 from automl_sr.files import content_digest
 from automl_sr.plugin.none import says_nothing
 from automl_sr.plugin.registry import instantiate
-from automl_sr.plugin.technique import JSON, Slot, Technique, as_json, files_of, inactive_fields, search_fields
+from automl_sr.plugin.technique import (
+    JSON,
+    Slot,
+    Technique,
+    as_json,
+    files_of,
+    inactive_fields,
+    search_fields,
+)
 from automl_sr.space.domains import installed_version
 
 if TYPE_CHECKING:
@@ -23,16 +33,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What one trial does. Plans that mean the same have the same fingerprint, whatever their inactive fields were.
+    """What one trial does. Plans that mean the same have the same fingerprint, whatever their
+    inactive fields were.
 
-    `params` is flat by parameter name (`selection.loss.keep`), with everything that is active, fixed fields too.
+    `params` is flat by parameter name (`selection.loss.keep`), with everything that is active,
+    fixed fields too.
     """
 
     techniques: Mapping[Slot, Technique]
     params: Mapping[str, JSON]
     fingerprint: str
     files: Mapping[str, str] = field(default_factory=dict)
-    """The files that techniques name: path to the sha256 of what was in it when the plan was made."""
+    """The files that techniques name: path to the sha256 of what was in it when the plan was
+    made.
+    """
 
     @classmethod
     def of(cls, techniques: Mapping[Slot, Technique], params: Mapping[str, JSON]) -> TrialPlan:
@@ -55,27 +69,38 @@ class TrialPlan:
             slot.value: {"technique": item.name, "version": item.version, "fields": item.dump()}
             for slot, item in self.techniques.items()
         }
-        plan = {"techniques": techniques, "params": dict(self.params), "fingerprint": self.fingerprint}
+        plan = {
+            "techniques": techniques,
+            "params": dict(self.params),
+            "fingerprint": self.fingerprint,
+        }
         return plan | ({"files": dict(self.files)} if self.files else {})
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], registry: Registry) -> TrialPlan:
-        """Read what `to_json` wrote. Raises PluginError for a technique that is missing or of another version."""
+        """Read what `to_json` wrote.
+
+        Raises PluginError for a technique that is missing or of another version.
+        """
         techniques = {}
         for name, item in data["techniques"].items():
             slot = Slot(name)
             installed_version(registry, slot, item["technique"], item["version"])
-            techniques[slot] = instantiate(registry, slot, {"technique": item["technique"], **item["fields"]})
+            techniques[slot] = instantiate(
+                registry, slot, {"technique": item["technique"], **item["fields"]}
+            )
         params = MappingProxyType(dict(data["params"]))
         files = MappingProxyType(dict(data.get("files", {})))
         return cls(MappingProxyType(techniques), params, data["fingerprint"], files)
 
 
 def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
-    """Hash name, version and active fields of every technique in its canonical form, those of nested ones included.
+    """Hash name, version and active fields of every technique in its canonical form, those of
+    nested ones included.
 
     The content of a file counts, its path does not. Raises TrialError for one that cannot be read.
-    A slot that nothing fills is left out: a plan means the same before a plugin could fill it and afterwards.
+    A slot that nothing fills is left out: a plan means the same before a plugin could fill it and
+    afterwards.
     """
     content = {
         slot.value: _identity(technique.canonical())

@@ -1,8 +1,10 @@
-"""The search space of one study: what can be chosen, asked of Optuna step by step, and frozen into plans.
+"""The search space of one study: what can be chosen, asked of Optuna step by step, and frozen into
+plans.
 
-Parameters are stored as `selection`, `selection.loss.keep`, `architecture.cells.ops.0`, `recipe.lr`. Optuna does not
-let the choices of a parameter change, so where earlier slots leave only some techniques to a slot, the stored name
-says which: `quantization[none|int8_ptq]`. A plan always says `quantization`.
+Parameters are stored as `selection`, `selection.loss.keep`, `architecture.cells.ops.0`,
+`recipe.lr`. Optuna does not let the choices of a parameter change, so where earlier slots leave
+only some techniques to a slot, the stored name says which: `quantization[none|int8_ptq]`. A plan
+always says `quantization`.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ class Suggests(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Choose one of several values."""
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         """Choose a whole number."""
 
     def suggest_float(
@@ -87,8 +91,13 @@ class SearchSpace:
     registry: Registry
 
     @classmethod
-    def resolve(cls, section: Mapping[str, Any] | None, kind: str, registry: Registry) -> SearchSpace:
-        """Make the space of a study's `space` section, for a task of this kind. Raises StudyFileError."""
+    def resolve(
+        cls, section: Mapping[str, Any] | None, kind: str, registry: Registry
+    ) -> SearchSpace:
+        """Make the space of a study's `space` section, for a task of this kind.
+
+        Raises StudyFileError.
+        """
         slots, _ = read_space(section, kind, registry)
         return cls(slots, registry)
 
@@ -106,16 +115,22 @@ class SearchSpace:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], registry: Registry) -> SearchSpace:
-        """Read what `to_json` wrote. Raises PluginError where a technique is missing or of another version."""
+        """Read what `to_json` wrote.
+
+        Raises PluginError where a technique is missing or of another version.
+        """
         if data.get("format") != FORMAT:
             raise PluginError(
-                f"The stored search space has format {data.get('format')!r}, this version reads {FORMAT}.",
+                f"The stored search space has format {data.get('format')!r}, this version reads"
+                f" {FORMAT}.",
                 "Update automl-sr.",
             )
         slots = []
         for item in data["slots"]:
             slot = Slot(item["slot"])
-            options = tuple(technique_from_json(slot, option, registry) for option in item["options"])
+            options = tuple(
+                technique_from_json(slot, option, registry) for option in item["options"]
+            )
             slots.append(SlotSpace(slot, options, item["start"]))
         return cls(tuple(slots), registry)
 
@@ -147,7 +162,9 @@ class SearchSpace:
 
     def count(self) -> Count:
         """Count the plans that can be proposed."""
-        return summary.count(self.slots, self.compatibility, (domain for _, domain in self.ranges()))
+        return summary.count(
+            self.slots, self.compatibility, (domain for _, domain in self.ranges())
+        )
 
     def tree(self) -> tuple[Node, ...]:
         """Return one node for each slot, with techniques, fields and conditions below it."""
@@ -155,9 +172,12 @@ class SearchSpace:
 
     def ranges(self) -> Iterator[tuple[str, Range]]:
         """Go through every parameter that any plan can ask, with its stored name and domain."""
-        for index, (slot, states) in enumerate(zip(self.slots, self.compatibility.states(), strict=True)):
+        for index, (slot, states) in enumerate(
+            zip(self.slots, self.compatibility.states(), strict=True)
+        ):
             subsets = dict.fromkeys(
-                tuple(option.name for option in self.compatibility.allowed(index, chosen)) for chosen in states
+                tuple(option.name for option in self.compatibility.allowed(index, chosen))
+                for chosen in states
             )
             for names in subsets:
                 if len(names) > 1:
@@ -177,7 +197,11 @@ class SearchSpace:
         for index, slot in enumerate(self.slots):
             names = tuple(option.name for option in self.compatibility.allowed(index, chosen))
             start = slot.start if slot.start in names else names[0]
-            name = names[0] if len(names) == 1 else ask(stored_name(slot, names), Choice(*names), start)
+            name = (
+                names[0]
+                if len(names) == 1
+                else ask(stored_name(slot, names), Choice(*names), start)
+            )
             if not slot.slot.single:
                 walk.params[slot.slot.value] = name
             option = slot.option(name)
@@ -203,7 +227,9 @@ class _Walk:
             name = f"{prefix}.{item.name}"
             if isinstance(item.domain, Constant):
                 default = specs[item.name].default
-                values[item.name] = default if as_json(default) == item.domain.value else item.domain.value
+                values[item.name] = (
+                    default if as_json(default) == item.domain.value else item.domain.value
+                )
                 self.params.update(flat(name, item.domain.value))
             elif isinstance(item.domain, Each):
                 known = {field: spec.default for field, spec in specs.items()} | values
@@ -214,12 +240,19 @@ class _Walk:
                 values[item.name] = self.one(name, item.domain, item.start)
         made = _own(option.technique, functools.partial(_made, option, values))
         settled = _own(option.technique, made.canonical)
-        if settled is not made or any(_may_hold_dead(option.technique, spec) for spec in specs.values()):
+        if settled is not made or any(
+            _may_hold_dead(option.technique, spec) for spec in specs.values()
+        ):
             self._show(option, prefix, made, settled)
         return settled
 
     def vector(
-        self, owner: type[Technique], item: FieldSpace, each: Each, name: str, known: Mapping[str, Any]
+        self,
+        owner: type[Technique],
+        item: FieldSpace,
+        each: Each,
+        name: str,
+        known: Mapping[str, Any],
     ) -> tuple[Any, ...]:
         """Ask the places of a vector that are used, one after the other."""
         found: tuple[Any, ...] = ()
@@ -232,8 +265,12 @@ class _Walk:
                 found += (first_value(own.at(place) if isinstance(own, Each) else each.at(place)),)
         return found
 
-    def _show(self, option: TechniqueSpace, prefix: str, asked: Technique, settled: Technique) -> None:
-        """Note a technique's fields as they mean something: without entries that are dead, in the canonical form."""
+    def _show(
+        self, option: TechniqueSpace, prefix: str, asked: Technique, settled: Technique
+    ) -> None:
+        """Note a technique's fields as they mean something: without entries that are dead, in the
+        canonical form.
+        """
         inactive = inactive_fields(settled)
         for spec in search_fields(option.technique):
             name, value = f"{prefix}.{spec.name}", as_json(getattr(settled, spec.name))
@@ -289,7 +326,9 @@ def _made(option: TechniqueSpace, values: Mapping[str, Any]) -> Technique:
         return option.technique(**values)
     except ValidationError as error:
         where = f"{option.technique.slot}.{option.name}"
-        raise TrialError(f"{where} refuses this combination of its fields: {first_error(error)}.") from error
+        raise TrialError(
+            f"{where} refuses this combination of its fields: {first_error(error)}."
+        ) from error
 
 
 def prefix_of(slot: Slot, technique: str) -> str:
@@ -299,16 +338,30 @@ def prefix_of(slot: Slot, technique: str) -> str:
 
 def stored_name(slot: SlotSpace, names: Sequence[str]) -> str:
     """Name the choice of a slot's technique; a choice among some only says among which."""
-    return slot.slot.value if len(names) == len(slot.options) else f"{slot.slot.value}[{'|'.join(names)}]"
+    return (
+        slot.slot.value
+        if len(names) == len(slot.options)
+        else f"{slot.slot.value}[{'|'.join(names)}]"
+    )
 
 
 def flat(name: str, value: Any) -> dict[str, JSON]:
-    """Write a fixed value by parameter name: vectors place by place, nested techniques field by field."""
+    """Write a fixed value by parameter name: vectors place by place, nested techniques field by
+    field.
+    """
     if isinstance(value, list):
-        return {key: item for place, entry in enumerate(value) for key, item in flat(f"{name}.{place}", entry).items()}
+        return {
+            key: item
+            for place, entry in enumerate(value)
+            for key, item in flat(f"{name}.{place}", entry).items()
+        }
     if isinstance(value, dict) and "technique" in value:
         chosen = value["technique"]
-        inner = (flat(f"{name}.{chosen}.{field}", item) for field, item in value.items() if field != "technique")
+        inner = (
+            flat(f"{name}.{chosen}.{field}", item)
+            for field, item in value.items()
+            if field != "technique"
+        )
         return {name: chosen} | {key: item for part in inner for key, item in part.items()}
     return {name: value}
 
@@ -318,9 +371,13 @@ def _suggest(trial: Suggests, name: str, domain: Range, _: Any) -> Any:
         case Choice(options=options):
             return trial.suggest_categorical(name, list(options))
         case Int():
-            return trial.suggest_int(name, domain.low, domain.high, step=domain.step, log=domain.log)
+            return trial.suggest_int(
+                name, domain.low, domain.high, step=domain.step, log=domain.log
+            )
         case Float():
-            return trial.suggest_float(name, domain.low, domain.high, step=domain.step, log=domain.log)
+            return trial.suggest_float(
+                name, domain.low, domain.high, step=domain.step, log=domain.log
+            )
 
 
 def _ranges(option: TechniqueSpace, prefix: str) -> Iterator[tuple[str, Range]]:

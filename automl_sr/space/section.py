@@ -1,4 +1,6 @@
-"""What a study file asks of the search space: its words, with the installed techniques, become domains."""
+"""What a study file asks of the search space: its words, with the installed techniques, become
+domains.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +53,13 @@ def read_space(
     fail: Fail = located,
     folder: Path | None = None,
 ) -> tuple[tuple[SlotSpace, ...], tuple[str, ...]]:
-    """Return the slots of a study's space and notes for the person. Raises StudyFileError through `fail`.
+    """Return the slots of a study's space and notes for the person. Raises StudyFileError through
+    `fail`.
 
     `folder` is where relative paths of files begin, the working folder by default.
 
-    Without a `space`, everything that is installed for the task is searched. With one, a slot that it leaves out is
-    its baseline with default fields.
+    Without a `space`, everything that is installed for the task is searched. With one, a slot that
+    it leaves out is its baseline with default fields.
     """
     reader = SpaceReader(kind, registry, fail, folder)
     slots = reader.everything() if raw is None else reader.asked(raw)
@@ -66,7 +69,9 @@ def read_space(
 class SpaceReader:
     """Reads the `space` of one study."""
 
-    def __init__(self, kind: str, registry: Registry, fail: Fail, folder: Path | None = None) -> None:
+    def __init__(
+        self, kind: str, registry: Registry, fail: Fail, folder: Path | None = None
+    ) -> None:
         self.kind = kind
         self.folder = folder or Path()
         self.registry = registry
@@ -94,12 +99,18 @@ class SpaceReader:
                 raise self.fail(("space", name), f"unknown slot {name!r}.", hint)
         filled = self._filled({Slot(name) for name in raw})
         return tuple(
-            self._slot(slot, raw[slot.value], ("space", slot.value)) if slot.value in raw else self._baseline(slot)
+            (
+                self._slot(slot, raw[slot.value], ("space", slot.value))
+                if slot.value in raw
+                else self._baseline(slot)
+            )
             for slot in filled
         )
 
     def fitting(self, slots: tuple[SlotSpace, ...]) -> tuple[SlotSpace, ...]:
-        """Leave out techniques that occur in no complete choice, with a note; refuse a space without any."""
+        """Leave out techniques that occur in no complete choice, with a note; refuse a space
+        without any.
+        """
         kept = []
         names = reachable(slots)
         if not any(names):
@@ -119,16 +130,29 @@ class SpaceReader:
                 if option.name not in possible:
                     reason = why_never(slots, option.technique)
                     self.notes.append(f"{slot.slot}.{option.name} is never offered: {reason}.")
-            kept.append(self._made(slot.slot, [option for option in slot.options if option.name in possible]))
+            kept.append(
+                self._made(
+                    slot.slot, [option for option in slot.options if option.name in possible]
+                )
+            )
         return tuple(kept)
 
     def _filled(self, named: set[Slot] | None = None) -> list[Slot]:
-        """List the slots that a plugin can fill, and those that the file names, for which something must be there."""
+        """List the slots that a plugin can fill, and those that the file names, for which something
+        must be there.
+        """
         named = {Slot.ARCHITECTURE, *(named or set())}
-        filled = [slot for slot in Slot if self._fillable(slot) or (slot in named and self._offered(slot, ()))]
+        filled = [
+            slot
+            for slot in Slot
+            if self._fillable(slot) or (slot in named and self._offered(slot, ()))
+        ]
         for slot in sorted(named):
             if slot not in filled:
-                message = f"no installed technique of the slot {slot.value!r} serves the task {self.kind!r}."
+                message = (
+                    f"no installed technique of the slot {slot.value!r} serves the task"
+                    f" {self.kind!r}."
+                )
                 raise self.fail(("space", slot.value), message, "See `automl-sr plugins`.")
         return filled
 
@@ -137,67 +161,106 @@ class SpaceReader:
         return any(not issubclass(cls, Nothing) for cls in self._offered(slot, ()))
 
     def _offered(self, slot: Slot, lineage: Lineage) -> list[type[Technique]]:
-        """List what may fill a slot, or a `Pick` inside other techniques: the baseline first, then by name."""
-        fitting = [cls for cls in self.registry.techniques[slot].values() if self._why_not(cls, lineage) is None]
+        """List what may fill a slot, or a `Pick` inside other techniques: the baseline first, then
+        by name.
+        """
+        fitting = [
+            cls
+            for cls in self.registry.techniques[slot].values()
+            if self._why_not(cls, lineage) is None
+        ]
         return sorted(fitting, key=lambda cls: (not cls.baseline, cls.name))
 
     def _why_not(self, cls: type[Technique], lineage: Lineage) -> str | None:
         """Say why a technique cannot be used here."""
         if not {self.kind, "*"} & cls.tasks:
-            return f"it does not serve the task {self.kind!r}, only {', '.join(sorted(cls.tasks)) or 'none'}"
+            return (
+                f"it does not serve the task {self.kind!r}, only"
+                f" {', '.join(sorted(cls.tasks)) or 'none'}"
+            )
         if cls in lineage:
             return "it cannot be nested in itself"
         if lineage and cls.requires:
-            return f"it requires {', '.join(sorted(cls.requires))}, which nothing provides inside {lineage[-1].name!r}"
+            return (
+                f"it requires {', '.join(sorted(cls.requires))}, which nothing provides inside"
+                f" {lineage[-1].name!r}"
+            )
         for spec in search_fields(cls):
-            if isinstance(spec.marker, Pick) and spec.searched and not self._offered(spec.marker.slot, (*lineage, cls)):
+            if (
+                isinstance(spec.marker, Pick)
+                and spec.searched
+                and not self._offered(spec.marker.slot, (*lineage, cls))
+            ):
                 slot = spec.marker.slot.value
-                return f"its field {spec.name!r} needs a technique of the slot {slot!r}, and none is installed"
+                return (
+                    f"its field {spec.name!r} needs a technique of the slot {slot!r}, and none is"
+                    " installed"
+                )
         return None
 
     def _whole_slot(self, slot: Slot, path: KeyPath) -> SlotSpace:
-        return self._made(slot, [self._technique(cls, {}, path, ()) for cls in self._offered(slot, ())])
+        return self._made(
+            slot, [self._technique(cls, {}, path, ()) for cls in self._offered(slot, ())]
+        )
 
     def _baseline(self, slot: Slot) -> SlotSpace:
         cls = self._offered(slot, ())[0]
         fixed = self._fixes if slot is Slot.RECIPE else {}
         values = {spec.name: fixed.get(spec.name, spec.default) for spec in search_fields(cls)}
-        fields = tuple(self._field(spec, Constant(as_json(values[spec.name]))) for spec in in_order(search_fields(cls)))
+        fields = tuple(
+            self._field(spec, Constant(as_json(values[spec.name])))
+            for spec in in_order(search_fields(cls))
+        )
         return SlotSpace(slot, (TechniqueSpace(cls, fields),), cls.name)
 
     @staticmethod
     def _made(slot: Slot, options: list[TechniqueSpace]) -> SlotSpace:
-        start = next((option.name for option in options if option.technique.baseline), options[0].name)
+        start = next(
+            (option.name for option in options if option.technique.baseline), options[0].name
+        )
         return SlotSpace(slot, tuple(options), start)
 
     def _slot(self, slot: Slot, raw: Any, path: KeyPath) -> SlotSpace:
         if slot.single:
             if not isinstance(raw, Mapping):
-                hint = f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}` for its own space."
+                hint = (
+                    f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}`"
+                    " for its own space."
+                )
                 raise self.fail(path, f"{shown(raw)} is not a mapping of fields.", hint)
             return self._made(slot, [self._technique(self._offered(slot, ())[0], raw, path, ())])
         return self._made(slot, self._options(slot, raw, path, ()))
 
-    def _options(self, slot: Slot, raw: Any, path: KeyPath, lineage: Lineage) -> list[TechniqueSpace]:
+    def _options(
+        self, slot: Slot, raw: Any, path: KeyPath, lineage: Lineage
+    ) -> list[TechniqueSpace]:
         """Read a name, a list of names or a mapping from names to fields."""
         if isinstance(raw, str):
             return [self._technique(self._find(slot, raw, path, lineage), {}, path, lineage)]
         if isinstance(raw, list) and raw:
             for index, name in enumerate(raw):
                 if name in raw[:index]:
-                    raise self.fail((*path, index), f"{name!r} is listed twice.", "Keep one of them.")
-            found = [self._find(slot, name, (*path, index), lineage) for index, name in enumerate(raw)]
+                    raise self.fail(
+                        (*path, index), f"{name!r} is listed twice.", "Keep one of them."
+                    )
+            found = [
+                self._find(slot, name, (*path, index), lineage) for index, name in enumerate(raw)
+            ]
             return [self._technique(cls, {}, path, lineage) for cls in found]
         if isinstance(raw, Mapping) and raw:
             return [
-                self._technique(self._find(slot, name, (*path, name), lineage), body, (*path, name), lineage)
+                self._technique(
+                    self._find(slot, name, (*path, name), lineage), body, (*path, name), lineage
+                )
                 for name, body in raw.items()
             ]
         if isinstance(raw, Mapping):
             return [self._technique(cls, {}, path, lineage) for cls in self._offered(slot, lineage)]
         names = ", ".join(cls.name for cls in self._offered(slot, lineage))
         raise self.fail(
-            path, f"{shown(raw)} names no technique.", f"Name one or several of: {names}; or leave the slot out."
+            path,
+            f"{shown(raw)} names no technique.",
+            f"Name one or several of: {names}; or leave the slot out.",
         )
 
     def _find(self, slot: Slot, name: Any, path: KeyPath, lineage: Lineage) -> type[Technique]:
@@ -205,7 +268,10 @@ class SpaceReader:
         if not isinstance(name, str):
             hint = f"Installed: {', '.join(sorted(known))}."
             if isinstance(name, Mapping):
-                hint = "To say something about fields, write a mapping without dashes: `name: {field: ...}`."
+                hint = (
+                    "To say something about fields, write a mapping without dashes: `name: {field:"
+                    " ...}`."
+                )
             raise self.fail(path, f"{shown(name)} is not the name of a technique.", hint)
         try:
             cls = self.registry.technique(slot, name)
@@ -219,12 +285,17 @@ class SpaceReader:
             raise self.fail(path, f"{name!r} cannot be used here: {reason}.", "")
         return cls
 
-    def _technique(self, cls: type[Technique], raw: Any, path: KeyPath, lineage: Lineage) -> TechniqueSpace:
-        """Read the fields of one technique; those that are not named keep the plugin's own space."""
+    def _technique(
+        self, cls: type[Technique], raw: Any, path: KeyPath, lineage: Lineage
+    ) -> TechniqueSpace:
+        """Read the fields of one technique; those that are not named keep the plugin's own
+        space.
+        """
         body = {} if raw is None else raw
         if not isinstance(body, Mapping):
             hint = (
-                f"Write `{cls.name}: {{}}` for its own space, or its fields: {', '.join(cls.model_fields) or 'none'}."
+                f"Write `{cls.name}: {{}}` for its own space, or its fields:"
+                f" {', '.join(cls.model_fields) or 'none'}."
             )
             raise self.fail(path, f"{shown(raw)} is not a mapping of fields.", hint)
         for name in body:
@@ -235,7 +306,9 @@ class SpaceReader:
                     else f"{cls.name} has no fields."
                 )
                 raise self.fail(
-                    (*path, name), f"unknown field {name!r}.", f"{nearest(name, cls.model_fields)} {known}".strip()
+                    (*path, name),
+                    f"unknown field {name!r}.",
+                    f"{nearest(name, cls.model_fields)} {known}".strip(),
                 )
         fields = []
         for spec in in_order(search_fields(cls)):
@@ -250,18 +323,25 @@ class SpaceReader:
             default = getattr(default, "name", default)
         return FieldSpace(spec.name, domain, start_of(domain, default), spec.when)
 
-    def _domain(self, cls: type[Technique], spec: SearchField, raw: Any, path: KeyPath, lineage: Lineage) -> Domain:
+    def _domain(
+        self, cls: type[Technique], spec: SearchField, raw: Any, path: KeyPath, lineage: Lineage
+    ) -> Domain:
         marker = spec.marker
         if cls.slot is Slot.RECIPE and spec.name in self._fixes:
             value = self._fixes[spec.name]
             if raw is not _OWN:
-                raise self.fail(path, f"the task {self.kind!r} fixes {spec.name!r} at {value}.", "Leave it out.")
+                raise self.fail(
+                    path, f"the task {self.kind!r} fixes {spec.name!r} at {value}.", "Leave it out."
+                )
             return Constant(as_json(value))
         if isinstance(marker, Pick):
             if raw is _OWN and not spec.searched:
                 return Constant(as_json(spec.default))
             inner = (*lineage, cls)
-            return Nested(marker.slot, tuple(self._options(marker.slot, {} if raw is _OWN else raw, path, inner)))
+            return Nested(
+                marker.slot,
+                tuple(self._options(marker.slot, {} if raw is _OWN else raw, path, inner)),
+            )
         if raw is _OWN or (raw == {} and isinstance(raw, Mapping) and marker is not None):
             searched = marker if spec.searched or raw is not _OWN else None
             return Constant(as_json(spec.default)) if searched is None else even(searched)
@@ -276,7 +356,9 @@ class SpaceReader:
             case Constant(value=str(name)):
                 return Constant(self._file(name, path))
             case Choice(options=names):
-                return Choice(*(self._file(str(name), (*path, place)) for place, name in enumerate(names)))
+                return Choice(
+                    *(self._file(str(name), (*path, place)) for place, name in enumerate(names))
+                )
         return domain
 
     def _file(self, name: str, path: KeyPath) -> str:
@@ -284,7 +366,9 @@ class SpaceReader:
             return name
         found = self.folder / name
         if not found.is_file():
-            raise self.fail(path, f"there is no file {found}.", "A relative path begins beside the study file.")
+            raise self.fail(
+                path, f"there is no file {found}.", "A relative path begins beside the study file."
+            )
         return str(found.resolve())
 
 
@@ -298,4 +382,8 @@ def even(marker: Int | Float | Choice | Each) -> Int | Float | Choice | Each:
 
 
 def _even(item: Range) -> Range:
-    return item if isinstance(item, Choice) else between(item, item.low, on_grid(item.low, item.high, item.step))
+    return (
+        item
+        if isinstance(item, Choice)
+        else between(item, item.low, on_grid(item.low, item.high, item.step))
+    )

@@ -34,12 +34,16 @@ MANY = 100_000
 
 @dataclass(frozen=True)
 class Count:
-    """How many plans a space holds: the discrete choices, and the dimensions that are continuous besides."""
+    """How many plans a space holds: the discrete choices, and the dimensions that are continuous
+    besides.
+    """
 
     discrete: int
     continuous: int
     at_most: bool = False
-    """Whether there may be fewer: techniques say themselves which of their settings mean the same."""
+    """Whether there may be fewer: techniques say themselves which of their settings mean the
+    same.
+    """
 
     @property
     def total(self) -> int | None:
@@ -78,10 +82,18 @@ def tree(slots: Sequence[SlotSpace]) -> tuple[Node, ...]:
         prefix = slot.slot.value
         if slot.slot.single:
             nodes.append(
-                Node("slot", prefix, slot.options[0].technique.title(), children=_fields(slot.options[0], prefix))
+                Node(
+                    "slot",
+                    prefix,
+                    slot.options[0].technique.title(),
+                    children=_fields(slot.options[0], prefix),
+                )
             )
             continue
-        children = tuple(_technique(option, f"{prefix}.{option.name}", start=slot.start) for option in slot.options)
+        children = tuple(
+            _technique(option, f"{prefix}.{option.name}", start=slot.start)
+            for option in slot.options
+        )
         nodes.append(Node("slot", prefix, "", prefix, len(slot.options) > 1, "", children))
     return tuple(nodes)
 
@@ -99,9 +111,16 @@ def _fields(option: TechniqueSpace, prefix: str) -> tuple[Node, ...]:
         name = f"{prefix}.{item.name}"
         children: tuple[Node, ...] = ()
         if isinstance(item.domain, Nested):
-            children = tuple(_technique(inner, f"{name}.{inner.name}", item.start) for inner in item.domain.options)
+            children = tuple(
+                _technique(inner, f"{name}.{inner.name}", item.start)
+                for inner in item.domain.options
+            )
         searched = not is_single(item.domain)
-        nodes.append(Node("field", item.name, describe(item.domain), name, searched, condition(item), children))
+        nodes.append(
+            Node(
+                "field", item.name, describe(item.domain), name, searched, condition(item), children
+            )
+        )
     return tuple(nodes)
 
 
@@ -118,14 +137,24 @@ def describe(domain: Domain) -> str:
     match domain:
         case Constant(value=value):
             return "fixed: " + (
-                value["technique"] if isinstance(value, Mapping) and "technique" in value else word(value)
+                value["technique"]
+                if isinstance(value, Mapping) and "technique" in value
+                else word(value)
             )
         case Choice(options=values):
             return " | ".join(word(value) for value in values)
         case Each(count=count, max=most):
-            many = f"{count} places" if isinstance(count, int) else f"one for each of {count}, at most {most}"
+            many = (
+                f"{count} places"
+                if isinstance(count, int)
+                else f"one for each of {count}, at most {most}"
+            )
             ranges = [describe(item) for item in domain.ranges()]
-            said = ", ".join(ranges) if len(ranges) <= FEW else f"{ranges[0]}, {ranges[1]}, ..., {ranges[-1]}"
+            said = (
+                ", ".join(ranges)
+                if len(ranges) <= FEW
+                else f"{ranges[0]}, {ranges[1]}, ..., {ranges[-1]}"
+            )
             return f"({said}) x {many}"
         case Nested(slot=slot):
             return f"a nested {slot.value}"
@@ -149,8 +178,11 @@ def word(value: Any) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def count(slots: Sequence[SlotSpace], compatibility: Compatibility, ranges: Iterable[Int | Float | Choice]) -> Count:
-    """Count the plans that a space can propose; conflicts between techniques are taken into account.
+def count(
+    slots: Sequence[SlotSpace], compatibility: Compatibility, ranges: Iterable[Int | Float | Choice]
+) -> Count:
+    """Count the plans that a space can propose; conflicts between techniques are taken into
+    account.
 
     `ranges` are the domains of all parameters that any plan can ask.
     """
@@ -175,7 +207,9 @@ def _is_bound(option: TechniqueSpace) -> bool:
     deciding = set().union(*(item.needs(option.technique) for item in option.fields))
     vectors = [item for item in option.fields if isinstance(item.domain, Each)]
     long = [item.name for item in vectors if _most(item.domain) > MANY]
-    return any(item.name in long and (item.name in deciding or _is_chain(option, item)) for item in vectors)
+    return any(
+        item.name in long and (item.name in deciding or _is_chain(option, item)) for item in vectors
+    )
 
 
 def _is_chain(option: TechniqueSpace, item: FieldSpace) -> bool:
@@ -202,7 +236,8 @@ def _ways(
     key = (index, chosen)
     if key not in known:
         known[key] = sum(
-            combinations(option) * _ways(slots, compatibility, index + 1, chosen.plus(option.technique), known)
+            combinations(option)
+            * _ways(slots, compatibility, index + 1, chosen.plus(option.technique), known)
             for option in compatibility.allowed(index, chosen)
         )
     return known[key]
@@ -212,7 +247,9 @@ def combinations(option: TechniqueSpace) -> int:
     """Count the settings of a technique's discrete fields that mean different things."""
     cls = option.technique
     deciding = set().union(*(item.needs(cls) for item in option.fields))
-    defaults = {name: info.get_default(call_default_factory=True) for name, info in cls.model_fields.items()}
+    defaults = {
+        name: info.get_default(call_default_factory=True) for name, info in cls.model_fields.items()
+    }
 
     def below(index: int, values: Mapping[str, Any]) -> int:
         if index == len(option.fields):
@@ -226,7 +263,9 @@ def combinations(option: TechniqueSpace) -> int:
             if tried and _most(item.domain) <= MANY:
                 vectors = list(_vectors(cls, item.name, item.domain, known))
                 if item.name in deciding:
-                    return sum(below(index + 1, {**values, item.name: vector}) for vector in vectors)
+                    return sum(
+                        below(index + 1, {**values, item.name: vector}) for vector in vectors
+                    )
                 return len(vectors) * below(index + 1, {**values, item.name: item.start})
             here = _vector_size(cls, item.name, item.domain, known)
             return here * below(index + 1, {**values, item.name: item.start})
@@ -237,8 +276,12 @@ def combinations(option: TechniqueSpace) -> int:
     return below(0, {})
 
 
-def _vectors(cls: type[Technique], name: str, each: Each, known: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-    """Go through the settings of a vector that mean different things; a continuous place counts as one value."""
+def _vectors(
+    cls: type[Technique], name: str, each: Each, known: Mapping[str, Any]
+) -> Iterator[tuple[Any, ...]]:
+    """Go through the settings of a vector that mean different things; a continuous place counts as
+    one value.
+    """
     count = places(cls, each, known)
     unfinished: list[tuple[Any, ...]] = [()]
     while unfinished:

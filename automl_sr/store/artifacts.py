@@ -24,11 +24,15 @@ from automl_sr.store.records import ArtifactRecord
 DEFAULT_LOCATION = "runs/artifacts"
 BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_WHOLE_UPLOADS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "tos", "hf"})
+_WHOLE_UPLOADS = frozenset(
+    {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci", "tos", "hf"}
+)
 """Object stores: a file is seen there when its upload is complete, and a move would copy it."""
 _PASSWORD = re.compile(r"[^/@:]*:(?!\d+/)[^@]*@")
 """`user:password@` after the `//`; a password may hold a slash, and `host:22/` is a port."""
-_SECRET_KEYS = re.compile(r"[?&](password|passwd|token|secret|key|sas_token|sig|signature)=", re.IGNORECASE)
+_SECRET_KEYS = re.compile(
+    r"[?&](password|passwd|token|secret|key|sas_token|sig|signature)=", re.IGNORECASE
+)
 
 
 class ArtifactError(StoreError):
@@ -45,16 +49,23 @@ def default_location() -> str:
 
 
 class Artifacts:
-    """Files under one fsspec location; a plain path is a local folder. Raises StoreError where it cannot be used."""
+    """Files under one fsspec location; a plain path is a local folder.
+
+    Raises StoreError where it cannot be used.
+    """
 
     def __init__(self, location: str) -> None:
         _refuse_secrets(location)
         self.location = location
         try:
             self._fs, self._root = fsspec.url_to_fs(location)
-        except Exception as error:  # the clients of servers, which connect here, have exceptions of their own
+        except (
+            Exception
+        ) as error:  # the clients of servers, which connect here, have exceptions of their own
             hint = "Choose another --artifacts."
-            raise StoreError(f"Files cannot be kept at {location}: {_reason(error)}.", hint) from error
+            raise StoreError(
+                f"Files cannot be kept at {location}: {_reason(error)}.", hint
+            ) from error
         self._root = str(self._root).rstrip("/")
         self._runs = Path("runs").resolve()
         self.local = isinstance(self._fs, LocalFileSystem)
@@ -71,7 +82,9 @@ class Artifacts:
 
     @property
     def beside(self) -> Path:
-        """The folder in which checkpoints and shared results lie: a local location itself, else `runs`."""
+        """The folder in which checkpoints and shared results lie: a local location itself, else
+        `runs`.
+        """
         return self.folder if self.folder is not None else self._runs
 
     @property
@@ -81,7 +94,9 @@ class Artifacts:
 
     @property
     def there(self) -> bool:
-        """Whether the place can be looked into from here; a local folder may be on another machine."""
+        """Whether the place can be looked into from here; a local folder may be on another
+        machine.
+        """
         return self.folder is None or self.folder.is_dir()
 
     def url_of(self, *name: str) -> str:
@@ -89,7 +104,10 @@ class Artifacts:
         return "/".join([self.url.rstrip("/"), *name])
 
     def put(self, source: Path, kind: str, *name: str) -> ArtifactRecord:
-        """Keep a file under the name. Raises ArtifactError where the place is full, StoreError where it fails."""
+        """Keep a file under the name.
+
+        Raises ArtifactError where the place is full, StoreError where it fails.
+        """
         target = self._path(*name)
         digest, size = sha256(source)
         with written(target):
@@ -100,7 +118,10 @@ class Artifacts:
         return ArtifactRecord(kind, self.url_of(*name), digest, size)
 
     def files(self, *folder: str) -> dict[str, int]:
-        """List all files below a folder, also partial ones: names within the folder, and bytes. Raises StoreError."""
+        """List all files below a folder, also partial ones: names within the folder, and bytes.
+
+        Raises StoreError.
+        """
         top = self._path(*folder)
         if self.local:
             return dict(_local_files(Path(top)))
@@ -111,10 +132,16 @@ class Artifacts:
             except FileNotFoundError:
                 return {}
         prefix = f"{top}/"
-        return {path.removeprefix(prefix): int(info["size"] or 0) for path, info in found.items() if path != top}
+        return {
+            path.removeprefix(prefix): int(info["size"] or 0)
+            for path, info in found.items()
+            if path != top
+        }
 
     def prune(self, *folder: str) -> None:
-        """Remove the empty folders below a folder, and itself if it is empty then; only on this machine."""
+        """Remove the empty folders below a folder, and itself if it is empty then; only on this
+        machine.
+        """
         top = self._path(*folder)
         if not self.local:
             return
@@ -126,7 +153,9 @@ class Artifacts:
         return "/".join([self._root, *name])
 
     def _upload(self, source: Path, target: str, size: int) -> None:
-        """Upload a file under a temporary name and move it, where a half-written file would be seen."""
+        """Upload a file under a temporary name and move it, where a half-written file would be
+        seen.
+        """
         if self._protocols() & _WHOLE_UPLOADS:
             self._fs.put_file(str(source), target)
         else:
@@ -171,7 +200,9 @@ def fetch(record: ArtifactRecord, target: Path) -> Path:
     try:
         _download(fs, path, partial, record.url)
         if sha256(partial)[0] != record.sha256:
-            raise FileLost(f"{record.url} is not the file that was stored: its content has changed.")
+            raise FileLost(
+                f"{record.url} is not the file that was stored: its content has changed."
+            )
         partial.chmod(0o644)
         partial.replace(target)
     finally:
@@ -201,7 +232,9 @@ def _download(fs: Any, path: str, partial: Path, url: str) -> None:
 
 
 def _gone(fs: Any, path: str) -> bool:
-    """Whether a file is known not to be there: FTP says so in words of its own, and a dead line says nothing."""
+    """Whether a file is known not to be there: FTP says so in words of its own, and a dead line
+    says nothing.
+    """
     try:
         fs.invalidate_cache()
         fs.info(path)
@@ -260,7 +293,9 @@ def _local_files(top: Path) -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def _answering(place: str) -> Iterator[None]:
-    """Turn what the clients of file systems raise into a StoreError, but for files that are not there."""
+    """Turn what the clients of file systems raise into a StoreError, but for files that are not
+    there.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -271,7 +306,10 @@ def _answering(place: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def written(target: str) -> Iterator[None]:
-    """Say in one sentence why a file cannot be written. Raises ArtifactError on a full disk, else StoreError."""
+    """Say in one sentence why a file cannot be written.
+
+    Raises ArtifactError on a full disk, else StoreError.
+    """
     try:
         yield
     except StoreError:
@@ -288,12 +326,16 @@ def _reason(error: Exception) -> str:
 
 
 def _refuse_secrets(location: str) -> None:
-    """The location is written into the database, where passwords have no place. Raises StoreError."""
+    """The location is written into the database, where passwords have no place.
+
+    Raises StoreError.
+    """
     for part in location.split("::"):
         scheme, separator, rest = part.partition("://")
         if separator and (_PASSWORD.match(rest) or _SECRET_KEYS.search(rest)):
             raise StoreError(
-                f"The artifact location ({scheme}://...) has a password in its URL, which is stored with the study.",
-                "Leave it out, and put credentials into the environment or into fsspec's configuration"
-                " (~/.config/fsspec/conf.json).",
+                f"The artifact location ({scheme}://...) has a password in its URL, which is stored"
+                " with the study.",
+                "Leave it out, and put credentials into the environment or into fsspec's"
+                " configuration (~/.config/fsspec/conf.json).",
             )

@@ -1,4 +1,6 @@
-"""Open the database by URL: SQLite set up for several processes, PostgreSQL as it is, and errors in one sentence."""
+"""Open the database by URL: SQLite set up for several processes, PostgreSQL as it is, and errors in
+one sentence.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy import URL, Connection, CreateEnginePlugin, Engine, create_engine, event, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    CreateEnginePlugin,
+    Engine,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
 from sqlalchemy.dialects import plugins
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
 
 from automl_sr.errors import StoreError, StoreUnreachableError
 from automl_sr.store.encoding import dumps
@@ -33,7 +50,9 @@ LOOK_SECONDS = 0.05
 SETTINGS = "automl_sr_settings"
 READ = "automl_sr_read"
 _HARMLESS = {"host", "hostaddr", "sslmode", "options", "application_name"}
-"""Options in a URL whose values may be shown; any other one may be a password, or a misspelt one."""
+"""Options in a URL whose values may be shown; any other one may be a password, or a misspelt
+one.
+"""
 _NUMBERS = {"port", "timeout", "connect_timeout"}
 """Options whose values may be shown where they are numbers."""
 _CREATION_LOCK = 7_236_114_905
@@ -52,7 +71,10 @@ def masked(url: str) -> str:
         return "the store"
     if "@" in (parsed.host or ""):
         return "the store"  # part of a password that was not escaped
-    hidden = {key: value if _harmless(key.lower(), str(value)) else "***" for key, value in parsed.query.items()}
+    hidden = {
+        key: value if _harmless(key.lower(), str(value)) else "***"
+        for key, value in parsed.query.items()
+    }
     return parsed.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
@@ -63,7 +85,10 @@ def _harmless(key: str, value: str) -> bool:
 def parse(url: str) -> URL:
     """Read a store's URL. Raises StoreError for another kind of database."""
     if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in url):
-        raise StoreError("The store's URL holds control characters, or bytes that are no text.", "Write it again.")
+        raise StoreError(
+            "The store's URL holds control characters, or bytes that are no text.",
+            "Write it again.",
+        )
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
@@ -72,9 +97,13 @@ def parse(url: str) -> URL:
             "The store's URL cannot be read.", "Write sqlite:///runs/automl-sr.db, for instance."
         ) from error
     if backend not in ("sqlite", "postgresql"):
-        raise StoreError(f"A store cannot be a {backend} database.", "Use sqlite:///FILE or postgresql://...")
+        raise StoreError(
+            f"A store cannot be a {backend} database.", "Use sqlite:///FILE or postgresql://..."
+        )
     if backend == "sqlite" and (not parsed.database or parsed.database == ":memory:"):
-        raise StoreError("A store in memory is lost at once.", "Name a file: sqlite:///runs/automl-sr.db.")
+        raise StoreError(
+            "A store in memory is lost at once.", "Name a file: sqlite:///runs/automl-sr.db."
+        )
     if "@" in (parsed.host or ""):
         raise StoreError("The store's URL cannot be read.", "Write an @ in a password as %40.")
     if backend == "postgresql" and parsed.drivername == "postgresql":
@@ -131,7 +160,8 @@ def _switch_to_wal(cursor: sqlite3.Cursor, seconds: float) -> None:
 def on_begin(engine: Engine) -> None:
     """Let SQLite transactions take the write lock when they begin, except those that only read.
 
-    With Optuna's defaults 8 processes claimed a queued trial twice; with these settings none of 96 did.
+    With Optuna's defaults 8 processes claimed a queued trial twice; with these settings none of 96
+    did.
     """
     if engine.dialect.name != "sqlite":
         return
@@ -156,7 +186,9 @@ def engine_options(url: URL) -> dict[str, Any]:
 
 
 KEPT_CONNECTIONS = 2
-"""Connections that a worker keeps open: a server takes 100 of all workers unless it is told otherwise."""
+"""Connections that a worker keeps open: a server takes 100 of all workers unless it is told
+otherwise.
+"""
 _PATIENT = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
@@ -164,12 +196,14 @@ _PATIENT = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""A server that is gone without a word (its machine died) is noticed after half a minute, not a quarter of an hour; the
-last entry is for what was sent already, on which no keepalive is tried."""
+"""A server that is gone without a word (its machine died) is noticed after half a minute, not a
+quarter of an hour; the last entry is for what was sent already, on which no keepalive is tried."""
 
 
 def _session_settings(url: URL) -> dict[str, Any]:
-    """Let PostgreSQL end the transaction of a worker that was suspended in it, whose locks would hold up all others."""
+    """Let PostgreSQL end the transaction of a worker that was suspended in it, whose locks would
+    hold up all others.
+    """
     if "options" in url.query:
         return {}
     milliseconds = round(1000 * max(1.0, lease_seconds() / 2))
@@ -177,7 +211,9 @@ def _session_settings(url: URL) -> dict[str, Any]:
 
 
 def _name_of_program(url: URL) -> dict[str, str]:
-    """Let administrators, and those who wait for a lock, see which process a connection belongs to."""
+    """Let administrators, and those who wait for a lock, see which process a connection belongs
+    to.
+    """
     return {} if "application_name" in url.query else {"application_name": _this_process()[:63]}
 
 
@@ -186,7 +222,9 @@ def _seconds(url: URL) -> float:
     try:
         return float(given)
     except ValueError:
-        raise StoreError("The timeout in a store's URL is no number of seconds.", "Write timeout=60.") from None
+        raise StoreError(
+            "The timeout in a store's URL is no number of seconds.", "Write timeout=60."
+        ) from None
 
 
 def open_engine(url: str, *, write: bool) -> Engine:
@@ -209,7 +247,9 @@ def sqlite_file(url: URL) -> Path | None:
 
 
 def anchored(url: str) -> str:
-    """Return a store's URL that means the same in every folder: a relative path is one of the folder of now."""
+    """Return a store's URL that means the same in every folder: a relative path is one of the
+    folder of now.
+    """
     parsed = parse(url)
     path = sqlite_file(parsed)
     if path is None or path.is_absolute():
@@ -224,12 +264,14 @@ def _sqlite_url(url: URL, *, write: bool) -> URL:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"The folder {path.parent} cannot be made: {error.strerror}.", "Choose another --store."
+                f"The folder {path.parent} cannot be made: {error.strerror}.",
+                "Choose another --store.",
             ) from error
         return url.set(database=str(path))
     if not path.is_file():
         raise StoreError(
-            f"There is no store at {masked(str(url))}.", "Name one with --store, or run `automl-sr search`."
+            f"There is no store at {masked(str(url))}.",
+            "Name one with --store, or run `automl-sr search`.",
         )
     query = {**url.query, "mode": "ro", "uri": "true"}
     return url.set(database=f"file:{urllib.parse.quote(str(path.resolve()))}", query=query)
@@ -241,7 +283,9 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = error if isinstance(error, DBAPIError) else error.__cause__  # Optuna wraps what its storage raises
+        cause = (
+            error if isinstance(error, DBAPIError) else error.__cause__
+        )  # Optuna wraps what its storage raises
         if not isinstance(cause, DBAPIError):
             raise
         raise _explain(masked(url), cause) from error
@@ -287,19 +331,27 @@ def _explain(name: str, error: DBAPIError) -> StoreError:
         return StoreError(f"{name} is no store: {reason}.", "Name another file with --store.")
     if "readonly" in low or "read-only" in low:
         return StoreError(
-            f"{name} can only be read.", "Make the file and its folder writable, or choose another --store."
+            f"{name} can only be read.",
+            "Make the file and its folder writable, or choose another --store.",
         )
     if "unable to open" in low:
         return StoreError(f"{name} cannot be opened.", "Is its folder there, and writable?")
     if "disk is full" in low or "disk i/o" in low:
-        return StoreError(f"{name} cannot be written: {reason}.", "Free some space and run the same command again.")
+        return StoreError(
+            f"{name} cannot be written: {reason}.",
+            "Free some space and run the same command again.",
+        )
     if "no such table" in low or "does not exist" in low:
-        return StoreError(f"{name} is a database, but no store of automl-sr.", "Name another one with --store.")
+        return StoreError(
+            f"{name} is a database, but no store of automl-sr.", "Name another one with --store."
+        )
     return StoreError(f"{name} refuses: {reason[:300]}.")
 
 
 def snapshot(engine: Engine) -> Engine:
-    """Return the engine with transactions that only read, and that see the database as it was when they began."""
+    """Return the engine with transactions that only read, and that see the database as it was when
+    they began.
+    """
     options: dict[str, Any] = {READ: True}
     if engine.dialect.name == "postgresql":
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -309,8 +361,8 @@ def snapshot(engine: Engine) -> Engine:
 def creating(engine: Engine) -> contextlib.AbstractContextManager[None]:
     """Hold a lock between processes while tables or a study are made, so that it happens once.
 
-    Raises StoreUnreachableError, with who has it, where it is not to be had for as long as any other lock is waited
-    for.
+    Raises StoreUnreachableError, with who has it, where it is not to be had for as long as any
+    other lock is waited for.
     """
     path = sqlite_file(engine.url)
     return _creating_there(engine) if path is None else _creating_here(path, _seconds(engine.url))
@@ -318,8 +370,13 @@ def creating(engine: Engine) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _creating_here(path: Path, seconds: float) -> Iterator[None]:
-    """Hold the lock of a SQLite store; its owner stands in a file beside it, as each who tries empties the lock's."""
-    lock, owner = FileLock(f"{path}.lock", timeout=seconds), path.with_name(f"{path.name}.lock-owner")
+    """Hold the lock of a SQLite store; its owner stands in a file beside it, as each who tries
+    empties the lock's.
+    """
+    lock, owner = (
+        FileLock(f"{path}.lock", timeout=seconds),
+        path.with_name(f"{path.name}.lock-owner"),
+    )
     try:
         with contextlib.suppress(Timeout):
             lock.acquire()
@@ -343,7 +400,9 @@ def _creating_there(engine: Engine) -> Iterator[None]:
     """Hold the lock of a PostgreSQL store; it ends with the connection, should this process die."""
     end = time.monotonic() + BUSY_SECONDS
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        while not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _CREATION_LOCK}):
+        while not connection.scalar(
+            text("SELECT pg_try_advisory_lock(:key)"), {"key": _CREATION_LOCK}
+        ):
             if time.monotonic() >= end:
                 name = masked(engine.url.render_as_string(hide_password=False))
                 raise _being_made(name, _holder_there(connection), BUSY_SECONDS)
@@ -357,20 +416,23 @@ def _creating_there(engine: Engine) -> Iterator[None]:
 def _holder_there(connection: Connection) -> str:
     """Return who holds the lock for creating, as the server knows it."""
     query = text(
-        "SELECT a.application_name, a.pid, a.client_addr::text FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database()"
-        " AND (l.classid::bigint << 32) + l.objid::bigint = :key"
+        "SELECT a.application_name, a.pid, a.client_addr::text FROM pg_locks l JOIN"
+        " pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted AND a.datname"
+        " = current_database() AND (l.classid::bigint << 32) + l.objid::bigint = :key"
     )
     found = connection.execute(query, {"key": _CREATION_LOCK}).first()
     if found is None:
         return ""
     name, pid, address = found
-    return f"{name or 'a program'} (process {pid} of the server, from {address or 'its own machine'})"
+    return (
+        f"{name or 'a program'} (process {pid} of the server, from {address or 'its own machine'})"
+    )
 
 
 def _being_made(name: str, owner: str, seconds: float) -> StoreUnreachableError:
     return StoreUnreachableError(
-        f"{name} is being set up by {owner or 'another process'}, which has not finished within {seconds:g} s.",
+        f"{name} is being set up by {owner or 'another process'}, which has not finished within"
+        f" {seconds:g} s.",
         "Wait until it has, or end it.",
     )
 
@@ -393,15 +455,20 @@ def optuna_storage(engine: Engine) -> RDBStorage:
     literal = engine.url.render_as_string(hide_password=False)
     escaped = literal.replace("{", "{{").replace("}", "}}")
     with explained(literal), creating(engine):
-        # Optuna leaves a connection open while it makes its tables: only after that may each begin take the lock.
+        # Optuna leaves a connection open while it makes its tables: only after that may each begin
+        # take the lock.
         storage = RDBStorage(escaped, engine_kwargs=_shared(engine))
-    storage.engine_kwargs = engine_options(engine.url)  # what a copy in another process makes its own engine with
+    storage.engine_kwargs = engine_options(
+        engine.url
+    )  # what a copy in another process makes its own engine with
     on_begin(storage.engine)
     return storage
 
 
 def _shared(engine: Engine) -> dict[str, Any]:
-    """Return what Optuna's engine is made with: on a server it takes its connections from our pool."""
+    """Return what Optuna's engine is made with: on a server it takes its connections from our
+    pool.
+    """
     if engine.dialect.name == "sqlite":
         return engine_options(engine.url)
     return {"pool": engine.pool, "plugins": [SETTINGS]}

@@ -9,12 +9,16 @@ from typing import Any
 
 
 def dumps(value: Any) -> str:
-    """Write JSON that every database takes: NaN and infinity, which JSON lacks, are refused. Raises ValueError."""
+    """Write JSON that every database takes: NaN and infinity, which JSON lacks, are refused. Raises
+    ValueError.
+    """
     return json.dumps(_storable(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
 
 
 def storable_text(text: str) -> str:
-    """Leave out what databases cannot hold: zero bytes, and halves of characters as undecodable file names have."""
+    """Leave out what databases cannot hold: zero bytes, and halves of characters as undecodable
+    file names have.
+    """
     return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 

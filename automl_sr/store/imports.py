@@ -1,4 +1,6 @@
-"""Trials that a study takes over from another one when it is created, and files that they share with it."""
+"""Trials that a study takes over from another one when it is created, and files that they share
+with it.
+"""
 
 from __future__ import annotations
 
@@ -49,12 +51,16 @@ def create_study_with(
     baseline: Mapping[str, Any] | None,
     note: str,
 ) -> None:
-    """Store a study together with the trials that it takes over, numbered from 0. An existing one is left as it is.
+    """Store a study together with the trials that it takes over, numbered from 0. An existing one
+    is left as it is.
 
-    `baseline` is what the first trial of its own is asked, or nothing where it is among those that are taken over.
-    `note` is kept as an event.
+    `baseline` is what the first trial of its own is asked, or nothing where it is among those that
+    are taken over. `note` is kept as an event.
     """
-    if session.scalar(select(models.Study.id).where(models.Study.name == fields["name"])) is not None:
+    if (
+        session.scalar(select(models.Study.id).where(models.Study.name == fields["name"]))
+        is not None
+    ):
         return
     _lock_sources(session, imports)
     study = models.Study(**fields)
@@ -68,7 +74,13 @@ def create_study_with(
     file = models.Artifact
     files = session.scalars(select(file).where(file.trial_id.in_(list(heirs)))).all()
     copies = [
-        {"trial_id": heirs[f.trial_id], "kind": f.kind, "url": f.url, "sha256": f.sha256, "bytes": f.bytes}
+        {
+            "trial_id": heirs[f.trial_id],
+            "kind": f.kind,
+            "url": f.url,
+            "sha256": f.sha256,
+            "bytes": f.bytes,
+        }
         for f in files
     ]
     rungs = [
@@ -91,28 +103,41 @@ def create_study_with(
     if rungs:
         session.execute(insert(models.Rung), rungs)
     if baseline is not None:
-        first = {"number": len(rows), "key": uuid.uuid4().hex, "state": "waiting", "fence": 0, "asked": dict(baseline)}
+        first = {
+            "number": len(rows),
+            "key": uuid.uuid4().hex,
+            "state": "waiting",
+            "fence": 0,
+            "asked": dict(baseline),
+        }
         session.add(models.Trial(study_id=study.id, **first))
     session.add(models.Event(study_id=study.id, kind="imported", text=note))
 
 
 def _lock_sources(session: Session, imports: Sequence[Import]) -> None:
-    """Let who removes files of the old study wait until these trials, which name them, can be seen, or the reverse.
+    """Let who removes files of the old study wait until these trials, which name them, can be seen,
+    or the reverse.
 
     Without that the removal would see neither its own rows, nor those that are about to be written.
     """
     trial = models.Trial
     ids = [item.source for item in imports]
-    for study_id in session.scalars(select(trial.study_id).where(trial.id.in_(ids)).distinct()).all():
+    for study_id in session.scalars(
+        select(trial.study_id).where(trial.id.in_(ids)).distinct()
+    ).all():
         lock_study(session, study_id)
 
 
 def named_elsewhere(reader: Reader, study: StudyRecord) -> set[str]:
-    """Return the URLs of a study's files that trials of other studies name, which were imported from it."""
+    """Return the URLs of a study's files that trials of other studies name, which were imported
+    from it.
+    """
     file, trial = models.Artifact, models.Trial
     query = select(file.url).join(trial, trial.id == file.trial_id)
     with reader.reading() as session:
-        urls = session.scalars(query.where(trial.study_id != study.id, trial.origin.is_not(None)).distinct())
+        urls = session.scalars(
+            query.where(trial.study_id != study.id, trial.origin.is_not(None)).distinct()
+        )
         return {url for url in urls if f"/{study.folder}/" in url}
 
 

@@ -1,4 +1,6 @@
-"""Who works on a trial: owners that can be told apart, and the thread that keeps their lease alive."""
+"""Who works on a trial: owners that can be told apart, and the thread that keeps their lease
+alive.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,20 @@ RENEWALS = 4
 
 
 def lease_seconds() -> float:
-    """Return the seconds for which a silent worker keeps its trial. Raises StoreError for a setting that is no time."""
+    """Return the seconds for which a silent worker keeps its trial.
+
+    Raises StoreError for a setting that is no time.
+    """
     given = os.environ.get(LEASE_VARIABLE, "")
     try:
         seconds = float(given) if given else LEASE_SECONDS
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 86_400:
-        raise StoreError(f"{LEASE_VARIABLE}={given} is no number of seconds from 0.1 to 86400.", "Leave it out for 60.")
+        raise StoreError(
+            f"{LEASE_VARIABLE}={given} is no number of seconds from 0.1 to 86400.",
+            "Leave it out for 60.",
+        )
     return seconds
 
 
@@ -40,7 +48,9 @@ class LeaseLostError(AutomlSRError):
 
 @functools.cache
 def node() -> str:
-    """Name this machine so that process ids mean something: host, boot and, on Linux, the namespace of process ids."""
+    """Name this machine so that process ids mean something: host, boot and, on Linux, the namespace
+    of process ids.
+    """
     parts = [platform.node() or "unknown"]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
@@ -49,26 +59,33 @@ def node() -> str:
 
 
 def uptime() -> float:
-    """Return for how long this machine has been awake: the same for all its processes, however its clock is set."""
+    """Return for how long this machine has been awake: the same for all its processes, however its
+    clock is set.
+    """
     return time.monotonic()
 
 
 def held_for(seconds: float) -> dict[str, Any]:
-    """Return the fields of a lease that begins now, by the database's clock and by this machine's uptime."""
+    """Return the fields of a lease that begins now, by the database's clock and by this machine's
+    uptime.
+    """
     from automl_sr.store.models import now  # owners are named where no database is loaded
 
     return {"lease_until": now() + seconds, "lease_uptime": uptime() + seconds}
 
 
-GIVEN_BACK: Mapping[str, Any] = MappingProxyType({"owner": None, "lease_until": None, "lease_uptime": None})
+GIVEN_BACK: Mapping[str, Any] = MappingProxyType(
+    {"owner": None, "lease_until": None, "lease_uptime": None}
+)
 """The fields of a lease that nobody has."""
 
 
 def has_run_out(owner: str, until_uptime: float | None, *, by_database: bool) -> bool:
-    """Return whether a lease has run out: for an owner on this machine its uptime says so, else the database's clock.
+    """Return whether a lease has run out: for an owner on this machine its uptime says so, else the
+    database's clock.
 
-    So a clock that is set in the middle of a search, by hours perhaps, takes no trial from a process that works on it,
-    and leaves none to a process that hangs.
+    So a clock that is set in the middle of a search, by hours perhaps, takes no trial from a
+    process that works on it, and leaves none to a process that hangs.
     """
     if until_uptime is None or _place(owner)[0] != node():
         return by_database
@@ -81,7 +98,9 @@ def new_owner() -> str:
 
 
 def is_dead(owner: str) -> bool:
-    """Whether the process of an owner on this machine has ended; of other machines nothing is known."""
+    """Whether the process of an owner on this machine has ended; of other machines nothing is
+    known.
+    """
     where, process = _place(owner)
     if where != node():
         return False
@@ -95,7 +114,9 @@ def is_dead(owner: str) -> bool:
 
 
 def is_lost(owner: str) -> bool:
-    """Whether an owner whose lease has ended is taken for dead: of other machines nothing better is known."""
+    """Whether an owner whose lease has ended is taken for dead: of other machines nothing better is
+    known.
+    """
     return _place(owner)[0] != node() or is_dead(owner)
 
 
@@ -116,9 +137,10 @@ def _zombie(pid: int) -> bool:
 class LeaseHeartbeat:
     """A thread that calls `renew` again and again; it stops, and says so, once the lease is lost.
 
-    `renew` returns False where another owner has taken over. A database that does not answer is asked again for as
-    long as it takes: whether the lease was lost meanwhile, its answer will tell. So is one that cannot be asked,
-    because a technique has left too little memory or depth of recursion for that.
+    `renew` returns False where another owner has taken over. A database that does not answer is
+    asked again for as long as it takes: whether the lease was lost meanwhile, its answer will tell.
+    So is one that cannot be asked, because a technique has left too little memory or depth of
+    recursion for that.
     """
 
     def __init__(self, renew: Callable[[], bool], *, every: float) -> None:

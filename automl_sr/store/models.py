@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -63,18 +74,24 @@ class Study(Base):
     """Wall-clock seconds in which at least one worker was searching."""
     active_at: Mapped[float | None] = mapped_column(Double)
     active_on: Mapped[str | None] = mapped_column(String(200))
-    """The machine that moved the clock on last; on it, its uptime says how much has passed since."""
+    """The machine that moved the clock on last; on it, its uptime says how much has passed
+    since.
+    """
     active_uptime: Mapped[float | None] = mapped_column(Double)
     created: Mapped[float] = mapped_column(Double, default=now())
 
 
 class Trial(Base):
-    """A trial: who runs it, what it does, what came of it. The row is authoritative; Optuna is told after it."""
+    """A trial: who runs it, what it does, what came of it.
+
+    The row is authoritative; Optuna is told after it.
+    """
 
     __tablename__ = f"{PREFIX}trials"
     __table_args__ = (
         UniqueConstraint("study_id", "number"),
-        # The column was renamed, its constraint was not: SQLite would have to copy the table for that.
+        # The column was renamed, its constraint was not: SQLite would have to copy the table for
+        # that.
         UniqueConstraint("key", name=f"uq_{PREFIX}trials_slot"),
         Index(None, "study_id", "state"),
         Index(None, "study_id", "fingerprint"),
@@ -89,7 +106,9 @@ class Trial(Base):
     state: Mapped[str] = mapped_column(String(16))
     plan: Mapped[dict[str, Any] | None] = mapped_column(Json)
     asked: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What the sampler drew for the plan, by stored name, and what it noted: Optuna's trial is made from it."""
+    """What the sampler drew for the plan, by stored name, and what it noted: Optuna's trial is made
+    from it.
+    """
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     values: Mapped[dict[str, Any] | None] = mapped_column(Json)
     costs: Mapped[dict[str, Any] | None] = mapped_column(Json)
@@ -99,22 +118,30 @@ class Trial(Base):
     seconds: Mapped[float] = mapped_column(Double, default=0.0)
     stage_seconds: Mapped[dict[str, Any] | None] = mapped_column(Json)
     shared: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """Results that trials share, by name: {"seconds": what making it took, "reused": whether another trial did}."""
+    """Results that trials share, by name: {"seconds": what making it took, "reused": whether
+    another trial did}.
+    """
     stage: Mapped[str | None] = mapped_column(String(64))
     duplicate_of: Mapped[int | None] = mapped_column(Integer)
     origin: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """The study and the number of the trial that this one was imported from; it takes no place of the budget."""
+    """The study and the number of the trial that this one was imported from; it takes no place of
+    the budget.
+    """
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None] = mapped_column(Double)
     lease_uptime: Mapped[float | None] = mapped_column(Double)
-    """The same by the uptime of the owner's machine, which holds there: its clock, or the database's, may be set."""
+    """The same by the uptime of the owner's machine, which holds there: its clock, or the
+    database's, may be set.
+    """
     fence: Mapped[int] = mapped_column(Integer, default=1)
     position: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     """The farthest training step that any owner reported."""
     takeovers: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     """How many owners have died since then."""
     kept: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """Checkpoints that were copied to a remote artifact location, so that another machine can go on."""
+    """Checkpoints that were copied to a remote artifact location, so that another machine can go
+    on.
+    """
     created: Mapped[float] = mapped_column(Double, default=now())
     started: Mapped[float | None] = mapped_column(Double)
     finished: Mapped[float | None] = mapped_column(Double)
@@ -125,7 +152,9 @@ class CurvePoint(Base):
 
     __tablename__ = f"{PREFIX}curves"
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(
+        ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True
+    )
     phase: Mapped[str] = mapped_column(String(64), primary_key=True)
     step: Mapped[int] = mapped_column(Integer, primary_key=True)
     loss: Mapped[float | None] = mapped_column(Double)
@@ -141,7 +170,9 @@ class Rung(Base):
     __tablename__ = f"{PREFIX}rungs"
     __table_args__ = (Index(None, "study_id", "rung"),)
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(
+        ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True
+    )
     rung: Mapped[int] = mapped_column(Integer, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
     step: Mapped[int] = mapped_column(Integer)
@@ -159,7 +190,9 @@ class Artifact(Base):
 
     __tablename__ = f"{PREFIX}artifacts"
 
-    trial_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True)
+    trial_id: Mapped[int] = mapped_column(
+        ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"), primary_key=True
+    )
     kind: Mapped[str] = mapped_column(String(64), primary_key=True)
     url: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str] = mapped_column(String(64))
@@ -167,7 +200,9 @@ class Artifact(Base):
 
 
 class Refinement(Base):
-    """A trial's model trained longer: its values stand beside those of the search, never in their place."""
+    """A trial's model trained longer: its values stand beside those of the search, never in their
+    place.
+    """
 
     __tablename__ = f"{PREFIX}refinements"
     __table_args__ = (UniqueConstraint("trial_id", "steps", "seed"), Index(None, "study_id"))
@@ -189,21 +224,27 @@ class Refinement(Base):
     owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[float | None] = mapped_column(Double)
     lease_uptime: Mapped[float | None] = mapped_column(Double)
-    """The same by the uptime of the owner's machine, which holds there: its clock, or the database's, may be set."""
+    """The same by the uptime of the owner's machine, which holds there: its clock, or the
+    database's, may be set.
+    """
     fence: Mapped[int] = mapped_column(Integer, default=1)
     created: Mapped[float] = mapped_column(Double, default=now())
     finished: Mapped[float | None] = mapped_column(Double)
 
 
 class Event(Base):
-    """Something that happened to a study or a trial: notes, failures with their traceback, takeovers."""
+    """Something that happened to a study or a trial: notes, failures with their traceback,
+    takeovers.
+    """
 
     __tablename__ = f"{PREFIX}events"
     __table_args__ = (Index(None, "study_id"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey(f"{PREFIX}studies.id", ondelete="CASCADE"))
-    trial_id: Mapped[int | None] = mapped_column(ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE"))
+    trial_id: Mapped[int | None] = mapped_column(
+        ForeignKey(f"{PREFIX}trials.id", ondelete="CASCADE")
+    )
     kind: Mapped[str] = mapped_column(String(32))
     text: Mapped[str] = mapped_column(Text)
     at: Mapped[float] = mapped_column(Double, default=now())

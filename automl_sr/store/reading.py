@@ -1,4 +1,6 @@
-"""The reading half of the repository: it works while a search writes, and on stores that cannot be written."""
+"""The reading half of the repository: it works while a search writes, and on stores that cannot be
+written.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,10 @@ from automl_sr.store.schema import check
 
 
 class Reader:
-    """Studies and trials of one store. Every method raises StoreError where the database does not answer."""
+    """Studies and trials of one store.
+
+    Every method raises StoreError where the database does not answer.
+    """
 
     def __init__(self, url: str, engine: Engine) -> None:
         self.url = url
@@ -65,8 +70,12 @@ class Reader:
     def find_study(self, name: str) -> StudyRecord | None:
         """Return a study, or nothing."""
         with self.reading() as session:
-            row = session.scalars(select(models.Study).where(models.Study.name == name)).one_or_none()
-            return None if row is None else study_record(row, _counts(session, row.id).get(row.id, {}))
+            row = session.scalars(
+                select(models.Study).where(models.Study.name == name)
+            ).one_or_none()
+            return (
+                None if row is None else study_record(row, _counts(session, row.id).get(row.id, {}))
+            )
 
     def study(self, name: str) -> StudyRecord:
         """Return a study. Raises StoreError with the nearest name."""
@@ -81,9 +90,13 @@ class Reader:
     def trials(
         self, study: StudyRecord, states: Iterable[str] = (), ids: Sequence[int] | None = None
     ) -> list[TrialRecord]:
-        """List the trials of a study by number; `ids` are those of their rows, where not all are wanted."""
+        """List the trials of a study by number; `ids` are those of their rows, where not all are
+        wanted.
+        """
         wanted = list(states)
-        query = select(models.Trial).where(models.Trial.study_id == study.id, models.Trial.number.is_not(None))
+        query = select(models.Trial).where(
+            models.Trial.study_id == study.id, models.Trial.number.is_not(None)
+        )
         if wanted:
             query = query.where(models.Trial.state.in_(wanted))
         if ids is not None:
@@ -91,7 +104,8 @@ class Reader:
         with self.reading() as session:
             files = _artifacts(session, study.id, ids)
             return [
-                trial_record(row, files.get(row.id, {})) for row in session.scalars(query.order_by(models.Trial.number))
+                trial_record(row, files.get(row.id, {}))
+                for row in session.scalars(query.order_by(models.Trial.number))
             ]
 
     def by_key(self, study: StudyRecord, keys: Iterable[str]) -> dict[str, TrialRecord]:
@@ -103,11 +117,15 @@ class Reader:
 
     def trial(self, study: StudyRecord, number: int) -> TrialRecord:
         """Return one trial. Raises StoreError."""
-        query = select(models.Trial).where(models.Trial.study_id == study.id, models.Trial.number == number)
+        query = select(models.Trial).where(
+            models.Trial.study_id == study.id, models.Trial.number == number
+        )
         with self.reading() as session:
             row = session.scalars(query).one_or_none()
             if row is None:
-                last = session.scalar(select(func.max(models.Trial.number)).where(models.Trial.study_id == study.id))
+                last = session.scalar(
+                    select(func.max(models.Trial.number)).where(models.Trial.study_id == study.id)
+                )
                 hint = "It has no trials yet." if last is None else f"Numbers go from 0 to {last}."
                 raise StoreError(f"The study {study.name!r} has no trial {number}.", hint)
             return trial_record(row, _artifacts(session, study.id, [row.id]).get(row.id, {}))
@@ -118,11 +136,15 @@ class Reader:
         query = select(point).where(point.trial_id == trial.id).order_by(point.at, point.step)
         with self.reading() as session:
             found = [
-                PointRecord(row.phase, row.step, row.loss, row.rate, row.images_per_second, row.values or {})
+                PointRecord(
+                    row.phase, row.step, row.loss, row.rate, row.images_per_second, row.values or {}
+                )
                 for row in session.scalars(query)
             ]
         phases = list(dict.fromkeys(point.phase for point in found))
-        return sorted(found, key=lambda item: (phases.index(item.phase), item.step))  # some were written again, later
+        return sorted(
+            found, key=lambda item: (phases.index(item.phase), item.step)
+        )  # some were written again, later
 
     def rungs(self, study: StudyRecord, number: int | None = None) -> list[RungRecord]:
         """Return the rung rows of a study, or of one trial."""
@@ -136,7 +158,15 @@ class Reader:
             query = query.where(models.Trial.number == number)
         with self.reading() as session:
             return [
-                RungRecord(found or 0, row.rung, row.step, row.values, row.go_on, row.seconds, row.reason or "")
+                RungRecord(
+                    found or 0,
+                    row.rung,
+                    row.step,
+                    row.values,
+                    row.go_on,
+                    row.seconds,
+                    row.reason or "",
+                )
                 for found, row in session.execute(query)
             ]
 
@@ -151,7 +181,10 @@ class Reader:
         if number is not None:
             query = query.where(models.Trial.number == number)
         with self.reading() as session:
-            return [EventRecord(row.kind, row.text, row.at, found) for found, row in session.execute(query)]
+            return [
+                EventRecord(row.kind, row.text, row.at, found)
+                for found, row in session.execute(query)
+            ]
 
 
 def study_record(row: models.Study, counts: Mapping[str, int]) -> StudyRecord:
@@ -229,5 +262,7 @@ def _artifacts(
         query = query.where(models.Trial.id.in_(ids))
     found: dict[int, dict[str, ArtifactRecord]] = {}
     for row in session.scalars(query):
-        found.setdefault(row.trial_id, {})[row.kind] = ArtifactRecord(row.kind, row.url, row.sha256, row.bytes)
+        found.setdefault(row.trial_id, {})[row.kind] = ArtifactRecord(
+            row.kind, row.url, row.sha256, row.bytes
+        )
     return found

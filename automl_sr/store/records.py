@@ -1,4 +1,6 @@
-"""What the store gives to its readers and workers: frozen records, so that nothing outside writes by accident."""
+"""What the store gives to its readers and workers: frozen records, so that nothing outside writes
+by accident.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 State = Literal["complete", "pruned", "infeasible", "duplicate", "failed", "running", "waiting"]
-STATES: tuple[State, ...] = ("complete", "pruned", "infeasible", "duplicate", "failed", "running", "waiting")
+STATES: tuple[State, ...] = (
+    "complete",
+    "pruned",
+    "infeasible",
+    "duplicate",
+    "failed",
+    "running",
+    "waiting",
+)
 COUNTED: tuple[State, ...] = ("complete", "pruned", "failed")
 """What `budget.trials` counts; infeasible and duplicate plans train nothing and are free."""
 UNFINISHED: tuple[State, ...] = ("running", "waiting")
@@ -33,8 +43,11 @@ class StudyRecord:
 
     @property
     def folder(self) -> str:
-        """Name of the study's folders: its own, even where another store holds a study of the same name."""
-        return f"{self.name}-{hashlib.sha256(f'{self.name}/{self.created!r}'.encode()).hexdigest()[:8]}"
+        """Name of the study's folders: its own, even where another store holds a study of the same
+        name.
+        """
+        digest = hashlib.sha256(f"{self.name}/{self.created!r}".encode()).hexdigest()
+        return f"{self.name}-{digest[:8]}"
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -43,7 +56,9 @@ class StudyRecord:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of everything that is measured: objectives, limited metrics, and those that are only observed."""
+        """Names of everything that is measured: objectives, limited metrics, and those that are
+        only observed.
+        """
         observed = self.spec.get("observe", ())  # studies of version 0.1.0 observed nothing
         return tuple(dict.fromkeys([*self.objectives, *self.spec["constraints"], *observed]))
 
@@ -86,7 +101,9 @@ class TrialRecord:
     finished: float | None
     artifacts: Mapping[str, ArtifactRecord] = field(default_factory=dict)
     shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Results that trials share, by name: seconds that making it took, and whether another trial did (`reused`)."""
+    """Results that trials share, by name: seconds that making it took, and whether another trial
+    did (`reused`).
+    """
     origin: Mapping[str, Any] | None = None
     """The study and number from which the trial was imported."""
 

@@ -1,4 +1,6 @@
-"""Refinements in the store: asked for, claimed with a lease and a fence, and ended by one fenced update."""
+"""Refinements in the store: asked for, claimed with a lease and a fence, and ended by one fenced
+update.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ WORK = "refined"
 
 @dataclass(frozen=True)
 class RefinementRecord:
-    """A refinement as stored: what became of a trial's model that was trained so many steps longer."""
+    """A refinement as stored: what became of a trial's model that was trained so many steps
+    longer.
+    """
 
     id: int
     trial_id: int
@@ -93,7 +97,9 @@ def folder_name(steps: int, seed: int) -> str:
     return f"refined-{steps}-{seed}"
 
 
-def refinements(reader: Reader, study: StudyRecord, number: int | None = None) -> list[RefinementRecord]:
+def refinements(
+    reader: Reader, study: StudyRecord, number: int | None = None
+) -> list[RefinementRecord]:
     """List the refinements of a study, or of one trial: by trial, steps and seed."""
     row = models.Refinement
     query = (
@@ -110,21 +116,39 @@ def refinements(reader: Reader, study: StudyRecord, number: int | None = None) -
 
 @transaction
 def request(
-    store: Store, session: Session, study: StudyRecord, trial_ids: Sequence[int], steps: int, seeds: Sequence[int]
+    store: Store,
+    session: Session,
+    study: StudyRecord,
+    trial_ids: Sequence[int],
+    steps: int,
+    seeds: Sequence[int],
 ) -> list[int]:
     """Ask for refinements and give their ids, those of the first seed first.
 
-    One that is complete, or that somebody works on, stays as it is; one that failed is to be tried again.
+    One that is complete, or that somebody works on, stays as it is; one that failed is to be tried
+    again.
     """
     row = models.Refinement
     session.execute(select(models.Study.id).where(models.Study.id == study.id).with_for_update())
-    found = select(row.trial_id, row.seed, row.id).where(row.trial_id.in_(trial_ids), row.steps == steps)
-    ids: dict[tuple[int, int], int] = {(trial, seed): known for trial, seed, known in session.execute(found)}
+    found = select(row.trial_id, row.seed, row.id).where(
+        row.trial_id.in_(trial_ids), row.steps == steps
+    )
+    ids: dict[tuple[int, int], int] = {
+        (trial, seed): known for trial, seed, known in session.execute(found)
+    }
     wanted = [(trial, seed) for seed in seeds for trial in trial_ids]
     for trial, seed in wanted:
         if (trial, seed) not in ids:
-            values = {"study_id": study.id, "trial_id": trial, "steps": steps, "seed": seed, "state": "waiting"}
-            made = insert(row).values(**values, fence=0, seconds=0.0, created=now()).returning(row.id)
+            values = {
+                "study_id": study.id,
+                "trial_id": trial,
+                "steps": steps,
+                "seed": seed,
+                "state": "waiting",
+            }
+            made = (
+                insert(row).values(**values, fence=0, seconds=0.0, created=now()).returning(row.id)
+            )
             ids[trial, seed] = session.scalar(made) or 0
     asked = [ids[key] for key in wanted]
     again = update(row).where(row.id.in_(asked), row.state == "failed")
@@ -132,9 +156,15 @@ def request(
     return asked
 
 
-def claim(store: Store, study: StudyRecord, owner: str, ids: Sequence[int]) -> RefinementClaim | None:
-    """Take one of these refinements that nobody works on: asked for, given back, or left by an owner that died."""
-    with store.reading() as session:  # most of the time there is none, and no lock is needed to see that
+def claim(
+    store: Store, study: StudyRecord, owner: str, ids: Sequence[int]
+) -> RefinementClaim | None:
+    """Take one of these refinements that nobody works on: asked for, given back, or left by an
+    owner that died.
+    """
+    with (
+        store.reading() as session
+    ):  # most of the time there is none, and no lock is needed to see that
         if next(_left_behind(session, owner, ids), None) is None:
             return None
     return _claim(store, study, owner, ids)
@@ -173,11 +203,16 @@ def unfinished(store: Store, ids: Sequence[int]) -> int:
     """Count those that have not ended, with whoever."""
     row = models.Refinement
     with store.reading() as session:
-        return session.scalar(select(func.count()).where(row.id.in_(ids), row.state.in_(UNFINISHED))) or 0
+        return (
+            session.scalar(select(func.count()).where(row.id.in_(ids), row.state.in_(UNFINISHED)))
+            or 0
+        )
 
 
 def renew(store: Store, held: RefinementClaim, seconds: float) -> bool:
-    """Extend a lease; False where another owner has taken over. Asks a silent database only once."""
+    """Extend a lease; False where another owner has taken over. Asks a silent database only
+    once.
+    """
     with store.writing() as session:
         return _fenced(session, held, **held_for(store.lease), seconds=seconds)
 
@@ -189,7 +224,9 @@ def release(store: Store, session: Session, held: RefinementClaim, seconds: floa
 
 
 @transaction
-def finish(store: Store, session: Session, held: RefinementClaim, result: RefinementResult, seconds: float) -> None:
+def finish(
+    store: Store, session: Session, held: RefinementClaim, result: RefinementResult, seconds: float
+) -> None:
     """Write the result; the trial's own row stays as it is.
 
     Raises LeaseLostError where another owner has taken over.
@@ -226,7 +263,9 @@ def finish(store: Store, session: Session, held: RefinementClaim, result: Refine
 
 def lost(held: RefinementClaim) -> LeaseLostError:
     """Say that somebody else goes on."""
-    return LeaseLostError(f"Another process has taken the refinement of {held.title} over.", "It goes on there.")
+    return LeaseLostError(
+        f"Another process has taken the refinement of {held.title} over.", "It goes on there."
+    )
 
 
 def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:
@@ -237,10 +276,13 @@ def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:
     return result.rowcount == 1
 
 
-def _left_behind(session: Session, owner: str, ids: Sequence[int]) -> Iterator[tuple[models.Refinement, int]]:
+def _left_behind(
+    session: Session, owner: str, ids: Sequence[int]
+) -> Iterator[tuple[models.Refinement, int]]:
     """Go through those that nobody works on, in the order in which they were asked for.
 
-    Those of owners that died come last: what killed one may kill the next, and the others are to be made all the same.
+    Those of owners that died come last: what killed one may kill the next, and the others are to be
+    made all the same.
     """
     row = models.Refinement
     expired = (func.coalesce(row.lease_until, 0.0) < now()).label("expired")
@@ -262,7 +304,10 @@ def _left_behind(session: Session, owner: str, ids: Sequence[int]) -> Iterator[t
 def _record(row: models.Refinement, number: int) -> RefinementRecord:
     """Freeze a row."""
     state: Any = row.state
-    files = {kind: ArtifactRecord(kind, f["url"], f["sha256"], f["bytes"]) for kind, f in (row.artifacts or {}).items()}
+    files = {
+        kind: ArtifactRecord(kind, f["url"], f["sha256"], f["bytes"])
+        for kind, f in (row.artifacts or {}).items()
+    }
     return RefinementRecord(
         id=row.id,
         trial_id=row.trial_id,

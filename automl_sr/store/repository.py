@@ -1,4 +1,6 @@
-"""The writing half of the repository: every change is one short transaction, every result is fenced."""
+"""The writing half of the repository: every change is one short transaction, every result is
+fenced.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ T = TypeVar("T")
 def retry(work: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """Do something with a database, again and again with growing pauses where it does not answer.
 
-    `work` is also done again where its outcome got lost. Raises StoreUnreachableError when the patience is at its end.
+    `work` is also done again where its outcome got lost. Raises StoreUnreachableError when the
+    patience is at its end.
     """
     end, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
@@ -79,14 +82,19 @@ def retry(work: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
         except StoreUnreachableError:
             if time.monotonic() + pause > end:
                 raise
-        time.sleep(pause * _chance.uniform(0.5, 1.0))  # so that workers do not all come back at the same moment
+        time.sleep(
+            pause * _chance.uniform(0.5, 1.0)
+        )  # so that workers do not all come back at the same moment
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def transaction(method: Callable[Concatenate[Store, Session, P], T]) -> Callable[Concatenate[Store, P], T]:
+def transaction(
+    method: Callable[Concatenate[Store, Session, P], T],
+) -> Callable[Concatenate[Store, P], T]:
     """Run a method in one transaction, and again where the connection was lost.
 
-    Whether the lost one was committed is not known, so what such a method does twice must be as if it did it once.
+    Whether the lost one was committed is not known, so what such a method does twice must be as if
+    it did it once.
     """
 
     @functools.wraps(method)
@@ -140,44 +148,66 @@ class Store(Reader):
             yield session
 
     def retry(self, work: Callable[[], T]) -> T:
-        """Do something with the database as `retry` does, for as long as this store's patience lasts."""
+        """Do something with the database as `retry` does, for as long as this store's patience
+        lasts.
+        """
         return retry(work, self.patience)
 
     # Studies
 
     @transaction
     def create_study(self, session: Session, fields: Mapping[str, Any]) -> None:
-        """Store a study with its first trial, the baseline, which waits. An existing one is left as it is."""
-        if session.scalar(select(models.Study.id).where(models.Study.name == fields["name"])) is None:
+        """Store a study with its first trial, the baseline, which waits.
+
+        An existing one is left as it is.
+        """
+        if (
+            session.scalar(select(models.Study.id).where(models.Study.name == fields["name"]))
+            is None
+        ):
             study = models.Study(**fields)
             session.add(study)
             session.flush()
-            session.add(models.Trial(study_id=study.id, key=uuid.uuid4().hex, state="waiting", number=0, fence=0))
+            session.add(
+                models.Trial(
+                    study_id=study.id, key=uuid.uuid4().hex, state="waiting", number=0, fence=0
+                )
+            )
 
     @transaction
     def update_study(self, session: Session, study: StudyRecord, fields: Mapping[str, Any]) -> None:
         """Change fields of a study."""
-        session.execute(update(models.Study).where(models.Study.id == study.id).values(dict(fields)))
+        session.execute(
+            update(models.Study).where(models.Study.id == study.id).values(dict(fields))
+        )
 
     @transaction
-    def settle_environment(self, session: Session, study: StudyRecord, name: str, value: str) -> None:
+    def settle_environment(
+        self, session: Session, study: StudyRecord, name: str, value: str
+    ) -> None:
         """Write an entry into a study's environment, unless somebody was first: that one stays."""
         lock_study(session, study.id)
         own = models.Study.id == study.id
         environment = session.scalar(select(models.Study.environment).where(own)) or {}
         if name not in environment:
-            session.execute(update(models.Study).where(own).values(environment={**environment, name: value}))
+            session.execute(
+                update(models.Study).where(own).values(environment={**environment, name: value})
+            )
 
     @transaction
     def begin_activity(self, session: Session, study: StudyRecord) -> float:
         """Start the study's clock where no worker is running it; gives the seconds used so far."""
         # A study that nobody has touched for so long was not being searched.
         stale = or_(models.Study.active_at.is_(None), _gap() > 4 * self.renewal)
-        session.execute(update(models.Study).where(models.Study.id == study.id, stale).values(**_touched()))
+        session.execute(
+            update(models.Study).where(models.Study.id == study.id, stale).values(**_touched())
+        )
         return self._tick(session, study.id)
 
     def tick(self, study: StudyRecord) -> float:
-        """Move the study's clock on; gives the seconds used so far, over all workers and resumes."""
+        """Move the study's clock on; gives the seconds used so far, over all workers and
+        resumes.
+        """
         with self.writing() as session:
             return self._tick(session, study.id)
 
@@ -185,13 +215,18 @@ class Store(Reader):
     def end_activity(self, session: Session, study: StudyRecord) -> float:
         """Stop the study's clock, unless other workers keep it running."""
         seconds = self._tick(session, study.id)
-        others = select(func.count()).where(models.Trial.study_id == study.id, models.Trial.owner.is_not(None))
+        others = select(func.count()).where(
+            models.Trial.study_id == study.id, models.Trial.owner.is_not(None)
+        )
         if not session.scalar(others):
-            session.execute(update(models.Study).where(models.Study.id == study.id).values(active_at=None))
+            session.execute(
+                update(models.Study).where(models.Study.id == study.id).values(active_at=None)
+            )
         return seconds
 
     def _tick(self, session: Session, study_id: int) -> float:
-        # A gap that is longer than a lease is no search: the machine slept, or the worker was suspended.
+        # A gap that is longer than a lease is no search: the machine slept, or the worker was
+        # suspended.
         gap = _gap()
         passed = case((gap > self.lease, 0.0), (gap > 0.0, gap), else_=0.0)
         session.execute(
@@ -199,21 +234,39 @@ class Store(Reader):
             .where(models.Study.id == study_id)
             .values(seconds=models.Study.seconds + passed, **_touched())
         )
-        return session.scalar(select(models.Study.seconds).where(models.Study.id == study_id)) or 0.0
+        return (
+            session.scalar(select(models.Study.seconds).where(models.Study.id == study_id)) or 0.0
+        )
 
     @transaction
-    def note(self, session: Session, study: StudyRecord, kind: str, text: str, claim: Claim | None = None) -> None:
+    def note(
+        self, session: Session, study: StudyRecord, kind: str, text: str, claim: Claim | None = None
+    ) -> None:
         """Keep an event."""
         _event(session, study.id, claim.trial_id if claim else None, kind, text)
 
     @transaction
-    def forget_artifacts(self, session: Session, study: StudyRecord, trial_ids: Iterable[int]) -> None:
-        """Forget the files of trials, before they are removed; a study that is importing them is waited for."""
+    def forget_artifacts(
+        self, session: Session, study: StudyRecord, trial_ids: Iterable[int]
+    ) -> None:
+        """Forget the files of trials, before they are removed; a study that is importing them is
+        waited for.
+        """
         lock_study(session, study.id)
         file = models.Artifact
-        own = select(models.Trial.id).where(models.Trial.study_id == study.id, models.Trial.id.in_(list(trial_ids)))
-        for trial_id in session.scalars(select(file.trial_id).where(file.trial_id.in_(own)).distinct()).all():
-            _event(session, study.id, trial_id, "files removed", "nothing needed them: the trial is not in the front")
+        own = select(models.Trial.id).where(
+            models.Trial.study_id == study.id, models.Trial.id.in_(list(trial_ids))
+        )
+        for trial_id in session.scalars(
+            select(file.trial_id).where(file.trial_id.in_(own)).distinct()
+        ).all():
+            _event(
+                session,
+                study.id,
+                trial_id,
+                "files removed",
+                "nothing needed them: the trial is not in the front",
+            )
         session.execute(delete(file).where(file.trial_id.in_(own)))
 
     # The queue
@@ -221,36 +274,57 @@ class Store(Reader):
     def claim_new(self, study: StudyRecord, owner: str, limit: int | None) -> Claim | None:
         """Take a place of the budget for a new trial, or nothing where all are taken.
 
-        Nothing is given either while as many trials wait for equal ones as there are running: the sampler has nothing
-        new to propose until those have ended.
+        Nothing is given either while as many trials wait for equal ones as there are running: the
+        sampler has nothing new to propose until those have ended.
         """
         return self._claim_new(study, owner, limit, uuid.uuid4().hex)
 
     @transaction
-    def _claim_new(self, session: Session, study: StudyRecord, owner: str, limit: int | None, key: str) -> Claim | None:
+    def _claim_new(
+        self, session: Session, study: StudyRecord, owner: str, limit: int | None, key: str
+    ) -> Claim | None:
         trial = models.Trial
         lock_study(session, study.id)
-        known = session.execute(select(trial.id, trial.number).where(trial.key == key)).one_or_none()
+        known = session.execute(
+            select(trial.id, trial.number).where(trial.key == key)
+        ).one_or_none()
         if known is not None:  # this very claim was committed when the connection got lost
             return Claim(known[0], study.id, key, owner, 1, known[1] or 0)
         own = trial.study_id == study.id
-        taken = select(func.count()).where(own, trial.state.in_([*COUNTED, *UNFINISHED]), trial.origin.is_(None))
+        taken = select(func.count()).where(
+            own, trial.state.in_([*COUNTED, *UNFINISHED]), trial.origin.is_(None)
+        )
         if limit is not None and (session.scalar(taken) or 0) >= limit:
             return None
-        repeats = select(func.count()).where(own, trial.state == "waiting", trial.duplicate_of.is_not(None))
+        repeats = select(func.count()).where(
+            own, trial.state == "waiting", trial.duplicate_of.is_not(None)
+        )
         running = select(func.count()).where(own, trial.state == "running")
         if 0 < (session.scalar(repeats) or 0) >= (session.scalar(running) or 0):
             return None
         last = session.scalar(select(func.max(trial.number)).where(own))
         number = 0 if last is None else last + 1
-        values = {"study_id": study.id, "key": key, "number": number, "state": "running", "owner": owner, "fence": 1}
-        statement = insert(trial).values(**values, **held_for(self.lease), started=now(), created=now(), seconds=0.0)
+        values = {
+            "study_id": study.id,
+            "key": key,
+            "number": number,
+            "state": "running",
+            "owner": owner,
+            "fence": 1,
+        }
+        statement = insert(trial).values(
+            **values, **held_for(self.lease), started=now(), created=now(), seconds=0.0
+        )
         trial_id = session.scalar(statement.returning(trial.id))
         return Claim(trial_id or 0, study.id, key, owner, 1, number)
 
     def take_over(self, study: StudyRecord, owner: str) -> Claim | None:
-        """Take over a trial that waits, was released, or whose worker has died; the oldest first."""
-        with self.reading() as session:  # most of the time there is none, and no lock is needed to see that
+        """Take over a trial that waits, was released, or whose worker has died; the oldest
+        first.
+        """
+        with (
+            self.reading() as session
+        ):  # most of the time there is none, and no lock is needed to see that
             if next(_left_behind(session, study.id, owner), None) is None:
                 return None
         return self._adopt(study, owner)
@@ -270,7 +344,9 @@ class Store(Reader):
         unchanged = or_(trial.lease_until.is_(None), trial.lease_until == row.lease_until)
         result: CursorResult[Any] = session.execute(  # type: ignore[assignment]
             update(trial)
-            .where(trial.id == row.id, trial.fence == row.fence, trial.state.in_(UNFINISHED), unchanged)
+            .where(
+                trial.id == row.id, trial.fence == row.fence, trial.state.in_(UNFINISHED), unchanged
+            )
             .values(
                 owner=owner,
                 fence=fence,
@@ -285,7 +361,13 @@ class Store(Reader):
             return None
         begun = row.started is not None
         if begun:
-            _event(session, row.study_id, row.id, "taken over", f"{owner} goes on after {row.owner or 'a pause'}")
+            _event(
+                session,
+                row.study_id,
+                row.id,
+                "taken over",
+                f"{owner} goes on after {row.owner or 'a pause'}",
+            )
         return Claim(
             row.id,
             row.study_id,
@@ -303,14 +385,20 @@ class Store(Reader):
         )
 
     def renew(self, claim: Claim, seconds: float) -> bool:
-        """Extend a lease; False where another owner has taken the trial over. Asks a silent database only once."""
+        """Extend a lease; False where another owner has taken the trial over. Asks a silent
+        database only once.
+        """
         with self.writing() as session:
             self._tick(session, claim.study_id)  # studies are locked before trials, everywhere
             return _fenced(session, claim, **held_for(self.lease), seconds=seconds)
 
     @transaction
-    def release(self, session: Session, claim: Claim, seconds: float, *, waiting_for: int | None = None) -> None:
-        """Release a trial so that any worker may go on with it, at once or when another trial has ended."""
+    def release(
+        self, session: Session, claim: Claim, seconds: float, *, waiting_for: int | None = None
+    ) -> None:
+        """Release a trial so that any worker may go on with it, at once or when another trial has
+        ended.
+        """
         state = "running" if waiting_for is None else "waiting"
         fields = {**GIVEN_BACK, "seconds": seconds, "duplicate_of": waiting_for}
         _fenced(session, claim, state=state, **fields)
@@ -324,13 +412,18 @@ class Store(Reader):
         fingerprint: str | None,
         asked: Mapping[str, Any] | None,
     ) -> DuplicateOf | None:
-        """Write down what the trial does, once; gives an earlier trial that does the same, if there is one.
+        """Write down what the trial does, once; gives an earlier trial that does the same, if there
+        is one.
 
         Raises LeaseLostError.
         """
         if fingerprint is not None:
-            lock_study(session, claim.study_id)  # of two equal plans that are frozen at once, one has to see the other
-        fields = {"plan": plan, "fingerprint": fingerprint, "asked": asked} if claim.plan is None else {}
+            lock_study(
+                session, claim.study_id
+            )  # of two equal plans that are frozen at once, one has to see the other
+        fields = (
+            {"plan": plan, "fingerprint": fingerprint, "asked": asked} if claim.plan is None else {}
+        )
         if not (_fenced(session, claim, **fields) if fields else _holds(session, claim)):
             raise _lost(claim)
         if fingerprint is None:
@@ -346,11 +439,17 @@ class Store(Reader):
         done = [row for row in rows if row.state != "running"]
         earlier = [row for row in rows if row.state == "running" and row.id < claim.trial_id]
         found = next(iter(done or earlier), None)
-        return None if found is None else DuplicateOf(found.number or 0, found.state, found.values or {})
+        return (
+            None
+            if found is None
+            else DuplicateOf(found.number or 0, found.state, found.values or {})
+        )
 
     def unfinished(self, study: StudyRecord) -> int:
         """Count the trials that are running or waiting, with whichever worker."""
-        query = select(func.count()).where(models.Trial.study_id == study.id, models.Trial.state.in_(UNFINISHED))
+        query = select(func.count()).where(
+            models.Trial.study_id == study.id, models.Trial.state.in_(UNFINISHED)
+        )
         with self.reading() as session:
             return session.scalar(query) or 0
 
@@ -378,13 +477,19 @@ class Store(Reader):
 
     @transaction
     def keep(self, session: Session, claim: Claim, kept: Mapping[str, Any]) -> None:
-        """Write down which checkpoints lie in the remote artifact location. Raises LeaseLostError."""
+        """Write down which checkpoints lie in the remote artifact location.
+
+        Raises LeaseLostError.
+        """
         if not _fenced(session, claim, kept=dict(kept)):
             raise _lost(claim)
 
     @transaction
     def points(self, session: Session, claim: Claim, points: Sequence[PointRecord]) -> None:
-        """Add points to the learning curve; the same point again replaces the former one. Raises LeaseLostError."""
+        """Add points to the learning curve; the same point again replaces the former one.
+
+        Raises LeaseLostError.
+        """
         point, trial = models.CurvePoint, models.Trial
         if not points:
             return
@@ -397,7 +502,11 @@ class Store(Reader):
         if not _fenced(session, claim, **progress):
             raise _lost(claim)
         for item in points:
-            same = (point.trial_id == claim.trial_id, point.phase == item.phase, point.step == item.step)
+            same = (
+                point.trial_id == claim.trial_id,
+                point.phase == item.phase,
+                point.step == item.step,
+            )
             session.execute(delete(point).where(*same))
         rows = [
             {
@@ -424,7 +533,8 @@ class Store(Reader):
         values: Mapping[str, float],
         decide: Callable[[list[Mapping[str, float]]], RungVerdict],
     ) -> RungVerdict:
-        """Write a trial's values at a rung and the verdict on it, in one transaction; a takeover reads the answer.
+        """Write a trial's values at a rung and the verdict on it, in one transaction; a takeover
+        reads the answer.
 
         `decide` gets the values of all other trials at this rung. Raises LeaseLostError.
         """
@@ -437,15 +547,26 @@ class Store(Reader):
             return RungVerdict(known.go_on, known.reason or "")
         query = select(rows.values).where(rows.study_id == claim.study_id, rows.rung == rung)
         verdict = decide(list(session.scalars(query.order_by(rows.trial_id))))
-        row = {"trial_id": claim.trial_id, "rung": rung, "study_id": claim.study_id, "step": step, "seconds": seconds}
+        row = {
+            "trial_id": claim.trial_id,
+            "rung": rung,
+            "study_id": claim.study_id,
+            "step": step,
+            "seconds": seconds,
+        }
         session.execute(
-            insert(rows).values(**row, values=dict(values), go_on=verdict.go_on, reason=verdict.reason, at=now())
+            insert(rows).values(
+                **row, values=dict(values), go_on=verdict.go_on, reason=verdict.reason, at=now()
+            )
         )
         return verdict
 
     @transaction
     def finish(self, session: Session, claim: Claim, result: Result, seconds: float) -> None:
-        """Write the result of a trial: the authoritative row. Raises LeaseLostError where the trial was taken over."""
+        """Write the result of a trial: the authoritative row.
+
+        Raises LeaseLostError where the trial was taken over.
+        """
         written = _fenced(
             session,
             claim,
@@ -469,7 +590,13 @@ class Store(Reader):
             raise _lost(claim)
         session.execute(delete(models.Artifact).where(models.Artifact.trial_id == claim.trial_id))
         files = [
-            {"trial_id": claim.trial_id, "kind": f.kind, "url": f.url, "sha256": f.sha256, "bytes": f.bytes}
+            {
+                "trial_id": claim.trial_id,
+                "kind": f.kind,
+                "url": f.url,
+                "sha256": f.sha256,
+                "bytes": f.bytes,
+            }
             for f in result.artifacts
         ]
         if files:
@@ -501,7 +628,9 @@ def _fenced(session: Session, claim: Claim, **fields: Any) -> bool:
 
 def _holds(session: Session, claim: Claim) -> bool:
     held = select(models.Trial.id).where(
-        models.Trial.id == claim.trial_id, models.Trial.fence == claim.fence, models.Trial.state == "running"
+        models.Trial.id == claim.trial_id,
+        models.Trial.fence == claim.fence,
+        models.Trial.state == "running",
     )
     return session.scalar(held.with_for_update()) is not None
 
@@ -514,7 +643,9 @@ def _is_result_of(session: Session, claim: Claim) -> bool:
 
 
 def _left_behind(session: Session, study_id: int, owner: str) -> Iterator[models.Trial]:
-    """Go through the trials that nobody works on any more; `owner` asks because it works on none."""
+    """Go through the trials that nobody works on any more; `owner` asks because it works on
+    none.
+    """
     trial = models.Trial
     query = select(trial, (func.coalesce(trial.lease_until, 0.0) < now()).label("expired")).where(
         trial.study_id == study_id, trial.state.in_(UNFINISHED)
@@ -533,7 +664,8 @@ def _has_left(holder: str, row: models.Trial, expired: bool) -> bool:
 def _gap() -> ColumnElement[float]:
     """Return the seconds since anybody moved a study's clock on; nothing where it stands still.
 
-    Where that was on this machine its uptime tells them, for the database's clock may have been set meanwhile.
+    Where that was on this machine its uptime tells them, for the database's clock may have been set
+    meanwhile.
     """
     study = models.Study
     here = and_(study.active_on == node(), study.active_uptime.is_not(None))
@@ -549,7 +681,9 @@ def _original_runs(session: Session, row: models.Trial) -> bool:
     if row.duplicate_of is None:
         return False
     trial = models.Trial
-    query = select(trial.state).where(trial.study_id == row.study_id, trial.number == row.duplicate_of)
+    query = select(trial.state).where(
+        trial.study_id == row.study_id, trial.number == row.duplicate_of
+    )
     return session.scalar(query) in UNFINISHED
 
 
@@ -570,10 +704,14 @@ def _identity(engine: Engine) -> tuple[int, int] | None:
 
 
 def lock_study(session: Session, study_id: int) -> None:
-    """Let transactions that look at several trials of a study take turns; rows that refer to it need not wait."""
+    """Let transactions that look at several trials of a study take turns; rows that refer to it
+    need not wait.
+    """
     study = models.Study
     session.execute(select(study.id).where(study.id == study_id).with_for_update(key_share=True))
 
 
 def _lost(claim: Claim) -> LeaseLostError:
-    return LeaseLostError(f"Another worker has taken trial {claim.number} over.", "It goes on there; nothing is lost.")
+    return LeaseLostError(
+        f"Another worker has taken trial {claim.number} over.", "It goes on there; nothing is lost."
+    )

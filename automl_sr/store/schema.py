@@ -1,4 +1,6 @@
-"""Bring the tables of a store up to date with Alembic, which keeps its own version table and leaves Optuna's alone."""
+"""Bring the tables of a store up to date with Alembic, which keeps its own version table and leaves
+Optuna's alone.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ FOLDER = Path(__file__).parent / "migrations"
 
 
 def upgrade(engine: Engine) -> None:
-    """Make or update our tables, once even where several processes start together. Raises StoreError."""
+    """Make or update our tables, once even where several processes start together.
+
+    Raises StoreError.
+    """
     if version(engine) == HEAD:
         return
     with creating(engine):
@@ -41,9 +46,12 @@ def check(engine: Engine, name: str) -> None:
         return
     _refuse_newer(name, found)
     if found is None:
-        raise StoreError(f"{name} is a database, but no store of automl-sr.", "Name another one with --store.")
+        raise StoreError(
+            f"{name} is a database, but no store of automl-sr.", "Name another one with --store."
+        )
     raise StoreError(
-        f"{name} was written by an older version.", "Run `automl-sr search` on it once to bring it up to date."
+        f"{name} was written by an older version.",
+        "Run `automl-sr search` on it once to bring it up to date.",
     )
 
 
@@ -58,4 +66,6 @@ def version(engine: Engine) -> str | None:
 def _refuse_newer(name: str, found: str | None) -> None:
     known = {path.stem.split("_")[0] for path in (FOLDER / "versions").glob("*.py")}
     if found is not None and found not in known:
-        raise StoreError(f"{name} was written by a newer version (tables {found}).", "Update automl-sr.")
+        raise StoreError(
+            f"{name} was written by a newer version (tables {found}).", "Update automl-sr."
+        )

@@ -27,7 +27,8 @@ class Limits(Part):
         return self
 
     def violation(self, lower: float, upper: float | None = None) -> float:
-        """Return by how much a value, or the best end of a range, breaks the limits, relative to them.
+        """Return by how much a value, or the best end of a range, breaks the limits, relative to
+        them.
 
         0 or less keeps them.
         """
@@ -53,7 +54,9 @@ class Limits(Part):
 
 
 def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> str | None:
-    """Return in words which limits measured values break, or nothing where they keep to all of them."""
+    """Return in words which limits measured values break, or nothing where they keep to all of
+    them.
+    """
     found = []
     for name, limits in constraints.items():
         if name in values and not limits.allow(values[name]):
@@ -67,5 +70,7 @@ def stored_limits(spec: Mapping[str, Any]) -> dict[str, Limits]:
 
 
 def exact(value: float) -> str:
-    """Write a number with up to seven digits and separators, never with an exponent that hides a count."""
+    """Write a number with up to seven digits and separators, never with an exponent that hides a
+    count.
+    """
     return f"{float(f'{value:.7g}'):,.15g}"

@@ -1,4 +1,6 @@
-"""The JSON Schema of study files, with all installed techniques, so that editors complete and check them."""
+"""The JSON Schema of study files, with all installed techniques, so that editors complete and check
+them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,15 @@ from automl_sr.space.domains import widest
 from automl_sr.space.field_ranges import FIXED, number_kind
 from automl_sr.space.summary import describe
 from automl_sr.study.limits import Limits
-from automl_sr.study.spec import NAME, Budget, Device, SchedulerKind, SchedulerSettings, Search, StudySpec
+from automl_sr.study.spec import (
+    NAME,
+    Budget,
+    Device,
+    SchedulerKind,
+    SchedulerSettings,
+    Search,
+    StudySpec,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -41,16 +51,32 @@ def study_schema(registry: Registry) -> Json:
     about = {name: info.description or "" for name, info in StudySpec.model_fields.items()}
     metrics: Json = {"enum": list(registry.metrics)}
     search = _model(Search)
-    search["properties"]["scheduler"] = {"anyOf": [{"enum": list(get_args(SchedulerKind))}, _model(SchedulerSettings)]}
-    search["properties"]["threads"] = {"anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", None]}]}
+    search["properties"]["scheduler"] = {
+        "anyOf": [{"enum": list(get_args(SchedulerKind))}, _model(SchedulerSettings)]
+    }
+    search["properties"]["threads"] = {
+        "anyOf": [{"type": "integer", "minimum": 1}, {"enum": ["auto", None]}]
+    }
     properties: Json = {
         "name": {"type": "string", "pattern": NAME.pattern},
         "task": {"oneOf": [_task(kind, cls) for kind, cls in sorted(registry.tasks.items())]},
-        "objectives": {"anyOf": [metrics, {"type": "array", "items": metrics, "minItems": 1, "uniqueItems": True}]},
+        "objectives": {
+            "anyOf": [
+                metrics,
+                {"type": "array", "items": metrics, "minItems": 1, "uniqueItems": True},
+            ]
+        },
         "observe": {"anyOf": [metrics, {"type": "array", "items": metrics, "uniqueItems": True}]},
-        "constraints": {"type": "object", "propertyNames": metrics, "additionalProperties": _model(Limits)},
+        "constraints": {
+            "type": "object",
+            "propertyNames": metrics,
+            "additionalProperties": _model(Limits),
+        },
         "device": _model(Device),
-        "budget": {**_model(Budget), "anyOf": [{"required": ["trials"]}, {"required": ["minutes"]}]},
+        "budget": {
+            **_model(Budget),
+            "anyOf": [{"required": ["trials"]}, {"required": ["minutes"]}],
+        },
         "search": search,
         "space": {"anyOf": [{"type": "null"}, _space()]},
     }
@@ -64,7 +90,11 @@ def study_schema(registry: Registry) -> Json:
         "required": ["name", "task", "objectives", "budget"],
         "properties": properties,
         "$defs": {slot.value: _slot(slot, registry) for slot in Slot}
-        | {f"{slot}.{cls.name}": _technique(cls) for slot in Slot for cls in registry.techniques[slot].values()},
+        | {
+            f"{slot}.{cls.name}": _technique(cls)
+            for slot in Slot
+            for cls in registry.techniques[slot].values()
+        },
     }
 
 
@@ -99,23 +129,43 @@ def _space() -> Json:
 
 
 def _slot(slot: Slot, registry: Registry) -> Json:
-    """Return what may be written for a slot: a name, a list of names, or a mapping from names to fields."""
+    """Return what may be written for a slot: a name, a list of names, or a mapping from names to
+    fields.
+    """
     known = registry.techniques[slot]
     if slot.single:
-        return {"$ref": f"#/$defs/{slot}.{next(iter(known))}"} if known else {"type": "object", "maxProperties": 0}
+        return (
+            {"$ref": f"#/$defs/{slot}.{next(iter(known))}"}
+            if known
+            else {"type": "object", "maxProperties": 0}
+        )
     names = {"enum": sorted(known)}
     bodies = {
-        name: {"anyOf": [{"$ref": f"#/$defs/{slot}.{name}"}, {"type": "null"}], "description": cls.title()}
+        name: {
+            "anyOf": [{"$ref": f"#/$defs/{slot}.{name}"}, {"type": "null"}],
+            "description": cls.title(),
+        }
         for name, cls in sorted(known.items())
     }
     mapping = {"type": "object", "additionalProperties": False, "properties": bodies}
-    return {"anyOf": [mapping, {"type": "array", "items": names, "minItems": 1, "uniqueItems": True}, names]}
+    return {
+        "anyOf": [
+            mapping,
+            {"type": "array", "items": names, "minItems": 1, "uniqueItems": True},
+            names,
+        ]
+    }
 
 
 def _technique(cls: type[Technique]) -> Json:
     """Return what may be written for a technique: `{}` for its own space, or fields."""
     fields = {spec.name: _field(cls, spec) for spec in search_fields(cls)}
-    return {"type": "object", "description": cls.title(), "additionalProperties": False, "properties": fields}
+    return {
+        "type": "object",
+        "description": cls.title(),
+        "additionalProperties": False,
+        "properties": fields,
+    }
 
 
 def _field(cls: type[Technique], spec: SearchField) -> Json:
@@ -126,7 +176,9 @@ def _field(cls: type[Technique], spec: SearchField) -> Json:
         if spec.searched and isinstance(marker, Int | Float | Choice | Each)
         else ""
     )
-    condition = "; ".join(f"only if {name} is {' or '.join(map(str, values))}" for name, values in spec.when.items())
+    condition = "; ".join(
+        f"only if {name} is {' or '.join(map(str, values))}" for name, values in spec.when.items()
+    )
     about = "; ".join(part for part in (spec.description, own, condition) if part)
     if isinstance(marker, Pick):
         return {"$ref": f"#/$defs/{marker.slot.value}", "description": about}
@@ -137,20 +189,31 @@ def _field(cls: type[Technique], spec: SearchField) -> Json:
         forms = _forms(marker, value)
     else:
         kind = number_kind(info.annotation)
-        forms = [value, {"type": "array"}] if kind is None else [value, *_ranges(kind is int, value)]
+        forms = (
+            [value, {"type": "array"}] if kind is None else [value, *_ranges(kind is int, value)]
+        )
     schema: Json = {"anyOf": forms, "description": about}
     default = as_json(spec.default)
     return schema if default is None else {**schema, "default": default}
 
 
 def _forms(marker: Int | Float | Choice, value: Json) -> list[Json]:
-    """Return the ways in which one dimension may be written; numbers may leave a choice's values within hard limits."""
+    """Return the ways in which one dimension may be written; numbers may leave a choice's values
+    within hard limits.
+    """
     if isinstance(marker, Choice):
-        numbers = any(isinstance(option, int | float) and not isinstance(option, bool) for option in marker.options)
+        numbers = any(
+            isinstance(option, int | float) and not isinstance(option, bool)
+            for option in marker.options
+        )
         option: Json = {"enum": list(marker.options)}
         if numbers and "enum" not in value:
             option = {"anyOf": [option, {"type": "number", **_limits(value)}]}
-        return [option, {"type": "array", "items": option, "minItems": 1, "uniqueItems": True}, {"const": {}}]
+        return [
+            option,
+            {"type": "array", "items": option, "minItems": 1, "uniqueItems": True},
+            {"const": {}},
+        ]
     whole = isinstance(marker, Int)
     number: Json = {"type": "integer" if whole else "number", **_limits(value)}
     return [number, *_ranges(whole, number)]
@@ -163,11 +226,18 @@ def _vector(marker: Each) -> Json:
         values["prefixItems"] = [_of_place(item) for item in marker.item]
     else:
         values["items"] = _forms(marker.item, {})[0]
-    return {"type": "object", "additionalProperties": False, "required": [FIXED], "properties": {FIXED: values}}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [FIXED],
+        "properties": {FIXED: values},
+    }
 
 
 def _of_place(item: Range) -> Json:
-    """Return one value of one place of a vector whose places differ: the range of each is its limit."""
+    """Return one value of one place of a vector whose places differ: the range of each is its
+    limit.
+    """
     limits = {} if isinstance(item, Choice) else {"minimum": item.low, "maximum": item.high}
     return _forms(item, limits)[0]
 
@@ -176,7 +246,12 @@ def _ranges(whole: bool, value: Json) -> list[Json]:
     """Return a range as a list of two numbers and as a mapping."""
     kind = "integer" if whole else "number"
     number: Json = {"type": kind, **_limits(value)}
-    mapping = {"low": number, "high": number, "step": {"type": kind, "exclusiveMinimum": 0}, "log": {"type": "boolean"}}
+    mapping = {
+        "low": number,
+        "high": number,
+        "step": {"type": kind, "exclusiveMinimum": 0},
+        "log": {"type": "boolean"},
+    }
     return [
         {"type": "array", "items": number, "minItems": 2, "maxItems": 2},
         {"type": "object", "additionalProperties": False, "properties": mapping},
@@ -194,14 +269,20 @@ def field_schema(cls: type[Technique], spec: SearchField) -> Json:
 
 
 def _value(annotation: Any, metadata: list[Any]) -> Json:
-    """Return the schema of a field's own type and hard limits; anything where pydantic knows none."""
+    """Return the schema of a field's own type and hard limits; anything where pydantic knows
+    none.
+    """
     try:
         schema: Json = TypeAdapter(_annotated(annotation, metadata)).json_schema()
     except PydanticInvalidForJsonSchema:
         return {}
     # For a number that may be empty, the limits stand in the number's branch.
-    branches = [branch for branch in schema.get("anyOf", []) if branch.get("type") in ("integer", "number")]
-    return {**schema, **_limits(branches[0])} if len(branches) == 1 and not _limits(schema) else schema
+    branches = [
+        branch for branch in schema.get("anyOf", []) if branch.get("type") in ("integer", "number")
+    ]
+    return (
+        {**schema, **_limits(branches[0])} if len(branches) == 1 and not _limits(schema) else schema
+    )
 
 
 def _annotated(annotation: Any, metadata: list[Any]) -> Any:

@@ -1,4 +1,6 @@
-"""The study file: what a person asks for, checked so that every mistake is one sentence with its line."""
+"""The study file: what a person asks for, checked so that every mistake is one sentence with its
+line.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +94,9 @@ class SchedulerSettings(Part):
     model_config = ConfigDict(title="Scheduler")  # what it is called in the JSON Schema
 
     kind: SchedulerKind = "pareto-asha"
-    """`median` works for a single objective; `record` notes the values at rungs, for `replay`, and stops nobody."""
+    """`median` works for a single objective; `record` notes the values at rungs, for `replay`, and
+    stops nobody.
+    """
     rungs: int = Field(default=3, ge=1, le=20)
     """How often a trial is judged, its end included."""
     reduction: int = Field(default=3, ge=2, le=100)
@@ -105,13 +109,19 @@ class Search(Part):
     """How plans are proposed."""
 
     sampler: Sampler = "tpe"
-    """Optuna's tree-structured Parzen estimator, NSGA-II, Gaussian process, random or quasi-random search."""
+    """Optuna's tree-structured Parzen estimator, NSGA-II, Gaussian process, random or quasi-random
+    search.
+    """
     scheduler: Annotated[SchedulerSettings, BeforeValidator(_kind_as_mapping)] = SchedulerSettings()
     """How trials are stopped early: a name, or a mapping."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """All randomness of the study follows from it."""
-    threads: Annotated[int | None, BeforeValidator(_auto_as_none)] = Field(default=None, ge=1, le=1024)
-    """Threads that training uses, for curves that are equal bit by bit on other machines; null or auto: all cores."""
+    threads: Annotated[int | None, BeforeValidator(_auto_as_none)] = Field(
+        default=None, ge=1, le=1024
+    )
+    """Threads that training uses, for curves that are equal bit by bit on other machines; null or
+    auto: all cores.
+    """
 
 
 class StudySpec(Part):
@@ -121,7 +131,9 @@ class StudySpec(Part):
     """What the study is called in the store."""
     task: InstanceOf[Task]
     """What is learnt, and from which data."""
-    objectives: Annotated[tuple[str, ...], Field(strict=False, min_length=1), BeforeValidator(_one_as_list)]
+    objectives: Annotated[
+        tuple[str, ...], Field(strict=False, min_length=1), BeforeValidator(_one_as_list)
+    ]
     """The metrics that the front trades against each other."""
     constraints: dict[str, Limits] = Field(default_factory=dict)
     """Limits that every model of the front keeps to, by metric."""
@@ -141,7 +153,8 @@ class StudySpec(Part):
     def _plain_name(cls, value: str) -> str:
         if not NAME.fullmatch(value):
             raise ValueError(
-                "a name has up to 64 letters, digits, dots, dashes and underscores, and begins with a letter or digit"
+                "a name has up to 64 letters, digits, dots, dashes and underscores, and begins with"
+                " a letter or digit"
             )
         return value
 
@@ -154,7 +167,9 @@ class StudySpec(Part):
         return value
 
     def metrics(self) -> tuple[str, ...]:
-        """Name the objectives, then the other constrained metrics, then those that are only observed."""
+        """Name the objectives, then the other constrained metrics, then those that are only
+        observed.
+        """
         return tuple(dict.fromkeys([*self.objectives, *self.constraints, *self.observe]))
 
     def to_json(self) -> dict[str, Any]:
@@ -164,13 +179,18 @@ class StudySpec(Part):
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], registry: Registry) -> StudySpec:
-        """Read what `to_json` wrote. Raises StudyFileError, or PluginError for a task that is not installed."""
+        """Read what `to_json` wrote.
+
+        Raises StudyFileError, or PluginError for a task that is not installed.
+        """
         return read_spec(data, registry, located)
 
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study file that was read: its meaning, its resolved slots, its text and notes for the person."""
+    """A study file that was read: its meaning, its resolved slots, its text and notes for the
+    person.
+    """
 
     spec: StudySpec
     space_request: tuple[SlotSpace, ...]
@@ -179,19 +199,26 @@ class LoadedStudy:
 
 
 def load_study(path: Path | str, registry: Registry) -> LoadedStudy:
-    """Read a study file. Raises StudyFileError that names file, line, value, what is allowed and the nearest name."""
+    """Read a study file.
+
+    Raises StudyFileError that names file, line, value, what is allowed and the nearest name.
+    """
     path = Path(path)
     return parse_study(read_text(path), str(path), registry, path.parent)
 
 
-def parse_study(text: str, file: str, registry: Registry, folder: Path | None = None) -> LoadedStudy:
+def parse_study(
+    text: str, file: str, registry: Registry, folder: Path | None = None
+) -> LoadedStudy:
     """Read the text of a study file; `file` is what errors call it. Raises StudyFileError.
 
     `folder` is where the paths of a technique's files begin, the working folder by default.
     """
     raw, lines = parse(text, file)
     if raw is None:
-        raise StudyFileError(f"{file}: the study file is empty.", "Begin with a copy of studies/quickstart.yaml.")
+        raise StudyFileError(
+            f"{file}: the study file is empty.", "Begin with a copy of studies/quickstart.yaml."
+        )
     spec = read_spec(raw, registry, lines.error)
     slots, notes = read_space(spec.space, spec.task.kind, registry, lines.error, folder)
     return LoadedStudy(spec, slots, text, notes)
@@ -201,11 +228,16 @@ def read_spec(raw: Any, registry: Registry, fail: Fail) -> StudySpec:
     """Check everything but the space. Raises StudyFileError through `fail`."""
     if not isinstance(raw, Mapping):
         raise fail(
-            (), f"the study file is a {type(raw).__name__}, not a mapping of keys.", "It begins with `name: ...`."
+            (),
+            f"the study file is a {type(raw).__name__}, not a mapping of keys.",
+            "It begins with `name: ...`.",
         )
     unknown = [key for key in raw if key not in StudySpec.model_fields]
     if unknown:
-        hint = f"{nearest(unknown[0], StudySpec.model_fields)} Keys: {', '.join(StudySpec.model_fields)}.".strip()
+        hint = (
+            f"{nearest(unknown[0], StudySpec.model_fields)} Keys:"
+            f" {', '.join(StudySpec.model_fields)}.".strip()
+        )
         raise fail((unknown[0],), f"unknown key {unknown[0]!r}.", hint)
     content = dict(raw)
     if "task" in raw:
@@ -225,13 +257,19 @@ def _read_task(raw: Any, registry: Registry, fail: Fail) -> Task:
     """Make the registered task that `kind` names, with the other keys as its fields."""
     known = ", ".join(sorted(registry.tasks))
     if not isinstance(raw, Mapping):
-        raise fail(("task",), f"{raw!r} is not a mapping.", f"Write `task: {{kind: ..., ...}}`; kinds: {known}.")
+        raise fail(
+            ("task",),
+            f"{raw!r} is not a mapping.",
+            f"Write `task: {{kind: ..., ...}}`; kinds: {known}.",
+        )
     if "kind" not in raw:
         raise fail(("task",), "'kind' is missing.", f"Kinds: {known}.")
     kind = raw["kind"]
     if not isinstance(kind, str) or kind not in registry.tasks:
         raise fail(
-            ("task", "kind"), f"unknown task {kind!r}.", join(nearest(str(kind), registry.tasks), f"Kinds: {known}.")
+            ("task", "kind"),
+            f"unknown task {kind!r}.",
+            join(nearest(str(kind), registry.tasks), f"Kinds: {known}."),
         )
     fields = {key: value for key, value in raw.items() if key != "kind"}
     cls = registry.tasks[kind]
@@ -249,7 +287,11 @@ def _check_metrics(spec: StudySpec, registry: Registry, fail: Fail) -> None:
     usable = [metric.name for metric in registry.metrics_of(type(spec.task))]
     for path, name in places:
         if name not in registry.metrics:
-            raise fail(path, f"unknown metric {name!r}.", join(nearest(name, usable), f"Metrics: {', '.join(usable)}."))
+            raise fail(
+                path,
+                f"unknown metric {name!r}.",
+                join(nearest(name, usable), f"Metrics: {', '.join(usable)}."),
+            )
         reason = registry.why_not(registry.metrics[name], type(spec.task))
         if reason is not None:
             raise fail(path, f"{reason}.", f"Metrics: {', '.join(usable)}.")

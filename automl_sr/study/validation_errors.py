@@ -33,8 +33,11 @@ def join(*parts: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def explain(error: ValidationError, model: type[BaseModel], raw: Any, prefix: KeyPath, fail: Fail) -> StudyFileError:
-    """Choose the first complaint, misspelt keys before everything else and missing ones last, and word it.
+def explain(
+    error: ValidationError, model: type[BaseModel], raw: Any, prefix: KeyPath, fail: Fail
+) -> StudyFileError:
+    """Choose the first complaint, misspelt keys before everything else and missing ones last, and
+    word it.
 
     `raw` is what was validated and `prefix` its key path in the study file.
     """
@@ -44,12 +47,19 @@ def explain(error: ValidationError, model: type[BaseModel], raw: Any, prefix: Ke
     path: KeyPath = (*prefix, *location)
     kind = item["type"]
     if kind == "missing" and isinstance(item["loc"][-1], int):
-        return fail(path, f"{shown(item['input'])} has too few entries.", _described(model, location))
+        return fail(
+            path, f"{shown(item['input'])} has too few entries.", _described(model, location)
+        )
     if kind == "missing":
         return fail(path[:-1], f"{str(path[-1])!r} is missing.", _described(model, location))
     if kind == "extra_forbidden":
-        known = [*keys_of(model, location[:-1]), *(["kind"] if prefix == ("task",) and len(location) == 1 else [])]
-        hint = join(nearest(str(location[-1]), known), f"Keys: {', '.join(known)}." if known else "")
+        known = [
+            *keys_of(model, location[:-1]),
+            *(["kind"] if prefix == ("task",) and len(location) == 1 else []),
+        ]
+        hint = join(
+            nearest(str(location[-1]), known), f"Keys: {', '.join(known)}." if known else ""
+        )
         return fail(path, f"unknown key {str(location[-1])!r}.", hint)
     return fail(path, *_wording(kind, item))
 
@@ -62,7 +72,9 @@ def _wording(kind: str, item: Mapping[str, Any]) -> tuple[str, str]:
     if kind == "literal_error":
         expected = str(item["ctx"]["expected"]).replace(" or ", ", ")
         names = [part.strip("' ") for part in expected.split(",")]
-        return f"{shown(value)} is not allowed.", join(nearest(str(value), names), f"Allowed: {', '.join(names)}.")
+        return f"{shown(value)} is not allowed.", join(
+            nearest(str(value), names), f"Allowed: {', '.join(names)}."
+        )
     if kind == "too_short" and value in ([], ()):
         return "the list is empty.", ""
     message = str(item["msg"])

@@ -9,7 +9,9 @@ from automl_sr.errors import KeyPath, StudyFileError, located
 
 MAX_BYTES = 200_000
 MAX_VALUES = 10_000
-"""More keys and values than any study file has; also what a file that repeats aliases may grow to."""
+"""More keys and values than any study file has; also what a file that repeats aliases may grow
+to.
+"""
 MAX_DEPTH = 40
 MAX_TEXT = 10_000
 """Characters of one value."""
@@ -46,10 +48,15 @@ class Lines:
 
 
 def read_text(path: Path) -> str:
-    """Read a study file. Raises StudyFileError where it is missing, a directory, too large or not text."""
+    """Read a study file.
+
+    Raises StudyFileError where it is missing, a directory, too large or not text.
+    """
     try:
         if path.is_dir():
-            raise StudyFileError(f"{path} is a directory, not a study file.", "Name the .yaml file in it.")
+            raise StudyFileError(
+                f"{path} is a directory, not a study file.", "Name the .yaml file in it."
+            )
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -62,7 +69,9 @@ def read_text(path: Path) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise StudyFileError(f"{path} is not a text file in UTF-8.", "A study file is YAML.") from None
+        raise StudyFileError(
+            f"{path} is not a text file in UTF-8.", "A study file is YAML."
+        ) from None
     if "\0" in text:
         raise StudyFileError(f"{path} is not a text file in UTF-8.", "A study file is YAML.")
     return text
@@ -71,7 +80,9 @@ def read_text(path: Path) -> str:
 def _neighbours(path: Path) -> str:
     if not path.parent.is_dir():
         return f"The folder {path.parent} does not exist either."
-    found = sorted(item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml"))[:5]
+    found = sorted(item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml"))[
+        :5
+    ]
     return f"In that folder are: {', '.join(found)}." if found else ""
 
 
@@ -87,8 +98,12 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
         _check_extent(text, file)
         root = YAML(typ="rt", pure=True).compose(text)
     except MarkedYAMLError as error:
-        unclosed = "flow" in str(error.context or "")  # then the bracket that was opened says more than where it hurt
-        mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
+        unclosed = "flow" in str(
+            error.context or ""
+        )  # then the bracket that was opened says more than where it hurt
+        mark = (
+            (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
+        )
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
         raise _not_yaml(f"{file}:{mark.line + 1 if mark else 1}", problem) from None
     except StudyFileError:
@@ -100,17 +115,22 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
 
 def _too_large(file: str) -> StudyFileError:
     return StudyFileError(
-        f"{file} is larger than {MAX_BYTES // 1000} kB, which no study file is.", "Is it another file?"
+        f"{file} is larger than {MAX_BYTES // 1000} kB, which no study file is.",
+        "Is it another file?",
     )
 
 
 def _not_yaml(place: str, problem: str) -> StudyFileError:
     said = " ".join(problem.split())[:MAX_COMPLAINT].rstrip(".")
-    return StudyFileError(f"{place}: this is not YAML: {said}.", "Check indentation, colons and brackets.")
+    return StudyFileError(
+        f"{place}: this is not YAML: {said}.", "Check indentation, colons and brackets."
+    )
 
 
 def _check_extent(text: str, file: str) -> None:
-    """Refuse what is nested too deeply, or too much, before anything is made of it: no more than that is read."""
+    """Refuse what is nested too deeply, or too much, before anything is made of it: no more than
+    that is read.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
 
@@ -120,11 +140,17 @@ def _check_extent(text: str, file: str) -> None:
         values += isinstance(event, AliasEvent | CollectionStartEvent | ScalarEvent)
         where = f"{file}:{event.start_mark.line + 1}"
         if depth > MAX_DEPTH:
-            raise StudyFileError(f"{where}: the file is nested too deeply.", f"{MAX_DEPTH} levels are allowed.")
+            raise StudyFileError(
+                f"{where}: the file is nested too deeply.", f"{MAX_DEPTH} levels are allowed."
+            )
         if values > MAX_VALUES:
-            raise StudyFileError(f"{where}: the file has more than {MAX_VALUES:,} keys and values.", "Shorten it.")
+            raise StudyFileError(
+                f"{where}: the file has more than {MAX_VALUES:,} keys and values.", "Shorten it."
+            )
         if isinstance(event, ScalarEvent) and len(event.value) > MAX_TEXT:
-            raise StudyFileError(f"{where}: a value is {len(event.value):,} characters long.", "Shorten it.")
+            raise StudyFileError(
+                f"{where}: a value is {len(event.value):,} characters long.", "Shorten it."
+            )
 
 
 class _Reader:
@@ -144,7 +170,9 @@ class _Reader:
         self.nodes += 1
         if self.nodes > MAX_VALUES or len(path) > MAX_DEPTH:
             raise self.lines.error(
-                path[:3], "the file grows beyond all bounds here.", "Write values out instead of repeating aliases."
+                path[:3],
+                "the file grows beyond all bounds here.",
+                "Write values out instead of repeating aliases.",
             )
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
@@ -162,17 +190,20 @@ class _Reader:
         for key, item in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, ScalarNode):
-                raise StudyFileError(f"{self.lines.file}:{line}: a key must be a word, not a list or a mapping.")
+                raise StudyFileError(
+                    f"{self.lines.file}:{line}: a key must be a word, not a list or a mapping."
+                )
             name = str(key.value)
             if len(name) > MAX_KEY:
                 raise StudyFileError(
-                    f"{self.lines.file}:{line}: a key is {len(name):,} characters long.", "Shorten it."
+                    f"{self.lines.file}:{line}: a key is {len(name):,} characters long.",
+                    "Shorten it.",
                 )
             if name in result:
                 first = self.lines.line((*path, name))
                 raise StudyFileError(
-                    f"{self.lines.file}:{line}: {'.'.join(map(str, (*path, name)))}: the key {name!r} is there twice"
-                    f" (first on line {first}).",
+                    f"{self.lines.file}:{line}: {'.'.join(map(str, (*path, name)))}: the key"
+                    f" {name!r} is there twice (first on line {first}).",
                     "Keep one of them.",
                 )
             result[name] = self.value(item, (*path, name), line)
@@ -193,15 +224,21 @@ class _Reader:
                 case "int":
                     return _integer(text)
                 case "float":
-                    return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+                    return float(
+                        text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan")
+                    )
         except (ValueError, KeyError):
-            raise self.lines.error(path, f"{text[:40]!r} is not a value of the kind {kind}.") from None
+            raise self.lines.error(
+                path, f"{text[:40]!r} is not a value of the kind {kind}."
+            ) from None
         raise self._refused(node, path)
 
     def _refused(self, node: Any, path: KeyPath) -> StudyFileError:
         tag = str(node.tag).replace(_TAG, "!!")[:MAX_KEY]
         return self.lines.error(
-            path, f"the tag {tag!r} is not allowed.", "A study file has only text, numbers, lists and mappings."
+            path,
+            f"the tag {tag!r} is not allowed.",
+            "A study file has only text, numbers, lists and mappings.",
         )
 
 

@@ -1,4 +1,5 @@
-"""Contract suites for plugin authors: subclass one in a test module, name your technique, run pytest.
+"""Contract suites for plugin authors: subclass one in a test module, name your technique, run
+pytest.
 
 from automl_sr.testing import ArchitectureContract
 from my_plugin import MyNet
@@ -13,4 +14,10 @@ from automl_sr.testing.store import StoreContract
 from automl_sr.testing.tasks import TaskContract
 from automl_sr.testing.techniques import TechniqueContract
 
-__all__ = ["ArchitectureContract", "MetricContract", "StoreContract", "TaskContract", "TechniqueContract"]
+__all__ = [
+    "ArchitectureContract",
+    "MetricContract",
+    "StoreContract",
+    "TaskContract",
+    "TechniqueContract",
+]

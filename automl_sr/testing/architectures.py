@@ -22,17 +22,25 @@ Color = Literal["y", "rgb"]
 
 
 class ArchitectureContract(TechniqueContract):
-    """Inherit in a class whose name begins with `Test`, and set `technique` to an architecture or to several."""
+    """Inherit in a class whose name begins with `Test`, and set `technique` to an architecture or
+    to several.
+    """
 
     variants: ClassVar[Sequence[tuple[Any, Color]]] = ((2, "y"), (3, "rgb"), (4, "y"))
-    """Scales and colours for which a net must be possible; empty for a task that is not super-resolution."""
+    """Scales and colours for which a net must be possible; empty for a task that is not
+    super-resolution.
+    """
 
     def tasks(self) -> list[Task]:
         """Return the tasks for which nets are built."""
-        return [tiny_task(scale=scale, color=color) for scale, color in self.variants] or [self.make_task()]
+        return [tiny_task(scale=scale, color=color) for scale, color in self.variants] or [
+            self.make_task()
+        ]
 
     def sizes_of(self, task: Task, example: Tensor) -> tuple[int, ...]:
-        """Return the shape of the output for an input; overridden where a task maps to anything but a larger image."""
+        """Return the shape of the output for an input; overridden where a task maps to anything but
+        a larger image.
+        """
         dims = task.dims()
         batch, channels, height, width = example.shape
         return (batch, channels, height * dims["scale"], width * dims["scale"])
@@ -41,10 +49,15 @@ class ArchitectureContract(TechniqueContract):
         """Return inputs of several sizes, odd ones among them."""
         generator = torch.Generator().manual_seed(0)
         channels = task.dims()["channels"]
-        return [torch.rand(batch, channels, h, w, generator=generator) for batch, h, w in ((2, 7, 11), (1, 16, 9))]
+        return [
+            torch.rand(batch, channels, h, w, generator=generator)
+            for batch, h, w in ((2, 7, 11), (1, 16, 9))
+        ]
 
     @pytest.fixture
-    def nets(self, configured: Technique, trial: TinyTrial) -> list[tuple[Task, torch.nn.Module, torch.nn.Module]]:
+    def nets(
+        self, configured: Technique, trial: TinyTrial
+    ) -> list[tuple[Task, torch.nn.Module, torch.nn.Module]]:
         """A net and its outline on the meta device, for each task."""
         made = []
         for task in self.tasks():
@@ -55,12 +68,16 @@ class ArchitectureContract(TechniqueContract):
         return made
 
     def test_it_is_an_architecture(self, technique_class: type[Technique]) -> None:
-        """Only its slot is asked for a blueprint, and its factory is registered under the family's name."""
+        """Only its slot is asked for a blueprint, and its factory is registered under the family's
+        name.
+        """
         assert technique_class.slot is Slot.ARCHITECTURE
         assert technique_class.factories
         assert all("." in name for name in technique_class.factories), "name factories family.net"
 
-    def test_it_takes_images_of_any_size(self, nets: list[tuple[Task, torch.nn.Module, torch.nn.Module]]) -> None:
+    def test_it_takes_images_of_any_size(
+        self, nets: list[tuple[Task, torch.nn.Module, torch.nn.Module]]
+    ) -> None:
         """For every scale, on luma and on RGB, odd sides too; twice the same in evaluation mode."""
         for task, net, outline in nets:
             for image in self.inputs_of(task):
@@ -71,7 +88,9 @@ class ArchitectureContract(TechniqueContract):
                 assert output.shape == self.sizes_of(task, image)
                 assert torch.isfinite(output).all()
 
-    def test_its_cost_is_known_before_training(self, nets: list[tuple[Task, torch.nn.Module, torch.nn.Module]]) -> None:
+    def test_its_cost_is_known_before_training(
+        self, nets: list[tuple[Task, torch.nn.Module, torch.nn.Module]]
+    ) -> None:
         """Counted on the meta device, where the gate counts, as on the real net."""
         for task, net, outline in nets:
             example = as_inputs(task.cost_example(net))

@@ -1,4 +1,6 @@
-"""The corners of a technique's search space: defaults, all lows, all highs, and every choice once."""
+"""The corners of a technique's search space: defaults, all lows, all highs, and every choice
+once.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,13 @@ from automl_sr.plugin.technique import (
 from automl_sr.plugin.vectors import places
 
 
-def configurations(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, Technique]:
+def configurations(
+    cls: type[Technique], settings: Mapping[str, Any] | None = None
+) -> dict[str, Technique]:
     """Make a technique at the corners of its space, by a name for each; equal ones are made once.
 
-    `settings` replaces fields in all of them, for instance to shorten a helper's training. Corners that the technique
-    refuses are left out: `refusals` lists them.
+    `settings` replaces fields in all of them, for instance to shorten a helper's training. Corners
+    that the technique refuses are left out: `refusals` lists them.
     """
     made: dict[str, Technique] = {}
     for name, fields in _corners(cls):
@@ -40,7 +44,9 @@ def configurations(cls: type[Technique], settings: Mapping[str, Any] | None = No
 
 
 def refusals(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Say which corners of its own space a technique refuses, and why: a search would propose them and fail."""
+    """Say which corners of its own space a technique refuses, and why: a search would propose them
+    and fail.
+    """
     found: dict[str, str] = {}
     for name, fields in _corners(cls):
         try:
@@ -62,18 +68,25 @@ def _corners(cls: type[Technique]) -> Iterator[tuple[str, dict[str, Any]]]:
         elif isinstance(spec.marker, Each) and isinstance(spec.marker.item, Choice):
             for option in spec.marker.item.options:
                 length = _length(cls, spec.marker, {})
-                yield f"{spec.name}={option}", {**_conditions(spec, specs), spec.name: (option,) * length}
+                yield (
+                    f"{spec.name}={option}",
+                    {**_conditions(spec, specs), spec.name: (option,) * length},
+                )
 
 
 def _ends(cls: type[Technique], specs: Mapping[str, SearchField], *, high: bool) -> dict[str, Any]:
     """Set every number to one end of its range; vectors come last because others count them."""
     fields = {
-        name: _end(spec.marker, high=high) for name, spec in specs.items() if isinstance(spec.marker, Int | Float)
+        name: _end(spec.marker, high=high)
+        for name, spec in specs.items()
+        if isinstance(spec.marker, Int | Float)
     }
     for spec in in_order(list(specs.values())):
         if isinstance(spec.marker, Each):
             each = spec.marker
-            fields[spec.name] = tuple(_end(each.at(place), high=high) for place in range(_length(cls, each, fields)))
+            fields[spec.name] = tuple(
+                _end(each.at(place), high=high) for place in range(_length(cls, each, fields))
+            )
     return fields
 
 

@@ -21,7 +21,9 @@ Image = NDArray[np.uint8]
 
 
 class MetricContract:
-    """Inherit in a class whose name begins with `Test`, and set `metric` to a `Metric` or to several."""
+    """Inherit in a class whose name begins with `Test`, and set `metric` to a `Metric` or to
+    several.
+    """
 
     metric: ClassVar[Any] = None
     scale: ClassVar[int] = 2
@@ -30,7 +32,9 @@ class MetricContract:
     def metrics(cls) -> list[Metric]:
         """Return the metrics under test."""
         if cls.metric is None:
-            raise TypeError(f"{cls.__name__} inherits a contract: set `metric = YOUR_METRIC` in it.")
+            raise TypeError(
+                f"{cls.__name__} inherits a contract: set `metric = YOUR_METRIC` in it."
+            )
         return list(cls.metric) if isinstance(cls.metric, list | tuple) else [cls.metric]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -38,10 +42,14 @@ class MetricContract:
         for level in ("any", "quality", "blueprint", "artifact", "device"):
             if f"{level}_metric" in metafunc.fixturenames:
                 chosen = [item for item in self.metrics() if level in ("any", item.level)]
-                metafunc.parametrize(f"{level}_metric", [pytest.param(item, id=item.name) for item in chosen])
+                metafunc.parametrize(
+                    f"{level}_metric", [pytest.param(item, id=item.name) for item in chosen]
+                )
 
     def test_its_declaration_is_valid(self, any_metric: Metric) -> None:
-        """A name for study files, a direction, one sentence of help, and a function that can be imported."""
+        """A name for study files, a direction, one sentence of help, and a function that can be
+        imported.
+        """
         assert NAME.match(any_metric.name)
         assert any_metric.direction in ("maximize", "minimize")
         assert any_metric.help.endswith(".")
@@ -54,14 +62,18 @@ class MetricContract:
         assert not any_metric.better(1.0, 1.0)
 
     def sample_file(self, folder: Path) -> Path:
-        """Write the sample's file, for metrics that need its path; put beside it what they look for there."""
+        """Write the sample's file, for metrics that need its path; put beside it what they look for
+        there.
+        """
         from PIL import Image as Pillow
 
         path = folder / "photograph.png"
         Pillow.fromarray(photograph()).save(path)
         return path
 
-    def test_a_perfect_prediction_is_best_and_more_noise_is_worse(self, quality_metric: Metric, tmp_path: Path) -> None:
+    def test_a_perfect_prediction_is_best_and_more_noise_is_worse(
+        self, quality_metric: Metric, tmp_path: Path
+    ) -> None:
         """Measured on a photograph with more and more noise; only perfection may be infinite."""
         path, truth = self.sample_file(tmp_path), photograph()
         measure = functools.partial(quality_metric.of_sample, path=path)
@@ -78,7 +90,9 @@ class MetricContract:
 
         with torch.device("meta"):
             nets = [contract_net(channels=1, scale=2, width=width) for width in (4, 16)]
-            small, large = (float(blueprint_metric.function()(net, [torch.empty(1, 1, 24, 32)])) for net in nets)
+            small, large = (
+                float(blueprint_metric.function()(net, [torch.empty(1, 1, 24, 32)])) for net in nets
+            )
         assert 0 <= small <= large < math.inf
 
     def test_it_measures_a_file(self, artifact_metric: Metric, tmp_path: Path) -> None:
@@ -92,7 +106,10 @@ class MetricContract:
 
         reference = Latency(10.0, 9.0, 12.0, 20)
         given = reference if "reference_net" in device_metric.needs else None
-        fast, slow = (float(device_metric.function()(Latency(t, 0.9 * t, 1.2 * t, 20), given)) for t in (5.0, 20.0))
+        fast, slow = (
+            float(device_metric.function()(Latency(t, 0.9 * t, 1.2 * t, 20), given))
+            for t in (5.0, 20.0)
+        )
         assert device_metric.better(fast, slow)
 
 
@@ -119,4 +136,6 @@ def exported(path: Path) -> Path:
 
     axes: dict[str, dict[int, str]] = {"input": {2: "height", 3: "width"}}
     examples: Sequence[torch.Tensor] = (torch.rand(1, 1, 12, 16),)
-    return export_onnx(contract_net(channels=1, scale=2, width=4), path, examples, dynamic_axes=axes).path
+    return export_onnx(
+        contract_net(channels=1, scale=2, width=4), path, examples, dynamic_axes=axes
+    ).path

@@ -47,7 +47,9 @@ class Trace:
 
 
 class StopInEveryPhase(Silent):
-    """Asks a run to stop two steps into each of its phases, as Ctrl-C would; goes along through all attempts."""
+    """Asks a run to stop two steps into each of its phases, as Ctrl-C would; goes along through all
+    attempts.
+    """
 
     def __init__(self, table: Timetable) -> None:
         spans = (*table.spans, *table.tail_spans(table.trunk_steps))
@@ -55,7 +57,9 @@ class StopInEveryPhase(Silent):
         self.step = 0
 
     def stop_requested(self) -> bool:
-        """Count one step more, and say whether it is one of those: a run goes on where it stopped."""
+        """Count one step more, and say whether it is one of those: a run goes on where it
+        stopped.
+        """
         self.step += 1
         return self.step in self.stops
 
@@ -65,7 +69,9 @@ class Killed(BaseException):
 
 
 class StopThenKill(Silent):
-    """Asks work to stop the first time, ends it without asking the second time, and then leaves it alone."""
+    """Asks work to stop the first time, ends it without asking the second time, and then leaves it
+    alone.
+    """
 
     def __init__(self) -> None:
         self.asked = 0
@@ -104,14 +110,25 @@ def cost_of(finished: TrainedModel) -> dict[str, float]:
 def heavy_imports_of(module: str) -> list[str]:
     """Import a module in a fresh Python and name the heavy libraries that came along.
 
-    A technique that is declared in the test module itself cannot show this, so the test is skipped there.
+    A technique that is declared in the test module itself cannot show this, so the test is skipped
+    there.
     """
     if "pytest" in vars(sys.modules[module]) or module.rpartition(".")[2].startswith("test_"):
-        pytest.skip(f"{module} is a test module, which imports torch through pytest's fixtures anyway")
+        pytest.skip(
+            f"{module} is a test module, which imports torch through pytest's fixtures anyway"
+        )
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    }
     done = subprocess.run(  # noqa: S603 - our own interpreter and a module name
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()

@@ -1,4 +1,6 @@
-"""What core expects of a database that holds studies: whatever many workers do, nothing is lost and nothing double."""
+"""What core expects of a database that holds studies: whatever many workers do, nothing is lost and
+nothing double.
+"""
 
 # ruff: noqa: S101 - tests assert, also those that are inherited
 from __future__ import annotations
@@ -21,7 +23,15 @@ from automl_sr.store import models
 from automl_sr.store.database import creating
 from automl_sr.store.leases import LeaseLostError, new_owner, node
 from automl_sr.store.reading import Reader
-from automl_sr.store.records import ArtifactRecord, Claim, DuplicateOf, PointRecord, Result, RungVerdict, StudyRecord
+from automl_sr.store.records import (
+    ArtifactRecord,
+    Claim,
+    DuplicateOf,
+    PointRecord,
+    Result,
+    RungVerdict,
+    StudyRecord,
+)
 from automl_sr.store.repository import Store
 
 T = TypeVar("T")
@@ -29,11 +39,15 @@ T = TypeVar("T")
 PLAN = {"params": {"architecture": "line"}, "techniques": {}, "fingerprint": "f"}
 ELSEWHERE = "another-machine:1:0123456789ab"
 AWKWARD = 'ü 日本 🙂 "quoted" \\ %s {name} a\x00b'
-"""Text with everything that has to be escaped somewhere, and a zero byte, which PostgreSQL refuses."""
+"""Text with everything that has to be escaped somewhere, and a zero byte, which PostgreSQL
+refuses.
+"""
 
 
 class StoreContract:
-    """Inherit in a class whose name begins with `Test`, and override `url`: a database without tables."""
+    """Inherit in a class whose name begins with `Test`, and override `url`: a database without
+    tables.
+    """
 
     @pytest.fixture
     def url(self) -> str:
@@ -66,11 +80,15 @@ class StoreContract:
 
         together([functools.partial(start, number) for number in range(4)])
         reader = Reader.open(url)
-        assert {study.name for study in reader.studies()} == {f"study-{number}" for number in range(4)}
+        assert {study.name for study in reader.studies()} == {
+            f"study-{number}" for number in range(4)
+        }
         reader.close()
 
     def test_a_study_is_made_once(self, store: Store) -> None:
-        """Making it again, also at the same moment, gives the one that is there, with one baseline."""
+        """Making it again, also at the same moment, gives the one that is there, with one
+        baseline.
+        """
 
         def make() -> None:
             with creating(store.engine):
@@ -83,7 +101,10 @@ class StoreContract:
 
     def test_what_is_stored_comes_back_as_it_was(self, store: Store) -> None:
         """Texts, numbers to the last bit, and structures."""
-        spec = {"objectives": ["score"], "deep": [{"n": None, "yes": True, "float": 0.1 + 0.2, "int": 2**53 + 1}]}
+        spec = {
+            "objectives": ["score"],
+            "deep": [{"n": None, "yes": True, "float": 0.1 + 0.2, "int": 2**53 + 1}],
+        }
         text = AWKWARD.replace("\x00", "")
         study = new_study(store, "queue", spec=spec, source=text, environment={text: text})
         assert (study.spec, study.source, study.environment) == (spec, text, {text: text})
@@ -92,7 +113,10 @@ class StoreContract:
     def test_what_its_environment_lacks_is_settled_once(self, store: Store) -> None:
         """By whoever comes first; the others find that, and the rest of the environment stays."""
         study = new_study(store, "queue", environment={"threads": 2})
-        asking = [functools.partial(store.settle_environment, study, "precision", name) for name in ("bf16", "fp32")]
+        asking = [
+            functools.partial(store.settle_environment, study, "precision", name)
+            for name in ("bf16", "fp32")
+        ]
         together([*asking, *asking])
         settled = store.study("queue").environment
         assert settled in ({"threads": 2, "precision": "bf16"}, {"threads": 2, "precision": "fp32"})
@@ -127,12 +151,16 @@ class StoreContract:
         assert claimed(store, study, limit=2).number == claim.number + 1
 
     @pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
-    def test_trials_that_cost_something_keep_their_slot(self, store: Store, study: StudyRecord, state: Any) -> None:
+    def test_trials_that_cost_something_keep_their_slot(
+        self, store: Store, study: StudyRecord, state: Any
+    ) -> None:
         """Whatever came of them."""
         store.finish(claimed(store, study, limit=2), Result(state, {"score": 1.0}), 1.0)
         assert store.claim_new(study, new_owner(), 2) is None
 
-    def test_studies_in_one_store_do_not_touch_each_other(self, store: Store, study: StudyRecord) -> None:
+    def test_studies_in_one_store_do_not_touch_each_other(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """Numbers, keys, equal plans and abandoned trials are each study's own."""
         begun(store, study)
         other = new_study(store, "other")
@@ -146,12 +174,19 @@ class StoreContract:
 
     # Leases and fences
 
-    def test_a_released_trial_goes_on_under_its_number(self, store: Store, study: StudyRecord) -> None:
+    def test_a_released_trial_goes_on_under_its_number(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """With its plan and the time that it has taken, and a new fence."""
         claim = begun(store, study)
         store.release(claim, 12.5)
         taken = taken_over(store, study)
-        assert (taken.number, taken.key, taken.plan, taken.seconds) == (claim.number, claim.key, PLAN, 12.5)
+        assert (taken.number, taken.key, taken.plan, taken.seconds) == (
+            claim.number,
+            claim.key,
+            PLAN,
+            12.5,
+        )
         assert (taken.fence, taken.taken_over) == (claim.fence + 1, True)
 
     def test_the_oldest_trial_is_taken_first(self, store: Store, study: StudyRecord) -> None:
@@ -161,12 +196,16 @@ class StoreContract:
             store.release(claim, 0.0)
         assert [taken_over(store, study).number for _ in claims] == [1, 2, 3]
 
-    def test_the_trial_of_a_dead_process_is_taken_over_at_once(self, store: Store, study: StudyRecord) -> None:
+    def test_the_trial_of_a_dead_process_is_taken_over_at_once(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """Its lease need not run out, for that process is known to have ended."""
         claim = begun(store, study, owner=dead_owner())
         assert taken_over(store, study).number == claim.number
 
-    def test_the_trial_of_a_living_process_is_left_to_it(self, store: Store, study: StudyRecord) -> None:
+    def test_the_trial_of_a_living_process_is_left_to_it(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """On this machine or another: a lease that holds is respected."""
         begun(store, study, "a", owner=new_owner())
         begun(store, study, "b", owner=ELSEWHERE)
@@ -184,8 +223,12 @@ class StoreContract:
         assert taken_over(store, study).number == claim.number
         assert store.take_over(study, new_owner()) is None, "the new lease holds"
 
-    def test_renewing_extends_the_lease_and_the_time(self, store: Store, study: StudyRecord) -> None:
-        """The trial stays with its worker, also where the lease had run out but nobody had taken it."""
+    def test_renewing_extends_the_lease_and_the_time(
+        self, store: Store, study: StudyRecord
+    ) -> None:
+        """The trial stays with its worker, also where the lease had run out but nobody had taken
+        it.
+        """
         claim = begun(store, study, owner=ELSEWHERE)
         expire(store, claim)
         assert store.renew(claim, 30.0)
@@ -199,12 +242,18 @@ class StoreContract:
             store.release(claim, 0.0)
 
         def adopt_all() -> list[int]:
-            return [claim.number for claim in iter(lambda: store.take_over(study, new_owner()), None)]
+            return [
+                claim.number for claim in iter(lambda: store.take_over(study, new_owner()), None)
+            ]
 
         taken = together([adopt_all] * 12)
-        assert sorted(number for numbers in taken for number in numbers) == [claim.number for claim in claims]
+        assert sorted(number for numbers in taken for number in numbers) == [
+            claim.number for claim in claims
+        ]
 
-    def test_a_worker_that_was_replaced_can_write_nothing_any_more(self, store: Store, study: StudyRecord) -> None:
+    def test_a_worker_that_was_replaced_can_write_nothing_any_more(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """Neither while the new owner works nor afterwards."""
         old = begun(store, study, owner=ELSEWHERE)
         expire(store, old)
@@ -214,10 +263,14 @@ class StoreContract:
         writing: list[Callable[[], object]] = [
             lambda: store.stage(old, "export", 99.0),
             lambda: store.points(old, [PointRecord("train", 1, 0.9, 1e-3, 10.0)]),
-            lambda: store.record_rung(old, 0, 10, 99.0, {"score": 99.0}, lambda rows: RungVerdict(True)),
+            lambda: store.record_rung(
+                old, 0, 10, 99.0, {"score": 99.0}, lambda rows: RungVerdict(True)
+            ),
             lambda: store.freeze(old, {"params": {}}, "other", {}),
             lambda: store.freeze(replace(old, plan=PLAN), None, "f", None),
-            lambda: store.finish(old, Result("complete", {"score": 99.0}, artifacts=(file("onnx"),)), 99.0),
+            lambda: store.finish(
+                old, Result("complete", {"score": 99.0}, artifacts=(file("onnx"),)), 99.0
+            ),
         ]
         for write in writing:
             with pytest.raises(LeaseLostError):
@@ -229,9 +282,14 @@ class StoreContract:
         with pytest.raises(LeaseLostError):
             store.finish(old, Result("complete", {"score": 99.0}), 99.0)
         store.release(old, 99.0)
-        assert (store.trial(study, 1).state, store.trial(study, 1).values) == ("complete", {"score": 1.0})
+        assert (store.trial(study, 1).state, store.trial(study, 1).values) == (
+            "complete",
+            {"score": 1.0},
+        )
 
-    def test_of_two_owners_that_finish_together_only_the_newer_counts(self, store: Store, study: StudyRecord) -> None:
+    def test_of_two_owners_that_finish_together_only_the_newer_counts(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """In every order in which the database takes them."""
         old = begun(store, study, owner=ELSEWHERE)
         expire(store, old)
@@ -239,12 +297,19 @@ class StoreContract:
 
         def finish(claim: Claim, score: float) -> str:
             try:
-                store.finish(claim, Result("complete", {"score": score}, artifacts=(file(f"by-{score:g}"),)), 1.0)
+                store.finish(
+                    claim,
+                    Result("complete", {"score": score}, artifacts=(file(f"by-{score:g}"),)),
+                    1.0,
+                )
             except LeaseLostError:
                 return "lost"
             return "written"
 
-        assert together([lambda: finish(old, 99.0), lambda: finish(new, 1.0)]) == ["lost", "written"]
+        assert together([lambda: finish(old, 99.0), lambda: finish(new, 1.0)]) == [
+            "lost",
+            "written",
+        ]
         assert store.trial(study, 1).values == {"score": 1.0}
         assert list(store.trial(study, 1).artifacts) == ["by-1"]
 
@@ -256,7 +321,9 @@ class StoreContract:
         frozen(store, taken_over(store, study), "other", {"params": {}})
         assert (store.trial(study, 1).plan, store.trial(study, 1).fingerprint) == (PLAN, "f")
 
-    def test_an_equal_plan_is_found_finished_or_running(self, store: Store, study: StudyRecord) -> None:
+    def test_an_equal_plan_is_found_finished_or_running(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """A repetition waits for the first trial, and is taken up when that has ended."""
         first, second = begun(store, study), claimed(store, study)
         assert frozen(store, second) == DuplicateOf(1, "running", {})
@@ -281,7 +348,9 @@ class StoreContract:
 
     # Reports and results
 
-    def test_a_rung_is_decided_once_on_what_was_there(self, store: Store, study: StudyRecord) -> None:
+    def test_a_rung_is_decided_once_on_what_was_there(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """A takeover reads the answer and changes nothing."""
         seen: list[list[Mapping[str, float]]] = []
 
@@ -293,9 +362,14 @@ class StoreContract:
         stopped = RungVerdict(False, "others: 1")
         assert store.record_rung(first, 0, 300, 1.0, {"score": 1.0}, decide).go_on
         assert store.record_rung(second, 0, 300, 2.0, {"score": 2.0}, decide) == stopped
-        assert store.record_rung(second, 0, 300, 9.0, {"score": 9.0}, lambda rows: RungVerdict(True)) == stopped
+        assert (
+            store.record_rung(second, 0, 300, 9.0, {"score": 9.0}, lambda rows: RungVerdict(True))
+            == stopped
+        )
         assert seen == [[], [{"score": 1.0}]]
-        assert [(r.number, r.rung, r.step, r.values, r.go_on, r.reason) for r in store.rungs(study)] == [
+        assert [
+            (r.number, r.rung, r.step, r.values, r.go_on, r.reason) for r in store.rungs(study)
+        ] == [
             (1, 0, 300, {"score": 1.0}, True, "others: 0"),
             (2, 0, 300, {"score": 2.0}, False, "others: 1"),
         ]
@@ -311,7 +385,12 @@ class StoreContract:
             seen.append(len(rows))
             return RungVerdict(True)
 
-        together([functools.partial(store.record_rung, claim, 0, 300, 1.0, {"score": 1.0}, decide) for claim in claims])
+        together(
+            [
+                functools.partial(store.record_rung, claim, 0, 300, 1.0, {"score": 1.0}, decide)
+                for claim in claims
+            ]
+        )
         assert seen == list(range(8))
 
     def test_points_written_again_by_a_resumed_trial_replace_the_former_ones(
@@ -319,7 +398,10 @@ class StoreContract:
     ) -> None:
         """The curve has each step once, and no number that the database cannot hold."""
         claim = begun(store, study)
-        store.points(claim, [PointRecord("train", 1, 0.9, 1e-3, 10.0), PointRecord("train", 2, 0.8, 1e-3, 10.0)])
+        store.points(
+            claim,
+            [PointRecord("train", 1, 0.9, 1e-3, 10.0), PointRecord("train", 2, 0.8, 1e-3, 10.0)],
+        )
         store.points(claim, [PointRecord("train", 2, 0.7, 1e-3, float("inf"), {"score": 30.0})])
         store.points(claim, [PointRecord("cooldown", 2, float("nan"), 0.0, 10.0)])
         curve = store.curve(store.trial(study, 1))
@@ -330,15 +412,24 @@ class StoreContract:
         ]
 
     def test_a_result_is_written_whole_and_once(self, store: Store, study: StudyRecord) -> None:
-        """Values to the last bit, files and the event; what comes later under the same fence changes nothing."""
+        """Values to the last bit, files and the event; what comes later under the same fence
+        changes nothing.
+        """
         claim = begun(store, study)
         values = {"score": 0.1 + 0.2, "tiny": 5e-324, "large": 1.7976931348623157e308, "zero": -0.0}
         result = Result(
-            "complete", values, {"params": 7.0}, stage_seconds={"train": 0.5}, artifacts=(file("onnx"),), detail="notes"
+            "complete",
+            values,
+            {"params": 7.0},
+            stage_seconds={"train": 0.5},
+            artifacts=(file("onnx"),),
+            detail="notes",
         )
         store.finish(claim, result, 3.5)
         trial = store.trial(study, 1)
-        assert {name: repr(value) for name, value in trial.values.items()} == {n: repr(v) for n, v in values.items()}
+        assert {name: repr(value) for name, value in trial.values.items()} == {
+            n: repr(v) for n, v in values.items()
+        }
         assert (trial.state, trial.costs, trial.stage_seconds, trial.seconds) == (
             "complete",
             {"params": 7.0},
@@ -346,16 +437,24 @@ class StoreContract:
             3.5,
         )
         assert (trial.owner, trial.stage, trial.artifacts) == (None, None, {"onnx": file("onnx")})
-        assert [(event.kind, event.text) for event in store.events(study, 1)] == [("complete", "notes")]
+        assert [(event.kind, event.text) for event in store.events(study, 1)] == [
+            ("complete", "notes")
+        ]
         before = everything_of(store, study)
         with contextlib.suppress(LeaseLostError):
-            store.finish(claim, Result("complete", {"score": 2.0}, artifacts=(file("other"),), detail="more"), 9.0)
+            store.finish(
+                claim,
+                Result("complete", {"score": 2.0}, artifacts=(file("other"),), detail="more"),
+                9.0,
+            )
         assert not store.renew(claim, 99.0)
         with pytest.raises(LeaseLostError):
             store.points(claim, [PointRecord("train", 1, 0.9, 1e-3, 10.0)])
         assert everything_of(store, study) == before
 
-    def test_failures_are_written_down_whatever_they_say(self, store: Store, study: StudyRecord) -> None:
+    def test_failures_are_written_down_whatever_they_say(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """The message of an error may hold any character."""
         claim = begun(store, study)
         store.stage(claim, "train", 1.0)
@@ -367,18 +466,26 @@ class StoreContract:
 
     # The study's clock
 
-    def test_the_clock_of_a_study_counts_time_once_for_all_workers(self, store: Store, study: StudyRecord) -> None:
+    def test_the_clock_of_a_study_counts_time_once_for_all_workers(
+        self, store: Store, study: StudyRecord
+    ) -> None:
         """Time in which nobody searched is free."""
 
         def at(seconds_ago: float, used: float) -> None:
             with store.writing() as session:
-                session.execute(update(models.Study).values(active_at=models.now() - seconds_ago, seconds=used))
+                session.execute(
+                    update(models.Study).values(active_at=models.now() - seconds_ago, seconds=used)
+                )
 
         at(10.0, 100.0)
         assert store.tick(study) == pytest.approx(110.0, abs=1.0)
-        assert store.tick(study) == pytest.approx(110.0, abs=1.0), "a second worker adds only what has passed since"
+        assert store.tick(study) == pytest.approx(110.0, abs=1.0), (
+            "a second worker adds only what has passed since"
+        )
         at(3600.0, 100.0)
-        assert store.begin_activity(study) == pytest.approx(100.0, abs=1.0), "an hour in which nobody searched"
+        assert store.begin_activity(study) == pytest.approx(100.0, abs=1.0), (
+            "an hour in which nobody searched"
+        )
 
     def test_the_clock_runs_until_the_last_worker_stops(self, store: Store) -> None:
         """A worker that ends stops it only where it was the last one."""
@@ -398,7 +505,9 @@ class StoreContract:
 
     # Reading while others write
 
-    def test_what_is_read_in_one_go_belongs_together(self, url: str, store: Store, study: StudyRecord) -> None:
+    def test_what_is_read_in_one_go_belongs_together(
+        self, url: str, store: Store, study: StudyRecord
+    ) -> None:
         """A reader sees the store as it was when it began, however much is written meanwhile."""
         states = select(models.Trial.state).order_by(models.Trial.number)
         claim = begun(store, study)
@@ -412,7 +521,9 @@ class StoreContract:
             assert list(session.scalars(states)) == ["running", "complete", "running"]
         reader.close()
 
-    def test_readers_and_writers_do_not_wait_for_each_other(self, url: str, store: Store, study: StudyRecord) -> None:
+    def test_readers_and_writers_do_not_wait_for_each_other(
+        self, url: str, store: Store, study: StudyRecord
+    ) -> None:
         """Neither inside the transaction of the other; what is not committed is not seen."""
         reader = Reader.open(url)
         with store.writing() as session:
@@ -427,7 +538,13 @@ class StoreContract:
 
 def new_study(store: Store, name: str, **fields: Any) -> StudyRecord:
     """Make a study with one objective."""
-    empty: dict[str, Any] = {"source": "", "artifacts": "", "space": {}, "environment": {}, "reference": {}}
+    empty: dict[str, Any] = {
+        "source": "",
+        "artifacts": "",
+        "space": {},
+        "environment": {},
+        "reference": {},
+    }
     spec = {"objectives": ["score"], "constraints": {}}
     store.create_study({"name": name, "spec": spec, **empty, **fields})
     return store.study(name)
@@ -440,7 +557,9 @@ def claimed(store: Store, study: StudyRecord, owner: str = "", limit: int | None
     return claim
 
 
-def frozen(store: Store, claim: Claim, fingerprint: str = "f", plan: Mapping[str, Any] = PLAN) -> DuplicateOf | None:
+def frozen(
+    store: Store, claim: Claim, fingerprint: str = "f", plan: Mapping[str, Any] = PLAN
+) -> DuplicateOf | None:
     """Write the plan of a trial down."""
     return store.freeze(claim, plan, fingerprint, {})
 
@@ -463,7 +582,9 @@ def expire(store: Store, claim: Claim) -> None:
     """Let a lease have run out long ago."""
     with store.writing() as session:
         session.execute(
-            update(models.Trial).where(models.Trial.id == claim.trial_id).values(lease_until=1.0, lease_uptime=0.0)
+            update(models.Trial)
+            .where(models.Trial.id == claim.trial_id)
+            .values(lease_until=1.0, lease_uptime=0.0)
         )
 
 
@@ -482,7 +603,12 @@ def file(kind: str) -> ArtifactRecord:
 def everything_of(store: Store, study: StudyRecord) -> list[Any]:
     """Read all that is stored of a study's trials."""
     trials = store.trials(study)
-    return [trials, [store.curve(trial) for trial in trials], store.rungs(study), store.events(study)]
+    return [
+        trials,
+        [store.curve(trial) for trial in trials],
+        store.rungs(study),
+        store.events(study),
+    ]
 
 
 def together(work: list[Callable[[], T]]) -> list[T]:

@@ -53,7 +53,8 @@ class Kept:
 class TaskContract:
     """Inherit in a class whose name begins with `Test`, and set `task` and `architecture`.
 
-    The task reads its data once, so give it few and small samples; the architecture is any small one that serves it.
+    The task reads its data once, so give it few and small samples; the architecture is any small
+    one that serves it.
     """
 
     task: ClassVar[Any] = None
@@ -66,21 +67,25 @@ class TaskContract:
     """A named set that `load_test` can read."""
 
     def __init_subclass__(cls) -> None:
-        """Leave out the tests about what the task does not do: pytest would list them as skipped."""
+        """Leave out the tests about what the task does not do: pytest would list them as
+        skipped.
+        """
         super().__init_subclass__()
         if cls.test_set is None:
             cls.test_a_file_alone_can_be_evaluated = None  # type: ignore[assignment, method-assign]
         if isinstance(cls.task, Task) and type(cls.task).show is Task.show:
             cls.test_it_shows_examples = None  # type: ignore[assignment, method-assign]
 
-    # ---- what is under test -----------------------------------------------------------------------------------------
+    # ---- what is under test ----------------------------------------------------------------------
 
     @pytest.fixture(scope="class")
     @classmethod
     def made_task(cls) -> Task:
         """The task under test."""
         if cls.task is None or cls.architecture is None:
-            raise TypeError(f"{cls.__name__} inherits a contract: set `task` and `architecture` in it.")
+            raise TypeError(
+                f"{cls.__name__} inherits a contract: set `task` and `architecture` in it."
+            )
         made = cls.task if isinstance(cls.task, Task) else cls.task()
         assert isinstance(made, Task)
         return made
@@ -101,16 +106,24 @@ class TaskContract:
     @pytest.fixture(scope="class")
     @classmethod
     def net(
-        cls, made_task: Task, data: TaskData, made_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+        cls,
+        made_task: Task,
+        data: TaskData,
+        made_recipe: Recipe,
+        tmp_path_factory: pytest.TempPathFactory,
     ) -> Iterator[tuple[nn.Module, nn.Module, Path]]:
         """A net with fresh weights, the same on the meta device, and its exported file."""
         technique: Technique = cls.architecture
         folder = tmp_path_factory.mktemp("task")
         registry = contract_registry([type(technique)])
-        trial = TinyTrial(registry, made_task, data.train, (technique,), 2, folder, made_recipe, "cpu")
+        trial = TinyTrial(
+            registry, made_task, data.train, (technique,), 2, folder, made_recipe, "cpu"
+        )
         blueprint = technique.blueprint(made_task, trial.context(technique))
         before = torch.get_num_threads()
-        torch.set_num_threads(1)  # small nets are slower with more, and other tests run beside these
+        torch.set_num_threads(
+            1
+        )  # small nets are slower with more, and other tests run beside these
         torch.manual_seed(SEED)
         model = build(blueprint, registry)
         with torch.device("meta"):
@@ -125,14 +138,18 @@ class TaskContract:
         """The exported file."""
         return OnnxModel(net[2])
 
-    # ---- declaration ------------------------------------------------------------------------------------------------
+    # ---- declaration -----------------------------------------------------------------------------
 
     def test_its_declaration_is_valid(self, made_task: Task) -> None:
-        """A kind for study files, one sentence that says what it is, metrics with help, and a recipe that it fixes."""
+        """A kind for study files, one sentence that says what it is, metrics with help, and a
+        recipe that it fixes.
+        """
         assert NAME.match(made_task.kind.replace("-", "_"))
         assert (made_task.__doc__ or "").strip().split("\n")[0].endswith(".")
         assert made_task.metrics
-        assert all(metric.level == "quality" and metric.help.endswith(".") for metric in made_task.metrics)
+        assert all(
+            metric.level == "quality" and metric.help.endswith(".") for metric in made_task.metrics
+        )
         assert set(made_task.fixes) <= set(Recipe.model_fields)
 
     def test_it_survives_json(self, made_task: Task) -> None:
@@ -140,10 +157,12 @@ class TaskContract:
         written = json.loads(json.dumps(made_task.model_dump(mode="json"), allow_nan=False))
         assert type(made_task).model_validate(written) == made_task
 
-    # ---- data -------------------------------------------------------------------------------------------------------
+    # ---- data ------------------------------------------------------------------------------------
 
     def test_it_loads_the_same_data_each_time(self, made_task: Task, data: TaskData) -> None:
-        """A study goes on with the data with which it began: alone, and with what others have made."""
+        """A study goes on with the data with which it began: alone, and with what others have
+        made.
+        """
         shared = Kept()
         cold, made = made_task.load(SEED, shared), shared.made
         warm = made_task.load(SEED, shared)
@@ -166,9 +185,11 @@ class TaskContract:
         with pytest.raises(DataError):
             made_task.load_test(NO_SET)
 
-    # ---- training ---------------------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------
 
-    def test_a_batch_depends_on_the_generator_alone(self, made_task: Task, data: TaskData, made_recipe: Recipe) -> None:
+    def test_a_batch_depends_on_the_generator_alone(
+        self, made_task: Task, data: TaskData, made_recipe: Recipe
+    ) -> None:
         """Else a trial would not go on bit for bit after an interruption."""
         made_task.check_training(data.train, patch=made_recipe.patch)
         drawn = []
@@ -176,30 +197,44 @@ class TaskContract:
             torch.manual_seed(process)
             np.random.seed(process)
             numbers = generator(seed, "contract")
-            batch = made_task.draw(data.train, numbers, batch=made_recipe.batch, patch=made_recipe.patch)
+            batch = made_task.draw(
+                data.train, numbers, batch=made_recipe.batch, patch=made_recipe.patch
+            )
             drawn.append([*as_inputs(batch.inputs), batch.target])
         assert all(torch.equal(a, b) for a, b in zip(drawn[0], drawn[1], strict=True))
-        assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(drawn[0], drawn[2], strict=True))
+        assert not all(
+            a.shape == b.shape and torch.equal(a, b)
+            for a, b in zip(drawn[0], drawn[2], strict=True)
+        )
 
     def test_every_parameter_gets_a_gradient(
-        self, made_task: Task, data: TaskData, made_recipe: Recipe, net: tuple[nn.Module, nn.Module, Path]
+        self,
+        made_task: Task,
+        data: TaskData,
+        made_recipe: Recipe,
+        net: tuple[nn.Module, nn.Module, Path],
     ) -> None:
         """By each loss that a recipe can ask for."""
         model = net[0]
-        losses = [made_task.fixes["loss"]] if "loss" in made_task.fixes else ["l1", "charbonnier", "mse"]
+        losses = (
+            [made_task.fixes["loss"]] if "loss" in made_task.fixes else ["l1", "charbonnier", "mse"]
+        )
         numbers = generator(1, "contract")
-        batch = made_task.draw(data.train, numbers, batch=made_recipe.batch, patch=made_recipe.patch)
+        batch = made_task.draw(
+            data.train, numbers, batch=made_recipe.batch, patch=made_recipe.patch
+        )
         for kind in losses:
             model.zero_grad()
             loss = made_task.loss(made_task.forward(model, batch), batch, kind)
             assert loss.shape == ()
             loss.backward()  # type: ignore[no-untyped-call]
             found = {
-                name: value.grad is not None and bool(value.grad.any()) for name, value in model.named_parameters()
+                name: value.grad is not None and bool(value.grad.any())
+                for name, value in model.named_parameters()
             }
             assert [name for name, alive in found.items() if not alive] == []
 
-    # ---- before training --------------------------------------------------------------------------------------------
+    # ---- before training -------------------------------------------------------------------------
 
     def test_costs_are_known_before_training(
         self, made_task: Task, made_recipe: Recipe, net: tuple[nn.Module, nn.Module, Path]
@@ -210,12 +245,13 @@ class TaskContract:
         assert all(tensor.is_meta for tensor in example)
         assert count_macs(outline, *example) == count_macs(model, *example) > 0
         batches = [
-            as_inputs(made_task.training_example(outline, batch=count, patch=made_recipe.patch)) for count in (1, 8)
+            as_inputs(made_task.training_example(outline, batch=count, patch=made_recipe.patch))
+            for count in (1, 8)
         ]
         small, large = (training_bytes(outline, *batch) for batch in batches)
         assert 0 < small < large
 
-    # ---- the shipped file -------------------------------------------------------------------------------------------
+    # ---- the shipped file ------------------------------------------------------------------------
 
     def test_its_interface_names_what_the_file_takes_and_gives(
         self, made_task: Task, net: tuple[nn.Module, nn.Module, Path], runner: OnnxModel
@@ -227,7 +263,9 @@ class TaskContract:
         assert tuple(port.name for port in runner.inputs) == interface.inputs
         assert tuple(port.name for port in runner.outputs) == interface.outputs
         assert set(interface.ranges) <= set(interface.inputs)
-        assert len({tuple(tensor.shape for tensor in as_inputs(example)) for example in examples}) > 1
+        assert (
+            len({tuple(tensor.shape for tensor in as_inputs(example)) for example in examples}) > 1
+        )
         assert verify(path, model, examples) <= TOLERANCE
 
     def test_the_file_says_of_which_task_it_is(self, made_task: Task, runner: OnnxModel) -> None:
@@ -252,18 +290,26 @@ class TaskContract:
         """From what it tells, on a named set, as `refine` measures on a test set."""
         assert self.test_set is not None
         own, again = (
-            task.measure_quality(runner, TaskData(NoSamples(), task.load_test(self.test_set)), task.metrics)
+            task.measure_quality(
+                runner, TaskData(NoSamples(), task.load_test(self.test_set)), task.metrics
+            )
             for task in (made_task, type(made_task).of_file(runner.metadata))
         )
         assert own == again
 
-    def test_calibration_inputs_fit_the_file(self, made_task: Task, data: TaskData, runner: OnnxModel) -> None:
-        """As many as are asked for, the same ones each time, within the ranges that the interface promises."""
+    def test_calibration_inputs_fit_the_file(
+        self, made_task: Task, data: TaskData, runner: OnnxModel
+    ) -> None:
+        """As many as are asked for, the same ones each time, within the ranges that the interface
+        promises.
+        """
         first, again = (list(made_task.calibration(data.train, runner, 3, SEED)) for _ in range(2))
         assert len(first) == 3
         name = made_task.interface().inputs[0]
         for one, other in zip(first, again, strict=True):
-            feed, same = (value if isinstance(value, Mapping) else {name: value} for value in (one, other))
+            feed, same = (
+                value if isinstance(value, Mapping) else {name: value} for value in (one, other)
+            )
             assert all(np.array_equal(feed[key], same[key]) for key in feed)
             self.runs(runner, feed)
 
@@ -274,7 +320,9 @@ class TaskContract:
             timed.append(OnnxModel(made_task.reference_net()))
         for file in timed:
             example = made_task.latency_example(file, SIZE)
-            self.runs(file, example if isinstance(example, Mapping) else {file.inputs[0].name: example})
+            self.runs(
+                file, example if isinstance(example, Mapping) else {file.inputs[0].name: example}
+            )
 
     def test_it_shows_examples(self, made_task: Task, runner: OnnxModel) -> None:
         """In pictures or texts, with a piece of each model, and with what JSON can hold."""
@@ -284,8 +332,13 @@ class TaskContract:
         assert [piece.runner for piece in example.pieces if piece.runner is not None] == ["7"]
         for piece in example.pieces:
             assert (piece.picture is None) == bool(piece.text)
-            assert piece.picture is None or (piece.picture.dtype == np.uint8 and piece.picture.shape[2:] == (3,))
-        json.dumps([gallery.about, example.about, [dict(piece.values) for piece in example.pieces]], allow_nan=False)
+            assert piece.picture is None or (
+                piece.picture.dtype == np.uint8 and piece.picture.shape[2:] == (3,)
+            )
+        json.dumps(
+            [gallery.about, example.about, [dict(piece.values) for piece in example.pieces]],
+            allow_nan=False,
+        )
 
     @staticmethod
     def runs(runner: Runner, feed: Feed) -> None:

@@ -24,7 +24,15 @@ from automl_sr.plugin.task import Samples, Task, as_inputs
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.testing.configurations import configurations, refusals
-from automl_sr.testing.observing import Killed, StopThenKill, Trace, assert_same, cost_of, heavy_imports_of, overrides
+from automl_sr.testing.observing import (
+    Killed,
+    StopThenKill,
+    Trace,
+    assert_same,
+    cost_of,
+    heavy_imports_of,
+    overrides,
+)
 from automl_sr.testing.tiny import (
     SEED,
     TinyNet,
@@ -48,7 +56,9 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 @dataclass(frozen=True)
 class About:
-    """The techniques that a test can find anything about: those of some slots that have one of some stages."""
+    """The techniques that a test can find anything about: those of some slots that have one of some
+    stages.
+    """
 
     stages: frozenset[str]
     slots: frozenset[Slot]
@@ -59,7 +69,9 @@ class About:
 
 
 def about(*stages: str, slots: Iterable[Slot] = Slot) -> Callable[[Test], Test]:
-    """Mark a test of a contract as one about these stages: a technique that has none of its own is not tried."""
+    """Mark a test of a contract as one about these stages: a technique that has none of its own is
+    not tried.
+    """
 
     def mark(test: Test) -> Test:
         vars(test)["about"] = About(frozenset(stages), frozenset(slots))
@@ -75,11 +87,13 @@ def concerns(test: Any, cls: type[Technique]) -> bool:
 
 
 class TechniqueContract:
-    """Inherit in a class whose name begins with `Test`, and set `technique` to a class or to several.
+    """Inherit in a class whose name begins with `Test`, and set `technique` to a class or to
+    several.
 
-    Every technique is tried with its defaults, at both ends of all ranges and with each choice; tests about stages that
-    it leaves as they are do not exist for it. The optional attributes below fit the tests to what is under test; the
-    optional methods put other data or another task in place.
+    Every technique is tried with its defaults, at both ends of all ranges and with each choice;
+    tests about stages that it leaves as they are do not exist for it. The optional attributes below
+    fit the tests to what is under test; the optional methods put other data or another task in
+    place.
     """
 
     technique: ClassVar[Any] = None
@@ -87,7 +101,9 @@ class TechniqueContract:
     settings: ClassVar[Mapping[str, Any]] = {}
     """Fields to set in all configurations, for instance a short training of a helper model."""
     companions: ClassVar[Sequence[Technique]] = ()
-    """Techniques of other slots that it needs; without an architecture among them a tiny net stands in."""
+    """Techniques of other slots that it needs; without an architecture among them a tiny net stands
+    in.
+    """
     plugins: ClassVar[Sequence[object]] = ()
     """Modules with hooks to register, where they are not installed."""
     steps: ClassVar[int] = 12
@@ -96,10 +112,12 @@ class TechniqueContract:
     not_trained: ClassVar[Sequence[str]] = ()
     """Regular expressions for parameters that get no gradient on purpose."""
 
-    # ---- what is under test -----------------------------------------------------------------------------------------
+    # ---- what is under test ----------------------------------------------------------------------
 
     def __init_subclass__(cls) -> None:
-        """Leave out the tests that concern none of the techniques: pytest would list them as skipped."""
+        """Leave out the tests that concern none of the techniques: pytest would list them as
+        skipped.
+        """
         super().__init_subclass__()
         if cls.technique is None:
             return
@@ -127,14 +145,18 @@ class TechniqueContract:
     def technique_classes(cls) -> list[type[Technique]]:
         """Return the techniques under test."""
         if cls.technique is None:
-            raise TypeError(f"{cls.__name__} inherits a contract: set `technique = YourTechnique` in it.")
+            raise TypeError(
+                f"{cls.__name__} inherits a contract: set `technique = YourTechnique` in it."
+            )
         return list(cls.technique) if isinstance(cls.technique, list | tuple) else [cls.technique]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test for every class or every configuration of it."""
         classes = [cls for cls in self.technique_classes() if concerns(metafunc.function, cls)]
         if "technique_class" in metafunc.fixturenames:
-            metafunc.parametrize("technique_class", [pytest.param(cls, id=cls.name) for cls in classes])
+            metafunc.parametrize(
+                "technique_class", [pytest.param(cls, id=cls.name) for cls in classes]
+            )
         if "configured" in metafunc.fixturenames:
             cases = [
                 pytest.param(technique.canonical(), id=f"{cls.name}-{name}")
@@ -152,7 +174,13 @@ class TechniqueContract:
         techniques = in_pipeline_order([technique, *others])
         registry = contract_registry((type(item) for item in techniques), self.plugins)
         return TinyTrial(
-            registry, self.make_task(), self.make_samples(), techniques, self.steps, folder, self.make_recipe()
+            registry,
+            self.make_task(),
+            self.make_samples(),
+            techniques,
+            self.steps,
+            folder,
+            self.make_recipe(),
         )
 
     @pytest.fixture
@@ -162,8 +190,12 @@ class TechniqueContract:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def trained(cls, configured: Technique, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedModel, Trace]:
-        """The model of a whole trial, compressed and exported, and what was seen while it trained."""
+    def trained(
+        cls, configured: Technique, tmp_path_factory: pytest.TempPathFactory
+    ) -> tuple[TrainedModel, Trace]:
+        """The model of a whole trial, compressed and exported, and what was seen while it
+        trained.
+        """
         trial = cls().trial_of(configured, tmp_path_factory.mktemp("trained"))
         trace = Trace()
         return trial.shipped(trial.walk(trace)), trace
@@ -182,28 +214,42 @@ class TechniqueContract:
         yield
         torch.set_num_threads(before)
 
-    # ---- declaration ------------------------------------------------------------------------------------------------
+    # ---- declaration -----------------------------------------------------------------------------
 
     def test_its_declaration_is_valid(self, technique_class: type[Technique]) -> None:
         """Core refuses a technique with problems."""
         assert problems_of(technique_class) == []
 
-    def test_it_takes_every_corner_of_its_search_space(self, technique_class: type[Technique]) -> None:
-        """A search proposes any combination that the fields allow; say what depends on what with `When`."""
+    def test_it_takes_every_corner_of_its_search_space(
+        self, technique_class: type[Technique]
+    ) -> None:
+        """A search proposes any combination that the fields allow; say what depends on what with
+        `When`.
+        """
         assert refusals(technique_class, self.settings) == {}
 
     def test_its_canonical_form_is_settled(self, technique_class: type[Technique]) -> None:
-        """What plans hold and are compared by is one of its settings, and nothing changes the second time."""
+        """What plans hold and are compared by is one of its settings, and nothing changes the
+        second time.
+        """
         for name, technique in configurations(technique_class, self.settings).items():
             settled = technique.canonical()
             assert type(settled) is technique_class, name
             assert settled.canonical().dump() == settled.dump(), name
-            assert technique_class.model_validate(settled.model_dump()).dump() == settled.dump(), name
+            assert technique_class.model_validate(settled.model_dump()).dump() == settled.dump(), (
+                name
+            )
 
-    def test_its_docstring_says_what_it_does_and_where_it_comes_from(self, technique_class: type[Technique]) -> None:
+    def test_its_docstring_says_what_it_does_and_where_it_comes_from(
+        self, technique_class: type[Technique]
+    ) -> None:
         """The first line is its title in lists; a source has a year."""
-        assert technique_class.title().endswith("."), "the first line of the docstring is one sentence with a full stop"
-        assert YEAR.search(technique_class.__doc__ or ""), "the docstring names no source (authors, title, venue, year)"
+        assert technique_class.title().endswith("."), (
+            "the first line of the docstring is one sentence with a full stop"
+        )
+        assert YEAR.search(technique_class.__doc__ or ""), (
+            "the docstring names no source (authors, title, venue, year)"
+        )
 
     def test_declaring_it_imports_nothing_heavy(self, technique_class: type[Technique]) -> None:
         """Listing plugins must stay fast: torch and the like are imported inside methods."""
@@ -211,15 +257,19 @@ class TechniqueContract:
 
     def test_it_survives_json(self, configured: Technique, trial: TinyTrial) -> None:
         """Plans are stored as JSON."""
-        written = json.loads(json.dumps({"technique": configured.name, **configured.dump()}, allow_nan=False))
+        written = json.loads(
+            json.dumps({"technique": configured.name, **configured.dump()}, allow_nan=False)
+        )
         again = instantiate(trial.registry, configured.slot, written)
         assert again.dump() == configured.dump()
         assert type(configured).model_validate(again.model_dump()).dump() == configured.dump()
 
-    # ---- data -------------------------------------------------------------------------------------------------------
+    # ---- data ------------------------------------------------------------------------------------
 
     @about("select_data")
-    def test_it_chooses_samples_that_can_be_trained_on(self, configured: Technique, trial: TinyTrial) -> None:
+    def test_it_chooses_samples_that_can_be_trained_on(
+        self, configured: Technique, trial: TinyTrial
+    ) -> None:
         """Twice the same ones, on a cold cache and on a warm one."""
         chosen = configured.select_data(trial.data, trial.context(configured))
         assert len(chosen) > 0
@@ -230,13 +280,17 @@ class TechniqueContract:
             windows = [tuple(window) for window in chosen.windows.tolist()]
             assert len(set(windows)) == len(windows), "a sample was chosen twice"
             assert isinstance(trial.data, SRSamples)
-            assert chosen.lr is trial.data.lr, "a selection keeps samples, it does not make new ones"
+            assert chosen.lr is trial.data.lr, (
+                "a selection keeps samples, it does not make new ones"
+            )
 
     @about("select_data")
     def test_its_samples_do_not_depend_on_an_interruption(
         self, configured: Technique, trial: TinyTrial, tmp_path: Path
     ) -> None:
-        """Stopped and killed on a cold cache, it ends with the samples of an undisturbed one on another cold cache."""
+        """Stopped and killed on a cold cache, it ends with the samples of an undisturbed one on
+        another cold cache.
+        """
         undisturbed = self.trial_of(configured, tmp_path / "other")
         seed_all(SEED)
         wanted = configured.select_data(undisturbed.data, undisturbed.context(configured))
@@ -251,19 +305,23 @@ class TechniqueContract:
         assert found.fingerprint == wanted.fingerprint
 
     @about("phases", slots=[Slot.SELECTION])
-    def test_its_selection_leaves_the_number_of_steps_alone(self, configured: Technique, trial: TinyTrial) -> None:
+    def test_its_selection_leaves_the_number_of_steps_alone(
+        self, configured: Technique, trial: TinyTrial
+    ) -> None:
         """Core-sets are compared for the same number of steps, never of epochs."""
         plain = replace(trial, techniques=(TinyNet(),))
         assert trial.timetable().signature() == plain.timetable().signature()
 
-    # ---- training ---------------------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------
 
     @about("select_data", *TRAINING_HOOKS)
     def test_every_parameter_learns(self, trained: tuple[TrainedModel, Trace]) -> None:
         """A parameter without a gradient is dead weight in the shipped file."""
         _, trace = trained
         dead = [name for name, alive in trace.learnt.items() if not alive]
-        assert [name for name in dead if not any(re.fullmatch(mask, name) for mask in self.not_trained)] == []
+        assert [
+            name for name in dead if not any(re.fullmatch(mask, name) for mask in self.not_trained)
+        ] == []
 
     @about("select_data", *TRAINING_HOOKS)
     def test_it_goes_on_bit_for_bit_after_an_interruption(
@@ -275,29 +333,45 @@ class TechniqueContract:
         assert_same(interrupted.evaluation_state(), trace.weights)
 
     @about("select_data", *TRAINING_HOOKS)
-    def test_it_goes_on_bit_for_bit_as_studies_train(self, technique_class: type[Technique], tmp_path: Path) -> None:
+    def test_it_goes_on_bit_for_bit_as_studies_train(
+        self, technique_class: type[Technique], tmp_path: Path
+    ) -> None:
         """With the default recipe: bf16 where the processor has it, tensors with channels last."""
         technique = technique_class(**self.settings).canonical()
         whole = Trace()
         self.trial_of(technique, tmp_path / "whole").as_studies_train().walk(whole)
-        run = self.trial_of(technique, tmp_path / "interrupted").as_studies_train().train_interrupted()
+        run = (
+            self.trial_of(technique, tmp_path / "interrupted")
+            .as_studies_train()
+            .train_interrupted()
+        )
         assert_same(run.capture().tensors, whole.snapshot)
         assert_same(run.evaluation_state(), whole.weights)
 
-    # ---- the shipped model ------------------------------------------------------------------------------------------
+    # ---- the shipped model -----------------------------------------------------------------------
 
     @about(*SHIPPING_HOOKS)
-    def test_its_blueprint_describes_the_model(self, trained: tuple[TrainedModel, Trace], trial: TinyTrial) -> None:
-        """Rebuilt from JSON, on the meta device too, and filled with the saved weights, it is the same model."""
+    def test_its_blueprint_describes_the_model(
+        self, trained: tuple[TrainedModel, Trace], trial: TinyTrial
+    ) -> None:
+        """Rebuilt from JSON, on the meta device too, and filled with the saved weights, it is the
+        same model.
+        """
         finished, _ = trained
-        blueprint = Blueprint.from_json(json.loads(json.dumps(finished.blueprint.to_json(), allow_nan=False)))
+        blueprint = Blueprint.from_json(
+            json.loads(json.dumps(finished.blueprint.to_json(), allow_nan=False))
+        )
         assert blueprint == finished.blueprint
         with torch.device("meta"):
             outline = build(blueprint, trial.registry).state_dict()
         state = finished.module.state_dict()
-        assert {name: value.shape for name, value in outline.items()} == {k: v.shape for k, v in state.items()}
+        assert {name: value.shape for name, value in outline.items()} == {
+            k: v.shape for k, v in state.items()
+        }
         again = build(blueprint, trial.registry).eval()
-        again.load_state_dict(load(save({name: value.contiguous() for name, value in state.items()})))
+        again.load_state_dict(
+            load(save({name: value.contiguous() for name, value in state.items()}))
+        )
         with torch.no_grad():
             for example in finished.task.examples(finished.module):
                 inputs = as_inputs(example)
@@ -313,12 +387,27 @@ class TechniqueContract:
         """On inputs of two sizes, within `export_tolerance` of the output's range."""
         finished, _ = trained
         assert finished.onnx is not None
-        tolerance = self.export_tolerance if any(overrides(cls, "export") for cls in self.technique_classes()) else 1e-4
-        assert verify(finished.onnx, finished.module, finished.task.examples(finished.module), tolerance) <= tolerance
+        tolerance = (
+            self.export_tolerance
+            if any(overrides(cls, "export") for cls in self.technique_classes())
+            else 1e-4
+        )
+        assert (
+            verify(
+                finished.onnx, finished.module, finished.task.examples(finished.module), tolerance
+            )
+            <= tolerance
+        )
 
-    @about(*SHIPPING_HOOKS, "predict", slots=[slot for slot in Slot if slot is not Slot.ARCHITECTURE])
+    @about(
+        *SHIPPING_HOOKS, "predict", slots=[slot for slot in Slot if slot is not Slot.ARCHITECTURE]
+    )
     def test_what_it_predicts_of_the_cost_is_true(
-        self, configured: Technique, trained: tuple[TrainedModel, Trace], trial: TinyTrial, tmp_path: Path
+        self,
+        configured: Technique,
+        trained: tuple[TrainedModel, Trace],
+        trial: TinyTrial,
+        tmp_path: Path,
     ) -> None:
         """A plan is rejected untrained by its lower bound, so the bounds must hold."""
         finished, _ = trained
@@ -330,14 +419,22 @@ class TechniqueContract:
         after = cost_of(finished)
         assert lower.keys() == upper.keys() == before.keys()
         for name, value in after.items():
-            assert lower[name] <= value <= upper[name] + 1024 * (name == "size_bytes"), name  # names take room too
+            assert lower[name] <= value <= upper[name] + 1024 * (name == "size_bytes"), (
+                name
+            )  # names take room too
 
 
 def _tests_of(suite: type) -> dict[str, Any]:
-    """Return the tests of a suite and of all that it inherits, also those that it or its parents leave out."""
+    """Return the tests of a suite and of all that it inherits, also those that it or its parents
+    leave out.
+    """
     found: dict[str, Any] = {}
     for base in reversed(suite.__mro__):
-        tests = {name: value for name, value in vars(base).items() if name.startswith("test_") and value is not None}
+        tests = {
+            name: value
+            for name, value in vars(base).items()
+            if name.startswith("test_") and value is not None
+        }
         found.update(tests)
     return found
 

@@ -1,4 +1,6 @@
-"""What a contract needs around a technique, as small as it can be while still real: photographs, task, net, trial."""
+"""What a contract needs around a technique, as small as it can be while still real: photographs,
+task, net, trial.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,8 @@ DEVICE = os.environ.get("AUTOML_SR_TEST_DEVICE", "cpu")
 
 
 class TinyNet(Technique):
-    """A residual net of a thousand parameters that stands in where a technique needs some architecture.
+    """A residual net of a thousand parameters that stands in where a technique needs some
+    architecture.
 
     Made for these tests in 2026; it claims nothing.
     """
@@ -63,7 +66,9 @@ class TinyNet(Technique):
 
 @functools.cache
 def tiny_samples(scale: int = 2) -> SRSamples:
-    """Return crops of natural photographs that scikit-image ships, 96 pixels wide, as training samples."""
+    """Return crops of natural photographs that scikit-image ships, 96 pixels wide, as training
+    samples.
+    """
     import skimage
 
     source = Path(skimage.__file__).parent / "data"
@@ -77,7 +82,9 @@ def tiny_samples(scale: int = 2) -> SRSamples:
 
 
 def _store(images: list[NDArray[np.uint8]]) -> PixelStore:
-    return PixelStore.from_images([torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images])
+    return PixelStore.from_images(
+        [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images]
+    )
 
 
 def tiny_task(*, scale: Literal[2, 3, 4] = 2, color: Literal["y", "rgb"] = "y") -> ImageSR:
@@ -90,7 +97,9 @@ def tiny_recipe() -> Recipe:
     return Recipe(batch=2, patch=12, precision="fp32", ema=0.9)
 
 
-def contract_registry(techniques: Iterable[type[Technique]], plugins: Iterable[object] = ()) -> Registry:
+def contract_registry(
+    techniques: Iterable[type[Technique]], plugins: Iterable[object] = ()
+) -> Registry:
     """Return what is installed, and what is under test where it is not."""
     registry = discover()
     for plugin in plugins:
@@ -105,7 +114,9 @@ def contract_registry(techniques: Iterable[type[Technique]], plugins: Iterable[o
 
 @dataclass(frozen=True)
 class TinyTrial:
-    """One trial without search and store: what `run_trial` does, in steps that a contract can look at."""
+    """One trial without search and store: what `run_trial` does, in steps that a contract can look
+    at.
+    """
 
     registry: Registry
     task: Task
@@ -116,7 +127,9 @@ class TinyTrial:
     recipe: Recipe
     device: str = DEVICE
     precision: str = "fp32"
-    """What `auto` means for helper models too: a contract holds on every processor, bit by bit only in float32."""
+    """What `auto` means for helper models too: a contract holds on every processor, bit by bit only
+    in float32.
+    """
     watching: Observer = field(default_factory=Silent)
     """Who may interrupt what techniques compute besides training."""
 
@@ -147,9 +160,11 @@ class TinyTrial:
         return samples
 
     def as_studies_train(self) -> TinyTrial:
-        """Return the trial with the default recipe: the format of the processor, channels last, patches where they fit.
+        """Return the trial with the default recipe: the format of the processor, channels last,
+        patches where they fit.
 
-        Kernels differ with the size of patches, so that they are as large as in studies wherever the samples are.
+        Kernels differ with the size of patches, so that they are as large as in studies wherever
+        the samples are.
         """
         recipe = Recipe(batch=self.recipe.batch)
         trial = replace(self, precision="auto")
@@ -190,7 +205,9 @@ class TinyTrial:
         return Scorer.of(self.task, self.task.metrics[0], hold_out(self.data, SEED)[1], self.device)
 
     def train(self, observer: Observer | None = None) -> Run:
-        """Train trunk and tail, or go on from the checkpoints in the folder; gives the branch at its end."""
+        """Train trunk and tail, or go on from the checkpoints in the folder; gives the branch at
+        its end.
+        """
         setup = self.setup()
         watching = observer or Silent()
         checkpoints = Checkpoints(self.folder / "trunk")
@@ -201,7 +218,9 @@ class TinyTrial:
         return finish_branch(trunk, watching, Checkpoints(self.folder / "branch"))
 
     def train_interrupted(self) -> Run:
-        """Train like `train`, stopped two steps into every phase, each time to go on from the checkpoint."""
+        """Train like `train`, stopped two steps into every phase, each time to go on from the
+        checkpoint.
+        """
         observer = StopInEveryPhase(self.timetable())
         for _ in range(len(observer.stops) + 1):
             try:
@@ -213,7 +232,9 @@ class TinyTrial:
     def walk(self, trace: Trace) -> Run:
         """Train trunk and tail step by step without a checkpoint, and take note of what happens."""
         setup = self.setup()
-        run = Run.start(setup, self.architecture.blueprint(self.task, self.context(self.architecture)))
+        run = Run.start(
+            setup, self.architecture.blueprint(self.task, self.context(self.architecture))
+        )
         while run.step < setup.timetable.trunk_steps:
             run.advance()
             trace.look(run)
@@ -227,7 +248,9 @@ class TinyTrial:
         return branch
 
     def shipped(self, run: Run) -> TrainedModel:
-        """Compress and export the model of a run as core does, which checks the float file against the model."""
+        """Compress and export the model of a run as core does, which checks the float file against
+        the model.
+        """
         return ship(run.finish(self.folder), self.techniques, self.context(self.architecture))
 
 

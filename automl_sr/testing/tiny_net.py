@@ -7,7 +7,9 @@ from torch.nn import functional
 
 
 class ContractNet(nn.Module):
-    """A head, one residual block and a pixel shuffle, added to the nearest-neighbour enlargement."""
+    """A head, one residual block and a pixel shuffle, added to the nearest-neighbour
+    enlargement.
+    """
 
     def __init__(self, channels: int, scale: int, width: int) -> None:
         super().__init__()

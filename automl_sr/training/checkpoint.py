@@ -21,7 +21,9 @@ CONSTANT = "constant-"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a run is, as tensors and JSON; `constants` are tensors that never change once they are set."""
+    """Everything that a run is, as tensors and JSON; `constants` are tensors that never change once
+    they are set.
+    """
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
@@ -29,7 +31,9 @@ class Snapshot:
 
 
 class Checkpoints:
-    """The checkpoints of one run in one folder: the newest two, so that a damaged one falls back to the one before."""
+    """The checkpoints of one run in one folder: the newest two, so that a damaged one falls back to
+    the one before.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,15 +57,23 @@ class Checkpoints:
         for path in self._paths():
             try:
                 tensors, meta = load_tensors(path)
-                constants = {name: load_tensors(self._constant(name))[0] for name in meta["constants"]}
+                constants = {
+                    name: load_tensors(self._constant(name))[0] for name in meta["constants"]
+                }
             except (DataError, KeyError) as error:
-                log.warning("checkpoint %s is damaged (%s); falling back to the one before", path.name, error)
+                log.warning(
+                    "checkpoint %s is damaged (%s); falling back to the one before",
+                    path.name,
+                    error,
+                )
                 continue
             return Snapshot(tensors, meta, constants)
         return None
 
     def files(self) -> dict[str, Path]:
-        """Return the newest checkpoint with its constants by kind of file, to be kept with a finished model."""
+        """Return the newest checkpoint with its constants by kind of file, to be kept with a
+        finished model.
+        """
         newest = self._paths()
         if not newest:
             return {}

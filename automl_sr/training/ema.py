@@ -11,17 +11,27 @@ from automl_sr.training.optimizers import like
 
 
 class Ema:
-    """An exponential moving average that follows quickly at first: decay = min(decay, (1 + n) / (10 + n))."""
+    """An exponential moving average that follows quickly at first: decay = min(decay, (1 + n) / (10
+    + n)).
+    """
 
     def __init__(
-        self, model: nn.Module, decay: float, *, earlier: Mapping[str, Tensor] | None = None, steps: int = 0
+        self,
+        model: nn.Module,
+        decay: float,
+        *,
+        earlier: Mapping[str, Tensor] | None = None,
+        steps: int = 0,
     ) -> None:
         self.decay = decay
         self.steps = steps
         self._live = floating_state(model)
         earlier = earlier or {}
         self.values = {
-            name: like(value, earlier[name] if name in earlier and earlier[name].shape == value.shape else value)
+            name: like(
+                value,
+                earlier[name] if name in earlier and earlier[name].shape == value.shape else value,
+            )
             for name, value in self._live.items()
         }
 

@@ -1,4 +1,7 @@
-"""The training loop. It reads from top to bottom; everything that differs between techniques is inside the run."""
+"""The training loop.
+
+It reads from top to bottom; everything that differs between techniques is inside the run.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ class Observer(Protocol):
     """Who watches a run: shows its progress, and may ask it to stop between two steps."""
 
     def progress(self, run: Run, images_per_second: float) -> None:
-        """Take note of the run's position and last loss; called at the same steps whenever the run is repeated."""
+        """Take note of the run's position and last loss; called at the same steps whenever the run
+        is repeated.
+        """
 
     def saved(self) -> None:
         """Take note that a checkpoint was written."""

@@ -18,15 +18,23 @@ MAIN = "main"
 
 
 class Optimizers:
-    """One optimizer for each group of parameters; what no group names belongs to the group `main`."""
+    """One optimizer for each group of parameters; what no group names belongs to the group
+    `main`.
+    """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], groups: Mapping[str, ParamGroup], recipe: Recipe
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        groups: Mapping[str, ParamGroup],
+        recipe: Recipe,
     ) -> None:
         taken = {name for group in groups.values() for name in group.parameters}
         unknown = taken - set(parameters)
         if unknown:
-            raise PluginError(f"A group names {sorted(unknown)[0]!r}, which is no trainable parameter of the model.")
+            raise PluginError(
+                f"A group names {sorted(unknown)[0]!r}, which is no trainable parameter of the"
+                " model."
+            )
         main = ParamGroup(
             tuple(name for name in parameters if name not in taken),
             recipe.lr,
@@ -34,10 +42,13 @@ class Optimizers:
             (0.9, recipe.beta2),
             recipe.weight_decay,
         )
-        self.groups = {name: group for name, group in {MAIN: main, **groups}.items() if group.parameters}
+        self.groups = {
+            name: group for name, group in {MAIN: main, **groups}.items() if group.parameters
+        }
         self._parameters = dict(parameters)
         self._optimizers = {
-            name: _make(group, [parameters[key] for key in group.parameters]) for name, group in self.groups.items()
+            name: _make(group, [parameters[key] for key in group.parameters])
+            for name, group in self.groups.items()
         }
 
     def automatic(self) -> list[str]:
@@ -56,10 +67,16 @@ class Optimizers:
             parameter.grad = None
 
     def set_gradients(self, gradients: Mapping[str, Tensor]) -> None:
-        """Set gradients by parameter name. Raises PluginError for a name that is no trainable parameter."""
+        """Set gradients by parameter name.
+
+        Raises PluginError for a name that is no trainable parameter.
+        """
         for name, gradient in gradients.items():
             if name not in self._parameters:
-                raise PluginError(f"A gradient is given for {name!r}, which is no trainable parameter of the model.")
+                raise PluginError(
+                    f"A gradient is given for {name!r}, which is no trainable parameter of the"
+                    " model."
+                )
             self._parameters[name].grad = gradient
 
     def parameters(self, groups: Iterable[str]) -> list[nn.Parameter]:
@@ -77,7 +94,9 @@ class Optimizers:
             states = self._optimizers[name].state
             for key in group.parameters:
                 for item, value in states.get(self._parameters[key], {}).items():
-                    found[f"{name}|{key}|{item}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+                    found[f"{name}|{key}|{item}"] = (
+                        value if isinstance(value, Tensor) else torch.tensor(value)
+                    )
         return found
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -88,17 +107,27 @@ class Optimizers:
             by_parameter.setdefault((group, key), {})[item] = value
         for (group, key), items in by_parameter.items():
             parameter = self._parameters.get(key)
-            if group not in self.groups or key not in self.groups[group].parameters or parameter is None:
+            if (
+                group not in self.groups
+                or key not in self.groups[group].parameters
+                or parameter is None
+            ):
                 continue
             if all(value.dim() == 0 or value.shape == parameter.shape for value in items.values()):
                 self._optimizers[group].state[parameter] = {
-                    item: value.to(parameter.device, copy=True) if value.dim() == 0 else like(parameter, value)
+                    item: (
+                        value.to(parameter.device, copy=True)
+                        if value.dim() == 0
+                        else like(parameter, value)
+                    )
                     for item, value in items.items()
                 }
 
 
 def like(template: Tensor, value: Tensor) -> Tensor:
-    """Copy a value into a new tensor with the template's device and memory format, which decides the bits of sums."""
+    """Copy a value into a new tensor with the template's device and memory format, which decides
+    the bits of sums.
+    """
     made = torch.empty_like(template, dtype=value.dtype, requires_grad=False)
     return made.copy_(value)
 

@@ -21,22 +21,26 @@ Wrap = Callable[["TrainStep", "Run"], "TrainStep"]
 
 COOLDOWN = "cooldown"
 SETTLE = 0.05
-"""No rung lies within this share of the trunk after a phase that reset the model or its optimizer."""
+"""No rung lies within this share of the trunk after a phase that reset the model or its
+optimizer.
+"""
 
 
 @dataclass(frozen=True)
 class Phase:
     """A stretch of training with its own name, length and behaviour.
 
-    `share` is relative to the other phases'. `on_enter` run once when the phase begins, `on_leave` once when it ends,
-    never on resume; each may return a `ModelUpdate`. `wraps` change the training step in this phase only. A phase that
-    is not `comparable` (a search, a growth phase) holds no rung. `lr` multiplies the recipe's rate; `decay` lets it
-    fall to zero over the phase. A `tail` phase runs on the branch of every rung, after the trunk. A `continued` phase
-    goes on where it stopped in an earlier run (`refine`): what a wrap anneals over its phase has come to its end.
+    `share` is relative to the other phases'. `on_enter` run once when the phase begins, `on_leave`
+    once when it ends, never on resume; each may return a `ModelUpdate`. `wraps` change the training
+    step in this phase only. A phase that is not `comparable` (a search, a growth phase) holds no
+    rung. `lr` multiplies the recipe's rate; `decay` lets it fall to zero over the phase. A `tail`
+    phase runs on the branch of every rung, after the trunk. A `continued` phase goes on where it
+    stopped in an earlier run (`refine`): what a wrap anneals over its phase has come to its end.
 
-    With `rung` the model is measured at the end of the phase, with `inherits` before its first step too. Steps of a
-    phase that does not count (`counts=False`, a search) are no training of what ships: rungs are laid out over the
-    steps after it. A phase whose entering `resets` the optimizer has to say so: just after it no rung lies.
+    With `rung` the model is measured at the end of the phase, with `inherits` before its first step
+    too. Steps of a phase that does not count (`counts=False`, a search) are no training of what
+    ships: rungs are laid out over the steps after it. A phase whose entering `resets` the optimizer
+    has to say so: just after it no rung lies.
     """
 
     name: str
@@ -69,7 +73,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class ModelUpdate:
-    """What an enter or a leave did to the run: another model, and what becomes of optimizer and average."""
+    """What an enter or a leave did to the run: another model, and what becomes of optimizer and
+    average.
+    """
 
     model: nn.Module | None = None
     blueprint: Blueprint | None = None
@@ -98,7 +104,9 @@ BEFORE_TRAINING = -1
 
 @dataclass(frozen=True)
 class BranchPoint:
-    """A step of the trunk at which the model is measured, on a branch; without a rung it is a point of the curve."""
+    """A step of the trunk at which the model is measured, on a branch; without a rung it is a point
+    of the curve.
+    """
 
     step: int
     rung: int | None
@@ -106,7 +114,9 @@ class BranchPoint:
 
 @dataclass(frozen=True)
 class Timetable:
-    """All phases in steps: the trunk's from 0 to `trunk_steps`, and the tail's shares of a finished run."""
+    """All phases in steps: the trunk's from 0 to `trunk_steps`, and the tail's shares of a finished
+    run.
+    """
 
     steps: int
     spans: tuple[Span, ...]
@@ -114,12 +124,17 @@ class Timetable:
 
     @classmethod
     def of(cls, phases: Sequence[Phase], steps: int, cooldown: float) -> Timetable:
-        """Lay out phases over `steps`; the tail is the cool-down and the phases marked so. Raises PluginError."""
+        """Lay out phases over `steps`; the tail is the cool-down and the phases marked so.
+
+        Raises PluginError.
+        """
         trunk = [phase for phase in phases if not phase.tail]
         tail = [phase for phase in phases if phase.tail]
         names = [phase.name for phase in phases]
         if len(set(names)) != len(names) or not trunk:
-            raise PluginError(f"Training needs a trunk and phases with names of their own, not {names}.")
+            raise PluginError(
+                f"Training needs a trunk and phases with names of their own, not {names}."
+            )
         if min(phase.share for phase in phases) <= 0:
             raise PluginError("Every phase needs a share above 0.")
         rest = (1 - cooldown) / sum(phase.share for phase in phases)
@@ -128,20 +143,31 @@ class Timetable:
             shares.insert(0, (Phase(COOLDOWN, cooldown, decay=True, tail=True), cooldown))
         trunk_steps = steps - sum(max(1, round(share * steps)) for _, share in shares)
         if trunk_steps < len(trunk):
-            raise PluginError(f"{steps} steps are too few for {len(names)} phases.", "Raise budget.steps.")
+            raise PluginError(
+                f"{steps} steps are too few for {len(names)} phases.", "Raise budget.steps."
+            )
         return cls(steps, tuple(_spans(trunk, 0, trunk_steps)), tuple(shares))
 
     def going_on(self, name: str, steps: int) -> Timetable:
-        """Lay out more steps of one phase of the trunk, then the tail. Raises PluginError where they are too few.
+        """Lay out more steps of one phase of the trunk, then the tail. Raises PluginError where
+        they are too few.
 
-        It keeps its wraps and its rate, but neither enters nor leaves: pruning, growing and searching are over. The
-        tail is at least as long as it was in the search: cut short, it would leave a model worse than the one before.
+        It keeps its wraps and its rate, but neither enters nor leaves: pruning, growing and
+        searching are over. The tail is at least as long as it was in the search: cut short, it
+        would leave a model worse than the one before.
         """
         phase = next((span.phase for span in self.spans if span.phase.name == name), None)
         if phase is None:
             raise PluginError(f"The plan has no phase {name!r} to go on with.")
         phase = replace(
-            phase, on_enter=(), on_leave=(), decay=False, continued=True, rung=False, inherits=False, counts=True
+            phase,
+            on_enter=(),
+            on_leave=(),
+            decay=False,
+            continued=True,
+            rung=False,
+            inherits=False,
+            counts=True,
         )
         shares = [max(share, share * self.steps / steps) for _, share in self.tail]
         tail_steps = sum(max(1, round(share * steps)) for share in shares)
@@ -160,7 +186,9 @@ class Timetable:
         return self.spans[-1].stop
 
     def tail_spans(self, branch: int) -> tuple[Span, ...]:
-        """Lay out the tail behind a branch at this step of the trunk, as long in proportion as that of the last one."""
+        """Lay out the tail behind a branch at this step of the trunk, as long in proportion as that
+        of the last one.
+        """
         if branch == 0:
             return ()  # inherited weights have nothing to cool down from
         spans: list[Span] = []
@@ -171,14 +199,17 @@ class Timetable:
             start = stop
         return tuple(spans)
 
-    def branches(self, count: int, reduction: int, first: int | None = None) -> tuple[BranchPoint, ...]:
+    def branches(
+        self, count: int, reduction: int, first: int | None = None
+    ) -> tuple[BranchPoint, ...]:
         """Return the steps of the trunk at which it branches, the last one at its end.
 
-        Rungs are geometric over the steps that count: the last of `count` at the end, each one before it at one in
-        `reduction` of the steps. None lies below `first`, by default 10 % of these steps or 300, whichever is more.
-        Those in a phase that is not comparable, or just after a reset, are left out; the others keep their numbers, as
-        trials are compared by them. The end of a phase that asks for a rung takes the number of the rung that is
-        nearest by share of training, where that is fair: see `_number`.
+        Rungs are geometric over the steps that count: the last of `count` at the end, each one
+        before it at one in `reduction` of the steps. None lies below `first`, by default 10 % of
+        these steps or 300, whichever is more. Those in a phase that is not comparable, or just
+        after a reset, are left out; the others keep their numbers, as trials are compared by them.
+        The end of a phase that asks for a rung takes the number of the rung that is nearest by
+        share of training, where that is fair: see `_number`.
         """
         begin = self._counted_from()
         counted = self.trunk_steps - begin
@@ -208,14 +239,18 @@ class Timetable:
         return tuple(sorted(points, key=lambda point: point.step))
 
     def _counted_from(self) -> int:
-        """Return the step from which on training counts: the end of the last phase that does not."""
+        """Return the step from which on training counts: the end of the last phase that does
+        not.
+        """
         return max((span.stop for span in self.spans if not span.phase.counts), default=0)
 
     def _number(self, span: Span, begin: int, count: int, reduction: int) -> int | None:
-        """Return the rung that the end of a phase is compared at, or nothing where comparing would not be fair.
+        """Return the rung that the end of a phase is compared at, or nothing where comparing would
+        not be fair.
 
-        Fair is what has had about as much training: its share lies within the square root of `reduction` of that of the
-        rung, in a phase that is comparable. The last rung is that of finished trials alone.
+        Fair is what has had about as much training: its share lies within the square root of
+        `reduction` of that of the rung, in a phase that is comparable. The last rung is that of
+        finished trials alone.
         """
         if not span.phase.comparable or span.stop <= begin:
             return None
@@ -235,7 +270,9 @@ class Timetable:
 
     def signature(self) -> list[list[Any]]:
         """Return the table as JSON, so that a resume with another one can be refused."""
-        trunk: list[list[Any]] = [[span.phase.name, span.start, span.stop, span.phase.lr] for span in self.spans]
+        trunk: list[list[Any]] = [
+            [span.phase.name, span.start, span.stop, span.phase.lr] for span in self.spans
+        ]
         return trunk + [[phase.name, share, phase.lr] for phase, share in self.tail]
 
 
@@ -246,7 +283,11 @@ def _spans(phases: Sequence[Phase], start: int, stop: int) -> list[Span]:
     for index, phase in enumerate(phases):
         done += phase.share
         left = len(phases) - index - 1
-        end = stop if left == 0 else min(max(begin + 1, start + round((stop - start) * done / total)), stop - left)
+        end = (
+            stop
+            if left == 0
+            else min(max(begin + 1, start + round((stop - start) * done / total)), stop - left)
+        )
         spans.append(Span(index, phase, begin, end))
         begin = end
     return spans

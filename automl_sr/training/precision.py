@@ -1,4 +1,6 @@
-"""Mixed precision: which number format the forward pass uses, and the loss scale that fp16 needs."""
+"""Mixed precision: which number format the forward pass uses, and the loss scale that fp16
+needs.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Precision:
         return cls(resolve(kind, device, auto), device)
 
     def autocast(self, *, dilated: bool = False) -> contextlib.AbstractContextManager[Any]:
-        """Surround a forward pass; `dilated` where there is what `has_dilated_depthwise` looks for."""
+        """Surround a forward pass; `dilated` where there is what `has_dilated_depthwise` looks
+        for.
+        """
         if self.kind == "fp32":
             return contextlib.nullcontext()
         cast = torch.autocast(self.device_type, FORMATS[self.kind], cache_enabled=True)
@@ -44,7 +48,9 @@ class Precision:
                 self._scaler.unscale_(optimizer)
 
     def step(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Step the optimizers; with fp16 a step with infinite gradients is left out and the scale falls."""
+        """Step the optimizers; with fp16 a step with infinite gradients is left out and the scale
+        falls.
+        """
         for optimizer in optimizers:
             self._scaler.step(optimizer)
         self._scaler.update()
@@ -76,7 +82,9 @@ GROUPS_AND_DILATION: Mapping[Callable[..., Any], tuple[int, int]] = {
     torch.conv2d: (6, 5),
     torch.conv_transpose2d: (6, 7),
 }
-"""Where the convolutions of images take their groups and their dilation, as positional arguments."""
+"""Where the convolutions of images take their groups and their dilation, as positional
+arguments.
+"""
 
 
 @contextlib.contextmanager
@@ -88,24 +96,34 @@ def _with_right_gradients(cast: contextlib.AbstractContextManager[Any]) -> Itera
 class _DilatedInFloat(TorchFunctionMode):
     """Keeps dilated depthwise convolutions in float32 inside of autocast.
 
-    On CPUs torch 2.13 computes wrong weight gradients for them in bf16 with channels_last: off by their own size,
-    infinite, or others at each call. It is done where the function is called, so that it holds for subclasses of the
-    layers too, such as those of a supernet.
+    On CPUs torch 2.13 computes wrong weight gradients for them in bf16 with channels_last: off by
+    their own size, infinite, or others at each call. It is done where the function is called, so
+    that it holds for subclasses of the layers too, such as those of a supernet.
     """
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call the function, with tensors in float32 and without autocast where it is such a convolution."""
+        """Call the function, with tensors in float32 and without autocast where it is such a
+        convolution.
+        """
         given = kwargs or {}
         positions = GROUPS_AND_DILATION.get(func)
         if positions is None or not _is_dilated_depthwise(args, given, *positions):
             return func(*args, **given)
         with torch.autocast("cpu", enabled=False):
-            return func(*map(_as_float, args), **{name: _as_float(value) for name, value in given.items()})
+            return func(
+                *map(_as_float, args), **{name: _as_float(value) for name, value in given.items()}
+            )
 
 
-def _is_dilated_depthwise(args: tuple[Any, ...], kwargs: Mapping[str, Any], groups_at: int, dilation_at: int) -> bool:
+def _is_dilated_depthwise(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], groups_at: int, dilation_at: int
+) -> bool:
     groups = args[groups_at] if len(args) > groups_at else kwargs.get("groups", 1)
     if groups == 1:
         return False

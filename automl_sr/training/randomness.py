@@ -1,4 +1,6 @@
-"""What makes a run repeatable: random numbers drawn from (seed, stream, step), and kernels that add in one order."""
+"""What makes a run repeatable: random numbers drawn from (seed, stream, step), and kernels that add
+in one order.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def seed_model_randomness(seed: int, *what: Any) -> None:
 
 
 def seed_all(seed: int) -> None:
-    """Seed every generator that code without one of its own draws from: Python's, NumPy's and torch's."""
+    """Seed every generator that code without one of its own draws from: Python's, NumPy's and
+    torch's.
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)
     seed_model_randomness(seed, "default")
@@ -61,13 +65,16 @@ def plain_torch() -> None:
 
 
 def repeat_kernels(device: str) -> None:
-    """Let a GPU give the same sums each time: a trial that goes on after a kill ends as one that was left alone.
+    """Let a GPU give the same sums each time: a trial that goes on after a kill ends as one that
+    was left alone.
 
     Torch warns of an operation that it cannot repeat, and does it all the same.
     """
     if torch.device(device).type != "cuda":
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS adds in one order with a fixed workspace only
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # cuBLAS adds in one order with a fixed workspace only
     torch.backends.cudnn.benchmark = False
     # Nothing here reads memory that it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

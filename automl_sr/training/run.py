@@ -1,4 +1,6 @@
-"""A training run: model, optimizers, average, technique state and position, all of which a checkpoint holds."""
+"""A training run: model, optimizers, average, technique state and position, all of which a
+checkpoint holds.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ class TrainedModel:
 
 
 class Run:
-    """The mutable state of one training run; techniques see it in their enters, wraps, losses and updates."""
+    """The mutable state of one training run; techniques see it in their enters, wraps, losses and
+    updates.
+    """
 
     def __init__(self, setup: Setup, blueprint: Blueprint, model: nn.Module) -> None:
         self.setup = setup
@@ -76,7 +80,10 @@ class Run:
         self.blueprint = blueprint
         self.model = self._placed(model)
         self.state: dict[str, Any] = {}
-        """Technique state: tensors or JSON, checkpointed with the run. Prefix keys with the technique's name."""
+        """Technique state: tensors or JSON, checkpointed with the run.
+
+        Prefix keys with the technique's name.
+        """
         self.constants: dict[str, dict[str, Tensor]] = {}
         self.step = 0
         self.span: Span | None = None
@@ -96,7 +103,7 @@ class Run:
         self._swaps: list[tuple[nn.Module, LayerSwap]] = []
         self._call: Any = None
 
-    # ---- life -------------------------------------------------------------------------------------------------------
+    # ---- life ------------------------------------------------------------------------------------
 
     @classmethod
     def start(cls, setup: Setup, blueprint: Blueprint) -> Run:
@@ -148,17 +155,23 @@ class Run:
         table = self.setup.timetable
         return table.spans if self.branch_step is None else table.tail_spans(self.branch_step)
 
-    # ---- what techniques use ----------------------------------------------------------------------------------------
+    # ---- what techniques use ---------------------------------------------------------------------
 
     def batch(self, stream: str = "train", data: Samples | None = None) -> Batch:
-        """Draw the batch of this step from a named stream; the same step, stream and data give the same batch.
+        """Draw the batch of this step from a named stream; the same step, stream and data give the
+        same batch.
 
-        `data` are other samples than those of the run: a part of them (`run.data.subset`), or all (`run.full_data`).
+        `data` are other samples than those of the run: a part of them (`run.data.subset`), or all
+        (`run.full_data`).
         """
         numbers = generator(self.seed, stream, self.step)
         samples = self.data if data is None else data
         batch = self.task.draw(samples, numbers, batch=self.recipe.batch, patch=self.recipe.patch)
-        if self.recipe.channels_last and isinstance(batch.inputs, Tensor) and batch.inputs.dim() == 4:
+        if (
+            self.recipe.channels_last
+            and isinstance(batch.inputs, Tensor)
+            and batch.inputs.dim() == 4
+        ):
             return replace(batch, inputs=batch.inputs.contiguous(memory_format=torch.channels_last))
         return batch
 
@@ -172,11 +185,17 @@ class Run:
         return self.batch() if source is None else source(self)
 
     def generator(self, *what: Any) -> torch.Generator:
-        """Return a random generator for a purpose; add `run.step` to the purpose to have another one at every step."""
+        """Return a random generator for a purpose; add `run.step` to the purpose to have another
+        one at every step.
+        """
         return generator(self.seed, *what)
 
-    def loss(self, batch: Batch, losses: Mapping[str, LossTerm] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the model once and add up the loss terms, those of the step by default: the sum, and each term."""
+    def loss(
+        self, batch: Batch, losses: Mapping[str, LossTerm] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model once and add up the loss terms, those of the step by default: the sum, and
+        each term.
+        """
         asked = self.train_step.losses if losses is None else losses
         with self.precision.autocast(dilated=self._dilated):
             output = self.forward(batch)
@@ -184,7 +203,10 @@ class Run:
         return torch.stack(list(terms.values())).sum(), terms
 
     def forward(self, batch: Batch) -> Output:
-        """Run the model once; the prediction is float32. What is called outside of this is not tapped."""
+        """Run the model once; the prediction is float32.
+
+        What is called outside of this is not tapped.
+        """
         self._tapped = {}
         self._tapping = True
         try:
@@ -202,7 +224,9 @@ class Run:
         groups: Sequence[str] | None = None,
         losses: Mapping[str, LossTerm] | None = None,
     ) -> dict[str, Tensor]:
-        """Step the named groups (all automatic ones by default) on a batch, by the step's losses or by others."""
+        """Step the named groups (all automatic ones by default) on a batch, by the step's losses or
+        by others.
+        """
         names = self.optimizers.automatic() if groups is None else list(groups)
         self.optimizers.zero()
         total, terms = self.loss(batch, losses)
@@ -213,7 +237,8 @@ class Run:
         return terms
 
     def apply(self, gradients: Mapping[str, Tensor], groups: Sequence[str]) -> None:
-        """Step the named groups by gradients of the technique's own, by parameter name: second-order steps, for one.
+        """Step the named groups by gradients of the technique's own, by parameter name:
+        second-order steps, for one.
 
         Raises PluginError for a name that is no trainable parameter.
         """
@@ -222,7 +247,8 @@ class Run:
         self._step(list(groups), scaled=False)
 
     def _step(self, names: Sequence[str], *, scaled: bool) -> None:
-        """Clip and step inside the techniques' contexts: what they hold still must not count for the norm.
+        """Clip and step inside the techniques' contexts: what they hold still must not count for
+        the norm.
 
         Gradients of a backward pass are `scaled`, where the number format asks for that.
         """
@@ -239,19 +265,25 @@ class Run:
                     optimizer.step()
 
     def copy_model(self) -> nn.Module:
-        """Return a copy of the model as it is, without the hooks that tap it, in evaluation mode."""
+        """Return a copy of the model as it is, without the hooks that tap it, in evaluation
+        mode.
+        """
         copy = self.context.model(self.blueprint)
         copy.load_state_dict(self.model.state_dict())
         return copy.eval()
 
     def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep tensors that never change again, such as the initial weights; they are written to disk once."""
+        """Keep tensors that never change again, such as the initial weights; they are written to
+        disk once.
+        """
         if name in self.constants:
             raise PluginError(f"The constant {name!r} is already kept.")
         self.constants[name] = {key: value.detach().clone() for key, value in tensors.items()}
 
     def evaluation_state(self) -> dict[str, Tensor]:
-        """Return the weights with which the model is evaluated and shipped: the average where there is one."""
+        """Return the weights with which the model is evaluated and shipped: the average where there
+        is one.
+        """
         weights = {name: value.detach() for name, value in self.model.state_dict().items()}
         if self.ema is not None:
             weights.update(self.ema.values)
@@ -272,7 +304,8 @@ class Run:
         if scorer is None:
             raise PluginError(
                 "A technique asks for run.score(), and no samples are held out for it.",
-                "Declare `scores: ClassVar[bool] = True` on the technique; helper models have none.",
+                "Declare `scores: ClassVar[bool] = True` on the technique; helper models have"
+                " none.",
             )
         self.check_finite()
         return scorer.score(
@@ -285,7 +318,9 @@ class Run:
         """Return the model with its evaluation weights, apart from this run."""
         module = build(self.blueprint, self.context.registry)
         module.load_state_dict(self.evaluation_state())
-        return TrainedModel(module.eval(), self.blueprint, self.task, self.data, dict(self.state), folder)
+        return TrainedModel(
+            module.eval(), self.blueprint, self.task, self.data, dict(self.state), folder
+        )
 
     def rate(self) -> float:
         """Return the factor on the recipe's learning rate at this step."""
@@ -302,11 +337,12 @@ class Run:
         if not math.isfinite(value):
             phase = self.span.phase.name if self.span else ""
             raise NotFiniteError(
-                f"The loss became {value} by step {self.step} ({phase}, rate {self.recipe.lr * self.rate():.2g}).",
+                f"The loss became {value} by step {self.step} ({phase}, rate"
+                f" {self.recipe.lr * self.rate():.2g}).",
                 "A smaller learning rate or fp32 may help.",
             )
 
-    # ---- phases -----------------------------------------------------------------------------------------------------
+    # ---- phases ----------------------------------------------------------------------------------
 
     def _span_at(self, step: int) -> Span:
         spans = self.spans
@@ -323,14 +359,18 @@ class Run:
         self._wire()
 
     def _change(self, actions: Iterable[Enter], what: str, span: Span) -> None:
-        """Let techniques change the run, one after the other, each seeing what the former ones did."""
+        """Let techniques change the run, one after the other, each seeing what the former ones
+        did.
+        """
         for number, action in enumerate(actions):
             seed_model_randomness(self.seed, what, span.index, number)
             change = action(self)
             if change is None:
                 continue
             if change.model is not None and change.blueprint is None:
-                raise PluginError(f"Phase {span.phase.name!r}: a changed model needs its blueprint.")
+                raise PluginError(
+                    f"Phase {span.phase.name!r}: a changed model needs its blueprint."
+                )
             if change.blueprint is not None:
                 model = self._built_from(change.blueprint) if change.model is None else change.model
                 self.model, self.blueprint = self._placed(model), change.blueprint
@@ -338,26 +378,37 @@ class Run:
                     self.context.fits(self.blueprint)
             if change.optimizer == "reset" and what == "enter" and not span.phase.resets:
                 raise PluginError(
-                    f"Entering the phase {span.phase.name!r} resets the optimizer without saying so.",
+                    f"Entering the phase {span.phase.name!r} resets the optimizer without"
+                    " saying so.",
                     "Declare it as Phase(..., resets=True), so that no rung lies just after it.",
                 )
             self._wire(keep_optimizer=change.optimizer == "keep", keep_ema=change.ema == "keep")
 
     def _built_from(self, blueprint: Blueprint) -> nn.Module:
-        """Build the model of a blueprint; tensors of the same name and shape as the present one's are copied."""
+        """Build the model of a blueprint; tensors of the same name and shape as the present one's
+        are copied.
+        """
         model = build(blueprint, self.context.registry)
         present = self.model.state_dict()
         own = model.state_dict()
-        fitting = {key: present[key] for key in own if key in present and present[key].shape == own[key].shape}
+        fitting = {
+            key: present[key]
+            for key in own
+            if key in present and present[key].shape == own[key].shape
+        }
         model.load_state_dict(fitting, strict=False)
         return model
 
     def _placed(self, model: nn.Module) -> nn.Module:
-        model = model.to(self.setup.device).train()
-        return model.to(memory_format=torch.channels_last) if self.setup.recipe.channels_last else model  # type: ignore[call-overload]
+        placed = model.to(self.setup.device).train()
+        if self.setup.recipe.channels_last:
+            placed = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return placed
 
     def _wire(self, *, keep_optimizer: bool = True, keep_ema: bool = True) -> None:
-        """Compose the step of core's and the techniques' parts; optimizer, average and aux weights are carried over."""
+        """Compose the step of core's and the techniques' parts; optimizer, average and aux weights
+        are carried over.
+        """
         moments = self.optimizers.state() if keep_optimizer else {}
         aux_before = {name: module.state_dict() for name, module in self.train_step.aux.items()}
         if not keep_optimizer:
@@ -367,7 +418,9 @@ class Run:
             module.to(self.setup.device).train()
             earlier = aux_before.get(name, {})
             own = module.state_dict()
-            if earlier.keys() == own.keys() and all(earlier[key].shape == own[key].shape for key in own):
+            if earlier.keys() == own.keys() and all(
+                earlier[key].shape == own[key].shape for key in own
+            ):
                 module.load_state_dict(earlier)
         self._dilated = has_dilated_depthwise(self.model, *self.train_step.aux.values())
         self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
@@ -385,7 +438,9 @@ class Run:
         self._tap()
 
     def _compose(self) -> TrainStep:
-        """Ask every technique, then the phase; random numbers for fresh auxiliary weights depend on the phase alone."""
+        """Ask every technique, then the phase; random numbers for fresh auxiliary weights depend on
+        the phase alone.
+        """
         span = self.span
         seed_model_randomness(self.seed, "wrap", span.index if span else 0)
         step = TrainStep({"task": _task_loss})
@@ -396,10 +451,16 @@ class Run:
         return step
 
     def _trainable(self) -> dict[str, nn.Parameter]:
-        named = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+        named = {
+            name: value for name, value in self.model.named_parameters() if value.requires_grad
+        }
         for name, module in self.train_step.aux.items():
             named.update(
-                {f"aux.{name}.{key}": value for key, value in module.named_parameters() if value.requires_grad}
+                {
+                    f"aux.{name}.{key}": value
+                    for key, value in module.named_parameters()
+                    if value.requires_grad
+                }
             )
         return named
 
@@ -411,7 +472,9 @@ class Run:
         modules = dict(self.model.named_modules())
         for name in self.train_step.taps:
             if name not in modules:
-                raise PluginError(f"A technique taps the module {name!r}, which the model does not have.")
+                raise PluginError(
+                    f"A technique taps the module {name!r}, which the model does not have."
+                )
 
             def collect(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
                 if self._tapping:
@@ -426,10 +489,13 @@ class Run:
         plain = not self._hooks and not self._swaps
         self._call = torch.compile(self.model) if self.recipe.compile and plain else self.model
 
-    # ---- checkpoint -------------------------------------------------------------------------------------------------
+    # ---- checkpoint ------------------------------------------------------------------------------
 
     def capture(self) -> Snapshot:
-        """Copy everything that a resume needs. Raises NotFiniteError rather than keep a broken run."""
+        """Copy everything that a resume needs.
+
+        Raises NotFiniteError rather than keep a broken run.
+        """
         self.check_finite()
         tensors = {f"model|{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"optimizer|{name}": value for name, value in self.optimizers.state().items()}
@@ -437,7 +503,9 @@ class Run:
             tensors |= {f"average|{name}": value for name, value in self.ema.values.items()}
         for name, module in self.train_step.aux.items():
             tensors |= {f"aux|{name}|{key}": value for key, value in module.state_dict().items()}
-        tensors |= {f"state|{key}": value for key, value in self.state.items() if isinstance(value, Tensor)}
+        tensors |= {
+            f"state|{key}": value for key, value in self.state.items() if isinstance(value, Tensor)
+        }
         meta = {
             "blueprint": self.blueprint.to_json(),
             "step": self.step,
@@ -449,18 +517,32 @@ class Run:
             "seed": self.seed,
             "timetable": self.setup.timetable.signature(),
             "precision": self.precision.state(),
-            # Through JSON, so that a branch shares nothing with its trunk, and is what a resume from disk would be.
+            # Through JSON, so that a branch shares nothing with its trunk, and is what a resume
+            # from disk would be.
             "state": json.loads(
-                json.dumps({key: value for key, value in self.state.items() if not isinstance(value, Tensor)})
+                json.dumps(
+                    {
+                        key: value
+                        for key, value in self.state.items()
+                        if not isinstance(value, Tensor)
+                    }
+                )
             ),
             "data": self.data.fingerprint,
             "constants": sorted(self.constants),
         }
-        return Snapshot({name: value.detach().clone() for name, value in tensors.items()}, meta, dict(self.constants))
+        return Snapshot(
+            {name: value.detach().clone() for name, value in tensors.items()},
+            meta,
+            dict(self.constants),
+        )
 
     @classmethod
     def restore(cls, setup: Setup, snapshot: Snapshot) -> Run:
-        """Rebuild a run from a snapshot; no enter runs. Raises CheckpointError for one of another plan."""
+        """Rebuild a run from a snapshot; no enter runs.
+
+        Raises CheckpointError for one of another plan.
+        """
         meta = snapshot.meta
         expected = (setup.timetable.signature(), setup.seed, setup.data.fingerprint)
         if (meta["timetable"], meta["seed"], meta["data"]) != expected:
@@ -469,7 +551,11 @@ class Run:
                 "Remove it to start this trial afresh.",
             )
         run = cls._rebuilt(setup, snapshot)
-        run.step, run.branch_step, run.phase_left = meta["step"], _branch_step(meta), _phase_left(meta)
+        run.step, run.branch_step, run.phase_left = (
+            meta["step"],
+            _branch_step(meta),
+            _phase_left(meta),
+        )
         run.precision = Precision.from_state(meta["precision"], setup.device)
         spans = (*setup.timetable.spans, *run.spans)
         run._take_up(next(span for span in spans if span.index == meta["span"]), snapshot)
@@ -478,10 +564,12 @@ class Run:
 
     @classmethod
     def go_on(cls, setup: Setup, snapshot: Snapshot) -> Run:
-        """Begin the setup's timetable (see `continued`) with what the trunk of another run has learnt; no enter runs.
+        """Begin the setup's timetable (see `continued`) with what the trunk of another run has
+        learnt; no enter runs.
 
-        Weights, average, optimizer moments and technique state are carried over; data, seed and steps may be others.
-        Raises CheckpointError for a snapshot that is not a trunk's, or does not fit its own blueprint.
+        Weights, average, optimizer moments and technique state are carried over; data, seed and
+        steps may be others. Raises CheckpointError for a snapshot that is not a trunk's, or does
+        not fit its own blueprint.
         """
         if _branch_step(snapshot.meta) is not None:
             raise CheckpointError("The checkpoint is of a branch, which has cooled down already.")
@@ -489,7 +577,9 @@ class Run:
             run = cls._rebuilt(setup, snapshot)
         except RuntimeError as error:  # what torch says of weights of other names or shapes
             text = " ".join(str(error).split())
-            raise CheckpointError(f"The checkpoint does not fit the model that it describes: {text}") from error
+            raise CheckpointError(
+                f"The checkpoint does not fit the model that it describes: {text}"
+            ) from error
         if snapshot.meta["precision"]["kind"] == run.precision.kind:
             run.precision = Precision.from_state(snapshot.meta["precision"], setup.device)
         run._take_up(setup.timetable.spans[0], snapshot)
@@ -504,7 +594,8 @@ class Run:
         run.model.load_state_dict(_part(snapshot, "model"))
         run.state = {**meta["state"], **_part(snapshot, "state")}
         run.state = {
-            key: value.to(setup.device) if isinstance(value, Tensor) else value for key, value in run.state.items()
+            key: value.to(setup.device) if isinstance(value, Tensor) else value
+            for key, value in run.state.items()
         }
         run.constants = {
             name: {key: value.to(setup.device) for key, value in tensors.items()}
@@ -513,7 +604,9 @@ class Run:
         return run
 
     def _take_up(self, span: Span, snapshot: Snapshot) -> None:
-        """Stand in a phase without entering it, with the moments, auxiliary weights and average of a snapshot."""
+        """Stand in a phase without entering it, with the moments, auxiliary weights and average of
+        a snapshot.
+        """
         self.span = span
         self._wire()
         self.optimizers.load_state(_part(snapshot, "optimizer"))
@@ -521,12 +614,18 @@ class Run:
             module.load_state_dict(_part(snapshot, f"aux|{name}"))
         if self.ema is not None:
             self.ema = Ema(
-                self.model, self.recipe.ema, earlier=_part(snapshot, "average"), steps=snapshot.meta["average_steps"]
+                self.model,
+                self.recipe.ema,
+                earlier=_part(snapshot, "average"),
+                steps=snapshot.meta["average_steps"],
             )
 
 
 def continued(setup: Setup, snapshot: Snapshot, steps: int) -> Setup:
-    """Lay out so many more steps of the phase in which a snapshot was taken. Raises CheckpointError, PluginError."""
+    """Lay out so many more steps of the phase in which a snapshot was taken.
+
+    Raises CheckpointError, PluginError.
+    """
     meta = snapshot.meta
     if meta["span"] >= len(meta["timetable"]):
         raise CheckpointError("The checkpoint does not say in which phase it was written.")
@@ -536,7 +635,11 @@ def continued(setup: Setup, snapshot: Snapshot, steps: int) -> Setup:
 
 def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}|"
-    return {name[len(start) :]: value for name, value in snapshot.tensors.items() if name.startswith(start)}
+    return {
+        name[len(start) :]: value
+        for name, value in snapshot.tensors.items()
+        if name.startswith(start)
+    }
 
 
 def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:
@@ -544,12 +647,16 @@ def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:
 
 
 def _branch_step(meta: Mapping[str, Any]) -> int | None:
-    """Return the step at which a checkpointed run left its trunk; checkpoints of version 0.1.0 call it a fork."""
+    """Return the step at which a checkpointed run left its trunk; checkpoints of version 0.1.0 call
+    it a fork.
+    """
     step: int | None = meta["branch_step"] if "branch_step" in meta else meta["fork_step"]
     return step
 
 
 def _phase_left(meta: Mapping[str, Any]) -> bool:
-    """Return whether a checkpointed run had left its phase; version 0.1.0 knew it of the trunk's last one alone."""
+    """Return whether a checkpointed run had left its phase; version 0.1.0 knew it of the trunk's
+    last one alone.
+    """
     left: bool = meta["phase_left"] if "phase_left" in meta else meta["trunk_left"]
     return left

@@ -1,4 +1,6 @@
-"""One training step: named loss terms, tapped layers, auxiliary modules, parameter groups and the update."""
+"""One training step: named loss terms, tapped layers, auxiliary modules, parameter groups and the
+update.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ EvalWeights = Callable[["Run", dict[str, "Tensor"]], dict[str, "Tensor"]]
 
 @dataclass(frozen=True)
 class Output:
-    """What the one forward pass gave: the prediction, and for each tapped module the list of its outputs."""
+    """What the one forward pass gave: the prediction, and for each tapped module the list of its
+    outputs.
+    """
 
     prediction: Tensor
     taps: Mapping[str, list[Tensor]]
@@ -34,10 +38,11 @@ class Output:
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters of the model, by name, that have an optimizer of their own, such as architecture weights.
+    """Parameters of the model, by name, that have an optimizer of their own, such as architecture
+    weights.
 
-    A group that is not `automatic` is left alone by the default update: the technique that owns it calls
-    `run.update(batch, groups=[name])`.
+    A group that is not `automatic` is left alone by the default update: the technique that owns it
+    calls `run.update(batch, groups=[name])`.
     """
 
     parameters: tuple[str, ...]
@@ -59,10 +64,10 @@ def default_update(run: Run, batch: Batch) -> dict[str, Tensor]:
 class TrainStep:
     """What a step consists of; techniques return changed copies.
 
-    `update` may be replaced by a function that calls the former one: later slots wrap outermost. `step_contexts` are
-    context managers around the optimizers' step, innermost, for updates that keep weights where they are. The moving
-    average comes after all of this. `eval_weights` changes the weights (by name) with which the model is evaluated and
-    shipped.
+    `update` may be replaced by a function that calls the former one: later slots wrap outermost.
+    `step_contexts` are context managers around the optimizers' step, innermost, for updates that
+    keep weights where they are. The moving average comes after all of this. `eval_weights` changes
+    the weights (by name) with which the model is evaluated and shipped.
     """
 
     losses: Mapping[str, LossTerm]
@@ -75,7 +80,9 @@ class TrainStep:
     batch: BatchSource | None = None
     """Where the batch of a step comes from, in the place of `run.batch()`."""
     ema: bool = True
-    """Whether the model's moving average is kept, where the recipe asks for one; a search on a supernet has none."""
+    """Whether the model's moving average is kept, where the recipe asks for one; a search on a
+    supernet has none.
+    """
 
     layers: Mapping[str, LayerSwap] = field(default_factory=dict)
     """By module name, what is called in the layer's place in training: fake quantization, for one.
@@ -94,7 +101,9 @@ class TrainStep:
 
     def tapping(self, *modules: str) -> TrainStep:
         """Ask for the outputs of these modules of the model."""
-        return replace(self, taps=(*self.taps, *(name for name in modules if name not in self.taps)))
+        return replace(
+            self, taps=(*self.taps, *(name for name in modules if name not in self.taps))
+        )
 
     def with_aux(self, name: str, module: nn.Module) -> TrainStep:
         """Add a module that is trained and checkpointed but not exported."""

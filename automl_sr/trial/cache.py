@@ -1,8 +1,10 @@
-"""Results shared between trials and workers: named by their content, made once, bounded in size, and reported.
+"""Results shared between trials and workers: named by their content, made once, bounded in size,
+and reported.
 
-A result is `DIGEST.safetensors`; while it is made, `DIGEST.lock` is held and `DIGEST.work` keeps what a resume needs.
-A lock ends with the process that holds it. Files of locks are removed, which is safe only because every attempt to
-take one, and every removal, goes through one `door` that a single process passes at a time.
+A result is `DIGEST.safetensors`; while it is made, `DIGEST.lock` is held and `DIGEST.work` keeps
+what a resume needs. A lock ends with the process that holds it. Files of locks are removed, which
+is safe only because every attempt to take one, and every removal, goes through one `door` that a
+single process passes at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ LIMIT = "AUTOML_SR_CACHE_GB"
 DEFAULT_GB = 10.0
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 1800.0
-"""A worker that makes a result, and neither ends nor keeps anything for so long, is not waited for: it is suspended."""
+"""A worker that makes a result, and neither ends nor keeps anything for so long, is not waited for:
+it is suspended.
+"""
 ABANDONED_SECONDS = 7 * 86400.0
 """Work that was begun and left goes after so long, also where there is room."""
 _RESULT, _WORK, _LOCK = ".safetensors", ".work", ".lock"
@@ -45,26 +49,37 @@ Make = Callable[[Path], Mapping[str, Tensor]]
 
 
 def cache_limit() -> int:
-    """Return the bytes that shared results may take. Raises UseError where AUTOML_SR_CACHE_GB is no size."""
+    """Return the bytes that shared results may take.
+
+    Raises UseError where AUTOML_SR_CACHE_GB is no size.
+    """
     text = os.environ.get(LIMIT, "").strip() or str(DEFAULT_GB)
     try:
         size = float(text)
     except ValueError:
         size = math.nan
     if not 0 <= size < math.inf:
-        raise UseError(f"{LIMIT} is {text!r}, which is no size in gigabytes.", "Write a number such as 10; 0 is none.")
+        raise UseError(
+            f"{LIMIT} is {text!r}, which is no size in gigabytes.",
+            "Write a number such as 10; 0 is none.",
+        )
     return int(size * 1e9)
 
 
 class Cache:
     """A folder of tensors by content key, as one trial uses it.
 
-    `record` is the file in which it is kept what this trial made itself, so that a trial that was interrupted and goes
-    on does not count its own results as reused.
+    `record` is the file in which it is kept what this trial made itself, so that a trial that was
+    interrupted and goes on does not count its own results as reused.
     """
 
     def __init__(
-        self, folder: Path, *, record: Path | None = None, limit: int | None = None, patience: float = PATIENCE_SECONDS
+        self,
+        folder: Path,
+        *,
+        record: Path | None = None,
+        limit: int | None = None,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
         self.folder = folder
         self.hits: list[str] = []
@@ -75,18 +90,27 @@ class Cache:
         self._entries: dict[str, dict[str, Any]] = _read(record) if record is not None else {}
         self._making: list[str] = []
         self._saved = 0.0
-        """Seconds that other trials' results, and work of former attempts, have saved this one so far."""
+        """Seconds that other trials' results, and work of former attempts, have saved this one so
+        far.
+        """
 
     def get(
-        self, name: str, parts: Mapping[str, Any], make: Make, stop: Callable[[], bool] = lambda: False
+        self,
+        name: str,
+        parts: Mapping[str, Any],
+        make: Make,
+        stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, Tensor]:
-        """Return the tensors of these parts, made at most once even when several workers ask at the same moment.
+        """Return the tensors of these parts, made at most once even when several workers ask at the
+        same moment.
 
-        `parts` is JSON that holds everything on which the result depends. `make` gets a folder that lives until the
-        result is kept, for the checkpoints of long work. `stop` is asked while another worker makes the result.
-        Raises StopRequestedError when it says so.
+        `parts` is JSON that holds everything on which the result depends. `make` gets a folder that
+        lives until the result is kept, for the checkpoints of long work. `stop` is asked while
+        another worker makes the result. Raises StopRequestedError when it says so.
         """
-        digest = hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
+        digest = hashlib.sha256(
+            json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()[:32]
         if digest in self._making:
             raise PluginError(f"{name!r} is needed to make itself.", "Make it from something else.")
         began = time.monotonic()
@@ -103,7 +127,9 @@ class Cache:
         return found
 
     def shared(self) -> dict[str, dict[str, Any]]:
-        """Say by name what this trial took from here: what making it took, whether another trial did, and waiting."""
+        """Say by name what this trial took from here: what making it took, whether another trial
+        did, and waiting.
+        """
         named: dict[str, dict[str, Any]] = {}
         for entry in self._entries.values():
             name, number = entry["name"], 2
@@ -129,12 +155,17 @@ class Cache:
         self.hits.append(name)
         if digest not in self._entries:
             waiting = {"waited": round(waited, 3)} if waited >= POLL_SECONDS else {}
-            self._note(digest, {"name": name, "seconds": header.get("seconds", 0.0), "reused": True, **waiting})
+            self._note(
+                digest,
+                {"name": name, "seconds": header.get("seconds", 0.0), "reused": True, **waiting},
+            )
         if self._entries[digest]["reused"]:
             self._saved += max(0.0, header.get("seconds", 0.0) - (time.monotonic() - began))
         return tensors
 
-    def _made(self, digest: str, name: str, parts: Mapping[str, Any], make: Make, scratch: Path) -> dict[str, Tensor]:
+    def _made(
+        self, digest: str, name: str, parts: Mapping[str, Any], make: Make, scratch: Path
+    ) -> dict[str, Tensor]:
         """Make a result, and keep it with the seconds that making it from nothing takes."""
         began, saved = time.monotonic(), self._saved
         self._saved += _read(scratch / _SECONDS).get("seconds", 0.0)
@@ -157,11 +188,20 @@ class Cache:
         self._note(digest, {"name": name, "seconds": took, "reused": False})
         return made
 
-    def _keep(self, digest: str, name: str, made: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-        """Write a result, unless it is larger than all of them may be together or the disk is full: it is used now."""
+    def _keep(
+        self, digest: str, name: str, made: Mapping[str, Tensor], header: Mapping[str, Any]
+    ) -> None:
+        """Write a result, unless it is larger than all of them may be together or the disk is full:
+        it is used now.
+        """
         size = sum(value.numel() * value.element_size() for value in made.values())
         if size > self._limit:
-            log.warning("%r takes %.2g GB, more than %s allows: it is not kept for others", name, size / 1e9, LIMIT)
+            log.warning(
+                "%r takes %.2g GB, more than %s allows: it is not kept for others",
+                name,
+                size / 1e9,
+                LIMIT,
+            )
             return
         try:
             save_tensors(self.folder / f"{digest}{_RESULT}", made, header)
@@ -173,15 +213,19 @@ class Cache:
         if self._record is not None:
             write_atomically(self._record, json.dumps(self._entries).encode())
 
-    # ---- locks ------------------------------------------------------------------------------------------------------
+    # ---- locks -----------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _locked(self, digest: str, name: str, stop: Callable[[], bool]) -> Iterator[bool]:
-        """Wait until nobody else makes a result; gives True where that one stands still, and this one goes alone."""
+        """Wait until nobody else makes a result; gives True where that one stands still, and this
+        one goes alone.
+        """
         moved, since = self._moved(digest), time.monotonic()
         while (lock := self._take(digest)) is None:
             if stop():
-                raise StopRequestedError(f"Stopped while another worker makes {name!r}; the work up to here is kept.")
+                raise StopRequestedError(
+                    f"Stopped while another worker makes {name!r}; the work up to here is kept."
+                )
             if (now := self._moved(digest)) != moved:
                 moved, since = now, time.monotonic()
             if time.monotonic() - since >= self._patience:
@@ -212,14 +256,21 @@ class Cache:
             lock.release()
 
     def _door(self) -> contextlib.AbstractContextManager[object]:
-        """Let one process at a time take locks and remove them; held for an instant. Raises Timeout."""
+        """Let one process at a time take locks and remove them; held for an instant.
+
+        Raises Timeout.
+        """
         return FileLock(self.folder / "door.lock").acquire(timeout=0.5, poll_interval=0.005)
 
     @contextlib.contextmanager
     def _workplace(self, digest: str, *, alone: bool) -> Iterator[Path]:
-        """Yield the folder for a result's checkpoints, which goes with success; another one to who goes alone."""
+        """Yield the folder for a result's checkpoints, which goes with success; another one to who
+        goes alone.
+        """
         if alone:
-            with tempfile.TemporaryDirectory(prefix="automl-sr-", ignore_cleanup_errors=True) as folder:
+            with tempfile.TemporaryDirectory(
+                prefix="automl-sr-", ignore_cleanup_errors=True
+            ) as folder:
                 yield Path(folder)
             return
         scratch = self.folder / f"{digest}{_WORK}"
@@ -231,10 +282,12 @@ class Cache:
         """Say when something was last kept of a result that is being made."""
         return _used(self.folder / f"{digest}{_WORK}")
 
-    # ---- size -------------------------------------------------------------------------------------------------------
+    # ---- size ------------------------------------------------------------------------------------
 
     def _tidy(self, made: str) -> None:
-        """Remove what killed workers left and, above the limit, what was not used for the longest time."""
+        """Remove what killed workers left and, above the limit, what was not used for the longest
+        time.
+        """
         try:
             items = sorted(self._items(), key=lambda item: item.used)
         except OSError:  # somebody has removed the whole folder
@@ -243,7 +296,9 @@ class Cache:
         now = time.time()
         for item in items:
             old = item.kind == _WORK and now - item.used > ABANDONED_SECONDS
-            if item.digest in (made, *self._making) or not (item.leftover or old or total > self._limit):
+            if item.digest in (made, *self._making) or not (
+                item.leftover or old or total > self._limit
+            ):
                 continue
             if self._remove(item):
                 total -= item.size
@@ -253,7 +308,14 @@ class Cache:
             match = _OURS.fullmatch(path.name)
             if match:
                 digest, kind, rest = match.groups()
-                yield _Item(path, digest, kind, _used(path), _size(path), leftover=kind == _LOCK or rest != "")
+                yield _Item(
+                    path,
+                    digest,
+                    kind,
+                    _used(path),
+                    _size(path),
+                    leftover=kind == _LOCK or rest != "",
+                )
 
     def _remove(self, item: _Item) -> bool:
         """Remove a file or folder, unless somebody is making it."""
@@ -273,7 +335,9 @@ class Cache:
 
 @dataclass(frozen=True)
 class _Item:
-    """Something in the folder that belongs to one result; a leftover is needed only while its lock is held."""
+    """Something in the folder that belongs to one result; a leftover is needed only while its lock
+    is held.
+    """
 
     path: Path
     digest: str

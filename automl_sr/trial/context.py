@@ -1,4 +1,6 @@
-"""What a technique is given besides its own fields: the task, seeds, helpers and results shared between trials."""
+"""What a technique is given besides its own fields: the task, seeds, helpers and results shared
+between trials.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class _OnlyStop:
 
 @dataclass(frozen=True)
 class Context:
-    """The surroundings of one technique in one trial; frozen, so that nothing can be smuggled through it."""
+    """The surroundings of one technique in one trial; frozen, so that nothing can be smuggled
+    through it.
+    """
 
     registry: Registry
     task: Task
@@ -72,17 +76,24 @@ class Context:
     precision: str = "auto"
     """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
     fits: Callable[[Blueprint], None] | None = None
-    """Asked whenever training has changed the model; raises InfeasibleError where it can no longer keep to limits."""
+    """Asked whenever training has changed the model; raises InfeasibleError where it can no longer
+    keep to limits.
+    """
 
     files: Mapping[str, str] = field(default_factory=dict)
     """The files of the plan: path to the sha256 of what was in it when the plan was made."""
 
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
         """Return the context as one technique sees it."""
-        return replace(self, owner=technique, data_fingerprint=data_fingerprint or self.data_fingerprint)
+        return replace(
+            self, owner=technique, data_fingerprint=data_fingerprint or self.data_fingerprint
+        )
 
     def build(self, slot: Slot | str, name: str, **fields: Any) -> Technique:
-        """Make a technique of another family by name. Raises PluginError where it is not installed."""
+        """Make a technique of another family by name.
+
+        Raises PluginError where it is not installed.
+        """
         return instantiate(self.registry, slot, {"technique": name, **fields})
 
     def generator(self, *what: Any) -> torch.Generator:
@@ -90,20 +101,23 @@ class Context:
         return generator(self.seed, *what)
 
     def stop_if_asked(self) -> None:
-        """Raise StopRequestedError where the trial is to stop: for loops that take long, inside `make` too."""
+        """Raise StopRequestedError where the trial is to stop: for loops that take long, inside
+        `make` too.
+        """
         if self.observer.stop_requested():
             raise StopRequestedError("Stopped; the work up to the last checkpoint is kept.")
 
     def file(self, path: str) -> Path:
         """Return where a file lies that a field of this technique names (`File`), to be read now.
 
-        Raises PluginError for a path that no such field has, DataError where the file is not there, TrialError where
-        something else is in it than when the trial was planned.
+        Raises PluginError for a path that no such field has, DataError where the file is not there,
+        TrialError where something else is in it than when the trial was planned.
         """
         if self.owner is None or path not in files_of(self.owner).values():
             raise PluginError(
                 f"No field of the technique names the file {path!r}.",
-                "Declare one as `Annotated[str, File()]`, so that the file counts for the fingerprint.",
+                "Declare one as `Annotated[str, File()]`, so that the file counts for the"
+                " fingerprint.",
             )
         self._content(path)
         return Path(path)
@@ -121,14 +135,17 @@ class Context:
     def cached(self, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Return tensors that are computed once for all trials and workers.
 
-        `key` holds the settings on which they depend; the task, the training data, the versions of the technique and
-        its plugin, the content of its files, and the study's number format are added here, because a key written by
-        hand forgets them. `make` must not depend on `ctx.seed`.
+        `key` holds the settings on which they depend; the task, the training data, the versions of
+        the technique and its plugin, the content of its files, and the study's number format are
+        added here, because a key written by hand forgets them. `make` must not depend on
+        `ctx.seed`.
         """
         return self._shared(self._name(key), self._parts(key), lambda _: make())
 
     def model(self, blueprint: Blueprint) -> nn.Module:
-        """Build the model of a blueprint on the trial's device, with fresh weights and without hooks."""
+        """Build the model of a blueprint on the trial's device, with fresh weights and without
+        hooks.
+        """
         return build(blueprint, self.registry).to(self.device)
 
     def shared_generator(self, *what: Any) -> torch.Generator:
@@ -145,10 +162,12 @@ class Context:
         key: str = "",
         phases: Sequence[Phase] = (),
     ) -> nn.Module:
-        """Train a helper model (a scorer, a teacher) with the same loop; the result is shared like any cached one.
+        """Train a helper model (a scorer, a teacher) with the same loop; the result is shared like
+        any cached one.
 
-        Its weights depend on the architecture, the data, the steps, the recipe and `key`, not on the trial's seed.
-        `phases` replace the one phase in which it is trained, and bring their own wraps: `key` has to say what they do.
+        Its weights depend on the architecture, the data, the steps, the recipe and `key`, not on
+        the trial's seed. `phases` replace the one phase in which it is trained, and bring their own
+        wraps: `key` has to say what they do.
         """
         recipe = recipe or Recipe(**self.task.fixes)
         blueprint = technique.blueprint(self.task, self.for_technique(technique))
@@ -195,11 +214,12 @@ class Context:
         step: Callable[[dict[str, Tensor], int], dict[str, Tensor]],
         n: int,
     ) -> dict[str, Tensor]:
-        """Run n steps of an optimisation that is no training; it is resumed where it was killed, and shared at its end.
+        """Run n steps of an optimisation that is no training; it is resumed where it was killed,
+        and shared at its end.
 
-        `step(state, i)` gives the next state from the former one and the number of the step alone. Torch's generators
-        are seeded before `init` and before each step, by the key: a net with random weights that a step makes is the
-        same in all trials and after any interruption.
+        `step(state, i)` gives the next state from the former one and the number of the step alone.
+        Torch's generators are seeded before `init` and before each step, by the key: a net with
+        random weights that a step makes is the same in all trials and after any interruption.
         """
 
         def make(folder: Path) -> Mapping[str, Tensor]:
@@ -207,7 +227,10 @@ class Context:
             start = 0
             if path.exists():
                 stored, header = load_tensors(path)
-                state, start = {name: value.to(self.device) for name, value in stored.items()}, header["steps"]
+                state, start = (
+                    {name: value.to(self.device) for name, value in stored.items()},
+                    header["steps"],
+                )
             else:
                 seed_model_randomness(0, "iterate", key, "init")
                 state = init()
@@ -220,14 +243,18 @@ class Context:
                     save_tensors(path, state, {"steps": i + 1})
                     saved = time.monotonic()
                 if stopping:
-                    raise StopRequestedError(f"Stopped at iteration {i + 1} of {key!r}; the work up to here is kept.")
+                    raise StopRequestedError(
+                        f"Stopped at iteration {i + 1} of {key!r}; the work up to here is kept."
+                    )
             return state
 
         parts = {**self._parts(key), "iterations": n}
         return self._shared(self._name(key), parts, make)
 
     def _shared(self, name: str, parts: Mapping[str, Any], make: Make) -> dict[str, Tensor]:
-        """Return a shared result; whether it was made or found decides nothing that is drawn later."""
+        """Return a shared result; whether it was made or found decides nothing that is drawn
+        later.
+        """
 
         def made(folder: Path) -> Mapping[str, Tensor]:
             with undisturbed():
@@ -237,7 +264,10 @@ class Context:
 
     def _parts(self, key: str) -> dict[str, Any]:
         if self.owner is None:
-            raise PluginError(f"{key!r} is shared by nobody.", "Ask `run.context.for_technique(self)` for the context.")
+            raise PluginError(
+                f"{key!r} is shared by nobody.",
+                "Ask `run.context.for_technique(self)` for the context.",
+            )
         parts = {
             "automl-sr": __version__,
             "key": key,
@@ -259,11 +289,15 @@ class Context:
         return "/".join([*owner, *_words(key)])
 
     def _identity(self, technique: Technique) -> list[str]:
-        """Name a technique with its version and that of its plugin: another one gives other results."""
+        """Name a technique with its version and that of its plugin: another one gives other
+        results.
+        """
         source = self.registry.source(type(technique))
         return [technique.slot, technique.name, technique.version, source.plugin, source.version]
 
 
 def _words(key: str) -> list[str]:
-    """Return the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081.../{"steps": 400}`."""
+    """Return the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081.../{"steps":
+    400}`.
+    """
     return list(itertools.takewhile(_WORD.fullmatch, key.split("/")))

@@ -1,4 +1,6 @@
-"""What a trial imports, as far as it is known before: an import inside a trial takes time of the trial's."""
+"""What a trial imports, as far as it is known before: an import inside a trial takes time of the
+trial's.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,15 @@ if TYPE_CHECKING:
     from automl_sr.space.plan import TrialPlan
 
 LATE = ("safetensors.torch", "torch._dynamo", "torch.onnx")
-"""What training and exporting import when they need it: torch's compiler is 800 modules, for the first optimizer."""
+"""What training and exporting import when they need it: torch's compiler is 800 modules, for the
+first optimizer.
+"""
 
 
 def import_for(plan: TrialPlan, metrics: Iterable[Metric], late: Iterable[str] = LATE) -> None:
-    """Import what a trial of this plan needs; what cannot be imported the trial will find out, and say."""
+    """Import what a trial of this plan needs; what cannot be imported the trial will find out, and
+    say.
+    """
     for name in late:
         contained(functools.partial(importlib.import_module, name))
     for technique in plan.techniques.values():

@@ -37,13 +37,18 @@ def measure(
     context: Context,
     seconds: Mapping[str, float],
 ) -> dict[str, float]:
-    """Measure every metric of the study on the exported file, as it ships; `seconds` are the trial's by stage."""
+    """Measure every metric of the study on the exported file, as it ships; `seconds` are the
+    trial's by stage.
+    """
     path = artifacts_of(finished)["onnx"]
     metrics = [setting.registry.metric(name) for name in setting.metrics]
-    by_level = {level: [metric for metric in metrics if metric.level == level] for level in get_args(Level)}
+    by_level = {
+        level: [metric for metric in metrics if metric.level == level] for level in get_args(Level)
+    }
     values: dict[str, float] = {}
     if by_level["quality"]:
-        # Every core for quality: the number of threads changes the time that this takes, not the outputs.
+        # Every core for quality: the number of threads changes the time that this takes, not the
+        # outputs.
         model = OnnxModel(path, threads=setting.threads or 1)
         values |= setting.task.measure_quality(model, setting.data, by_level["quality"])
     meta = on_meta(finished.module)
@@ -58,21 +63,31 @@ def measure(
     return {name: float(value) for name, value in values.items()}
 
 
-def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], context: Context) -> dict[str, float]:
-    """Time an exported file on the study's device, in turns with the reference net where one is asked for.
+def measure_device(
+    path: Path, setting: Setting, metrics: Sequence[Metric], context: Context
+) -> dict[str, float]:
+    """Time an exported file on the study's device, in turns with the reference net where one is
+    asked for.
 
-    Times do not depend on weights: files of one graph are timed once on a machine, so that rungs cost less, and noise
-    does not tell equal models apart.
+    Times do not depend on weights: files of one graph are timed once on a machine, so that rungs
+    cost less, and noise does not tell equal models apart.
     """
     device, task = setting.device, setting.task
     needed = any("reference_net" in setting.registry.metric(name).needs for name in setting.metrics)
     files = {"own": path, "reference": task.reference_net()} if needed else {"own": path}
 
     def make(_: Path) -> dict[str, Tensor]:
-        runners = {name: OnnxModel(file, device.threads, device.provider) for name, file in files.items()}
-        calls = {name: _call(runner, task.latency_example(runner, device.input)) for name, runner in runners.items()}
+        runners = {
+            name: OnnxModel(file, device.threads, device.provider) for name, file in files.items()
+        }
+        calls = {
+            name: _call(runner, task.latency_example(runner, device.input))
+            for name, runner in runners.items()
+        }
         timed = timed_in_turns(calls)
-        return {name: torch.tensor(astuple(found), dtype=torch.float64) for name, found in timed.items()}
+        return {
+            name: torch.tensor(astuple(found), dtype=torch.float64) for name, found in timed.items()
+        }
 
     parts = {
         "graphs": {name: graph_digest(file) for name, file in files.items()},
@@ -83,7 +98,9 @@ def measure_device(path: Path, setting: Setting, metrics: Sequence[Metric], cont
     kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
     timed = {name: _latency(found.tolist()) for name, found in kept.items()}
     return {
-        metric.name: metric.function()(timed["own"], timed["reference"] if "reference_net" in metric.needs else None)
+        metric.name: metric.function()(
+            timed["own"], timed["reference"] if "reference_net" in metric.needs else None
+        )
         for metric in metrics
     }
 

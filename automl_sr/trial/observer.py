@@ -29,14 +29,20 @@ class TrialObserver(Protocol):
         """A checkpoint was written."""
 
     def stop_requested(self) -> bool:
-        """Say whether the trial should checkpoint and raise StopRequestedError as soon as possible."""
+        """Say whether the trial should checkpoint and raise StopRequestedError as soon as
+        possible.
+        """
 
-    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
+    def rung(
+        self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]
+    ) -> bool:
         """Record the values of a finished branch; True if the trial may go on."""
 
 
 class StageClock:
-    """Adds up the seconds of each stage over all attempts, and tells the observer where the trial is."""
+    """Adds up the seconds of each stage over all attempts, and tells the observer where the trial
+    is.
+    """
 
     def __init__(self, observer: TrialObserver, kept: Path) -> None:
         self._observer = observer
@@ -64,12 +70,18 @@ class StageClock:
     def seconds(self) -> dict[str, float]:
         """End the last stage and give all of them."""
         now = time.monotonic()
-        running = {self._stage: self._seconds.get(self._stage, 0.0) + now - self._since} if self._stage else {}
+        running = (
+            {self._stage: self._seconds.get(self._stage, 0.0) + now - self._since}
+            if self._stage
+            else {}
+        )
         return {**self._seconds, **running}
 
 
 def _earlier_seconds(kept: Path) -> dict[str, float]:
-    """Read the seconds of former attempts by stage; those of version 0.1.0 called a branch a fork."""
+    """Read the seconds of former attempts by stage; those of version 0.1.0 called a branch a
+    fork.
+    """
     if not kept.exists():
         return {}
     seconds: dict[str, float] = json.loads(kept.read_text())
@@ -95,7 +107,9 @@ class CurveObserver:
         phase = run.span.phase.name if run.span else ""
         rate = run.recipe.lr * run.rate()
         loss = float(run.last_loss)
-        self._observer.point(Point(run.step, self._steps, phase, loss, rate, images_per_second, values))
+        self._observer.point(
+            Point(run.step, self._steps, phase, loss, rate, images_per_second, values)
+        )
 
     def saved(self) -> None:
         """Pass on that a checkpoint was written."""

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 def run_trial(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path) -> Outcome:
     """Train, compress, export and measure one plan; what a resume needs is kept in `folder`.
 
-    Raises StopRequestedError (after a checkpoint) when the observer asks to stop, TrialError and its like when the
-    trial fails.
+    Raises StopRequestedError (after a checkpoint) when the observer asks to stop, TrialError and
+    its like when the trial fails.
     """
     with StageClock(observer, folder / "seconds.json") as clock:
         return _run(plan, setting, observer, folder, clock)
 
 
-def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path, clock: StageClock) -> Outcome:
+def _run(
+    plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path, clock: StageClock
+) -> Outcome:
     curve = CurveObserver(observer, setting.steps)
     context = make_context(plan, setting, folder, curve)
     pipeline = list(plan.techniques.values())
@@ -57,7 +59,9 @@ def _run(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Pat
         save(trunk, setup.context.observer, checkpoints)
         clock.stage("branch")
         tail = Checkpoints(folder / f"branch-{index}")
-        finished = finish_branch(trunk, setup.context.observer, tail).finish(folder / f"rung-{index}")
+        finished = finish_branch(trunk, setup.context.observer, tail).finish(
+            folder / f"rung-{index}"
+        )
         clock.stage("export")
         finished = ship(finished, pipeline, setup.context)
         clock.stage("evaluate")

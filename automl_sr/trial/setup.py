@@ -1,4 +1,6 @@
-"""The surroundings of a trial and the layout of its training, made of a plan and the setting of its study."""
+"""The surroundings of a trial and the layout of its training, made of a plan and the setting of its
+study.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
     from automl_sr.trial.types import Setting
 
 
-def make_context(plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None) -> Context:
+def make_context(
+    plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None
+) -> Context:
     """Make the surroundings of one trial, or of its check at the gate, which nobody watches.
 
-    The seed depends on the study's and on the plan, not on the trial's number. Techniques that draw from the generators
-    of the process, against the advice, do not depend on the trials before at least.
+    The seed depends on the study's and on the plan, not on the trial's number. Techniques that draw
+    from the generators of the process, against the advice, do not depend on the trials before at
+    least.
     """
     folder.mkdir(parents=True, exist_ok=True)
     seed = derive(setting.seed, plan.fingerprint)
@@ -68,7 +73,9 @@ def _first_quality(setting: Setting) -> Metric:
 
 
 def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
-    """Lay out the training of a plan: every technique adds its phases, in the order of the slots."""
+    """Lay out the training of a plan: every technique adds its phases, in the order of the
+    slots.
+    """
     recipe = plan.techniques[Slot.RECIPE]
     if not isinstance(recipe, Recipe):
         raise PluginError(f"The recipe is a {type(recipe).__name__}, not core's Recipe.")

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context) -> TrainedModel:
-    """Compress and export a trained model; the file is checked against it, and again where a technique changed it."""
+    """Compress and export a trained model; the file is checked against it, and again where a
+    technique changed it.
+    """
     for technique in pipeline:
         finished = technique.compress(finished, context.for_technique(technique))
     finished.folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,9 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
         changed = exported is not finished or path.read_bytes() != before
         if exported.onnx is not None and changed:
             tolerance = max(TOLERANCE, technique.export_tolerance, *tolerances)
-            verify(exported.onnx, exported.module, exported.task.examples(exported.module), tolerance)
+            verify(
+                exported.onnx, exported.module, exported.task.examples(exported.module), tolerance
+            )
             tolerances.append(technique.export_tolerance)
         finished = exported
         path = finished.onnx or path
@@ -48,8 +52,12 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
     return finished
 
 
-def export_module(module: nn.Module, blueprint: Blueprint, task: Task, path: Path) -> dict[str, str]:
-    """Write a module as ONNX, checked on the task's examples, and give the metadata that went into the file."""
+def export_module(
+    module: nn.Module, blueprint: Blueprint, task: Task, path: Path
+) -> dict[str, str]:
+    """Write a module as ONNX, checked on the task's examples, and give the metadata that went into
+    the file.
+    """
     interface = task.interface()
     first, *others = (as_inputs(example) for example in task.examples(module))
     metadata = {

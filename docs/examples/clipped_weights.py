@@ -23,7 +23,9 @@ class ClippedWeights(Technique):
     slot = Slot.QUANTIZATION
     name = "clipped_weights"
 
-    bound: Annotated[float, Float(0.1, 1.0, log=True), Field(gt=0, description="largest weight")] = 0.3
+    bound: Annotated[
+        float, Float(0.1, 1.0, log=True), Field(gt=0, description="largest weight")
+    ] = 0.3
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
         """Surround the optimizer's step, and clip before the first one too."""
@@ -32,7 +34,7 @@ class ClippedWeights(Technique):
 
     @contextmanager
     def clipping(self, run: Run) -> Iterator[None]:
-        """Let the optimizer step, then clip; the moving average comes later, so that it stays within as well."""
+        """Let the optimizer step, then clip; the moving average comes after both."""
         yield
         self.clip(run)
 

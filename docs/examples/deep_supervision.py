@@ -23,9 +23,9 @@ class DeepSupervision(Technique):
     slot = Slot.TEACHER
     name = "deep_supervision"
 
-    weight: Annotated[float, Float(0.05, 0.5), Field(gt=0, le=10, description="weight of the hidden layer's term")] = (
-        0.2
-    )
+    weight: Annotated[
+        float, Float(0.05, 0.5), Field(gt=0, le=10, description="weight of the hidden layer's term")
+    ] = 0.2
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
         """Tap the layer in the one forward pass, and train the projection beside the model."""
@@ -41,7 +41,9 @@ class DeepSupervision(Technique):
             enlarged = functional.interpolate(image, size=batch.target.shape[-2:], mode="bilinear")
             return self.weight * (enlarged - batch.target).abs().mean()
 
-        return step.tapping(name).with_aux("deep_supervision", projection).with_loss("hidden", hidden)
+        return (
+            step.tapping(name).with_aux("deep_supervision", projection).with_loss("hidden", hidden)
+        )
 
 
 def hidden_layer(model: nn.Module) -> tuple[str, nn.Conv2d]:

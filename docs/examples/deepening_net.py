@@ -31,17 +31,28 @@ class DeepeningNet(Technique):
         """Describe the net with which training begins."""
         return Blueprint("deepening.shallow", {"width": self.width, **task.dims()})
 
-    def shipped(self, blueprint: Blueprint, task: Task, ctx: Context) -> tuple[Blueprint, Blueprint]:
-        """Return what it becomes in any case: a plan whose last net is too large is not trained at all."""
+    def shipped(
+        self, blueprint: Blueprint, task: Task, ctx: Context
+    ) -> tuple[Blueprint, Blueprint]:
+        """Return what it becomes in any case: a plan whose last net is too large is not trained at
+        all.
+        """
         while len(blueprint.edits) < self.blocks - 1:
             blueprint = self.deeper(blueprint)
         return blueprint, blueprint
 
     def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
-        """Cut the first phase in stages; only the last net is compared with those of other trials."""
+        """Cut the first phase in stages; only the last net is compared with those of other
+        trials.
+        """
         first = phases[0]
         stages = [
-            replace(first, name=f"{first.name} {number} blocks", share=first.share / self.blocks, comparable=False)
+            replace(
+                first,
+                name=f"{first.name} {number} blocks",
+                share=first.share / self.blocks,
+                comparable=False,
+            )
             for number in range(1, self.blocks)
         ]
         grown = [replace(stage, on_enter=()).entering(self.grow) for stage in stages[1:]]

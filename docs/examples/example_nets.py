@@ -40,7 +40,9 @@ class Upscaler(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Enlarge [B, channels, h, w]."""
         details = functional.pixel_shuffle(self.tail(self.body(self.head(image))), self.scale)
-        return details + functional.interpolate(image, scale_factor=float(self.scale), mode="nearest")
+        return details + functional.interpolate(
+            image, scale_factor=float(self.scale), mode="nearest"
+        )
 
 
 def shallow(*, channels: int, scale: int, width: int) -> Upscaler:
@@ -60,12 +62,17 @@ class Mixed(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.kernels = nn.ModuleList(nn.Conv2d(width, width, side, padding=side // 2) for side in KERNELS)
+        self.kernels = nn.ModuleList(
+            nn.Conv2d(width, width, side, padding=side // 2) for side in KERNELS
+        )
         self.alpha = nn.Parameter(torch.zeros(len(KERNELS)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Change features [B, width, h, w]."""
-        parts = [share * kernel(features) for share, kernel in zip(self.alpha.softmax(0), self.kernels, strict=True)]
+        parts = [
+            share * kernel(features)
+            for share, kernel in zip(self.alpha.softmax(0), self.kernels, strict=True)
+        ]
         return functional.relu(torch.stack(parts).sum(0))
 
 

@@ -1,4 +1,6 @@
-"""A search phase: kernels are chosen on a supernet, then the net that they make is trained from the beginning."""
+"""A search phase: kernels are chosen on a supernet, then the net that they make is trained from the
+beginning.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ SMALLEST, LARGEST = 1, 5
 class KernelSearch(Technique):
     """Choose the kernel of each layer by gradients on a supernet.
 
-    H. Liu, K. Simonyan, Y. Yang: DARTS: Differentiable Architecture Search, ICLR 2019 (first order).
+    H. Liu, K. Simonyan, Y. Yang: DARTS: Differentiable Architecture Search, ICLR 2019 (first
+    order).
     """
 
     slot = Slot.ARCHITECTURE
@@ -32,13 +35,19 @@ class KernelSearch(Technique):
     }
 
     width: Annotated[int, Int(8, 16, step=8), Field(ge=1, le=256, description="channels")] = 8
-    layers: Annotated[int, Int(1, 3), Field(ge=1, le=32, description="layers whose kernels are chosen")] = 2
+    layers: Annotated[
+        int, Int(1, 3), Field(ge=1, le=32, description="layers whose kernels are chosen")
+    ] = 2
 
     def blueprint(self, task: Task, ctx: Context) -> Blueprint:
         """Describe the supernet, with which training begins."""
-        return Blueprint("kernel_search.supernet", {"width": self.width, "layers": self.layers, **task.dims()})
+        return Blueprint(
+            "kernel_search.supernet", {"width": self.width, "layers": self.layers, **task.dims()}
+        )
 
-    def shipped(self, blueprint: Blueprint, task: Task, ctx: Context) -> tuple[Blueprint, Blueprint]:
+    def shipped(
+        self, blueprint: Blueprint, task: Task, ctx: Context
+    ) -> tuple[Blueprint, Blueprint]:
         """Bound the net that is found; once it is, it stays as it is."""
         if blueprint.factory == "kernel_search.chain":
             return blueprint, blueprint
@@ -46,7 +55,9 @@ class KernelSearch(Technique):
 
     def chain(self, task: Task, sides: list[int]) -> Blueprint:
         """Describe a net with these kernels."""
-        return Blueprint("kernel_search.chain", {"width": self.width, "sides": sides, **task.dims()})
+        return Blueprint(
+            "kernel_search.chain", {"width": self.width, "sides": sides, **task.dims()}
+        )
 
     def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
         """Search first: its steps are no training of what ships, and no rung lies in it."""
@@ -76,7 +87,11 @@ class KernelSearch(Technique):
         """Take the kernel with the largest weight in each layer, and begin with fresh weights."""
         from example_nets import KERNELS, Mixed
 
-        sides = [KERNELS[int(layer.alpha.argmax())] for layer in run.model.modules() if isinstance(layer, Mixed)]
+        sides = [
+            KERNELS[int(layer.alpha.argmax())]
+            for layer in run.model.modules()
+            if isinstance(layer, Mixed)
+        ]
         blueprint = self.chain(run.task, sides)
         return ModelUpdate(run.context.model(blueprint), blueprint, optimizer="reset", ema="reset")
 

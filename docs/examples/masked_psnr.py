@@ -9,7 +9,7 @@ from automl_sr.api import Metric, hookimpl
 
 
 def psnr_masked(prediction: Any, truth: Any, scale: int, *, path: Path) -> float:
-    """Return the PSNR in dB of two images uint8 [H, W, 3] where NAME-mask.png is white; of all without a mask."""
+    """Return the PSNR in dB of two images uint8 [H, W, 3] where NAME-mask.png is white."""
     import numpy as np
 
     from automl_sr.api import psnr, read_image

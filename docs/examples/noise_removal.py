@@ -55,7 +55,14 @@ class NoiseRemoval(Task):
 
     kind: ClassVar[str] = "noise-removal"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("psnr_restored", "maximize", "quality", psnr_restored, unit="dB", help="PSNR of restored images."),
+        Metric(
+            "psnr_restored",
+            "maximize",
+            "quality",
+            psnr_restored,
+            unit="dB",
+            help="PSNR of restored images.",
+        ),
     )
     fixes: ClassVar[dict[str, Any]] = {"loss": "l1"}
 
@@ -92,7 +99,9 @@ class NoiseRemoval(Task):
     def _noisy(self, clean: Tensor, numbers: torch.Generator) -> Tensor:
         import torch
 
-        return clean + self.noise / 255 * torch.randn(clean.shape, generator=numbers).to(clean.device)
+        return clean + self.noise / 255 * torch.randn(clean.shape, generator=numbers).to(
+            clean.device
+        )
 
     def dims(self) -> dict[str, int]:
         """Tell factories of nets what they have to know."""
@@ -102,7 +111,9 @@ class NoiseRemoval(Task):
         """Tell readers of the file for which noise it was made."""
         return {"noise": str(self.noise)}
 
-    def draw(self, train: Photographs, generator: torch.Generator, *, batch: int, patch: int) -> Batch:  # type: ignore[override]
+    def draw(
+        self, train: Photographs, generator: torch.Generator, *, batch: int, patch: int
+    ) -> Batch:  # type: ignore[override]
         """Cut a patch from images drawn at random, and put fresh noise on it."""
         import torch
 
@@ -124,7 +135,9 @@ class NoiseRemoval(Task):
         """Return inputs of two sizes."""
         import torch
 
-        return [torch.linspace(0, 1, 3 * h * w).reshape(1, 3, h, w) for h, w in ((12, 15), (17, 10))]
+        return [
+            torch.linspace(0, 1, 3 * h * w).reshape(1, 3, h, w) for h, w in ((12, 15), (17, 10))
+        ]
 
     def cost_example(self, model: nn.Module) -> Tensor:
         """Return the image for which multiply-adds are quoted."""
@@ -138,7 +151,9 @@ class NoiseRemoval(Task):
 
         return torch.empty(batch, 3, patch, patch, device="meta")
 
-    def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+    def measure_quality(
+        self, runner: Runner, data: TaskData, metrics: Sequence[Metric]
+    ) -> dict[str, float]:
         """Measure on whole validation images."""
         clean, noisy = (images.numpy() for images in data.valid)
         return mean_of(metrics, [runner(image[None])[0].clip(0, 1) for image in noisy], clean)
@@ -148,7 +163,9 @@ class NoiseRemoval(Task):
         clean, noisy = (images.numpy() for images in data.valid)
         return mean_of(metrics, noisy, clean)
 
-    def calibration(self, train: Photographs, runner: Runner, count: int, seed: int) -> list[np.ndarray[Any, Any]]:  # type: ignore[override]
+    def calibration(
+        self, train: Photographs, runner: Runner, count: int, seed: int
+    ) -> list[np.ndarray[Any, Any]]:  # type: ignore[override]
         """Return noisy patches."""
         from automl_sr.api import generator
 
@@ -163,7 +180,9 @@ class NoiseRemoval(Task):
 
 
 def middles(files: Sequence[Any]) -> Tensor:
-    """Read the middle of each image: uint8 [N, 3, SIDE, SIDE], made small first where that is most of it."""
+    """Read the middle of each image: uint8 [N, 3, SIDE, SIDE], made small first where that is most
+    of it.
+    """
     import numpy as np
     import torch
 
@@ -171,7 +190,11 @@ def middles(files: Sequence[Any]) -> Tensor:
 
     small = [imresize(to_rgb8(read_image(path)), (2 * SIDE, 2 * SIDE)) for path in files]
     cut = slice(SIDE // 2, SIDE // 2 + SIDE)
-    return torch.from_numpy(np.stack([image[cut, cut] for image in small])).permute(0, 3, 1, 2).contiguous()
+    return (
+        torch.from_numpy(np.stack([image[cut, cut] for image in small]))
+        .permute(0, 3, 1, 2)
+        .contiguous()
+    )
 
 
 def mean_of(metrics: Sequence[Metric], restored: Any, clean: Any) -> dict[str, float]:
@@ -179,7 +202,10 @@ def mean_of(metrics: Sequence[Metric], restored: Any, clean: Any) -> dict[str, f
     import numpy as np
 
     pairs = list(zip(restored, clean, strict=True))
-    return {metric.name: float(np.mean([metric.of_sample(*pair) for pair in pairs])) for metric in metrics}
+    return {
+        metric.name: float(np.mean([metric.of_sample(*pair) for pair in pairs]))
+        for metric in metrics
+    }
 
 
 @hookimpl

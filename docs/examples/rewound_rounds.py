@@ -31,7 +31,9 @@ class RewoundRounds(Technique):
     provides: ClassVar[frozenset[str]] = frozenset({"sparse_weights"})
 
     rounds: Annotated[int, Int(2, 4), Field(ge=2, le=20, description="times that it trains")] = 3
-    rate: Annotated[float, Float(0.1, 0.5), Field(gt=0, lt=1, description="share pruned after each")] = 0.3
+    rate: Annotated[
+        float, Float(0.1, 0.5), Field(gt=0, lt=1, description="share pruned after each")
+    ] = 0.3
 
     def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
         """Train the last phase of the trunk in rounds, with a rung at the end of each."""
@@ -45,7 +47,7 @@ class RewoundRounds(Technique):
         return [*phases[:at], *rounds, *phases[at + 1 :]]
 
     def begin(self, run: Run) -> None:
-        """Keep the first weights, which are written once, and masks, which every checkpoint holds."""
+        """Keep the first weights, written once, and masks, which every checkpoint holds."""
         import torch
 
         weights = dict(run.model.named_parameters())
@@ -55,7 +57,7 @@ class RewoundRounds(Technique):
                 run.state[f"{MASK}{name}"] = torch.ones_like(weight)
 
     def prune_and_rewind(self, run: Run) -> ModelUpdate:
-        """Drop the smallest of the weights that are left, and put the others back to where they began."""
+        """Drop the smallest of the weights that are left, and rewind the others."""
         import torch
 
         masks = masks_of(run)
@@ -73,12 +75,16 @@ class RewoundRounds(Technique):
         return ModelUpdate(optimizer="reset", ema="reset")
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
-        """Hold what is pruned at zero; masks come from the run's state, so that a resumed run has them too."""
+        """Hold what is pruned at zero; masks come from the run's state, so that a resumed run has
+        them too.
+        """
         return step.with_step_context(self.holding) if masks_of(run) else step
 
     @contextmanager
     def holding(self, run: Run) -> Iterator[None]:
-        """Take pruned weights out of the gradient's norm before the optimizer steps, and back to zero after it."""
+        """Take pruned weights out of the gradient's norm before the optimizer steps, and back to
+        zero after it.
+        """
         import torch
 
         weights, masks = dict(run.model.named_parameters()), masks_of(run)
@@ -94,7 +100,9 @@ class RewoundRounds(Technique):
 
 def masks_of(run: Run) -> dict[str, Tensor]:
     """Return the masks that the run remembers, by the name of the weight."""
-    return {key.removeprefix(MASK): value for key, value in run.state.items() if key.startswith(MASK)}
+    return {
+        key.removeprefix(MASK): value for key, value in run.state.items() if key.startswith(MASK)
+    }
 
 
 @hookimpl

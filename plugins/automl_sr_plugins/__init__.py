@@ -1,1 +1,3 @@
-"""The technique families that ship with automl-sr; each one is a plugin like those of third parties."""
+"""The technique families that ship with automl-sr; each one is a plugin like those of third
+parties.
+"""

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 KEPT = "AUTOML_SR_TEST_FOLDER"
-"""Where the study is kept for the next run of the tests, if it is set; remove it after changes to the engine."""
+"""Where the study is kept for the next run of the tests, if it is set; remove it after changes to
+the engine.
+"""
 SEARCHING_SECONDS = 300
 LOCAL = ("127.0.0.1", "localhost", "::1")
 GRADIO_LEAVES = "AbortError: signal is aborted without reason"
@@ -30,13 +32,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         used = getattr(item, "fixturenames", ())
-        if here in item.path.parents and "small_study" in used and not item.get_closest_marker("timeout"):
+        if (
+            here in item.path.parents
+            and "small_study" in used
+            and not item.get_closest_marker("timeout")
+        ):
             item.add_marker(pytest.mark.timeout(SEARCHING_SECONDS))
 
 
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory: pytest.TempPathFactory) -> SmallStudy:
-    """A study that was searched, with complete, pruned, infeasible and failed trials; tests only read it."""
+    """A study that was searched, with complete, pruned, infeasible and failed trials; tests only
+    read it.
+    """
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
     return app_world.small_study(Path(os.environ.get(KEPT) or shared))
@@ -52,7 +60,9 @@ def app_url(small_study: SmallStudy) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless browser; without one, or without playwright, tests are skipped."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="no playwright: pip install playwright"
+    )
     program = app_world.browser_program()
     if program is None:
         pytest.skip(f"no browser: install chromium, or name one in {app_world.BROWSER}")
@@ -67,13 +77,17 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints() -> list[str]:
-    """What the page of `browser_page` complained about: a test that provokes errors takes them out."""
+    """What the page of `browser_page` complained about: a test that provokes errors takes them
+    out.
+    """
     return []
 
 
 @pytest.fixture
 def browser_page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
-    """A page without a cache of other tests; the test fails where it logs errors or asks another host for anything."""
+    """A page without a cache of other tests; the test fails where it logs errors or asks another
+    host for anything.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE)
     page = context.new_page()

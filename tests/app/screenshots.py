@@ -2,8 +2,8 @@
 
     python tests/app/screenshots.py -o DIR [--store URL] [--tab ID...] [--study NAME] [--trial NUMBER]
 
-Without a store a small study is searched first. Each tab is taken in a window of 1280x800 and in one of a phone's
-390x844, light and dark: DIR/front-1280-dark.png.
+Without a store a small study is searched first. Each tab is taken in a window of 1280x800 and in
+one of a phone's 390x844, light and dark: DIR/front-1280-dark.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 SIZES = ((1280, 800), (390, 844))
 SCHEMES = ("light", "dark")
 QUIET_MS, PATIENCE_MS = 1500, 20_000
-"""How long nothing may change on a page before its picture is taken; after how long it is taken anyway."""
+"""How long nothing may change on a page before its picture is taken; after how long it is taken
+anyway.
+"""
 QUIET = """([quiet, patience]) => new Promise(done => {
   let timer = setTimeout(done, quiet);
   setTimeout(done, patience);
@@ -42,7 +44,9 @@ def tabs() -> list[str]:
 
 
 def worth_a_look(store: str, study: str | None) -> tuple[str, list[int]]:
-    """Give a study and trials that are worth looking at: the newest one, and the best of its front."""
+    """Give a study and trials that are worth looking at: the newest one, and the best of its
+    front.
+    """
     from automl_sr.app.store_cache import StoreCache
     from automl_sr.plugin.registry import installed
 
@@ -56,10 +60,14 @@ def worth_a_look(store: str, study: str | None) -> tuple[str, list[int]]:
 def take(browser: Browser, url: str, tab: str, query: dict[str, object], folder: Path) -> None:
     """Take a tab in all sizes and schemes."""
     for (width, height), scheme in itertools.product(SIZES, SCHEMES):
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
         page: Page = context.new_page()
         page.goto(f"{url}/?{urlencode({**query, 'tab': tab})}")
-        page.wait_for_function("() => document.querySelector('#study input')?.value", timeout=60_000)
+        page.wait_for_function(
+            "() => document.querySelector('#study input')?.value", timeout=60_000
+        )
         if tab == "preview":
             page.get_by_label("Example photograph").check()
             page.evaluate(QUIET, [QUIET_MS, PATIENCE_MS])
@@ -74,7 +82,9 @@ def take(browser: Browser, url: str, tab: str, query: dict[str, object], folder:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--store")
     parser.add_argument("--study")
@@ -88,7 +98,9 @@ def main() -> None:
         query: dict[str, object] = {"study": name, "compare": ",".join(map(str, best))}
         if best or asked.trial is not None:
             query["trial"] = best[0] if asked.trial is None else asked.trial
-        browser = driver.chromium.launch(executable_path=app_world.browser_program(), args=app_world.BROWSER_ARGUMENTS)
+        browser = driver.chromium.launch(
+            executable_path=app_world.browser_program(), args=app_world.BROWSER_ARGUMENTS
+        )
         with app_world.running_app(store) as app:
             for tab in asked.tab or tabs():
                 take(browser, app.url, tab, query, asked.output)

@@ -1,4 +1,6 @@
-"""The app in a browser, on a study that was really searched: selecting, addresses, and a store that changes."""
+"""The app in a browser, on a study that was really searched: selecting, addresses, and a store that
+changes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from automl_sr.store import models
 from automl_sr.store.database import open_engine
 from automl_sr.store.repository import Store
 
-expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright: pip install playwright"
+).expect
 pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
@@ -61,7 +65,9 @@ def select_trial(page: Page, number: int) -> None:
 
 
 @pytest.mark.everyday
-def test_the_list_shows_what_a_study_has_found(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_the_list_shows_what_a_study_has_found(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     browser_page.goto(app_url)
     row = browser_page.locator(ROW).filter(has_text=small_study.name).first
     expect(row).to_contain_text("finished")
@@ -77,7 +83,9 @@ def second_study(url: str) -> None:
     engine = open_engine(url, write=True)
     with engine.begin() as database:
         first = dict(database.execute(select(table)).mappings().one())
-        database.execute(insert(table).values({**first, "id": first["id"] + 1, "name": "other & more"}))
+        database.execute(
+            insert(table).values({**first, "id": first["id"] + 1, "name": "other & more"})
+        )
     engine.dispose()
 
 
@@ -85,7 +93,9 @@ def change(url: str) -> None:
     """Let the newest study take longer than it did."""
     engine = open_engine(url, write=True)
     with Session(engine) as database, database.begin():
-        database.execute(update(models.Study).where(models.Study.name == "other & more").values(seconds=7200.0))
+        database.execute(
+            update(models.Study).where(models.Study.name == "other & more").values(seconds=7200.0)
+        )
     engine.dispose()
 
 
@@ -98,7 +108,9 @@ def two_studies(small_study: SmallStudy, tmp_path: Path) -> Iterator[App]:
         yield app
 
 
-def test_a_study_is_chosen_in_the_list_by_click_by_key_and_as_a_link(two_studies: App, browser_page: Page) -> None:
+def test_a_study_is_chosen_in_the_list_by_click_by_key_and_as_a_link(
+    two_studies: App, browser_page: Page
+) -> None:
     page = browser_page
     study, names = page.locator("#study input"), page.locator("#studies-table a")
     page.goto(two_studies.url)
@@ -121,18 +133,24 @@ def test_a_study_is_chosen_in_the_list_by_click_by_key_and_as_a_link(two_studies
 
 
 @pytest.mark.everyday
-def test_a_click_on_a_point_selects_its_trial(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_a_click_on_a_point_selects_its_trial(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     browser_page.goto(f"{app_url}/?study=small&tab=front")
     for number in (small_study.front[0], small_study.front[-1]):
         click_point(browser_page, number)
-        expect(browser_page.locator("#line")).to_contain_text(f"trial {number}, complete in the front")
+        expect(browser_page.locator("#line")).to_contain_text(
+            f"trial {number}, complete in the front"
+        )
         expect(browser_page.locator("#trial input")).to_have_value(str(number))
         expect(browser_page).to_have_url(re.compile(rf"\?study=small&tab=front&trial={number}$"))
     ring = "() => document.querySelector('#front-chart .chart').layout.shapes.at(-1)?.name"
     browser_page.wait_for_function(f"({ring})() === 'ring'")
 
 
-def test_a_number_can_be_typed_instead(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_a_number_can_be_typed_instead(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     number = small_study.infeasible[0]
     browser_page.goto(f"{app_url}/?study=small")
     select_trial(browser_page, number)
@@ -180,14 +198,19 @@ def test_an_address_leads_back(browser_page: Page, app_url: str, small_study: Sm
 def test_the_axes_are_those_that_the_controls_name(browser_page: Page, app_url: str) -> None:
     browser_page.goto(f"{app_url}/?study=small&tab=front")
     wait_drawn(browser_page)
-    title = "axis => document.querySelector('#front-chart .chart').layout[axis].title.text.split(' ')[0]"
+    title = (
+        "axis => document.querySelector('#front-chart .chart').layout[axis].title.text.split('"
+        " ')[0]"
+    )
     assert (
         browser_page.evaluate(title, "xaxis")
         == browser_page.get_by_label("Across", exact=True).input_value()
         == "params"
     )
     assert (
-        browser_page.evaluate(title, "yaxis") == browser_page.get_by_label("Up", exact=True).input_value() == "psnr_y"
+        browser_page.evaluate(title, "yaxis")
+        == browser_page.get_by_label("Up", exact=True).input_value()
+        == "psnr_y"
     )
     browser_page.get_by_label("Across", exact=True).click()
     browser_page.get_by_role("option", name="macs").click()
@@ -242,7 +265,15 @@ def search(app: App, folder: Path, name: str, steps: int = 400) -> subprocess.Po
     """Search on the app's store, in a process of its own."""
     file = folder / f"{name}.yaml"
     file.write_text(SEARCHED.format(name=name, steps=steps))
-    places = ["--store", app.store, "--artifacts", str(folder / "artifacts"), "--device", "cpu", "--quiet"]
+    places = [
+        "--store",
+        app.store,
+        "--artifacts",
+        str(folder / "artifacts"),
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", "automl_sr", "search", str(file), *places],
         env={**os.environ, "PYTHONPATH": CODE},
@@ -258,7 +289,9 @@ def wait(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_page_follows_its_store(changing: App, browser_page: Page, complaints: list[str], tmp_path: Path) -> None:
+def test_a_page_follows_its_store(
+    changing: App, browser_page: Page, complaints: list[str], tmp_path: Path
+) -> None:
     """From a store that is not there, over searches, to one that was removed: without a reload."""
     page = browser_page
     page.goto(changing.url)

@@ -1,4 +1,6 @@
-"""Hostile requests, written byte by byte: with a password nothing but the page that asks for it is served."""
+"""Hostile requests, written byte by byte: with a password nothing but the page that asks for it is
+served.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,25 @@ PASSWORD = "very-secret"
 EVENT = b'{"data": [], "fn_index": 0, "session_hash": "x"}'
 pytestmark = pytest.mark.ci
 
-SERVED = ("gradio_config", "front-chart", "root:x:0:0", "Traceback", "dependencies", "small", "session_hash")
+SERVED = (
+    "gradio_config",
+    "front-chart",
+    "root:x:0:0",
+    "Traceback",
+    "dependencies",
+    "small",
+    "session_hash",
+)
 """What no answer to a stranger holds."""
 
 
 @pytest.fixture(scope="module")
 def guarded(small_study: SmallStudy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The app with a password, for a network."""
-    env = {"AUTOML_SR_APP_AUTH": f"me:{PASSWORD}", "TMPDIR": str(tmp_path_factory.mktemp("guarded"))}
+    env = {
+        "AUTOML_SR_APP_AUTH": f"me:{PASSWORD}",
+        "TMPDIR": str(tmp_path_factory.mktemp("guarded")),
+    }
     with running_app(small_study.store, "--host", "0.0.0.0", env=env) as app:
         yield app
         assert "Traceback" not in app.log
@@ -204,7 +217,9 @@ def test_another_name_is_refused_on_every_address(host: str, open_app: App, guar
             refused(answer)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:PORT", "LOCALHOST:PORT", "localhost", "[::1]:PORT", "[0:0:0:0:0:0:0:1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:PORT", "LOCALHOST:PORT", "localhost", "[::1]:PORT", "[0:0:0:0:0:0:0:1]"]
+)
 def test_its_own_names_are_answered(host: str, open_app: App) -> None:
     code, answer = sent(open_app, ["GET /config HTTP/1.1", f"Host: {host}"])
     assert code == 200
@@ -212,9 +227,15 @@ def test_its_own_names_are_answered(host: str, open_app: App) -> None:
 
 
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
-def test_the_page_of_another_site_is_refused_on_every_address(origin: str, open_app: App, guarded: App) -> None:
+def test_the_page_of_another_site_is_refused_on_every_address(
+    origin: str, open_app: App, guarded: App
+) -> None:
     for app in (open_app, guarded):
-        for line in ("GET /config HTTP/1.1", "POST /gradio_api/reset HTTP/1.1", "POST /login HTTP/1.1"):
+        for line in (
+            "GET /config HTTP/1.1",
+            "POST /gradio_api/reset HTTP/1.1",
+            "POST /login HTTP/1.1",
+        ):
             code, answer = sent(app, [line, HERE, f"Origin: {origin}", "Content-Length: 0"])
             assert code == 403, (line, answer[:200])
             refused(answer)
@@ -232,9 +253,26 @@ def test_the_page_of_another_site_is_refused_on_every_address(origin: str, open_
         ["GET /config HTTP/1.1", HERE, "Sec-Fetch-Site: cross-site"],
         ["GET /config HTTP/1.1", HERE, "Sec-Fetch-Site: same-site"],
         ["GET /config HTTP/1.1", HERE, "Sec-Fetch-Site: x"],
-        ["GET / HTTP/1.1", HERE, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"],
-        ["GET / HTTP/1.1", HERE, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors", "Sec-Fetch-Dest: image"],
-        ["OPTIONS /config HTTP/1.1", HERE, "Origin: http://evil.example", "Access-Control-Request-Method: GET"],
+        [
+            "GET / HTTP/1.1",
+            HERE,
+            "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Mode: navigate",
+            "Sec-Fetch-Dest: iframe",
+        ],
+        [
+            "GET / HTTP/1.1",
+            HERE,
+            "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Mode: no-cors",
+            "Sec-Fetch-Dest: image",
+        ],
+        [
+            "OPTIONS /config HTTP/1.1",
+            HERE,
+            "Origin: http://evil.example",
+            "Access-Control-Request-Method: GET",
+        ],
         ["OPTIONS / HTTP/1.1", HERE, OWN, "Access-Control-Request-Method: POST"],
         ["OPTIONS * HTTP/1.1", HERE],
         ["PUT /config HTTP/1.1", HERE, "Content-Length: 0"],
@@ -253,7 +291,12 @@ def test_the_page_of_another_site_is_refused_on_every_address(origin: str, open_
         ["GET /openapi.json HTTP/1.1", HERE],
         ["GET /logout HTTP/1.1", HERE],
         ["GET /con\x00fig HTTP/1.1", HERE],
-        ["GET /config HTTP/1.1", HERE, "X-Forwarded-Proto: https", "Origin: https://127.0.0.1:PORT"],
+        [
+            "GET /config HTTP/1.1",
+            HERE,
+            "X-Forwarded-Proto: https",
+            "Origin: https://127.0.0.1:PORT",
+        ],
     ],
     ids=lambda lines: " ".join(lines)[:70].replace("\x00", "0"),
 )
@@ -263,7 +306,9 @@ def test_an_app_that_lets_everybody_in_refuses_it(lines: list[str], open_app: Ap
     refused(answer)
 
 
-@pytest.mark.parametrize("upgrade", [["Upgrade: websocket", "Sec-WebSocket-Key: eA==", "Sec-WebSocket-Version: 13"]])
+@pytest.mark.parametrize(
+    "upgrade", [["Upgrade: websocket", "Sec-WebSocket-Key: eA==", "Sec-WebSocket-Version: 13"]]
+)
 def test_there_are_no_web_sockets(upgrade: list[str], open_app: App) -> None:
     code, answer = sent(open_app, ["GET /gradio_api/queue/join HTTP/1.1", HERE, *upgrade])
     assert code in (404, 405), answer[:300]
@@ -271,9 +316,19 @@ def test_there_are_no_web_sockets(upgrade: list[str], open_app: App) -> None:
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_nothing_is_served_without_the_password(route: str, guarded: App) -> None:
-    for more in ([], [OWN], ["Cookie: access-token-unsecure-x=x; automl-sr-PORT=x; __Host-automl-sr-PORT=x"]):
+    for more in (
+        [],
+        [OWN],
+        ["Cookie: access-token-unsecure-x=x; automl-sr-PORT=x; __Host-automl-sr-PORT=x"],
+    ):
         body = EVENT if route.startswith("POST") else b""
-        lines = [f"{route} HTTP/1.1", HERE, "Content-Type: application/json", f"Content-Length: {len(body)}", *more]
+        lines = [
+            f"{route} HTTP/1.1",
+            HERE,
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            *more,
+        ]
         code, answer = sent(guarded, lines, body)
         assert code == 401, answer[:300]
         refused(answer)
@@ -291,7 +346,9 @@ def test_the_page_that_asks_needs_nothing_else(guarded: App) -> None:
 def refused(answer: bytes) -> None:
     """A refusal holds nothing of the app, and nothing for other sites."""
     text = answer.decode("latin-1").lower()
-    assert not [word for word in (*SERVED, "access-control", "set-cookie") if word.lower() in text], text[:500]
+    assert not [
+        word for word in (*SERVED, "access-control", "set-cookie") if word.lower() in text
+    ], text[:500]
 
 
 # The password
@@ -299,12 +356,17 @@ def refused(answer: bytes) -> None:
 
 def log_in(app: App, password: str, **headers: str) -> httpx.Response:
     data = {"username": "me", "password": password}
-    return httpx.post(f"http://127.0.0.1:{port_of(app)}/login", data=data, headers=headers, timeout=20)
+    return httpx.post(
+        f"http://127.0.0.1:{port_of(app)}/login", data=data, headers=headers, timeout=20
+    )
 
 
 def test_guessing_is_slowed_down_and_pauses_grow(small_study: SmallStudy) -> None:
     with running_app(small_study.store, env={"AUTOML_SR_APP_AUTH": f"me:{PASSWORD}"}) as app:
-        answers = [log_in(app, f"guess {number}", **{"X-Forwarded-For": f"10.0.0.{number}"}) for number in range(60)]
+        answers = [
+            log_in(app, f"guess {number}", **{"X-Forwarded-For": f"10.0.0.{number}"})
+            for number in range(60)
+        ]
         looked_at = [answer for answer in answers if answer.status_code == 400]
         assert len(looked_at) < 12, "pauses double: twelve take four minutes"
         [slowed, *_] = [answer for answer in answers if answer.status_code != 400]
@@ -346,7 +408,9 @@ def test_what_a_killed_app_left_goes_with_the_next_one(tmp_path: Path) -> None:
     killed.ready()
     with running_app(f"sqlite:///{tmp_path}/none.db", env=env):
         assert len(folders(tmp_path)) == 2, "one that runs is left alone"
-        [path] = httpx.post(f"{killed.url}/gradio_api/upload", files={"files": b"mine"}, timeout=60).json()
+        [path] = httpx.post(
+            f"{killed.url}/gradio_api/upload", files={"files": b"mine"}, timeout=60
+        ).json()
         os.kill(killed.process.pid, signal.SIGKILL)
         killed.process.communicate(timeout=60)
         assert Path(path).read_bytes() == b"mine"

@@ -1,4 +1,6 @@
-"""What a hostile visitor or a hostile store may send: each ends in a sentence or a refusal, and changes nothing."""
+"""What a hostile visitor or a hostile store may send: each ends in a sentence or a refusal, and
+changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ class Visitor:
 
     def tab(self, event: dict[str, Any]) -> str:
         """Give the tab that an event fills: its components are named after it."""
-        outputs = [self.components[number]["props"].get("elem_id") or "" for number in event["outputs"]]
+        outputs = [
+            self.components[number]["props"].get("elem_id") or "" for number in event["outputs"]
+        ]
         tabs = ("front", "trial", "compare", "why", "preview", "export", "plugins")
         found = next((tab for tab in tabs for name in outputs if name.startswith(tab)), "studies")
         return "trials" if found == "trial" else found
@@ -70,17 +74,29 @@ class Visitor:
     def send(self, event: int, data: Any, event_data: Any = None, **query: str) -> dict[str, Any]:
         """Post one event and wait for its end; gives `refused`, `error` or `output`."""
         session = uuid.uuid4().hex
-        body = {"data": data, "event_data": event_data, "fn_index": event, "session_hash": session, "trigger_id": None}
+        body = {
+            "data": data,
+            "event_data": event_data,
+            "fn_index": event,
+            "session_hash": session,
+            "trigger_id": None,
+        }
         joined = self.client.post("/gradio_api/queue/join", json=body, params=query)
         if joined.status_code != 200:
             return {"refused": joined.status_code, "text": joined.text}
-        with self.client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as answers:
+        with self.client.stream(
+            "GET", "/gradio_api/queue/data", params={"session_hash": session}
+        ) as answers:
             for line in answers.iter_lines():
                 if not line.startswith("data: "):
                     continue
                 message = json.loads(line.removeprefix("data: "))
                 if message["msg"] == "process_completed":
-                    return message["output"] if message["success"] else {"error": message["output"].get("error")}
+                    return (
+                        message["output"]
+                        if message["success"]
+                        else {"error": message["output"].get("error")}
+                    )
                 if message["msg"] == "unexpected_error":
                     return {"error": message["message"]}
         return {"error": None}
@@ -116,7 +132,9 @@ def test_no_event_takes_hostile_values(kind: str, visitor: Visitor) -> None:
     payload = PAYLOADS[kind]
     for event in visitor.events:
         answer = visitor.send(
-            event["id"], [payload] * len(event["inputs"]), {"number": payload, "row_value": [payload]}
+            event["id"],
+            [payload] * len(event["inputs"]),
+            {"number": payload, "row_value": [payload]},
         )
         check(answer, f"{kind} to {event['targets']}")
 
@@ -152,7 +170,9 @@ def test_events_that_are_not_there_are_refused(number: Any, visitor: Visitor) ->
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("value", [SQL, PATH, MARKUP, "9" * 5000, "²", "-1", "1e9"])
 def test_an_address_of_the_page_may_hold_anything(value: str, visitor: Visitor) -> None:
-    [load] = [event for event in visitor.events if [name for _, name in event["targets"]] == ["load"]]
+    [load] = [
+        event for event in visitor.events if [name for _, name in event["targets"]] == ["load"]
+    ]
     answer = visitor.send(load["id"], [], study=value, trial=value, tab=value, compare=value)
     assert "error" not in answer
     study, trial = answer["data"][:2]
@@ -180,10 +200,14 @@ OUTSIDE = (
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
-def test_no_file_but_those_of_the_app_is_served(path: str, visitor: Visitor, small_study: SmallStudy) -> None:
+def test_no_file_but_those_of_the_app_is_served(
+    path: str, visitor: Visitor, small_study: SmallStudy
+) -> None:
     for place in (path, str(small_study.folder / "store.db"), str(Path(__file__))):
         for route in ("/gradio_api/file=", "/static/", "/assets/", "/svelte/", "/gradio_api/file/"):
-            answer = visitor.client.get(httpx.URL(visitor.client.base_url).copy_with(raw_path=(route + place).encode()))
+            answer = visitor.client.get(
+                httpx.URL(visitor.client.base_url).copy_with(raw_path=(route + place).encode())
+            )
             assert answer.status_code in (307, 400, 403, 404), f"{route}{place}"
             assert "root:x:0:0" not in answer.text
 
@@ -204,7 +228,10 @@ class Pending:
     def __init__(self, page: Page) -> None:
         self._page = page
         self._requests: set[Any] = set()
-        page.on("request", lambda request: self._requests.add(request) if "/queue/" in request.url else None)
+        page.on(
+            "request",
+            lambda request: self._requests.add(request) if "/queue/" in request.url else None,
+        )
         page.on("requestfinished", lambda request: self._requests.discard(request))
         page.on("requestfailed", lambda request: self._requests.discard(request))
 
@@ -217,7 +244,9 @@ class Pending:
 
 @pytest.fixture(scope="module")
 def hostile_url(small_study: SmallStudy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The app on a copy of the study in which every text is markup: study files cannot hold such names, rows can."""
+    """The app on a copy of the study in which every text is markup: study files cannot hold such
+    names, rows can.
+    """
     folder = tmp_path_factory.mktemp("hostile")
     url = copied(small_study, folder / "store.db")
     with contextlib.closing(sqlite3.connect(folder / "store.db")) as database, database:
@@ -232,7 +261,9 @@ def hostile_url(small_study: SmallStudy, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.mark.timeout(300)
-def test_nothing_of_a_store_is_markup_on_a_page(hostile_url: str, browser_page: Page, small_study: SmallStudy) -> None:
+def test_nothing_of_a_store_is_markup_on_a_page(
+    hostile_url: str, browser_page: Page, small_study: SmallStudy
+) -> None:
     from playwright.sync_api import expect
 
     page = browser_page
@@ -258,7 +289,9 @@ def test_nothing_of_a_store_is_markup_on_a_page(hostile_url: str, browser_page: 
 def test_markup_in_an_address_is_text(app_url: str, browser_page: Page) -> None:
     from playwright.sync_api import expect
 
-    browser_page.goto(str(httpx.URL(app_url, params={"study": MARKUP, "trial": MARKUP, "tab": MARKUP})))
+    browser_page.goto(
+        str(httpx.URL(app_url, params={"study": MARKUP, "trial": MARKUP, "tab": MARKUP}))
+    )
     expect(browser_page.get_by_text("There is no study").first).to_contain_text("<img src=x")
     expect(browser_page.locator("#studies-table")).to_contain_text("small")
     assert browser_page.evaluate("() => window.hacked") is None

@@ -1,7 +1,9 @@
-"""Pages of other sites, in a browser that is logged in: they read nothing of the app and do nothing with it.
+"""Pages of other sites, in a browser that is logged in: they read nothing of the app and do nothing
+with it.
 
-The app stands behind a proxy with HTTPS and asks for a password. One attacker has another name, the other one the same
-name and another port: cookies know no ports, so that its requests carry the visitor's cookie.
+The app stands behind a proxy with HTTPS and asks for a password. One attacker has another name, the
+other one the same name and another port: cookies know no ports, so that its requests carry the
+visitor's cookie.
 """
 
 from __future__ import annotations
@@ -108,7 +110,9 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(small_study: SmallStudy, browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    small_study: SmallStudy, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     folder, front, other = tmp_path_factory.mktemp("behind"), listening(), listening()
     keys = certificate(tmp_path_factory.mktemp("keys"))
     name = f"localhost:{front.getsockname()[1]}"
@@ -139,7 +143,9 @@ def logged_in(site: Site) -> Iterator[Page]:
 
 @pytest.mark.timeout(300)
 def test_who_knows_the_password_works_behind_the_proxy(site: Site, logged_in: Page) -> None:
-    """The address is the one that was asked for, and the cookie stays with this site and with HTTPS."""
+    """The address is the one that was asked for, and the cookie stays with this site and with
+    HTTPS.
+    """
     assert logged_in.url.startswith(f"{site.url}/?study=small&tab=front")
     cookies: list[Any] = site.context.cookies()
     [cookie] = [found for found in cookies if "automl-sr" in found["name"]]
@@ -157,11 +163,15 @@ def test_pages_of_other_sites_get_and_do_nothing(name: str, site: Site, logged_i
     begin = len(site.proxy.asked)
     assert page.evaluate(ATTACK, site.url) == []
 
-    strangers = [asked for asked in site.proxy.asked[begin:] if asked.site in ("same-site", "cross-site")]
+    strangers = [
+        asked for asked in site.proxy.asked[begin:] if asked.site in ("same-site", "cross-site")
+    ]
     assert len(strangers) > 60
     let_in = [(asked.method, asked.path) for asked in strangers if asked.status < 400]
     assert let_in == []
-    reflecting = [asked for asked in strangers if any("access-control" in header for header in asked.headers)]
+    reflecting = [
+        asked for asked in strangers if any("access-control" in header for header in asked.headers)
+    ]
     assert reflecting == []
     carried = any(asked.has_cookie for asked in strangers)
     assert carried == (name == "localhost"), "with the same name the cookie alone protects nothing"
@@ -186,7 +196,9 @@ def test_a_window_that_another_site_opens_is_not_in_its_hands(site: Site, logged
     page = site.context.new_page()
     page.goto(f"https://127.0.0.1:{site.attacker}/")
     with page.expect_popup() as opened:
-        page.evaluate("url => { window.opened = window.open(url); }", f"{site.url}/?study=small&tab=front")
+        page.evaluate(
+            "url => { window.opened = window.open(url); }", f"{site.url}/?study=small&tab=front"
+        )
     wait_drawn(opened.value)
     page.wait_for_function("() => window.opened.closed")
     assert opened.value.evaluate("() => window.opener") is None

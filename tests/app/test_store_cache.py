@@ -1,4 +1,6 @@
-"""What pages show of a store: read again exactly where something has changed, and sentences where it cannot be read."""
+"""What pages show of a store: read again exactly where something has changed, and sentences where
+it cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, registry: Any) -> str:
     if request.param == "sqlite":
         return str(request.getfixturevalue("sqlite_url"))
     found = str(request.getfixturevalue("postgres_url"))
-    search(load(trials=TRIALS), registry, Options(store=found, artifacts=str(tmp_path / "files")), run=run_fast)
+    search(
+        load(trials=TRIALS),
+        registry,
+        Options(store=found, artifacts=str(tmp_path / "files")),
+        run=run_fast,
+    )
     return found
 
 
@@ -98,7 +105,9 @@ def test_the_version_changes_exactly_when_something_changes(url: str, open_cache
         ("trained on", lambda: store.points(claim, [PointRecord("train", 7, 0.5, 1e-3, 10.0)])),
         (
             "measured at a rung",
-            lambda: store.record_rung(claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: RungVerdict(True)),
+            lambda: store.record_rung(
+                claim, 0, 7, 1.0, {"score": 30.0}, lambda rows: RungVerdict(True)
+            ),
         ),
         ("released", lambda: store.release(claim, 1.0)),
         ("taken over", taken_over),
@@ -130,7 +139,9 @@ def test_a_snapshot_keeps_what_did_not_change(url: str, open_cache: Any) -> None
     store.claim_new(store.study("world"), new_owner(), None)
     after = cache.snapshot("world")
     assert len(after.trials) == TRIALS + 1
-    assert all(new is old for new, old in zip(after.trials, before.trials, strict=False)), "read once"
+    assert all(new is old for new, old in zip(after.trials, before.trials, strict=False)), (
+        "read once"
+    )
     assert [trial.number for trial in after.front] == [trial.number for trial in before.front]
     store.close()
 
@@ -149,7 +160,13 @@ def test_a_study_is_running_paused_or_finished(url: str, open_cache: Any) -> Non
     store.points(claim, [PointRecord("train", 7, 0.5, 1e-3, 10.0)])
     [found] = cache.summaries(cache.version())
     [work] = found.work
-    assert (found.state, work.number, work.stage, work.step, work.steps) == ("running", TRIALS, "train", 7, 1000)
+    assert (found.state, work.number, work.stage, work.step, work.steps) == (
+        "running",
+        TRIALS,
+        "train",
+        7,
+        1000,
+    )
     assert work.worker.endswith(f"(pid {os.getpid()})")
     store.release(claim, 1.0)
     assert state() == "finished", "all of its budget is spent, whatever is left half-way"
@@ -170,7 +187,9 @@ def test_a_worker_that_was_killed_is_not_at_work(url: str, open_cache: Any) -> N
     store.close()
 
 
-def test_the_best_values_are_those_of_models_that_keep_to_the_constraints(tmp_path: Path, open_cache: Any) -> None:
+def test_the_best_values_are_those_of_models_that_keep_to_the_constraints(
+    tmp_path: Path, open_cache: Any
+) -> None:
     text = search_world.study_text(trials=TRIALS, more="constraints: {params: {max: 700}}\n")
     search_world.find(load(text), tmp_path)
     cache = open_cache(f"sqlite:///{tmp_path}/store.db")
@@ -194,7 +213,9 @@ def test_a_store_may_come_later(searched: Path, tmp_path: Path, open_cache: Any)
     assert cache.names() == ["world"]
 
 
-def test_a_store_that_is_removed_is_a_sentence(sqlite_url: str, tmp_path: Path, open_cache: Any) -> None:
+def test_a_store_that_is_removed_is_a_sentence(
+    sqlite_url: str, tmp_path: Path, open_cache: Any
+) -> None:
     cache = open_cache(sqlite_url)
     cache.snapshot("world")
     for path in tmp_path.glob("store.db*"):
@@ -204,7 +225,9 @@ def test_a_store_that_is_removed_is_a_sentence(sqlite_url: str, tmp_path: Path, 
         cache.snapshot("world")
 
 
-def test_a_store_that_is_replaced_is_read_anew(sqlite_url: str, tmp_path: Path, open_cache: Any) -> None:
+def test_a_store_that_is_replaced_is_read_anew(
+    sqlite_url: str, tmp_path: Path, open_cache: Any
+) -> None:
     cache = open_cache(sqlite_url)
     before = cache.snapshot("world")
     shutil.copy(tmp_path / "store.db", tmp_path / "other.db")
@@ -226,7 +249,9 @@ def test_a_file_that_is_no_store_is_a_sentence(tmp_path: Path, open_cache: Any) 
 def test_a_server_that_does_not_answer_is_a_sentence_without_the_password(open_cache: Any) -> None:
     cache = open_cache("postgresql://sr:very-secret@127.0.0.1:1/sr")
     version = cache.version()
-    assert version.startswith(f"{NOTHING_THERE}: postgresql://sr:***@127.0.0.1:1/sr does not answer")
+    assert version.startswith(
+        f"{NOTHING_THERE}: postgresql://sr:***@127.0.0.1:1/sr does not answer"
+    )
     assert "very-secret" not in version + cache.name
 
 
@@ -238,7 +263,9 @@ def test_names_and_numbers_that_are_not_there(sqlite_url: str, open_cache: Any) 
         cache.snapshot("world").trial(99)
 
 
-@pytest.mark.parametrize("name", ["'; DROP TABLE automl_sr_studies; --", "world' OR '1'='1", "%", "../../etc/passwd"])
+@pytest.mark.parametrize(
+    "name", ["'; DROP TABLE automl_sr_studies; --", "world' OR '1'='1", "%", "../../etc/passwd"]
+)
 def test_a_name_is_never_part_of_a_statement(name: str, url: str, open_cache: Any) -> None:
     cache = open_cache(url)
     with pytest.raises(StoreError, match="There is no study"):
@@ -258,8 +285,14 @@ def test_a_study_with_unknown_metrics_leaves_the_list_as_it_is(sqlite_url: str) 
 def test_a_broken_row_leaves_the_list_as_it_is(sqlite_url: str, open_cache: Any) -> None:
     store = Store.open(sqlite_url)
     with store.writing() as session:
-        session.execute(update(models.Trial).where(models.Trial.number == 1).values(owner="nobody", lease_until=1e12))
-        session.execute(update(models.Trial).where(models.Trial.number == 1).values(state="running"))
+        session.execute(
+            update(models.Trial)
+            .where(models.Trial.number == 1)
+            .values(owner="nobody", lease_until=1e12)
+        )
+        session.execute(
+            update(models.Trial).where(models.Trial.number == 1).values(state="running")
+        )
     store.close()
     cache = open_cache(sqlite_url)
     [found] = cache.summaries(cache.version())

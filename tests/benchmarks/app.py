@@ -2,10 +2,11 @@
 
     python tests/benchmarks/app.py [--trials 5000] [--tries 9]
 
-`first page` is the time from opening the address until the list of studies is there; `cold` is the first one after the
-app has started. `selection` is the time from pressing the button on a point of the front until the line on top tells
-the trial. Beside them: the bare answer to `GET /`, and a page of Gradio that holds one line and nothing else, served
-the same way, until that line is there. All are medians, in a new browser context for each try.
+`first page` is the time from opening the address until the list of studies is there; `cold` is the
+first one after the app has started. `selection` is the time from pressing the button on a point of
+the front until the line on top tells the trial. Beside them: the bare answer to `GET /`, and a page
+of Gradio that holds one line and nothing else, served the same way, until that line is there. All
+are medians, in a new browser context for each try.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def made_up(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
     """End a trial at once with values that nobody measured."""
     from automl_sr.trial.types import Outcome
 
-    return Outcome("complete", {"psnr_y": 30.0 + random.random(), "params": 1000.0}, {}, {"train": 1.0})
+    return Outcome(
+        "complete", {"psnr_y": 30.0 + random.random(), "params": 1000.0}, {}, {"train": 1.0}
+    )
 
 
 def fill(url: str, folder: Path, trials: int) -> None:
@@ -95,17 +98,27 @@ def fill(url: str, folder: Path, trials: int) -> None:
         rows = [dict(row) for row in database.execute(select(table)).mappings() if row["plan"]]
         first = 1 + max(row["number"] for row in rows)
         ids = [1 + max(row["id"] for row in rows) + place for place in range(trials - first)]
-        many = [like(rows[place % len(rows)], number, first + place) for place, number in enumerate(ids)]
+        many = [
+            like(rows[place % len(rows)], number, first + place) for place, number in enumerate(ids)
+        ]
         database.execute(insert(table), many)
         measured = [row for row in many if row["state"] != "infeasible"]
-        database.execute(insert(models.Artifact.__table__), [file for row in measured for file in files(row)])
-        database.execute(insert(models.Rung.__table__), [rung for row in measured for rung in rungs(row)])
-        database.execute(insert(models.CurvePoint.__table__), [at for row in measured for at in points(row)])
+        database.execute(
+            insert(models.Artifact.__table__), [file for row in measured for file in files(row)]
+        )
+        database.execute(
+            insert(models.Rung.__table__), [rung for row in measured for rung in rungs(row)]
+        )
+        database.execute(
+            insert(models.CurvePoint.__table__), [at for row in measured for at in points(row)]
+        )
     engine.dispose()
 
 
 def like(row: dict[str, Any], number: int, place: int) -> dict[str, Any]:
-    """Make a trial with the plan of another one, somewhere around a front of size against quality."""
+    """Make a trial with the plan of another one, somewhere around a front of size against
+    quality.
+    """
     params = round(10 ** random.uniform(2.7, 4.6))
     state = random.choice(STATES)
     values = {"psnr_y": 28.0 + params**0.2 - random.expovariate(2.0), "params": float(params)}
@@ -128,23 +141,45 @@ def like(row: dict[str, Any], number: int, place: int) -> dict[str, Any]:
 
 def files(row: dict[str, Any]) -> list[dict[str, Any]]:
     about = {"trial_id": row["id"], "sha256": "0" * 64, "bytes": 20_000}
-    return [{**about, "kind": kind, "url": f"file:///none/{row['number']:05}/{kind}"} for kind in ("onnx", "weights")]
+    return [
+        {**about, "kind": kind, "url": f"file:///none/{row['number']:05}/{kind}"}
+        for kind in ("onnx", "weights")
+    ]
 
 
 def rungs(row: dict[str, Any]) -> list[dict[str, Any]]:
-    about = {"trial_id": row["id"], "study_id": row["study_id"], "values": row["values"], "go_on": True, "at": 1.0}
-    return [{**about, "rung": rung, "step": 300 * (rung + 1), "seconds": 10.0 * rung} for rung in range(2)]
+    about = {
+        "trial_id": row["id"],
+        "study_id": row["study_id"],
+        "values": row["values"],
+        "go_on": True,
+        "at": 1.0,
+    }
+    return [
+        {**about, "rung": rung, "step": 300 * (rung + 1), "seconds": 10.0 * rung}
+        for rung in range(2)
+    ]
 
 
 def points(row: dict[str, Any]) -> list[dict[str, Any]]:
-    about = {"trial_id": row["id"], "phase": "train", "rate": 1e-3, "images_per_second": 300.0, "at": 1.0}
-    return [{**about, "step": 50 * step, "loss": 1 / (1 + step), "values": None} for step in range(20)]
+    about = {
+        "trial_id": row["id"],
+        "phase": "train",
+        "rate": 1e-3,
+        "images_per_second": 300.0,
+        "at": 1.0,
+    }
+    return [
+        {**about, "step": 50 * step, "loss": 1 / (1 + step), "values": None} for step in range(20)
+    ]
 
 
 @contextlib.contextmanager
 def empty_page() -> Iterator[str]:
     """Serve a page of Gradio with one line."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:  # who asks too early waits in its queue
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as listening:  # who asks too early waits in its queue
         number = listening.fileno()
         process = subprocess.Popen([sys.executable, "-c", EMPTY, str(number)], pass_fds=[number])
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -210,7 +245,13 @@ def measure(browser: Browser, store: str, tries: int) -> dict[str, list[float]]:
     numbers = front_numbers(store)
     chosen = [numbers[place * (len(numbers) - 1) // max(1, tries - 1)] for place in range(tries)]
     chosen = [number for place, number in enumerate(chosen) if number not in chosen[:place]]
-    found: dict[str, list[float]] = {"cold": [], "first page": [], "GET /": [], "empty page": [], "selection": []}
+    found: dict[str, list[float]] = {
+        "cold": [],
+        "first page": [],
+        "GET /": [],
+        "empty page": [],
+        "selection": [],
+    }
     with app_world.running_app(store) as app, empty_page() as empty:
         found["cold"].append(opened(browser, app.url, ROW))
         opened(browser, empty, "#there")
@@ -224,7 +265,9 @@ def measure(browser: Browser, store: str, tries: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--tries", type=int, default=9)
     asked = parser.parse_args()
@@ -233,15 +276,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as driver:
         store = f"sqlite:///{name}/store.db"
         fill(store, Path(name), asked.trials)
-        browser = driver.chromium.launch(executable_path=app_world.browser_program(), args=app_world.BROWSER_ARGUMENTS)
+        browser = driver.chromium.launch(
+            executable_path=app_world.browser_program(), args=app_world.BROWSER_ARGUMENTS
+        )
         found = measure(browser, store, asked.tries)
         browser.close()
-    print(f"{asked.trials} trials, {len(found['selection'])} selections, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{asked.trials} trials, {len(found['selection'])} selections, load"
+        f" {os.getloadavg()[0]:.1f}"
+    )
     empty = statistics.median(found["empty page"])
     for what, seconds in found.items():
         middle = statistics.median(seconds)
         spread = f"{1000 * min(seconds):6.0f} to {1000 * max(seconds):6.0f}"
-        print(f"{what:12} {1000 * middle:7.0f} ms ({spread}), {middle / empty:5.2f} of the empty page")
+        print(
+            f"{what:12} {1000 * middle:7.0f} ms ({spread}), {middle / empty:5.2f} of the empty page"
+        )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""Training steps a second, and seconds of a trial besides them, of this checkout and an older commit, in turns.
+"""Training steps a second, and seconds of a trial besides them, of this checkout and an older
+commit, in turns.
 
-Usage: python tests/benchmarks/before_after.py COMMIT [--pairs 6] [--steps 400] [--nets fsrcnn espcn msrresnet]
+Usage: python tests/benchmarks/before_after.py COMMIT [--pairs 6] [--steps 400] [--nets fsrcnn espcn
+msrresnet]
 
-Each turn searches the baseline trial of a net with the command line of one checkout, in a process of its own; who goes
-first changes from pair to pair. It prints the median of the pairs' ratios (now / before; above 1 is faster for steps,
-slower for the rest) and their range. Both sides use the environment that runs this script.
+Each turn searches the baseline trial of a net with the command line of one checkout, in a process
+of its own; who goes first changes from pair to pair. It prints the median of the pairs' ratios (now
+/ before; above 1 is faster for steps, slower for the rest) and their range. Both sides use the
+environment that runs this script.
 """
 
 from __future__ import annotations
@@ -47,7 +50,9 @@ def checked_out(commit: str, folder: Path) -> Path:
 
 
 def turn(checkout: Path, net: str, steps: int) -> tuple[float, float]:
-    """Search one trial; return its steps a second, and its seconds outside of all stages: gate and store."""
+    """Search one trial; return its steps a second, and its seconds outside of all stages: gate and
+    store.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "turn.yaml").write_text(STUDY.format(net=net, steps=steps))
@@ -59,18 +64,27 @@ def turn(checkout: Path, net: str, steps: int) -> tuple[float, float]:
             "OMP_NUM_THREADS": "1",
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
-        program = [sys.executable, "-c", "from automl_sr.cli.main import main; raise SystemExit(main())"]
+        program = [
+            sys.executable,
+            "-c",
+            "from automl_sr.cli.main import main; raise SystemExit(main())",
+        ]
         for arguments in (["search", "turn.yaml", "-q"], ["show", "turn", "0", "--json"]):
             done = subprocess.run(
-                [*program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+                [*program, *arguments],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if done.returncode:
                 sys.exit(f"{checkout}: {' '.join(arguments)}\n{done.stderr}")
         found = json.loads(done.stdout)
     stages = found["stage_seconds"]
-    return steps / (stages["train"] + stages.get("branch", 0) + stages.get("fork", 0)), found["seconds"] - sum(
-        stages.values()
-    )
+    return steps / (stages["train"] + stages.get("branch", 0) + stages.get("fork", 0)), found[
+        "seconds"
+    ] - sum(stages.values())
 
 
 def main() -> None:

@@ -1,9 +1,11 @@
-"""What it saves that trials share core-sets and helper models, and whether their results stay the same to the last bit.
+"""What it saves that trials share core-sets and helper models, and whether their results stay the
+same to the last bit.
 
     python tests/benchmarks/cache.py [--study studies/core-sets.yaml] [--rounds 1] [--trials N]
 
-Searches the study with an empty cache and without one, in turns, each time in a process and a folder of its own, and
-compares every trial: plan, state, values, learning curve, and the sha256 of its files. Fails where anything differs.
+Searches the study with an empty cache and without one, in turns, each time in a process and a
+folder of its own, and compares every trial: plan, state, values, learning curve, and the sha256 of
+its files. Fails where anything differs.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def results(store: str, name: str) -> Found:
             "state": trial.state,
             "plan": trial.params,
             "values": dict(trial.values),
-            "curve": [[p.phase, p.step, p.loss, p.rate, dict(p.values)] for p in reader.curve(trial)],
+            "curve": [
+                [p.phase, p.step, p.loss, p.rate, dict(p.values)] for p in reader.curve(trial)
+            ],
             "files": {kind: file.sha256 for kind, file in trial.artifacts.items()},
         }
         for trial in trials
@@ -73,8 +77,13 @@ def in_a_process(study: Path, trials: int | None, *, caching: bool) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--study", str(study), "--child", folder]
         command += ["--caching"] * caching + ([] if trials is None else ["--trials", str(trials)])
-        own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": f"{folder}/user"}  # what studies share is cold too
-        done = subprocess.run(command, env={**os.environ, **own}, stdout=subprocess.PIPE, text=True, check=True)
+        own = {
+            "OMP_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": f"{folder}/user",
+        }  # what studies share is cold too
+        done = subprocess.run(
+            command, env={**os.environ, **own}, stdout=subprocess.PIPE, text=True, check=True
+        )
     found: Found = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -114,7 +123,10 @@ def compare(study: Path, rounds: int, trials: int | None) -> int:
     assert first is not None
     trained = first["results"]
     points, files = (sum(len(trial[part]) for trial in trained) for part in ("curve", "files"))
-    print(f"{study.name}, {len(trained)} trials: {ratio:.2f} times as fast with the cache (medians of {rounds})")
+    print(
+        f"{study.name}, {len(trained)} trials: {ratio:.2f} times as fast with the cache (medians of"
+        f" {rounds})"
+    )
     same = f"identical: all plans and values, {points} points of curves, {files} files"
     print(f"different: {', '.join(different)}" if different else same)
     return 1 if different else 0

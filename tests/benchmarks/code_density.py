@@ -1,10 +1,12 @@
 """How dense the code is: syntax nodes a line, conditional expressions, comprehensions, comments.
 
-Usage, from the checkout: python tests/benchmarks/code_density.py [FOLDER...] [--before COMMIT] [--files N]
+Usage, from the checkout: python tests/benchmarks/code_density.py [FOLDER...] [--before COMMIT]
+[--files N]
 
-Nodes are those of the syntax tree without Load, Store and Del; lines are those of code, without docstrings, comments
-and blank ones; comments count where a line holds one, alone or behind code. With `--before` the same folders of an
-older commit stand beside them; with `--files` the densest files follow.
+Nodes are those of the syntax tree without Load, Store and Del; lines are those of code, without
+docstrings, comments and blank ones; comments count where a line holds one, alone or behind code.
+With `--before` the same folders of an older commit stand beside them; with `--files` the densest
+files follow.
 """
 
 from __future__ import annotations
@@ -117,7 +119,9 @@ def count_files(root: Path, folders: Iterable[str]) -> dict[str, Counts]:
 
 def count_commit(commit: str, folders: Iterable[str]) -> dict[str, Counts]:
     """Count the files of an older commit."""
-    made = subprocess.run(["git", "-C", str(ROOT), "archive", commit, *folders], check=True, capture_output=True)
+    made = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", commit, *folders], check=True, capture_output=True
+    )
     with tempfile.TemporaryDirectory() as scratch:
         with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
             archive.extractall(scratch, filter="data")

@@ -1,10 +1,12 @@
-"""What the engine costs: ms per trial of ask, gate, store and tell, above plain Optuna asking the same parameters.
+"""What the engine costs: ms per trial of ask, gate, store and tell, above plain Optuna asking the
+same parameters.
 
     python tests/benchmarks/engine.py [--trials 100] [--sampler tpe] [--profile]
 
-The space is everything that is installed, and the gate builds the real nets. Both run in the same process on SQLite
-files with the same settings (WAL, BEGIN IMMEDIATE); trials train nothing, but leave a file and a point of a curve.
-Wall-clock time counts what the disk takes; processor time holds on a busy machine.
+The space is everything that is installed, and the gate builds the real nets. Both run in the same
+process on SQLite files with the same settings (WAL, BEGIN IMMEDIATE); trials train nothing, but
+leave a file and a point of a curve. Wall-clock time counts what the disk takes; processor time
+holds on a busy machine.
 """
 
 from __future__ import annotations
@@ -81,14 +83,20 @@ def run_fast(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "model.onnx"
     file.write_text(plan.fingerprint)
-    return Outcome("complete", dict(zip(("psnr_y", "params"), made_up(plan), strict=True)), {"onnx": file}, {})
+    return Outcome(
+        "complete", dict(zip(("psnr_y", "params"), made_up(plan), strict=True)), {"onnx": file}, {}
+    )
 
 
-def plain_optuna(folder: Path, space: SearchSpace, sampler: str, trials: int, asked: list[int]) -> Spent:
+def plain_optuna(
+    folder: Path, space: SearchSpace, sampler: str, trials: int, asked: list[int]
+) -> Spent:
     """Ask, suggest and tell, with nothing around it."""
     storage = optuna_storage(open_engine(f"sqlite:///{folder}/plain.db", write=True))
     study = optuna.create_study(
-        storage=storage, sampler=make_sampler(sampler, 0, space.parameters()), directions=["maximize", "minimize"]
+        storage=storage,
+        sampler=make_sampler(sampler, 0, space.parameters()),
+        directions=["maximize", "minimize"],
     )
     ends = [clocks()]
     for _ in range(trials):
@@ -110,7 +118,8 @@ def engine(folder: Path, sampler: str, trials: int) -> Spent:
 
 def milliseconds(ends: list[tuple[float, float]]) -> Spent:
     wall, processor = zip(
-        *[(1000 * (b[0] - a[0]), 1000 * (b[1] - a[1])) for a, b in itertools.pairwise(ends)], strict=True
+        *[(1000 * (b[0] - a[0]), 1000 * (b[1] - a[1])) for a, b in itertools.pairwise(ends)],
+        strict=True,
     )
     return Spent(statistics.median(wall), statistics.median(processor))
 
@@ -133,8 +142,8 @@ def main() -> None:
         ours = engine(folder, asked.sampler, asked.trials)
         profile.disable()
     print(
-        f"{asked.sampler}, {statistics.mean(dimensions):.1f} of {len(space.parameters())} parameters asked by a trial, "
-        f"{asked.trials} trials, median ms per trial:"
+        f"{asked.sampler}, {statistics.mean(dimensions):.1f} of {len(space.parameters())}"
+        f" parameters asked by a trial, {asked.trials} trials, median ms per trial:"
     )
     print(f"  {'':13}   wall  processor")
     above = Spent(ours.wall - base.wall, ours.processor - base.processor)

@@ -1,7 +1,8 @@
-"""How much slower a model is in a process of its own than in this one: `python tests/benchmarks/guarded_model.py`.
+"""How much slower a model is in a process of its own than in this one: `python
+tests/benchmarks/guarded_model.py`.
 
-Prints for nets from tiny to usual and several sizes of a tile the median milliseconds of both, and the median of the
-ratios of neighbouring runs; and what opening the file takes.
+Prints for nets from tiny to usual and several sizes of a tile the median milliseconds of both, and
+the median of the ratios of neighbouring runs; and what opening the file takes.
 """
 
 from __future__ import annotations
@@ -33,10 +34,18 @@ def main() -> None:
         for width, depth in ((8, 2), (32, 4), (64, 8)):
             path = Path(folder) / f"{width}.onnx"
             example = (torch.rand(1, 3, 12, 14),)
-            export_onnx(seeded(Espcn, channels=3, width=width, depth=depth), path, example, dynamic_axes=IMAGE_AXES)
+            export_onnx(
+                seeded(Espcn, channels=3, width=width, depth=depth),
+                path,
+                example,
+                dynamic_axes=IMAGE_AXES,
+            )
             local, opened = timed(lambda path=path: OnnxModel(path))
             guarded, guarded_opened = timed(lambda path=path: OnnxModel(path, guard=Guard()))
-            print(f"width {width}, depth {depth}: opened in {opened:.0f} ms and {guarded_opened:.0f} ms")
+            print(
+                f"width {width}, depth {depth}: opened in {opened:.0f} ms and"
+                f" {guarded_opened:.0f} ms"
+            )
             for side in (64, 256, 512):
                 compare(local, guarded, side)
 

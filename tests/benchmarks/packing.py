@@ -2,8 +2,8 @@
 
     python tests/benchmarks/packing.py
 
-Each net is trained a little on photographs that scikit-image ships, then shipped in every form. Times
-are taken in turns with the float file, on one thread; `load` is the time to open a session.
+Each net is trained a little on photographs that scikit-image ships, then shipped in every form.
+Times are taken in turns with the float file, on one thread; `load` is the time to open a session.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from automl_sr.evaluation.layers import layers
 from automl_sr.evaluation.runtime import OnnxModel
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.plugin.technique import Technique
-from automl_sr.testing.tiny import TinyTrial, contract_registry, tiny_recipe, tiny_samples, tiny_task
+from automl_sr.testing.tiny import (
+    TinyTrial,
+    contract_registry,
+    tiny_recipe,
+    tiny_samples,
+    tiny_task,
+)
 from automl_sr.trial.ship import export_module
 from automl_sr_plugins.reference import EDSR, FSRCNN, MSRResNet
 
@@ -107,7 +113,10 @@ def opening(path: Path) -> float:
 
 
 def compared(name: str, plain: Path, other: Path, image: Array) -> None:
-    calls = {key: functools.partial(OnnxModel(path), image) for key, path in (("plain", plain), ("other", other))}
+    calls = {
+        key: functools.partial(OnnxModel(path), image)
+        for key, path in (("plain", plain), ("other", other))
+    }
     latency = timed_in_turns(calls)
     outputs = [call() for call in calls.values()]
     grey = 255 * float(np.sqrt(np.mean(np.square(outputs[0] - outputs[1]))))
@@ -146,7 +155,9 @@ def measure(name: str, net: nn.Module, folder: Path, image: Array) -> None:
     found = layers(net, task, plain)
     learnt = {node.node for layer in found for node in layer.stored}
     fixed = [key for key, kind in layer_nodes(plain) if kind == "Conv" and key not in learnt]
-    ends = {node.node for layer in found if layer.roles & {"first", "last"} for node in layer.stored}
+    ends = {
+        node.node for layer in found if layer.roles & {"first", "last"} for node in layer.stored
+    }
     for skips in ("int8", "float"):
         target = folder / f"{skips}.onnx"
         quantize_static(plain, crops(plain), target, exclude=[*ends, *fixed], skips=skips)
@@ -154,7 +165,9 @@ def measure(name: str, net: nn.Module, folder: Path, image: Array) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--input", type=int, nargs=2, default=(180, 320))
     options = parser.parse_args()

@@ -1,12 +1,15 @@
-"""What samplers learn from trials that were stopped early, by what they are told of them: a toy study.
+"""What samplers learn from trials that were stopped early, by what they are told of them: a toy
+study.
 
     nice python tests/benchmarks/stopped_trials.py [--trials 80] [--seeds 20]
 
-A model of the toy has a size, which lowers its loss and is its cost, and settings that cost nothing: what they miss of
-the best ones is the excess loss. Losses fall during training, those of large models more, with some noise. Pareto ASHA
-stops trials at two rungs; a stopped one is told PRUNED, as Optuna's own pruners do it, FAIL, or PRUNED with its values
-at the rungs, which TPE then sees as `automl_sr.search.optuna.sampler_view` shows them. Compared is the mean excess loss
-of the second half of the proposals, with 95 % intervals over seeds. It takes less than a minute on a free core.
+A model of the toy has a size, which lowers its loss and is its cost, and settings that cost
+nothing: what they miss of the best ones is the excess loss. Losses fall during training, those of
+large models more, with some noise. Pareto ASHA stops trials at two rungs; a stopped one is told
+PRUNED, as Optuna's own pruners do it, FAIL, or PRUNED with its values at the rungs, which TPE then
+sees as `automl_sr.search.optuna.sampler_view` shows them. Compared is the mean excess loss of the
+second half of the proposals, with 95 % intervals over seeds. It takes less than a minute on a free
+core.
 """
 
 from __future__ import annotations
@@ -73,7 +76,10 @@ def unmeasured(*_: Any) -> float:
     return math.nan
 
 
-OBJECTIVES = (Metric("loss", "minimize", "quality", unmeasured), Metric("cost", "minimize", "blueprint", unmeasured))
+OBJECTIVES = (
+    Metric("loss", "minimize", "quality", unmeasured),
+    Metric("cost", "minimize", "blueprint", unmeasured),
+)
 
 
 def excess(model: Mapping[str, float]) -> float:
@@ -103,7 +109,9 @@ def trained(
 def search(way: Way, seed: int, trials: int) -> Searched:
     """Run a study; noise depends on the seed and the trial's number."""
     sampler = make_sampler(way.sampler, seed, SPACE)
-    study = optuna.create_study(directions=[metric.direction for metric in OBJECTIVES], sampler=sampler)
+    study = optuna.create_study(
+        directions=[metric.direction for metric in OBJECTIVES], sampler=sampler
+    )
     scheduler = ParetoASHA(OBJECTIVES, REDUCTION)
     before: list[list[Values]] = [[] for _ in RUNGS]
 
@@ -120,7 +128,9 @@ def search(way: Way, seed: int, trials: int) -> Searched:
         noise = np.random.default_rng(draw_seed(seed, number, "noise"))
         reached, end = trained(model, noise, goes_on)
         if way.viewed:
-            trial.set_user_attr(RUNGS_ATTRIBUTE, {str(rung): row(values) for rung, values in enumerate(reached)})
+            trial.set_user_attr(
+                RUNGS_ATTRIBUTE, {str(rung): row(values) for rung, values in enumerate(reached)}
+            )
         if end is None:
             study.tell(trial, state=way.told)
             stopped += 1
@@ -149,14 +159,21 @@ def main() -> None:
     if asked.seeds < 2:
         parser.error("an interval takes two seeds at least")
     half = asked.trials // 2
-    print(f"{asked.trials} trials, {asked.seeds} seeds; excess loss of proposals {half + 1} to {asked.trials}:")
+    print(
+        f"{asked.trials} trials, {asked.seeds} seeds; excess loss of proposals {half + 1} to"
+        f" {asked.trials}:"
+    )
     print(f"{'':<20}  {'mean':>6}  {'95 %':^16}  {'stopped':>7}")
     for way in WAYS:
         found = [search(way, seed, asked.trials) for seed in range(asked.seeds)]
         losses = [one.excess for one in found]
         low, high = interval(losses)
         stopped = statistics.mean(one.stopped for one in found) / asked.trials
-        print(f"{way.name:<20}  {statistics.mean(losses):6.3f}  {low:6.3f} to {high:6.3f}  {stopped:6.0%}", flush=True)
+        print(
+            f"{way.name:<20}  {statistics.mean(losses):6.3f}  {low:6.3f} to {high:6.3f} "
+            f" {stopped:6.0%}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

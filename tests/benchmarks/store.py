@@ -1,15 +1,17 @@
-"""What it takes to claim and finish a trial that does nothing, beside plain Optuna with `study.optimize`.
+"""What it takes to claim and finish a trial that does nothing, beside plain Optuna with
+`study.optimize`.
 
     python tests/benchmarks/store.py [--quick] [--only sqlite|postgresql] [--seconds 4] [--profile]
 
-All sides draw the same numbers at random, with two objectives and after the same finished trials, each in a database of
-its own. Ours is a whole `search`: claim, proposal, freezing, the gate (with one net for all plans, so that it is built
-once; engine.py has the real ones), the result, and telling Optuna. Optuna runs as it comes, and with our settings of
-the database. Workers are warm when they are measured, and the sides take turns, round by round.
+All sides draw the same numbers at random, with two objectives and after the same finished trials,
+each in a database of its own. Ours is a whole `search`: claim, proposal, freezing, the gate (with
+one net for all plans, so that it is built once; engine.py has the real ones), the result, and
+telling Optuna. Optuna runs as it comes, and with our settings of the database. Workers are warm
+when they are measured, and the sides take turns, round by round.
 
-`ms` is wall-clock time over trials finished by all workers together, `cpu` the workers' processor time for a trial: it
-holds on a busy machine, but lacks what a server does. Both are medians over rounds. `sql` and `tx` count statements and
-transactions of a trial.
+`ms` is wall-clock time over trials finished by all workers together, `cpu` the workers' processor
+time for a trial: it holds on a busy machine, but lacks what a server does. Both are medians over
+rounds. `sql` and `tx` count statements and transactions of a trial.
 """
 
 from __future__ import annotations
@@ -78,7 +80,9 @@ space:
 OURS, SAME_SETTINGS, PLAIN = "automl-sr", "Optuna, our settings", "plain Optuna"
 SIDES = (OURS, SAME_SETTINGS, PLAIN)
 WARM_UP = 3
-"""Trials of each worker before the first round: statements are compiled, and the net has passed the gate."""
+"""Trials of each worker before the first round: statements are compiled, and the net has passed the
+gate.
+"""
 
 
 # The study
@@ -167,7 +171,9 @@ class Pace:
 
 
 class Round(NamedTuple):
-    """When a worker's round began and ended by a clock that all processes share, and its processor time."""
+    """When a worker's round began and ended by a clock that all processes share, and its processor
+    time.
+    """
 
     began: float
     ended: float
@@ -193,20 +199,29 @@ def run_nothing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome
 
 def run_ours(url: str, technique: str, folder: Path, pace: Pace) -> None:
     options = Options(store=url, artifacts=str(folder / "artifacts"))
-    end = search(load(technique), registry(technique), options, run=run_nothing, callback=_Ticker(pace))
+    end = search(
+        load(technique), registry(technique), options, run=run_nothing, callback=_Ticker(pace)
+    )
     raise RuntimeError(f"the search ended: {end.error or end.note}")
 
 
 def run_optuna(url: str, technique: str, pace: Pace, *, our_settings: bool) -> None:
     quiet_optuna()
     asked = ranges(technique)
-    storage = optuna_storage(open_engine(url, write=True)) if our_settings else RDBStorage(plain_url(url))
+    storage = (
+        optuna_storage(open_engine(url, write=True)) if our_settings else RDBStorage(plain_url(url))
+    )
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
-        drawn = {name: trial.suggest_float(name, item.low, item.high, log=item.log) for name, item in asked.items()}
+        drawn = {
+            name: trial.suggest_float(name, item.low, item.high, log=item.log)
+            for name, item in asked.items()
+        }
         return drawn["recipe.lr"], 1.0
 
-    study = optuna.load_study(study_name="world", storage=get_storage(storage), sampler=RandomSampler(seed=os.getpid()))
+    study = optuna.load_study(
+        study_name="world", storage=get_storage(storage), sampler=RandomSampler(seed=os.getpid())
+    )
     study.optimize(objective, callbacks=[lambda *_: pace.finished()])
 
 
@@ -221,12 +236,16 @@ def write_history(url: str, technique: str, folder: Path, count: int, *, side: s
     """Make the study with finished trials: as many rows as trials write, but in bulk."""
     engine = open_engine(url, write=True)
     if side == OURS:
-        opened = open_study(load(technique), registry(technique), Options(url, str(folder / "artifacts")))
+        opened = open_study(
+            load(technique), registry(technique), Options(url, str(folder / "artifacts"))
+        )
         plan = opened.space.suggest(_Middle()).to_json()
         _write_ours(engine, opened.record.id, plan, count)
         opened.store.close()
     else:
-        optuna.create_study(study_name="world", storage=optuna_storage(engine), directions=["maximize", "minimize"])
+        optuna.create_study(
+            study_name="world", storage=optuna_storage(engine), directions=["maximize", "minimize"]
+        )
     _write_theirs(engine, ranges(technique), count, slots=side == OURS)
     _settle_down(engine)
     engine.dispose()
@@ -257,7 +276,8 @@ def _write_ours(engine: Engine, study: int, plan: dict[str, Any], count: int) ->
         "created": 1.0,
     }
     rows = [
-        row | {"number": number, "slot": _slot(number), "fingerprint": uuid.uuid4().hex * 2} for number in range(count)
+        row | {"number": number, "slot": _slot(number), "fingerprint": uuid.uuid4().hex * 2}
+        for number in range(count)
     ]
     with engine.begin() as connection:
         connection.execute(delete(ours.Trial))  # the baseline, which waits
@@ -268,21 +288,37 @@ def _slot(number: int) -> str:
     return uuid.UUID(int=number).hex
 
 
-def _write_theirs(engine: Engine, asked: dict[str, FloatDistribution], count: int, *, slots: bool) -> None:
+def _write_theirs(
+    engine: Engine, asked: dict[str, FloatDistribution], count: int, *, slots: bool
+) -> None:
     drawn = np.random.default_rng(0)
     trials, params, values, notes = [], [], [], []
     written = {name: distribution_to_json(item) for name, item in asked.items()}
     for trial in range(1, count + 1):
-        trials.append({"trial_id": trial, "number": trial - 1, "study_id": 1, "state": TrialState.COMPLETE})
+        trials.append(
+            {"trial_id": trial, "number": trial - 1, "study_id": 1, "state": TrialState.COMPLETE}
+        )
         params += [
-            {"trial_id": trial, "param_name": name, "param_value": value, "distribution_json": written[name]}
-            for name, value in zip(asked, drawn.uniform(0.01, 0.1, len(asked)).tolist(), strict=True)
+            {
+                "trial_id": trial,
+                "param_name": name,
+                "param_value": value,
+                "distribution_json": written[name],
+            }
+            for name, value in zip(
+                asked, drawn.uniform(0.01, 0.1, len(asked)).tolist(), strict=True
+            )
         ]
         values += [
-            {"trial_id": trial, "objective": index, "value": 0.5 + index, "value_type": "FINITE"} for index in (0, 1)
+            {"trial_id": trial, "objective": index, "value": 0.5 + index, "value_type": "FINITE"}
+            for index in (0, 1)
         ]
         known = {sync.KEY_ATTRIBUTE: f'"{_slot(trial - 1)}"', sync.NUMBER_ATTRIBUTE: str(trial - 1)}
-        notes += [{"trial_id": trial, "key": key, "value_json": value} for key, value in known.items() if slots]
+        notes += [
+            {"trial_id": trial, "key": key, "value_json": value}
+            for key, value in known.items()
+            if slots
+        ]
     with engine.begin() as connection:
         connection.execute(insert(theirs.TrialModel), trials)
         connection.execute(insert(theirs.TrialParamModel), params)
@@ -292,13 +328,20 @@ def _write_theirs(engine: Engine, asked: dict[str, FloatDistribution], count: in
 
 
 def _settle_down(engine: Engine) -> None:
-    """Let PostgreSQL do what it would have done while the trials came one by one, and let go of the database."""
+    """Let PostgreSQL do what it would have done while the trials came one by one, and let go of the
+    database.
+    """
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("SELECT setval('trials_trial_id_seq', (SELECT max(trial_id) FROM trials))"))
+            connection.execute(
+                text("SELECT setval('trials_trial_id_seq', (SELECT max(trial_id) FROM trials))")
+            )
             connection.execute(text("VACUUM ANALYZE"))
-            others = "datname = current_database() AND pid <> pg_backend_pid()"  # a database in use cannot be copied
-            connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))
+            # a database in use cannot be copied
+            others = "datname = current_database() AND pid <> pg_backend_pid()"
+            connection.execute(
+                text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+            )
 
 
 class Databases:
@@ -369,7 +412,9 @@ def serve(job: Job, together: Any, parent: Connection) -> None:
         parent.send(_end(pace))
     while True:
         side, trials, how = parent.recv()
-        parent.send({"time": _timed, "count": _counted, "profile": _profiled}[how](paces[side], trials))
+        parent.send(
+            {"time": _timed, "count": _counted, "profile": _profiled}[how](paces[side], trials)
+        )
 
 
 def _timed(pace: Pace, trials: int) -> Round | str:
@@ -417,7 +462,11 @@ def _work(job: Job, side: str, pace: Pace) -> None:
 def _end(pace: Pace) -> Round | str:
     """Give a round, or in a few words why there is none."""
     end = pace.ends.get()
-    return end if isinstance(end, Round) else f"{type(end).__name__}: {' '.join(str(end.__cause__ or end).split())}"
+    return (
+        end
+        if isinstance(end, Round)
+        else f"{type(end).__name__}: {' '.join(str(end.__cause__ or end).split())}"
+    )
 
 
 @contextlib.contextmanager
@@ -431,7 +480,11 @@ def _watched(how: str) -> Iterator[Counter[str]]:
     def end(_connection: Any) -> None:
         seen["transactions"] += 1
 
-    listeners = [("before_cursor_execute", statement), ("commit", end), ("rollback", end)] if how == "count" else []
+    listeners = (
+        [("before_cursor_execute", statement), ("commit", end), ("rollback", end)]
+        if how == "count"
+        else []
+    )
     for name, function in listeners:
         event.listen(Engine, name, function)
     yield seen
@@ -450,7 +503,9 @@ class LocalWorkers:
         for _ in range(workers):
             here, there = context.Pipe()
             self._pipes.append(here)
-            self._processes.append(context.Process(target=serve, args=(job, together, there), daemon=True))
+            self._processes.append(
+                context.Process(target=serve, args=(job, together, there), daemon=True)
+            )
         for process in self._processes:
             process.start()
         self.failures: dict[str, str] = {}
@@ -496,10 +551,17 @@ class Case(NamedTuple):
 CASES = (
     *[Case("sqlite", "few", finished, workers) for finished in (10, 1000) for workers in (1, 4)],
     Case("sqlite", "many", 1000, 1),
-    *[Case("postgresql", "few", finished, workers) for finished in (10, 1000, 10_000) for workers in (1, 4, 16)],
+    *[
+        Case("postgresql", "few", finished, workers)
+        for finished in (10, 1000, 10_000)
+        for workers in (1, 4, 16)
+    ],
     Case("postgresql", "many", 1000, 1),
 )
-QUICK = (*[Case("sqlite", "few", 1000, workers) for workers in (1, 4)], Case("postgresql", "few", 1000, 1))
+QUICK = (
+    *[Case("sqlite", "few", 1000, workers) for workers in (1, 4)],
+    Case("postgresql", "few", 1000, 1),
+)
 LEAST_ROUNDS = 3
 EACH = {1: 10, 4: 5, 16: 2}
 """Trials of each worker in a round, by number of workers."""
@@ -521,7 +583,11 @@ def measure(case: Case, databases: Databases, seconds: float, *, profile: bool) 
                     ends = crew.round(side, each)
                     if ends:
                         found[side].append(_by_trial(ends, each))
-            counts = {side: (crew.round(side, each, "count") or [None])[0] for side in SIDES if case.workers == 1}
+            counts = {
+                side: (crew.round(side, each, "count") or [None])[0]
+                for side in SIDES
+                if case.workers == 1
+            }
             _print(case, found, counts, crew.failures)
             for side in SIDES if profile and case.workers == 1 else ():
                 print(side, *(crew.round(side, 50, "profile") or []))
@@ -536,9 +602,14 @@ def _by_trial(ends: Sequence[Round], each: int) -> tuple[float, float]:
     return 1000 * wall / trials, 1000 * sum(end.processor for end in ends) / trials
 
 
-def _print(case: Case, found: dict[str, list[tuple[float, float]]], counts: Any, failures: dict[str, str]) -> None:
+def _print(
+    case: Case, found: dict[str, list[tuple[float, float]]], counts: Any, failures: dict[str, str]
+) -> None:
     for side, times in found.items():
-        where = f"{case.database:10} {case.finished:8} {case.workers:7} {PARAMETERS[case.technique]:10}  {side:20}"
+        where = (
+            f"{case.database:10} {case.finished:8} {case.workers:7} {PARAMETERS[case.technique]:10}"
+            f"  {side:20}"
+        )
         if side in failures:
             print(f"{where} failed: {failures[side][:90]}")
             continue
@@ -551,7 +622,9 @@ def _print(case: Case, found: dict[str, list[tuple[float, float]]], counts: Any,
 
 def _ratios(own: list[tuple[float, float]], others: list[tuple[float, float]]) -> str:
     """Compare round by round: what else the machine does is then nearly the same for both."""
-    pairs = [(ours[0] / other[0], ours[1] / other[1]) for ours, other in zip(own, others, strict=True)]
+    pairs = [
+        (ours[0] / other[0], ours[1] / other[1]) for ours, other in zip(own, others, strict=True)
+    ]
     return " ".join(f"{statistics.median(column):6.2f}" for column in zip(*pairs, strict=True))
 
 
@@ -561,13 +634,22 @@ PARAMETERS = {"few": 3, "many": 12}
 def prepared() -> None:
     """Let worker processes begin with everything imported, so that no imports are measured."""
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    modules = ["torch", "torch.utils.flop_counter", "sympy", "search_world", "automl_sr.search.engine", "psycopg"]
+    modules = [
+        "torch",
+        "torch.utils.flop_counter",
+        "sympy",
+        "search_world",
+        "automl_sr.search.engine",
+        "psycopg",
+    ]
     multiprocessing.set_forkserver_preload(modules)
 
 
 @contextlib.contextmanager
 def database_kinds(folder: Path, kinds: Sequence[str]) -> Iterator[dict[str, Databases]]:
-    """Give what makes databases, by kind; PostgreSQL is a server of our own, which does not wait for the disk."""
+    """Give what makes databases, by kind; PostgreSQL is a server of our own, which does not wait
+    for the disk.
+    """
     with contextlib.ExitStack() as stack:
         made = {"sqlite": Databases(folder)} if "sqlite" in kinds else {}
         if "postgresql" in kinds:
@@ -581,20 +663,29 @@ def database_kinds(folder: Path, kinds: Sequence[str]) -> Iterator[dict[str, Dat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="three cases, for a glance")
     parser.add_argument("--only", choices=["sqlite", "postgresql"])
     parser.add_argument("--seconds", type=float, default=4, help="for the rounds of each case")
-    parser.add_argument("--profile", action="store_true", help="where the time goes, with one worker")
+    parser.add_argument(
+        "--profile", action="store_true", help="where the time goes, with one worker"
+    )
     asked = parser.parse_args()
     prepared()
-    cases = [case for case in (QUICK if asked.quick else CASES) if asked.only in (None, case.database)]
+    cases = [
+        case for case in (QUICK if asked.quick else CASES) if asked.only in (None, case.database)
+    ]
     print(f"{'':60}     a trial               ours / this")
     print(
         f"{'database':10} {'finished':>8} {'workers':>7} {'parameters':10}  {'side':20} "
         f"{'ms':>7} {'cpu':>7} {'sql':>5} {'tx':>5} {'ms':>6} {'cpu':>6}"
     )
-    with tempfile.TemporaryDirectory() as name, database_kinds(Path(name), {case.database for case in cases}) as kinds:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        database_kinds(Path(name), {case.database for case in cases}) as kinds,
+    ):
         for case in cases:
             measure(case, kinds[case.database], asked.seconds, profile=asked.profile)
 

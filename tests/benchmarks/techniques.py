@@ -56,8 +56,14 @@ ROWS: dict[str, list[tuple[str, Row]]] = {
         ("random 1", {"selection": {"technique": "random", "keep": 1.0}}),
         ("random 0.25", {"selection": {"technique": "random", "keep": 0.25}}),
         ("loss 0.25", {"selection": {"technique": "loss", "keep": 0.25}}),
-        ("loss 0.25, hardest kept", {"selection": {"technique": "loss", "keep": 0.25, "drop_hardest": 0.0}}),
-        ("loss 0.25 ascending", {"selection": {"technique": "loss", "keep": 0.25, "order": "ascending"}}),
+        (
+            "loss 0.25, hardest kept",
+            {"selection": {"technique": "loss", "keep": 0.25, "drop_hardest": 0.0}},
+        ),
+        (
+            "loss 0.25 ascending",
+            {"selection": {"technique": "loss", "keep": 0.25, "order": "ascending"}},
+        ),
         ("sobel 0.25", {"selection": {"technique": "sobel", "keep": 0.25}}),
     ],
 }
@@ -109,12 +115,29 @@ def plan_of(row: Row) -> TrialPlan:
 def setting_of(task: ImageSR, data: TaskData, steps: int, seed: int) -> Setting:
     cache = Path(tempfile.gettempdir()) / "automl-sr-benchmark-cache"
     device = DeviceSpec()
-    return Setting(installed(), task, data, METRICS, ("psnr_y",), steps, 1, 3, seed, "cpu", device, cache, threads=1)
+    return Setting(
+        installed(),
+        task,
+        data,
+        METRICS,
+        ("psnr_y",),
+        steps,
+        1,
+        3,
+        seed,
+        "cpu",
+        device,
+        cache,
+        threads=1,
+    )
 
 
 def show(name: str, values: Mapping[str, float], seconds: float) -> None:
     print(
-        name, json.dumps({key: float(f"{value:.6g}") for key, value in values.items()}), f"{seconds:.0f}s", flush=True
+        name,
+        json.dumps({key: float(f"{value:.6g}") for key, value in values.items()}),
+        f"{seconds:.0f}s",
+        flush=True,
     )
 
 
@@ -137,9 +160,13 @@ def quantize_each(setting: Setting) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 ctx = make_context(plan, setting, Path(folder))
                 architecture = plan.techniques[Slot.ARCHITECTURE]
-                module = ctx.fit(architecture, setting.data.train, steps=setting.steps, key="benchmark")
+                module = ctx.fit(
+                    architecture, setting.data.train, steps=setting.steps, key="benchmark"
+                )
                 blueprint = architecture.blueprint(setting.task, ctx)
-                trained = TrainedModel(module, blueprint, setting.task, setting.data.train, {}, Path(folder))
+                trained = TrainedModel(
+                    module, blueprint, setting.task, setting.data.train, {}, Path(folder)
+                )
                 begun = time.perf_counter()
                 shipped = ship(trained, pipeline, ctx)
                 seconds = time.perf_counter() - begun
@@ -147,7 +174,9 @@ def quantize_each(setting: Setting) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("family", choices=[*ROWS, "quantization"])
     parser.add_argument("--train", nargs="+", default=["T91"])
     parser.add_argument("--valid", nargs="+", default=["General100"])
@@ -159,13 +188,20 @@ def main() -> None:
     torch.set_num_threads(1)
     task = ImageSR(scale=options.scale, train=options.train, valid=options.valid)
     data = task.load(0)
-    show("bicubic", task.reference(data, [installed().metric(name) for name in ("psnr_y", "ssim_y")]), 0)
+    show(
+        "bicubic",
+        task.reference(data, [installed().metric(name) for name in ("psnr_y", "ssim_y")]),
+        0,
+    )
     settings = [setting_of(task, data, options.steps, seed) for seed in range(options.seeds)]
     if options.family == "quantization":
         quantize_each(settings[0])
         return
     rows = ROWS[options.family]
-    train_each([row for row in rows if any(fnmatch.fnmatch(row[0], item) for item in options.only)], settings)
+    train_each(
+        [row for row in rows if any(fnmatch.fnmatch(row[0], item) for item in options.only)],
+        settings,
+    )
 
 
 if __name__ == "__main__":

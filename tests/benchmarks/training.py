@@ -1,8 +1,10 @@
-"""Rate of the training loop beside the usual one, in the same run: `python tests/benchmarks/training.py --device cpu`.
+"""Rate of the training loop beside the usual one, in the same run: `python
+tests/benchmarks/training.py --device cpu`.
 
-The usual loop: PNG sub-images on disk, decoded and cropped by a DataLoader with `--workers`, fp32, default memory
-format, Adam. Ours: images decoded once, patches cut on the device by indexing, channels_last and bf16 where the device
-computes in it. The two take turns, so that a machine that slows down slows both; the median of the rates counts.
+The usual loop: PNG sub-images on disk, decoded and cropped by a DataLoader with `--workers`, fp32,
+default memory format, Adam. Ours: images decoded once, patches cut on the device by indexing,
+channels_last and bf16 where the device computes in it. The two take turns, so that a machine that
+slows down slows both; the median of the rates counts.
 """
 
 from __future__ import annotations
@@ -61,12 +63,19 @@ class Folder(Dataset[tuple[Tensor, Tensor]]):
             lr, hr = lr[:, ::-1], hr[:, ::-1]
         if rng.random() < 0.5:
             lr, hr = lr.transpose(1, 0, 2), hr.transpose(1, 0, 2)
-        return tuple(torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))).float() / 255 for x in (lr, hr))  # type: ignore[return-value]
+        return tuple(
+            torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))).float() / 255
+            for x in (lr, hr)
+        )  # type: ignore[return-value]
 
 
-def usual(model: nn.Module, folder: Path, device: str, batch: int, workers: int) -> Generator[None, None, None]:
+def usual(
+    model: nn.Module, folder: Path, device: str, batch: int, workers: int
+) -> Generator[None, None, None]:
     pinned = device != "cpu"
-    loader = iter(DataLoader(Folder(folder), batch_size=batch, num_workers=workers, pin_memory=pinned))
+    loader = iter(
+        DataLoader(Folder(folder), batch_size=batch, num_workers=workers, pin_memory=pinned)
+    )
     model = model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
     for pair in loader:
@@ -99,9 +108,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15, help="steps in a round")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images for the usual loop")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes that read images for the usual loop"
+    )
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--compile", action="store_true", help="torch.compile ours (recipe.compile)")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile ours (recipe.compile)"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -116,16 +129,21 @@ def main() -> None:
         folder = Path(name)
         write_sub_images(data, folder)
         for title, (architecture, fields) in NETS.items():
-            context = Context(registry, task, 0, device, folder, Cache(folder / "cache"), data.fingerprint)
+            context = Context(
+                registry, task, 0, device, folder, Cache(folder / "cache"), data.fingerprint
+            )
             technique = context.build("architecture", architecture, **fields)
             blueprint = technique.blueprint(task, context)
-            recipe = Recipe(batch=batch, patch=PATCH, precision=arguments.precision, compile=arguments.compile)
+            recipe = Recipe(
+                batch=batch, patch=PATCH, precision=arguments.precision, compile=arguments.compile
+            )
             table = Timetable.of([Phase("train", 1.0)], 1_000_000, recipe.cooldown)
             run = Run.start(Setup(context, task, data, recipe, (), table, 0, device), blueprint)
             model = build(blueprint, registry)
             rates: dict[str, list[float]] = {"usual": [], "ours": []}
             for _ in range(arguments.rounds):
-                # Loops of their own for every round: waiting workers would go on decoding while the other is timed.
+                # Loops of their own for every round: waiting workers would go on decoding while the
+                # other is timed.
                 for key, steps in (
                     ("usual", usual(model, folder, device, batch, arguments.workers)),
                     ("ours", ours(run)),
@@ -139,9 +157,15 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows))
         return
-    print(f"{'net':34} {'usual':>9} {'ours':>9} {'ratio':>6}   images/s, {PATCH}x{PATCH} patches at x{SCALE}, RGB")
+    print(
+        f"{'net':34} {'usual':>9} {'ours':>9} {'ratio':>6}   images/s, {PATCH}x{PATCH} patches at"
+        f" x{SCALE}, RGB"
+    )
     for row in rows:
-        print(f"{row['net']:34} {row['usual']:9.1f} {row['ours']:9.1f} {row['ratio']:6.2f}   ours in {row['format']}")
+        print(
+            f"{row['net']:34} {row['usual']:9.1f} {row['ours']:9.1f} {row['ratio']:6.2f}   ours in"
+            f" {row['format']}"
+        )
 
 
 def write_sub_images(data: object, folder: Path) -> None:
@@ -149,7 +173,9 @@ def write_sub_images(data: object, folder: Path) -> None:
     for indices, lr, hr in data.sub_images(480, 240).crops():  # type: ignore[attr-defined]
         for index, *pair in zip(indices.tolist(), lr, hr, strict=True):
             for kind, image in zip(("lr", "hr"), pair, strict=True):
-                Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(folder / f"{index:05d}_{kind}.png")
+                Image.fromarray(image.permute(1, 2, 0).cpu().numpy()).save(
+                    folder / f"{index:05d}_{kind}.png"
+                )
 
 
 if __name__ == "__main__":

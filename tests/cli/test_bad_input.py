@@ -28,7 +28,9 @@ def images(tmp_path: Path) -> Path:
     for name, count in (("train", 3), ("valid", 1)):
         (tmp_path / name).mkdir()
         for index in range(count):
-            smooth = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((64, 48))
+            smooth = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize(
+                (64, 48)
+            )
             smooth.save(tmp_path / name / f"{index}.png")
     return tmp_path
 
@@ -68,7 +70,9 @@ def refuse(folder: Path, study: Path, capsys: pytest.CaptureFixture[str], *words
     assert line.startswith("error: ")
     for word in words:
         assert word in line
-    assert not (folder / "results" / "artifacts").exists() or not any((folder / "results" / "artifacts").iterdir())
+    assert not (folder / "results" / "artifacts").exists() or not any(
+        (folder / "results" / "artifacts").iterdir()
+    )
     assert not (folder / "results" / "db").exists()
 
 
@@ -76,7 +80,10 @@ def refuse(folder: Path, study: Path, capsys: pytest.CaptureFixture[str], *words
     ("change", "words"),
     [
         (("budget: {", "budgets: {"), ["study.yaml:5", "budgets", "Did you mean 'budget'?"]),
-        (("{espcn: {width: 8}}", "{espncn: {}}"), ["study.yaml:7", "espncn", "Did you mean 'espcn'?"]),
+        (
+            ("{espcn: {width: 8}}", "{espncn: {}}"),
+            ["study.yaml:7", "espncn", "Did you mean 'espcn'?"],
+        ),
         (("width: 8", "width: [32, 16]"), ["study.yaml:7", "width", "32", "16"]),
         (("scale: 2", "scale: 5"), ["study.yaml:3", "scale", "5", "2"]),
         (("objectives: [psnr_y]", "objectives: [psnr]"), ["study.yaml:4", "psnr", "psnr_y"]),
@@ -100,13 +107,17 @@ def test_a_study_file_that_is_a_directory(images: Path, capsys: pytest.CaptureFi
     refuse(images, images, capsys, str(images), "is a directory")
 
 
-def test_a_validation_image_that_is_also_in_the_training_set(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_validation_image_that_is_also_in_the_training_set(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.open(images / "train" / "1.png").save(images / "valid" / "other-name.bmp")
     refuse(images, write_study(images), capsys, "other-name", "training set")
 
 
 def test_a_store_that_cannot_be_written(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["search", str(write_study(images)), "--store", "sqlite:////proc/automl-sr.db", "--json"])
+    code = main(
+        ["search", str(write_study(images)), "--store", "sqlite:////proc/automl-sr.db", "--json"]
+    )
     printed = capsys.readouterr()
     assert (code, printed.out) == (2, "")
     assert len(printed.err.strip().splitlines()) == 1
@@ -152,7 +163,9 @@ def test_a_near_duplicate_only_warns(images: Path, capsys: pytest.CaptureFixture
     assert "again" in capsys.readouterr().err
 
 
-def test_a_flat_validation_image_is_left_out_and_said(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flat_validation_image_is_left_out_and_said(
+    images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("RGB", (64, 48), (10, 20, 30)).save(images / "valid" / "flat.png")
     assert search(images, write_study(images)) == 0
     printed = capsys.readouterr()

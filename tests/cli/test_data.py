@@ -1,4 +1,6 @@
-"""`automl-sr data`: JSON stands alone on standard output, exit code 1 means damaged files, 2 a wrong request."""
+"""`automl-sr data`: JSON stands alone on standard output, exit code 1 means damaged files, 2 a
+wrong request.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,12 @@ def test_list_names_sets_sizes_and_scales(data: Path, capsys: pytest.CaptureFixt
     assert main(["data", "list", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["folders"] == [str(data)]
-    assert [row["name"] for row in document["sets"]] == ["photos", "photos-train", "photos-valid", "Two"]
+    assert [row["name"] for row in document["sets"]] == [
+        "photos",
+        "photos-train",
+        "photos-valid",
+        "Two",
+    ]
     assert document["sets"][-1] == {
         "name": "Two", "images": 2, "unreadable": 0, "smallest": [100, 120], "largest": [100, 120], "lr_scales": [2],
         "folder": str(data / "Two" / "HR"),
@@ -50,7 +57,9 @@ def test_list_names_sets_sizes_and_scales(data: Path, capsys: pytest.CaptureFixt
     assert "100x120" in capsys.readouterr().out
 
 
-def test_list_survives_a_set_of_damaged_files(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_survives_a_set_of_damaged_files(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (data / "Broken").mkdir()
     (data / "Broken" / "a.png").write_text("no image")
     assert main(["data", "list", "--json"]) == 0
@@ -60,7 +69,9 @@ def test_list_survives_a_set_of_damaged_files(data: Path, capsys: pytest.Capture
     assert "a.png" in captured.err
 
 
-def test_check_reports_what_is_worth_knowing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_what_is_worth_knowing(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hr = data / "Two" / "HR"
     assert main(["data", "check", "Two", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -74,7 +85,9 @@ def test_check_reports_what_is_worth_knowing(data: Path, capsys: pytest.CaptureF
     assert main(["data", "check", str(data / "Two"), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["identical"] == [[str(hr / "a.png"), str(hr / "c.bmp")]]
-    assert [(row["first"], row["second"]) for row in report["similar"]] == [(str(hr / "b.png"), str(hr / "f.jpg"))]
+    assert [(row["first"], row["second"]) for row in report["similar"]] == [
+        (str(hr / "b.png"), str(hr / "f.jpg"))
+    ]
     assert report["small"] == [{"file": str(hr / "d.png"), "width": 40, "height": 40}]
     assert report["grey"] == [str(hr / "e.png")]
     assert main(["data", "check", str(hr)]) == 0
@@ -82,7 +95,9 @@ def test_check_reports_what_is_worth_knowing(data: Path, capsys: pytest.CaptureF
     assert all(word in out for word in ("identical", "similar", "small", "grey", "6 images"))
 
 
-def test_check_fails_for_a_damaged_file_and_names_it(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_fails_for_a_damaged_file_and_names_it(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cut = data / "Two" / "HR" / "a.png"
     cut.write_bytes(cut.read_bytes()[:90])
     assert main(["data", "check", "Two", "--json"]) == 1
@@ -91,7 +106,9 @@ def test_check_fails_for_a_damaged_file_and_names_it(data: Path, capsys: pytest.
     assert "1 of 4 files" in captured.err
 
 
-def test_check_of_a_missing_folder_is_bad_use_in_one_line(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_missing_folder_is_bad_use_in_one_line(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["data", "check", "Tow", "--json"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -99,7 +116,9 @@ def test_check_of_a_missing_folder_is_bad_use_in_one_line(data: Path, capsys: py
     assert captured.err.count("\n") == 1
 
 
-def test_get_fetches_checks_and_names_a_set(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_get_fetches_checks_and_names_a_set(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     served = tmp_path / "served"
     served.mkdir()
     with zipfile.ZipFile(served / "set.zip", "w") as archive:
@@ -110,8 +129,12 @@ def test_get_fetches_checks_and_names_a_set(data: Path, tmp_path: Path, capsys: 
         def log_message(self, *_: object) -> None:
             """Standard error belongs to the command."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(served))) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(served))
+    ) as server:
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         thread.start()
         url = f"http://127.0.0.1:{server.server_port}/set.zip"
         wrong = main(["data", "get", "Mine", "--url", url, "--sha256", "0" * 64])

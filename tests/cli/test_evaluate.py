@@ -28,11 +28,31 @@ def test_bicubic_on_set5_gives_the_known_values_as_json(monkeypatch: pytest.Monk
     monkeypatch.setenv("AUTOML_SR_DATA", str(shipped_sets()))
     result = run("bicubic", "--data", "Set5", "--scale", 2, "--json")
     values = json.loads(result.stdout)
-    assert list(values) == ["model", "data", "scale", "images", "psnr_y", "ssim_y", "psnr_rgb", "per_image"]
-    assert (values["model"], values["data"], values["scale"], values["images"]) == ("bicubic", "Set5", 2, 5)
+    assert list(values) == [
+        "model",
+        "data",
+        "scale",
+        "images",
+        "psnr_y",
+        "ssim_y",
+        "psnr_rgb",
+        "per_image",
+    ]
+    assert (values["model"], values["data"], values["scale"], values["images"]) == (
+        "bicubic",
+        "Set5",
+        2,
+        5,
+    )
     assert values["psnr_y"] == pytest.approx(33.67, abs=0.005)
     assert values["ssim_y"] == pytest.approx(0.930, abs=0.0005)
-    assert [row["name"] for row in values["per_image"]] == ["baby", "bird", "butterfly", "head", "woman"]
+    assert [row["name"] for row in values["per_image"]] == [
+        "baby",
+        "bird",
+        "butterfly",
+        "head",
+        "woman",
+    ]
     assert set(values["per_image"][0]) == {"name", "psnr_y", "ssim_y", "psnr_rgb"}
 
 
@@ -55,14 +75,28 @@ def test_the_table_names_every_image_and_the_mean() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (["bicubic", "--data", "photos-valid", "--scale", 5], UseError, "scale of 5 is not supported. Use 2, 3 or 4"),
+        (
+            ["bicubic", "--data", "photos-valid", "--scale", 5],
+            UseError,
+            "scale of 5 is not supported. Use 2, 3 or 4",
+        ),
         (["gone.onnx", "--data", "photos-valid"], UseError, "no model file gone.onnx"),
         (["bicubic", "--data", "photo-valid"], DataError, "Did you mean 'photos-valid'?"),
-        (["bicubic", "--data", "photos-valid", "--metrics", "psnry"], UseError, "Did you mean 'psnr_y'?"),
-        (["bicubic", "--data", "photos-valid", "--metrics", "params"], UseError, "'params' is not measured on images"),
+        (
+            ["bicubic", "--data", "photos-valid", "--metrics", "psnry"],
+            UseError,
+            "Did you mean 'psnr_y'?",
+        ),
+        (
+            ["bicubic", "--data", "photos-valid", "--metrics", "params"],
+            UseError,
+            "'params' is not measured on images",
+        ),
     ],
 )
-def test_bad_use_is_refused_with_what_to_do(arguments: list[object], error: type[UseError], message: str) -> None:
+def test_bad_use_is_refused_with_what_to_do(
+    arguments: list[object], error: type[UseError], message: str
+) -> None:
     result = run(*arguments)
     assert isinstance(result.exception, error)
     assert result.exception.exit_code == 2

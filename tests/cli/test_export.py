@@ -78,7 +78,9 @@ def test_a_trial_without_a_model_says_why(tmp_path: Path) -> None:
     assert str(result.exception) == "Trial 1 of 'world' is failed and left no model: no luck."
 
 
-def test_a_file_that_was_changed_is_not_exported_and_leaves_nothing(tmp_path: Path, folder: Path) -> None:
+def test_a_file_that_was_changed_is_not_exported_and_leaves_nothing(
+    tmp_path: Path, folder: Path
+) -> None:
     opened = Reader.open(f"sqlite:///{folder}/store.db")
     stored = Path(opened.trial(opened.study("world"), 0).artifacts["weights"].url)
     content = stored.read_bytes()

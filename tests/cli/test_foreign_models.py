@@ -1,4 +1,6 @@
-"""`evaluate` and `upscale` with files of others: one line, an exit code, nothing half done; and they can be stopped."""
+"""`evaluate` and `upscale` with files of others: one line, an exit code, nothing half done; and
+they can be stopped.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ from automl_sr.data.images import Picture
 HARM = {
     "scale-0": {"metadata": {"scale": "0", "color": "y", "overlap": "4"}},
     "scale-3": {"metadata": {"scale": "3", "color": "y", "overlap": "4"}},
-    "nan": {"body": f"{TWICE.replace('y =', 'z =')} k = Log(below) y = Add(z, k)", "constants": "float below = {-1}"},
+    "nan": {
+        "body": f"{TWICE.replace('y =', 'z =')} k = Log(below) y = Add(z, k)",
+        "constants": "float below = {-1}",
+    },
     "no input": {"takes": "", "body": "y = Identity(twice)"},
     "sequence": {"body": "y = SequenceConstruct(x, x)", "gives": "seq(float[1, 1, h, w]) y"},
     "loop": {"body": EMPTY_LOOP, "constants": ENDLESS},
@@ -56,10 +61,14 @@ def test_a_file_that_means_harm_is_one_line_and_leaves_nothing(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("command", ["evaluate", "upscale"])
-def test_a_signal_ends_what_would_go_on_for_ever(command: str, number: signal.Signals, code: int, folder: Path) -> None:
+def test_a_signal_ends_what_would_go_on_for_ever(
+    command: str, number: signal.Signals, code: int, folder: Path
+) -> None:
     net = endless(folder / "net.onnx")
     program = [sys.executable, "-m", "automl_sr", *arguments(command, net, folder)]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         worker = model_process(process)
         process.send_signal(number)
         said, told = process.communicate(timeout=60)
@@ -73,7 +82,9 @@ def test_a_signal_ends_what_would_go_on_for_ever(command: str, number: signal.Si
 def model_process(program: subprocess.Popen[str]) -> psutil.Process:
     """Wait for the process in which the model is run, and give it."""
     for _ in range(1000):
-        found = [child for child in psutil.Process(program.pid).children() if child.cpu_times().user > 0]
+        found = [
+            child for child in psutil.Process(program.pid).children() if child.cpu_times().user > 0
+        ]
         if found:
             return found[0]
         try:
@@ -84,7 +95,9 @@ def model_process(program: subprocess.Popen[str]) -> psutil.Process:
     raise AssertionError("no model is run")
 
 
-def test_an_image_on_which_a_model_fails_is_skipped(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_on_which_a_model_fails_is_skipped(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bright = np.maximum(photo(height=30, width=40), 1)
     images.write(folder / "images" / "a.png", Picture(bright))
     images.write(folder / "images" / "b.png", Picture(bright * 0))

@@ -35,7 +35,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     real = engine.search
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
-    monkeypatch.setattr(engine, "search", lambda *given, **named: real(*given, run=search_world.run_fast, **named))
+    monkeypatch.setattr(
+        engine, "search", lambda *given, **named: real(*given, run=search_world.run_fast, **named)
+    )
     monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{tmp_path}/store.db")
     monkeypatch.setenv("AUTOML_SR_ARTIFACTS", str(tmp_path / "artifacts"))
     find(load(trials=8), tmp_path)
@@ -48,7 +50,10 @@ def test_people_read_what_was_taken_over_and_how_to_go_on() -> None:
     done = run("fork", "world", "narrow.yaml")
     assert done.exit_code == 0, done.exception
     assert done.stdout.splitlines() == [
-        "narrow: imported 5 of 8 trials of world; left out: 3 with architecture.line.width outside the new range",
+        (
+            "narrow: imported 5 of 8 trials of world; left out: 3 with architecture.line.width"
+            " outside the new range"
+        ),
         "Go on with: automl-sr search narrow.yaml",
     ]
     assert done.stderr == ""
@@ -67,7 +72,15 @@ def test_json_stands_alone() -> None:
 
 def test_options_name_the_places(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{folder}/other.db")
-    done = run("fork", "world", "narrow.yaml", "--store", f"sqlite:///{folder}/store.db", "--artifacts", "files")
+    done = run(
+        "fork",
+        "world",
+        "narrow.yaml",
+        "--store",
+        f"sqlite:///{folder}/store.db",
+        "--artifacts",
+        "files",
+    )
     assert done.exit_code == 0, done.exception
     with closing(sqlite3.connect(folder / "store.db")) as database:
         places = dict(database.execute("SELECT name, artifacts FROM automl_sr_studies").fetchall())
@@ -82,7 +95,10 @@ def test_what_was_imported_is_listed_with_the_others() -> None:
     listed = json.loads(run("trials", "narrow", "--json").stdout)["trials"]
     assert [row["number"] for row in listed] == list(range(7))
     assert {member["number"] for member in result["front"]} & set(range(5))
-    counts = {row["study"]: row["trials"]["complete"] for row in json.loads(run("studies", "--json").stdout)["studies"]}
+    counts = {
+        row["study"]: row["trials"]["complete"]
+        for row in json.loads(run("studies", "--json").stdout)["studies"]
+    }
     assert counts == {"world": 8, "narrow": 7}
 
 
@@ -93,9 +109,14 @@ def test_an_imported_trial_says_where_it_comes_from() -> None:
     assert found["origin"] == {"study": "world", "number": found["origin"]["number"]}
     assert (
         found["fingerprint"]
-        == json.loads(run("show", "world", found["origin"]["number"], "--json").stdout)["fingerprint"]
+        == json.loads(run("show", "world", found["origin"]["number"], "--json").stdout)[
+            "fingerprint"
+        ]
     )
-    assert f"imported from: world, trial {found['origin']['number']}" in run("show", "narrow", last).stdout.splitlines()
+    assert (
+        f"imported from: world, trial {found['origin']['number']}"
+        in run("show", "narrow", last).stdout.splitlines()
+    )
     assert json.loads(run("show", "world", 0, "--json").stdout)["origin"] is None
 
 
@@ -111,7 +132,10 @@ def test_a_search_begins_with_the_trials_of_another_study() -> None:
 
 def test_a_study_that_is_there_is_refused() -> None:
     Path("study.yaml").write_text(study_text(trials=8))
-    for arguments in (("search", "study.yaml", "--warm-start", "world"), ("fork", "world", "study.yaml")):
+    for arguments in (
+        ("search", "study.yaml", "--warm-start", "world"),
+        ("fork", "world", "study.yaml"),
+    ):
         done = run(*arguments)
         assert isinstance(done.exception, UseError)
         assert "it is there, begun without those of another one" in str(done.exception)
@@ -131,7 +155,9 @@ def test_nothing_to_import_leaves_nothing_behind() -> None:
     done = run("fork", "world", "other.yaml")
     assert isinstance(done.exception, UseError)
     assert "8 with another architecture.line.gain than the new study's" in str(done.exception)
-    assert [row["study"] for row in json.loads(run("studies", "--json").stdout)["studies"]] == ["world"]
+    assert [row["study"] for row in json.loads(run("studies", "--json").stdout)["studies"]] == [
+        "world"
+    ]
 
 
 def test_the_command_is_there() -> None:

@@ -60,7 +60,10 @@ def test_all_studies_are_cleaned_up_and_one_where_it_is_named(folder: Path) -> N
     assert list(row) == ["study", "files", "bytes", "kept_files", "kept_bytes"]
     assert (row["study"], row["files"], row["kept_files"]) == ("first", 5, 1)
     assert len(models(folder)) == 7
-    assert [(row["study"], row["files"]) for row in rows("gc")["studies"]] == [("first", 0), ("second", 5)]
+    assert [(row["study"], row["files"]) for row in rows("gc")["studies"]] == [
+        ("first", 0),
+        ("second", 5),
+    ]
     assert len(models(folder)) == 2
 
 
@@ -75,21 +78,36 @@ def test_a_dry_run_says_the_same_and_changes_nothing(folder: Path) -> None:
 
 def test_people_read_one_line_for_each_study(folder: Path) -> None:
     bytes_each = models(folder)[0].stat().st_size
-    all_of_it = f"5 files, {size(5 * bytes_each)} (5 onnx, {size(5 * bytes_each)}); kept 1 file, {size(bytes_each)}"
+    all_of_it = (
+        f"5 files, {size(5 * bytes_each)} (5 onnx, {size(5 * bytes_each)}); kept 1 file,"
+        f" {size(bytes_each)}"
+    )
     assert run("gc", "--dry-run", "first").stdout == f"first: would remove {all_of_it}\n"
     assert run("gc", "first").stdout == f"first: removed {all_of_it}\n"
-    assert run("gc", "first").stdout == f"first: removed 0 files, 0 bytes; kept 1 file, {size(bytes_each)}\n"
+    assert (
+        run("gc", "first").stdout
+        == f"first: removed 0 files, 0 bytes; kept 1 file, {size(bytes_each)}\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 kB"), (12_345_678, "12.3 MB"), (999_960, "1.0 MB")],
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (12_345_678, "12.3 MB"),
+        (999_960, "1.0 MB"),
+    ],
 )
 def test_bytes_are_written_for_people(number: int, text: str) -> None:
     assert size(number) == text
 
 
-def test_a_store_or_a_study_that_is_not_there_is_not_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_or_a_study_that_is_not_there_is_not_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(run("gc", "frist").exception, StoreError)
     missing = folder / "missing.db"
     assert isinstance(run("gc", "--store", f"sqlite:///{missing}").exception, StoreError)
@@ -97,7 +115,9 @@ def test_a_store_or_a_study_that_is_not_there_is_not_made(folder: Path, monkeypa
     assert len(models(folder)) == 12
 
 
-def test_a_study_whose_plugins_are_missing_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_whose_plugins_are_missing_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("automl_sr.plugin.registry.installed", Registry)
     assert isinstance(run("gc", "first").exception, PluginError)
     result = run("gc", "--json")
@@ -107,7 +127,9 @@ def test_a_study_whose_plugins_are_missing_is_left_alone(folder: Path, monkeypat
     assert len(models(folder)) == 12
 
 
-def test_a_study_whose_files_cannot_be_reached_stops_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_whose_files_cannot_be_reached_stops_no_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def down(place: Artifacts, name: str) -> dict[str, int]:
         if name.startswith("first-"):
             raise StoreError("no route to host")
@@ -139,7 +161,11 @@ def test_trials_without_their_files_can_still_be_read(folder: Path) -> None:
     before = rows("trials", "first")
     run("gc", "first")
     assert rows("trials", "first") == before
-    lost = [row["number"] for row in before["trials"] if not rows("show", "first", row["number"])["artifacts"]]
+    lost = [
+        row["number"]
+        for row in before["trials"]
+        if not rows("show", "first", row["number"])["artifacts"]
+    ]
     assert len(lost) == 5
     assert "score" in run("show", "first", lost[0]).stdout
     assert isinstance(run("export", "first", lost[0], "-o", folder / "model").exception, UseError)

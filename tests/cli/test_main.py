@@ -1,4 +1,6 @@
-"""The command line as a whole: quick to start, one line for an error, exit codes that scripts can rely on."""
+"""The command line as a whole: quick to start, one line for an error, exit codes that scripts can
+rely on.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,19 @@ def environment(**extra: str) -> dict[str, str]:
 
 def run(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "automl_sr", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**extra), check=False, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(**extra), check=False, timeout=60
+    )
 
 
 def python(code: str, **extra: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(**extra), check=False, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment(**extra),
+        check=False,
+        timeout=60,
     )
 
 
@@ -96,7 +105,9 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("name", list(program.COMMANDS))
-def test_every_command_explains_itself_with_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_explains_itself_with_examples(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert program.main([name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert f"Usage: automl-sr {name}" in shown
@@ -110,8 +121,13 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands(shell: str) -> None:
-    done = run(_AUTOML_SR_COMPLETE=f"complete_{shell}", COMP_WORDS="automl-sr new", COMP_CWORD="1",
-               _TYPER_COMPLETE_ARGS="automl-sr new", _TYPER_COMPLETE_FISH_ACTION="get-args")  # fmt: skip
+    done = run(
+        _AUTOML_SR_COMPLETE=f"complete_{shell}",
+        COMP_WORDS="automl-sr new",
+        COMP_CWORD="1",
+        _TYPER_COMPLETE_ARGS="automl-sr new",
+        _TYPER_COMPLETE_FISH_ACTION="get-args",
+    )
     assert "new-plugin" in done.stdout
 
 
@@ -127,18 +143,33 @@ def test_shells_complete_commands(shell: str) -> None:
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (SystemExit(143), 143, ""),
         (SystemExit("no more"), 1, "error: no more\n"),
-        (GeneratorExit("odd"), 1, "error: GeneratorExit: odd (set AUTOML_SR_DEBUG=1 to see where).\n"),
+        (
+            GeneratorExit("odd"),
+            1,
+            "error: GeneratorExit: odd (set AUTOML_SR_DEBUG=1 to see where).\n",
+        ),
         (
             WithoutText(),
             1,
-            "error: WithoutText: (its text cannot be made: ValueError) (set AUTOML_SR_DEBUG=1 to see where).\n",
+            (
+                "error: WithoutText: (its text cannot be made: ValueError) (set AUTOML_SR_DEBUG=1"
+                " to see where).\n"
+            ),
         ),
         (ValueError("odd"), 1, "error: ValueError: odd (set AUTOML_SR_DEBUG=1 to see where).\n"),
-        (ZeroDivisionError(), 1, "error: ZeroDivisionError: no further text (set AUTOML_SR_DEBUG=1 to see where).\n"),
+        (
+            ZeroDivisionError(),
+            1,
+            "error: ZeroDivisionError: no further text (set AUTOML_SR_DEBUG=1 to see where).\n",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(
-    error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("AUTOML_SR_DEBUG", raising=False)
     assert failing(error, monkeypatch) == code
@@ -159,7 +190,9 @@ def test_a_plugin_that_ends_a_command_of_core_makes_no_success_of_it(
     assert program.main(["a-command-of-a-plugin"]) == 0, "that may end as it likes"
 
 
-def test_a_traceback_is_shown_on_demand(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_is_shown_on_demand(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("AUTOML_SR_DEBUG", "1")
     assert failing(ValueError("odd"), monkeypatch) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
@@ -168,12 +201,18 @@ def test_a_traceback_is_shown_on_demand(monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["upscal"], "error: No such command 'upscal'. Did you mean 'upscale'? See `automl-sr --help`.\n"),
+        (
+            ["upscal"],
+            "error: No such command 'upscal'. Did you mean 'upscale'? See `automl-sr --help`.\n",
+        ),
         (["space"], "error: Missing argument 'STUDY.yaml'. See `automl-sr space --help`.\n"),
         (["space", "--foo"], "error: No such option: --foo. See `automl-sr space --help`.\n"),
         (
             ["space", "nowhere/a.yaml"],
-            "error: There is no study file nowhere/a.yaml. The folder nowhere does not exist either.\n",
+            (
+                "error: There is no study file nowhere/a.yaml. The folder nowhere does not exist"
+                " either.\n"
+            ),
         ),
     ],
 )
@@ -186,7 +225,9 @@ def test_bad_use_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_unwind_the_stack_and_give_their_exit_code(number: signal.Signals, code: int) -> None:
+def test_signals_unwind_the_stack_and_give_their_exit_code(
+    number: signal.Signals, code: int
+) -> None:
     done = python(f"""
 import os, signal, sys
 from automl_sr.cli import main as program
@@ -209,7 +250,11 @@ sys.exit(program.main(["plugins"]))
 def test_a_closed_pipe_is_left_in_silence() -> None:
     command = f"{sys.executable} -m automl_sr schema | head -c 10"
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, env=environment(), check=False
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
     )
     assert done.stdout == '{\n  "$sche'
     assert done.stderr == ""
@@ -255,7 +300,10 @@ sys.exit(program.main())
     [
         (
             "threading.Thread(target=threading.Event().wait, name='mine').start()",
-            "warning: threads that were left behind (mine) did not end within 0.2 s: the program ends without\n",
+            (
+                "warning: threads that were left behind (mine) did not end within 0.2 s: the"
+                " program ends without\n"
+            ),
         ),
         (
             "atexit.register(threading.Event().wait)",
@@ -269,7 +317,9 @@ sys.exit(program.main())
         ("threading.Thread(target=sys.exit).start()", ""),
     ],
 )
-def test_what_plugins_leave_behind_holds_nobody_up_and_spoils_no_result(left: str, said: str) -> None:
+def test_what_plugins_leave_behind_holds_nobody_up_and_spoils_no_result(
+    left: str, said: str
+) -> None:
     done = python(LEFT_BEHIND.format(left=left), AUTOML_SR_DEBUG="0")
     assert (done.returncode, done.stderr) == (0, said)
     assert json.loads(done.stdout) == {}
@@ -306,7 +356,12 @@ def test_standard_output_is_for_results_alone() -> None:
 def test_without_standard_error_what_others_print_is_not_among_the_results() -> None:
     command = f"{sys.executable} -c '{PRINTING}' 2>&-"
     done = subprocess.run(
-        ["bash", "-c", command], stdout=subprocess.PIPE, text=True, env=environment(), check=False, timeout=60
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        check=False,
+        timeout=60,
     )
     assert json.loads(done.stdout) == {"found": 1}
 
@@ -321,15 +376,20 @@ def test_json_stands_alone_and_has_no_nan(capsys: pytest.CaptureFixture[str]) ->
     console.print_json(value)
     printed = capsys.readouterr()
     assert printed.err == ""
-    assert " ".join(printed.out.split()) == (
-        '{ "a": null, "b": [ null, 1.5, true, null ], "c": "x/y", "d": [ "p", "q" ], '
+    assert (
+        " ".join(printed.out.split())
+        == '{ "a": null, "b": [ null, 1.5, true, null ], "c": "x/y", "d": [ "p", "q" ], '
         '"e": 0.5, "f": null, "g": [ 0, 1, 2 ], "h": [ "ä", 3 ], "4": {} }'
     )
 
 
-def test_tables_are_not_cut_in_a_pipe(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_not_cut_in_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    console.print_table(("name", "value"), [["x" * 150, 31.23456], ["[b]y[/b]", None]], right=["value"])
+    console.print_table(
+        ("name", "value"), [["x" * 150, 31.23456], ["[b]y[/b]", None]], right=["value"]
+    )
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == ["name", "value"]
     assert first.split() == ["x" * 150, "31.23"]

@@ -43,16 +43,33 @@ def environment(*paths: Path) -> dict[str, str]:
 
 def test_a_package_with_technique_tests_and_method_card_is_written(package: Path) -> None:
     files = sorted(str(path.relative_to(package)) for path in package.rglob("*") if path.is_file())
-    assert files == [".gitignore", "README.md", "every_few/__init__.py", "pyproject.toml", "tests/test_every_few.py"]
+    assert files == [
+        ".gitignore",
+        "README.md",
+        "every_few/__init__.py",
+        "pyproject.toml",
+        "tests/test_every_few.py",
+    ]
     for path in package.rglob("*"):
         if path.is_file():
             assert "{{" not in path.read_text()
-    assert "class EveryFewSelection(Technique):" in (package / "every_few" / "__init__.py").read_text()
+    assert (
+        "class EveryFewSelection(Technique):" in (package / "every_few" / "__init__.py").read_text()
+    )
 
 
 def test_an_installed_plugin_is_found(package: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index"]
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-build-isolation",
+        "--no-deps",
+        "--no-index",
+    ]
     subprocess.run([*install, "--target", str(site), str(package)], check=True, capture_output=True)
     done = subprocess.run(
         [sys.executable, "-m", "automl_sr", "plugins", "--json"],
@@ -71,10 +88,17 @@ def test_an_installed_plugin_is_found(package: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=[] if kind in ("metric", "quantization") else pytest.mark.ci, id=kind) for kind in KINDS],
+    [
+        pytest.param(
+            kind, marks=[] if kind in ("metric", "quantization") else pytest.mark.ci, id=kind
+        )
+        for kind in KINDS
+    ],
 )
 def test_its_own_tests_pass(kind: str, tmp_path: Path) -> None:
-    """The contract, where a technique is trained with its defaults, and what it promises besides."""
+    """The contract, where a technique is trained with its defaults, and what it promises
+    besides.
+    """
     package = written(kind, tmp_path)
     defaults = ["-k", "not lows and not highs"]
     done = subprocess.run(
@@ -127,7 +151,12 @@ def test_every_slot_that_a_family_can_fill_has_a_kind() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("metric", "psnr_y"), ("task", "image-sr"), ("architecture", "fsrcnn"), ("quantization", "int8_ptq")],
+    [
+        ("metric", "psnr_y"),
+        ("task", "image-sr"),
+        ("architecture", "fsrcnn"),
+        ("quantization", "int8_ptq"),
+    ],
 )
 def test_a_name_that_is_taken_in_its_kind_is_refused(
     kind: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -141,13 +170,17 @@ def test_a_name_that_is_taken_in_its_kind_is_refused(
     ["My-Plugin", "9lives", "a b", "a--b", "-a", "a-", "../up", "a/b", "", "ä", "x" * 51, "class", "json", "tests",
      "torch", "automl-sr", "automl_sr_x", "loss"],
 )  # fmt: skip
-def test_names_that_cannot_work_are_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_cannot_work_are_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["new-plugin", "-o", str(tmp_path), "--", name]) == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_folder_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "every-few").mkdir()
     assert main(["new-plugin", "every-few", "-o", str(tmp_path)]) == 2
     assert "exists already" in capsys.readouterr().err
@@ -163,7 +196,9 @@ def test_nothing_half_written_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     assert main(["new-plugin", "every-few", "-o", str(tmp_path / "file" / "below")]) == 2
     assert "cannot be written to" in capsys.readouterr().err

@@ -22,7 +22,9 @@ class Broken:
 
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> None:
-    registry = discover([Broken()], plugins=[space_toys.plugin(space_toys.TECHNIQUES, [space_toys.ToyTask])])
+    registry = discover(
+        [Broken()], plugins=[space_toys.plugin(space_toys.TECHNIQUES, [space_toys.ToyTask])]
+    )
     monkeypatch.setattr("automl_sr.plugin.registry.installed", lambda: registry)
 
 
@@ -37,7 +39,9 @@ def test_techniques_are_listed_by_slot_with_plugin_version_and_title(
     assert "tasks: image-sr" in lines
 
 
-def test_what_is_unavailable_is_listed_with_its_reason(toys: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_unavailable_is_listed_with_its_reason(
+    toys: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["plugins"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split(maxsplit=2) == [
         "nas",
@@ -56,7 +60,9 @@ def test_json_holds_everything(toys: None, capsys: pytest.CaptureFixture[str]) -
         "fields": [], "tasks": ["image-sr"], "provides": [], "requires": ["sparse_weights"], "conflicts": [],
         "plugin": "toys", "distribution": "", "distribution_version": "",
     }  # fmt: skip
-    assert data["unavailable"] == [{"plugin": "nas", "what": "nas", "reason": "ImportError: No module named 'nni'"}]
+    assert data["unavailable"] == [
+        {"plugin": "nas", "what": "nas", "reason": "ImportError: No module named 'nni'"}
+    ]
     assert data["tasks"] == ["image-sr"]
     assert "psnr_y" in data["metrics"]
 

@@ -1,4 +1,6 @@
-"""`automl-sr refine`: a table of before and after, JSON alone, and what `export` and `show` make of it."""
+"""`automl-sr refine`: a table of before and after, JSON alone, and what `export` and `show` make of
+it.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def world(once: Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def train_with(monkeypatch: pytest.MonkeyPatch, trainer: Trainer) -> None:
-    monkeypatch.setattr(refiner, "refine", lambda *given, **named: REFINE(*given, run=trainer, **named))
+    monkeypatch.setattr(
+        refiner, "refine", lambda *given, **named: REFINE(*given, run=trainer, **named)
+    )
 
 
 def run(*arguments: object) -> Result:
@@ -60,7 +64,17 @@ def test_json_stands_alone_on_standard_output(world: World) -> None:
 def test_people_get_before_and_after_side_by_side(world: World) -> None:
     result = run("refine", "world", "--trials", "0", "--quiet")
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert lines[1] == ["trial", "seed", "steps", "score", "score", "refined", "params", "Set5", "score"]
+    assert lines[1] == [
+        "trial",
+        "seed",
+        "steps",
+        "score",
+        "score",
+        "refined",
+        "params",
+        "Set5",
+        "score",
+    ]
     before = world.store.trial(world.study, 0).values["score"]
     assert lines[2] == ["0", "0", "4,000", f"{before:.4g}", "40", "305", "30"]
     assert "trial 0, seed 0: complete: test set Set14: not there" in result.stdout
@@ -75,7 +89,9 @@ def test_several_seeds_have_their_mean_and_deviation(world: World) -> None:
     assert "31 ± 1" in result.stdout
 
 
-@pytest.mark.parametrize("given", [["--trials", "0,1"], ["--trials", "0", "--trials", "1"], ["--trials", " 1, 0"]])
+@pytest.mark.parametrize(
+    "given", [["--trials", "0,1"], ["--trials", "0", "--trials", "1"], ["--trials", " 1, 0"]]
+)
 def test_trials_are_named_with_commas_or_again_and_again(world: World, given: list[str]) -> None:
     found = json.loads(run("refine", "world", *given, "--json").stdout)
     assert [row["number"] for row in found["refinements"]] == [0, 1]
@@ -119,7 +135,9 @@ def test_show_lists_the_refinements_of_a_trial(world: World) -> None:
     assert json.loads(run("show", "world", 2, "--json").stdout)["refinements"] == []
 
 
-def test_the_newest_refinement_is_exported_with_a_card_of_both(world: World, tmp_path: Path) -> None:
+def test_the_newest_refinement_is_exported_with_a_card_of_both(
+    world: World, tmp_path: Path
+) -> None:
     run("refine", "world", "--trials", "0", "--steps", 30, "--quiet")
     run("refine", "world", "--trials", "0", "--steps", 20, "--quiet")
     result = run("export", "world", 0, "--refined", "-o", tmp_path / "model")
@@ -144,7 +162,11 @@ def test_a_trial_that_was_not_refined_says_how(world: World, tmp_path: Path) -> 
 
 
 def row(number: int, seed: int, state: str = "complete", **values: float) -> dict[str, Any]:
-    tests = {"Set5": {"psnr_y": 35.0 + seed, "ssim_y": 0.95, "psnr_rgb": 33.0}} if state == "complete" else {}
+    tests = (
+        {"Set5": {"psnr_y": 35.0 + seed, "ssim_y": 0.95, "psnr_rgb": 33.0}}
+        if state == "complete"
+        else {}
+    )
     searched = {"psnr_y": 30.0, "params": 305.0}
     done = {"psnr_y": 31.0 + seed, "params": 305.0} if state == "complete" else {}
     return {
@@ -161,7 +183,13 @@ def row(number: int, seed: int, state: str = "complete", **values: float) -> dic
 def test_the_table_shows_the_usual_metrics_of_test_sets_and_no_column_twice() -> None:
     rows = [row(7, 0), row(7, 1), row(8, 0), row(8, 1, "failed")]
     metrics = ("psnr_y", "params")
-    assert headings(rows, metrics) == ["psnr_y", "psnr_y refined", "params", "Set5 psnr_y", "Set5 ssim_y"]
+    assert headings(rows, metrics) == [
+        "psnr_y",
+        "psnr_y refined",
+        "params",
+        "Set5 psnr_y",
+        "Set5 ssim_y",
+    ]
     assert table(rows, metrics) == [
         [7, 0, 100, 30.0, 31.0, 305.0, 35.0, 0.95],
         [7, 1, 100, 30.0, 32.0, 305.0, 36.0, 0.95],

@@ -72,16 +72,23 @@ def test_a_person_reads_a_table(table: Path) -> None:
 
 def test_who_tries_most_of_a_table_is_named(table: Path) -> None:
     long = run(table, *FEW, "--minutes", 1000)
-    assert "note: tpe+pareto-asha, tpe+none, random+pareto-asha, random+none tried most of the table" in long.stderr
+    assert (
+        "note: tpe+pareto-asha, tpe+none, random+pareto-asha, random+none tried most of the table"
+        in long.stderr
+    )
     assert run(table, *FEW, "--minutes", 0.1).stderr == ""
 
 
-def test_a_study_is_compared_as_the_table_that_it_becomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_is_compared_as_the_table_that_it_becomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
     monkeypatch.setenv("AUTOML_SR_STORE", f"sqlite:///{tmp_path}/store.db")
     find(load(trials=6, sampler="qmc"), tmp_path, run_fast)
     given = ("--minutes", 1, "--json", "--samplers", "random,qmc", "--seeds", 2)
-    stored = run("world", *given, "--save", tmp_path / "made.json", "--reference", "score=20,params=5000")
+    stored = run(
+        "world", *given, "--save", tmp_path / "made.json", "--reference", "score=20,params=5000"
+    )
     assert stored.exit_code == 0, stored.output
     found = json.loads(stored.stdout)
     assert found["table"]["reference"] == {"score": 20.0, "params": 5000.0}
@@ -102,7 +109,9 @@ def test_a_study_is_compared_as_the_table_that_it_becomes(tmp_path: Path, monkey
         (["--reference", "psnr"], "--reference 'psnr' is no METRIC=VALUE."),
     ],
 )
-def test_what_is_asked_wrongly_is_one_sentence(table: Path, arguments: list[Any], words: str) -> None:
+def test_what_is_asked_wrongly_is_one_sentence(
+    table: Path, arguments: list[Any], words: str
+) -> None:
     error = run(table, *arguments).exception
     assert isinstance(error, UseError)
     assert words in str(error)

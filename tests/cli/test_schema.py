@@ -23,7 +23,9 @@ def schema(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return json.loads(capsys.readouterr().out)
 
 
-def test_it_is_a_json_schema_of_all_installed_techniques(schema: dict[str, dict[str, object]]) -> None:
+def test_it_is_a_json_schema_of_all_installed_techniques(
+    schema: dict[str, dict[str, object]],
+) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     for slot, known in installed().techniques.items():
         assert {f"{slot}.{name}" for name in known} <= set(schema["$defs"])
@@ -34,7 +36,9 @@ def test_it_is_a_json_schema_of_all_installed_techniques(schema: dict[str, dict[
 def test_the_study_files_that_come_along_are_valid_and_readable(schema: dict[str, object]) -> None:
     for path in STUDIES:
         assert load_study(path, installed()).spec.name
-        jsonschema.Draft202012Validator(schema).validate(YAML(typ="safe", pure=True).load(path.read_text()))
+        jsonschema.Draft202012Validator(schema).validate(
+            YAML(typ="safe", pure=True).load(path.read_text())
+        )
 
 
 @pytest.mark.parametrize("command", OUTPUTS)
@@ -45,6 +49,8 @@ def test_what_commands_print_has_a_schema(command: str, capsys: pytest.CaptureFi
     assert described["properties"]
 
 
-def test_a_command_without_a_schema_is_told_with_those_that_have_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_a_schema_is_told_with_those_that_have_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["schema", "--output", "trails"]) == 2
     assert "Did you mean 'trials'?" in capsys.readouterr().err

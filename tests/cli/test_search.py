@@ -32,7 +32,9 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real = engine.search
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("automl_sr.plugin.registry.installed", registry)
-    monkeypatch.setattr(engine, "search", lambda *given, **named: real(*given, run=search_world.run_fast, **named))
+    monkeypatch.setattr(
+        engine, "search", lambda *given, **named: real(*given, run=search_world.run_fast, **named)
+    )
     monkeypatch.delenv("AUTOML_SR_STORE", raising=False)
     monkeypatch.delenv("AUTOML_SR_ARTIFACTS", raising=False)
 
@@ -51,7 +53,9 @@ def test_json_stands_alone_on_standard_output() -> None:
     assert found["store"] == "sqlite:///runs/automl-sr.db"
     assert found["trials"]["complete"] == 4
     assert Path("runs/automl-sr.db").is_file()
-    assert Path(found["front"][0]["artifacts"]["onnx"]).is_relative_to(Path("runs/artifacts").resolve())
+    assert Path(found["front"][0]["artifacts"]["onnx"]).is_relative_to(
+        Path("runs/artifacts").resolve()
+    )
     assert "trial 0: complete: score" in result.stderr
 
 
@@ -63,13 +67,23 @@ def test_people_get_the_front_with_the_reference_and_the_place() -> None:
     [reference] = [line for line in lines if line.startswith("reference")]
     assert reference.split()[1:3] == ["1.5", "-"]
     assert any("architecture=line width=" in line for line in lines)
-    assert any(re.match(r"Models: .*/world-[0-9a-f]{8}, a folder for each trial$", line) for line in lines)
+    assert any(
+        re.match(r"Models: .*/world-[0-9a-f]{8}, a folder for each trial$", line) for line in lines
+    )
     assert lines[-1].startswith("Export one: automl-sr export world ")
     assert result.stderr == ""
 
 
 def test_options_name_places_and_totals(tmp_path: Path) -> None:
-    options = ("--store", f"sqlite:///{tmp_path}/my.db", "--artifacts", tmp_path / "files", "--trials", 2, "--json")
+    options = (
+        "--store",
+        f"sqlite:///{tmp_path}/my.db",
+        "--artifacts",
+        tmp_path / "files",
+        "--trials",
+        2,
+        "--json",
+    )
     assert json.loads(run(*options).stdout)["trials"]["complete"] == 2
     assert (tmp_path / "my.db").is_file()
     assert len(list((tmp_path / "files").glob("world-*/00000/model.onnx"))) == 1
@@ -109,7 +123,9 @@ def test_a_failed_search_still_prints_what_it_found(monkeypatch: pytest.MonkeyPa
 
 
 def opened(view: LiveView) -> list[str]:
-    """Open a study of which one trial is complete, besides two that were imported; gives what is said from then on."""
+    """Open a study of which one trial is complete, besides two that were imported; gives what is
+    said from then on.
+    """
     said: list[str] = []
     view.say = said.append
     metric = registry().metric("score")
@@ -117,7 +133,9 @@ def opened(view: LiveView) -> list[str]:
         counts={"complete": 3}, environment={"origin": {"states": {"complete": 2}}}, seconds=30.0, reference={},
         spec={"constraints": {}},
     )  # fmt: skip
-    spec = SimpleNamespace(name="world", budget=SimpleNamespace(trials=9, minutes=2.0), objectives=("score",))
+    spec = SimpleNamespace(
+        name="world", budget=SimpleNamespace(trials=9, minutes=2.0), objectives=("score",)
+    )
     store = SimpleNamespace(
         name="sqlite:///x.db",
         study=lambda name: record,
@@ -125,7 +143,13 @@ def opened(view: LiveView) -> list[str]:
     )
     setting = SimpleNamespace(train_device="cpu", threads=2)
     study: Any = SimpleNamespace(
-        spec=spec, store=store, setting=setting, record=record, notes=("one",), resumed=True, objectives=[metric]
+        spec=spec,
+        store=store,
+        setting=setting,
+        record=record,
+        notes=("one",),
+        resumed=True,
+        objectives=[metric],
     )
     view.opened(study)
     return said
@@ -153,7 +177,11 @@ def test_the_live_view_shows_study_best_and_running_trial() -> None:
 def test_the_live_view_shows_several_workers_in_a_line_each() -> None:
     view = LiveView()
     opened(view)
-    for number, worker in ((7, "worker 2 (pid 123)"), (8, "worker 1 (pid 122)"), (6, "frodo (pid 5)")):
+    for number, worker in (
+        (7, "worker 2 (pid 123)"),
+        (8, "worker 1 (pid 122)"),
+        (6, "frodo (pid 5)"),
+    ):
         view.started(number, {"architecture": "line"}, resumed=False)
         view.works(number, worker)
         view.stage(number, "train")
@@ -168,7 +196,9 @@ def test_the_live_view_shows_several_workers_in_a_line_each() -> None:
     ]
     view.works(6, "")
     view.finished(8, Ended("complete", {"score": 29.5}), 1.0)
-    assert [line.partition(":")[0] for line in str(view.render()).splitlines()[2:]] == ["worker 2 (pid 123)"]
+    assert [line.partition(":")[0] for line in str(view.render()).splitlines()[2:]] == [
+        "worker 2 (pid 123)"
+    ]
 
 
 def test_plain_lines_say_where_each_trial_is_now_and_then(
@@ -201,7 +231,20 @@ def test_plain_lines_say_a_rung_and_an_end(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_words_for_plans_times_and_progress() -> None:
-    plan = {"selection": "none", "architecture": "line", "architecture.line.width": 8, "recipe.lr": 0.1}
+    plan = {
+        "selection": "none",
+        "architecture": "line",
+        "architecture.line.width": 8,
+        "recipe.lr": 0.1,
+    }
     assert plan_words(plan) == "architecture=line width=8"
-    assert [duration(value) for value in (0.4, 59.4, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 5 min"]
-    assert progress(Point(1, 2000, "train", 0.5, 1e-3, 10.0)) == "train step 1 of 2,000, loss 0.5, 10 images/s"
+    assert [duration(value) for value in (0.4, 59.4, 200, 7500)] == [
+        "0 s",
+        "59 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+    assert (
+        progress(Point(1, 2000, "train", 0.5, 1e-3, 10.0))
+        == "train step 1 of 2,000, loss 0.5, 10 images/s"
+    )

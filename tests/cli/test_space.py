@@ -36,7 +36,9 @@ def study(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_the_tree_shows_conditions_and_the_number_of_choices(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tree_shows_conditions_and_the_number_of_choices(
+    study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["space", study]) == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
@@ -46,13 +48,21 @@ def test_the_tree_shows_conditions_and_the_number_of_choices(study: str, capsys:
     assert "  none  (trial 0)" in lines
     assert "teacher (not searched)" in lines
     assert lines[-1] == "12,375 discrete choices, and 2 continuous dimensions besides"
-    assert printed.err == "note: space.architecture.fsrcnn.width: in steps of 8, the range 8..30 ends at 24.\n"
+    assert (
+        printed.err
+        == "note: space.architecture.fsrcnn.width: in steps of 8, the range 8..30 ends at 24.\n"
+    )
 
 
 def test_json_holds_the_same(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["space", study, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert (data["study"], data["task"], data["discrete_choices"], data["continuous_dimensions"]) == (
+    assert (
+        data["study"],
+        data["task"],
+        data["discrete_choices"],
+        data["continuous_dimensions"],
+    ) == (
         "toy",
         "image-sr",
         12375,
@@ -66,7 +76,14 @@ def test_json_holds_the_same(study: str, capsys: pytest.CaptureFixture[str]) -> 
         "quantization[none|int8_ptq]": "none",
     }
     slots = {slot["name"]: slot for slot in data["slots"]}
-    assert list(slots) == ["selection", "architecture", "teacher", "pruning", "quantization", "recipe"]
+    assert list(slots) == [
+        "selection",
+        "architecture",
+        "teacher",
+        "pruning",
+        "quantization",
+        "recipe",
+    ]
     width = slots["architecture"]["children"][0]["children"][0]
     assert width == {
         "kind": "field", "name": "width", "searched": True,

@@ -1,4 +1,6 @@
-"""What the command line prints: names that mean harm are written out, passwords are not, libraries keep silent."""
+"""What the command line prints: names that mean harm are written out, passwords are not, libraries
+keep silent.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ SECRET = "S3cr3t"
 
 def obeyed(text: str) -> set[str]:
     """Give the characters that a terminal would obey, or would not show."""
-    return {letter for letter in text if unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter != "\n"}
+    return {
+        letter
+        for letter in text
+        if unicodedata.category(letter) in ("Cc", "Cf", "Cs") and letter != "\n"
+    }
 
 
 # ---- names ----
@@ -66,7 +72,10 @@ def obeyed(text: str) -> set[str]:
     ids=lambda arguments: arguments[0] if arguments[0] != HARM else "command",
 )
 def test_arguments_reach_the_terminal_written_out(
-    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) != 0
@@ -76,7 +85,9 @@ def test_arguments_reach_the_terminal_written_out(
     assert len(printed.err.splitlines()) == 1
 
 
-def test_names_of_files_are_written_out_and_json_stays_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_names_of_files_are_written_out_and_json_stays_json(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     net = write_net(tmp_path / "net.onnx", metadata={"overlap": "4"})
     folder = tmp_path / "in"
     images.write(tmp_path / "plain.png", Picture(photo(height=20, width=30)))
@@ -105,7 +116,16 @@ def test_names_of_files_are_written_out_and_json_stays_json(tmp_path: Path, capf
 def test_any_encoding_of_the_terminal_will_do(encoding: str, tmp_path: Path) -> None:
     net = write_net(tmp_path / "net.onnx", metadata={"overlap": "4"})
     images.write(tmp_path / "фото.png", Picture(photo(height=20, width=30)))
-    command = [sys.executable, "-m", "automl_sr", "upscale", str(net), str(tmp_path / "фото.png"), "-o", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "automl_sr",
+        "upscale",
+        str(net),
+        str(tmp_path / "фото.png"),
+        "-o",
+        str(tmp_path),
+    ]
     for more in ([], ["--json"]):
         done = subprocess.run([*command, *more], capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding},
                               check=True, timeout=60)  # fmt: skip
@@ -176,7 +196,13 @@ def texts(value: object) -> Iterator[str]:
     """Give every text and key of a document."""
     if isinstance(value, str):
         yield value
-    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    parts = (
+        [*value, *value.values()]
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, list)
+        else []
+    )
     for part in parts:
         yield from texts(part)
 
@@ -229,7 +255,11 @@ ADDRESSES = [
 @pytest.mark.parametrize("debug", ["", "1"], ids=["", "debugging"])
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_no_address_of_a_store_shows_its_password(
-    address: str, debug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    address: str,
+    debug: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AUTOML_SR_DEBUG", debug)
@@ -248,7 +278,9 @@ def test_a_traceback_quotes_no_password_and_nothing_that_is_obeyed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(arguments: list[str]) -> int:
-        raise RuntimeError(f"{HARM} at postgresql://ann:{SECRET}@host: {SECRET}, {os.environ['PGPASSWORD']}")
+        raise RuntimeError(
+            f"{HARM} at postgresql://ann:{SECRET}@host: {SECRET}, {os.environ['PGPASSWORD']}"
+        )
 
     monkeypatch.setenv("PGPASSWORD", "hunter22")
     monkeypatch.setenv("AUTOML_SR_DEBUG", "1")
@@ -306,7 +338,9 @@ def test_afterwards_warnings_go_where_they_went_before(recwarn: pytest.WarningsR
     assert [str(item.message) for item in recwarn] == ["mine"]
 
 
-def test_an_anchor_that_is_there_twice_is_no_matter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_anchor_that_is_there_twice_is_no_matter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "twice.yaml").write_text("name: &a t\ntask: &a x\nbudget: *b\n")
     assert main(["space", str(tmp_path / "twice.yaml")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -332,7 +366,9 @@ def test_a_note_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "warning: skipped a\\nerror: forged\none\ntwo\\x1b\n"
 
 
-def test_a_live_view_is_drawn_with_escapes_of_its_own_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_view_is_drawn_with_escapes_of_its_own_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from rich.text import Text
 
     class Terminal(io.StringIO):

@@ -59,7 +59,11 @@ def uncut(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_studies_are_listed() -> None:
     found = json.loads(run("studies", "--json").stdout)
     [study] = found["studies"]
-    assert (study["study"], study["objectives"], study["reference"]) == ("world", ["score", "params"], {"score": 1.5})
+    assert (study["study"], study["objectives"], study["reference"]) == (
+        "world",
+        ["score", "params"],
+        {"score": 1.5},
+    )
     assert sum(study["trials"].values()) >= 4
     assert "world  score, params" in run("studies").stdout
 
@@ -90,7 +94,9 @@ def test_a_trial_is_shown_with_everything() -> None:
     assert (found["number"], found["state"]) == (0, "complete")
     assert found["costs"] == {"params": 305.0}
     assert [(row["rung"], row["go_on"]) for row in found["rungs"]] == [(0, True)]
-    assert [(row["phase"], row["step"], row["loss"]) for row in found["curve"]] == [("train", 1, 0.5)]
+    assert [(row["phase"], row["step"], row["loss"]) for row in found["curve"]] == [
+        ("train", 1, 0.5)
+    ]
     assert [file["kind"] for file in found["artifacts"]] == ["onnx"]
     text = run("show", "world", 0).stdout
     for word in ("world, trial 0: complete", "architecture.line.width", "rungs:", "model.onnx"):
@@ -98,7 +104,9 @@ def test_a_trial_is_shown_with_everything() -> None:
 
 
 def test_a_failure_is_shown_with_its_traceback() -> None:
-    number = json.loads(run("trials", "world", "--state", "failed", "--json").stdout)["trials"][0]["number"]
+    number = json.loads(run("trials", "world", "--state", "failed", "--json").stdout)["trials"][0][
+        "number"
+    ]
     assert "raise error" in run("show", "world", number).stdout
 
 

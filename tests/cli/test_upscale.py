@@ -1,4 +1,6 @@
-"""`automl-sr upscale`: files in, enlarged files out; what cannot be read is reported and the rest goes on."""
+"""`automl-sr upscale`: files in, enlarged files out; what cannot be read is reported and the rest
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,15 @@ def test_a_broken_file_is_skipped_and_the_others_are_written(model: Path, tmp_pa
     images.write(tmp_path / "a.png", Picture(photo()))
     (tmp_path / "b.png").write_bytes(b"no image")
     images.write(tmp_path / "c.png", Picture(photo("coffee", 70, 50)))
-    result = run(model, tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png", "-o", tmp_path / "out", "--json")
+    result = run(
+        model,
+        tmp_path / "a.png",
+        tmp_path / "b.png",
+        tmp_path / "c.png",
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
     report = json.loads(result.stdout)
     assert result.exit_code == 1
     assert (report["scale"], report["images"]) == (2, 2)
@@ -56,7 +66,9 @@ def test_tile_size_does_not_change_the_result_visibly(model: Path, tmp_path: Pat
     whole, tiled = tmp_path / "whole", tmp_path / "tiled"
     assert run(model, tmp_path / "a.png", "-o", whole).exit_code == 0
     assert run(model, tmp_path / "a.png", "-o", tiled, "--tile", 48).exit_code == 0
-    first, second = (images.read(folder / "a_x2.png").pixels.astype(int) for folder in (whole, tiled))
+    first, second = (
+        images.read(folder / "a_x2.png").pixels.astype(int) for folder in (whole, tiled)
+    )
     assert np.abs(first - second).max() <= 1
 
 
@@ -81,8 +93,9 @@ def test_bad_use_is_refused_with_what_to_do(model: Path, tmp_path: Path) -> None
 
 def test_nothing_heavy_is_imported_with_the_commands() -> None:
     code = (
-        "import sys, automl_sr.cli.evaluate, automl_sr.cli.upscale, automl_sr.plugin.metric; "
-        "print([name for name in ('torch', 'onnx', 'onnxruntime', 'skimage', 'numpy') if name in sys.modules])"
+        "import sys, automl_sr.cli.evaluate, automl_sr.cli.upscale, automl_sr.plugin.metric;"
+        " print([name for name in ('torch', 'onnx', 'onnxruntime', 'skimage', 'numpy') if name in"
+        " sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,6 @@
-"""`automl-sr search --workers` and `automl-sr worker`: real processes on a small real study, and what is refused."""
+"""`automl-sr search --workers` and `automl-sr worker`: real processes on a small real study, and
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ class Running:
 
     def workers(self) -> list[int]:
         pid = self.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
 
 
 def trials(place: Path) -> list[Any]:
@@ -87,7 +91,13 @@ def trials(place: Path) -> list[Any]:
 
 def results(place: Path) -> list[Any]:
     return [
-        (row.number, row.state, row.params, row.values, {kind: file.sha256 for kind, file in row.artifacts.items()})
+        (
+            row.number,
+            row.state,
+            row.params,
+            row.values,
+            {kind: file.sha256 for kind, file in row.artifacts.items()},
+        )
         for row in trials(place)
     ]
 
@@ -127,13 +137,17 @@ def test_two_workers_interrupted_and_continued_find_what_one_finds(
     begun.process.send_signal(signal.SIGINT)
     code, output, errors = begun.rest()
     assert code == 130, errors
-    assert errors.splitlines()[-1].endswith(f"Go on with: automl-sr search {study} --workers 2 --device cpu")
+    assert errors.splitlines()[-1].endswith(
+        f"Go on with: automl-sr search {study} --workers 2 --device cpu"
+    )
     assert output.startswith("shared: ")
     assert len(children) == 2
     assert all(has_ended(pid) for pid in children)
     assert left_behind(tmp_path)
 
-    code, output, errors = Running(tmp_path, "search", str(study), "--workers", "2", "--json").rest()
+    code, output, errors = Running(
+        tmp_path, "search", str(study), "--workers", "2", "--json"
+    ).rest()
     assert code == 0, errors
     assert json.loads(output)["trials"]["complete"] == TRIALS
     assert results(tmp_path) == expected
@@ -149,7 +163,9 @@ def test_workers_end_with_their_parent_and_one_that_joins_by_name_goes_on(
     children = begun.workers()
     assert len(children) == 2
     commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in children]
-    assert not [line for line in commands if str(tmp_path) in line], "`ps` does not show the store's URL"
+    assert not [line for line in commands if str(tmp_path) in line], (
+        "`ps` does not show the store's URL"
+    )
     begun.process.kill()
     begun.process.wait()
     wait_until(lambda: all(has_ended(pid) for pid in children), "the workers end")
@@ -217,7 +233,10 @@ def test_an_attended_worker_that_stops_already_is_not_asked_again() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(AutomlSRError("No trial was completed.", "See why."), 1), (StopRequestedError("Stopped."), 130)],
+    [
+        (AutomlSRError("No trial was completed.", "See why."), 1),
+        (StopRequestedError("Stopped."), 130),
+    ],
 )
 def test_an_attended_worker_says_how_it_ended_as_its_last_line(
     capsys: pytest.CaptureFixture[str], error: AutomlSRError, code: int
@@ -242,7 +261,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_worker_prints_what_search_prints(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_prints_what_search_prints(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert program.main(["worker", "world", "--json", "--quiet"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["trials"]["complete"] == 2
@@ -251,7 +272,9 @@ def test_a_worker_prints_what_search_prints(world: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.startswith("world: 2 complete in ")
 
 
-def test_other_threads_than_the_study_fixes_are_noted(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_threads_than_the_study_fixes_are_noted(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     find(load(study_text("fixed", trials=1).replace("seed: 0}", "seed: 0, threads: 1}")), world)
     said = "note: training uses 2 threads here and 1 elsewhere (search.threads)"
     for name, threads, noted in (("fixed", 2, True), ("fixed", 1, False), ("world", 2, False)):
@@ -259,12 +282,16 @@ def test_other_threads_than_the_study_fixes_are_noted(world: Path, capsys: pytes
         assert (said in capsys.readouterr().err) is noted
 
 
-def test_a_worker_with_other_plugins_is_refused(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_worker_with_other_plugins_is_refused(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     opened = Store.open(url(world))
     before = opened.study("world")
     plugins = dict.fromkeys(before.environment["plugins"], "automl-sr-world 0.1")
     with opened.writing() as session:
-        session.execute(update(models.Study).values(environment={**before.environment, "plugins": plugins}))
+        session.execute(
+            update(models.Study).values(environment={**before.environment, "plugins": plugins})
+        )
     assert program.main(["worker", "world"]) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -280,7 +307,10 @@ def test_a_worker_with_other_plugins_is_refused(world: Path, capsys: pytest.Capt
         (["worker", "world", "--device", "tpu"], "error: Unknown device 'tpu'."),
         (["worker", "world", "--threads", "0"], "error: --threads 0 is no number of threads."),
         (["search", "study.yaml", "--workers", "0"], "error: --workers 0 is no number of workers."),
-        (["search", "study.yaml", "--workers", "-2"], "error: --workers -2 is no number of workers."),
+        (
+            ["search", "study.yaml", "--workers", "-2"],
+            "error: --workers -2 is no number of workers.",
+        ),
     ],
 )
 def test_bad_use_is_one_line(
@@ -291,7 +321,9 @@ def test_bad_use_is_one_line(
     assert line.startswith(message)
 
 
-def test_bad_input_fails_before_a_worker_is_started(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_fails_before_a_worker_is_started(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = world / "other.yaml"
     other.write_text(study_text(trials=2, seed=9))
     assert program.main(["search", str(other), "--workers", "2"]) == 2

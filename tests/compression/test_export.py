@@ -1,4 +1,6 @@
-"""The exported file is the model: same output on several sizes, one file, and a clear refusal where it is not."""
+"""The exported file is the model: same output on several sizes, one file, and a clear refusal where
+it is not.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ EXAMPLE = (torch.rand(1, 1, 18, 26),)
 
 
 @pytest.mark.parametrize("kind", [Espcn, Recurrent, Attention])
-def test_exported_net_gives_the_same_output_on_other_sizes(kind: type[nn.Module], tmp_path: Path) -> None:
+def test_exported_net_gives_the_same_output_on_other_sizes(
+    kind: type[nn.Module], tmp_path: Path
+) -> None:
     net = seeded(kind)
     exported = export_onnx(net, tmp_path / "model.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES)
     assert exported.made_by == "torchscript"
@@ -30,12 +34,19 @@ def test_exported_net_gives_the_same_output_on_other_sizes(kind: type[nn.Module]
 
 def test_file_has_the_names_of_the_field_dynamic_axes_and_metadata(tmp_path: Path) -> None:
     metadata = {"scale": "2", "color": "y"}
-    exported = export_onnx(seeded(Espcn), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES, metadata=metadata)
+    exported = export_onnx(
+        seeded(Espcn), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES, metadata=metadata
+    )
     model = onnx.load(exported.path)
-    assert [tensor.name for tensor in (*model.graph.input, *model.graph.output)] == ["input", "output"]
+    assert [tensor.name for tensor in (*model.graph.input, *model.graph.output)] == [
+        "input",
+        "output",
+    ]
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 1, "height", "width"]
-    assert {entry.key: entry.value for entry in model.metadata_props} == metadata == exported.metadata
+    assert (
+        {entry.key: entry.value for entry in model.metadata_props} == metadata == exported.metadata
+    )
     assert model.opset_import[0].version >= 17
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
     assert exported.size_bytes == exported.path.stat().st_size
@@ -83,16 +94,22 @@ class BatchAsNumber(nn.Module):
         return x / torch.tensor(float(int(x.shape[0])))
 
 
-def test_a_batch_size_fixed_by_tracing_is_found_although_all_given_inputs_are_single(tmp_path: Path) -> None:
+def test_a_batch_size_fixed_by_tracing_is_found_although_all_given_inputs_are_single(
+    tmp_path: Path,
+) -> None:
     singles = [(torch.rand(1, 1, 9, 8),), (torch.rand(1, 1, 7, 12),)]
     net = BatchAsNumber()
-    exported = export_onnx(net, tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES, check_inputs=singles)
+    exported = export_onnx(
+        net, tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES, check_inputs=singles
+    )
     assert exported.made_by == "torch.export"
     assert verify(exported.path, net, [torch.rand(3, 1, 9, 8)]) < 1e-5
 
 
 def test_a_net_that_neither_exporter_can_write_is_refused_with_both_reasons(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"NoOnnxForm cannot be exported.*torchscript:.*torch.export:"):
+    with pytest.raises(
+        ExportError, match=r"NoOnnxForm cannot be exported.*torchscript:.*torch.export:"
+    ):
         export_onnx(NoOnnxForm(), tmp_path / "m.onnx", (torch.rand(1, 4, 4),))
     assert list(tmp_path.iterdir()) == []
 
@@ -101,7 +118,8 @@ def test_verify_names_the_difference_of_another_net(tmp_path: Path) -> None:
     exported = export_onnx(seeded(Espcn), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES)
     other = Espcn().eval()
     with pytest.raises(
-        ExportError, match=r"m\.onnx differs from the module by 0?\.?\d.*1x1x18x26 \(allowed: 0\.0001\)"
+        ExportError,
+        match=r"m\.onnx differs from the module by 0?\.?\d.*1x1x18x26 \(allowed: 0\.0001\)",
     ):
         verify(exported.path, other, [EXAMPLE[0]])
 
@@ -145,9 +163,15 @@ def test_batch_normalisation_in_training_mode_is_exported_as_in_evaluation(tmp_p
 
 def test_layers_are_listed_in_order_with_the_names_of_the_modules(tmp_path: Path) -> None:
     net = seeded(Fsrcnn)
-    path = export_onnx(net, tmp_path / "m.onnx", (torch.rand(1, 3, 8, 9),), dynamic_axes=IMAGE_AXES).path
+    path = export_onnx(
+        net, tmp_path / "m.onnx", (torch.rand(1, 3, 8, 9),), dynamic_axes=IMAGE_AXES
+    ).path
     assert [operator for _, operator in layer_nodes(path)] == ["Conv", "Conv", "ConvTranspose"]
-    assert [layer.weight for layer in layer_tensors(path)] == ["body.0.weight", "body.2.weight", "body.4.weight"]
+    assert [layer.weight for layer in layer_tensors(path)] == [
+        "body.0.weight",
+        "body.2.weight",
+        "body.4.weight",
+    ]
     assert [layer.node for layer in layer_tensors(path)] == [name for name, _ in layer_nodes(path)]
     assert layer_tensors(path)[0].input == "input"
 
@@ -181,7 +205,9 @@ def test_what_depends_on_constants_alone_is_folded(tmp_path: Path) -> None:
     assert not graph.value_info
 
 
-def test_equal_tensors_keep_the_names_of_their_parameters_and_tied_ones_are_stored_once(tmp_path: Path) -> None:
+def test_equal_tensors_keep_the_names_of_their_parameters_and_tied_ones_are_stored_once(
+    tmp_path: Path,
+) -> None:
     path = export_onnx(Tied(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES).path
     stored = {tensor.name for tensor in onnx.load(path).graph.initializer}
     assert {"first.weight", "first.bias", "second.bias"} <= stored
@@ -193,7 +219,10 @@ def test_a_large_constant_is_not_written_out(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x + torch.full((512, 1024), 0.5).mean()
 
-    assert export_onnx(Large(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES).size_bytes < 2000
+    assert (
+        export_onnx(Large(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES).size_bytes
+        < 2000
+    )
 
 
 def test_a_file_of_torch_export_holds_no_stack_traces(tmp_path: Path) -> None:

@@ -19,10 +19,14 @@ int8 = pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 
 
 def digest(net: nn.Module, folder: Path, *, int8: bool, seed: int = 0, channels: int = 1) -> str:
-    """Export a net, and name the file's graph; the seed draws the images for calibration, and metadata."""
+    """Export a net, and name the file's graph; the seed draws the images for calibration, and
+    metadata.
+    """
     example = (torch.rand(1, channels, 16, 18),)
     path = folder / "float.onnx"
-    exported = export_onnx(net.eval(), path, example, dynamic_axes=IMAGE_AXES, metadata={"seed": str(seed)})
+    exported = export_onnx(
+        net.eval(), path, example, dynamic_axes=IMAGE_AXES, metadata={"seed": str(seed)}
+    )
     if not int8:
         return graph_digest(path)
     images = np.random.default_rng(seed).random((3, 1, channels, 24, 16), dtype=np.float32)
@@ -36,9 +40,14 @@ def drawn(kind: type[nn.Module], seed: int, **fields: Any) -> nn.Module:
 
 @int8
 @pytest.mark.parametrize("kind", [Espcn, Fsrcnn, Recurrent, Attention])
-def test_files_that_differ_in_their_weights_have_one_digest(kind: type[nn.Module], int8: bool, tmp_path: Path) -> None:
+def test_files_that_differ_in_their_weights_have_one_digest(
+    kind: type[nn.Module], int8: bool, tmp_path: Path
+) -> None:
     channels = 3 if kind is Fsrcnn else 1
-    found = {digest(drawn(kind, seed), tmp_path, int8=int8, seed=seed, channels=channels) for seed in (0, 1)}
+    found = {
+        digest(drawn(kind, seed), tmp_path, int8=int8, seed=seed, channels=channels)
+        for seed in (0, 1)
+    }
     assert len(found) == 1
 
 
@@ -53,7 +62,9 @@ def test_int8_is_another_graph_than_float(tmp_path: Path) -> None:
 
 
 class Sized(nn.Module):
-    """Convolutions around an image that is made larger: by a factor, by a border, to a multiple, or to a size."""
+    """Convolutions around an image that is made larger: by a factor, by a border, to a multiple, or
+    to a size.
+    """
 
     def __init__(self, how: str, by: int) -> None:
         super().__init__()
@@ -79,7 +90,9 @@ class Sized(nn.Module):
 
 @int8
 @pytest.mark.parametrize("how", ["Resize", "Pad", "Pad to a multiple", "Resize to a size"])
-def test_another_size_of_a_resize_or_pad_is_another_graph(how: str, int8: bool, tmp_path: Path) -> None:
+def test_another_size_of_a_resize_or_pad_is_another_graph(
+    how: str, int8: bool, tmp_path: Path
+) -> None:
     """The weights have the same shapes: the sizes alone tell which file takes longer."""
     found = {digest(drawn(Sized, 0, how=how, by=by), tmp_path, int8=int8) for by in (4, 8)}
     assert len(found) == 2

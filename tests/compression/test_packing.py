@@ -59,7 +59,9 @@ def nearest_entries(weight: Array, entries: Array) -> Array:
 
 
 def mostly_zero(weight: Array, share: float = 0.9) -> Array:
-    return np.where(np.abs(weight) < np.quantile(np.abs(weight), share), 0, weight).astype(np.float32)
+    return np.where(np.abs(weight) < np.quantile(np.abs(weight), share), 0, weight).astype(
+        np.float32
+    )
 
 
 def four_bits(weight: Array) -> tuple[Array, Packing]:
@@ -104,7 +106,9 @@ def changed(net: nn.Module, form: object) -> dict[str, Packing]:
 
 def exported(net: nn.Module, folder: Path, channels: int = 1) -> Exported:
     example = (torch.rand(1, channels, 16, 18),)
-    return export_onnx(net, folder / "float.onnx", example, dynamic_axes=IMAGE_AXES, metadata={"scale": "2"})
+    return export_onnx(
+        net, folder / "float.onnx", example, dynamic_axes=IMAGE_AXES, metadata={"scale": "2"}
+    )
 
 
 @forms
@@ -122,7 +126,9 @@ def test_a_packed_file_is_smaller_and_gives_the_same_images(form: object, tmp_pa
 
 
 @forms
-def test_weights_are_decoded_when_the_file_is_loaded_and_not_at_each_run(form: object, tmp_path: Path) -> None:
+def test_weights_are_decoded_when_the_file_is_loaded_and_not_at_each_run(
+    form: object, tmp_path: Path
+) -> None:
     net = seeded(Espcn, width=32)
     packings = changed(net, form)
     packed = pack_weights(exported(net, tmp_path), tmp_path / "packed.onnx", packings)
@@ -131,7 +137,9 @@ def test_weights_are_decoded_when_the_file_is_loaded_and_not_at_each_run(form: o
     options.log_severity_level = 4
     onnxruntime.InferenceSession(packed.path, options, providers=["CPUExecutionProvider"])
     left = {node.op_type for node in onnx.load(tmp_path / "as run.onnx").graph.node}
-    assert left.isdisjoint({"BitShift", "BitwiseAnd", "MatMul", "Gather", "CumSum", "Uniform", "Sparse"})
+    assert left.isdisjoint(
+        {"BitShift", "BitwiseAnd", "MatMul", "Gather", "CumSum", "Uniform", "Sparse"}
+    )
 
 
 @forms
@@ -142,7 +150,9 @@ def test_it_is_unpacked_to_the_file_that_it_was_made_of(form: object, tmp_path: 
     packed = pack_weights(plain, tmp_path / "packed.onnx", packings)
     unpacked = unpack_weights(packed, tmp_path / "unpacked.onnx")
     models = [onnx.load(file.path) for file in (plain, unpacked)]
-    weights = [{t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer} for model in models]
+    weights = [
+        {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer} for model in models
+    ]
     assert weights[0].keys() == weights[1].keys()
     assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert list(models[0].graph.node) == list(models[1].graph.node)
@@ -203,7 +213,10 @@ def test_every_number_of_bits_and_weights_comes_back(
 
 
 def adding(weight: Array) -> bytes:
-    text = f'<ir_version: 8, opset_import: ["" : 18]> net (float[{weight.size}] x) => (float[{weight.size}] y)'
+    text = (
+        f'<ir_version: 8, opset_import: ["" : 18]> net (float[{weight.size}] x) =>'
+        f" (float[{weight.size}] y)"
+    )
     model = onnx.parser.parse_model(f"{text} {{ y = Add (x, w) }}")
     model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
     return bytes(model.SerializeToString())
@@ -249,8 +262,13 @@ def test_what_was_packed_is_packed_anew_and_quantized(tmp_path: Path) -> None:
     at_once = pack_weights(plain, tmp_path / "at once.onnx", packings)
     assert then.size_bytes == at_once.size_bytes < first.size_bytes
     assert verify(then.path, net, [torch.rand(1, 1, 12, 10)]) < 1e-5
-    crops = [np.random.default_rng(seed).random((1, 1, 24, 24), dtype=np.float32) for seed in range(4)]
-    ints = [quantize_static(file, crops, tmp_path / f"{at}.onnx") for at, file in enumerate((plain, then))]
+    crops = [
+        np.random.default_rng(seed).random((1, 1, 24, 24), dtype=np.float32) for seed in range(4)
+    ]
+    ints = [
+        quantize_static(file, crops, tmp_path / f"{at}.onnx")
+        for at, file in enumerate((plain, then))
+    ]
     assert np.array_equal(OnnxModel(ints[0].path)(crops[0]), OnnxModel(ints[1].path)(crops[0]))
     assert ints[1].metadata == {"scale": "2", "quantization": "int8 minmax"}
 
@@ -298,7 +316,9 @@ def test_weights_that_were_not_rounded_are_refused(tmp_path: Path) -> None:
         ("body.0.weight", Codebook([]), "for 0 entries"),
     ],
 )
-def test_what_cannot_be_packed_is_said(name: str, packing: Packing, reason: str, tmp_path: Path) -> None:
+def test_what_cannot_be_packed_is_said(
+    name: str, packing: Packing, reason: str, tmp_path: Path
+) -> None:
     plain = exported(seeded(Espcn, width=32), tmp_path)
     with pytest.raises(ExportError, match=reason):
         pack_weights(plain, tmp_path / "packed.onnx", {name: packing})

@@ -1,4 +1,6 @@
-"""Static int8: a smaller file, integer convolutions in the session that runs, and an output close to the float one."""
+"""Static int8: a smaller file, integer convolutions in the session that runs, and an output close
+to the float one.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,19 @@ def crops(channels: int = 1) -> list[NDArray[np.float32]]:
     image = photo(height=128, width=128).astype(np.float32) / 255
     image = image.mean(axis=2, keepdims=True) if channels == 1 else image
     batch = image.transpose(2, 0, 1)[None]
-    return [batch[:, :, top : top + 40, left : left + 48] for top in (0, 40, 80) for left in (0, 40, 80)]
+    return [
+        batch[:, :, top : top + 40, left : left + 48] for top in (0, 40, 80) for left in (0, 40, 80)
+    ]
 
 
 def float_net(kind: type[nn.Module], folder: Path, channels: int = 1, **fields: int) -> Exported:
     example = (torch.rand(1, channels, 16, 18),)
     return export_onnx(
-        seeded(kind, **fields), folder / "float.onnx", example, dynamic_axes=IMAGE_AXES, metadata={"scale": "2"}
+        seeded(kind, **fields),
+        folder / "float.onnx",
+        example,
+        dynamic_axes=IMAGE_AXES,
+        metadata={"scale": "2"},
     )
 
 
@@ -68,7 +76,9 @@ def test_only_operator_sets_that_nodes_use_are_imported(tmp_path: Path) -> None:
     """ONNX Runtime 1.16 refuses a file for one that it does not know."""
     quantized = quantize_static(float_net(Espcn, tmp_path), crops(), tmp_path / "int8.onnx")
     model = onnx.load(quantized.path)
-    assert {entry.domain for entry in model.opset_import} == {node.domain for node in model.graph.node}
+    assert {entry.domain for entry in model.opset_import} == {
+        node.domain for node in model.graph.node
+    }
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
@@ -84,26 +94,37 @@ def test_excluded_layers_stay_in_float(tmp_path: Path) -> None:
     kept = quantize_static(exported, crops(), tmp_path / "kept.onnx", exclude=[names[0], names[-1]])
     assert operators_as_run(kept.path, tmp_path)["QLinearConv"] == len(names) - 2
     everything = quantize_static(exported, crops(), tmp_path / "all.onnx")
-    assert psnr_to_float(exported, kept, crops()[4]) > psnr_to_float(exported, everything, crops()[4])
+    assert psnr_to_float(exported, kept, crops()[4]) > psnr_to_float(
+        exported, everything, crops()[4]
+    )
 
 
 def test_a_transposed_convolution_is_quantized_per_output_channel(tmp_path: Path) -> None:
     net = seeded(Fsrcnn)
-    with torch.no_grad():  # channels of very different size: one scale for all would lose the small ones
+    with (
+        torch.no_grad()
+    ):  # channels of very different size: one scale for all would lose the small ones
         net.body[4].weight *= torch.tensor([1.0, 0.1, 0.01])[None, :, None, None]
     example = (torch.rand(1, 3, 16, 18),)
     exported = export_onnx(net, tmp_path / "float.onnx", example, dynamic_axes=IMAGE_AXES)
     weight = layer_tensors(exported.path)[-1].weight
     quantized = quantize_static(exported, crops(3), tmp_path / "int8.onnx")
-    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(quantized.path).graph.initializer}
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(quantized.path).graph.initializer
+    }
     restored = stored[f"{weight}_quantized"] * stored[f"{weight}_scale"][None, :, None, None]
     wanted = net.body[4].weight.detach().numpy()
     assert np.all(np.abs(restored - wanted).max((0, 2, 3)) <= np.abs(wanted).max((0, 2, 3)) / 127)
 
 
 def test_a_grouped_transposed_convolution_stays_in_float(tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 4, 4, 2, 1, groups=2)).eval()
-    exported = export_onnx(net, tmp_path / "float.onnx", (torch.rand(1, 1, 9, 9),), dynamic_axes=IMAGE_AXES)
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 4, 4, 2, 1, groups=2)
+    ).eval()
+    exported = export_onnx(
+        net, tmp_path / "float.onnx", (torch.rand(1, 1, 9, 9),), dynamic_axes=IMAGE_AXES
+    )
     quantized = quantize_static(exported, crops(), tmp_path / "int8.onnx")
     assert psnr_to_float(exported, quantized, crops()[1]) > 30
 
@@ -118,7 +139,10 @@ def test_learned_ranges_replace_the_calibrated_ones(tmp_path: Path) -> None:
         tmp_path / "int8.onnx",
         overrides={layer.output: {"rmin": 0.0, "rmax": 0.51}, layer.weight: scales},
     )
-    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(quantized.path).graph.initializer}
+    stored = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(quantized.path).graph.initializer
+    }
     assert stored[f"{layer.output}_scale"] == pytest.approx(0.51 / 255)
     assert stored[f"{layer.weight}_scale"] == pytest.approx(0.01 * np.arange(1, 9))
 
@@ -191,7 +215,9 @@ def test_an_older_runtime_can_load_the_file(tmp_path: Path) -> None:
     """ONNX Runtime 1.16 knows operators up to 19 and files up to IR 9, and refuses what it does not
     know.
     """
-    model = onnx.load(quantize_static(float_net(Blocks, tmp_path), crops(), tmp_path / "int8.onnx").path)
+    model = onnx.load(
+        quantize_static(float_net(Blocks, tmp_path), crops(), tmp_path / "int8.onnx").path
+    )
     assert [(entry.domain, entry.version <= 19) for entry in model.opset_import] == [("", True)]
     assert model.ir_version <= 9
 
@@ -215,10 +241,14 @@ def test_unknown_nodes_and_tensors_and_missing_data_are_refused(tmp_path: Path) 
     exported = float_net(Espcn, tmp_path)
     target = tmp_path / "int8.onnx"
     first = layer_nodes(exported.path)[0][0]
-    with pytest.raises(ExportError, match=rf"no node '{first}x' to leave unquantized.*Did you mean '{first}'"):
+    with pytest.raises(
+        ExportError, match=rf"no node '{first}x' to leave unquantized.*Did you mean '{first}'"
+    ):
         quantize_static(exported, crops(), target, exclude=[f"{first}x"])
     with pytest.raises(ExportError, match=r"'nowhere'.*not present"):
-        quantize_static(exported, crops(), target, overrides={"nowhere": {"rmin": 0.0, "rmax": 1.0}})
+        quantize_static(
+            exported, crops(), target, overrides={"nowhere": {"rmin": 0.0, "rmax": 1.0}}
+        )
     with pytest.raises(ExportError, match="calibration data"):
         quantize_static(exported, [], target)
     with pytest.raises(ExportError, match="cannot be quantized"):

@@ -29,7 +29,9 @@ def test_a_set_with_hr_and_shipped_lr(tmp_path: Path) -> None:
     found = Catalog((tmp_path,)).find("Five")
     assert found.name == "Five"
     assert [path.name for path in found.hr] == ["a.png", "b.png"]
-    assert {scale: [path.name for path in files] for scale, files in found.lr.items()} == {2: ["ax2.png", "bx2.png"]}
+    assert {scale: [path.name for path in files] for scale, files in found.lr.items()} == {
+        2: ["ax2.png", "bx2.png"]
+    }
 
 
 def test_other_layouts_of_the_field(tmp_path: Path) -> None:
@@ -74,7 +76,9 @@ def test_folders_without_images_are_said_to_be_empty(tmp_path: Path) -> None:
 
 
 def test_folders_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTOML_SR_DATA", os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b")]))
+    monkeypatch.setenv(
+        "AUTOML_SR_DATA", os.pathsep.join([str(tmp_path / "a"), str(tmp_path / "b")])
+    )
     assert Catalog.from_environment().folders == (tmp_path / "a", tmp_path / "b")
     monkeypatch.delenv("AUTOML_SR_DATA")
     assert Catalog.from_environment().folders == (Path("data"),)
@@ -96,8 +100,13 @@ def test_finding_the_photographs_does_not_import_scikit_image() -> None:
         "import sys; from automl_sr.data.catalog import Catalog; Catalog().find('photos');"
         "print(sorted({'skimage', 'torch', 'cv2', 'scipy'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -105,4 +114,8 @@ def test_the_shipped_sets_have_every_scale() -> None:
     for name, count in (("Set5", 5), ("Set14", 14)):
         found = Catalog((shipped_sets(),)).find(name)
         assert len(found.hr) == count
-        assert {scale: len(files) for scale, files in found.lr.items()} == {2: count, 3: count, 4: count}
+        assert {scale: len(files) for scale, files in found.lr.items()} == {
+            2: count,
+            3: count,
+            4: count,
+        }

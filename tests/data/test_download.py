@@ -1,4 +1,6 @@
-"""An archive becomes a set only when its hash is right and every member stays inside; else nothing is left behind."""
+"""An archive becomes a set only when its hash is right and every member stays inside; else nothing
+is left behind.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     folder.mkdir()
     handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread = threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        )
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", folder
         server.shutdown()
@@ -68,7 +72,11 @@ def zip_of(path: Path, members: dict[str, bytes]) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def tar_of(path: Path, members: dict[str, bytes], edit: Callable[[tarfile.TarInfo], None] = lambda info: None) -> str:
+def tar_of(
+    path: Path,
+    members: dict[str, bytes],
+    edit: Callable[[tarfile.TarInfo], None] = lambda info: None,
+) -> str:
     with tarfile.open(path, "w:gz") as archive:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
@@ -83,10 +91,17 @@ def test_an_archive_becomes_a_named_set(
     served: tuple[str, Path], into: Path, make: Callable[[Path, dict[str, bytes]], str], suffix: str
 ) -> None:
     address, folder = served
-    members = {"Top/a.png": png(1), "Top/b.png": png(2), "Top/readme.txt": b"text", "__MACOSX/Top/._a.png": b"junk"}
+    members = {
+        "Top/a.png": png(1),
+        "Top/b.png": png(2),
+        "Top/readme.txt": b"text",
+        "__MACOSX/Top/._a.png": b"junk",
+    }
     digest = make(folder / f"set.{suffix}", members)
     seen: list[tuple[int, int | None]] = []
-    target = fetch("New", f"{address}/set.{suffix}", digest.upper(), into, lambda *step: seen.append(step))
+    target = fetch(
+        "New", f"{address}/set.{suffix}", digest.upper(), into, lambda *step: seen.append(step)
+    )
     assert target == into / "New"
     assert [path.name for path in into.iterdir()] == ["New"]
     found = Catalog((into,)).find("New")
@@ -116,7 +131,9 @@ def test_another_hash_keeps_nothing(served: tuple[str, Path], into: Path) -> Non
     assert list(into.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["../out.png", "/out.png", "a/../../out.png", "a\\..\\out.png", "C:/out.png"])
+@pytest.mark.parametrize(
+    "name", ["../out.png", "/out.png", "a/../../out.png", "a\\..\\out.png", "C:/out.png"]
+)
 @pytest.mark.parametrize("make", [zip_of, tar_of])
 def test_members_that_lead_outside_are_refused(
     served: tuple[str, Path], into: Path, name: str, make: Callable[[Path, dict[str, bytes]], str]
@@ -130,7 +147,9 @@ def test_members_that_lead_outside_are_refused(
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_in_a_tar_are_refused(served: tuple[str, Path], into: Path, kind: bytes) -> None:
+def test_links_and_devices_in_a_tar_are_refused(
+    served: tuple[str, Path], into: Path, kind: bytes
+) -> None:
     def edit(info: tarfile.TarInfo) -> None:
         info.type, info.linkname, info.size = kind, "/etc/passwd", 0
 
@@ -161,7 +180,9 @@ def test_a_download_larger_than_the_limit_is_stopped(served: tuple[str, Path], i
 
 
 @pytest.mark.parametrize("content", [b"neither zip nor tar", b"PK\x03\x04 a zip that is cut off"])
-def test_what_is_no_archive_is_refused(served: tuple[str, Path], into: Path, content: bytes) -> None:
+def test_what_is_no_archive_is_refused(
+    served: tuple[str, Path], into: Path, content: bytes
+) -> None:
     address, folder = served
     (folder / "a").write_bytes(content)
     with pytest.raises(DataError, match="damaged"):
@@ -179,7 +200,9 @@ def test_a_damaged_member_is_refused(served: tuple[str, Path], into: Path) -> No
         fetch("New", f"{address}/a.zip", hashlib.sha256(content).hexdigest(), into)
 
 
-def test_the_same_member_twice_and_no_images_are_refused(served: tuple[str, Path], into: Path) -> None:
+def test_the_same_member_twice_and_no_images_are_refused(
+    served: tuple[str, Path], into: Path
+) -> None:
     address, folder = served
     digest = tar_of(folder / "twice", {"a.png": png(), "./a.png": png(1)})
     with pytest.raises(DataError, match="twice"):
@@ -190,7 +213,9 @@ def test_the_same_member_twice_and_no_images_are_refused(served: tuple[str, Path
 
 
 @pytest.mark.parametrize("path", ["missing.zip", "broken-off.zip"])
-def test_a_failed_download_is_a_failure_with_the_reason(served: tuple[str, Path], into: Path, path: str) -> None:
+def test_a_failed_download_is_a_failure_with_the_reason(
+    served: tuple[str, Path], into: Path, path: str
+) -> None:
     address, _ = served
     with pytest.raises(AutomlSRError, match=path) as caught:
         fetch("New", f"{address}/{path}", "0" * 64, into)

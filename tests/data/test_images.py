@@ -1,4 +1,6 @@
-"""Image files are read and written without losing anything, or the person is told which file cannot be used and why."""
+"""Image files are read and written without losing anything, or the person is told which file cannot
+be used and why.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ ORIENTATION = 274
 
 
 def noise(*shape: int, dtype: type = np.uint8, seed: int = 0) -> NDArray[np.generic]:
-    return np.random.default_rng(seed).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    return np.random.default_rng(seed).integers(
+        0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True
+    )
 
 
 def smooth(height: int, width: int) -> NDArray[np.uint8]:
@@ -35,7 +39,9 @@ def test_8_bit_pixels_come_back_as_written(tmp_path: Path, suffix: str, channels
     picture = Picture(noise(13, 17, channels))
     images.write(tmp_path / f"a{suffix}", picture)
     back = images.read(tmp_path / f"a{suffix}")
-    expected = images.to_rgb8(picture) if suffix == ".webp" else picture.pixels  # WebP knows no grey
+    expected = (
+        images.to_rgb8(picture) if suffix == ".webp" else picture.pixels
+    )  # WebP knows no grey
     np.testing.assert_array_equal(back.pixels, expected)
     assert back.alpha is None
     assert back.source == tmp_path / f"a{suffix}"
@@ -52,7 +58,9 @@ def test_16_bit_pixels_alpha_and_profile_come_back_as_written(
     images.write(tmp_path / f"a{suffix}", picture)
     back = images.read(tmp_path / f"a{suffix}")
     stored_as_rgb = suffix == ".tif" and channels == 1 and with_alpha
-    np.testing.assert_array_equal(back.pixels, np.repeat(picture.pixels, 3, 2) if stored_as_rgb else picture.pixels)
+    np.testing.assert_array_equal(
+        back.pixels, np.repeat(picture.pixels, 3, 2) if stored_as_rgb else picture.pixels
+    )
     assert back.pixels.dtype == np.uint16
     assert back.icc == SRGB
     if with_alpha:
@@ -105,7 +113,9 @@ def test_palette_images_become_rgb_with_their_transparency(tmp_path: Path) -> No
     palette = Image.fromarray(smooth(20, 20)).convert("P", palette=Image.Palette.ADAPTIVE, colors=8)
     palette.save(tmp_path / "plain.png")
     palette.save(tmp_path / "clear.png", transparency=0)
-    np.testing.assert_array_equal(images.read(tmp_path / "plain.png").pixels, np.array(palette.convert("RGB")))
+    np.testing.assert_array_equal(
+        images.read(tmp_path / "plain.png").pixels, np.array(palette.convert("RGB"))
+    )
     clear = images.read(tmp_path / "clear.png")
     np.testing.assert_array_equal(clear.alpha, np.where(np.array(palette) == 0, 0, 255))
 
@@ -121,7 +131,9 @@ def test_other_modes_are_read(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, deep: bool, suffix: str) -> None:
+def test_exif_orientation_is_applied(
+    tmp_path: Path, orientation: int, deep: bool, suffix: str
+) -> None:
     shown = smooth(10, 14)
     undo = {
         1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
@@ -145,7 +157,9 @@ def test_a_photograph_of_a_turned_camera_keeps_its_profile(tmp_path: Path) -> No
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     shown = smooth(40, 56)
-    Image.fromarray(np.rot90(shown)).save(tmp_path / "a.jpg", quality=95, subsampling=0, exif=exif, icc_profile=SRGB)
+    Image.fromarray(np.rot90(shown)).save(
+        tmp_path / "a.jpg", quality=95, subsampling=0, exif=exif, icc_profile=SRGB
+    )
     back = images.read(tmp_path / "a.jpg")
     assert back.pixels.shape == shown.shape
     assert np.abs(back.pixels.astype(int) - shown).mean() < 2
@@ -154,17 +168,27 @@ def test_a_photograph_of_a_turned_camera_keeps_its_profile(tmp_path: Path) -> No
 
 
 def _tag_orientation(path: Path, orientation: int) -> None:
-    """Put an orientation into a 16-bit file: an eXIf chunk after the PNG header, or a tag of the TIFF directory."""
+    """Put an orientation into a 16-bit file: an eXIf chunk after the PNG header, or a tag of the
+    TIFF directory.
+    """
     import struct
     import zlib
 
     content = path.read_bytes()
     if path.suffix == ".png":
-        body = b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHHI", ORIENTATION, 3, 1, orientation, 0, 0)
-        chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+        body = b"MM\0*\0\0\0\x08\0\x01" + struct.pack(
+            ">HHIHHI", ORIENTATION, 3, 1, orientation, 0, 0
+        )
+        chunk = (
+            struct.pack(">I", len(body))
+            + b"eXIf"
+            + body
+            + struct.pack(">I", zlib.crc32(b"eXIf" + body))
+        )
         path.write_bytes(content[:33] + chunk + content[33:])
         return
-    # Replace a tag that readers may do without (PlanarConfiguration, 284 = 1) by Orientation; tags must stay sorted.
+    # Replace a tag that readers may do without (PlanarConfiguration, 284 = 1) by Orientation; tags
+    # must stay sorted.
     count = struct.unpack_from("<H", content, 8)[0]
     entries = [content[10 + 12 * i : 22 + 12 * i] for i in range(count)]
     entries = [e for e in entries if struct.unpack_from("<H", e)[0] != 284]
@@ -187,7 +211,9 @@ def test_a_cut_off_file_is_named_with_the_reason(tmp_path: Path, suffix: str, sh
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("share", [0.3, 0.9])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_cut_off_16_bit_file_is_named(tmp_path: Path, suffix: str, share: float, channels: int) -> None:
+def test_a_cut_off_16_bit_file_is_named(
+    tmp_path: Path, suffix: str, share: float, channels: int
+) -> None:
     path = tmp_path / f"cut{suffix}"
     images.write(path, Picture(noise(64, 64, channels, dtype=np.uint16)))
     content = path.read_bytes()
@@ -196,7 +222,11 @@ def test_a_cut_off_16_bit_file_is_named(tmp_path: Path, suffix: str, share: floa
         images.read(path)
 
 
-@given(st.binary(max_size=64), st.integers(0, 200), st.sampled_from([".png", ".jpg", ".webp", ".tif", ".bmp"]))
+@given(
+    st.binary(max_size=64),
+    st.integers(0, 200),
+    st.sampled_from([".png", ".jpg", ".webp", ".tif", ".bmp"]),
+)
 def test_damaged_bytes_never_raise_anything_but_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, junk: bytes, place: int, suffix: str
 ) -> None:
@@ -238,11 +268,21 @@ def test_16_bit_is_rounded_to_the_nearest_8_bit_value(pixels: NDArray[np.uint16]
 
 def test_alpha_is_left_out_of_rgb8() -> None:
     pixels = noise(3, 3, 3)
-    np.testing.assert_array_equal(images.to_rgb8(Picture(pixels, np.zeros((3, 3), np.uint8))), pixels)
+    np.testing.assert_array_equal(
+        images.to_rgb8(Picture(pixels, np.zeros((3, 3), np.uint8))), pixels
+    )
 
 
 def test_images_are_found_in_natural_order(tmp_path: Path) -> None:
-    for name in ("img_10.png", "img_2.PNG", "b.jpeg", "A.webp", "notes.txt", ".hidden.png", "1.tif"):
+    for name in (
+        "img_10.png",
+        "img_2.PNG",
+        "b.jpeg",
+        "A.webp",
+        "notes.txt",
+        ".hidden.png",
+        "1.tif",
+    ):
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in images.find_images(tmp_path)] == [

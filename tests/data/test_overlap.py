@@ -30,15 +30,25 @@ def test_the_same_pixels_are_found_in_another_format_and_under_another_name(tmp_
     images.write(tmp_path / "other.bmp", Picture(pixels))
     images.write(tmp_path / "half.png", Picture(pixels[:200]))
     assert names(
-        content_overlap(ImageSet("a", (photo("coffee"), photo("chelsea"))), ImageSet.from_folder(tmp_path))
+        content_overlap(
+            ImageSet("a", (photo("coffee"), photo("chelsea"))), ImageSet.from_folder(tmp_path)
+        )
     ) == [("coffee.png", "other.bmp")]
 
 
-def test_a_resized_and_compressed_copy_is_a_near_duplicate_and_another_photograph_is_not(tmp_path: Path) -> None:
+def test_a_resized_and_compressed_copy_is_a_near_duplicate_and_another_photograph_is_not(
+    tmp_path: Path,
+) -> None:
     with Image.open(photo("coffee")) as original:
-        original.resize((300, 200), Image.Resampling.LANCZOS).save(tmp_path / "copy.jpg", quality=40)
-    found = near_duplicates(ImageSet("a", (photo("coffee"), photo("chelsea"))), ImageSet.from_folder(tmp_path))
-    assert [(match.first.name, match.second.name) for match in found] == [("coffee.png", "copy.jpg")]
+        original.resize((300, 200), Image.Resampling.LANCZOS).save(
+            tmp_path / "copy.jpg", quality=40
+        )
+    found = near_duplicates(
+        ImageSet("a", (photo("coffee"), photo("chelsea"))), ImageSet.from_folder(tmp_path)
+    )
+    assert [(match.first.name, match.second.name) for match in found] == [
+        ("coffee.png", "copy.jpg")
+    ]
     assert 0 <= found[0].distance <= overlap.NEAR
 
 
@@ -58,7 +68,9 @@ def test_known_overlaps_of_the_standard_sets() -> None:
     catalog = Catalog((shipped_sets(),))
     set5, set14 = catalog.find("Set5"), catalog.find("Set14")
     assert content_overlap(set5, set14) == []
-    assert [(match.first.stem, match.second.stem) for match in near_duplicates(set14, set5)] == [("face", "head")]
+    assert [(match.first.stem, match.second.stem) for match in near_duplicates(set14, set5)] == [
+        ("face", "head")
+    ]
     if "T91" not in catalog.names():
         pytest.skip("T91 is not in the data folder")
     same, near = duplicates_within(overlap.marks(catalog.find("T91")))
@@ -77,7 +89,9 @@ bits = st.lists(st.binary(min_size=32, max_size=32), max_size=6)
 
 
 @given(bits, bits, st.integers(0, 256))
-def test_distances_are_numbers_of_differing_bits(left: list[bytes], right: list[bytes], limit: int) -> None:
+def test_distances_are_numbers_of_differing_bits(
+    left: list[bytes], right: list[bytes], limit: int
+) -> None:
     def made(side: str, values: list[bytes]) -> list[ImageMark]:
         return [
             ImageMark(Path(f"{side}{i}"), f"{side}{i}", np.frombuffer(value, np.uint8))
@@ -85,7 +99,8 @@ def test_distances_are_numbers_of_differing_bits(left: list[bytes], right: list[
         ]
 
     found = {
-        (match.first, match.second): match.distance for match in overlap.alike(made("a", left), made("b", right), limit)
+        (match.first, match.second): match.distance
+        for match in overlap.alike(made("a", left), made("b", right), limit)
     }
     expected = {
         (Path(f"a{i}"), Path(f"b{j}")): distance
@@ -98,7 +113,9 @@ def test_distances_are_numbers_of_differing_bits(left: list[bytes], right: list[
 
 def test_blocks_of_rows_give_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    values = [ImageMark(Path(str(i)), str(i), rng.integers(0, 256, 32, dtype=np.uint8)) for i in range(9)]
+    values = [
+        ImageMark(Path(str(i)), str(i), rng.integers(0, 256, 32, dtype=np.uint8)) for i in range(9)
+    ]
     whole = overlap.alike(values, values, 120)
     monkeypatch.setattr(overlap, "_BYTES_AT_ONCE", 600)
     assert overlap.alike(values, values, 120) == whole

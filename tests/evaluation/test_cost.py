@@ -1,4 +1,6 @@
-"""Cost before training: exact counts on the meta device, for every kind of layer that a study may search."""
+"""Cost before training: exact counts on the meta device, for every kind of layer that a study may
+search.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from automl_sr.errors import DataError
 from automl_sr.evaluation import cost, trained
-from automl_sr.evaluation.cost import activation_bytes, count_macs, count_params, on_meta, size_bytes, training_bytes
+from automl_sr.evaluation.cost import (
+    activation_bytes,
+    count_macs,
+    count_params,
+    on_meta,
+    size_bytes,
+    training_bytes,
+)
 from automl_sr.plugin.metric import BUILTIN_METRICS, Metric
 from automl_sr.tasks.image_sr.cost import macs_at_output
 
@@ -27,12 +36,21 @@ def test_parameters_are_counted_once_where_they_are_tied() -> None:
 
 
 def test_convolution_costs_kernel_times_channels_times_pixels() -> None:
-    assert count_macs(nn.Conv2d(3, 8, 5, padding=2), torch.empty(2, 3, 10, 12)) == 2 * 10 * 12 * 8 * 3 * 25
-    assert count_macs(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.empty(1, 8, 10, 12)) == 10 * 12 * 8 * 9
+    assert (
+        count_macs(nn.Conv2d(3, 8, 5, padding=2), torch.empty(2, 3, 10, 12))
+        == 2 * 10 * 12 * 8 * 3 * 25
+    )
+    assert (
+        count_macs(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.empty(1, 8, 10, 12))
+        == 10 * 12 * 8 * 9
+    )
 
 
 def test_transposed_convolution_costs_kernel_times_input_pixels() -> None:
-    assert count_macs(nn.ConvTranspose2d(4, 3, 9, 2, 4, 1), torch.empty(1, 4, 10, 12)) == 10 * 12 * 4 * 3 * 81
+    assert (
+        count_macs(nn.ConvTranspose2d(4, 3, 9, 2, 4, 1), torch.empty(1, 4, 10, 12))
+        == 10 * 12 * 4 * 3 * 81
+    )
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.GRU, 3), (nn.LSTM, 4)])
@@ -93,7 +111,8 @@ def test_activations_are_what_the_backward_pass_needs() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
     batch = torch.empty(4, 3, 32, 32)
     pixels = 4 * 32 * 32
-    # The input for the first convolution, and the rectified maps that rectifier and second convolution share.
+    # The input for the first convolution, and the rectified maps that rectifier and second
+    # convolution share.
     assert activation_bytes(net, batch) == pixels * (3 + 8) * 4
 
 
@@ -145,12 +164,19 @@ def test_blueprint_metrics_are_measured_on_a_net_and_its_input() -> None:
         for metric in BUILTIN_METRICS
         if metric.level == "blueprint"
     }
-    assert values == {"params": count_params(Espcn()), "macs": count_macs(Espcn(), torch.empty(1, 1, 8, 8))}
+    assert values == {
+        "params": count_params(Espcn()),
+        "macs": count_macs(Espcn(), torch.empty(1, 1, 8, 8)),
+    }
 
 
 @pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM, nn.RNN])
-@pytest.mark.parametrize("settings", [{}, {"bidirectional": True, "num_layers": 2}, {"batch_first": True}], ids=str)
-def test_recurrent_layers_are_counted_as_torch_counts_their_steps(kind: type, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"bidirectional": True, "num_layers": 2}, {"batch_first": True}], ids=str
+)
+def test_recurrent_layers_are_counted_as_torch_counts_their_steps(
+    kind: type, settings: dict[str, Any]
+) -> None:
     net = kind(5, 6, **settings)
     example = torch.empty(4, 3, 5, device="meta")
     with torch.device("meta"):

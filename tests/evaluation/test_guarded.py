@@ -1,4 +1,6 @@
-"""Files of others run in a process of their own: it is ended when it takes too long, too much, or is not wanted."""
+"""Files of others run in a process of their own: it is ended when it takes too long, too much, or
+is not wanted.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ from automl_sr.evaluation.runtime import Guard, OnnxModel
 
 BATCH = np.random.default_rng(0).random((1, 1, 9, 7), dtype=np.float32)
 ADD_LARGEST = f"{TWICE.replace('y =', 'z =')} k = ReduceMax<keepdims = 0>(c) y = Add(z, k)"
-FOLDED = ["c0 = Expand(one, side)", *(f"c{i + 1} = MatMul(c{i}, c{i})" for i in range(100)), "c = Identity(c100)"]
+FOLDED = [
+    "c0 = Expand(one, side)",
+    *(f"c{i + 1} = MatMul(c{i}, c{i})" for i in range(100)),
+    "c = Identity(c100)",
+]
 HOURS_TO_OPEN = f"{' '.join(FOLDED)} {ADD_LARGEST}"
 SQUARE = "int64[2] side = {3000, 3000}, float[1] one = {1}"
 
@@ -46,7 +52,9 @@ SEVERAL = {
 
 
 @pytest.mark.parametrize("guard", [None, Guard()], ids=["here", "apart"])
-def test_several_inputs_and_outputs_go_by_name_in_their_types(guard: Guard | None, tmp_path: Path) -> None:
+def test_several_inputs_and_outputs_go_by_name_in_their_types(
+    guard: Guard | None, tmp_path: Path
+) -> None:
     model = OnnxModel(write_net(tmp_path / "net.onnx", **SEVERAL), guard=guard)
     feed = {"n": np.array([3, 2**40]), "state": 1 - BATCH, "x": BATCH.astype(np.float64)}
     found = model.run(feed)
@@ -58,14 +66,18 @@ def test_several_inputs_and_outputs_go_by_name_in_their_types(guard: Guard | Non
     assert np.array_equal(found["low"], BATCH < 1 - BATCH)
     with pytest.raises(UseError, match=r"net\.onnx takes x, state, n, not x"):
         model.run({"x": BATCH})
-    with pytest.raises(UseError, match=r"cannot run on x \[1, 1, 9, 7\], state \[1, 1, 3, 7\], n \[2\]"):
+    with pytest.raises(
+        UseError, match=r"cannot run on x \[1, 1, 9, 7\], state \[1, 1, 3, 7\], n \[2\]"
+    ):
         model.run({**feed, "state": BATCH[:, :, :3]})
     with pytest.raises(ModelError, match=r"takes 3 inputs \(x, state, n\)"):
         model(BATCH)
 
 
 def test_what_is_no_number_is_not_read(tmp_path: Path) -> None:
-    path = write_net(tmp_path / "net.onnx", "y = SequenceConstruct(x, x)", gives="seq(float[1, 1, h, w]) y")
+    path = write_net(
+        tmp_path / "net.onnx", "y = SequenceConstruct(x, x)", gives="seq(float[1, 1, h, w]) y"
+    )
     with pytest.raises(ModelError, match=r"has y of the type seq\(tensor\(float\)\)"):
         OnnxModel(path, guard=Guard()).run({"x": BATCH})
 
@@ -80,7 +92,9 @@ def test_an_output_stays_as_it_is_when_another_batch_is_run(tmp_path: Path) -> N
 def test_a_batch_that_does_not_fit_is_an_error_and_the_next_one_is_run(tmp_path: Path) -> None:
     path = write_net(tmp_path / "net.onnx")
     model = OnnxModel(path, guard=Guard())
-    with pytest.raises(UseError, match=r"net\.onnx cannot run on \[1, 3, 9, 7\]: Got invalid dimensions"):
+    with pytest.raises(
+        UseError, match=r"net\.onnx cannot run on \[1, 3, 9, 7\]: Got invalid dimensions"
+    ):
         model(BATCH.repeat(3, axis=1))
     assert model(BATCH).shape == (1, 1, 18, 14)
 
@@ -89,7 +103,9 @@ def test_a_function_is_called_where_the_file_is_open(tmp_path: Path) -> None:
     from automl_sr.tasks.image_sr.tiling import largest_tensor_bytes
 
     path = write_net(tmp_path / "net.onnx")
-    assert OnnxModel(path, guard=Guard()).apart(largest_tensor_bytes, 1) == largest_tensor_bytes(path, 1)
+    assert OnnxModel(path, guard=Guard()).apart(largest_tensor_bytes, 1) == largest_tensor_bytes(
+        path, 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,12 +121,16 @@ def test_a_function_is_called_where_the_file_is_open(tmp_path: Path) -> None:
 def test_what_takes_too_long_is_ended(body: str, constants: str, tmp_path: Path) -> None:
     path = write_net(tmp_path / "net.onnx", body, constants=constants)
     before = children()
-    with pytest.raises(ModelError, match=r"net\.onnx was still at work after 1 seconds, and was ended"):
+    with pytest.raises(
+        ModelError, match=r"net\.onnx was still at work after 1 seconds, and was ended"
+    ):
         OnnxModel(path, guard=Guard(seconds=1))(BATCH)
     assert children() == before
 
 
-@pytest.mark.parametrize("body", [EMPTY_LOOP, HOURS_TO_OPEN], ids=["in a run", "while it is opened"])
+@pytest.mark.parametrize(
+    "body", [EMPTY_LOOP, HOURS_TO_OPEN], ids=["in a run", "while it is opened"]
+)
 def test_what_is_not_wanted_any_more_is_ended(body: str, tmp_path: Path) -> None:
     path = write_net(tmp_path / "net.onnx", body, constants=f"{ENDLESS}, {SQUARE}")
     before = children()
@@ -133,12 +153,16 @@ def test_what_the_question_raises_ends_it_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [10**12, 10**18], ids=["4 TB", "4 EB"])
 def test_what_needs_too_much_memory_is_refused(count: int, tmp_path: Path) -> None:
     body = f"c = Expand(one, side) {ADD_LARGEST}"
-    path = write_net(tmp_path / "net.onnx", body, constants=f"int64[1] side = {{{count}}}, float[1] one = {{1}}")
+    path = write_net(
+        tmp_path / "net.onnx", body, constants=f"int64[1] side = {{{count}}}, float[1] one = {{1}}"
+    )
     with pytest.raises(UseError, match=r"net\.onnx needs more memory .* than is free"):
         OnnxModel(path, guard=Guard())(BATCH)
 
 
-def test_it_gets_a_share_of_the_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_gets_a_share_of_the_free_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_net(tmp_path / "net.onnx", f"c = Expand(one, side) {ADD_LARGEST}",
                      constants="int64[1] side = {100000000}, float[1] one = {1}")  # fmt: skip
     monkeypatch.setattr(guarded, "_free_memory", lambda: 300_000_000)
@@ -146,11 +170,15 @@ def test_it_gets_a_share_of_the_free_memory(tmp_path: Path, monkeypatch: pytest.
         OnnxModel(path, guard=Guard())(BATCH)
 
 
-def test_an_output_of_absurd_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_of_absurd_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_net(tmp_path / "net.onnx", "y = Expand(x, side)", constants="int64[1] side = {40000000}",
                      takes="float[1, 1, h, 1] x")  # fmt: skip
     monkeypatch.setattr(guarded, "_free_memory", lambda: 600_000_000)
-    with pytest.raises(ModelError, match=r"net\.onnx gives 0\.16 GB .* more than there is room for"):
+    with pytest.raises(
+        ModelError, match=r"net\.onnx gives 0\.16 GB .* more than there is room for"
+    ):
         OnnxModel(path, guard=Guard())(BATCH[:, :, :1, :1])
 
 

@@ -1,4 +1,6 @@
-"""Latency is measured in turns, by one process at a time, against a net that is the same everywhere."""
+"""Latency is measured in turns, by one process at a time, against a net that is the same
+everywhere.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ Work = Callable[[list[float]], Callable[[], None]]
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
-    """Gives a call that takes so many ms, one after the other, on a clock that stands still otherwise."""
+    """Gives a call that takes so many ms, one after the other, on a clock that stands still
+    otherwise.
+    """
     clock = {"now": 0.0}
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock["now"])
 
@@ -40,7 +44,9 @@ def test_models_take_turns_and_the_order_alternates(monkeypatch: pytest.MonkeyPa
     ticks = itertools.count()  # a steady machine: nothing is repeated
     monkeypatch.setattr(module.time, "perf_counter", lambda: next(ticks) / 1000)
     order: list[str] = []
-    timed_in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, warmup=1, runs=3)
+    timed_in_turns(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, warmup=1, runs=3
+    )
     assert "".join(order) == "abbaabba"
 
 
@@ -94,10 +100,14 @@ def test_one_model_that_was_slowed_repeats_the_round_for_all(work: Work) -> None
     own = work([1.0, 1.0, 2.0, 2.0, 1.5, 1.5, 1.5, 1.5])
     reference = work([4.0, 4.0, 4.0, 4.0, 5.0, 5.0, 5.0, 5.0])
     times = timed_in_turns({"own": own, "reference": reference}, warmup=0, runs=4)
-    assert latency_ratio(times["own"], times["reference"]) == pytest.approx(0.3), "both from the second round"
+    assert latency_ratio(times["own"], times["reference"]) == pytest.approx(0.3), (
+        "both from the second round"
+    )
 
 
-def test_only_one_process_measures_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_only_one_process_measures_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
     other = FileLock(tmp_path / "automl-sr-measuring.lock")
 

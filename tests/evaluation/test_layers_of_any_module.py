@@ -31,7 +31,9 @@ def of(net: nn.Module, folder: Path | None = None) -> dict[str, Layer]:
     task: Any = Images()
     path = None
     if folder is not None:
-        path = export_onnx(net, folder / "m.onnx", task.examples()[:1], dynamic_axes=IMAGE_AXES).path
+        path = export_onnx(
+            net, folder / "m.onnx", task.examples()[:1], dynamic_axes=IMAGE_AXES
+        ).path
     return {layer.name: layer for layer in layers(net, task, path)}
 
 
@@ -182,7 +184,9 @@ def test_a_weight_that_was_fused_or_named_by_nothing_is_found(tmp_path: Path) ->
     class Fused(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.blocks = nn.ModuleList([nn.Sequential(nn.Sequential(conv(1, 4)), nn.BatchNorm2d(4))])
+            self.blocks = nn.ModuleList(
+                [nn.Sequential(nn.Sequential(conv(1, 4)), nn.BatchNorm2d(4))]
+            )
             self.last = conv(4, 1)
 
         def forward(self, x: Tensor) -> Tensor:
@@ -238,6 +242,8 @@ def test_a_net_on_the_meta_device_needs_no_data() -> None:
     real = of(Shared())
     with torch.device("meta"):
         meta = of(Shared())
-    assert {name: (layer.roles, layer.input_shape, layer.output_shape) for name, layer in meta.items()} == {
+    assert {
+        name: (layer.roles, layer.input_shape, layer.output_shape) for name, layer in meta.items()
+    } == {
         name: (layer.roles, layer.input_shape, layer.output_shape) for name, layer in real.items()
     }

@@ -1,4 +1,6 @@
-"""Core's `none` fills a slot that nothing fills: plans mean what they meant before a plugin could fill it."""
+"""Core's `none` fills a slot that nothing fills: plans mean what they meant before a plugin could
+fill it.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_every_slot_has_one_but_those_that_something_always_fills() -> None:
 
 def test_a_slot_that_no_plugin_fills_is_no_part_of_the_space() -> None:
     assert list(plan(None).techniques) == [Slot.ARCHITECTURE]
-    assert list(plan({"pruning": "none"}).techniques) == [Slot.ARCHITECTURE, Slot.PRUNING], "but it may be named"
+    assert list(plan({"pruning": "none"}).techniques) == [Slot.ARCHITECTURE, Slot.PRUNING], (
+        "but it may be named"
+    )
 
 
 def test_a_plugin_without_a_none_is_applied_only_to_studies_that_ask_for_it() -> None:

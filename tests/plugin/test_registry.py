@@ -1,4 +1,6 @@
-"""Plugins: found, checked, and listed with a reason where they cannot be used, which stops nothing else."""
+"""Plugins: found, checked, and listed with a reason where they cannot be used, which stops nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +180,9 @@ def test_a_broken_plugin_is_listed_with_its_reason(plugin: Any, what: str, reaso
 
 
 @pytest.mark.parametrize(("plugin", "what", "reason"), BROKEN)
-def test_a_broken_plugin_stops_neither_others_nor_a_space_without_it(plugin: Any, what: str, reason: str) -> None:
+def test_a_broken_plugin_stops_neither_others_nor_a_space_without_it(
+    plugin: Any, what: str, reason: str
+) -> None:
     registry = found(Point("a_broken", plugin), Point("good", one(Good)))
     assert registry.technique("selection", "good") is Good
     space = space_toys.resolve(None, registry)
@@ -193,12 +197,17 @@ def test_one_bad_technique_does_not_take_the_good_ones_of_its_plugin_along() -> 
 
 
 def test_asking_for_an_unavailable_technique_gives_the_reason() -> None:
-    registry = found(Point("broken", one(EmptyRange)), Point("nas", ImportError("No module named 'nni'")))
+    registry = found(
+        Point("broken", one(EmptyRange)), Point("nas", ImportError("No module named 'nni'"))
+    )
     with pytest.raises(
-        PluginError, match=r"The selection technique 'empty_range' is unavailable: field 'keep' has an empty"
+        PluginError,
+        match=r"The selection technique 'empty_range' is unavailable: field 'keep' has an empty",
     ):
         registry.technique("selection", "empty_range")
-    with pytest.raises(PluginError, match=r"'nas' is unavailable: ImportError: No module named 'nni'"):
+    with pytest.raises(
+        PluginError, match=r"'nas' is unavailable: ImportError: No module named 'nni'"
+    ):
         registry.technique("architecture", "nas")
 
 
@@ -236,7 +245,9 @@ def test_factories_and_edits_of_one_name_are_refused_unless_they_are_the_same() 
     assert registry.factories["net"] == "a:b"
     assert set(registry.techniques[Slot.ARCHITECTURE]) >= {"first", "same"}
     assert registry.unavailable == [
-        Unavailable("p", "other", "The blueprint name 'net' of architecture.other is already taken.")
+        Unavailable(
+            "p", "other", "The blueprint name 'net' of architecture.other is already taken."
+        )
     ]
 
 
@@ -260,7 +271,9 @@ def test_metrics_of_a_task_are_registered_with_it_once() -> None:
 
 
 def test_a_technique_is_made_from_what_it_dumped_nested_ones_too() -> None:
-    technique = space_toys.Distilled(weight=0.3, architecture=space_toys.Cells(layers=1, ops=("skip",)))
+    technique = space_toys.Distilled(
+        weight=0.3, architecture=space_toys.Cells(layers=1, ops=("skip",))
+    )
     again = instantiate(found(), technique.slot, {"technique": technique.name, **technique.dump()})
     assert again == technique
     assert instantiate(found(), "selection", "loss") == space_toys.LossSelection()
@@ -320,7 +333,9 @@ def test_what_a_plugin_changes_and_prints_while_it_is_loaded_is_no_matter(
     assert capsys.readouterr() == ("", "hello\n")
 
 
-def test_plugins_are_loaded_in_the_order_of_their_names_whatever_is_installed_first(monkeypatch: Any) -> None:
+def test_plugins_are_loaded_in_the_order_of_their_names_whatever_is_installed_first(
+    monkeypatch: Any,
+) -> None:
     points = [Point("b", one(Good)), Point("a", one(Good))]
     monkeypatch.setattr("importlib.metadata.entry_points", lambda group: points)
     registry = discover(plugins=[])
@@ -334,7 +349,9 @@ def test_a_metric_can_need_only_what_something_gives_to_its_level() -> None:
         Metric("timed", "minimize", "device", "module:function", needs=("path",)),
         Metric("counted", "minimize", "blueprint", "module:function", needs=("reference_net",)),
     ):
-        with pytest.raises(PluginError, match=f"The metric '{metric.name}' needs .*, which nothing gives to"):
+        with pytest.raises(
+            PluginError, match=f"The metric '{metric.name}' needs .*, which nothing gives to"
+        ):
             registry.add_metric(metric)
 
 
@@ -342,13 +359,19 @@ def test_a_quality_metric_is_offered_to_its_tasks_alone() -> None:
     registry = found()
     task = registry.task("image-sr")
     for name, tasks in (("here", {"image-sr"}), ("anywhere", {"*"}), ("elsewhere", {"ocr"})):
-        registry.add_metric(Metric(name, "maximize", "quality", "module:function", tasks=frozenset(tasks)))
+        registry.add_metric(
+            Metric(name, "maximize", "quality", "module:function", tasks=frozenset(tasks))
+        )
     names = {metric.name for metric in registry.metrics_of(task)}
     assert names & {"here", "anywhere", "elsewhere"} == {"here", "anywhere"}
 
 
 def test_a_metric_gets_what_it_needs_of_a_sample_or_says_that_it_is_not_known() -> None:
-    metric = Metric("named", "maximize", "quality", lambda value, *, path: value + len(path), needs=("path",))
+    metric = Metric(
+        "named", "maximize", "quality", lambda value, *, path: value + len(path), needs=("path",)
+    )
     assert metric.of_sample(1, path="abc", size=3) == 4.0
-    with pytest.raises(PluginError, match="The metric 'named' needs the path of a sample, which is not known here"):
+    with pytest.raises(
+        PluginError, match="The metric 'named' needs the path of a sample, which is not known here"
+    ):
         metric.of_sample(1, path=None)

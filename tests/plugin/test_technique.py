@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a table of problems reads best with one row a line
 """A technique: fields that are its search space, and what is wrong with a declaration."""
 
 from __future__ import annotations
@@ -69,7 +68,12 @@ def test_a_default_may_come_from_a_factory() -> None:
     cls = type(
         "Toy",
         (Technique,),
-        {"__annotations__": {"sizes": field}, "__module__": __name__, "slot": Slot.SELECTION, "name": "toy"},
+        {
+            "__annotations__": {"sizes": field},
+            "__module__": __name__,
+            "slot": Slot.SELECTION,
+            "name": "toy",
+        },
     )
     assert problems_of(cls) == []
     assert search_fields(cls)[0].default == (1, 2)
@@ -122,7 +126,10 @@ def test_a_nested_technique_is_dumped_with_its_name() -> None:
 
 def test_hard_limits_say_why_they_refuse() -> None:
     assert accepts(space_toys.LossSelection, "keep", 1.0)
-    assert why_refused(space_toys.LossSelection, "keep", 1.5) == "Input should be less than or equal to 1"
+    assert (
+        why_refused(space_toys.LossSelection, "keep", 1.5)
+        == "Input should be less than or equal to 1"
+    )
 
 
 def test_a_rule_between_fields_is_no_hard_limit_of_one_of_them() -> None:
@@ -208,6 +215,12 @@ def test_a_field_that_hides_a_name_of_technique_is_refused(name: str) -> None:
     cls = type(
         "Toy",
         (Technique,),
-        {"__annotations__": {name: int}, "__module__": __name__, "slot": Slot.SELECTION, "name": "toy", name: 1},
+        {
+            "__annotations__": {name: int},
+            "__module__": __name__,
+            "slot": Slot.SELECTION,
+            "name": "toy",
+            name: 1,
+        },
     )
     assert f"field {name!r} hides a name of Technique" in problems_of(cls)

@@ -11,7 +11,9 @@ ONCE = {
     "test_every_parameter_learns",
     "test_its_file_gives_what_the_model_gives",
 }
-"""What a corner goes through everyday: one trial, in which it is trained, shipped, and compared with its file."""
+"""What a corner goes through everyday: one trial, in which it is trained, shipped, and compared
+with its file.
+"""
 
 
 def is_another_look_at_a_corner(item: pytest.Item) -> bool:
@@ -22,7 +24,9 @@ def is_another_look_at_a_corner(item: pytest.Item) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave to CI's tier what looks at a corner again: runs that are interrupted, other sizes, costs."""
+    """Leave to CI's tier what looks at a corner again: runs that are interrupted, other sizes,
+    costs.
+    """
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and is_another_look_at_a_corner(item):

@@ -27,7 +27,9 @@ def weights_of(trained: Any) -> list[torch.Tensor]:
 class TestRewoundRounds(TechniqueContract):
     technique = rewound_rounds.RewoundRounds
 
-    def test_each_round_prunes_its_share_of_what_is_left(self, configured: Any, trained: Any) -> None:
+    def test_each_round_prunes_its_share_of_what_is_left(
+        self, configured: Any, trained: Any
+    ) -> None:
         for weight in weights_of(trained):
             left = (1 - configured.rate) ** (configured.rounds - 1) * weight.numel()
             assert int((weight != 0).sum()) == pytest.approx(left, abs=configured.rounds)
@@ -63,9 +65,13 @@ class TestDeepeningNet(ArchitectureContract):
             assert torch.equal(run.model(image), before)
         assert len(run.blueprint.edits) == 1
 
-    def test_what_the_gate_measures_is_what_ships(self, configured: Any, trained: Any, trial: TinyTrial) -> None:
+    def test_what_the_gate_measures_is_what_ships(
+        self, configured: Any, trained: Any, trial: TinyTrial
+    ) -> None:
         context = trial.context(configured)
-        smallest, largest = configured.shipped(configured.blueprint(trial.task, context), trial.task, context)
+        smallest, largest = configured.shipped(
+            configured.blueprint(trial.task, context), trial.task, context
+        )
         assert trained[0].blueprint == smallest == largest
 
 
@@ -93,7 +99,11 @@ class TestKernelSearch(ArchitectureContract):
                 return super().draw(train, generator, **sizes)
 
         run.task = Watched(**task.model_dump())
-        before = [value.detach().clone() for name, value in run.model.named_parameters() if name.endswith("alpha")]
+        before = [
+            value.detach().clone()
+            for name, value in run.model.named_parameters()
+            if name.endswith("alpha")
+        ]
         run.advance()
         after = [value for name, value in run.model.named_parameters() if name.endswith("alpha")]
         assert len(drawn["halves"]) == 2
@@ -111,12 +121,17 @@ class TestDeepSupervision(TechniqueContract):
         before = projection.weight.detach().clone()
         run.advance()
         assert not torch.equal(projection.weight, before)
-        plain = replace(trial, techniques=tuple(item for item in trial.techniques if item.slot == "architecture"))
+        plain = replace(
+            trial,
+            techniques=tuple(item for item in trial.techniques if item.slot == "architecture"),
+        )
         assert count_params(trained[0].module) == count_params(begun(plain).model)
 
 
 def begun(trial: TinyTrial) -> Run:
-    return Run.start(trial.setup(), trial.architecture.blueprint(trial.task, trial.context(trial.architecture)))
+    return Run.start(
+        trial.setup(), trial.architecture.blueprint(trial.task, trial.context(trial.architecture))
+    )
 
 
 def advance_to(run: Run, step: int) -> None:

@@ -14,7 +14,14 @@ from automl_sr.compression.export import layer_nodes
 from automl_sr.errors import ExportError
 from automl_sr.plugin.technique import inactive_fields
 from automl_sr.tasks.image_sr.batches import to_color
-from automl_sr.testing.tiny import TinyTrial, contract_registry, in_pipeline_order, tiny_recipe, tiny_samples, tiny_task
+from automl_sr.testing.tiny import (
+    TinyTrial,
+    contract_registry,
+    in_pipeline_order,
+    tiny_recipe,
+    tiny_samples,
+    tiny_task,
+)
 from automl_sr_plugins.quantization import Int8PTQ
 from automl_sr_plugins.quantization.int8 import fixed_kernel_layers, float_layers
 from automl_sr_plugins.reference import EDSR, ESPCN, FSRCNN
@@ -35,7 +42,9 @@ def finished(request, tmp_path_factory):
     net = NETS[request.param]
     folder = tmp_path_factory.mktemp("trial")
     registry = contract_registry([type(net), Int8PTQ])
-    trial = TinyTrial(registry, tiny_task(), tiny_samples(), in_pipeline_order([net]), 120, folder, recipe)
+    trial = TinyTrial(
+        registry, tiny_task(), tiny_samples(), in_pipeline_order([net]), 120, folder, recipe
+    )
     return trial, trial.shipped(trial.train())
 
 
@@ -46,7 +55,9 @@ def int8_of(finished, **fields):
 
 
 def run_onnx(path, image, exact=False):
-    """Run a file; exactly, without integer kernels, it gives the same image on processors whose 8-bit sums overflow."""
+    """Run a file; exactly, without integer kernels, it gives the same image on processors whose
+    8-bit sums overflow.
+    """
     options = onnxruntime.SessionOptions()
     if exact:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -58,7 +69,9 @@ def psnr_against_photographs(path, exact=False) -> float:
     samples = tiny_samples()
     errors = []
     for index in range(len(samples)):
-        lr, hr = (to_color(store.image(index), "y")[None].numpy() for store in (samples.lr, samples.hr))
+        lr, hr = (
+            to_color(store.image(index), "y")[None].numpy() for store in (samples.lr, samples.hr)
+        )
         output = run_onnx(path, lr, exact)[..., 4:-4, 4:-4]
         errors.append(np.mean(np.square(np.rint(output * 255) / 255 - hr[..., 4:-4, 4:-4])))
     return float(np.mean(-10 * np.log10(errors)))
@@ -67,7 +80,11 @@ def psnr_against_photographs(path, exact=False) -> float:
 def integer_weights(path) -> list[np.ndarray]:
     """The weights that are stored as int8."""
     stored = onnx.load(str(path)).graph.initializer
-    arrays = [onnx.numpy_helper.to_array(tensor) for tensor in stored if tensor.data_type == onnx.TensorProto.INT8]
+    arrays = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in stored
+        if tensor.data_type == onnx.TensorProto.INT8
+    ]
     return [array for array in arrays if array.ndim == 4]
 
 
@@ -105,7 +122,10 @@ def test_weights_of_seven_bits_cost_little_on_every_processor(finished, keep_flo
 @pytest.mark.parametrize("bits", [7, 8])
 def test_weights_use_the_range_of_their_bits(finished, bits):
     weights = integer_weights(int8_of(finished, keep_float="none", weight_bits=bits).onnx)
-    assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) in {7: (63, 64), 8: (127,)}[bits]
+    assert (
+        max(int(np.abs(weight.astype(int)).max()) for weight in weights)
+        in {7: (63, 64), 8: (127,)}[bits]
+    )
 
 
 def test_the_layers_that_were_asked_for_stay_in_float(finished):
@@ -113,7 +133,11 @@ def test_the_layers_that_were_asked_for_stay_in_float(finished):
     names = [name for name, _ in layer_nodes(model.onnx)]
     fixed = fixed_kernel_layers(model)
     learnt = [name for name in names if name not in fixed]
-    for keep_float, ends in (("none", set()), ("last", {learnt[-1]}), ("first_last", {learnt[0], learnt[-1]})):
+    for keep_float, ends in (
+        ("none", set()),
+        ("last", {learnt[-1]}),
+        ("first_last", {learnt[0], learnt[-1]}),
+    ):
         assert set(float_layers(model, keep_float)) == {*fixed, *ends}
         assert integer_layers(int8_of(finished, keep_float=keep_float).onnx) == set(learnt) - ends
 
@@ -126,7 +150,9 @@ def test_only_the_kernel_of_a_bicubic_skip_is_fixed(finished):
 
 def test_the_input_has_256_levels_over_0_to_1(finished):
     graph = onnx.load(str(int8_of(finished, keep_float="none").onnx)).graph
-    first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "input")
+    first = next(
+        node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "input"
+    )
     values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     assert float(values[first.input[1]]) == pytest.approx(1 / 255)
     assert int(values[first.input[2]]) == 0

@@ -103,4 +103,6 @@ def test_sizes_are_those_of_the_modules(name: str, tmp_path: Path) -> None:
     net.eval()(example)
     for hook in hooks:
         hook.remove()
-    assert {layer.name: [layer.input_shape, layer.output_shape] for layer in found(name, tmp_path)} == read
+    assert {
+        layer.name: [layer.input_shape, layer.output_shape] for layer in found(name, tmp_path)
+    } == read

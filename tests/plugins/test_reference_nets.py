@@ -53,7 +53,10 @@ def on_meta(factory, **fields):
     ],
 )
 def test_parameters_are_as_published_for_x2_x3_x4(factory, fields, channels, counts):
-    made = tuple(count_params(on_meta(factory, channels=channels, scale=scale, **fields)) for scale in (2, 3, 4))
+    made = tuple(
+        count_params(on_meta(factory, channels=channels, scale=scale, **fields))
+        for scale in (2, 3, 4)
+    )
     assert made == counts
 
 
@@ -68,14 +71,17 @@ def test_parameters_are_as_published_for_x2_x3_x4(factory, fields, channels, cou
 def test_multiply_adds_are_as_published_for_x2_x3_x4(factory, fields, channels, published):
     for scale, macs in zip((2, 3, 4), published, strict=True):
         net = on_meta(factory, channels=channels, scale=scale, **fields)
-        # 1280 is no multiple of 3: the figures for x3 are those of a 424 x 240 input, but SRCNN works on the output.
+        # 1280 is no multiple of 3: the figures for x3 are those of a 424 x 240 input, but SRCNN
+        # works on the output.
         output = (720, 1272 if scale == 3 and factory is not nets.srcnn else 1280)
         assert macs_at_output(net, scale, channels, output) == pytest.approx(macs, rel=5e-3)
 
 
 def test_fsrcnn_multiply_adds_are_as_published_once_the_deconvolution_counts_at_output_resolution():
     for scale, published in ((2, 6.0e9), (3, 5.0e9), (4, 4.6e9)):
-        true = macs_at_output(on_meta(nets.fsrcnn, channels=1, scale=scale, **PAPER_FSRCNN), scale, 1)
+        true = macs_at_output(
+            on_meta(nets.fsrcnn, channels=1, scale=scale, **PAPER_FSRCNN), scale, 1
+        )
         deconvolution = 9 * 9 * 56 * 1280 * 720
         quoted = true - deconvolution / scale**2 + deconvolution
         assert quoted == pytest.approx(published, abs=0.06e9)  # the paper gives two digits
@@ -90,7 +96,9 @@ SMALL = [
     (nets.edsr, {"width": 8, "blocks": 2, "res_scale": 0.5, "tail": "lite"}),
     (nets.edsr, {"width": 8, "blocks": 1, "res_scale": 1.0, "tail": "full"}),
 ]
-VARIANTS = [(factory, {**fields, "skip": skip}) for factory, fields in SMALL for skip in ("bicubic", "none")]
+VARIANTS = [
+    (factory, {**fields, "skip": skip}) for factory, fields in SMALL for skip in ("bicubic", "none")
+]
 VARIANTS.append((nets.msrresnet, {"width": 8, "blocks": 2}))
 
 
@@ -106,7 +114,9 @@ def random_weights(net):
 def test_every_net_gives_scale_times_the_size_of_any_image(factory, fields, scale):
     for channels, height, width in ((1, 7, 11), (3, 6, 5), (1, 1, 1)):
         with torch.no_grad():
-            output = factory(channels=channels, scale=scale, **fields)(torch.rand(2, channels, height, width))
+            output = factory(channels=channels, scale=scale, **fields)(
+                torch.rand(2, channels, height, width)
+            )
         assert output.shape == (2, channels, scale * height, scale * width)
 
 
@@ -115,7 +125,10 @@ def test_every_net_is_exported_with_free_sizes_and_kept_by_its_state(factory, fi
     net = random_weights(factory(channels=1, scale=3, **fields))
     axes = {"input": {0: "batch", 2: "height", 3: "width"}, "output": {0: "batch", 2: "h", 3: "w"}}
     path = tmp_path / "net.onnx"
-    assert export_onnx(net, path, (torch.rand(1, 1, 9, 10),), dynamic_axes=axes).made_by == "torchscript"
+    assert (
+        export_onnx(net, path, (torch.rand(1, 1, 9, 10),), dynamic_axes=axes).made_by
+        == "torchscript"
+    )
     again = factory(channels=1, scale=3, **fields).eval()
     again.load_state_dict(load(save(net.state_dict())))
     image = torch.rand(2, 1, 13, 7)
@@ -123,7 +136,9 @@ def test_every_net_is_exported_with_free_sizes_and_kept_by_its_state(factory, fi
     assert verify(path, again, [image, torch.rand(1, 1, 8, 21)]) <= 1e-5
 
 
-@pytest.mark.parametrize(("factory", "fields"), [pair for pair in VARIANTS if pair[1].get("skip") == "bicubic"])
+@pytest.mark.parametrize(
+    ("factory", "fields"), [pair for pair in VARIANTS if pair[1].get("skip") == "bicubic"]
+)
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_an_untrained_net_with_the_bicubic_skip_is_bicubic(factory, fields, scale):
     image = torch.rand(1, 3, 9, 8)
@@ -136,7 +151,9 @@ def test_an_untrained_net_with_the_bicubic_skip_is_bicubic(factory, fields, scal
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_deconvolution_gives_the_same_in_training_as_it_ships(scale, channels):
     layer = nets.Deconvolution(7, channels, scale).double()
-    features = torch.randn(2, 7, 5, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(
+        2, 7, 5, 8, dtype=torch.double, generator=torch.Generator().manual_seed(0)
+    )
     results = []
     for training in (True, False):
         layer.train(training).zero_grad()
@@ -153,7 +170,9 @@ def test_msrresnet_without_its_last_layer_is_bilinear(scale):
     torch.nn.init.zeros_(net.conv_last.weight)
     image = torch.rand(2, 3, 7, 9)
     with torch.no_grad():
-        expected = torch.nn.functional.interpolate(image, scale_factor=scale, mode="bilinear", align_corners=False)
+        expected = torch.nn.functional.interpolate(
+            image, scale_factor=scale, mode="bilinear", align_corners=False
+        )
         assert torch.equal(net(image), expected)
 
 
@@ -166,7 +185,9 @@ def test_the_bicubic_skip_is_matlabs_but_for_the_outermost_pixels(scale):
     with torch.no_grad():
         got = BicubicUpsample(3, scale).double()(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
     edge = slice(scale // 2, -(scale // 2))
-    np.testing.assert_allclose(got.permute(1, 2, 0).numpy()[edge, edge], expected[edge, edge], atol=1e-6)
+    np.testing.assert_allclose(
+        got.permute(1, 2, 0).numpy()[edge, edge], expected[edge, edge], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,7 +197,11 @@ def test_the_bicubic_skip_is_matlabs_but_for_the_outermost_pixels(scale):
         (nets.srcnn, {"channels": 1, "scale": 2, **SRCNN_915, "kernels": "3-3-3"}, "kernels"),
         (nets.fsrcnn, {"channels": 2, "scale": 2, **PAPER_FSRCNN}, "channels"),
         (nets.fsrcnn, {"channels": 1, "scale": 2, **PAPER_FSRCNN, "m": 0}, "m = 0"),
-        (nets.espcn, {"channels": 1, "scale": 2, **PAPER_ESPCN, "activation": "gelu"}, "activation"),
+        (
+            nets.espcn,
+            {"channels": 1, "scale": 2, **PAPER_ESPCN, "activation": "gelu"},
+            "activation",
+        ),
         (nets.msrresnet, {"channels": 1, "scale": 2, "width": 8, "blocks": -1}, "blocks"),
         (nets.edsr, {"channels": 1, "scale": 2, **EDSR_BASELINE, "res_scale": 0.0}, "res_scale"),
         (nets.edsr, {"channels": 1, "scale": 2, **EDSR_BASELINE, "skip": "bilinear"}, "skip"),

@@ -1,4 +1,6 @@
-"""The first families register as any third-party plugin does, and their spaces suit small devices."""
+"""The first families register as any third-party plugin does, and their spaces suit small
+devices.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def test_default_nets_are_small_enough_to_train_on_a_cpu(cls, registry):
 
 
 @pytest.mark.parametrize("cls", NETS, ids=lambda cls: cls.name)
-def test_search_ranges_begin_near_four_thousand_parameters_and_go_beyond_eight_thousand(cls, registry):
+def test_search_ranges_begin_near_four_thousand_parameters_and_go_beyond_eight_thousand(
+    cls, registry
+):
     sizes = [size_of(technique, registry) for technique in configurations(cls).values()]
     assert min(sizes) < 4_500
     assert max(sizes) > 8_000

@@ -6,9 +6,19 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from automl_sr_plugins.selection.ranking import capped, count_of, easiest, hardest, hardest_first, shares_of, varied
+from automl_sr_plugins.selection.ranking import (
+    capped,
+    count_of,
+    easiest,
+    hardest,
+    hardest_first,
+    shares_of,
+    varied,
+)
 
-scores = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 3.0]), min_size=1, max_size=60).map(np.array)
+scores = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0, 3.0]), min_size=1, max_size=60).map(
+    np.array
+)
 
 
 @st.composite
@@ -48,7 +58,9 @@ def test_no_dropped_sample_is_easier_than_one_that_is_kept(case):
     order = hardest_first(values)
     assert list(values[order]) == sorted(values, reverse=True)
     if 0 < kept < len(values):
-        assert values[hardest(values, kept)].min() >= values[easiest(values, len(values) - kept)].max()
+        assert (
+            values[hardest(values, kept)].min() >= values[easiest(values, len(values) - kept)].max()
+        )
 
 
 def test_equal_scores_keep_their_order():
@@ -66,7 +78,9 @@ def test_no_image_gives_more_than_its_share_unless_too_few_would_be_left(data):
     most = data.draw(st.sampled_from([0.2, 0.5, 1.0]))
     kept = data.draw(st.integers(0, len(sources)))
     chosen = capped(order, sources, kept, most)
-    limits = {source: max(1, int(np.ceil(most * np.sum(sources == source)))) for source in set(sources)}
+    limits = {
+        source: max(1, int(np.ceil(most * np.sum(sources == source)))) for source in set(sources)
+    }
     assert len(set(chosen)) == kept
     if kept <= sum(limits.values()):
         assert all(np.sum(sources[chosen] == source) <= limit for source, limit in limits.items())
@@ -80,7 +94,10 @@ def test_shares_add_up_and_no_group_gives_more_than_it_has(sizes, share):
     parts = shares_of(np.array(sizes), kept)
     assert parts.sum() == kept
     assert all(0 <= part <= size for part, size in zip(parts, sizes, strict=True))
-    assert all(abs(part - kept * size / max(1, sum(sizes))) < 1 for part, size in zip(parts, sizes, strict=True))
+    assert all(
+        abs(part - kept * size / max(1, sum(sizes))) < 1
+        for part, size in zip(parts, sizes, strict=True)
+    )
 
 
 def test_every_group_gives_its_highest_scores():

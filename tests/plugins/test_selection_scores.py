@@ -18,7 +18,13 @@ from automl_sr.tasks.image_sr.resize import downscale
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.testing.tiny import TinyNet, TinyTrial, contract_registry, tiny_recipe, tiny_task
 from automl_sr_plugins.reference import SRCNN, nets
-from automl_sr_plugins.selection import LossSelection, RandomSelection, SobelSelection, ranking, scoring
+from automl_sr_plugins.selection import (
+    LossSelection,
+    RandomSelection,
+    SobelSelection,
+    ranking,
+    scoring,
+)
 
 SIDE, NATURAL, NOISE = 48, 196, 4
 CONSTANT = NATURAL + NOISE
@@ -30,7 +36,11 @@ def natural_crops() -> list[np.ndarray]:
     crops = []
     for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
         image = to_rgb8(read(folder / name))
-        corners = [(y, x) for y in range(0, image.shape[0] - SIDE, SIDE) for x in range(0, image.shape[1] - SIDE, SIDE)]
+        corners = [
+            (y, x)
+            for y in range(0, image.shape[0] - SIDE, SIDE)
+            for x in range(0, image.shape[1] - SIDE, SIDE)
+        ]
         chosen = np.random.default_rng(0).permutation(len(corners))[: NATURAL // 4]
         crops += [image[y : y + SIDE, x : x + SIDE] for y, x in (corners[i] for i in chosen)]
     return crops
@@ -43,7 +53,9 @@ def data() -> SRSamples:
     hr = [*natural_crops(), *noise, np.full((SIDE, SIDE, 3), 90, np.uint8)]
 
     def store(images):
-        return PixelStore.from_images([torch.from_numpy(np.ascontiguousarray(i)).permute(2, 0, 1) for i in images])
+        return PixelStore.from_images(
+            [torch.from_numpy(np.ascontiguousarray(i)).permute(2, 0, 1) for i in images]
+        )
 
     names = tuple(str(i) for i in range(len(hr)))
     return SRSamples.whole(store(hr), store([downscale(image, 2) for image in hr]), 2, names)
@@ -94,7 +106,9 @@ def test_the_refined_core_set_holds_no_planted_noise_and_the_plain_one_all_of_it
     assert refined == sorted(refined)
 
 
-def test_hard_core_sets_score_above_random_ones_and_those_above_easy_ones(trial, data, loss, scores):
+def test_hard_core_sets_score_above_random_ones_and_those_above_easy_ones(
+    trial, data, loss, scores
+):
     hard = scores[chosen(loss.model_copy(update={"drop_hardest": 0.0}), trial, data)].mean()
     chance = scores[chosen(RandomSelection(**WINDOWS), trial, data)].mean()
     easy = scores[chosen(loss.model_copy(update={"order": "ascending"}), trial, data)].mean()
@@ -105,18 +119,24 @@ def test_scores_are_mean_squared_errors_whatever_the_batch_and_the_order(data):
     torch.manual_seed(0)
     scorer = nets.srcnn(channels=1, scale=2, kernels="9-1-5", width=8, skip="none").eval()
     scores = scoring.errors_of(scorer, data, 1, "cpu")
-    backwards = scoring.errors_of(scorer, data.subset(range(len(data) - 1, -1, -1)), 1, "cpu").flip(0)
+    backwards = scoring.errors_of(scorer, data.subset(range(len(data) - 1, -1, -1)), 1, "cpu").flip(
+        0
+    )
     torch.testing.assert_close(scores, backwards, atol=1e-9, rtol=1e-6)
     with torch.no_grad():
         for index in (0, 77, CONSTANT):
             lr, hr = (to_color(store.image(index), "y")[None] for store in (data.lr, data.hr))
-            assert float(scores[index]) == pytest.approx(float((scorer(lr) - hr).square().mean()), rel=1e-5)
+            assert float(scores[index]) == pytest.approx(
+                float((scorer(lr) - hr).square().mean()), rel=1e-5
+            )
 
 
 @pytest.mark.parametrize(("channels", "color"), [(1, "y"), (3, "rgb")])
 def test_a_scorer_sees_what_a_trained_net_sees(data, channels, color):
     pixels = data.lr.image(3)
-    torch.testing.assert_close(scoring.as_input(pixels[None], channels)[0], to_color(pixels, color), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        scoring.as_input(pixels[None], channels)[0], to_color(pixels, color), atol=1e-6, rtol=0
+    )
 
 
 def test_scores_are_computed_once_for_all_trials_on_the_same_data(trial, data, loss, scores):
@@ -151,7 +171,9 @@ def test_clusters_bring_in_patches_that_texture_alone_would_leave_out(trial, dat
 def test_no_image_gives_more_than_its_share(trial, data):
     technique = LossSelection(keep=0.25, per_image=0.5, size=16, step=8, scorer_steps=20)
     images = chosen(technique, trial, data)
-    assert max(images.count(image) for image in set(images)) == 2  # half of the four sub-images of each
+    assert (
+        max(images.count(image) for image in set(images)) == 2
+    )  # half of the four sub-images of each
 
 
 def test_training_on_everything_hands_the_images_through(trial, data):

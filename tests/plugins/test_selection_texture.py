@@ -7,7 +7,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from automl_sr_plugins.selection.texture import clusters_of, descriptors, gradients, luma, sobel_score
+from automl_sr_plugins.selection.texture import (
+    clusters_of,
+    descriptors,
+    gradients,
+    luma,
+    sobel_score,
+)
 
 
 def test_gradients_are_those_of_the_3x3_sobel_filter_with_replicated_edges():
@@ -27,7 +33,10 @@ def test_a_constant_patch_scores_nothing_and_noise_most():
 
 
 def test_luma_runs_from_16_to_235():
-    black, white = torch.zeros(1, 3, 1, 1, dtype=torch.uint8), torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)
+    black, white = (
+        torch.zeros(1, 3, 1, 1, dtype=torch.uint8),
+        torch.full((1, 3, 1, 1), 255, dtype=torch.uint8),
+    )
     assert float(luma(black)) * 255 == pytest.approx(16, abs=1e-3)
     assert float(luma(white)) * 255 == pytest.approx(235, abs=1e-3)
 
@@ -49,7 +58,9 @@ def test_descriptors_do_not_depend_on_the_batch_and_are_finite_for_flat_patches(
 def test_patches_with_one_direction_form_one_cluster():
     generator = torch.Generator().manual_seed(0)
     angles = [0.1] * 6 + [0.9] * 6
-    patches = torch.stack([stripes(angle) for angle in angles]) + 0.02 * torch.rand(12, 32, 32, generator=generator)
+    patches = torch.stack([stripes(angle) for angle in angles]) + 0.02 * torch.rand(
+        12, 32, 32, generator=generator
+    )
     found = clusters_of(descriptors(patches).numpy(), 2)
     assert len(set(found[:6])) == len(set(found[6:])) == 1
     assert found[0] != found[-1]

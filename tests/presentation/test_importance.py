@@ -1,4 +1,6 @@
-"""Importance finds what decides, also among trials that were stopped, and says when it cannot tell."""
+"""Importance finds what decides, also among trials that were stopped, and says when it cannot
+tell.
+"""
 
 from __future__ import annotations
 

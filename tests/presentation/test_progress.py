@@ -1,4 +1,6 @@
-"""History and curves: pauses do not count, branches are not the trunk, and a front never shrinks."""
+"""History and curves: pauses do not count, branches are not the trunk, and a front never
+shrinks.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,10 @@ def test_seconds_of_a_curve_come_from_its_speed() -> None:
     told = [point(100, speed=100.0), point(200, speed=50.0)]
     assert [row["seconds"] for row in learning_curve(told, 10)] == [10.0, 30.0]
     assert [row["seconds"] for row in learning_curve(told, None)] == [None, None]
-    assert [row["seconds"] for row in learning_curve([point(1, speed=None), point(2)], 10)] == [None, None]
+    assert [row["seconds"] for row in learning_curve([point(1, speed=None), point(2)], 10)] == [
+        None,
+        None,
+    ]
 
 
 def test_long_curves_are_thinned_but_keep_their_end() -> None:
@@ -72,7 +77,9 @@ def test_the_hypervolume_grows_exactly_with_the_front(report: dict[str, Any]) ->
     assert values == sorted(values)
     assert 0 < values[0] < values[-1] <= 1
     grown = {
-        after["number"] for before, after in itertools.pairwise(history["points"]) if after["value"] != before["value"]
+        after["number"]
+        for before, after in itertools.pairwise(history["points"])
+        if after["value"] != before["value"]
     }
     assert {row["number"] for row in report["front"]} - {history["points"][0]["number"]} <= grown
 

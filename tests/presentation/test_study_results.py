@@ -1,4 +1,6 @@
-"""A study read in Python: plain objects that agree with what the commands print, and nothing is written."""
+"""A study read in Python: plain objects that agree with what the commands print, and nothing is
+written.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,10 @@ def test_a_curve_has_its_points_in_order(url: str) -> None:
     assert points
     trunk = [point.step for point in points if point.phase == points[0].phase]
     assert trunk == sorted(trunk)
-    with automl_sr.open_study(url, "small") as study, pytest.raises(StoreError, match="no trial 999"):
+    with (
+        automl_sr.open_study(url, "small") as study,
+        pytest.raises(StoreError, match="no trial 999"),
+    ):
         study.curve(999)
 
 

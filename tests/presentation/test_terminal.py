@@ -20,12 +20,19 @@ def everything() -> list[str]:
 
 
 def test_no_character_that_is_obeyed_or_hides_is_left() -> None:
-    shown = [letter for letter in everything() if unicodedata.category(letter) in OBEYED and letter in visible(letter)]
+    shown = [
+        letter
+        for letter in everything()
+        if unicodedata.category(letter) in OBEYED and letter in visible(letter)
+    ]
     assert shown == []
 
 
 def test_letters_signs_and_blanks_of_all_scripts_stay() -> None:
-    text = "photo déjà 写真 фото صورة תמונה 한글 😀 ½ € x² ‘a’ – … \N{NARROW NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}."
+    text = (
+        "photo déjà 写真 фото صورة תמונה 한글 😀 ½ € x² ‘a’ – …"
+        " \N{NARROW NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}."
+    )
     assert visible(text) == text
 
 
@@ -55,7 +62,9 @@ def test_line_breaks_and_tabs_stay_where_there_are_several_lines() -> None:
 
 
 def test_json_stays_the_same_document() -> None:
-    value = {letter: f"a{letter}b" for letter in everything() if unicodedata.category(letter) in OBEYED}
+    value = {
+        letter: f"a{letter}b" for letter in everything() if unicodedata.category(letter) in OBEYED
+    }
     text = visible_json(json.dumps(value, ensure_ascii=False, indent=2))
     assert json.loads(text) == value
     assert not [letter for letter in set(text) - {"\n"} if unicodedata.category(letter) in OBEYED]
@@ -73,7 +82,10 @@ def test_json_stays_the_same_document() -> None:
         ("s3://key:pw@bucket/x s3://a:b@c", "s3://key:***@bucket/x s3://a:***@c"),
         ("sqlite:///x.db?password=pw&timeout=5", "sqlite:///x.db?password=***&timeout=5"),
         ("host=h PASSWORD=pw port=1", "host=h PASSWORD=*** port=1"),
-        ("?sslpassword=pw&api_key=k&access_token=t", "?sslpassword=***&api_key=***&access_token=***"),
+        (
+            "?sslpassword=pw&api_key=k&access_token=t",
+            "?sslpassword=***&api_key=***&access_token=***",
+        ),
         ("no secret: a@b.c, x2@2x.png, mailto:a@b.c", "no secret: a@b.c, x2@2x.png, mailto:a@b.c"),
     ],
 )
@@ -111,12 +123,17 @@ def test_secrets_are_hidden_in_every_form() -> None:
 
 
 def test_variables_of_the_environment_are_hidden_by_their_names() -> None:
-    known = secrets_of([], {"PGPASSWORD": "hunter22", "MY_API_KEY": "abcdef", "HOME": "/home/ann", "NO_TOKEN": "true"})
+    known = secrets_of(
+        [],
+        {"PGPASSWORD": "hunter22", "MY_API_KEY": "abcdef", "HOME": "/home/ann", "NO_TOKEN": "true"},
+    )
     assert hidden("hunter22 abcdef /home/ann true", known) == "*** *** /home/ann true"
 
 
 def test_short_words_are_no_secrets() -> None:
-    assert not secrets_of(["--store", "postgresql://ann:@host", "a:b@c"], {"AUTOML_SR_STORE": "postgresql://ann:x@h"})
+    assert not secrets_of(
+        ["--store", "postgresql://ann:@host", "a:b@c"], {"AUTOML_SR_STORE": "postgresql://ann:x@h"}
+    )
 
 
 @pytest.mark.parametrize("word", ["a", "a:", "password", "'a@", "a@", "@", "://:", "\x1b", "a=@"])

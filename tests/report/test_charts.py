@@ -8,7 +8,20 @@ from typing import Any
 import pytest
 
 from automl_sr.presentation.axes import Axis, Upright, short
-from automl_sr.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, Mark, bars, lines, parallel, scatter
+from automl_sr.report.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Line,
+    Mark,
+    bars,
+    lines,
+    parallel,
+    scatter,
+)
 
 CENTRE = re.compile(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="\d" class="mark \w+" data-t="(\d+)"')
 
@@ -60,8 +73,12 @@ def test_ratios_are_equal_steps_on_a_logarithmic_axis() -> None:
         ((None, None), 0, ""),
     ],
 )
-def test_the_reference_is_drawn_where_it_fits_and_told_where_not(reference: Any, drawn: int, told: str) -> None:
-    drawing = scatter("", Axis("x", 0, 1), Axis("y", 0, 1), [Mark(0.5, 0.2, 0)], reference=reference)
+def test_the_reference_is_drawn_where_it_fits_and_told_where_not(
+    reference: Any, drawn: int, told: str
+) -> None:
+    drawing = scatter(
+        "", Axis("x", 0, 1), Axis("y", 0, 1), [Mark(0.5, 0.2, 0)], reference=reference
+    )
     whole = drawing.rpartition("</ul>")[2]
     assert whole.count('class="reference"') == drawn
     assert told in drawing
@@ -70,8 +87,12 @@ def test_the_reference_is_drawn_where_it_fits_and_told_where_not(reference: Any,
 
 def test_every_kind_of_mark_has_a_form_of_its_own() -> None:
     kinds = ("front", "complete", "pruned", "broken")
-    drawing = scatter("", Axis("x", 0, 1), Axis("y", 0, 1), [Mark(0.5, 0.5, 7, kind) for kind in kinds])
-    forms = {re.search(rf'<(\w+)[^>]* class="mark {kind}" data-t="7"', drawing)[1] for kind in kinds}  # type: ignore[index]
+    drawing = scatter(
+        "", Axis("x", 0, 1), Axis("y", 0, 1), [Mark(0.5, 0.5, 7, kind) for kind in kinds]
+    )
+    forms = {
+        re.search(rf'<(\w+)[^>]* class="mark {kind}" data-t="7"', drawing)[1] for kind in kinds
+    }  # type: ignore[index]
     assert forms == {"circle", "path"}
     assert all(drawing.count(f'class="mark {kind}" data-t="7"') == 1 for kind in kinds)
 
@@ -84,7 +105,10 @@ def test_a_line_in_steps_keeps_its_height_until_the_next_point() -> None:
 
 def test_the_longest_bar_takes_the_whole_width() -> None:
     drawing = bars("", [("a", 0.5), ("b", 0.25)])
-    assert re.findall(r'width="([\d.]+)" height="8" class="bar"', drawing) == [f"{WIDTH}", f"{WIDTH // 2}"]
+    assert re.findall(r'width="([\d.]+)" height="8" class="bar"', drawing) == [
+        f"{WIDTH}",
+        f"{WIDTH // 2}",
+    ]
 
 
 def test_parallel_axes_hold_words_numbers_and_what_is_not_used() -> None:
@@ -95,7 +119,8 @@ def test_parallel_axes_hold_words_numbers_and_what_is_not_used() -> None:
     ]
     drawing = parallel("all", uprights, [0, 1], ["front", "pruned"])
     used, unused = (
-        re.search(rf'points="([^"]*)" class="coordinate {kind}"', drawing)[1] for kind in ("front", "pruned")
+        re.search(rf'points="([^"]*)" class="coordinate {kind}"', drawing)[1]
+        for kind in ("front", "pruned")
     )  # type: ignore[index]
     assert "net.width" in drawing
     assert drawing.count("not used") == 1
@@ -104,7 +129,8 @@ def test_parallel_axes_hold_words_numbers_and_what_is_not_used() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.00123, "0.00123"), (34.5, "34.5"), (15_200, "15.2k"), (3_904_819_200, "3.905G")]
+    ("value", "text"),
+    [(0.00123, "0.00123"), (34.5, "34.5"), (15_200, "15.2k"), (3_904_819_200, "3.905G")],
 )
 def test_numbers_of_axes_are_short(value: float, text: str) -> None:
     assert short(value) == text

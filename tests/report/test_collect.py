@@ -37,7 +37,9 @@ def test_the_front_is_that_of_search(report: dict[str, Any], folder: Path) -> No
     opened = Reader.open(f"sqlite:///{folder}/store.db")
     found = summary(opened, "world", registry().metrics)["front"]
     assert [row["number"] for row in report["front"]] == [row["number"] for row in found]
-    assert [row["number"] for row in report["trials"] if row["front"]] == sorted(row["number"] for row in found)
+    assert [row["number"] for row in report["trials"] if row["front"]] == sorted(
+        row["number"] for row in found
+    )
     for ours, theirs in zip(report["front"], found, strict=True):
         assert (ours["values"], ours["plan"]) == (theirs["values"], theirs["plan"])
         assert {file["kind"]: file["url"] for file in ours["files"]} == theirs["artifacts"]
@@ -46,7 +48,12 @@ def test_the_front_is_that_of_search(report: dict[str, Any], folder: Path) -> No
 
 def test_the_study_is_told_with_its_limits_and_metrics(report: dict[str, Any]) -> None:
     score, params = report["metrics"]
-    assert (score["name"], score["direction"], score["objective"], score["limits"]) == ("score", "maximize", True, {})
+    assert (score["name"], score["direction"], score["objective"], score["limits"]) == (
+        "score",
+        "maximize",
+        True,
+        {},
+    )
     assert (params["name"], params["log"], params["limits"]) == ("params", True, {"max": 1100})
     assert report["study"]["reference"] == {"score": 1.5}
     assert SCRIPT in report["study"]["source"]
@@ -57,9 +64,14 @@ def test_the_rungs_tell_who_came_and_who_was_stopped(report: dict[str, Any]) -> 
     assert (first["steps"], second["steps"]) == ([100], [300])
     assert first["reached"] == len(of_state(report, "complete")) + len(of_state(report, "pruned"))
     assert second["reached"] == first["reached"] - len(first["stopped"])
-    assert sorted(first["stopped"] + second["stopped"]) == [row["number"] for row in of_state(report, "pruned")]
+    assert sorted(first["stopped"] + second["stopped"]) == [
+        row["number"] for row in of_state(report, "pruned")
+    ]
     at_first = [row["values"]["score"] for row in report["judged"] if row["rung"] == 0]
-    assert (first["values"]["score"]["low"], first["values"]["score"]["high"]) == (min(at_first), max(at_first))
+    assert (first["values"]["score"]["low"], first["values"]["score"]["high"]) == (
+        min(at_first),
+        max(at_first),
+    )
 
 
 def test_failures_are_grouped_though_their_numbers_differ(report: dict[str, Any]) -> None:
@@ -76,15 +88,22 @@ def test_failures_are_grouped_though_their_numbers_differ(report: dict[str, Any]
 def test_costs_add_up(report: dict[str, Any]) -> None:
     costs = report["costs"]
     assert sum(row["trials"] for row in costs["states"].values()) == len(report["trials"])
-    assert sum(row["seconds"] for row in costs["states"].values()) == pytest.approx(costs["seconds"])
+    assert sum(row["seconds"] for row in costs["states"].values()) == pytest.approx(
+        costs["seconds"]
+    )
     complete, pruned = len(of_state(report, "complete")), len(of_state(report, "pruned"))
     assert costs["stages"]["train"] == pytest.approx(complete + 0.2 * pruned)
 
 
-def test_what_stopping_saved_is_reckoned_from_the_speed_of_each_trial(report: dict[str, Any]) -> None:
+def test_what_stopping_saved_is_reckoned_from_the_speed_of_each_trial(
+    report: dict[str, Any],
+) -> None:
     stopped = [row["step"] for row in report["judged"] if not row["go_on"]]
     saved = sum(0.2 * STEPS / step - 0.2 - 0.1 for step in stopped)
-    assert report["costs"]["saved_by_stopping"] == {"trials": len(stopped), "seconds": pytest.approx(saved)}
+    assert report["costs"]["saved_by_stopping"] == {
+        "trials": len(stopped),
+        "seconds": pytest.approx(saved),
+    }
 
 
 def test_what_cannot_be_made_is_left_out_with_a_reason(report: dict[str, Any]) -> None:
@@ -109,7 +128,9 @@ def test_results_that_trials_share_are_told_with_what_they_saved(tmp_path: Path)
         done = run_fast(plan, setting, observer, place)
         use = {"seconds": 30.0, "reused": bool(makers)}
         makers.append(1)
-        return Outcome(done.state, done.values, done.artifacts, done.seconds, shared={"scores": use})
+        return Outcome(
+            done.state, done.values, done.artifacts, done.seconds, shared={"scores": use}
+        )
 
     find(load(trials=3), tmp_path, run)
     assert collected(tmp_path)["shared"] == [

@@ -74,7 +74,12 @@ def test_an_older_report_is_replaced_and_folders_are_made() -> None:
 
 def test_json_says_what_was_written() -> None:
     found = json.loads(run("world", "-o", "r.md", "--json").stdout)
-    assert found == {"study": "world", "file": "r.md", "format": "md", "bytes": Path("r.md").stat().st_size}
+    assert found == {
+        "study": "world",
+        "file": "r.md",
+        "format": "md",
+        "bytes": Path("r.md").stat().st_size,
+    }
 
 
 @pytest.mark.parametrize(
@@ -84,11 +89,17 @@ def test_json_says_what_was_written() -> None:
         (("world", "--format", "pdf"), UseError, "Unknown format 'pdf'"),
         (("world", "--store", "sqlite:///none.db"), StoreError, "There is no store"),
         (("world", "-o", "/proc/none/r.html"), UseError, "cannot be written"),
-        (("world", "-o", "rep.pdf"), UseError, "rep.pdf does not say its format: .pdf is none of .html, .htm, .md"),
+        (
+            ("world", "-o", "rep.pdf"),
+            UseError,
+            "rep.pdf does not say its format: .pdf is none of .html, .htm, .md",
+        ),
         (("world", "-o", "."), UseError, ". is a folder."),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(arguments: tuple[object, ...], error: type, words: str) -> None:
+def test_what_cannot_be_done_is_one_sentence(
+    arguments: tuple[object, ...], error: type, words: str
+) -> None:
     result = run(*arguments)
     assert isinstance(result.exception, error)
     assert words in str(result.exception)

@@ -24,7 +24,8 @@ def test_pictures_lose_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "most", "chosen"), [(2, 3, [0, 1]), (3, 3, [0, 1, 2]), (9, 3, [0, 4, 8]), (7, 4, [0, 2, 4, 6])]
+    ("count", "most", "chosen"),
+    [(2, 3, [0, 1]), (3, 3, [0, 1, 2]), (9, 3, [0, 4, 8]), (7, 4, [0, 2, 4, 6])],
 )
 def test_members_are_chosen_from_end_to_end(count: int, most: int, chosen: list[int]) -> None:
     front = cast("Any", [SimpleNamespace(number=number) for number in range(count)])

@@ -1,4 +1,6 @@
-"""The page stands alone, is well formed and accessible, and shows what is in the store as text only."""
+"""The page stands alone, is well formed and accessible, and shows what is in the store as text
+only.
+"""
 
 from __future__ import annotations
 
@@ -76,13 +78,22 @@ def test_nothing_is_fetched(text: str, read: Reading) -> None:
 
 def test_only_our_script_and_style_may_run(read: Reading) -> None:
     [policy] = [
-        meta["content"] or "" for meta in read.of("meta") if meta.get("http-equiv") == "Content-Security-Policy"
+        meta["content"] or ""
+        for meta in read.of("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
     ]
     for inline in (OUR_SCRIPT, STYLE):
-        assert f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'" in policy
+        assert (
+            f"'sha256-{base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()}'"
+            in policy
+        )
     assert "unsafe" not in policy
     assert policy.startswith("default-src 'none'")
-    assert not [attributes for _, attributes in read.elements if "style" in attributes or "onclick" in attributes]
+    assert not [
+        attributes
+        for _, attributes in read.elements
+        if "style" in attributes or "onclick" in attributes
+    ]
 
 
 def test_what_comes_from_the_store_is_text(text: str, read: Reading) -> None:
@@ -95,7 +106,9 @@ def test_what_comes_from_the_store_is_text(text: str, read: Reading) -> None:
 def test_it_can_be_read_by_everyone(text: str, read: Reading) -> None:
     assert read.of("html") == [{"lang": "en"}]
     assert all(image.get("alt") for image in read.of("img"))
-    assert all(drawing.get("aria-label") or drawing.get("aria-hidden") for drawing in read.of("svg"))
+    assert all(
+        drawing.get("aria-label") or drawing.get("aria-hidden") for drawing in read.of("svg")
+    )
     assert all(head.get("scope") in ("col", "row") for head in read.of("th"))
     assert len(read.of("caption")) == len(read.of("table"))
     assert len(read.of("h1")) == 1
@@ -110,8 +123,14 @@ def test_ids_are_given_once(read: Reading) -> None:
 
 
 def test_every_mark_in_a_chart_can_be_explained(report: dict[str, Any], read: Reading) -> None:
-    explained = {row["data-t"]: row["data-tip"] or "" for row in read.of("tr") if row.get("data-tip")}
-    marks = {attributes["data-t"] for tag, attributes in read.elements if tag != "tr" and "data-t" in attributes}
+    explained = {
+        row["data-t"]: row["data-tip"] or "" for row in read.of("tr") if row.get("data-tip")
+    }
+    marks = {
+        attributes["data-t"]
+        for tag, attributes in read.elements
+        if tag != "tr" and "data-t" in attributes
+    }
     assert marks
     assert marks <= set(explained)
     member = report["front"][0]
@@ -136,19 +155,27 @@ def test_a_study_without_a_model_has_a_page(tmp_path: Path) -> None:
 def test_any_number_of_objectives_is_drawn(tmp_path: Path, objectives: str) -> None:
     def run(plan: Any, setting: Any, observer: Any, place: Path) -> Any:
         outcome = run_fast(plan, setting, observer, place)
-        outcome.values.update({"macs": 5.0e6 * plan.params["architecture.line.width"]} if "macs" in objectives else {})
+        outcome.values.update(
+            {"macs": 5.0e6 * plan.params["architecture.line.width"]} if "macs" in objectives else {}
+        )
         return outcome
 
     find(load(trials=4, objectives=objectives), tmp_path, run)
     read = Reading(page(collected(tmp_path)))
     names = objectives.split(", ")
-    pairs = [drawing for drawing in read.of("svg") if "is better" in (drawing.get("aria-label") or "")]
+    pairs = [
+        drawing for drawing in read.of("svg") if "is better" in (drawing.get("aria-label") or "")
+    ]
     assert len(pairs) == len(names) * (len(names) - 1) // 2
 
 
 def test_text_is_escaped_unless_it_is_markup() -> None:
-    assert el("p", "<b>", Markup("<i></i>"), None, ["&", 1], title='"', class_="x") == (
-        '<p title="&quot;" class="x">&lt;b&gt;<i></i>&amp;1</p>'
+    assert (
+        el("p", "<b>", Markup("<i></i>"), None, ["&", 1], title='"', class_="x")
+        == '<p title="&quot;" class="x">&lt;b&gt;<i></i>&amp;1</p>'
     )
     assert el("br") == "<br>"
-    assert escape("a\x00\x08\ud800b") == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b"
+    assert (
+        escape("a\x00\x08\ud800b")
+        == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b"
+    )

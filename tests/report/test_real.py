@@ -1,4 +1,6 @@
-"""A study that trained for real: pictures and scores come from its own files, and their loss spoils nothing."""
+"""A study that trained for real: pictures and scores come from its own files, and their loss spoils
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,22 @@ space:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("real")
-    for part, name in (("train", "chelsea"), ("train", "coffee"), ("valid", "astronaut"), ("valid", "rocket")):
+    for part, name in (
+        ("train", "chelsea"),
+        ("train", "coffee"),
+        ("valid", "astronaut"),
+        ("valid", "rocket"),
+    ):
         (made / part).mkdir(exist_ok=True)
-        Image.fromarray(getattr(skimage.data, name)()[100:260, 100:260]).save(made / part / f"{name}.png")
+        Image.fromarray(getattr(skimage.data, name)()[100:260, 100:260]).save(
+            made / part / f"{name}.png"
+        )
     loaded = parse_study(STUDY.format(folder=made), "study.yaml", installed())
-    end = search(loaded, installed(), Options(store=f"sqlite:///{made}/store.db", artifacts=str(made / "artifacts")))
+    end = search(
+        loaded,
+        installed(),
+        Options(store=f"sqlite:///{made}/store.db", artifacts=str(made / "artifacts")),
+    )
     assert end.summary["trials"]["complete"] == 2
     return made
 
@@ -54,7 +67,9 @@ def test_pictures_come_from_the_models_as_exported(folder: Path) -> None:
         pieces = [row["pieces"][piece] for row in images["rows"]]
         [member] = [row for row in found["front"] if row["number"] == pieces[0]["number"]]
         mean = sum(piece["psnr_y"] for piece in pieces) / len(pieces)
-        assert mean == pytest.approx(member["values"]["psnr_y"], abs=1e-6), "what the search measured, image by image"
+        assert mean == pytest.approx(member["values"]["psnr_y"], abs=1e-6), (
+            "what the search measured, image by image"
+        )
     bicubic = sum(row["pieces"][1]["psnr_y"] for row in images["rows"]) / 2
     assert bicubic == pytest.approx(found["study"]["reference"]["psnr_y"])
     assert page(found).count("<img ") == 2 * (2 + len(images["models"]))
@@ -70,7 +85,10 @@ def test_the_efficiency_score_is_that_of_the_files(folder: Path) -> None:
         assert row["ratios"]["params"] == row["params"] / params[0]
         member = next(member for member in found["front"] if member["number"] == row["number"])
         assert row["passes"] == (member["values"]["psnr_y"] >= score["floor"])
-    assert [row["score"] for row in score["rows"] if row["number"] == 0] in ([], [pytest.approx(7.3891, abs=5e-5)])
+    assert [row["score"] for row in score["rows"] if row["number"] == 0] in (
+        [],
+        [pytest.approx(7.3891, abs=5e-5)],
+    )
 
 
 def test_fewer_pictures_can_be_asked_for(folder: Path) -> None:
@@ -78,7 +96,9 @@ def test_fewer_pictures_can_be_asked_for(folder: Path) -> None:
     assert report(folder, images=0)["images"] == {"reason": "No images were asked for."}
 
 
-def test_lost_images_and_files_are_told_in_a_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_images_and_files_are_told_in_a_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden = folder / "valid"
     hidden.rename(folder / "elsewhere")
     try:

@@ -1,4 +1,6 @@
-"""Killed, stopped and suspended workers, and a server that restarts: nothing is lost, nothing is done twice."""
+"""Killed, stopped and suspended workers, and a server that restarts: nothing is lost, nothing is
+done twice.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 def test_a_study_whose_workers_are_struck_each_second_ends_as_an_undisturbed_one(
     tmp_path: Path, request: pytest.FixtureRequest, undisturbed: tuple[Any, Any], kind: str
 ) -> None:
-    """The blows last for 15 s, longer than a lease only because leases are shortened to 2 s by a setting."""
+    """The blows last for 15 s, longer than a lease only because leases are shortened to 2 s by a
+    setting.
+    """
     server = request.getfixturevalue("postgres") if kind == "postgresql" else None
     store = f"sqlite:///{tmp_path}/store.db" if server is None else server.new_database()
     study = chaos.write_study(tmp_path, TRIALS, STEPS)
@@ -34,6 +38,8 @@ def test_a_study_whose_workers_are_struck_each_second_ends_as_an_undisturbed_one
     assert struck.words == [], "no worker ended with an error"
     assert sum(struck.done.values()) >= 5
     found, told = undisturbed
-    assert [(row[0], row[1]) for row in chaos.results(store)] == [(n, "complete") for n in range(TRIALS)]
+    assert [(row[0], row[1]) for row in chaos.results(store)] == [
+        (n, "complete") for n in range(TRIALS)
+    ]
     assert chaos.results(store) == found
     assert chaos.told(store) == told

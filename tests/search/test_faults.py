@@ -1,4 +1,6 @@
-"""What a search lives through: a database that restarts or stays away, workers that are suspended, full disks."""
+"""What a search lives through: a database that restarts or stays away, workers that are suspended,
+full disks.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def find(url: str, folder: Path, run: Any) -> SearchEnd:
-    return search(load(trials=3), registry(), Options(store=url, artifacts=str(folder / "files")), run=run)
+    return search(
+        load(trials=3), registry(), Options(store=url, artifacts=str(folder / "files")), run=run
+    )
 
 
 def results(url: str) -> list[tuple[Any, ...]]:
@@ -30,7 +34,13 @@ def results(url: str) -> list[tuple[Any, ...]]:
     opened = Reader.open(url)
     study = opened.study("world")
     return [
-        (row.number, row.state, row.values, row.plan, [(p.phase, p.step, p.loss) for p in opened.curve(row)])
+        (
+            row.number,
+            row.state,
+            row.values,
+            row.plan,
+            [(p.phase, p.step, p.loss) for p in opened.curve(row)],
+        )
         for row in opened.trials(study)
     ]
 
@@ -78,7 +88,9 @@ def test_a_server_that_stays_away_ends_the_worker_with_its_work_checkpointed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("automl_sr.store.repository.PATIENCE_SECONDS", 0.3)
-    monkeypatch.setenv("AUTOML_SR_LEASE_SECONDS", "0.2")  # the process goes on, so that its lease has to run out
+    monkeypatch.setenv(
+        "AUTOML_SR_LEASE_SECONDS", "0.2"
+    )  # the process goes on, so that its lease has to run out
 
     def gone(step: int, done: int) -> None:
         if step == 3:
@@ -96,7 +108,9 @@ def test_a_server_that_stays_away_ends_the_worker_with_its_work_checkpointed(
     assert end.error is None
     steps = [4, 5, *range(1, STEPS + 1), *range(1, STEPS + 1)]
     assert sorted(begun) == sorted(steps), "the trial goes on where the database got lost"
-    assert results(postgres_url) == undisturbed, "the point of the curve that could not be written is there"
+    assert results(postgres_url) == undisturbed, (
+        "the point of the curve that could not be written is there"
+    )
 
 
 def test_a_worker_that_is_suspended_past_its_lease_writes_nothing_any_more(

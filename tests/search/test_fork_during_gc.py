@@ -1,4 +1,6 @@
-"""`gc` while a `fork` is being written, on PostgreSQL: whichever is first, no file goes that the new study names."""
+"""`gc` while a `fork` is being written, on PostgreSQL: whichever is first, no file goes that the
+new study names.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ FORK, GC = "fork", "gc"
 
 
 class World:
-    """A study that was searched, which one thread forks and another one cleans up, each with connections of its own."""
+    """A study that was searched, which one thread forks and another one cleans up, each with
+    connections of its own.
+    """
 
     def __init__(self, url: str, folder: Path) -> None:
         self.options = Options(store=url, artifacts=str(folder / "artifacts"))
-        search(load(name="old", trials=6, objectives="score"), registry(), self.options, run=run_fast)
+        search(
+            load(name="old", trials=6, objectives="score"), registry(), self.options, run=run_fast
+        )
         self.store = Store.open(url)
         self.held: list[Held] = []
         self.threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in (FORK, GC)}
@@ -39,7 +45,9 @@ class World:
         return found
 
     def fork(self) -> None:
-        fork_study("old", load(name="new", trials=6, objectives="score"), registry(), self.options).store.close()
+        fork_study(
+            "old", load(name="new", trials=6, objectives="score"), registry(), self.options
+        ).store.close()
 
     def remove(self, found: Leftovers) -> None:
         store = Store.open(self.options.store)
@@ -58,13 +66,18 @@ class World:
         """Whether a connection waits for a lock of another one."""
         with self.store.reading() as session:
             query = (
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname ="
+                " current_database()"
             )
             return bool(session.scalar(text(query)))
 
     def missing(self) -> list[str]:
         """Name the files of the new study that are gone."""
-        files = [file.url for trial in self.store.trials(self.store.study("new")) for file in trial.artifacts.values()]
+        files = [
+            file.url
+            for trial in self.store.trials(self.store.study("new"))
+            for file in trial.artifacts.values()
+        ]
         return [url for url in files if not Path(url).is_file()]
 
     def named(self) -> int:
@@ -83,7 +96,9 @@ def world(postgres_url: str, tmp_path: Path) -> Iterator[World]:
 
 
 class Held:
-    """Holds a transaction open just before its commit: the first one of a thread of which something is true."""
+    """Holds a transaction open just before its commit: the first one of a thread of which something
+    is true.
+    """
 
     def __init__(self, thread: str, of: Callable[[Session], Any]) -> None:
         self._thread = thread
@@ -91,7 +106,11 @@ class Held:
         self.begun, self.go_on = threading.Event(), threading.Event()
 
     def __call__(self, session: Session) -> None:
-        if threading.current_thread().name.startswith(self._thread) and not self.begun.is_set() and self._of(session):
+        if (
+            threading.current_thread().name.startswith(self._thread)
+            and not self.begun.is_set()
+            and self._of(session)
+        ):
             self.begun.set()
             assert self.go_on.wait(60)
 
@@ -104,7 +123,9 @@ class Held:
 
 def test_gc_waits_for_a_fork_that_is_being_written(world: World) -> None:
     found = world.look()
-    with world.hold(FORK, lambda session: session.scalar(select(models.Study.id).filter_by(name="new"))) as fork:
+    with world.hold(
+        FORK, lambda session: session.scalar(select(models.Study.id).filter_by(name="new"))
+    ) as fork:
         forked = world.begin(FORK, world.fork)
         assert fork.begun.wait(60)
         removed = world.begin(GC, world.remove, found)

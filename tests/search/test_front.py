@@ -34,17 +34,23 @@ def clouds(least: int = 1, distinct: bool = False) -> st.SearchStrategy[np.ndarr
 
 
 def beats(a: np.ndarray, b: np.ndarray) -> bool:
-    return all(x <= y for x, y in zip(a, b, strict=True)) and any(x < y for x, y in zip(a, b, strict=True))
+    return all(x <= y for x, y in zip(a, b, strict=True)) and any(
+        x < y for x, y in zip(a, b, strict=True)
+    )
 
 
 @given(clouds())
 def test_dominance_is_its_definition(points: np.ndarray) -> None:
     found = dominates(points)
-    assert [[bool(x) for x in row] for row in found] == [[beats(a, b) for b in points] for a in points]
+    assert [[bool(x) for x in row] for row in found] == [
+        [beats(a, b) for b in points] for a in points
+    ]
 
 
 @given(clouds())
-def test_a_row_is_dominated_from_the_front_before_its_own_and_by_none_of_its_own(points: np.ndarray) -> None:
+def test_a_row_is_dominated_from_the_front_before_its_own_and_by_none_of_its_own(
+    points: np.ndarray,
+) -> None:
     numbers = front_numbers(points)
     assert set(numbers) == set(range(int(numbers.max()) + 1))
     for row, number in zip(points, numbers, strict=True):
@@ -69,17 +75,25 @@ def test_ranks_do_not_depend_on_the_order_of_rows(points: np.ndarray, random: ob
 
 
 @given(clouds(distinct=True), st.sampled_from([0.5, 2.0, 64.0]), st.integers(-8, 8))
-def test_ranks_do_not_depend_on_the_scale_of_an_objective(points: np.ndarray, factor: float, shift: int) -> None:
+def test_ranks_do_not_depend_on_the_scale_of_an_objective(
+    points: np.ndarray, factor: float, shift: int
+) -> None:
     changed = points.copy()
     changed[:, 0] = changed[:, 0] * factor + shift
     assert list(ranks(changed)) == list(ranks(points))
 
 
 @given(clouds(distinct=True), st.data())
-def test_a_dominated_row_does_not_change_the_places_in_better_fronts(points: np.ndarray, data: st.DataObject) -> None:
-    """However bad it is: the range of the bad ones does not scale the distances between the good ones."""
+def test_a_dominated_row_does_not_change_the_places_in_better_fronts(
+    points: np.ndarray, data: st.DataObject
+) -> None:
+    """However bad it is: the range of the bad ones does not scale the distances between the good
+    ones.
+    """
     beaten = points[data.draw(st.integers(0, len(points) - 1))]
-    steps = data.draw(st.lists(st.sampled_from([0.0, 1.0, 1000.0]), min_size=len(beaten), max_size=len(beaten)))
+    steps = data.draw(
+        st.lists(st.sampled_from([0.0, 1.0, 1000.0]), min_size=len(beaten), max_size=len(beaten))
+    )
     worse = np.vstack([points, beaten + steps + (sum(steps) == 0)])
     numbers, fronts = front_numbers(worse), front_numbers(points)
     better = fronts < numbers[-1]
@@ -88,7 +102,9 @@ def test_a_dominated_row_does_not_change_the_places_in_better_fronts(points: np.
 
 
 @given(clouds(), st.integers(0, 13))
-def test_the_place_of_a_row_is_that_of_the_worst_of_its_equals(points: np.ndarray, row: int) -> None:
+def test_the_place_of_a_row_is_that_of_the_worst_of_its_equals(
+    points: np.ndarray, row: int
+) -> None:
     row %= len(points)
     worst = ranks(points)[(points == points[row]).all(axis=1)].max()
     assert place(points, row) == worst + 1
@@ -132,7 +148,11 @@ def test_the_front_follows_directions_and_keeps_equal_models() -> None:
 
 
 def test_costs_are_compared_by_ratio_where_they_spread_over_magnitudes() -> None:
-    losses = as_losses([{"good": 1.0, "cost": 100.0}, {"good": 2.0, "cost": 10_000.0}], [GOOD, COST], logarithmic=True)
+    losses = as_losses(
+        [{"good": 1.0, "cost": 100.0}, {"good": 2.0, "cost": 10_000.0}],
+        [GOOD, COST],
+        logarithmic=True,
+    )
     assert losses == pytest.approx(np.array([[-1, np.log(100)], [-2, np.log(10_000)]]))
 
 
@@ -141,7 +161,9 @@ def test_costs_are_compared_by_ratio_where_they_spread_over_magnitudes() -> None
 
 def boxes(dimensions: int) -> st.SearchStrategy[np.ndarray]:
     values = st.integers(0, 10).map(lambda number: number / 8)
-    return st.integers(0, 9).flatmap(lambda count: arrays(np.float64, (count, dimensions), elements=values))
+    return st.integers(0, 9).flatmap(
+        lambda count: arrays(np.float64, (count, dimensions), elements=values)
+    )
 
 
 def unit(points: np.ndarray) -> float:
@@ -151,7 +173,9 @@ def unit(points: np.ndarray) -> float:
 def by_cells(points: np.ndarray) -> float:
     """Count the cells of a grid that some point dominates; exact for points on the grid."""
     middles = (np.arange(8) + 0.5) / 8
-    cells = np.stack(np.meshgrid(*[middles] * points.shape[1], indexing="ij"), axis=-1).reshape(-1, points.shape[1])
+    cells = np.stack(np.meshgrid(*[middles] * points.shape[1], indexing="ij"), axis=-1).reshape(
+        -1, points.shape[1]
+    )
     inside = points[(points < 1).all(axis=1)]
     return float((inside[None] <= cells[:, None]).all(axis=2).any(axis=1).mean())
 
@@ -188,8 +212,14 @@ def test_the_hypervolume_agrees_with_random_points_thrown_into_the_box(dimension
 
 
 def test_a_box_compares_costs_by_ratio_and_is_a_share() -> None:
-    box = Box((GOOD, COST), ideal={"good": 34.0, "cost": 100.0}, reference={"good": 30.0, "cost": 10_000.0})
-    scaled = box.scaled([{"good": 34.0, "cost": 100.0}, {"good": 32.0, "cost": 1000.0}, {"good": 30.0, "cost": 1e4}])
+    box = Box(
+        (GOOD, COST),
+        ideal={"good": 34.0, "cost": 100.0},
+        reference={"good": 30.0, "cost": 10_000.0},
+    )
+    scaled = box.scaled(
+        [{"good": 34.0, "cost": 100.0}, {"good": 32.0, "cost": 1000.0}, {"good": 30.0, "cost": 1e4}]
+    )
     assert scaled == pytest.approx(np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]]))
     assert box.share(scaled[:1]) == 1.0
     assert box.share(scaled[1:]) == pytest.approx(0.25)

@@ -1,4 +1,6 @@
-"""What only a GPU shows: the memory that the gate expects, and a trial that finds too little of it."""
+"""What only a GPU shows: the memory that the gate expects, and a trial that finds too little of
+it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", NETS)
-def test_training_takes_about_the_memory_that_the_gate_expects(name: str, precision: Any, tmp_path: Path) -> None:
+def test_training_takes_about_the_memory_that_the_gate_expects(
+    name: str, precision: Any, tmp_path: Path
+) -> None:
     """Too low an estimate lets trials fail, too high a one refuses good plans."""
     registry = installed()
     net = registry.technique("architecture", name)(**NETS[name])
@@ -71,8 +75,19 @@ def test_a_trial_without_enough_memory_fails_with_a_sentence(tmp_path: Path) -> 
     study = tmp_path / "study.yaml"
     study.write_text(STUDY.format(folder=write_photographs(tmp_path / "photographs")))
     store = f"sqlite:///{tmp_path}/store.db"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "plugins"))}
-    where = ["--store", store, "--artifacts", str(tmp_path / "artifacts"), "--device", "cuda", "--quiet"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "plugins")),
+    }
+    where = [
+        "--store",
+        store,
+        "--artifacts",
+        str(tmp_path / "artifacts"),
+        "--device",
+        "cuda",
+        "--quiet",
+    ]
     searched = subprocess.run(
         [sys.executable, "-c", TIGHT, "search", str(study), *where],
         env=environment,
@@ -90,4 +105,6 @@ def test_a_trial_without_enough_memory_fails_with_a_sentence(tmp_path: Path) -> 
     )
     trials = json.loads(listed.stdout)["trials"]
     assert [trial["state"] for trial in trials] == ["failed", "failed"]
-    assert all("memory" in trial["reason"] and "smaller batch" in trial["reason"] for trial in trials), trials
+    assert all(
+        "memory" in trial["reason"] and "smaller batch" in trial["reason"] for trial in trials
+    ), trials

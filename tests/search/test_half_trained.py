@@ -1,4 +1,6 @@
-"""A trial that an older version left half-trained goes on from its checkpoint, and is refined afterwards."""
+"""A trial that an older version left half-trained goes on from its checkpoint, and is refined
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,16 @@ STUDY = LEFT / "study.yaml"
 
 
 def options(folder: Path) -> Options:
-    return Options(store=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"), device="cpu")
+    return Options(
+        store=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"), device="cpu"
+    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store that was left, as if this version's plugins had begun it, gone on with to its end."""
+    """The store that was left, as if this version's plugins had begun it, gone on with to its
+    end.
+    """
     copy = tmp_path_factory.mktemp("half") / "left"
     shutil.copytree(LEFT, copy)
     with sqlite3.connect(copy / "store.db") as database:
@@ -53,21 +59,29 @@ def trial_of(folder: Path) -> tuple[Any, Any, Any]:
 
 
 def test_it_ends_as_a_trial_does_that_was_never_left(folder: Path, tmp_path: Path) -> None:
-    """Half of it was trained on another processor, which rounds otherwise: there alone bits would be equal."""
+    """Half of it was trained on another processor, which rounds otherwise: there alone bits would
+    be equal.
+    """
     search(load_study(STUDY, installed()), installed(), options(tmp_path))
     old, old_curve, old_rungs = trial_of(folder)
     new, new_curve, new_rungs = trial_of(tmp_path)
     assert (old.state, old.fence, new.fence) == ("complete", 2, 1)
     assert old.fingerprint == new.fingerprint
     assert dict(old.values) == pytest.approx(dict(new.values), rel=1e-4)
-    assert [(point.phase, point.step) for point in old_curve] == [(p.phase, p.step) for p in new_curve]
-    assert [point.loss for point in old_curve] == pytest.approx([p.loss for p in new_curve], rel=1e-2)
+    assert [(point.phase, point.step) for point in old_curve] == [
+        (p.phase, p.step) for p in new_curve
+    ]
+    assert [point.loss for point in old_curve] == pytest.approx(
+        [p.loss for p in new_curve], rel=1e-2
+    )
     assert [(rung.rung, rung.step) for rung in old_rungs] == [(r.rung, r.step) for r in new_rungs]
 
 
 def test_it_goes_on_from_its_checkpoint_and_its_seconds_are_kept(folder: Path) -> None:
     trial, _, _ = trial_of(folder)
-    assert set(trial.stage_seconds) == {"select", "train", "branch", "export", "evaluate"}, "no fork"
+    assert set(trial.stage_seconds) == {"select", "train", "branch", "export", "evaluate"}, (
+        "no fork"
+    )
     lines = (folder / "artifacts").rglob("seconds.json")
     assert not list(lines), "the folder of a trial that has ended is gone"
 

@@ -1,4 +1,6 @@
-"""Several processes that search one study at the same time: four every day, thirty-two in CI's tier."""
+"""Several processes that search one study at the same time: four every day, thirty-two in CI's
+tier.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def _meet_at(barrier: Barrier) -> None:
 
 
 def _take_part(trials: int, url: str, artifacts: str) -> tuple[str, str]:
-    """Search in a process of its own, from the moment at which all are there; gives what was said at the end."""
+    """Search in a process of its own, from the moment at which all are there; gives what was said
+    at the end.
+    """
     loaded, options = load(trials=trials), Options(store=url, artifacts=artifacts)
     _start.wait(60)
     end = search(loaded, registry(), options, run=run_fast)
@@ -39,8 +43,12 @@ def crew_of(processes: int) -> ProcessPoolExecutor:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("processes", "trials"), [(4, 24), pytest.param(32, 192, marks=pytest.mark.ci)])
-def test_every_trial_of_the_budget_is_run_once(store_url: str, tmp_path: Path, processes: int, trials: int) -> None:
+@pytest.mark.parametrize(
+    ("processes", "trials"), [(4, 24), pytest.param(32, 192, marks=pytest.mark.ci)]
+)
+def test_every_trial_of_the_budget_is_run_once(
+    store_url: str, tmp_path: Path, processes: int, trials: int
+) -> None:
     with crew_of(processes) as crew:
         artifacts = str(tmp_path / "artifacts")
         parts = [crew.submit(_take_part, trials, store_url, artifacts) for _ in range(processes)]
@@ -53,7 +61,9 @@ def test_every_trial_of_the_budget_is_run_once(store_url: str, tmp_path: Path, p
     assert [row.number for row in rows] == list(range(trials))
     assert {(row.state, row.owner) for row in rows} == {("complete", None)}
     assert len({row.fingerprint for row in rows}) == trials
-    assert [event.text for event in store.events(study) if event.number is not None] == [], "no trial was taken over"
+    assert [event.text for event in store.events(study) if event.number is not None] == [], (
+        "no trial was taken over"
+    )
     curves = [[point.step for point in store.curve(row)] for row in rows]
     assert curves == [[1]] * trials
 

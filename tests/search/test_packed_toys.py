@@ -68,7 +68,9 @@ def registry() -> Registry:
 
 def find(folder: Path, place: Path, pruning: str, quantization: str, trials: int = 1) -> None:
     text = STUDY.format(folder=folder, pruning=pruning, quantization=quantization, trials=trials)
-    where = Options(store=f"sqlite:///{place}/store.db", artifacts=str(place / "artifacts"), device=DEVICE)
+    where = Options(
+        store=f"sqlite:///{place}/store.db", artifacts=str(place / "artifacts"), device=DEVICE
+    )
     place.mkdir(exist_ok=True)
     end = search(parse_study(text, "study.yaml", registry()), registry(), where)
     assert end.error is None, [trial.reason for trial in trials_of(place)]
@@ -159,19 +161,27 @@ def test_the_size_is_that_of_the_packed_file(searched: Path) -> None:
 
 
 def run(*arguments: object) -> Any:
-    result = CliRunner().invoke(APP, [str(argument) for argument in arguments], catch_exceptions=False)
+    result = CliRunner().invoke(
+        APP, [str(argument) for argument in arguments], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return result
 
 
-def test_it_is_exported_measured_and_used_as_any_other(searched: Path, photographs: Path, tmp_path: Path) -> None:
+def test_it_is_exported_measured_and_used_as_any_other(
+    searched: Path, photographs: Path, tmp_path: Path
+) -> None:
     for plan, trial in by_plan(searched).items():
         folder = tmp_path / "-".join(plan)
         store = f"sqlite:///{searched}/store.db"
-        told = run("export", "packed", trial.number, "--unpacked", "-o", folder, "--store", store, "--json")
+        told = run(
+            "export", "packed", trial.number, "--unpacked", "-o", folder, "--store", store, "--json"
+        )
         packed = plan != ("none", "none")
         assert ("model-unpacked.onnx" in json.loads(told.stdout)["files"]) is packed
-        measured = json.loads(run("evaluate", folder / "model.onnx", "--data", photographs / "valid", "--json").stdout)
+        measured = json.loads(
+            run("evaluate", folder / "model.onnx", "--data", photographs / "valid", "--json").stdout
+        )
         assert measured["psnr_y"] == pytest.approx(trial.values["psnr_y"], abs=1e-6)
         image = photographs / "valid" / "astronaut.png"
         run("upscale", folder / "model.onnx", image, "-o", folder / "a")

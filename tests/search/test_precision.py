@@ -1,4 +1,6 @@
-"""A study trains in one number format, whatever its workers' machines would choose by themselves."""
+"""A study trains in one number format, whatever its workers' machines would choose by
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def with_recipe(precision: str) -> str:
 # ---- one format for all workers ----
 
 
-@pytest.mark.parametrize(("here", "there", "format_"), [(["bf16"], [], "bf16"), ([], ["bf16"], "fp32")])
+@pytest.mark.parametrize(
+    ("here", "there", "format_"), [(["bf16"], [], "bf16"), ([], ["bf16"], "fp32")]
+)
 def test_a_worker_that_joins_trains_as_the_machine_that_began(
     place: Place, machine: Machine, here: list[str], there: list[str], format_: str
 ) -> None:
@@ -117,13 +121,17 @@ def test_plans_and_seeds_do_not_depend_on_it(tmp_path: Path, machine: Machine) -
         machine(native)
         find(load(trials=3), tmp_path / native)
         reader = Reader.open(f"sqlite:///{tmp_path / native}/store.db")
-        found[native] = [(trial.plan, trial.fingerprint) for trial in reader.trials(reader.study("world"))]
+        found[native] = [
+            (trial.plan, trial.fingerprint) for trial in reader.trials(reader.study("world"))
+        ]
     assert found["bf16"] == found["nothing more"]
     assert {plan["params"]["recipe.precision"] for plan, _ in found["bf16"]} == {"auto"}
 
 
 @pytest.mark.parametrize("way", ["fork", "warm start"])
-def test_a_study_that_takes_over_trials_has_their_format(place: Place, machine: Machine, way: str) -> None:
+def test_a_study_that_takes_over_trials_has_their_format(
+    place: Place, machine: Machine, way: str
+) -> None:
     machine("bf16")
     make(place.options)
     machine()

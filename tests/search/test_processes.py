@@ -51,8 +51,12 @@ def test_a_signal_checkpoints_the_trial_and_the_next_search_goes_on_with_it(
     assert_equal_to_an_uninterrupted_search(tmp_path)
 
 
-def test_a_search_that_begins_with_ctrl_c_ignored_goes_on_until_sigterm(tmp_path: Path, study: Path) -> None:
-    """As what a script runs in the background: the Ctrl-C that ends the script is not meant for it."""
+def test_a_search_that_begins_with_ctrl_c_ignored_goes_on_until_sigterm(
+    tmp_path: Path, study: Path
+) -> None:
+    """As what a script runs in the background: the Ctrl-C that ends the script is not meant for
+    it.
+    """
     begun = Process(tmp_path, study, ignores=(signal.SIGINT,))
     begun.until("step 3 after 0")
     begun.process.send_signal(signal.SIGINT)
@@ -66,7 +70,9 @@ def test_a_search_that_begins_with_ctrl_c_ignored_goes_on_until_sigterm(tmp_path
     assert [(row.number, row.state) for row in rows(tmp_path)] == [(0, "complete"), (1, "running")]
 
 
-def test_a_second_signal_ends_at_once_and_nothing_is_lost(tmp_path: Path, study: Path, begun: Process) -> None:
+def test_a_second_signal_ends_at_once_and_nothing_is_lost(
+    tmp_path: Path, study: Path, begun: Process
+) -> None:
     begun.process.send_signal(signal.SIGINT)
     while begun.process.poll() is None:  # the first one may still be on its way
         begun.process.send_signal(signal.SIGINT)
@@ -76,7 +82,9 @@ def test_a_second_signal_ends_at_once_and_nothing_is_lost(tmp_path: Path, study:
     assert_equal_to_an_uninterrupted_search(tmp_path)
 
 
-def test_a_killed_search_is_taken_over_under_the_same_number(tmp_path: Path, study: Path, begun: Process) -> None:
+def test_a_killed_search_is_taken_over_under_the_same_number(
+    tmp_path: Path, study: Path, begun: Process
+) -> None:
     begun.process.kill()
     begun.process.wait()
     assert rows(tmp_path)[0].owner is not None
@@ -93,7 +101,9 @@ def test_readers_see_a_running_search(tmp_path: Path, begun: Process) -> None:
     assert row.params["architecture"] == "line"
 
 
-def test_two_processes_share_a_study_and_wait_for_each_other(tmp_path: Path, study: Path, begun: Process) -> None:
+def test_two_processes_share_a_study_and_wait_for_each_other(
+    tmp_path: Path, study: Path, begun: Process
+) -> None:
     other = Process(tmp_path, study)
     assert other.line() == "step 1 after 0", "it does not touch the trial of the first"
     other.go(2 * STEPS)
@@ -104,7 +114,9 @@ def test_two_processes_share_a_study_and_wait_for_each_other(tmp_path: Path, stu
     assert_equal_to_an_uninterrupted_search(tmp_path)
 
 
-def test_a_worker_that_waits_takes_over_what_another_leaves(tmp_path: Path, study: Path, begun: Process) -> None:
+def test_a_worker_that_waits_takes_over_what_another_leaves(
+    tmp_path: Path, study: Path, begun: Process
+) -> None:
     other = Process(tmp_path, study)
     other.go(2 * STEPS)
     while not other.line().startswith("waiting"):
@@ -120,7 +132,9 @@ def assert_equal_to_an_uninterrupted_search(folder: Path) -> None:
     find(load(trials=3), folder / "whole")
     found, expected = rows(folder), rows(folder / "whole")
     assert [row.number for row in found] == [0, 1, 2]
-    assert [(row.state, row.plan, row.values) for row in found] == [(r.state, r.plan, r.values) for r in expected]
+    assert [(row.state, row.plan, row.values) for row in found] == [
+        (r.state, r.plan, r.values) for r in expected
+    ]
     opened = Reader.open(f"sqlite:///{folder}/store.db")
     for row in found:
         assert sorted(point.step for point in opened.curve(row)) == [1, 2, 3, 4, STEPS]

@@ -1,4 +1,6 @@
-"""A search that trains for real: killed in the middle, it ends bit for bit as one that was left alone."""
+"""A search that trains for real: killed in the middle, it ends bit for bit as one that was left
+alone.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +44,25 @@ sys.exit(main(sys.argv[1:]))
 
 
 def search(study: Path, place: Path, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
-    where = ["--store", f"sqlite:///{place}/store.db", "--artifacts", str(place / "artifacts"), "--device", DEVICE]
+    where = [
+        "--store",
+        f"sqlite:///{place}/store.db",
+        "--artifacts",
+        str(place / "artifacts"),
+        "--device",
+        DEVICE,
+    ]
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "plugins"))
     return subprocess.run(
-        [sys.executable, "-c", KILLED_AT.format(step=kill_at), "search", str(study), *where, "--quiet"],
+        [
+            sys.executable,
+            "-c",
+            KILLED_AT.format(step=kill_at),
+            "search",
+            str(study),
+            *where,
+            "--quiet",
+        ],
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
@@ -57,7 +74,12 @@ def result(place: Path) -> tuple[Any, ...]:
     opened = Reader.open(f"sqlite:///{place}/store.db")
     trial = opened.trial(opened.study("real"), 0)
     curve = sorted((p.phase, p.step, p.loss) for p in opened.curve(trial))
-    return trial.state, trial.values, {kind: file.sha256 for kind, file in trial.artifacts.items()}, curve
+    return (
+        trial.state,
+        trial.values,
+        {kind: file.sha256 for kind, file in trial.artifacts.items()},
+        curve,
+    )
 
 
 @pytest.mark.ci
@@ -67,7 +89,9 @@ def test_a_killed_trial_ends_bit_for_bit_as_one_left_alone(tmp_path: Path) -> No
     study.write_text(STUDY.format(folder=write_photographs(tmp_path / "photographs")))
     whole = search(study, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    assert search(study, tmp_path / "parts", kill_at=190).returncode == -9, "in the cool-down, on the fork"
+    assert search(study, tmp_path / "parts", kill_at=190).returncode == -9, (
+        "in the cool-down, on the fork"
+    )
     again = search(study, tmp_path / "parts")
     assert again.returncode == 0, again.stderr
     assert result(tmp_path / "parts") == result(tmp_path / "whole")

@@ -1,4 +1,6 @@
-"""What `automl-sr gc` keeps: models of the front and everything of unfinished trials, whatever happens meanwhile."""
+"""What `automl-sr gc` keeps: models of the front and everything of unfinished trials, whatever
+happens meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +116,7 @@ def write(path: Path, content: str = "content") -> Path:
     return path
 
 
-# ---- what stays and what goes ----------------------------------------------------------------------------------------
+# ---- what stays and what goes --------------------------------------------------------------------
 
 
 def test_the_front_keeps_its_files_and_the_others_their_values(here: World) -> None:
@@ -128,10 +130,15 @@ def test_the_front_keeps_its_files_and_the_others_their_values(here: World) -> N
         "onnx": (len(others), sum(trial.artifacts["onnx"].bytes for trial in others)),
         "weights": (len(others), 7 * len(others)),
     }
-    assert (found.kept_files, found.kept_bytes) == (len(kept), sum(path.stat().st_size for path in kept))
+    assert (found.kept_files, found.kept_bytes) == (
+        len(kept),
+        sum(path.stat().st_size for path in kept),
+    )
     after = {trial.number: trial for trial in here.trials()}
     assert [trial.values for trial in before] == [after[trial.number].values for trial in before]
-    assert {number for number, trial in after.items() if trial.artifacts} == {trial.number for trial in front}
+    assert {number for number, trial in after.items() if trial.artifacts} == {
+        trial.number for trial in front
+    }
     assert not any((here.models / f"{trial.number:05d}").exists() for trial in others)
 
 
@@ -155,7 +162,13 @@ def test_everything_of_unfinished_trials_stays(here: World, tmp_path: Path) -> N
     for claim in (running, waiting):
         for fence in (1, 2):
             TrialFolder.open(here.work, here.study.folder, claim.number, fence, here.place, None)
-            write(here.work / f"{claim.number:05d}" / f"attempt-{fence}" / "trunk" / "step-1.safetensors")
+            write(
+                here.work
+                / f"{claim.number:05d}"
+                / f"attempt-{fence}"
+                / "trunk"
+                / "step-1.safetensors"
+            )
         here.put(tmp_path, f"{claim.number:05d}", "model.onnx")
         write(here.models / f"{claim.number:05d}" / "model.onnx.12.partial")
     theirs = {name for name in files(here.models) if int(name[:5]) >= running.number}
@@ -167,7 +180,12 @@ def test_everything_of_unfinished_trials_stays(here: World, tmp_path: Path) -> N
 
 def test_what_ended_trials_left_in_the_work_folder_goes(here: World) -> None:
     for trial in (here.front()[0], here.others()[0]):
-        for name in ("attempt-1/trunk/step-1.safetensors", "attempt-2/seconds.json", "attempt-3.partial/x", "steps"):
+        for name in (
+            "attempt-1/trunk/step-1.safetensors",
+            "attempt-2/seconds.json",
+            "attempt-3.partial/x",
+            "steps",
+        ):
             write(here.work / f"{trial.number:05d}" / name)
     gate = write(here.work / "gate" / "tmp1" / "model.onnx")
     found = here.clean()
@@ -196,7 +214,9 @@ def test_half_files_and_files_that_no_row_names_go(here: World, tmp_path: Path) 
     assert {here.models / name for name in files(here.models)} == named
 
 
-def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)  # work lies in `runs` where files are remote
     memory = fsspec.filesystem("memory")
     if memory.exists("/retention"):
@@ -205,10 +225,16 @@ def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(tmp_path: Path, mo
     search(load(trials=10, seed=1), registry(), options, run=run_with_weights)
     there = world(tmp_path)
     claim = there.running()
-    trial_folder = TrialFolder.open(tmp_path / "work", there.study.folder, claim.number, 1, there.place, None)
+    trial_folder = TrialFolder.open(
+        tmp_path / "work", there.study.folder, claim.number, 1, there.place, None
+    )
     write(trial_folder.folder / "trunk" / "step-1.safetensors")
     assert trial_folder.mirror() is not None
-    kept = {memory._strip_protocol(file.url) for trial in there.front() for file in trial.artifacts.values()}
+    kept = {
+        memory._strip_protocol(file.url)
+        for trial in there.front()
+        for file in trial.artifacts.values()
+    }
     there.clean()
     [copy] = set(memory.find("/retention")) - kept
     assert "/checkpoints/attempt-1/trunk/step-1.safetensors" in copy
@@ -218,7 +244,7 @@ def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(tmp_path: Path, mo
     there.store.close()
 
 
-# ---- what is not the study's -----------------------------------------------------------------------------------------
+# ---- what is not the study's ---------------------------------------------------------------------
 
 
 def test_other_studies_and_other_files_are_not_touched(here: World, tmp_path: Path) -> None:
@@ -240,10 +266,12 @@ def test_other_studies_and_other_files_are_not_touched(here: World, tmp_path: Pa
     other.store.close()
 
 
-# ---- while workers go on ---------------------------------------------------------------------------------------------
+# ---- while workers go on -------------------------------------------------------------------------
 
 
-def while_listing(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None], *, after: bool) -> None:
+def while_listing(
+    monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None], *, after: bool
+) -> None:
     """Let something happen once, just before or just after the artefacts are listed."""
 
     def listed(place: Artifacts, *folder: str) -> dict[str, int]:
@@ -261,7 +289,9 @@ def while_listing(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None], 
 def dominated(claim: Claim, world: World, folder: Path) -> Result:
     """Give the result of a trial that is not in the front."""
     source = write(folder / "source")
-    record = world.place.put(source, "onnx", world.study.folder, f"{claim.number:05d}", "model.onnx")
+    record = world.place.put(
+        source, "onnx", world.study.folder, f"{claim.number:05d}", "model.onnx"
+    )
     return Result("complete", {"score": 0.0, "params": 1e9}, artifacts=(record,))
 
 
@@ -330,13 +360,15 @@ def test_one_that_is_killed_leaves_only_files_that_the_next_one_removes(
         patched.setattr("automl_sr.search.retention.delete", killed)
         with pytest.raises(KeyboardInterrupt):
             remove(here.store, found)
-    assert all(Path(file.url).is_file() for trial in here.trials() for file in trial.artifacts.values())
+    assert all(
+        Path(file.url).is_file() for trial in here.trials() for file in trial.artifacts.values()
+    )
     again = here.clean()
     assert {file.url for file in again.files} == {file.url for file in found.files}
     assert set(again.by_kind()) == {"unnamed"}
 
 
-# ---- places ----------------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 
 def moved(here: World, artifacts: str) -> World:
@@ -344,7 +376,9 @@ def moved(here: World, artifacts: str) -> World:
     return replace(here, study=here.store.study(here.study.name))
 
 
-def test_files_from_before_the_study_got_another_place_are_cleaned_up_there(here: World, tmp_path: Path) -> None:
+def test_files_from_before_the_study_got_another_place_are_cleaned_up_there(
+    here: World, tmp_path: Path
+) -> None:
     (tmp_path / "new").mkdir()
     named = {file.url for trial in here.front() for file in trial.artifacts.values()}
     found = moved(here, str(tmp_path / "new")).clean()

@@ -33,7 +33,14 @@ from automl_sr.search import study
 from automl_sr.search.engine import Options, search
 from automl_sr.search.study import FREE_TO_CHANGE, changes
 from automl_sr.search.workers.stop_signal import Stop
-from automl_sr.search.workers.worker import MOST_FREE, MOST_TAKEOVERS, Worker, cause_of, failure_words, one_line
+from automl_sr.search.workers.worker import (
+    MOST_FREE,
+    MOST_TAKEOVERS,
+    Worker,
+    cause_of,
+    failure_words,
+    one_line,
+)
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store
@@ -53,7 +60,8 @@ def fixed_recipe(**fields: Any) -> str:
     """A space in which only the width is open."""
     text = study_text(**fields)
     return text.replace("line: {}", "line: {width: [1, 3], gain: 0.5}").replace(
-        "recipe: {lr: [0.001, 0.1]}", "recipe: {lr: 0.02, batch: 16, patch: 32, loss: l1, ema: 0.99}"
+        "recipe: {lr: [0.001, 0.1]}",
+        "recipe: {lr: 0.02, batch: 16, patch: 32, loss: l1, ema: 0.99}",
     )
 
 
@@ -78,7 +86,10 @@ def test_trial_0_is_the_baseline(tmp_path: Path) -> None:
     find(load(trials=1), tmp_path)
     [first] = rows(tmp_path)
     assert first.number == 0
-    assert (first.params["architecture.line.width"], first.params["architecture.line.gain"]) == (16, 0.5)
+    assert (first.params["architecture.line.width"], first.params["architecture.line.gain"]) == (
+        16,
+        0.5,
+    )
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
@@ -134,7 +145,9 @@ def run_observing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outco
     return replace(outcome, values={**outcome.values, "size_bytes": 10.0})
 
 
-def test_a_trial_whose_model_outgrows_a_limit_in_training_ends_as_infeasible_and_is_free(tmp_path: Path) -> None:
+def test_a_trial_whose_model_outgrows_a_limit_in_training_ends_as_infeasible_and_is_free(
+    tmp_path: Path,
+) -> None:
     def growing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         observer.stage("train")
         if plan.params["architecture.line.width"] != 16:
@@ -144,14 +157,18 @@ def test_a_trial_whose_model_outgrows_a_limit_in_training_ends_as_infeasible_and
     end = find(load(trials=2, more="constraints: {params: {max: 1200}}\n"), tmp_path, growing)
     assert end.summary["trials"]["infeasible"] >= 1
     opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
-    outgrown = [trial for trial in opened.trials(opened.study("world")) if trial.state == "infeasible"]
+    outgrown = [
+        trial for trial in opened.trials(opened.study("world")) if trial.state == "infeasible"
+    ]
     assert {trial.reason for trial in outgrown} >= {
         "params would be 1,217, at most 1,200 is asked, as training has changed the model"
     }
     assert all(trial.violations["params"] > 0 for trial in outgrown)
 
 
-def test_time_that_runs_out_leaves_the_trial_to_go_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_that_runs_out_leaves_the_trial_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("automl_sr.search.workers.stop_signal.time.monotonic", ticking := Ticking())
 
     def late(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
@@ -176,7 +193,9 @@ class Ticking:
         return self.now
 
 
-def test_duplicates_copy_the_values_are_free_and_end_a_study_that_has_nothing_new(tmp_path: Path) -> None:
+def test_duplicates_copy_the_values_are_free_and_end_a_study_that_has_nothing_new(
+    tmp_path: Path,
+) -> None:
     end = find(load(fixed_recipe(trials=30)), tmp_path)
     counts = end.summary["trials"]
     assert counts["complete"] == 3, "widths 1 to 3; the baseline is one of them"
@@ -206,7 +225,9 @@ def test_infeasible_plans_are_never_trained_and_are_free(tmp_path: Path) -> None
     assert counts["infeasible"] > 0
     assert max(trained) <= 600
     reasons = [row.reason for row in rows(tmp_path) if row.state == "infeasible"]
-    assert all(re.fullmatch(r"params would be [\d,]+, at most 600 is asked", reason) for reason in reasons)
+    assert all(
+        re.fullmatch(r"params would be [\d,]+, at most 600 is asked", reason) for reason in reasons
+    )
 
 
 def test_a_space_without_a_feasible_plan_ends_with_that_word(tmp_path: Path) -> None:
@@ -216,10 +237,14 @@ def test_a_space_without_a_feasible_plan_ends_with_that_word(tmp_path: Path) -> 
     assert "Relax the constraints" in str(end.error)
 
 
-def test_a_complete_trial_that_breaks_a_limit_as_exported_is_not_in_the_front(tmp_path: Path) -> None:
+def test_a_complete_trial_that_breaks_a_limit_as_exported_is_not_in_the_front(
+    tmp_path: Path,
+) -> None:
     def heavier(plan: Any, *rest: Any) -> Outcome:
         outcome = run_fast(plan, *rest)
-        return Outcome("complete", {**outcome.values, "params": 5000.0, "score": 99.0}, outcome.artifacts, {})
+        return Outcome(
+            "complete", {**outcome.values, "params": 5000.0, "score": 99.0}, outcome.artifacts, {}
+        )
 
     end = find(load(trials=1, more="constraints: {params: {max: 600}}\n"), tmp_path, heavier)
     assert end.summary["trials"]["complete"] == 1
@@ -240,18 +265,29 @@ def failing(*errors: Exception | None) -> Callable[..., Outcome]:
 
 
 def test_a_trial_that_fails_does_not_stop_the_search(tmp_path: Path) -> None:
-    errors = (ValueError("shapes\ndo not fit"), NotFiniteError("the loss is nan"), MemoryError(), None)
+    errors = (
+        ValueError("shapes\ndo not fit"),
+        NotFiniteError("the loss is nan"),
+        MemoryError(),
+        None,
+    )
     end = find(load(trials=6), tmp_path, failing(*errors))
     assert (end.summary["trials"]["failed"], end.summary["trials"]["complete"]) == (3, 3)
     found = rows(tmp_path)
-    assert [row.reason for row in found[:3]] == ["ValueError: shapes do not fit", "the loss is nan", "MemoryError"]
+    assert [row.reason for row in found[:3]] == [
+        "ValueError: shapes do not fit",
+        "the loss is nan",
+        "MemoryError",
+    ]
     opened = reader(tmp_path)
     [event] = opened.events(opened.study("world"), 0)
     assert event.kind == "failed"
     assert "Traceback" in event.text
 
 
-def test_five_failures_with_one_cause_stop_the_search_and_a_resume_tries_again(tmp_path: Path) -> None:
+def test_five_failures_with_one_cause_stop_the_search_and_a_resume_tries_again(
+    tmp_path: Path,
+) -> None:
     errors = [TrialError(f"CUDA device {number} is gone") for number in range(9)]
     end = find(load(trials=20), tmp_path, failing(*errors))
     assert end.summary["trials"]["failed"] == 5
@@ -286,7 +322,9 @@ def test_trials_are_stopped_at_rungs_and_samplers_are_told(tmp_path: Path) -> No
                 return Outcome("pruned", outcome.values, outcome.artifacts, outcome.seconds)
         return outcome
 
-    end = find(load(trials=20, scheduler="{kind: pareto-asha, rungs: 3, reduction: 2}"), tmp_path, judged)
+    end = find(
+        load(trials=20, scheduler="{kind: pareto-asha, rungs: 3, reduction: 2}"), tmp_path, judged
+    )
     assert end.summary["trials"]["pruned"] > 2
     assert end.summary["trials"]["complete"] + end.summary["trials"]["pruned"] == 20
     pruned = {row.number for row in rows(tmp_path) if row.state == "pruned"}
@@ -295,13 +333,17 @@ def test_trials_are_stopped_at_rungs_and_samplers_are_told(tmp_path: Path) -> No
         assert not opened.rungs(opened.study("world"), number)[-1].go_on
 
 
-def test_the_front_holds_stopped_trials_too_where_nothing_dominates_their_models(tmp_path: Path) -> None:
+def test_the_front_holds_stopped_trials_too_where_nothing_dominates_their_models(
+    tmp_path: Path,
+) -> None:
     def stopped(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         outcome = run_fast(plan, setting, observer, folder)
         observer.rung(0, 100, outcome.values, outcome.artifacts)
         return Outcome("pruned", outcome.values, outcome.artifacts, outcome.seconds)
 
-    end = find(load(trials=12, scheduler="{kind: pareto-asha, rungs: 3, reduction: 2}"), tmp_path, stopped)
+    end = find(
+        load(trials=12, scheduler="{kind: pareto-asha, rungs: 3, reduction: 2}"), tmp_path, stopped
+    )
     objectives = end.summary["front"][0]["values"].keys() & {"score", "params"}
     assert len(objectives) >= 1
     best = max(row.values["score"] for row in rows(tmp_path))
@@ -315,7 +357,12 @@ def test_a_change_of_the_study_file_is_named_and_refused(tmp_path: Path) -> None
         find(load(trials=2, seed=1), tmp_path)
     with pytest.raises(UseError, match=r"space\.recipe\.lr"):
         find(load(study_text(trials=2).replace("[0.001, 0.1]", "[0.001, 0.2]")), tmp_path)
-    assert find(load(study_text(trials=3).replace("steps: 1000", "steps: 1000, minutes: 60")), tmp_path).error is None
+    assert (
+        find(
+            load(study_text(trials=3).replace("steps: 1000", "steps: 1000, minutes: 60")), tmp_path
+        ).error
+        is None
+    )
 
 
 def test_changes_are_found_leaf_by_leaf() -> None:
@@ -327,13 +374,17 @@ def test_changes_are_found_leaf_by_leaf() -> None:
     assert "budget.trials" in FREE_TO_CHANGE
 
 
-@pytest.mark.parametrize("options", [{"trials": 0}, {"minutes": 0}, {"minutes": float("nan")}, {"device": "tpu"}])
+@pytest.mark.parametrize(
+    "options", [{"trials": 0}, {"minutes": 0}, {"minutes": float("nan")}, {"device": "tpu"}]
+)
 def test_bad_options_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UseError):
         find(load(), tmp_path, **options)
 
 
-def test_data_that_is_missing_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_is_missing_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(self: Any, *_: Any) -> Any:
         raise DataError("There is no set 'T91'.")
 
@@ -346,7 +397,10 @@ def test_data_that_is_missing_leaves_nothing_behind(tmp_path: Path, monkeypatch:
 def test_two_studies_share_a_store(tmp_path: Path) -> None:
     find(load(name="one", trials=2), tmp_path)
     find(load(name="two", trials=3), tmp_path)
-    assert [(s.name, s.counts["complete"]) for s in reader(tmp_path).studies()] == [("one", 2), ("two", 3)]
+    assert [(s.name, s.counts["complete"]) for s in reader(tmp_path).studies()] == [
+        ("one", 2),
+        ("two", 3),
+    ]
 
 
 def test_an_optuna_study_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
@@ -359,11 +413,18 @@ def test_an_optuna_study_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert len(other.trials) == 1
 
 
-def test_a_worker_that_died_between_two_writes_is_followed_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Optuna's trial was made but our row does not know it; later our row was written but Optuna was not told."""
+def test_a_worker_that_died_between_two_writes_is_followed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Optuna's trial was made but our row does not know it; later our row was written but Optuna
+    was not told.
+    """
     find(load(sampler="tpe", trials=14), tmp_path / "whole")
     folder = tmp_path / "parts"
-    for lost, trials in (("automl_sr.store.repository.Store.freeze", 5), ("automl_sr.search.optuna.sync.tell", 12)):
+    for lost, trials in (
+        ("automl_sr.store.repository.Store.freeze", 5),
+        ("automl_sr.search.optuna.sync.tell", 12),
+    ):
         find(load(sampler="tpe", trials=trials - 1), folder)
         with monkeypatch.context() as patched:
             patched.setattr(lost, killed)
@@ -416,11 +477,18 @@ def test_nothing_of_an_ended_trial_is_left_in_the_work_folder(tmp_path: Path) ->
 def test_a_study_of_the_same_name_in_another_store_keeps_its_own_folders(tmp_path: Path) -> None:
     place = {"artifacts": str(tmp_path / "files")}
     for name in ("one", "two"):
-        search(load(trials=1), registry(), Options(store=f"sqlite:///{tmp_path}/{name}.db", **place), run=run_fast)
+        search(
+            load(trials=1),
+            registry(),
+            Options(store=f"sqlite:///{tmp_path}/{name}.db", **place),
+            run=run_fast,
+        )
     assert len(list((tmp_path / "files").glob("world-*/00000/model.onnx"))) == 2
 
 
-def test_other_images_under_the_same_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_images_under_the_same_names_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find(load(trials=1), tmp_path)
     loaded = FakeTask.load
 
@@ -432,7 +500,9 @@ def test_other_images_under_the_same_names_are_refused(tmp_path: Path, monkeypat
         find(load(trials=2), tmp_path)
 
 
-def test_the_model_of_a_stopped_trial_tells_the_sampler_which_limit_it_breaks(tmp_path: Path) -> None:
+def test_the_model_of_a_stopped_trial_tells_the_sampler_which_limit_it_breaks(
+    tmp_path: Path,
+) -> None:
     def stopped(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         outcome = run_fast(plan, setting, observer, folder)
         observer.rung(0, 100, outcome.values, outcome.artifacts)
@@ -454,7 +524,9 @@ def test_a_trial_that_takes_too_long_is_failed(tmp_path: Path) -> None:
 
     loaded = load(study_text(trials=1).replace("steps: 1000", "steps: 1000, trial_minutes: 0.002"))
     find(loaded, tmp_path, slow)
-    assert rows(tmp_path)[0].reason == "it took longer than budget.trial_minutes (0.002) (stage train)"
+    assert (
+        rows(tmp_path)[0].reason == "it took longer than budget.trial_minutes (0.002) (stage train)"
+    )
 
 
 def test_a_trial_that_stands_still_is_failed_and_the_search_goes_on(tmp_path: Path) -> None:
@@ -470,11 +542,16 @@ def test_a_trial_that_stands_still_is_failed_and_the_search_goes_on(tmp_path: Pa
     loaded = load(study_text(trials=2).replace("steps: 1000", "steps: 1000, stall_minutes: 0.002"))
     find(loaded, tmp_path, stuck)
     assert [row.state for row in rows(tmp_path)] == ["failed", "complete"]
-    assert rows(tmp_path)[0].reason == "it made no progress for 0.12 s (stage train): budget.stall_minutes"
+    assert (
+        rows(tmp_path)[0].reason
+        == "it made no progress for 0.12 s (stage train): budget.stall_minutes"
+    )
 
 
 def test_a_full_disk_fails_the_trial_and_not_the_search(tmp_path: Path) -> None:
-    """A file system of one megabyte holds the artefacts, and what the first trial writes does not fit."""
+    """A file system of one megabyte holds the artefacts, and what the first trial writes does not
+    fit.
+    """
     files = tmp_path / "files"
     files.mkdir()
     mounted = subprocess.run(
@@ -501,7 +578,9 @@ def test_a_full_disk_fails_the_trial_and_not_the_search(tmp_path: Path) -> None:
         subprocess.run(["umount", files], check=True)
 
 
-def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_workers_die_again_and_again_is_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     let_killed_out(monkeypatch)
 
     def killed(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
@@ -514,14 +593,21 @@ def test_a_trial_whose_workers_die_again_and_again_is_failed(tmp_path: Path, mon
         with pytest.raises(Killed):
             find(load(trials=2), tmp_path, killed)
         with sqlite3.connect(tmp_path / "store.db") as connection:
-            dead = "UPDATE automl_sr_trials SET lease_until = 1, owner = 'elsewhere:1:a' WHERE state = 'running'"
+            dead = (
+                "UPDATE automl_sr_trials SET lease_until = 1, owner = 'elsewhere:1:a' WHERE state ="
+                " 'running'"
+            )
             connection.execute(dead)
     find(load(trials=2), tmp_path, killed)
     assert [row.state for row in rows(tmp_path)] == ["failed", "complete"]
-    assert str(rows(tmp_path)[0].reason).startswith("its worker died 8 times at the same place (stage evaluate)")
+    assert str(rows(tmp_path)[0].reason).startswith(
+        "its worker died 8 times at the same place (stage evaluate)"
+    )
 
 
-def test_numbers_that_json_lacks_and_halves_of_characters_do_not_end_the_search(tmp_path: Path) -> None:
+def test_numbers_that_json_lacks_and_halves_of_characters_do_not_end_the_search(
+    tmp_path: Path,
+) -> None:
     def odd(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         raise TrialError("no file \udce9.png, C:\\u0000, a\x00b")
 
@@ -541,7 +627,9 @@ def test_a_store_that_is_removed_ends_the_search_with_a_sentence(tmp_path: Path)
 def test_a_budget_that_another_resume_lowers_holds_for_running_workers_too(tmp_path: Path) -> None:
     def lowering(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
         with sqlite3.connect(tmp_path / "store.db") as connection:
-            connection.execute("UPDATE automl_sr_studies SET spec = json_set(spec, '$.budget.trials', 3)")
+            connection.execute(
+                "UPDATE automl_sr_studies SET spec = json_set(spec, '$.budget.trials', 3)"
+            )
         return run_fast(plan, setting, observer, folder)
 
     find(load(trials=20), tmp_path, lowering)
@@ -554,12 +642,17 @@ def test_reasons_are_one_line_and_causes_leave_numbers_out() -> None:
     memory = torch.OutOfMemoryError(
         "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 80 GiB."
     )
-    assert failure_words(memory) == (
-        "the GPU has too little memory for this plan (2.50 GiB more were asked for):"
+    assert (
+        failure_words(memory)
+        == "the GPU has too little memory for this plan (2.50 GiB more were asked for):"
         " a smaller batch or patch needs less"
     )
     assert failure_words(ValueError("a\n  b")) == one_line(ValueError("a\n  b"))
-    assert cause_of("step 12: loss 1.5e-3") == cause_of("step 4: loss 22") != cause_of("step 4: cost 22")
+    assert (
+        cause_of("step 12: loss 1.5e-3")
+        == cause_of("step 4: loss 22")
+        != cause_of("step 4: cost 22")
+    )
 
 
 def test_workers_in_parallel_share_the_budget_and_propose_as_one(
@@ -575,9 +668,15 @@ def test_workers_in_parallel_share_the_budget_and_propose_as_one(
     def nested(plan: Any, *rest: Any) -> Outcome:
         if not second:
             stop = Stop()
-            monkeypatch.setattr(stop, "wait", lambda _: setattr(stop, "signal_number", 15))  # nothing is left but ours
+            monkeypatch.setattr(
+                stop, "wait", lambda _: setattr(stop, "signal_number", 15)
+            )  # nothing is left but ours
             second.append(
-                Worker(open_study(load(sampler="random", trials=9), registry(), options), run_fast, stop=stop)
+                Worker(
+                    open_study(load(sampler="random", trials=9), registry(), options),
+                    run_fast,
+                    stop=stop,
+                )
             )
             second[0].work()
         return run_fast(plan, *rest)
@@ -585,7 +684,9 @@ def test_workers_in_parallel_share_the_budget_and_propose_as_one(
     end = search(load(sampler="random", trials=9), registry(), options, run=nested)
     assert end.summary["trials"]["complete"] == 9
     opened = Reader.open(options.store)
-    assert [row.plan for row in opened.trials(opened.study("world"))] == [row.plan for row in rows(tmp_path / "alone")]
+    assert [row.plan for row in opened.trials(opened.study("world"))] == [
+        row.plan for row in rows(tmp_path / "alone")
+    ]
 
 
 @pytest.mark.parametrize(("where", "name"), [(Reader, "find_study"), (study, "make_sampler")])
@@ -608,7 +709,9 @@ def test_a_database_that_breaks_off_while_a_study_is_opened_is_waited_for(
     assert end.error is None
     assert end.summary["trials"]["complete"] == 2
     left.append(lost)
-    joined = study.join_study("world", registry(), Options(f"sqlite:///{tmp_path}/store.db", device="cpu"))
+    joined = study.join_study(
+        "world", registry(), Options(f"sqlite:///{tmp_path}/store.db", device="cpu")
+    )
     assert left == []
     assert joined.resumed
     joined.store.close()

@@ -1,4 +1,6 @@
-"""The study file of one plan: it passes the parser, holds that plan alone, and says everything that training needs."""
+"""The study file of one plan: it passes the parser, holds that plan alone, and says everything that
+training needs.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,16 @@ def read(text: str, registry: Registry) -> tuple[LoadedStudy, SearchSpace]:
 
 def stored(plan: TrialPlan, loaded: LoadedStudy, **fields: Any) -> tuple[Any, Any]:
     """A study and a trial of it as a store gives them."""
-    study = StudyRecord(1, "toys", json.loads(json.dumps(loaded.spec.to_json())), {}, "", {}, {}, "", 0.0, 0.0)
+    study = StudyRecord(
+        1, "toys", json.loads(json.dumps(loaded.spec.to_json())), {}, "", {}, {}, "", 0.0, 0.0
+    )
     given = {field.name: None for field in dataclasses.fields(TrialRecord)}
-    given |= {"number": 7, "state": "complete", "plan": json.loads(json.dumps(plan.to_json())), **fields}
+    given |= {
+        "number": 7,
+        "state": "complete",
+        "plan": json.loads(json.dumps(plan.to_json())),
+        **fields,
+    }
     return study, TrialRecord(**given)  # type: ignore[arg-type]
 
 
@@ -86,7 +95,9 @@ def test_every_trial_has_a_file_of_its_own(world: tuple[StudyRecord, list[TrialR
         assert dict(space.default_plan().params) == trial.params
 
 
-def test_the_file_is_trained_as_trial_0(tmp_path: Path, world: tuple[StudyRecord, list[TrialRecord]]) -> None:
+def test_the_file_is_trained_as_trial_0(
+    tmp_path: Path, world: tuple[StudyRecord, list[TrialRecord]]
+) -> None:
     study, trials = world
     registry = search_world.registry()
     loaded, _ = read(trial_study_file(study, trials[-1], registry), registry)
@@ -110,7 +121,11 @@ def test_task_device_budget_and_seed_are_those_of_the_study() -> None:
         parsed.spec.constraints,
     )
     assert (spec.objectives, spec.search.seed, spec.search.threads) == (("params",), 12, 3)
-    assert (spec.search.scheduler.kind, spec.budget.trials, spec.budget.minutes) == ("none", 1, None)
+    assert (spec.search.scheduler.kind, spec.budget.trials, spec.budget.minutes) == (
+        "none",
+        1,
+        None,
+    )
     assert (spec.budget.steps, spec.budget.trial_minutes) == (70, 4)
 
 
@@ -135,10 +150,15 @@ def test_vectors_and_nested_techniques_are_written_place_by_place() -> None:
     jsonschema.validate(parse(text, "one.yaml")[0], study_schema(registry))
 
 
-def test_a_stopped_trial_is_said_to_be_trained_to_the_end(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
+def test_a_stopped_trial_is_said_to_be_trained_to_the_end(
+    world: tuple[StudyRecord, list[TrialRecord]],
+) -> None:
     study, trials = world
     stopped = dataclasses.replace(trials[0], state="pruned")
-    assert "trains it to the end" in trial_study_file(study, stopped, search_world.registry()).splitlines()[0]
+    assert (
+        "trains it to the end"
+        in trial_study_file(study, stopped, search_world.registry()).splitlines()[0]
+    )
 
 
 def test_without_a_plan_there_is_no_file(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
@@ -147,14 +167,18 @@ def test_without_a_plan_there_is_no_file(world: tuple[StudyRecord, list[TrialRec
         trial_study_file(study, dataclasses.replace(trials[0], plan=None), search_world.registry())
 
 
-def test_a_plan_that_means_something_else_here_is_refused(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
+def test_a_plan_that_means_something_else_here_is_refused(
+    world: tuple[StudyRecord, list[TrialRecord]],
+) -> None:
     study, trials = world
     other = {**(trials[0].plan or {}), "fingerprint": "another"}
     with pytest.raises(UseError, match="means something else with the plugins installed here"):
         trial_study_file(study, dataclasses.replace(trials[0], plan=other), search_world.registry())
 
 
-def test_a_technique_that_is_not_installed_is_named(world: tuple[StudyRecord, list[TrialRecord]]) -> None:
+def test_a_technique_that_is_not_installed_is_named(
+    world: tuple[StudyRecord, list[TrialRecord]],
+) -> None:
     study, trials = world
     with pytest.raises(AutomlSRError, match="line"):
         trial_study_file(study, trials[0], space_toys.registry())
@@ -184,5 +208,7 @@ def test_the_name_is_one_that_a_study_may_have(name: str, expected: str) -> None
 )
 def test_a_wrong_vector_is_one_sentence_with_its_line(ops: str, message: str) -> None:
     text = f"{STUDY}space:\n  architecture: {{cells: {{layers: 1, ops: {ops}}}}}\n"
-    with pytest.raises(StudyFileError, match=rf"^toys.yaml:10: space.architecture.cells.ops.fixed.*{message}"):
+    with pytest.raises(
+        StudyFileError, match=rf"^toys.yaml:10: space.architecture.cells.ops.fixed.*{message}"
+    ):
         parse_study(text, "toys.yaml", space_toys.registry())

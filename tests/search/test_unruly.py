@@ -1,4 +1,6 @@
-"""Whatever a technique raises or changes: its trial is recorded, and the next one finds what the first one did."""
+"""Whatever a technique raises or changes: its trial is recorded, and the next one finds what the
+first one did.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +139,10 @@ RAISED: dict[str, tuple[Callable[[], Any], str]] = {
     "GeneratorExit": (raising(GeneratorExit), "GeneratorExit"),
     "CancelledError": (raising(asyncio.CancelledError), "CancelledError"),
     "own BaseException": (raising(OwnError("mine")), "OwnError: mine"),
-    "group": (raising(BaseExceptionGroup("many", [OwnError(), ValueError()])), "BaseExceptionGroup: many (2 sub-exc"),
+    "group": (
+        raising(BaseExceptionGroup("many", [OwnError(), ValueError()])),
+        "BaseExceptionGroup: many (2 sub-exc",
+    ),
     "StopIteration": (raising(StopIteration), "StopIteration"),
     "StopAsyncIteration": (raising(StopAsyncIteration), "StopAsyncIteration"),
     "Warning": (raising(DeprecationWarning("old")), "DeprecationWarning: old"),
@@ -146,7 +151,10 @@ RAISED: dict[str, tuple[Callable[[], Any], str]] = {
     "no depth left": (with_hardly_any_depth_left, "ValueError: shallow"),
     "no text": (raising(WithoutText), "WithoutText: (its text cannot be made: ValueError)"),
     "text that exits": (raising(WithoutEnd), "WithoutEnd: (its text cannot be made: SystemExit)"),
-    "text that is a number": (raising(WithNumber), "WithNumber: (its text cannot be made: TypeError)"),
+    "text that is a number": (
+        raising(WithNumber),
+        "WithNumber: (its text cannot be made: TypeError)",
+    ),
     "odd text": (raising(WithOddText), "WithOddText: odd"),
     "odd kind": (raising(OfOddKind("so")), "OfOddKind: so"),
     "huge text": (raising(ValueError("x" * 10_000_000)), "ValueError: xxx"),
@@ -189,7 +197,9 @@ def number_of(observer: Any) -> int:
 
 
 @pytest.fixture(scope="module")
-def after_all_raised(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchEnd, dict[str, TrialRecord], list[Any]]:
+def after_all_raised(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[SearchEnd, dict[str, TrialRecord], list[Any]]:
     """A search whose trials raise these one after the other; the last one is well."""
     folder = tmp_path_factory.mktemp("raised")
     acts = list(RAISED.items())
@@ -203,7 +213,11 @@ def after_all_raised(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchEn
     end, _ = find(folder, run, len(acts) + 1)
     found = rows(folder)
     reader = Reader.open(f"sqlite:///{folder}/store.db")
-    return end, {name: found[i] for i, (name, _) in enumerate(acts)}, reader.events(reader.study("world"))
+    return (
+        end,
+        {name: found[i] for i, (name, _) in enumerate(acts)},
+        reader.events(reader.study("world")),
+    )
 
 
 @pytest.mark.parametrize("name", list(RAISED))
@@ -233,7 +247,9 @@ def test_what_a_stop_becomes_on_its_way_through_a_technique_is_still_a_stop(tmp_
 
     end, _ = find(tmp_path, run, 1)
     assert isinstance(end.error, StopRequestedError)
-    assert [(row.state, row.owner) for row in rows(tmp_path)] == [("running", None)], "the next command goes on"
+    assert [(row.state, row.owner) for row in rows(tmp_path)] == [("running", None)], (
+        "the next command goes on"
+    )
 
 
 def test_ctrl_c_stops_a_search_also_where_a_technique_has_taken_it_over(tmp_path: Path) -> None:
@@ -245,14 +261,18 @@ def test_ctrl_c_stops_a_search_also_where_a_technique_has_taken_it_over(tmp_path
     end, _ = find(tmp_path, run, 2)
     assert end.error is not None
     assert end.error.exit_code == 130
-    assert [(row.state, row.owner) for row in rows(tmp_path)] == [("running", None)], "the next command goes on"
+    assert [(row.state, row.owner) for row in rows(tmp_path)] == [("running", None)], (
+        "the next command goes on"
+    )
 
 
 def test_a_problem_of_the_store_is_one_however_a_technique_puts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(plan: Any, setting: Any, observer: Any, place: Path) -> Outcome:
-        monkeypatch.setattr(observer._store, "stage", raising_with_arguments(StoreError("The disk is gone.")))
+        monkeypatch.setattr(
+            observer._store, "stage", raising_with_arguments(StoreError("The disk is gone."))
+        )
         try:
             observer.stage("train")
         except StoreError as error:
@@ -261,7 +281,9 @@ def test_a_problem_of_the_store_is_one_however_a_technique_puts_it(
 
     end, _ = find(tmp_path, run, 1)
     assert str(end.error) == "The disk is gone."
-    assert [(row.state, row.owner) for row in rows(tmp_path)] == [("running", None)], "the next command goes on"
+    assert [(row.state, row.owner) for row in rows(tmp_path)] == [("running", None)], (
+        "the next command goes on"
+    )
 
 
 def raising_with_arguments(error: Exception) -> Callable[..., None]:
@@ -305,8 +327,14 @@ CHANGED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "recursion without limit": (lambda: sys.setrecursionlimit(1_000_000), sys.getrecursionlimit),
     "umask": (lambda: os.umask(0o777), lambda: os.umask(os.umask(0)) and None),
     "streams": (replace_streams, lambda: (sys.stdout, sys.stderr)),
-    "locale": (lambda: locale.setlocale(locale.LC_ALL, "C"), lambda: locale.setlocale(locale.LC_ALL)),
-    "environment": (lambda: os.environ.update(AUTOML_SR_LEASE_SECONDS="soon", TZ="XYZ-9"), lambda: dict(os.environ)),
+    "locale": (
+        lambda: locale.setlocale(locale.LC_ALL, "C"),
+        lambda: locale.setlocale(locale.LC_ALL),
+    ),
+    "environment": (
+        lambda: os.environ.update(AUTOML_SR_LEASE_SECONDS="soon", TZ="XYZ-9"),
+        lambda: dict(os.environ),
+    ),
     "environment that is gone": (forget_where_things_are, lambda: dict(os.environ)),
     "tracing": (lambda: threading.setprofile(print), threading.getprofile),
     "hooks": (lambda: setattr(threading, "excepthook", None), lambda: threading.excepthook),
@@ -319,8 +347,14 @@ CHANGED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "temporary files": (lambda: setattr(tempfile, "tempdir", "/nowhere"), lambda: tempfile.tempdir),
     "sockets": (lambda: socket.setdefaulttimeout(0.001), socket.getdefaulttimeout),
     "exit": (lambda: setattr(os, "_exit", print), lambda: os._exit.__name__),
-    "Ctrl-C": (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN), lambda: signal.getsignal(signal.SIGINT)),
-    "SIGTERM": (lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL), lambda: signal.getsignal(signal.SIGTERM)),
+    "Ctrl-C": (
+        lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        lambda: signal.getsignal(signal.SIGINT),
+    ),
+    "SIGTERM": (
+        lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        lambda: signal.getsignal(signal.SIGTERM),
+    ),
     "alarm": (ring_later, lambda: signal.getitimer(signal.ITIMER_VIRTUAL)),
     "blocked": (
         lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}),
@@ -335,19 +369,29 @@ CHANGED: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: torch.use_deterministic_algorithms(True),
         torch.are_deterministic_algorithms_enabled,
     ),
-    "precision": (lambda: torch.set_float32_matmul_precision("medium"), torch.get_float32_matmul_precision),
+    "precision": (
+        lambda: torch.set_float32_matmul_precision("medium"),
+        torch.get_float32_matmul_precision,
+    ),
     "anomalies": (lambda: torch.autograd.set_detect_anomaly(True), torch.is_anomaly_enabled),
     "small numbers": (
         lambda: torch.set_flush_denormal(True),
         lambda: (torch.tensor([1e-310], dtype=torch.float64, device="cpu") * 1.0).item() == 0,
     ),
-    "autocast": (lambda: torch.set_autocast_enabled("cpu", True), lambda: torch.is_autocast_enabled("cpu")),
+    "autocast": (
+        lambda: torch.set_autocast_enabled("cpu", True),
+        lambda: torch.is_autocast_enabled("cpu"),
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def seen_after_changes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Any, Any]]]:
-    """By change, what a trial found before it and what the next trial found; the store's place is a relative one."""
+def seen_after_changes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[Any, Any]]]:
+    """By change, what a trial found before it and what the next trial found; the store's place is a
+    relative one.
+    """
     acts = list(CHANGED.items())
     before: dict[str, Any] = {}
     seen: dict[str, tuple[Any, Any]] = {}
@@ -379,7 +423,9 @@ def seen_after_changes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dic
 
 
 @pytest.mark.parametrize("name", list(CHANGED))
-def test_what_a_technique_changes_is_put_back_before_the_next_trial(name: str, seen_after_changes: Any) -> None:
+def test_what_a_technique_changes_is_put_back_before_the_next_trial(
+    name: str, seen_after_changes: Any
+) -> None:
     before, after = seen_after_changes[name]
     assert after == before
 
@@ -395,7 +441,9 @@ def test_what_was_put_back_is_said_once(tmp_path: Path) -> None:
     assert notes == ["trial 0 changed torch's default type for all: it was put back"]
 
 
-def test_trials_draw_the_same_from_the_generators_of_the_process_whatever_was_drawn_before(tmp_path: Path) -> None:
+def test_trials_draw_the_same_from_the_generators_of_the_process_whatever_was_drawn_before(
+    tmp_path: Path,
+) -> None:
     from automl_sr.trial.setup import make_context
 
     drawn: dict[str, list[tuple[float, ...]]] = {}
@@ -418,7 +466,9 @@ def test_trials_draw_the_same_from_the_generators_of_the_process_whatever_was_dr
 # Elsewhere than in training
 
 
-def test_a_plan_that_breaks_its_technique_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_breaks_its_technique_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, calls = TrialPlan.to_json, []
 
     def to_json(self: Any) -> Any:  # it asks the techniques for their fields
@@ -431,7 +481,9 @@ def test_a_plan_that_breaks_its_technique_fails_alone(tmp_path: Path, monkeypatc
     end, _ = find(tmp_path, run_fast, 4)
     assert end.error is None
     assert sorted(row.state for row in rows(tmp_path)) == ["complete"] * 3 + ["failed"]
-    assert [row.reason for row in rows(tmp_path) if row.state == "failed"] == ["OwnError: no fields"]
+    assert [row.reason for row in rows(tmp_path) if row.state == "failed"] == [
+        "OwnError: no fields"
+    ]
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), OwnError("mine")])

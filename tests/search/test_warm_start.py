@@ -1,4 +1,6 @@
-"""A new study takes over the trials of an old one whose plans mean the same, and every sampler learns from them."""
+"""A new study takes over the trials of an old one whose plans mean the same, and every sampler
+learns from them.
+"""
 
 from __future__ import annotations
 
@@ -84,17 +86,30 @@ class Int8(Half):
 
 
 def world(*techniques: type[Technique]) -> Registry:
-    return discover(entry_points=(), plugins=[plugin([*techniques, Recipe], [FakeTask], name="world")])
+    return discover(
+        entry_points=(), plugins=[plugin([*techniques, Recipe], [FakeTask], name="world")]
+    )
 
 
 EVERYTHING = world(Line, Block, NoQuantization, Half, Int8)
-SMALL = "architecture: {line: {width: [4, 40]}}\n  quantization: [none, half]\n  recipe: {lr: [0.001, 0.1]}"
+SMALL = (
+    "architecture: {line: {width: [4, 40]}}\n  quantization: [none, half]\n  recipe: {lr: [0.001,"
+    " 0.1]}"
+)
 ONE_RECIPE = "batch: 16, patch: 32, loss: l1, ema: 0.99"
-FEW = f"architecture: {{{{line: {{{{width: [1, {{}}], gain: 0.5}}}}}}}}\n  recipe: {{{{lr: 0.02, {ONE_RECIPE}}}}}"
-LARGE = "architecture: {line: {}, block: {}}\n  quantization: [none, half, int8]\n  recipe: {lr: [0.001, 0.1]}"
+FEW = (
+    "architecture: {{line: {{width: [1, {}], gain: 0.5}}}}\n  recipe: {{lr: 0.02,"
+    f" {ONE_RECIPE}}}}}"
+)
+LARGE = (
+    "architecture: {line: {}, block: {}}\n  quantization: [none, half, int8]\n  recipe: {lr:"
+    " [0.001, 0.1]}"
+)
 
 
-def study_file(name: str, space: str, registry: Registry = EVERYTHING, more: str = "", **fields: Any) -> Any:
+def study_file(
+    name: str, space: str, registry: Registry = EVERYTHING, more: str = "", **fields: Any
+) -> Any:
     head = search_world.study_text(name, **fields).split("space:")[0]
     return parse_study(f"{head}{more}space:\n  {space}\n", f"{name}.yaml", registry)
 
@@ -116,10 +131,14 @@ def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
 
 
 def where(folder: Path, **more: Any) -> Options:
-    return Options(store=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"), **more)
+    return Options(
+        store=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"), **more
+    )
 
 
-def find(folder: Path, loaded: Any, registry: Registry = EVERYTHING, run: Any = run, **more: Any) -> SearchEnd:
+def find(
+    folder: Path, loaded: Any, registry: Registry = EVERYTHING, run: Any = run, **more: Any
+) -> SearchEnd:
     return search(loaded, registry, where(folder, **more), run=run)
 
 
@@ -156,14 +175,22 @@ def optuna_trials(study: OpenStudy) -> list[Any]:
 # What is taken over
 
 
-def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(begin: Begin, tmp_path: Path) -> None:
+def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=12))
     forked = fork(tmp_path, study_file("new", LARGE, trials=12))
     old, new = rows(tmp_path, "old"), rows(tmp_path, "new")
     assert [row.number for row in new] == list(range(12))
-    assert [row.origin for row in new] == [{"study": "old", "number": number} for number in range(12)]
+    assert [row.origin for row in new] == [
+        {"study": "old", "number": number} for number in range(12)
+    ]
     for before, after in zip(old, new, strict=True):
-        assert (after.state, after.values, after.costs) == (before.state, before.values, before.costs)
+        assert (after.state, after.values, after.costs) == (
+            before.state,
+            before.values,
+            before.costs,
+        )
         assert (after.params, after.fingerprint) == (before.params, before.fingerprint)
         assert after.artifacts == before.artifacts
         assert after.id != before.id
@@ -182,13 +209,19 @@ def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_aga
     assert end.summary["trials"]["complete"] == 9
     assert [row.origin is None for row in rows(tmp_path, "new")] == [False] * 5 + [True] * 4
     assert [row.number for row in rows(tmp_path, "new")] == list(range(9))
-    assert not [row for row in rows(tmp_path, "new") if row.state == "duplicate"], "the baseline was imported"
+    assert not [row for row in rows(tmp_path, "new") if row.state == "duplicate"], (
+        "the baseline was imported"
+    )
 
 
 def test_a_baseline_that_was_not_among_them_comes_first(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=5))
-    elsewhere = LARGE.replace("line: {}, block: {}", "block: {}, line: {width: [1, 50], gain: [0.0, 1.0]}")
-    new = study_file("new", elsewhere.replace("lr: [0.001, 0.1]", "lr: [0.001, 0.1], batch: 8"), trials=1)
+    elsewhere = LARGE.replace(
+        "line: {}, block: {}", "block: {}, line: {width: [1, 50], gain: [0.0, 1.0]}"
+    )
+    new = study_file(
+        "new", elsewhere.replace("lr: [0.001, 0.1]", "lr: [0.001, 0.1], batch: 8"), trials=1
+    )
     with pytest.raises(UseError, match=r"5 with another recipe\.batch than the new study's"):
         fork(tmp_path, new)
     new = study_file("new", LARGE.replace("none, half", "half"), trials=3)
@@ -200,9 +233,14 @@ def test_a_baseline_that_was_not_among_them_comes_first(begin: Begin, tmp_path: 
     assert (first.params["architecture.line.width"], first.params["quantization"]) == (16, "half")
 
 
-def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(begin: Begin, tmp_path: Path) -> None:
+def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", LARGE, trials=40))
-    narrow = "architecture: {line: {width: [1, 30]}}\n  quantization: [none, half]\n  recipe: {lr: [0.001, 0.1]}"
+    narrow = (
+        "architecture: {line: {width: [1, 30]}}\n  quantization: [none, half]\n  recipe: {lr:"
+        " [0.001, 0.1]}"
+    )
     forked = fork(tmp_path, study_file("new", narrow))
     old = rows(tmp_path, "old")
     expected: Counter[str] = Counter()
@@ -223,7 +261,9 @@ def test_a_smaller_space_leaves_out_what_it_lacks_and_says_why(begin: Begin, tmp
     assert list(left_out(forked).values()) == sorted(expected.values(), reverse=True)
 
 
-def test_a_value_that_is_fixed_now_keeps_the_trials_that_have_it(begin: Begin, tmp_path: Path) -> None:
+def test_a_value_that_is_fixed_now_keeps_the_trials_that_have_it(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", "architecture: {block: {width: 8}}", trials=9))
     forked = fork(tmp_path, study_file("new", "architecture: {block: {width: 8, kernel: 5}}"))
     assert {row.params["architecture.block.kernel"] for row in rows(tmp_path, "new")} == {5}
@@ -240,9 +280,15 @@ def test_failed_repeated_and_unfinished_trials_are_left_out(begin: Begin, tmp_pa
     with store.writing() as session:
         session.execute(update(models.Trial).where(models.Trial.number == 0).values(state="failed"))
         last = states.index("complete", 1)
-        session.execute(update(models.Trial).where(models.Trial.number == last).values(state="running"))
+        session.execute(
+            update(models.Trial).where(models.Trial.number == last).values(state="running")
+        )
     forked = fork(tmp_path, study_file("new", FEW.format(9)))
-    assert left_out(forked) == {"that repeat another one": states.count("duplicate"), "failed": 1, "not ended": 1}
+    assert left_out(forked) == {
+        "that repeat another one": states.count("duplicate"),
+        "failed": 1,
+        "not ended": 1,
+    }
     assert [row.state for row in rows(tmp_path, "new") if row.origin] == ["complete"]
 
 
@@ -250,13 +296,17 @@ def test_a_fork_of_a_fork_takes_over_what_that_one_did(begin: Begin, tmp_path: P
     begin(tmp_path, study_file("old", SMALL, trials=4))
     find(tmp_path, study_file("new", LARGE, trials=2), warm_start="old")
     fork(tmp_path, study_file("newer", LARGE, trials=2), old="new")
-    assert [row.origin for row in rows(tmp_path, "newer")] == [{"study": "new", "number": n} for n in range(6)]
+    assert [row.origin for row in rows(tmp_path, "newer")] == [
+        {"study": "new", "number": n} for n in range(6)
+    ]
 
 
 # When a plan means the same
 
 
-def test_a_technique_that_has_a_field_more_means_something_else(begin: Begin, tmp_path: Path) -> None:
+def test_a_technique_that_has_a_field_more_means_something_else(
+    begin: Begin, tmp_path: Path
+) -> None:
     class Longer(Line):
         """The same name and version, but one field more."""
 
@@ -289,7 +339,9 @@ def test_a_slot_that_nothing_could_fill_was_filled_with_nothing(tmp_path: Path) 
     before = world(Line)
     find(tmp_path, study_file("old", "architecture: {line: {}}", before, trials=4), before)
     assert "quantization" not in rows(tmp_path, "old")[0].params
-    forked = fork(tmp_path, study_file("new", "architecture: {line: {}}\n  quantization: [none, int8]"))
+    forked = fork(
+        tmp_path, study_file("new", "architecture: {line: {}}\n  quantization: [none, int8]")
+    )
     assert left_out(forked) == {}
     assert {row.params["quantization"] for row in rows(tmp_path, "new")} == {"none"}
     assert optuna_trials(forked)[0].params["quantization"] == "none"
@@ -308,13 +360,19 @@ def test_a_slot_that_nothing_could_fill_was_filled_with_nothing(tmp_path: Path) 
         ({"more": "constraints: {size_bytes: {max: 9}}\n"}, "size_bytes: not measured there"),
     ],
 )
-def test_results_that_do_not_compare_are_refused(begin: Begin, tmp_path: Path, change: Any, named: str) -> None:
+def test_results_that_do_not_compare_are_refused(
+    begin: Begin, tmp_path: Path, change: Any, named: str
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=2))
     loaded = study_file("new", SMALL, **change)
     if "steps" in named:
         budget = loaded.spec.budget.model_copy(update={"steps": 2000})
-        loaded = type(loaded)(loaded.spec.model_copy(update={"budget": budget}), loaded.space_request, "")
-    with pytest.raises(UseError, match=f"The trials of 'old' do not compare with those of 'new' .*{named}"):
+        loaded = type(loaded)(
+            loaded.spec.model_copy(update={"budget": budget}), loaded.space_request, ""
+        )
+    with pytest.raises(
+        UseError, match=f"The trials of 'old' do not compare with those of 'new' .*{named}"
+    ):
         fork(tmp_path, loaded)
     assert Reader.open(f"sqlite:///{tmp_path}/store.db").find_study("new") is None
 
@@ -329,8 +387,12 @@ def test_other_images_and_other_versions_are_refused(
         session.execute(update(models.Study).values(environment=other))
     with pytest.raises(UseError, match=r"automl-sr: 0\.0 there, .* here; world: world 0\.1 there"):
         fork(tmp_path, study_file("new", SMALL))
-    monkeypatch.setattr(FakeTask, "load", lambda *_: TaskData(search_world.Samples(), None, (), "others"))
-    with pytest.raises(UseError, match=r"other images \(search\.seed 0 there, 1 here, may draw them\); "):
+    monkeypatch.setattr(
+        FakeTask, "load", lambda *_: TaskData(search_world.Samples(), None, (), "others")
+    )
+    with pytest.raises(
+        UseError, match=r"other images \(search\.seed 0 there, 1 here, may draw them\); "
+    ):
         fork(tmp_path, study_file("new", SMALL, seed=1))
 
 
@@ -340,7 +402,11 @@ def test_the_device_matters_where_times_are_measured(tmp_path: Path, matters: bo
         outcome = run(plan, *rest)
         return Outcome("complete", {**outcome.values, "latency_ms": 2.0}, outcome.artifacts, {})
 
-    find(tmp_path, study_file("old", SMALL, objectives="score, params, latency_ms", trials=2), run=timed)
+    find(
+        tmp_path,
+        study_file("old", SMALL, objectives="score, params, latency_ms", trials=2),
+        run=timed,
+    )
     objectives = "score, latency_ms" if matters else "params, score"
     new = study_file("new", SMALL, objectives=objectives, more="device: {threads: 2}\n")
     if matters:
@@ -363,13 +429,23 @@ def test_limits_may_change_and_who_is_infeasible_is_seen_anew(begin: Begin, tmp_
     looser = fork(tmp_path, study_file("looser", LARGE, more="constraints: {params: {max: 900}}\n"))
     kept = [row for row in rows(tmp_path, "looser") if row.state == "infeasible"]
     assert [row.costs for row in kept] == [row.costs for row in beyond]
-    assert [row.violations["params"] for row in kept] == [(row.costs["params"] - 900) / 900 for row in beyond]
+    assert [row.violations["params"] for row in kept] == [
+        (row.costs["params"] - 900) / 900 for row in beyond
+    ]
     assert all(row.reason.endswith("at most 900 is asked") for row in kept)
-    assert left_out(looser) == {"rejected for reasons that the new study does not have": len(rejected) - len(beyond)}
-    stricter = fork(tmp_path, study_file("stricter", LARGE, more="constraints: {params: {max: 300}}\n"))
+    assert left_out(looser) == {
+        "rejected for reasons that the new study does not have": len(rejected) - len(beyond)
+    }
+    stricter = fork(
+        tmp_path, study_file("stricter", LARGE, more="constraints: {params: {max: 300}}\n")
+    )
     for row, trial in zip(rows(tmp_path, "stricter"), optuna_trials(stricter), strict=False):
         assert row.state == old[row.origin["number"]].state, "what was measured stays measured"
-        assert (trial.constraints["params"] > 0) == (row.reason is not None) == (row.costs["params"] > 300)
+        assert (
+            (trial.constraints["params"] > 0)
+            == (row.reason is not None)
+            == (row.costs["params"] > 300)
+        )
     end = find(tmp_path, study_file("stricter", LARGE, more="constraints: {params: {max: 300}}\n"))
     assert end.summary["front"]
     assert all(member["values"]["params"] <= 300 for member in end.summary["front"])
@@ -387,7 +463,9 @@ def in_rungs(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     return outcome
 
 
-def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(begin: Begin, tmp_path: Path) -> None:
+def test_trials_that_were_stopped_keep_their_rungs_which_count_in_the_new_study(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=12, scheduler="pareto-asha"), run=in_rungs)
     new = study_file("new", LARGE, trials=6, scheduler="pareto-asha")
     forked = fork(tmp_path, new)
@@ -445,18 +523,28 @@ def test_rungs_are_known_by_their_place_before_the_end(
 def test_stored_names_are_those_of_the_new_space(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", LARGE, trials=30))
     old = open_study(study_file("old", LARGE, trials=30), EVERYTHING, where(tmp_path))
-    assert {"quantization[none|half]", "quantization"} <= {name for t in old.optuna.trials for name in t.params}
+    assert {"quantization[none|half]", "quantization"} <= {
+        name for t in old.optuna.trials for name in t.params
+    }
     new = study_file("new", LARGE.replace("[none, half, int8]", "[none, half]"), trials=30)
     forked = fork(tmp_path, new)
     names = {name for trial in forked.optuna.trials for name in trial.params}
     assert "quantization" in names
     assert not [name for name in names if "[" in name or "int8" in name]
     ranges = forked.space.parameters()
-    assert all(trial.distributions == {n: ranges[n] for n in trial.params} for trial in forked.optuna.trials)
+    assert all(
+        trial.distributions == {n: ranges[n] for n in trial.params}
+        for trial in forked.optuna.trials
+    )
 
 
-def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(begin: Begin, tmp_path: Path) -> None:
-    grown = "architecture: {line: {}, block: {}}\n  quantization: [none, int8]\n  recipe: {lr: [0.001, 0.1]}"
+def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(
+    begin: Begin, tmp_path: Path
+) -> None:
+    grown = (
+        "architecture: {line: {}, block: {}}\n  quantization: [none, int8]\n  recipe: {lr: [0.001,"
+        " 0.1]}"
+    )
     begin(tmp_path, study_file("old", LARGE, trials=25))
     find(tmp_path, new := study_file("new", grown, trials=15, sampler="tpe"), warm_start="old")
     opened = open_study(new, EVERYTHING, where(tmp_path))
@@ -471,7 +559,9 @@ def test_the_conditional_structure_survives_and_what_vanished_is_not_proposed(be
     assert {row.params["architecture"] for row in own} == {"line", "block"}
 
 
-def test_a_proposal_that_repeats_an_imported_trial_copies_its_values(begin: Begin, tmp_path: Path) -> None:
+def test_a_proposal_that_repeats_an_imported_trial_copies_its_values(
+    begin: Begin, tmp_path: Path
+) -> None:
     tiny = f"architecture: {{block: {{width: [1, 3]}}}}\n  recipe: {{lr: 0.02, {ONE_RECIPE}}}"
     begin(tmp_path, study_file("old", tiny, trials=6))
     find(tmp_path, study_file("new", tiny, trials=6, seed=1), warm_start="old")
@@ -496,8 +586,12 @@ PEAK = f"architecture: {{line: {{}}}}\n  recipe: {{lr: [0.001, 0.1], {ONE_RECIPE
 
 def peaked(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
     params = plan.params
-    distance = ((params["architecture.line.width"] - 55) / 30) ** 2 + 9 * (params["architecture.line.gain"] - 0.9) ** 2
-    return Outcome("complete", {"score": -distance}, run(plan, setting, observer, folder).artifacts, {})
+    distance = ((params["architecture.line.width"] - 55) / 30) ** 2 + 9 * (
+        params["architecture.line.gain"] - 0.9
+    ) ** 2
+    return Outcome(
+        "complete", {"score": -distance}, run(plan, setting, observer, folder).artifacts, {}
+    )
 
 
 @pytest.mark.usefixtures("brief")
@@ -508,7 +602,9 @@ def test_samplers_that_learn_begin_where_the_old_study_ended(explored: Path, sam
         name = f"{sampler}-{start}"
         loaded = study_file(name, PEAK, trials=10, sampler=sampler, objectives="score", seed=5)
         find(explored, loaded, run=peaked, warm_start=start)
-        own = [row for row in rows(explored, name) if row.origin is None and row.state == "complete"]
+        own = [
+            row for row in rows(explored, name) if row.origin is None and row.state == "complete"
+        ]
         scores[start] = statistics.mean(row.values["score"] for row in own)
     random = statistics.mean(row.values["score"] for row in rows(explored, "old"))
     assert scores["old"] > scores[None]
@@ -534,7 +630,9 @@ def test_imported_trials_are_the_first_generation_of_nsga2(begin: Begin, tmp_pat
     begin(tmp_path, study_file("old", SMALL, trials=24))
     find(tmp_path, new := study_file("new", LARGE, trials=2, sampler="nsga2"), warm_start="old")
     opened = open_study(new, EVERYTHING, where(tmp_path))
-    assert [t.system_attrs["NSGAIISampler:generation"] for t in optuna_trials(opened)] == [0] * 24 + [1] * 2
+    assert [t.system_attrs["NSGAIISampler:generation"] for t in optuna_trials(opened)] == [
+        0
+    ] * 24 + [1] * 2
 
 
 # Beginning, again and again
@@ -549,7 +647,12 @@ class Killed(BaseException):
     [(sync, "project", 3), (sync, "tell", 3), ("automl_sr.search.study", "create_study_with", 0)],
 )
 def test_a_killed_fork_is_completed_by_the_same_command(
-    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, calls: int
+    begin: Begin,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    calls: int,
 ) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=8))
     new = study_file("new", LARGE, trials=2)
@@ -576,7 +679,9 @@ def check_whole(folder: Path, forked: OpenStudy) -> None:
     assert [trial.state for trial in told] == [TrialState.COMPLETE] * 8
     found = rows(folder, "new")
     assert [trial.user_attrs[sync.KEY_ATTRIBUTE] for trial in told] == [row.key for row in found]
-    assert [trial.values for trial in told] == [[row.values["score"], row.values["params"]] for row in found]
+    assert [trial.values for trial in told] == [
+        [row.values["score"], row.values["params"]] for row in found
+    ]
 
 
 def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
@@ -594,7 +699,9 @@ def test_whoever_opens_a_half_begun_study_completes_it_before_drawing(
     assert keys == [row.key for row in rows(tmp_path, "new")]
 
 
-def test_a_warm_start_is_resumed_with_the_same_words_and_without(begin: Begin, tmp_path: Path) -> None:
+def test_a_warm_start_is_resumed_with_the_same_words_and_without(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=3))
     new = study_file("new", LARGE, trials=2)
     for more in ({"warm_start": "old"}, {"warm_start": "old", "trials": 3}, {"trials": 4}):
@@ -608,7 +715,8 @@ def test_what_was_begun_otherwise_is_refused(begin: Begin, tmp_path: Path) -> No
     find(tmp_path, study_file("plain", SMALL, trials=3))
     find(tmp_path, study_file("new", SMALL, trials=1), warm_start="old")
     with pytest.raises(
-        UseError, match=r"'plain' cannot be begun with the trials of 'old': .* without those of another"
+        UseError,
+        match=r"'plain' cannot be begun with the trials of 'old': .* without those of another",
     ):
         find(tmp_path, study_file("plain", SMALL, trials=3), warm_start="old")
     with pytest.raises(UseError, match="it is there, begun with those of 'old'"):
@@ -616,13 +724,22 @@ def test_what_was_begun_otherwise_is_refused(begin: Begin, tmp_path: Path) -> No
     with pytest.raises(StoreError, match=r"no study 'ald'.*Did you mean 'old'"):
         find(tmp_path, study_file("newer", SMALL, trials=1), warm_start="ald")
     with pytest.raises(StoreError, match="There is no store"):
-        fork_study("old", study_file("new", SMALL), EVERYTHING, Options(store=f"sqlite:///{tmp_path}/other.db"))
+        fork_study(
+            "old",
+            study_file("new", SMALL),
+            EVERYTHING,
+            Options(store=f"sqlite:///{tmp_path}/other.db"),
+        )
     assert not (tmp_path / "other.db").exists()
 
 
-def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(begin: Begin, tmp_path: Path) -> None:
+def test_a_changed_study_file_is_offered_a_fork_where_results_still_compare(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=2))
-    with pytest.raises(UseError, match=r"space\.architecture.* After renaming, `automl-sr fork old STUDY\.yaml`"):
+    with pytest.raises(
+        UseError, match=r"space\.architecture.* After renaming, `automl-sr fork old STUDY\.yaml`"
+    ):
         find(tmp_path, study_file("old", LARGE, trials=2))
     text = search_world.study_text("old", trials=2).replace("steps: 1000", "steps: 500")
     with pytest.raises(UseError, match=r"budget\.steps: 1000 is now 500") as refused:
@@ -644,7 +761,9 @@ def test_several_workers_see_a_budget_without_imported_trials(begin: Begin, tmp_
 # Files
 
 
-def test_files_stay_where_they_are_and_are_known_to_both_studies(begin: Begin, tmp_path: Path) -> None:
+def test_files_stay_where_they_are_and_are_known_to_both_studies(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=6))
     forked = fork(tmp_path, study_file("new", LARGE, trials=6))
     store, old = forked.store, forked.store.study("old")
@@ -670,11 +789,18 @@ def test_each_study_keeps_what_the_other_needs(begin: Begin, tmp_path: Path) -> 
     best = max(rows(tmp_path, "new"), key=lambda row: row.values["score"])
     assert [row.number for row in rows(tmp_path, "new") if row.artifacts] == [best.number]
     remove(store, find_leftovers(store, old, EVERYTHING.metrics))
-    needed = {row.artifacts["onnx"].url for name in ("old", "new") for row in rows(tmp_path, name) if row.artifacts}
+    needed = {
+        row.artifacts["onnx"].url
+        for name in ("old", "new")
+        for row in rows(tmp_path, name)
+        if row.artifacts
+    }
     assert {url for url in files.values() if Path(url).is_file()} == needed
 
 
-def test_a_fork_between_the_look_and_the_removal_loses_no_file(begin: Begin, tmp_path: Path) -> None:
+def test_a_fork_between_the_look_and_the_removal_loses_no_file(
+    begin: Begin, tmp_path: Path
+) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=6))
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     found = find_leftovers(store, store.study("old"), EVERYTHING.metrics)
@@ -691,7 +817,9 @@ def test_files_that_are_gone_already_are_not_named(begin: Begin, tmp_path: Path)
     store = Store.open(f"sqlite:///{tmp_path}/store.db")
     remove(store, find_leftovers(store, store.study("old"), EVERYTHING.metrics))
     fork(tmp_path, study_file("new", LARGE, trials=6))
-    assert [row.artifacts for row in rows(tmp_path, "new")] == [row.artifacts for row in rows(tmp_path, "old")]
+    assert [row.artifacts for row in rows(tmp_path, "new")] == [
+        row.artifacts for row in rows(tmp_path, "old")
+    ]
     assert any(not row.artifacts for row in rows(tmp_path, "new"))
 
 
@@ -703,7 +831,7 @@ def test_a_fork_works_on_every_database(tmp_path: Path, store_url: str) -> None:
     end = search(new, EVERYTHING, options, run=run)
     assert end.summary["trials"]["complete"] == 7
     store = Reader.open(store_url)
-    assert [event.text for event in store.events(store.study("new")) if event.kind == "imported"] == [
-        "imported 4 of 4 trials of old"
-    ]
+    assert [
+        event.text for event in store.events(store.study("new")) if event.kind == "imported"
+    ] == ["imported 4 of 4 trials of old"]
     assert [row.number for row in store.trials(store.study("new"))] == list(range(7))

@@ -60,7 +60,9 @@ class Scripted:
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self._answer(name, choices[0], list(choices))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         return self._answer(name, low, (low, high, step, log))
 
     def suggest_float(
@@ -84,7 +86,9 @@ class Drawn:
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self._keep(name, st.sampled_from(list(choices)))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         return self._keep(name, st.sampled_from(range(low, high + 1, step)))
 
     def suggest_float(
@@ -92,7 +96,10 @@ class Drawn:
     ) -> float:
         if step is None:
             return self._keep(name, st.floats(low, high))
-        return self._keep(name, st.integers(0, round((high - low) / step)).map(lambda n: min(high, low + n * step)))
+        return self._keep(
+            name,
+            st.integers(0, round((high - low) / step)).map(lambda n: min(high, low + n * step)),
+        )
 
     def _keep(self, name: str, values: st.SearchStrategy[Any]) -> Any:
         assert name not in self.params, f"{name} is asked twice"
@@ -129,7 +136,9 @@ def test_an_inactive_field_is_not_asked_and_takes_its_default(registry: Registry
     plan = resolved(None, registry).suggest(trial)
     assert "selection.loss.drop_hardest" not in trial.asked
     assert "selection.loss.drop_hardest" not in plan.params
-    assert plan.techniques[Slot.SELECTION] == space_toys.LossSelection(keep=0.25, order="ascending", drop_hardest=0.05)
+    assert plan.techniques[Slot.SELECTION] == space_toys.LossSelection(
+        keep=0.25, order="ascending", drop_hardest=0.05
+    )
 
 
 def test_what_has_one_value_is_not_asked_but_stands_in_the_plan(registry: Registry) -> None:
@@ -156,10 +165,14 @@ def test_what_has_one_value_is_not_asked_but_stands_in_the_plan(registry: Regist
 
 
 @pytest.mark.parametrize(("layers", "places"), [(1, 1), (3, 3), (4, 4)])
-def test_a_vector_has_one_parameter_for_each_place(layers: int, places: int, registry: Registry) -> None:
+def test_a_vector_has_one_parameter_for_each_place(
+    layers: int, places: int, registry: Registry
+) -> None:
     trial = Scripted({"architecture.cells.layers": layers, "architecture.cells.ops.0": "skip"})
     plan = resolved({"architecture": "cells"}, registry).suggest(trial)
-    assert [name for name in trial.asked if ".ops." in name] == [f"architecture.cells.ops.{n}" for n in range(places)]
+    assert [name for name in trial.asked if ".ops." in name] == [
+        f"architecture.cells.ops.{n}" for n in range(places)
+    ]
     assert plan.techniques[Slot.ARCHITECTURE].ops == ("skip", *["conv3"] * (places - 1))
     assert plan.params["architecture.cells.ops.0"] == "skip"
 
@@ -170,7 +183,13 @@ def test_a_vector_is_never_longer_than_its_maximum(registry: Registry) -> None:
 
 
 def test_a_nested_technique_is_asked_below_its_field(registry: Registry) -> None:
-    trial = Scripted({"teacher": "kd", "teacher.kd.architecture": "edsr", "teacher.kd.architecture.edsr.width": 99})
+    trial = Scripted(
+        {
+            "teacher": "kd",
+            "teacher.kd.architecture": "edsr",
+            "teacher.kd.architecture.edsr.width": 99,
+        }
+    )
     plan = resolved(None, registry).suggest(trial)
     teacher = plan.techniques[Slot.TEACHER]
     assert teacher.architecture == space_toys.Edsr(width=99)
@@ -201,7 +220,9 @@ def test_a_field_is_asked_after_those_that_it_depends_on() -> None:
         "gain",
     ]
     assert not [
-        name for name in asked_with(space, {"architecture.backwards.size": 1}) if "mode" in name or "gain" in name
+        name
+        for name in asked_with(space, {"architecture.backwards.size": 1})
+        if "mode" in name or "gain" in name
     ]
 
 
@@ -243,16 +264,25 @@ def test_a_refused_combination_of_fields_fails_the_trial_alone() -> None:
 
     space = resolved(None, space_toys.registry([Picky]))
     assert space.suggest(Scripted({"architecture.picky.a": 2})).params["architecture.picky.a"] == 2
-    with pytest.raises(TrialError, match=r"architecture\.picky refuses this combination of its fields: .*at least 2"):
+    with pytest.raises(
+        TrialError,
+        match=r"architecture\.picky refuses this combination of its fields: .*at least 2",
+    ):
         space.suggest(Scripted())
 
 
 # ---- what goes together ----
 
 
-def test_a_choice_that_does_not_fit_is_not_offered_and_the_name_says_among_which(registry: Registry) -> None:
+def test_a_choice_that_does_not_fit_is_not_offered_and_the_name_says_among_which(
+    registry: Registry,
+) -> None:
     space = resolved(None, registry)
-    sparse, dense, recurrent = Scripted({"pruning": "sparse"}), Scripted(), Scripted({"architecture": "cells"})
+    sparse, dense, recurrent = (
+        Scripted({"pruning": "sparse"}),
+        Scripted(),
+        Scripted({"architecture": "cells"}),
+    )
     assert space.suggest(sparse).params["quantization"] == "none"
     assert sparse.asked["quantization[none|packed]"] == ["none", "packed"]
     space.suggest(dense)
@@ -280,7 +310,10 @@ def test_a_requirement_may_be_met_by_a_later_slot() -> None:
     plan = space.suggest(trial)
     assert "early" in trial.asked["selection"]
     assert plan.params["pruning"] == "sparse"
-    assert trial.asked["architecture[fsrcnn|edsr]"] == ["fsrcnn", "edsr"]  # cells would rule pruning out
+    assert trial.asked["architecture[fsrcnn|edsr]"] == [
+        "fsrcnn",
+        "edsr",
+    ]  # cells would rule pruning out
 
 
 def test_a_technique_whose_need_nobody_meets_is_left_out_with_a_note(registry: Registry) -> None:
@@ -293,7 +326,9 @@ def test_a_technique_whose_need_nobody_meets_is_left_out_with_a_note(registry: R
 
 
 def test_a_space_in_which_nothing_goes_together_is_refused(registry: Registry) -> None:
-    with pytest.raises(StudyFileError, match=r"no choice of these techniques goes together: .*quantization\.packed"):
+    with pytest.raises(
+        StudyFileError, match=r"no choice of these techniques goes together: .*quantization\.packed"
+    ):
         resolved({"quantization": "packed"}, registry)
 
 
@@ -304,8 +339,13 @@ def test_a_nested_technique_that_needs_others_is_refused(registry: Registry) -> 
         name = "needy"
         requires = frozenset({"sparse_weights"})
 
-    with pytest.raises(StudyFileError, match="'needy' cannot be used here: it requires sparse_weights"):
-        resolved({"teacher": {"kd": {"architecture": "needy"}}}, space_toys.registry([*space_toys.TECHNIQUES, Needy]))
+    with pytest.raises(
+        StudyFileError, match="'needy' cannot be used here: it requires sparse_weights"
+    ):
+        resolved(
+            {"teacher": {"kd": {"architecture": "needy"}}},
+            space_toys.registry([*space_toys.TECHNIQUES, Needy]),
+        )
 
 
 # ---- trial 0 ----
@@ -330,15 +370,29 @@ def test_trial_0_uses_the_first_listed_where_the_baseline_is_left_out(registry: 
     ("space", "name", "value"),
     [
         ({"selection": {"loss": {"keep": [0.6, 0.9]}}}, "selection.loss.keep", 0.6),
-        ({"selection": {"loss": {"keep": {"low": 0.25, "high": 1, "step": 0.2}}}}, "selection.loss.keep", 0.45),
-        ({"selection": {"loss": {"order": ["ascending", "descending"]}}}, "selection.loss.order", "descending"),
+        (
+            {"selection": {"loss": {"keep": {"low": 0.25, "high": 1, "step": 0.2}}}},
+            "selection.loss.keep",
+            0.45,
+        ),
+        (
+            {"selection": {"loss": {"order": ["ascending", "descending"]}}},
+            "selection.loss.order",
+            "descending",
+        ),
         ({"architecture": {"fsrcnn": {"width": [40, 64]}}}, "architecture.fsrcnn.width", 40),
-        ({"architecture": {"fsrcnn": {"width": {"low": 1, "high": 100, "step": 9}}}}, "architecture.fsrcnn.width", 28),
+        (
+            {"architecture": {"fsrcnn": {"width": {"low": 1, "high": 100, "step": 9}}}},
+            "architecture.fsrcnn.width",
+            28,
+        ),
         ({"recipe": {"batch": [8, 32]}}, "recipe.batch", 8),
         ({"recipe": {"lr": [1e-5, 1e-4]}}, "recipe.lr", 1e-4),
     ],
 )
-def test_defaults_are_moved_into_narrowed_ranges(space: Any, name: str, value: Any, registry: Registry) -> None:
+def test_defaults_are_moved_into_narrowed_ranges(
+    space: Any, name: str, value: Any, registry: Registry
+) -> None:
     assert resolved(space, registry).default_params()[name] == pytest.approx(value)
 
 
@@ -379,7 +433,9 @@ def test_a_fingerprint_ignores_inactive_fields_and_sees_all_others() -> None:
         return TrialPlan.of({Slot.SELECTION: space_toys.LossSelection(**fields)}, {}).fingerprint
 
     assert mark(order="ascending", drop_hardest=0.01) == mark(order="ascending", drop_hardest=0.09)
-    assert mark(order="descending", drop_hardest=0.01) != mark(order="descending", drop_hardest=0.09)
+    assert mark(order="descending", drop_hardest=0.01) != mark(
+        order="descending", drop_hardest=0.09
+    )
     assert mark(keep=0.5) == mark()
     assert mark(keep=0.55) != mark()
 
@@ -391,7 +447,9 @@ def test_a_fingerprint_holds_versions_also_of_nested_techniques() -> None:
         version = "2"
 
     def mark(inner: Technique) -> str:
-        return TrialPlan.of({Slot.TEACHER: space_toys.Distilled(architecture=inner)}, {}).fingerprint
+        return TrialPlan.of(
+            {Slot.TEACHER: space_toys.Distilled(architecture=inner)}, {}
+        ).fingerprint
 
     assert mark(space_toys.Edsr()) != mark(Newer())
     assert mark(space_toys.Edsr()) == mark(space_toys.Edsr())
@@ -405,9 +463,13 @@ def test_a_plan_of_a_missing_or_newer_technique_says_so(registry: Registry) -> N
 
     data = resolved({"selection": "loss"}, registry).suggest(Scripted()).to_json()
     others = [cls for cls in space_toys.TECHNIQUES if cls is not space_toys.LossSelection]
-    with pytest.raises(PluginError, match=r"No installed plugin provides the selection technique 'loss'"):
+    with pytest.raises(
+        PluginError, match=r"No installed plugin provides the selection technique 'loss'"
+    ):
         TrialPlan.from_json(data, space_toys.registry(others))
-    with pytest.raises(PluginError, match=r"version 1 of selection\.loss, but version 2 is installed"):
+    with pytest.raises(
+        PluginError, match=r"version 1 of selection\.loss, but version 2 is installed"
+    ):
         TrialPlan.from_json(data, space_toys.registry([*others, Newer]))
 
 
@@ -422,13 +484,17 @@ def test_a_space_survives_json(registry: Registry) -> None:
         "recipe": {},
     }
     for space in (resolved(None, registry), resolved(narrowed, registry)):
-        again = SearchSpace.from_json(json.loads(json.dumps(space.to_json(), allow_nan=False)), registry)
+        again = SearchSpace.from_json(
+            json.loads(json.dumps(space.to_json(), allow_nan=False)), registry
+        )
         assert again.slots == space.slots
         assert again.default_params() == space.default_params()
 
 
 def test_a_stored_space_does_not_grow_with_what_is_installed_later(registry: Registry) -> None:
-    few = space_toys.registry([cls for cls in space_toys.TECHNIQUES if cls.name not in ("edsr", "packed")])
+    few = space_toys.registry(
+        [cls for cls in space_toys.TECHNIQUES if cls.name not in ("edsr", "packed")]
+    )
     stored = resolved(None, few).to_json()
     assert SearchSpace.from_json(stored, registry).parameters() == resolved(None, few).parameters()
 
@@ -441,9 +507,13 @@ def test_a_stored_space_says_what_is_missing_or_newer(registry: Registry) -> Non
 
     stored = resolved(None, registry).to_json()
     others = [cls for cls in space_toys.TECHNIQUES if cls is not space_toys.Edsr]
-    with pytest.raises(PluginError, match=r"No installed plugin provides the architecture technique 'edsr'"):
+    with pytest.raises(
+        PluginError, match=r"No installed plugin provides the architecture technique 'edsr'"
+    ):
         SearchSpace.from_json(stored, space_toys.registry(others))
-    with pytest.raises(PluginError, match=r"version 1 of architecture\.edsr, but version 2 is installed"):
+    with pytest.raises(
+        PluginError, match=r"version 1 of architecture\.edsr, but version 2 is installed"
+    ):
         SearchSpace.from_json(stored, space_toys.registry([*others, Newer]))
     with pytest.raises(PluginError, match="format 99"):
         SearchSpace.from_json({**stored, "format": 99}, registry)
@@ -484,8 +554,16 @@ def first(domain: Any) -> Any:
     [
         {"selection": "loss", "architecture": {"fsrcnn": {}}},
         {"architecture": {"cells": {}, "fsrcnn": {"width": [8, 16]}}},
-        {"architecture": {"cells": {"layers": [1, 2]}, "edsr": {"width": [1, 3]}}, "quantization": {}},
-        {"teacher": {"kd": {"weight": 0.5, "architecture": {"fsrcnn": {}, "cells": {"layers": 2}}}, "none": {}}},
+        {
+            "architecture": {"cells": {"layers": [1, 2]}, "edsr": {"width": [1, 3]}},
+            "quantization": {},
+        },
+        {
+            "teacher": {
+                "kd": {"weight": 0.5, "architecture": {"fsrcnn": {}, "cells": {"layers": 2}}},
+                "none": {},
+            }
+        },
         {
             "pruning": {"none": {}, "sparse": {"share": [0.5, 0.5]}},
             "quantization": {},
@@ -495,7 +573,10 @@ def first(domain: Any) -> Any:
 )
 def test_the_count_is_the_number_of_different_plans(space: Any, registry: Registry) -> None:
     if "loss" in str(space):
-        space = {**space, "selection": {"loss": {"drop_hardest": {"low": 0, "high": 0.1, "step": 0.05}}}}
+        space = {
+            **space,
+            "selection": {"loss": {"drop_hardest": {"low": 0, "high": 0.1, "step": 0.05}}},
+        }
     found = resolved(space, registry)
     plans = walk(found)
     marks = {plan.fingerprint for plan in plans}
@@ -511,7 +592,9 @@ def test_continuous_dimensions_are_counted_apart(registry: Registry) -> None:
 
 @pytest.mark.filterwarnings("error")  # Optuna warns where a range does not end on a step
 @pytest.mark.parametrize("share", [{}, {"low": 0.3, "high": 0.8, "step": 0.07}])
-def test_every_parameter_that_is_asked_is_listed_with_its_distribution(share: Any, registry: Registry) -> None:
+def test_every_parameter_that_is_asked_is_listed_with_its_distribution(
+    share: Any, registry: Registry
+) -> None:
     space = resolved(
         {slot.value: {} for slot in Slot if registry.techniques[slot]}
         | {"pruning": {"none": {}, "sparse": {"share": share}}},
@@ -533,12 +616,22 @@ def test_the_tree_shows_slots_techniques_fields_and_conditions(registry: Registr
     nodes = {node.name: node for node in resolved(None, registry).tree()}
     loss = next(child for child in nodes["selection"].children if child.name == "loss")
     keep, _, drop = loss.children
-    assert (keep.parameter, keep.detail, keep.searched) == ("selection.loss.keep", "0.25 .. 1, step 0.05", True)
+    assert (keep.parameter, keep.detail, keep.searched) == (
+        "selection.loss.keep",
+        "0.25 .. 1, step 0.05",
+        True,
+    )
     assert drop.condition == "order is descending"
-    assert [child.parameter for child in nodes["recipe"].children] == ["recipe.lr", "recipe.batch", "recipe.ema"]
+    assert [child.parameter for child in nodes["recipe"].children] == [
+        "recipe.lr",
+        "recipe.batch",
+        "recipe.ema",
+    ]
     assert not nodes["recipe"].children[2].searched
     assert (
-        json.loads(json.dumps(nodes["teacher"].to_json()))["children"][1]["children"][1]["children"][0]["name"]
+        json.loads(json.dumps(nodes["teacher"].to_json()))["children"][1]["children"][1][
+            "children"
+        ][0]["name"]
         == "fsrcnn"
     )
 
@@ -579,7 +672,9 @@ def test_a_stored_study_is_continued_with_a_stored_space(registry: Registry) -> 
     optuna.create_study(storage=storage, study_name="a")
     text = json.dumps(resolved(None, registry).to_json())
     for seed in range(3):  # Optuna refuses choices that changed
-        study = optuna.load_study(study_name="a", storage=storage, sampler=optuna.samplers.RandomSampler(seed=seed))
+        study = optuna.load_study(
+            study_name="a", storage=storage, sampler=optuna.samplers.RandomSampler(seed=seed)
+        )
         space = SearchSpace.from_json(json.loads(text), registry)
         for _ in range(10):
             trial = study.ask()
@@ -602,7 +697,9 @@ def numbers(draw: st.DrawFn) -> tuple[Any, Any]:
         low, high = sorted(draw(st.tuples(st.integers(1, 50), st.integers(1, 50))))
         log = draw(st.booleans())
         marker = Int(low, high, step=1 if log else draw(st.integers(1, 5)), log=log)
-        return Annotated[int, marker, Field(ge=0, le=100)], draw(st.sampled_from(range(low, high + 1, marker.step)))
+        return Annotated[int, marker, Field(ge=0, le=100)], draw(
+            st.sampled_from(range(low, high + 1, marker.step))
+        )
     low, high = sorted(draw(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10))))
     kind = draw(st.sampled_from(["plain", "log", "step"]))
     if kind == "step":
@@ -610,8 +707,12 @@ def numbers(draw: st.DrawFn) -> tuple[Any, Any]:
         low = tidy(round(low, 2))
         places = draw(st.integers(0, 9))
         marker = Float(low, tidy(low + places * step), step=step)
-        return Annotated[float, marker, Field(ge=0, le=20)], tidy(low + draw(st.integers(0, places)) * step)
-    return Annotated[float, Float(low, high, log=kind == "log"), Field(ge=0, le=20)], draw(st.floats(low, high))
+        return Annotated[float, marker, Field(ge=0, le=20)], tidy(
+            low + draw(st.integers(0, places)) * step
+        )
+    return Annotated[float, Float(low, high, log=kind == "log"), Field(ge=0, le=20)], draw(
+        st.floats(low, high)
+    )
 
 
 @st.composite
@@ -621,7 +722,10 @@ def techniques(draw: st.DrawFn, slot: Slot, name: str, depth: int = 1) -> type[T
     defaults: dict[str, Any] = {}
     functions: dict[str, Any] = {}
     options = draw(st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, unique=True))
-    annotations["kind"], defaults["kind"] = Annotated[str, Choice(*options)], draw(st.sampled_from(options))
+    annotations["kind"], defaults["kind"] = (
+        Annotated[str, Choice(*options)],
+        draw(st.sampled_from(options)),
+    )
     for index in range(draw(st.integers(0, 3))):
         field = f"f{index}"
         annotation, defaults[field] = draw(numbers())
@@ -632,19 +736,33 @@ def techniques(draw: st.DrawFn, slot: Slot, name: str, depth: int = 1) -> type[T
         annotations[field] = annotation
     if draw(st.booleans()):
         annotations["size"], defaults["size"] = Annotated[int, Int(0, 3)], draw(st.integers(0, 3))
-        annotations["vector"] = Annotated[tuple[str, ...], Each(Choice("p", "q"), count="size", max=3)]
-        defaults["vector"] = tuple(draw(st.lists(st.sampled_from(["p", "q"]), min_size=3, max_size=3)))[
-            : defaults["size"]
+        annotations["vector"] = Annotated[
+            tuple[str, ...], Each(Choice("p", "q"), count="size", max=3)
         ]
+        defaults["vector"] = tuple(
+            draw(st.lists(st.sampled_from(["p", "q"]), min_size=3, max_size=3))
+        )[: defaults["size"]]
         if draw(st.booleans()):
-            annotations["edges"] = Annotated[tuple[str, ...], Each(Choice("p", "q"), count="triangle", max=6)]
+            annotations["edges"] = Annotated[
+                tuple[str, ...], Each(Choice("p", "q"), count="triangle", max=6)
+            ]
             defaults["edges"] = ("q",) * (defaults["size"] * (defaults["size"] + 1) // 2)
-            each = Each(tuple(Int(0, place) for place in range(3)), count="size", max=3, used="is_even")
-            annotations["inputs"], defaults["inputs"] = Annotated[tuple[int, ...], each], (0,) * defaults["size"]
+            each = Each(
+                tuple(Int(0, place) for place in range(3)), count="size", max=3, used="is_even"
+            )
+            annotations["inputs"], defaults["inputs"] = (
+                Annotated[tuple[int, ...], each],
+                (0,) * defaults["size"],
+            )
             functions["triangle"] = staticmethod(lambda size: size * (size + 1) // 2)
-            functions["is_even"] = staticmethod(lambda place, inputs: place == 0 or inputs[-1] % 2 == 0)
+            functions["is_even"] = staticmethod(
+                lambda place, inputs: place == 0 or inputs[-1] % 2 == 0
+            )
     if slot is Slot.TEACHER and draw(st.booleans()):
-        annotations["net"], defaults["net"] = Annotated[Technique | None, Pick(Slot.ARCHITECTURE)], None
+        annotations["net"], defaults["net"] = (
+            Annotated[Technique | None, Pick(Slot.ARCHITECTURE)],
+            None,
+        )
     body = {
         "__annotations__": annotations,
         "__module__": __name__,
@@ -665,7 +783,10 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     """Everything installed of a random set of plugins, where anything goes together at all."""
     made: list[type[Technique]] = []
     for slot in SLOTS:
-        names = [f"t{index}" for index in range(draw(st.integers(1 if slot is Slot.ARCHITECTURE else 0, 3)))]
+        names = [
+            f"t{index}"
+            for index in range(draw(st.integers(1 if slot is Slot.ARCHITECTURE else 0, 3)))
+        ]
         made += [draw(techniques(slot, name)) for name in names]
     registry = space_toys.registry([*made, space_toys.Recipe])
     assert registry.unavailable == []
@@ -679,7 +800,11 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 
 any_space = settings(
     examples(30),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.data_too_large,
+    ],
 )
 
 
@@ -693,7 +818,9 @@ def fits_together(plan: TrialPlan) -> bool:
 
 @any_space
 @given(space=spaces(), data=st.data())
-def test_every_plan_is_valid_fits_together_and_survives_json(space: SearchSpace, data: st.DataObject) -> None:
+def test_every_plan_is_valid_fits_together_and_survives_json(
+    space: SearchSpace, data: st.DataObject
+) -> None:
     trial = Drawn(data)
     plan = space.suggest(trial)
     assert fits_together(plan)
@@ -715,7 +842,9 @@ def test_trial_0_reproduces_the_defaults_through_optuna(space: SearchSpace) -> N
         defaults = type(technique)()
         for spec in search_fields(type(technique)):
             if not isinstance(spec.marker, Pick):
-                assert getattr(technique, spec.name) == pytest.approx(getattr(defaults, spec.name)), spec.name
+                assert getattr(technique, spec.name) == pytest.approx(
+                    getattr(defaults, spec.name)
+                ), spec.name
 
 
 @any_space
@@ -728,7 +857,9 @@ def test_a_stored_space_is_the_same_space(space: SearchSpace) -> None:
 
 @any_space
 @given(space=spaces(), data=st.data())
-def test_a_fingerprint_never_depends_on_inactive_fields(space: SearchSpace, data: st.DataObject) -> None:
+def test_a_fingerprint_never_depends_on_inactive_fields(
+    space: SearchSpace, data: st.DataObject
+) -> None:
     plan = space.suggest(Drawn(data))
     changed = {}
     for slot, technique in plan.techniques.items():
@@ -763,7 +894,9 @@ def test_every_plan_has_a_study_file_of_its_own(space: SearchSpace, data: st.Dat
         "search": {"sampler": "random", "seed": 3},
     }
     study: Any = SimpleNamespace(name="made", spec=spec)
-    trial: Any = SimpleNamespace(number=4, state="complete", plan=json.loads(json.dumps(plan.to_json())))
+    trial: Any = SimpleNamespace(
+        number=4, state="complete", plan=json.loads(json.dumps(plan.to_json()))
+    )
     loaded = parse_study(trial_study_file(study, trial, space.registry), "one.yaml", space.registry)
     alone = SearchSpace(loaded.space_request, space.registry)
     assert alone.count().total == 1

@@ -1,4 +1,6 @@
-"""Vectors whose places are counted by a function, differ from each other, or mean nothing now and then."""
+"""Vectors whose places are counted by a function, differ from each other, or mean nothing now and
+then.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,15 @@ from tiers import examples
 from automl_sr.errors import StudyFileError, TrialError
 from automl_sr.plugin.declaration import problems_of
 from automl_sr.plugin.registry import Registry
-from automl_sr.plugin.technique import Choice, Each, Int, Slot, Technique, search_fields, used_places
+from automl_sr.plugin.technique import (
+    Choice,
+    Each,
+    Int,
+    Slot,
+    Technique,
+    search_fields,
+    used_places,
+)
 from automl_sr.search.optuna.samplers import make_sampler
 from automl_sr.search.warm_start import Recall
 from automl_sr.space.plan import TrialPlan
@@ -38,7 +48,9 @@ class Answers:
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self._answer(name, list(choices))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         return self._answer(name, list(range(low, high + 1, step)))
 
     def suggest_float(self, name: str, low: float, high: float, **_: Any) -> float:
@@ -66,20 +78,32 @@ def net(section: Any, registry: Registry) -> SearchSpace:
 
 
 def suggested(space: SearchSpace, **answers: Any) -> tuple[Any, list[str], dict[str, Any]]:
-    """Return the net, what was asked of it and what its plan shows, without the technique's prefix."""
+    """Return the net, what was asked of it and what its plan shows, without the technique's
+    prefix.
+    """
     cls = space.slots[0].options[0].technique
     prefix = f"{NET}.{cls.name}."
     trial = Answers({prefix + name.replace("_", "."): value for name, value in answers.items()})
     plan = space.suggest(trial)
-    params = {name.removeprefix(prefix): value for name, value in plan.params.items() if name.startswith(prefix)}
-    return plan.techniques[Slot.ARCHITECTURE], [name.removeprefix(prefix) for name in trial.asked], params
+    params = {
+        name.removeprefix(prefix): value
+        for name, value in plan.params.items()
+        if name.startswith(prefix)
+    }
+    return (
+        plan.techniques[Slot.ARCHITECTURE],
+        [name.removeprefix(prefix) for name in trial.asked],
+        params,
+    )
 
 
 # ---- what is asked and shown ----
 
 
 @pytest.mark.parametrize(("nodes", "edges"), [(1, 1), (2, 3), (3, 6)])
-def test_places_are_counted_by_a_function_of_other_fields(nodes: int, edges: int, registry: Registry) -> None:
+def test_places_are_counted_by_a_function_of_other_fields(
+    nodes: int, edges: int, registry: Registry
+) -> None:
     found, asked, params = suggested(net("edges", registry), nodes=nodes)
     assert asked == ["nodes", *(f"ops.{place}" for place in range(edges))]
     assert found.ops == ("conv3",) * edges
@@ -89,7 +113,10 @@ def test_places_are_counted_by_a_function_of_other_fields(nodes: int, edges: int
 def test_each_place_has_its_own_range(registry: Registry) -> None:
     listed = net("jumps", registry).parameters()
     places = {name: listed[name].high for name in listed if ".back." in name}
-    assert places == {f"{NET}.jumps.back.0": 3, f"{NET}.jumps.back.1": 2}, "the last one has one value"
+    assert places == {
+        f"{NET}.jumps.back.0": 3,
+        f"{NET}.jumps.back.1": 2,
+    }, "the last one has one value"
 
 
 def test_what_is_dead_is_neither_asked_nor_shown(registry: Registry) -> None:
@@ -116,7 +143,13 @@ def test_a_plan_shows_the_canonical_form(registry: Registry) -> None:
 
 
 def test_a_fixed_vector_shows_what_means_something(registry: Registry) -> None:
-    section = {"jumps": {"nodes": 3, "back": {"fixed": [2, 1, 1]}, "ops": {"fixed": ["skip", "skip", "skip"]}}}
+    section = {
+        "jumps": {
+            "nodes": 3,
+            "back": {"fixed": [2, 1, 1]},
+            "ops": {"fixed": ["skip", "skip", "skip"]},
+        }
+    }
     found, asked, params = suggested(net(section, registry))
     assert asked == []
     assert found.ops == ("skip", "conv3", "skip")
@@ -137,8 +170,13 @@ def test_a_function_that_fails_ends_its_trial_alone() -> None:
             return 2 // size
 
     space = net("failing", space_toys.registry([Failing]))
-    assert space.suggest(Answers({f"{NET}.failing.size": 1})).techniques[Slot.ARCHITECTURE].ops == ("a", "a")
-    with pytest.raises(TrialError, match=r"architecture\.failing cannot be made: ZeroDivisionError"):
+    assert space.suggest(Answers({f"{NET}.failing.size": 1})).techniques[Slot.ARCHITECTURE].ops == (
+        "a",
+        "a",
+    )
+    with pytest.raises(
+        TrialError, match=r"architecture\.failing cannot be made: ZeroDivisionError"
+    ):
         space.suggest(Answers({f"{NET}.failing.size": 0}))
 
 
@@ -146,9 +184,22 @@ def test_a_function_that_fails_ends_its_trial_alone() -> None:
 
 
 def vector(each: Each, default: Any = (), **functions: Any) -> type[Technique]:
-    body = {"__annotations__": {"size": int, "field": Annotated[tuple[int, ...], each]}, "__module__": __name__}
-    return type("Toy", (Technique,), {**body, "slot": Slot.ARCHITECTURE, "name": "toy", "size": 1, "field": default,
-                                      **{name: staticmethod(call) for name, call in functions.items()}})  # fmt: skip
+    body = {
+        "__annotations__": {"size": int, "field": Annotated[tuple[int, ...], each]},
+        "__module__": __name__,
+    }
+    return type(
+        "Toy",
+        (Technique,),
+        {
+            **body,
+            "slot": Slot.ARCHITECTURE,
+            "name": "toy",
+            "size": 1,
+            "field": default,
+            **{name: staticmethod(call) for name, call in functions.items()},
+        },
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,7 +230,10 @@ def test_a_vector_may_read_its_own_earlier_places_and_others_the_vector() -> Non
 
 def test_a_range_is_cut_to_what_each_place_takes(registry: Registry) -> None:
     listed = net({"jumps": {"nodes": 3, "back": [1, 2]}}, registry).parameters()
-    assert {name[-6:]: listed[name].high for name in listed if ".back." in name} == {"back.0": 2, "back.1": 2}
+    assert {name[-6:]: listed[name].high for name in listed if ".back." in name} == {
+        "back.0": 2,
+        "back.1": 2,
+    }
     assert suggested(net({"jumps": {"nodes": 3, "back": 1}}, registry))[0].back == (1, 1, 1)
 
 
@@ -224,7 +278,9 @@ def test_the_tree_says_what_a_vector_is(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("name", ["edges", "jumps"])
-def test_the_count_is_the_number_of_plans_that_mean_different_things(name: str, registry: Registry) -> None:
+def test_the_count_is_the_number_of_plans_that_mean_different_things(
+    name: str, registry: Registry
+) -> None:
     space = net(name, registry)
     found: set[str] = set()
     unfinished: list[dict[str, Any]] = [{}]
@@ -242,7 +298,9 @@ def test_the_count_is_the_number_of_plans_that_mean_different_things(name: str, 
     assert space.count().total == len(found)
 
 
-def test_where_a_technique_says_what_means_the_same_the_count_is_a_bound(registry: Registry) -> None:
+def test_where_a_technique_says_what_means_the_same_the_count_is_a_bound(
+    registry: Registry,
+) -> None:
     count = net("sum", registry).count()
     assert (count.discrete, count.at_most, count.total) == (16, True, None)
 
@@ -261,7 +319,9 @@ def test_where_a_technique_says_what_means_the_same_the_count_is_a_bound(registr
     ],
 )
 def test_plans_keep_the_fingerprints_that_they_had(section: Any, fingerprint: str) -> None:
-    """A vector that a field counts is taken as it is, also one that is too long: trials' seeds hang on it."""
+    """A vector that a field counts is taken as it is, also one that is too long: trials' seeds hang
+    on it.
+    """
     space = space_toys.resolve(section, space_toys.registry())
     assert space.default_plan().fingerprint == fingerprint
 
@@ -289,14 +349,19 @@ def test_every_draw_is_valid_canonical_and_asked_no_dead_entry(data: st.DataObje
             assert {name for name in plan.params if name.startswith(start)} == meant
             assert {name for name in trial.asked if name.startswith(start)} <= meant
     listed = space.parameters()
-    assert all(listed[name]._contains(listed[name].to_internal_repr(value)) for name, value in trial.asked.items())
+    assert all(
+        listed[name]._contains(listed[name].to_internal_repr(value))
+        for name, value in trial.asked.items()
+    )
     again = TrialPlan.from_json(json.loads(json.dumps(plan.to_json())), registry)
     assert (again, dict(again.params)) == (plan, dict(plan.params))
 
 
 @any_draw
 @given(cls=st.sampled_from(space_toys.CELLS), data=st.data())
-def test_plans_that_are_equal_in_canonical_form_have_one_fingerprint(cls: type[Technique], data: st.DataObject) -> None:
+def test_plans_that_are_equal_in_canonical_form_have_one_fingerprint(
+    cls: type[Technique], data: st.DataObject
+) -> None:
     """Every entry of a vector that is too long, or dead, may be anything."""
     fields = {}
     for spec in search_fields(cls):
@@ -304,7 +369,11 @@ def test_plans_that_are_equal_in_canonical_form_have_one_fingerprint(cls: type[T
         if isinstance(marker, Each):
             places = [marker.at(place) for place in range(marker.max)]
             fields[spec.name] = tuple(
-                data.draw(st.sampled_from(getattr(item, "options", None) or range(item.low, item.high + 1)))
+                data.draw(
+                    st.sampled_from(
+                        getattr(item, "options", None) or range(item.low, item.high + 1)
+                    )
+                )
                 for item in places
             )
         else:
@@ -323,7 +392,9 @@ def test_plans_that_are_equal_in_canonical_form_have_one_fingerprint(cls: type[T
             item = spec.marker.at(place)
             last = item.options[-1] if isinstance(item, Choice) else item.high
             other = (*value[:place], last, *value[place + 1 :])
-            changed = TrialPlan.of({Slot.ARCHITECTURE: made.model_copy(update={spec.name: other})}, {})
+            changed = TrialPlan.of(
+                {Slot.ARCHITECTURE: made.model_copy(update={spec.name: other})}, {}
+            )
             assert changed.fingerprint == plan.fingerprint
 
 

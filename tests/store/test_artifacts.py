@@ -44,7 +44,9 @@ def test_a_file_is_kept_under_its_name_and_fetched_again(tmp_path: Path) -> None
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_a_file_that_cannot_be_written_leaves_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_written_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "model.onnx"
     source.write_bytes(b"new")
     place = Artifacts(str(tmp_path / "files"))
@@ -91,17 +93,23 @@ def test_another_file_system_works_by_url(tmp_path: Path, source: Path, memory: 
         ("sftp://person@host:22/files", "sftp://person@host:22/files/a/b"),
     ],
 )
-def test_what_is_recorded_names_the_server_as_well(location: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_recorded_names_the_server_as_well(
+    location: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """File systems drop it from their own paths."""
-    monkeypatch.setattr(module.fsspec, "url_to_fs", lambda _: (fsspec.filesystem("memory"), "/files"))
+    monkeypatch.setattr(
+        module.fsspec, "url_to_fs", lambda _: (fsspec.filesystem("memory"), "/files")
+    )
     assert Artifacts(location).url_of("a", "b") == url
 
 
-# ---- half a file -----------------------------------------------------------------------------------------------------
+# ---- half a file ---------------------------------------------------------------------------------
 
 
 def broken_upload(fs: Any, monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[str]:
-    """Let uploads end after three bytes, with an error or as if all were well; gives the names that were written to."""
+    """Let uploads end after three bytes, with an error or as if all were well; gives the names that
+    were written to.
+    """
     names = []
 
     def put_file(_: Any, path: str, target: str, **__: Any) -> None:
@@ -171,12 +179,14 @@ def test_object_stores_show_no_half_file_and_are_not_made_to_copy(
     monkeypatch.setattr(type(memory), "mv", refused)
     monkeypatch.setattr(type(memory), "makedirs", refused)
     place = Artifacts("memory://store-test")
-    monkeypatch.setattr(type(memory), "put_file", lambda fs, path, to: fs.pipe(to, Path(path).read_bytes()))
+    monkeypatch.setattr(
+        type(memory), "put_file", lambda fs, path, to: fs.pipe(to, Path(path).read_bytes())
+    )
     place.put(source, "onnx", "model.onnx")
     assert memory.cat("/store-test/model.onnx") == b"weights"
 
 
-# ---- a full disk, and power that goes --------------------------------------------------------------------------------
+# ---- a full disk, and power that goes ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
@@ -188,14 +198,18 @@ def test_a_full_disk_is_told_from_other_failures(
         Artifacts(str(tmp_path / "files")).put(source, "onnx", "model.onnx")
 
 
-def test_another_failure_is_no_full_disk(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_failure_is_no_full_disk(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module.os, "fsync", failing(OSError(errno.EIO, "broken")))
     with pytest.raises(StoreError, match="broken") as caught:
         Artifacts(str(tmp_path / "files")).put(source, "onnx", "model.onnx")
     assert not isinstance(caught.value, ArtifactError)
 
 
-def test_a_full_disk_elsewhere_is_told_as_well(source: Path, memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_elsewhere_is_told_as_well(
+    source: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken_upload(memory, monkeypatch, OSError(errno.ENOSPC, "no room"))
     with pytest.raises(ArtifactError, match="no room"):
         Artifacts("memory://store-test").put(source, "onnx", "model.onnx")
@@ -214,7 +228,9 @@ def test_the_names_of_a_file_and_of_new_folders_are_on_the_disk_before_it_is_ann
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced = []
-    monkeypatch.setattr(module, "_sync_folder", lambda folder: synced.append((folder, target.exists())))
+    monkeypatch.setattr(
+        module, "_sync_folder", lambda folder: synced.append((folder, target.exists()))
+    )
     target = tmp_path / "files" / "study" / "00001" / "model.onnx"
     Artifacts(str(tmp_path / "files")).put(source, "onnx", "study", "00001", "model.onnx")
     assert set(synced) == {(folder, True) for folder in list(target.parents)[:4]}
@@ -227,7 +243,7 @@ def failing(error: Exception) -> Callable[..., None]:
     return fail
 
 
-# ---- listing and removing --------------------------------------------------------------------------------------------
+# ---- listing and removing ------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -277,7 +293,9 @@ def test_empty_folders_are_removed_and_no_others(place: Artifacts, source: Path)
         assert [path.name for path in (place.folder / "study").iterdir()] == ["00002"]
 
 
-def test_a_place_that_does_not_answer_is_said_in_one_sentence(memory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_does_not_answer_is_said_in_one_sentence(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = ConnectionError("no route\nto host")
     for method in ("find", "rm_file", "info"):
         monkeypatch.setattr(type(memory), method, failing(error))
@@ -313,7 +331,7 @@ def test_two_names_of_one_place_are_one_place(tmp_path: Path) -> None:
     assert Artifacts("memory://store-test").identity != Artifacts("memory://other").identity
 
 
-# ---- passwords -------------------------------------------------------------------------------------------------------
+# ---- passwords -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

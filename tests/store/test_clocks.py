@@ -1,7 +1,8 @@
-"""Clocks that are set while a study is searched, by an hour in either direction: who works goes on, time counts once.
+"""Clocks that are set while a study is searched, by an hour in either direction: who works goes on,
+time counts once.
 
-A clock that jumps forward makes everything that is stored look so much older, and the reverse: this is how it is done.
-The uptime of the machine goes on meanwhile; here it goes on when a test says so.
+A clock that jumps forward makes everything that is stored look so much older, and the reverse: this
+is how it is done. The uptime of the machine goes on meanwhile; here it goes on when a test says so.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ BOTH_WAYS = pytest.mark.parametrize("hours", [1, -1])
 def set_clock(store: Store, hours: float) -> None:
     """Set the database's clock forward, or backward where it is negative.
 
-    It writes to every row, so that PostgreSQL may end it for a deadlock with those who work: then it is done again.
+    It writes to every row, so that PostgreSQL may end it for a deadlock with those who work: then
+    it is done again.
     """
     by = hours * HOUR
 
@@ -75,7 +77,13 @@ def store(store_url: str) -> Iterator[Store]:
 @pytest.fixture
 def study(store: Store) -> StudyRecord:
     spec = {"objectives": ["score"], "constraints": {}}
-    empty: dict[str, Any] = {"source": "", "artifacts": "", "space": {}, "environment": {}, "reference": {}}
+    empty: dict[str, Any] = {
+        "source": "",
+        "artifacts": "",
+        "space": {},
+        "environment": {},
+        "reference": {},
+    }
     store.create_study({"name": "timed", "spec": spec, **empty})
     made = store.study("timed")
     claim = store.take_over(made, ELSEWHERE)
@@ -100,7 +108,9 @@ def dead_owner() -> str:
 
 
 @BOTH_WAYS
-def test_a_process_that_works_keeps_its_trial(store: Store, study: StudyRecord, uptime: Uptime, hours: int) -> None:
+def test_a_process_that_works_keeps_its_trial(
+    store: Store, study: StudyRecord, uptime: Uptime, hours: int
+) -> None:
     claim = begun(store, study, new_owner())
     uptime.seconds += store.renewal
     set_clock(store, hours)
@@ -108,7 +118,9 @@ def test_a_process_that_works_keeps_its_trial(store: Store, study: StudyRecord, 
     assert store.renew(claim, 1.0)
     set_clock(store, -hours)
     uptime.seconds += store.lease - 1
-    assert store.take_over(study, new_owner()) is None, "renewed in the hour that is over, it holds for a whole lease"
+    assert store.take_over(study, new_owner()) is None, (
+        "renewed in the hour that is over, it holds for a whole lease"
+    )
 
 
 @BOTH_WAYS
@@ -130,7 +142,9 @@ def test_a_process_that_has_died_loses_its_trial_at_once(
     assert store.take_over(study, new_owner()) is not None
 
 
-def test_for_other_machines_the_clock_of_the_database_counts(store: Store, study: StudyRecord, uptime: Uptime) -> None:
+def test_for_other_machines_the_clock_of_the_database_counts(
+    store: Store, study: StudyRecord, uptime: Uptime
+) -> None:
     begun(store, study, ELSEWHERE)
     uptime.seconds += 10 * HOUR
     assert store.take_over(study, new_owner()) is None
@@ -139,7 +153,9 @@ def test_for_other_machines_the_clock_of_the_database_counts(store: Store, study
 
 
 @BOTH_WAYS
-def test_refinements_are_held_in_the_same_way(store: Store, study: StudyRecord, uptime: Uptime, hours: int) -> None:
+def test_refinements_are_held_in_the_same_way(
+    store: Store, study: StudyRecord, uptime: Uptime, hours: int
+) -> None:
     trial = store.trial(study, 0)
     [which] = stored.request(store, study, [trial.id], 100, [0])
     claim = stored.claim(store, study, new_owner(), [which])
@@ -152,8 +168,12 @@ def test_refinements_are_held_in_the_same_way(store: Store, study: StudyRecord, 
 
 
 @BOTH_WAYS
-def test_several_workers_go_on_with_their_own_trials(tmp_path: Path, store_url: str, hours: int) -> None:
-    """The clock is set in the middle of every trial, forward and backward, while the others look for work."""
+def test_several_workers_go_on_with_their_own_trials(
+    tmp_path: Path, store_url: str, hours: int
+) -> None:
+    """The clock is set in the middle of every trial, forward and backward, while the others look
+    for work.
+    """
 
     def wait(step: int, done: int) -> None:
         if step == 2:
@@ -214,13 +234,17 @@ def test_another_worker_that_begins_just_then_neither_stops_nor_adds_time(
     assert store.begin_activity(study) == pytest.approx(12.0)
 
 
-def test_time_in_which_all_were_suspended_does_not_count(store: Store, study: StudyRecord, uptime: Uptime) -> None:
+def test_time_in_which_all_were_suspended_does_not_count(
+    store: Store, study: StudyRecord, uptime: Uptime
+) -> None:
     store.begin_activity(study)
     uptime.seconds += HOUR
     assert store.tick(study) == 0.0
 
 
-def test_between_machines_the_clock_of_the_database_counts(store: Store, study: StudyRecord, uptime: Uptime) -> None:
+def test_between_machines_the_clock_of_the_database_counts(
+    store: Store, study: StudyRecord, uptime: Uptime
+) -> None:
     store.begin_activity(study)
     with store.writing() as session:
         session.execute(update(models.Study).values(active_on="another-machine"))

@@ -33,8 +33,12 @@ def test_a_new_store_is_in_wal_mode_and_has_the_tables_of_the_models(tmp_path: P
     with store.engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 60_000
-        options = {"include_name": lambda name, kind, _: kind != "table" or (name or "").startswith(PREFIX)}
-        context = MigrationContext.configure(connection, opts={**options, "version_table": VERSION_TABLE})
+        options = {
+            "include_name": lambda name, kind, _: kind != "table" or (name or "").startswith(PREFIX)
+        }
+        context = MigrationContext.configure(
+            connection, opts={**options, "version_table": VERSION_TABLE}
+        )
         assert compare_metadata(context, Base.metadata) == []
 
 
@@ -72,7 +76,9 @@ def test_reading_makes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_text_file_is_no_store(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("certainly no database, but long enough to have a header" * 10)
+    (tmp_path / "notes.txt").write_text(
+        "certainly no database, but long enough to have a header" * 10
+    )
     for opening in (Store.open, Reader.open):
         with pytest.raises(StoreError, match=r"is no store: file is not a database") as caught:
             opening(url_of(tmp_path / "notes.txt"))
@@ -109,7 +115,10 @@ def test_a_locked_store_is_said_to_be_locked(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     impatient = Store(url, open_engine(f"{url}?timeout=0.05", write=True))
-    with pytest.raises(StoreError, match="is locked by another program"), impatient.writing() as session:
+    with (
+        pytest.raises(StoreError, match="is locked by another program"),
+        impatient.writing() as session,
+    ):
         session.execute(text("SELECT 1"))
     assert Reader.open(url).studies() == [], "readers are not kept waiting"
     other.execute("ROLLBACK")
@@ -133,7 +142,9 @@ class Holder:
 
     def __init__(self, path: Path, kind: str) -> None:
         command = [sys.executable, "-S", "-c", HOLDING, str(path), kind]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout
         assert self.process.stdout.readline() == "held\n"
 
@@ -167,16 +178,27 @@ def test_a_locked_file_that_is_not_yet_in_wal_mode_is_waited_for(
 
 
 @pytest.mark.usefixtures("holder")
-def test_a_file_that_stays_locked_before_it_is_in_wal_mode_is_said_to_be_locked(tmp_path: Path) -> None:
+def test_a_file_that_stays_locked_before_it_is_in_wal_mode_is_said_to_be_locked(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(StoreUnreachableError, match="is locked by another program"):
         Store.open(f"{url_of(tmp_path / 'store.db')}?timeout=0.1")
 
 
-def test_who_sets_a_store_up_for_too_long_is_named(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_sets_a_store_up_for_too_long_is_named(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("automl_sr.store.database.BUSY_SECONDS", 0.2)
     first, second = Store.open(store_url), Store.open(store_url)
-    who = rf"is being set up by automl-sr {platform.node()}:{os.getpid()}\b.*not finished within 0\.2 s"
-    with creating(first.engine), pytest.raises(StoreUnreachableError, match=who) as caught, creating(second.engine):
+    who = (
+        rf"is being set up by automl-sr {platform.node()}:{os.getpid()}\b.*not finished within"
+        r" 0\.2 s"
+    )
+    with (
+        creating(first.engine),
+        pytest.raises(StoreUnreachableError, match=who) as caught,
+        creating(second.engine),
+    ):
         pytest.fail("two at once")
     assert "\n" not in str(caught.value)
     with creating(second.engine):
@@ -185,7 +207,9 @@ def test_who_sets_a_store_up_for_too_long_is_named(store_url: str, monkeypatch: 
     second.close()
 
 
-def test_what_goes_wrong_while_a_store_is_set_up_is_not_taken_for_a_problem_of_the_lock(store_url: str) -> None:
+def test_what_goes_wrong_while_a_store_is_set_up_is_not_taken_for_a_problem_of_the_lock(
+    store_url: str,
+) -> None:
     store = Store.open(store_url)
     with pytest.raises(FileNotFoundError), creating(store.engine):
         Path("nowhere").read_text()
@@ -194,7 +218,9 @@ def test_what_goes_wrong_while_a_store_is_set_up_is_not_taken_for_a_problem_of_t
     store.close()
 
 
-def test_a_relative_store_stays_the_same_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_store_stays_the_same_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store.open("sqlite:///sub/store.db")
     place = anchored(store.url)
@@ -229,7 +255,9 @@ def test_passwords_are_masked(url: str, shown: str) -> None:
     assert masked(url) == shown
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://a:s3cret@b/c", "no url", "oracle:s3cret"])
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "mysql://a:s3cret@b/c", "no url", "oracle:s3cret"]
+)
 def test_what_cannot_be_a_store_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(StoreError) as caught:
         parse(url)

@@ -23,7 +23,9 @@ def test_owners_of_this_process_live_and_names_differ() -> None:
 
 
 def test_an_owner_whose_process_has_ended_is_dead_also_before_its_parent_has_noticed() -> None:
-    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE
+    ) as process:
         owner = f"{node()}:{process.pid}:0123456789ab"
         assert not is_dead(owner)
         process.kill()
@@ -32,13 +34,17 @@ def test_an_owner_whose_process_has_ended_is_dead_also_before_its_parent_has_not
     assert is_dead(owner)
 
 
-@pytest.mark.parametrize("owner", ["another-host:1:abc", "no owner at all", f"{node()}:not-a-number:abc"])
+@pytest.mark.parametrize(
+    "owner", ["another-host:1:abc", "no owner at all", f"{node()}:not-a-number:abc"]
+)
 def test_of_owners_elsewhere_nothing_is_known(owner: str) -> None:
     assert not is_dead(owner)
 
 
 class Renewals:
-    """Answers of a store, given one by one to a thread that renews; `all_given` is set when none is left."""
+    """Answers of a store, given one by one to a thread that renews; `all_given` is set when none is
+    left.
+    """
 
     def __init__(self, *answers: bool | Exception) -> None:
         self._answers: Iterator[bool | Exception] = iter(answers)
@@ -100,7 +106,9 @@ def test_whatever_keeps_a_thread_from_asking_it_asks_again() -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf", "1e9"])
-def test_a_lease_of_no_sensible_length_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_of_no_sensible_length_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AUTOML_SR_LEASE_SECONDS", text)
     with pytest.raises(StoreError, match=f"AUTOML_SR_LEASE_SECONDS={text} is no number of seconds"):
         lease_seconds()

@@ -1,4 +1,6 @@
-"""Optuna's own conformance suite on its storage as we open it: our transactions change nothing of what it promises."""
+"""Optuna's own conformance suite on its storage as we open it: our transactions change nothing of
+what it promises.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def opened(url: str) -> Iterator[RDBStorage]:
     engine.dispose()
 
 
-# Making Optuna's tables takes longer than most of its tests: they are made once, and each test gets a copy.
+# Making Optuna's tables takes longer than most of its tests: they are made once, and each test gets
+# a copy.
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""Stores of every released schema open in this version, and hold afterwards what they held before."""
+"""Stores of every released schema open in this version, and hold afterwards what they held
+before.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,10 @@ def carry_over(file: Path, url: str, revision: str) -> None:
             if rows and table.name != VERSION_TABLE:
                 connection.execute(insert(table), rows)
             if "id" in table.columns:
-                ids = f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) FROM {table.name}"
+                ids = (
+                    f"SELECT setval(pg_get_serial_sequence('{table.name}', 'id'), max(id)) FROM"
+                    f" {table.name}"
+                )
                 connection.execute(text(ids))
     old.dispose()
     new.dispose()
@@ -77,7 +82,17 @@ def complete(url: str) -> None:
     """Add a row where the file has none: what is not there cannot be lost."""
     engine = open_engine(url, write=True)
     study, trial = (contents(engine)[f"{PREFIX}{name}"][0]["id"] for name in ("studies", "trials"))
-    add(engine, "rungs", trial_id=trial, rung=7, study_id=study, step=30, values={"score": 0.1}, go_on=True, at=1.5)
+    add(
+        engine,
+        "rungs",
+        trial_id=trial,
+        rung=7,
+        study_id=study,
+        step=30,
+        values={"score": 0.1},
+        go_on=True,
+        at=1.5,
+    )
     add(engine, "events", study_id=study, trial_id=trial, kind="note", text="ü", at=2.5)
     engine.dispose()
 
@@ -100,7 +115,10 @@ def contents(engine: Engine, *, ours: bool = True) -> Rows:
     with engine.connect() as connection:
         return {
             table.name: [
-                dict(row) for row in connection.execute(select(table).order_by(*table.primary_key)).mappings().all()
+                dict(row)
+                for row in (
+                    connection.execute(select(table).order_by(*table.primary_key)).mappings().all()
+                )
             ]
             for table in tables(engine, ours=ours)
         }
@@ -118,11 +136,15 @@ def in_todays_words(rows: Rows) -> Rows:
     renamed: Rows = {}
     for table, found in rows.items():
         names = RENAMED.get(table, {})
-        renamed[table] = [{names.get(column, column): value for column, value in row.items()} for row in found]
+        renamed[table] = [
+            {names.get(column, column): value for column, value in row.items()} for row in found
+        ]
     for row in renamed[f"{PREFIX}trials"]:
         row["stage"] = STAGES.get(row["stage"], row["stage"])
         seconds = row["stage_seconds"] or {}
-        row["stage_seconds"] = {STAGES.get(stage, stage): value for stage, value in seconds.items()} or None
+        row["stage_seconds"] = {
+            STAGES.get(stage, stage): value for stage, value in seconds.items()
+        } or None
     return renamed
 
 
@@ -135,7 +157,11 @@ def still_there(before: Rows, after: Rows) -> Rows:
     """Give what was there before as it is now: without columns that are new."""
     return {
         name: [
-            {column: value for column, value in row.items() if column in before[name][0]} if before[name] else row
+            (
+                {column: value for column, value in row.items() if column in before[name][0]}
+                if before[name]
+                else row
+            )
             for row in after[name]
         ]
         for name in before
@@ -152,7 +178,9 @@ def without(rows: Rows, columns: dict[str, set[str]]) -> Rows:
 
 def test_there_is_a_database_of_every_schema_that_the_migrations_know() -> None:
     known = {script.revision for script in ScriptDirectory(str(schema.FOLDER)).walk_revisions()}
-    assert set(FILES) == known, "add a small store, made by this version, as tests/store/schemas/REVISION.db"
+    assert set(FILES) == known, (
+        "add a small store, made by this version, as tests/store/schemas/REVISION.db"
+    )
 
 
 def test_the_file_has_the_schema_of_its_name_and_is_no_draft(revision: str, tmp_path: Path) -> None:
@@ -169,7 +197,9 @@ def test_reading_asks_for_an_upgrade_and_changes_nothing(url: str, revision: str
     if revision == schema.HEAD:
         assert Reader.open(url).studies()
     else:
-        with pytest.raises(StoreError, match=r"older version.*Run `automl-sr search` on it once") as caught:
+        with pytest.raises(
+            StoreError, match=r"older version.*Run `automl-sr search` on it once"
+        ) as caught:
             Reader.open(url)
         assert "\n" not in str(caught.value)
     assert contents_of(url) == before
@@ -179,12 +209,18 @@ def test_an_upgrade_keeps_every_row_and_gives_the_tables_of_the_models(url: str)
     before, optunas = in_todays_words(contents_of(url)), contents_of(url, ours=False)
     store = Store.open(url)
     after = contents(store.engine)
-    assert without(still_there(before, after), NO_LONGER_NEEDED) == without(before, NO_LONGER_NEEDED)
+    assert without(still_there(before, after), NO_LONGER_NEEDED) == without(
+        before, NO_LONGER_NEEDED
+    )
     assert contents(store.engine, ours=False) == optunas
     assert schema.version(store.engine) == schema.HEAD
     with store.engine.connect() as connection:
-        options = {"include_name": lambda name, kind, _: kind != "table" or (name or "").startswith(PREFIX)}
-        context = MigrationContext.configure(connection, opts={**options, "version_table": VERSION_TABLE})
+        options = {
+            "include_name": lambda name, kind, _: kind != "table" or (name or "").startswith(PREFIX)
+        }
+        context = MigrationContext.configure(
+            connection, opts={**options, "version_table": VERSION_TABLE}
+        )
         assert compare_metadata(context, Base.metadata) == []
         if connection.dialect.name == "sqlite":
             assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
@@ -200,16 +236,24 @@ def test_an_upgraded_store_is_read_as_before(url: str) -> None:
     assert [study.name for study in reader.studies()] == [row["name"] for row in rows]
     assert [study.spec for study in reader.studies()] == [row["spec"] for row in rows]
     study = reader.studies()[0]
-    trials = [row for row in before[f"{PREFIX}trials"] if row["study_id"] == study.id and row["number"] is not None]
+    trials = [
+        row
+        for row in before[f"{PREFIX}trials"]
+        if row["study_id"] == study.id and row["number"] is not None
+    ]
     found = reader.trials(study)
     assert [(t.number, t.state, t.values, t.plan) for t in found] == [
         (row["number"], row["state"], row["values"] or {}, row["plan"]) for row in trials
     ]
     for trial in found:
         points = [row for row in before[f"{PREFIX}curves"] if row["trial_id"] == trial.id]
-        assert sorted((p.step, p.loss) for p in reader.curve(trial)) == sorted((r["step"], r["loss"]) for r in points)
+        assert sorted((p.step, p.loss) for p in reader.curve(trial)) == sorted(
+            (r["step"], r["loss"]) for r in points
+        )
         files = [row for row in before[f"{PREFIX}artifacts"] if row["trial_id"] == trial.id]
-        assert {f.kind: f.sha256 for f in trial.artifacts.values()} == {row["kind"]: row["sha256"] for row in files}
+        assert {f.kind: f.sha256 for f in trial.artifacts.values()} == {
+            row["kind"]: row["sha256"] for row in files
+        }
     assert [rung.rung for rung in reader.rungs(study)] == [
         row["rung"] for row in before[f"{PREFIX}rungs"] if row["study_id"] == study.id
     ]
@@ -252,11 +296,20 @@ def test_an_upgrade_that_is_cut_off_leaves_the_old_store(url: str, revision: str
 
 
 def test_a_slot_without_a_number_was_never_a_trial(url: str, revision: str) -> None:
-    """In schema 0001 a worker could die between taking a place of the budget and asking for a plan."""
+    """In schema 0001 a worker could die between taking a place of the budget and asking for a
+    plan.
+    """
     if revision != "0001":
         pytest.skip("later schemas number a trial when it is claimed")
     engine = open_engine(url, write=True)
-    empty = {"slot": "left", "state": "running", "owner": "gone", "fence": 1, "seconds": 0.0, "created": 1.0}
+    empty = {
+        "slot": "left",
+        "state": "running",
+        "owner": "gone",
+        "fence": 1,
+        "seconds": 0.0,
+        "created": 1.0,
+    }
     add(engine, "trials", study_id=1, number=None, **empty)
     engine.dispose()
     store = Store.open(url)
@@ -267,13 +320,26 @@ def test_a_slot_without_a_number_was_never_a_trial(url: str, revision: str) -> N
     store.close()
 
 
-def test_a_trial_that_was_half_way_goes_on_under_its_key_with_its_stages(url: str, revision: str) -> None:
+def test_a_trial_that_was_half_way_goes_on_under_its_key_with_its_stages(
+    url: str, revision: str
+) -> None:
     if revision == "0001":
         pytest.skip("schema 0001 did not keep what the sampler drew: its trials begin anew")
     engine = open_engine(url, write=True)
     stage = "fork" if revision < "0003" else "branch"
-    begun = {key_column(revision): "half", "state": "running", "owner": "gone", "fence": 3, "created": 1.0}
-    drawn = {"plan": {"params": {}}, "asked": {"params": {}, "notes": {}}, "fingerprint": "f", "position": 40}
+    begun = {
+        key_column(revision): "half",
+        "state": "running",
+        "owner": "gone",
+        "fence": 3,
+        "created": 1.0,
+    }
+    drawn = {
+        "plan": {"params": {}},
+        "asked": {"params": {}, "notes": {}},
+        "fingerprint": "f",
+        "position": 40,
+    }
     where = {"stage": stage, "stage_seconds": {"train": 5.0, stage: 4.0}, "seconds": 9.0}
     add(engine, "trials", id=77, study_id=1, number=9, takeovers=0, **begun, **drawn, **where)
     engine.dispose()
@@ -287,8 +353,12 @@ def test_a_trial_that_was_half_way_goes_on_under_its_key_with_its_stages(url: st
     store.close()
 
 
-def test_a_trial_that_was_half_way_never_runs_another_plan_than_the_stored_one(url: str, revision: str) -> None:
-    """Schema 0001 did not keep what the sampler drew, and a sampler asked again may draw something else."""
+def test_a_trial_that_was_half_way_never_runs_another_plan_than_the_stored_one(
+    url: str, revision: str
+) -> None:
+    """Schema 0001 did not keep what the sampler drew, and a sampler asked again may draw something
+    else.
+    """
     if revision != "0001":
         pytest.skip("later schemas keep with a plan what was drawn for it")
     engine = open_engine(url, write=True)
@@ -300,7 +370,9 @@ def test_a_trial_that_was_half_way_never_runs_another_plan_than_the_stored_one(u
         "seconds": 9.0,
         "created": 1.0,
     }
-    add(engine, "trials", id=77, study_id=1, number=9, plan={"params": {}}, fingerprint="f", **begun)
+    add(
+        engine, "trials", id=77, study_id=1, number=9, plan={"params": {}}, fingerprint="f", **begun
+    )
     add(engine, "curves", trial_id=77, phase="train", step=1, at=1.0)
     engine.dispose()
     store = Store.open(url)
@@ -309,7 +381,10 @@ def test_a_trial_that_was_half_way_never_runs_another_plan_than_the_stored_one(u
     assert claim is not None
     assert (claim.number, claim.fence) == (9, 4)
     if claim.asked is None:
-        assert (claim.plan, store.trial(study, 9).fingerprint) == (None, None), "a new plan is drawn for its number"
+        assert (claim.plan, store.trial(study, 9).fingerprint) == (
+            None,
+            None,
+        ), "a new plan is drawn for its number"
         assert claim.key != "half", "the Optuna trial of the former plan is another"
         assert store.curve(store.trial(study, 9)) == []
     store.close()

@@ -1,4 +1,6 @@
-"""Limits: how they are checked and worded, at the gate, for measured values and in stored studies."""
+"""Limits: how they are checked and worded, at the gate, for measured values and in stored
+studies.
+"""
 
 from __future__ import annotations
 

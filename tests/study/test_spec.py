@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - a table of mistakes and sentences reads best with one row a line
 """What a study file means, and what a person reads when something in it is wrong."""
 
 from __future__ import annotations
@@ -60,16 +59,29 @@ def complaint(text: str, registry: Registry) -> str:
 def test_the_documented_study_is_read(registry: Registry) -> None:
     loaded = read(STUDY, registry)
     spec = loaded.spec
-    assert (spec.name, spec.task.kind, spec.objectives) == ("tiny-x2", "image-sr", ("psnr_y", "latency_ratio"))
+    assert (spec.name, spec.task.kind, spec.objectives) == (
+        "tiny-x2",
+        "image-sr",
+        ("psnr_y", "latency_ratio"),
+    )
     assert (spec.constraints["params"].min, spec.constraints["params"].max) == (None, 25000)
     assert (spec.device.provider, spec.device.threads, spec.device.input) == ("cpu", 1, (360, 640))
-    assert (spec.budget.trials, spec.budget.minutes, spec.budget.steps, spec.budget.trial_minutes) == (
+    assert (
+        spec.budget.trials,
+        spec.budget.minutes,
+        spec.budget.steps,
+        spec.budget.trial_minutes,
+    ) == (
         64,
         30,
         3000,
         None,
     )
-    assert (spec.search.sampler, spec.search.scheduler.kind, spec.search.seed) == ("tpe", "pareto-asha", 0)
+    assert (spec.search.sampler, spec.search.scheduler.kind, spec.search.seed) == (
+        "tpe",
+        "pareto-asha",
+        0,
+    )
     assert loaded.source_text == STUDY
     assert spec.metrics() == ("psnr_y", "latency_ratio", "params")
 
@@ -77,19 +89,29 @@ def test_the_documented_study_is_read(registry: Registry) -> None:
 def test_a_metric_can_be_observed_without_being_an_objective(registry: Registry) -> None:
     spec = read(STUDY.replace("budget:", "observe: [ssim_y, psnr_y]\nbudget:", 1), registry).spec
     assert spec.objectives == ("psnr_y", "latency_ratio")
-    assert spec.metrics() == ("psnr_y", "latency_ratio", "params", "ssim_y"), "nothing is measured twice"
+    assert spec.metrics() == ("psnr_y", "latency_ratio", "params", "ssim_y"), (
+        "nothing is measured twice"
+    )
     assert StudySpec.from_json(spec.to_json(), registry) == spec
-    with pytest.raises(StudyFileError, match=r"observe\.0: unknown metric 'ssim'\. Did you mean 'ssim_y'"):
+    with pytest.raises(
+        StudyFileError, match=r"observe\.0: unknown metric 'ssim'\. Did you mean 'ssim_y'"
+    ):
         read(STUDY.replace("budget:", "observe: ssim\nbudget:", 1), registry)
 
 
 def test_a_short_study_has_the_documented_defaults(registry: Registry) -> None:
-    spec = read("name: a\ntask: {kind: image-sr}\nobjectives: psnr_y\nbudget: {trials: 3}\n", registry).spec
+    spec = read(
+        "name: a\ntask: {kind: image-sr}\nobjectives: psnr_y\nbudget: {trials: 3}\n", registry
+    ).spec
     assert spec.objectives == ("psnr_y",)
     assert spec.budget.steps == 3000
     assert (spec.device.provider, spec.device.threads, spec.device.input) == ("cpu", 1, (360, 640))
     assert (spec.search.sampler, spec.search.seed, spec.search.threads) == ("tpe", 0, None)
-    assert (spec.search.scheduler.kind, spec.search.scheduler.rungs, spec.search.scheduler.reduction) == (
+    assert (
+        spec.search.scheduler.kind,
+        spec.search.scheduler.rungs,
+        spec.search.scheduler.reduction,
+    ) == (
         "pareto-asha",
         3,
         3,
@@ -99,7 +121,11 @@ def test_a_short_study_has_the_documented_defaults(registry: Registry) -> None:
 
 @pytest.mark.parametrize(
     ("written", "read_as"),
-    [("scheduler: none", "none"), ("scheduler: pareto-asha", "pareto-asha"), ("scheduler: {kind: none}", "none")],
+    [
+        ("scheduler: none", "none"),
+        ("scheduler: pareto-asha", "pareto-asha"),
+        ("scheduler: {kind: none}", "none"),
+    ],
 )
 def test_a_scheduler_is_a_name_or_a_mapping(written: str, read_as: str, registry: Registry) -> None:
     text = STUDY.replace("scheduler: {kind: pareto-asha, rungs: 3, reduction: 3}", written)
@@ -107,13 +133,20 @@ def test_a_scheduler_is_a_name_or_a_mapping(written: str, read_as: str, registry
 
 
 @pytest.mark.parametrize(("written", "read_as"), [("auto", None), ("null", None), ("2", 2)])
-def test_threads_are_a_number_or_auto(written: str, read_as: int | None, registry: Registry) -> None:
-    assert read(STUDY.replace("seed: 0", f"threads: {written}"), registry).spec.search.threads == read_as
+def test_threads_are_a_number_or_auto(
+    written: str, read_as: int | None, registry: Registry
+) -> None:
+    assert (
+        read(STUDY.replace("seed: 0", f"threads: {written}"), registry).spec.search.threads
+        == read_as
+    )
 
 
 def test_numbers_are_those_of_yaml_1_2(registry: Registry) -> None:
     text = STUDY + "  recipe: {lr: [1e-4, 1E-2], batch: 16, ema: .5}\n"
-    recipe = {item.name: item.domain for item in slot(read(text, registry), Slot.RECIPE).options[0].fields}
+    recipe = {
+        item.name: item.domain for item in slot(read(text, registry), Slot.RECIPE).options[0].fields
+    }
     assert recipe["lr"] == Float(1e-4, 1e-2, log=True)
     assert read(STUDY.replace("seed: 0", "seed: 010"), registry).spec.search.seed == 10
     assert read(STUDY.replace("seed: 0", "seed: 0x1F"), registry).spec.search.seed == 31
@@ -125,7 +158,9 @@ def test_off_and_dates_are_text(registry: Registry) -> None:
 
 
 def test_an_anchor_may_be_repeated(registry: Registry) -> None:
-    text = STUDY.replace("{none: {}, loss:", "{none: &own {}, loss:").replace("fsrcnn: {}", "fsrcnn: *own")
+    text = STUDY.replace("{none: {}, loss:", "{none: &own {}, loss:").replace(
+        "fsrcnn: {}", "fsrcnn: *own"
+    )
     assert read(text, registry).spec.space == read(STUDY, registry).spec.space
 
 
@@ -157,7 +192,9 @@ def with_space(space: str, registry: Registry) -> LoadedStudy:
     return read(HEAD + "space:\n" + space, registry)
 
 
-def test_a_list_means_a_range_for_a_number_and_allowed_values_for_a_choice(registry: Registry) -> None:
+def test_a_list_means_a_range_for_a_number_and_allowed_values_for_a_choice(
+    registry: Registry,
+) -> None:
     loaded = with_space("  selection: {loss: {keep: [0.25, 0.75], order: [ascending]}}\n", registry)
     assert field(loaded, Slot.SELECTION, "loss", "keep").domain == Float(0.25, 0.75, step=0.05)
     assert field(loaded, Slot.SELECTION, "loss", "order").domain == Choice("ascending")
@@ -188,7 +225,9 @@ def test_a_range_may_say_step_and_log_and_keeps_the_plugins_otherwise(
 
 def test_a_range_that_does_not_end_on_a_step_is_noted(registry: Registry) -> None:
     loaded = with_space("  architecture: {fsrcnn: {width: [10, 29]}}\n", registry)
-    assert loaded.notes == ("space.architecture.fsrcnn.width: in steps of 8, the range 10..29 ends at 26.",)
+    assert loaded.notes == (
+        "space.architecture.fsrcnn.width: in steps of 8, the range 10..29 ends at 26.",
+    )
 
 
 def test_a_range_may_be_opened_up_to_the_hard_limits(registry: Registry) -> None:
@@ -215,7 +254,9 @@ def test_a_fixed_field_opens_to_its_own_range(registry: Registry) -> None:
     assert field(opened, Slot.ARCHITECTURE, "cells", "gain").domain == Float(1e-4, 1e-1, log=True)
 
 
-@pytest.mark.parametrize(("written", "options"), [("[conv3, skip]", ("conv3", "skip")), ("conv5", ("conv5",))])
+@pytest.mark.parametrize(
+    ("written", "options"), [("[conv3, skip]", ("conv3", "skip")), ("conv5", ("conv5",))]
+)
 def test_what_stands_for_a_vector_applies_to_every_place(
     written: str, options: tuple[str, ...], registry: Registry
 ) -> None:
@@ -224,15 +265,21 @@ def test_what_stands_for_a_vector_applies_to_every_place(
 
 
 def test_a_nested_technique_is_narrowed_like_a_slot(registry: Registry) -> None:
-    loaded = with_space("  teacher: {kd: {architecture: {edsr: {width: [32, 64]}, fsrcnn: {}}}}\n", registry)
+    loaded = with_space(
+        "  teacher: {kd: {architecture: {edsr: {width: [32, 64]}, fsrcnn: {}}}}\n", registry
+    )
     domain = field(loaded, Slot.TEACHER, "kd", "architecture").domain
     assert [option.name for option in domain.options] == ["edsr", "fsrcnn"]
     assert domain.option("edsr").fields[0].domain == Int(32, 64, log=True)
 
 
-def test_a_number_among_choices_may_be_another_one_within_the_hard_limits(registry: Registry) -> None:
+def test_a_number_among_choices_may_be_another_one_within_the_hard_limits(
+    registry: Registry,
+) -> None:
     loaded = with_space("  recipe: {batch: [4, 16]}\n", registry)
-    assert {item.name: item.domain for item in slot(loaded, Slot.RECIPE).options[0].fields}["batch"] == Choice(4, 16)
+    assert {item.name: item.domain for item in slot(loaded, Slot.RECIPE).options[0].fields}[
+        "batch"
+    ] == Choice(4, 16)
 
 
 @pytest.mark.parametrize("written", ["none", "[none]", "{none: {}}", "{none: }"])
@@ -243,7 +290,11 @@ def test_a_slot_is_a_name_a_list_or_a_mapping(written: str, registry: Registry) 
 
 def test_an_empty_slot_mapping_is_everything_installed(registry: Registry) -> None:
     loaded = with_space("  architecture: {}\n", registry)
-    assert [option.name for option in slot(loaded, Slot.ARCHITECTURE).options] == ["fsrcnn", "cells", "edsr"]
+    assert [option.name for option in slot(loaded, Slot.ARCHITECTURE).options] == [
+        "fsrcnn",
+        "cells",
+        "edsr",
+    ]
 
 
 def test_a_slot_that_is_left_out_is_its_baseline_with_default_fields(registry: Registry) -> None:
@@ -254,14 +305,23 @@ def test_a_slot_that_is_left_out_is_its_baseline_with_default_fields(registry: R
 
 
 def test_an_empty_recipe_opens_its_own_space(registry: Registry) -> None:
-    names = [item.name for item in slot(with_space("  recipe: {}\n", registry), Slot.RECIPE).options[0].active()]
+    names = [
+        item.name
+        for item in slot(with_space("  recipe: {}\n", registry), Slot.RECIPE).options[0].active()
+    ]
     assert names == ["lr", "batch"]
 
 
 def test_without_a_space_everything_installed_is_searched(registry: Registry) -> None:
     loaded = read(HEAD, registry)
-    assert [item.slot for item in loaded.space_request] == [each for each in Slot if registry.techniques[each]]
-    assert [option.name for option in slot(loaded, Slot.QUANTIZATION).options] == ["none", "int8_ptq", "packed"]
+    assert [item.slot for item in loaded.space_request] == [
+        each for each in Slot if registry.techniques[each]
+    ]
+    assert [option.name for option in slot(loaded, Slot.QUANTIZATION).options] == [
+        "none",
+        "int8_ptq",
+        "packed",
+    ]
 
 
 def test_techniques_of_other_tasks_are_not_offered() -> None:
@@ -272,7 +332,9 @@ def test_techniques_of_other_tasks_are_not_offered() -> None:
         tasks = frozenset({"video-sr"})
 
     registry = space_toys.registry([*space_toys.TECHNIQUES, Video])
-    assert "video" not in [option.name for option in slot(read(HEAD, registry), Slot.ARCHITECTURE).options]
+    assert "video" not in [
+        option.name for option in slot(read(HEAD, registry), Slot.ARCHITECTURE).options
+    ]
     text = STUDY.replace("fsrcnn: {}", "video: {}")
     assert "does not serve the task 'image-sr', only video-sr" in complaint(text, registry)
 
@@ -364,7 +426,9 @@ MISTAKES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("right", "wrong", "said"), MISTAKES, ids=[said[10:70] for _, _, said in MISTAKES])
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"), MISTAKES, ids=[said[10:70] for _, _, said in MISTAKES]
+)
 def test_a_mistake_is_one_sentence_with_line_key_value_and_hint(
     right: str, wrong: str, said: str, registry: Registry
 ) -> None:
@@ -395,7 +459,10 @@ def test_two_documents_are_refused(registry: Registry) -> None:
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path, registry: Registry) -> None:
     (tmp_path / "tiny.yaml").write_text(STUDY)
-    with pytest.raises(StudyFileError, match=r"There is no study file .*tiny\.yml\. In that folder are: tiny\.yaml\."):
+    with pytest.raises(
+        StudyFileError,
+        match=r"There is no study file .*tiny\.yml\. In that folder are: tiny\.yaml\.",
+    ):
         load_study(tmp_path / "tiny.yml", registry)
     with pytest.raises(StudyFileError, match=r"The folder .*nowhere does not exist either"):
         load_study(tmp_path / "nowhere" / "tiny.yml", registry)
@@ -406,7 +473,9 @@ def test_a_directory_is_no_study_file(tmp_path: Path, registry: Registry) -> Non
         load_study(tmp_path, registry)
 
 
-@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\xff\xfe", b"name: a\0b", "name: ä".encode("latin-1")])
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n\xff\xfe", b"name: a\0b", "name: ä".encode("latin-1")]
+)
 def test_a_binary_file_is_no_study_file(content: bytes, tmp_path: Path, registry: Registry) -> None:
     path = tmp_path / "picture.yaml"
     path.write_bytes(content)
@@ -487,7 +556,14 @@ def test_the_schema_accepts_what_is_read(space: str, registry: Registry) -> None
 
 NOT_YAML = ("tag", "not YAML", "is there twice")
 BEYOND_A_SCHEMA = (
-    *("is larger than max", "is empty.", "'median' works", "goes together", "needs min, max", "from 8 to 8192"),
+    *(
+        "is larger than max",
+        "is empty.",
+        "'median' works",
+        "goes together",
+        "needs min, max",
+        "from 8 to 8192",
+    ),
     *("a finite number", "nan is not", "a logarithmic range", "a\\n"),
 )
 
@@ -500,7 +576,9 @@ BEYOND_A_SCHEMA = (
         if not any(part in said + wrong for part in NOT_YAML + BEYOND_A_SCHEMA)
     ],
 )
-def test_the_schema_refuses_what_a_schema_can_know(right: str, wrong: str, registry: Registry) -> None:
+def test_the_schema_refuses_what_a_schema_can_know(
+    right: str, wrong: str, registry: Registry
+) -> None:
     assert not valid(STUDY.replace(right, wrong, 1), registry)
 
 

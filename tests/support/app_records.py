@@ -35,12 +35,27 @@ class Known:
 
 def study(**fields: Any) -> StudyRecord:
     """A study that trades psnr_y against params."""
-    spec = {"objectives": ["psnr_y", "params"], "constraints": {"params": {"max": 5000}}, "budget": {"steps": 600}}
-    given = {"name": "made", "spec": spec, "space": {}, "source": "", "environment": {}, "reference": {}}
-    return StudyRecord(**{"id": 1, **given, "artifacts": "files", "seconds": 60.0, "created": 1.7e9, **fields})
+    spec = {
+        "objectives": ["psnr_y", "params"],
+        "constraints": {"params": {"max": 5000}},
+        "budget": {"steps": 600},
+    }
+    given = {
+        "name": "made",
+        "spec": spec,
+        "space": {},
+        "source": "",
+        "environment": {},
+        "reference": {},
+    }
+    return StudyRecord(
+        **{"id": 1, **given, "artifacts": "files", "seconds": 60.0, "created": 1.7e9, **fields}
+    )
 
 
-def trial(number: int, state: Any = "complete", *, plan: dict[str, Any] | None = PLAN, **fields: Any) -> TrialRecord:
+def trial(
+    number: int, state: Any = "complete", *, plan: dict[str, Any] | None = PLAN, **fields: Any
+) -> TrialRecord:
     """A trial; one that is complete gets better and larger with its number."""
     values = {"psnr_y": 30.0 + number, "params": 1000.0 + number} if state == "complete" else {}
     given = {
@@ -78,8 +93,16 @@ def snapshot(
 
 
 def everything(found: TrialRecord, **fields: Any) -> dict[str, Any]:
-    """What `automl_sr.cli.trials.details` says of a trial that has no curve, rungs, files or events unless named."""
-    empty: dict[str, Any] = {"rungs": [], "curve": [], "refinements": [], "artifacts": [], "events": []}
+    """What `automl_sr.cli.trials.details` says of a trial that has no curve, rungs, files or events
+    unless named.
+    """
+    empty: dict[str, Any] = {
+        "rungs": [],
+        "curve": [],
+        "refinements": [],
+        "artifacts": [],
+        "events": [],
+    }
     return {
         "state": found.state,
         "values": dict(found.values),

@@ -1,4 +1,6 @@
-"""What tests of the app share: a small study that was really searched, and the app as a process of its own."""
+"""What tests of the app share: a small study that was really searched, and the app as a process of
+its own.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ space:
 
 @dataclass(frozen=True)
 class SmallStudy:
-    """A finished study of eight trials on scikit-image's photographs; numbers of its trials by what became of them."""
+    """A finished study of eight trials on scikit-image's photographs; numbers of its trials by what
+    became of them.
+    """
 
     store: str
     name: str
@@ -97,7 +101,9 @@ def search_small(folder: Path, trials: int = 8, steps: int = 24) -> SmallStudy:
 
 
 def copied(study: SmallStudy, place: Path) -> str:
-    """Copy the study's store into a file and give its URL: as SQLite does it, because others may have it open."""
+    """Copy the study's store into a file and give its URL: as SQLite does it, because others may
+    have it open.
+    """
     connected = sqlite3.connect(study.folder / "store.db"), sqlite3.connect(place)
     with contextlib.closing(connected[0]) as source, contextlib.closing(connected[1]) as target:
         source.backup(target)
@@ -174,7 +180,11 @@ class App:
 
 
 def start(
-    store: str, *arguments: str, env: Mapping[str, str] | None = None, log: Path, program: Sequence[str] = PROGRAM
+    store: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    log: Path,
+    program: Sequence[str] = PROGRAM,
 ) -> App:
     """Start the app without waiting for it."""
     command = [sys.executable, *program, "app", "--store", store, "--json", *arguments]
@@ -182,13 +192,18 @@ def start(
         command += ["--port", str(free_port())]
     variables = {**os.environ, "PYTHONPATH": CODE, **(env or {})}
     with log.open("w") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables
+        )
     return App(process, log, store)
 
 
 @contextlib.contextmanager
 def running_app(
-    store: str, *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = PROGRAM
+    store: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[App]:
     """Run the app on a store until the block ends; its `url` can be opened at once."""
     with tempfile.TemporaryDirectory(prefix="app-log-") as folder:

@@ -1,4 +1,6 @@
-"""A Gaussian process for tests: it begins after four trials, and takes a fifth of the time for each proposal."""
+"""A Gaussian process for tests: it begins after four trials, and takes a fifth of the time for each
+proposal.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from optuna.samplers import GPSampler
 
 
 class BriefGP(GPSampler):
-    """Looks for its next point from two places instead of ten, and draws four trials at random instead of ten.
+    """Looks for its next point from two places instead of ten, and draws four trials at random
+    instead of ten.
 
     What it sees and how it is seeded is ours and tested; how well it looks is Optuna's.
     """

@@ -1,4 +1,6 @@
-"""Tasks with one fault each, for tests of the contract: run with pytest, all but the sound one fail."""
+"""Tasks with one fault each, for tests of the contract: run with pytest, all but the sound one
+fail.
+"""
 
 from __future__ import annotations
 

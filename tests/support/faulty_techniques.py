@@ -1,4 +1,6 @@
-"""Techniques that each break one promise, under the contract that should find it; run in a process of its own."""
+"""Techniques that each break one promise, under the contract that should find it; run in a process
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,11 @@ class NoisyInEvaluation(ContractNet):
 
 def architecture(net: type[nn.Module]) -> type[Technique]:
     name = net.__name__.lower()
-    attributes = {"name": name, "factories": {f"faulty.{name}": net}, "__doc__": Architecture.__doc__}
+    attributes = {
+        "name": name,
+        "factories": {f"faulty.{name}": net},
+        "__doc__": Architecture.__doc__,
+    }
     attributes["__module__"] = __name__
     attributes["__annotations__"] = {"factories": ClassVar}
     return type(Architecture)(net.__name__, (Architecture,), attributes)
@@ -80,7 +86,9 @@ class Forgetful(Technique):
     name = "forgetful"
 
     def wrap_step(self, step, run):
-        return step.with_loss("extra", lambda out, batch, run: out.prediction.mean() * (next(CALLS) % 7))
+        return step.with_loss(
+            "extra", lambda out, batch, run: out.prediction.mean() * (next(CALLS) % 7)
+        )
 
 
 class TestForgetful(TechniqueContract):
@@ -144,7 +152,9 @@ class Swapping(Technique):
         nn.init.constant_(other.tail.bias, 0.5)
         examples = finished.task.examples(finished.module)
         axes = finished.task.interface().dynamic_axes
-        path = export_onnx(other, finished.folder / "other.onnx", (examples[0],), dynamic_axes=axes).path
+        path = export_onnx(
+            other, finished.folder / "other.onnx", (examples[0],), dynamic_axes=axes
+        ).path
         return replace(finished, onnx=path)
 
 
@@ -192,7 +202,9 @@ class ForgetfulAsStudiesTrain(Technique):
     def wrap_step(self, step, run):
         if run.recipe.precision != "auto":
             return step
-        return step.with_loss("extra", lambda out, batch, run: out.prediction.mean() * (next(CALLS) % 7))
+        return step.with_loss(
+            "extra", lambda out, batch, run: out.prediction.mean() * (next(CALLS) % 7)
+        )
 
 
 class TestForgetfulAsStudiesTrain(TechniqueContract):

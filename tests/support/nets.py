@@ -17,7 +17,9 @@ class Espcn(nn.Module):
         body: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         for _ in range(depth):
             body += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
-        self.body = nn.Sequential(*body, nn.Conv2d(width, channels * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.body = nn.Sequential(
+            *body, nn.Conv2d(width, channels * scale**2, 3, padding=1), nn.PixelShuffle(scale)
+        )
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,10 +71,18 @@ class Attention(nn.Module):
         below, right = (8 - height % 8) % 8, (8 - width % 8) % 8
         padded = F.pad(x, (0, right, 0, below), mode="reflect")
         rows, columns = (height + below) // 8, (width + right) // 8
-        windows = padded.view(batch, rows, 8, columns, 8).permute(0, 1, 3, 2, 4).reshape(batch, 1, rows * columns, 64)
+        windows = (
+            padded.view(batch, rows, 8, columns, 8)
+            .permute(0, 1, 3, 2, 4)
+            .reshape(batch, 1, rows * columns, 64)
+        )
         windows = self.project(windows)
         mixed = F.scaled_dot_product_attention(windows, windows, windows)
-        image = mixed.view(batch, rows, columns, 8, 8).permute(0, 1, 3, 2, 4).reshape(batch, 1, rows * 8, columns * 8)
+        image = (
+            mixed.view(batch, rows, columns, 8, 8)
+            .permute(0, 1, 3, 2, 4)
+            .reshape(batch, 1, rows * 8, columns * 8)
+        )
         return F.pixel_shuffle(self.out(image), 2)[:, :, : height * 2, : width * 2]
 
 

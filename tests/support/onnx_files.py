@@ -30,8 +30,12 @@ def write_net(
     metadata: Mapping[str, str] | None = None,
     operators: str = '"" : 17',
 ) -> Path:
-    """Write a net in ONNX's text form: it takes x and gives y; `twice` is known, and what `constants` adds."""
-    told = ", ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (metadata or {}).items())
+    """Write a net in ONNX's text form: it takes x and gives y; `twice` is known, and what
+    `constants` adds.
+    """
+    told = ", ".join(
+        f"{json.dumps(key)}: {json.dumps(value)}" for key, value in (metadata or {}).items()
+    )
     known = ", ".join(filter(None, (CONSTANTS, constants)))
     head = f"<ir_version: 8, opset_import: [{operators}], metadata_props: [{told}]>"
     text = f"{head} net ({takes}) => ({gives}) <{known}> {{ {body} }}"

@@ -142,7 +142,11 @@ class MostlyZero(Technique):
     @staticmethod
     def masks(run: Run) -> dict[str, Tensor]:
         prefix = "mostly_zero."
-        return {key.removeprefix(prefix): mask for key, mask in run.state.items() if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): mask
+            for key, mask in run.state.items()
+            if key.startswith(prefix)
+        }
 
     def export(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
         names = [layer.weight for layer in api.layers(finished.module, ctx.task)]

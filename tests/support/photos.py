@@ -17,7 +17,9 @@ def photo(name: str = "astronaut", height: int = 96, width: int = 120) -> NDArra
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-def photo_pairs(scale: int, names: tuple[str, ...] = ("astronaut", "chelsea", "coffee")) -> list[Pair]:
+def photo_pairs(
+    scale: int, names: tuple[str, ...] = ("astronaut", "chelsea", "coffee")
+) -> list[Pair]:
     """LR and HR images of photographs."""
     whole = [(name, crop_to_multiple(photo(name), scale)) for name in names]
     return [Pair(name, downscale(hr, scale), hr) for name, hr in whole]

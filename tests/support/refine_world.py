@@ -23,9 +23,13 @@ from automl_sr.trial.types import Outcome, Point
 
 
 class Trainer:
-    """Stands in for training: counts steps in a file, and makes values up; `between` is called after each step."""
+    """Stands in for training: counts steps in a file, and makes values up; `between` is called
+    after each step.
+    """
 
-    def __init__(self, steps: int = 3, between: Callable[[Job, int], None] = lambda job, step: None) -> None:
+    def __init__(
+        self, steps: int = 3, between: Callable[[Job, int], None] = lambda job, step: None
+    ) -> None:
         self.steps = steps
         self.between = between
         self.trained: list[tuple[int, int]] = []
@@ -50,8 +54,16 @@ class Trainer:
         file = folder / "rung-0" / "model.onnx"
         file.parent.mkdir()
         file.write_text(f"{plan.fingerprint}, {job.steps} more steps, seed {job.seed}")
-        values = {"score": 40.0 + job.seed, "params": 19.0 * plan.params["architecture.line.width"] + 1}
-        return Refined(values, {"Set5": {"score": 30.0 + job.seed}}, {"onnx": file}, ("test set Set14: not there",))
+        values = {
+            "score": 40.0 + job.seed,
+            "params": 19.0 * plan.params["architecture.line.width"] + 1,
+        }
+        return Refined(
+            values,
+            {"Set5": {"score": 30.0 + job.seed}},
+            {"onnx": file},
+            ("test set Set14: not there",),
+        )
 
 
 def options_in(folder: Path, url: str | None = None) -> Options:
@@ -75,7 +87,9 @@ class World:
 
     def refine(self, run: Any = None, callback: Any = None, **asked: Any) -> RefineEnd:
         options = Options(store=self.options.store)
-        return refine("world", registry(), options, Request(**asked), run=run or Trainer(), callback=callback)
+        return refine(
+            "world", registry(), options, Request(**asked), run=run or Trainer(), callback=callback
+        )
 
     def trials(self) -> list[TrialRecord]:
         return self.store.trials(self.study)
@@ -98,7 +112,13 @@ def run_with_checkpoint(plan: Any, setting: Any, observer: Any, folder: Path) ->
     if plan.params["architecture.line.width"] < 15:
         raise ValueError("too narrow")
     outcome = run_fast(plan, setting, observer, folder)
-    files = {"checkpoint": "step-000000900.safetensors", "checkpoint-constant-start": "constant-start.safetensors"}
+    files = {
+        "checkpoint": "step-000000900.safetensors",
+        "checkpoint-constant-start": "constant-start.safetensors",
+    }
     for name in files.values():
         (folder / name).write_text(f"{name} of {plan.fingerprint}")
-    return replace(outcome, artifacts={**outcome.artifacts, **{kind: folder / name for kind, name in files.items()}})
+    return replace(
+        outcome,
+        artifacts={**outcome.artifacts, **{kind: folder / name for kind, name in files.items()}},
+    )

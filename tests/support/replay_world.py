@@ -38,7 +38,10 @@ JUDGING = 0.5
 
 def params_of(shares: np.ndarray) -> dict[str, Any]:
     """Draw a configuration: the first coordinate chooses the branch."""
-    drawn = {name: at_share(item, float(share)) for (name, item), share in zip(SPACE.items(), shares, strict=True)}
+    drawn = {
+        name: at_share(item, float(share))
+        for (name, item), share in zip(SPACE.items(), shares, strict=True)
+    }
     return {
         name: value
         for name, value in drawn.items()
@@ -47,14 +50,22 @@ def params_of(shares: np.ndarray) -> dict[str, Any]:
 
 
 def quality(params: dict[str, Any], step: int, noise: float) -> tuple[float, float]:
-    """Give quality and cost: bigger is better in the end and slower to learn, so that curves cross."""
+    """Give quality and cost: bigger is better in the end and slower to learn, so that curves
+    cross.
+    """
     size = {
         "plain": 1.0,
         "deep": 0.5 * params.get("architecture.deep.blocks", 0),
         "wide": params.get("architecture.wide.width", 0) / 10,
     }[params["architecture"]]
     off = abs(np.log10(params["recipe.lr"]) + 2.7)
-    end = 30 + 1.2 * np.log(1 + size) - 0.6 * off**2 - 0.2 * (params["loss"] == "l2") + 0.3 * params["selection.keep"]
+    end = (
+        30
+        + 1.2 * np.log(1 + size)
+        - 0.6 * off**2
+        - 0.2 * (params["loss"] == "l2")
+        + 0.3 * params["selection.keep"]
+    )
     return float(end - (1 + 0.8 * size) * (step / 10) ** -0.5 + noise), 1000 * (1 + size) ** 1.5
 
 
@@ -68,7 +79,8 @@ def rows(count: int, *, seed: int = 0, noise: float = 0.05) -> list[dict[str, An
         cost = quality(params, STEPS, 0)[1]
         pace = 0.02 + cost / 1e6
         values = {
-            step: {"psnr": quality(params, step, rng.normal(0, noise))[0], "params": cost} for step in (*RUNGS, STEPS)
+            step: {"psnr": quality(params, step, rng.normal(0, noise))[0], "params": cost}
+            for step in (*RUNGS, STEPS)
         }
         found.append(
             {
@@ -119,7 +131,9 @@ def table_data(rows: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
         "threads": 1,
         "environment": {"python": "3"},
         "space": {"format": 1, "slots": []},
-        "distributions": {name: json.loads(distribution_to_json(item)) for name, item in SPACE.items()},
+        "distributions": {
+            name: json.loads(distribution_to_json(item)) for name, item in SPACE.items()
+        },
         "rows": rows,
         **fields,
     }
@@ -148,7 +162,9 @@ def small(rows: list[dict[str, Any]], **fields: Any) -> Table:
     return Table.model_validate(table_data(rows, **fields))
 
 
-def plain_row(number: int, end: float, cost: float, *, then: float | None = None, **fields: Any) -> dict[str, Any]:
+def plain_row(
+    number: int, end: float, cost: float, *, then: float | None = None, **fields: Any
+) -> dict[str, Any]:
     """A row that takes 2 s until its only rung, 1 s of it for judging, and 10 s until the end."""
     return {
         "number": number,

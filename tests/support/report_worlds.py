@@ -17,7 +17,9 @@ STEPS = 1000
 
 
 def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
-    """Fail where the learning rate is high, else be judged at two rungs, with a point of the curve before each."""
+    """Fail where the learning rate is high, else be judged at two rungs, with a point of the curve
+    before each.
+    """
     if plan.params["recipe.lr"] > 0.08:
         raise ValueError(f"{SCRIPT} | diverged at step {round(1e4 * plan.params['recipe.lr'])}")
     end = run_fast(plan, setting, observer, folder)
@@ -30,9 +32,14 @@ def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
 
 
 def made(folder: Path, *, trials: int = 40, **fields: Any) -> Path:
-    """Make a study `world` in the folder: stopped, failed, infeasible and complete trials, and markup in its texts."""
+    """Make a study `world` in the folder: stopped, failed, infeasible and complete trials, and
+    markup in its texts.
+    """
     fields = {"scheduler": "{kind: pareto-asha, rungs: 3, reduction: 2}", "more": "", **fields}
-    more = f"constraints: {{params: {{max: 1100}}}}\n# {SCRIPT} `code` | </title>\n{fields.pop('more')}"
+    more = (
+        f"constraints: {{params: {{max: 1100}}}}\n# {SCRIPT} `code` |"
+        f" </title>\n{fields.pop('more')}"
+    )
     find(load(trials=trials, more=more, **fields), folder, run)
     return folder
 
@@ -48,7 +55,9 @@ def collected(folder: Path, name: str = "world", **options: Any) -> dict[str, An
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the study `world`: 40 trials, of which some were stopped, failed or were rejected."""
+    """A store with the study `world`: 40 trials, of which some were stopped, failed or were
+    rejected.
+    """
     return made(tmp_path_factory.mktemp("world"))
 
 

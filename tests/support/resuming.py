@@ -51,7 +51,11 @@ COMBINATIONS: dict[str, list[Technique]] = {
         more.FakeQuant(),
         more.SparseGradients(),
     ],
-    "genotype, teacher and pruning": [toys.Genotype(), toys.TeacherLoss(), toys.RewindPruning(rounds=2)],
+    "genotype, teacher and pruning": [
+        toys.Genotype(),
+        toys.TeacherLoss(),
+        toys.RewindPruning(rounds=2),
+    ],
 }
 
 
@@ -94,7 +98,9 @@ def setup_of(
         scorer = Scorer.of(task, task.metrics[0], held, DEVICE)
     repeat_kernels(DEVICE)
     cache = Cache(folder / "cache")
-    context = Context(registry(), task, 7, DEVICE, folder, cache, full.fingerprint, precision=precision)
+    context = Context(
+        registry(), task, 7, DEVICE, folder, cache, full.fingerprint, precision=precision
+    )
     data = full
     for technique in techniques:
         data = technique.select_data(data, context.for_technique(technique, data.fingerprint))
@@ -104,7 +110,9 @@ def setup_of(
         phases = technique.phases(phases, context)
     table = Timetable.of(phases, STEPS, recipe.cooldown)
     architecture = next(item for item in techniques if item.slot == "architecture")
-    setup = Setup(context, task, data, recipe, tuple(techniques), table, 7, DEVICE, full, scorer=scorer)
+    setup = Setup(
+        context, task, data, recipe, tuple(techniques), table, 7, DEVICE, full, scorer=scorer
+    )
     return setup, architecture.blueprint(task, context)
 
 

@@ -1,6 +1,8 @@
-"""A small world to search in: a task without images, a net that is never trained, and trials that take no time.
+"""A small world to search in: a task without images, a net that is never trained, and trials that
+take no time.
 
-Run as a program it is a search in a process of its own: `python search_world.py STORE ARTIFACTS STUDY.yaml [--slow]`.
+Run as a program it is a search in a process of its own: `python search_world.py STORE ARTIFACTS
+STUDY.yaml [--slow]`.
 """
 
 from __future__ import annotations
@@ -132,7 +134,12 @@ def study_text(
 ) -> str:
     """Write a study file."""
     text = STUDY.format(
-        name=name, objectives=objectives, trials=trials, sampler=sampler, scheduler=scheduler, seed=seed
+        name=name,
+        objectives=objectives,
+        trials=trials,
+        sampler=sampler,
+        scheduler=scheduler,
+        seed=seed,
     )
     return text + more
 
@@ -143,10 +150,15 @@ def load(text: str | None = None, **fields: Any) -> LoadedStudy:
 
 
 def made_up(plan: Any) -> dict[str, float]:
-    """Give the values that a plan would have: wide nets are good, and there is a best learning rate."""
+    """Give the values that a plan would have: wide nets are good, and there is a best learning
+    rate.
+    """
     width, gain = plan.params["architecture.line.width"], plan.params["architecture.line.gain"]
     lr = plan.params["recipe.lr"]
-    return {"score": 30 + width / 32 - 50 * (lr - 0.02) ** 2 - (gain - 0.3) ** 2, "params": 19.0 * width + 1}
+    return {
+        "score": 30 + width / 32 - 50 * (lr - 0.02) ** 2 - (gain - 0.3) ** 2,
+        "params": 19.0 * width + 1,
+    }
 
 
 def run_fast(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
@@ -162,9 +174,11 @@ def run_fast(plan: Any, setting: Any, observer: Any, folder: Path) -> Outcome:
 
 @dataclass(frozen=True)
 class Slowly:
-    """A trial that counts steps in a file, a checkpoint after each, until something asks it to stop.
+    """A trial that counts steps in a file, a checkpoint after each, until something asks it to
+    stop.
 
-    `wait` is called between two steps: a process test blocks there, so that nothing depends on time.
+    `wait` is called between two steps: a process test blocks there, so that nothing depends on
+    time.
     """
 
     steps: int
@@ -182,12 +196,16 @@ class Slowly:
             if observer.stop_requested():
                 raise StopRequestedError(f"Stopped at step {step}.")
         outcome = run_fast(plan, setting, observer, folder)
-        return Outcome("complete", {**outcome.values}, outcome.artifacts, {"train": float(self.steps - done)})
+        return Outcome(
+            "complete", {**outcome.values}, outcome.artifacts, {"train": float(self.steps - done)}
+        )
 
 
 def find(loaded: LoadedStudy, folder: Path, run: Any = run_fast, **options: Any) -> SearchEnd:
     """Search in a folder of a test."""
-    where = Options(store=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"), **options)
+    where = Options(
+        store=f"sqlite:///{folder}/store.db", artifacts=str(folder / "artifacts"), **options
+    )
     return search(loaded, registry(), where, run=run)
 
 
@@ -203,7 +221,9 @@ class _Saying(SearchCallback):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Search in a process of its own; each step of a trial waits for a line on standard input with `--slow`."""
+    """Search in a process of its own; each step of a trial waits for a line on standard input with
+    `--slow`.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("store")
     parser.add_argument("artifacts")

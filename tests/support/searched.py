@@ -31,8 +31,15 @@ class Once:
 
 
 def copy_searched(made: Path, folder: Path) -> None:
-    """Copy a store and the files that it names, as if the search had been made in the other folder."""
+    """Copy a store and the files that it names, as if the search had been made in the other
+    folder.
+    """
     shutil.copytree(made, folder, dirs_exist_ok=True)
-    with contextlib.closing(Store.open(f"sqlite:///{folder}/store.db")) as store, store.writing() as session:
+    with (
+        contextlib.closing(Store.open(f"sqlite:///{folder}/store.db")) as store,
+        store.writing() as session,
+    ):
         for column in (Study.artifacts, Artifact.url):
-            session.execute(update(column.class_).values({column: func.replace(column, str(made), str(folder))}))
+            session.execute(
+                update(column.class_).values({column: func.replace(column, str(made), str(folder))})
+            )

@@ -1,7 +1,8 @@
-"""A task whose nets are recurrent: noise is taken from a frame with what is remembered of those before.
+"""A task whose nets are recurrent: noise is taken from a frame with what is remembered of those
+before.
 
-A net takes a frame and a state and gives a frame and a state; how large the state is, the net decides. It is written as
-a plugin is, against the api alone.
+A net takes a frame and a state and gives a frame and a state; how large the state is, the net
+decides. It is written as a plugin is, against the api alone.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ class Sequences:
 
 @dataclass(frozen=True, eq=False)
 class Sequence_:
-    """One sequence to measure on: frames float32 [T, h, w] in 0..255, and the file that they come from."""
+    """One sequence to measure on: frames float32 [T, h, w] in 0..255, and the file that they come
+    from.
+    """
 
     name: str
     path: Path
@@ -99,8 +102,22 @@ class SequenceDenoising(Task):
 
     kind: ClassVar[str] = "denoise-sequence"
     metrics: ClassVar = (
-        Metric("psnr_frames", "maximize", "quality", psnr_frames, unit="dB", help="Mean PSNR over frames."),
-        Metric("flicker", "minimize", "quality", flicker, needs=("path",), help="Mean change of the error."),
+        Metric(
+            "psnr_frames",
+            "maximize",
+            "quality",
+            psnr_frames,
+            unit="dB",
+            help="Mean PSNR over frames.",
+        ),
+        Metric(
+            "flicker",
+            "minimize",
+            "quality",
+            flicker,
+            needs=("path",),
+            help="Mean change of the error.",
+        ),
     )
     fixes: ClassVar = {"patch": 16, "loss": "mse"}
     noise: float = Field(20.0, gt=0)
@@ -113,8 +130,12 @@ class SequenceDenoising(Task):
         parts = {"files": [path.name for path in found.hr], "frames": FRAMES, "side": SIDE}
         clean = shared("sequences", parts, lambda: {"clean": frames_of(found)})["clean"]
         valid = self.load_test(self.valid)
-        content = Sequences(clean).fingerprint + Sequences(frames_of(self._set(self.valid))).fingerprint
-        return TaskData(Sequences(clean), valid, fingerprint=hashlib.sha256(content.encode()).hexdigest())
+        content = (
+            Sequences(clean).fingerprint + Sequences(frames_of(self._set(self.valid))).fingerprint
+        )
+        return TaskData(
+            Sequences(clean), valid, fingerprint=hashlib.sha256(content.encode()).hexdigest()
+        )
 
     @staticmethod
     def _set(name: str) -> ImageSet:
@@ -132,7 +153,9 @@ class SequenceDenoising(Task):
         made = []
         for path, clean in zip(found.hr, frames_of(found).float(), strict=True):
             noise = torch.randn(clean.shape, generator=generator(0, "noise", path.name))
-            made.append(Sequence_(path.stem, path, clean.numpy(), (clean + self.noise * noise).numpy()))
+            made.append(
+                Sequence_(path.stem, path, clean.numpy(), (clean + self.noise * noise).numpy())
+            )
         return made
 
     def load_examples(self, seed: int, count: int) -> list[Sequence_]:
@@ -143,7 +166,10 @@ class SequenceDenoising(Task):
         for sequence in data[:count]:
             shown = {"clean": (None, sequence.clean), "noisy": (None, sequence.noisy)}
             shown |= {name: (name, restored(runner, sequence)) for name, runner in runners.items()}
-            pieces = [piece(what, runner, frames, sequence.clean) for what, (runner, frames) in shown.items()]
+            pieces = [
+                piece(what, runner, frames, sequence.clean)
+                for what, (runner, frames) in shown.items()
+            ]
             examples.append(Example(sequence.name, tuple(pieces)))
         return Gallery("The last frame of each sequence.", tuple(examples), {"set": self.valid})
 
@@ -177,7 +203,9 @@ class SequenceDenoising(Task):
         axes = {0: "batch", 2: "height", 3: "width"}
         names = ("frame", "state")
         given = ("frame_out", "state_out")
-        return Interface(names, given, dict.fromkeys((*names, *given), axes), {"frame": (-0.5, 1.5)})
+        return Interface(
+            names, given, dict.fromkeys((*names, *given), axes), {"frame": (-0.5, 1.5)}
+        )
 
     def examples(self, model: nn.Module) -> list[tuple[Tensor, Tensor]]:
         frames = [torch.linspace(0, 1, h * w).reshape(1, 1, h, w) for h, w in ((12, 15), (17, 10))]
@@ -187,17 +215,23 @@ class SequenceDenoising(Task):
         frame = torch.empty(1, 1, 64, 64, device="meta")
         return frame, empty_state(model, frame)
 
-    def training_example(self, model: nn.Module, *, batch: int, patch: int) -> tuple[Tensor, Tensor]:
+    def training_example(
+        self, model: nn.Module, *, batch: int, patch: int
+    ) -> tuple[Tensor, Tensor]:
         frame = torch.empty(batch * FRAMES, 1, patch, patch, device="meta")
         return frame, empty_state(model, frame)
 
-    def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+    def measure_quality(
+        self, runner: Runner, data: TaskData, metrics: Sequence[Metric]
+    ) -> dict[str, float]:
         return mean_of(metrics, [(restored(runner, item), item) for item in data.valid])
 
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
         return mean_of(metrics, [(item.noisy, item) for item in data.valid])
 
-    def calibration(self, train: Any, runner: Runner, count: int, seed: int) -> list[dict[str, np.ndarray]]:
+    def calibration(
+        self, train: Any, runner: Runner, count: int, seed: int
+    ) -> list[dict[str, np.ndarray]]:
         """States come from running the file on the frames before."""
         batch = self.draw(train, generator(seed, "calibration"), batch=count, patch=16)
         made = []
@@ -249,9 +283,13 @@ def restored(runner: Runner, sequence: Sequence_) -> np.ndarray:
     return np.clip(np.stack(frames), 0, PEAK)
 
 
-def mean_of(metrics: Sequence[Metric], pairs: Sequence[tuple[np.ndarray, Sequence_]]) -> dict[str, float]:
+def mean_of(
+    metrics: Sequence[Metric], pairs: Sequence[tuple[np.ndarray, Sequence_]]
+) -> dict[str, float]:
     return {
-        metric.name: float(np.mean([metric.of_sample(found, item.clean, path=item.path) for found, item in pairs]))
+        metric.name: float(
+            np.mean([metric.of_sample(found, item.clean, path=item.path) for found, item in pairs])
+        )
         for metric in metrics
     }
 
@@ -260,11 +298,15 @@ def piece(what: str, runner: str | None, frames: np.ndarray, clean: np.ndarray) 
     last = np.clip(frames[-1], 0, PEAK).round().astype(np.uint8)
     value = None if what == "clean" else psnr(frames[-1], clean[-1])
     note = "" if value is None else f"{value:.2f} dB"
-    return Piece(what, np.repeat(last[:, :, None], 3, 2), runner=runner, values={"psnr": value}, note=note)
+    return Piece(
+        what, np.repeat(last[:, :, None], 3, 2), runner=runner, values={"psnr": value}, note=note
+    )
 
 
 class Remembering(nn.Module):
-    """One convolution makes the new state of frame and old state, another one what is added to the frame."""
+    """One convolution makes the new state of frame and old state, another one what is added to the
+    frame.
+    """
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""The command line with the task of `sequence_denoising` installed: `python sequence_world.py KILL_AT ARGUMENTS...`.
+"""The command line with the task of `sequence_denoising` installed: `python sequence_world.py
+KILL_AT ARGUMENTS...`.
 
 It kills itself when a trial's learning curve reaches the step KILL_AT (-1: never).
 """
@@ -36,8 +37,12 @@ space:
 
 
 def command(place: Path, *arguments: object, kill_at: int = -1) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, in the world of the task, with the store of a folder."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOML_SR_")}
+    """Run a command in a process of its own, in the world of the task, with the store of a
+    folder.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("AUTOML_SR_")
+    }
     return subprocess.run(
         [sys.executable, __file__, str(kill_at), *map(str, arguments)],
         env={**environment, "PYTHONPATH": CODE, "AUTOML_SR_STORE": store_of(place)},
@@ -66,7 +71,9 @@ def sequence_registry() -> Registry:
 
 
 def kill_at(step: int) -> None:
-    """Kill this process in the training of a trial, just after this step, with a checkpoint of the one before."""
+    """Kill this process in the training of a trial, just after this step, with a checkpoint of the
+    one before.
+    """
     loop.CHECKPOINT_SECONDS = 0.0
     advance = Run.advance
 

@@ -45,7 +45,9 @@ class LossSelection(Technique):
     name = "loss"
     keep: Annotated[float, Float(0.25, 1.0, step=0.05), Field(gt=0, le=1)] = 0.5
     order: Literal["descending", "ascending"] = "descending"
-    drop_hardest: Annotated[float, Float(0.0, 0.10), When(order=["descending"]), Field(ge=0, lt=1)] = 0.05
+    drop_hardest: Annotated[
+        float, Float(0.0, 0.10), When(order=["descending"]), Field(ge=0, lt=1)
+    ] = 0.05
 
 
 class Fsrcnn(Technique):
@@ -74,7 +76,9 @@ class Cells(Technique):
     name = "cells"
     provides = frozenset({"recurrent"})
     layers: Annotated[int, Int(1, 4), Field(ge=1, le=8)] = 2
-    ops: Annotated[tuple[str, ...], Each(Choice("conv3", "conv5", "skip"), count="layers", max=4)] = ("conv3", "skip")
+    ops: Annotated[
+        tuple[str, ...], Each(Choice("conv3", "conv5", "skip"), count="layers", max=4)
+    ] = ("conv3", "skip")
     gain: Annotated[float, Float(1e-4, 1e-1, log=True), Fixed()] = 1e-2
 
 
@@ -84,7 +88,11 @@ class Edges(Technique):
     slot = Slot.ARCHITECTURE
     name = "edges"
     nodes: Annotated[int, Int(1, 3)] = 2
-    ops: Annotated[tuple[str, ...], Each(Choice("conv3", "skip"), count="edges", max=6)] = ("conv3", "skip", "conv3")
+    ops: Annotated[tuple[str, ...], Each(Choice("conv3", "skip"), count="edges", max=6)] = (
+        "conv3",
+        "skip",
+        "conv3",
+    )
 
     @staticmethod
     def edges(nodes: int) -> int:
@@ -92,7 +100,8 @@ class Edges(Technique):
 
 
 class Jumps(Technique):
-    """A cell of nodes counted from its output, each of which takes its input from one some places further on.
+    """A cell of nodes counted from its output, each of which takes its input from one some places
+    further on.
 
     A node that no other one takes its input from is dead, with all that is said of it.
     """
@@ -102,9 +111,13 @@ class Jumps(Technique):
     nodes: Annotated[int, Int(1, 3)] = 2
     back: Annotated[
         tuple[int, ...],
-        Each(tuple(Int(1, 3 - place) for place in range(3)), count="nodes", max=3, used="is_reached"),
+        Each(
+            tuple(Int(1, 3 - place) for place in range(3)), count="nodes", max=3, used="is_reached"
+        ),
     ] = (1, 1)
-    ops: Annotated[tuple[str, ...], Each(Choice("conv3", "skip"), count="nodes", max=3, used="has_input")] = (
+    ops: Annotated[
+        tuple[str, ...], Each(Choice("conv3", "skip"), count="nodes", max=3, used="has_input")
+    ] = (
         "conv3",
         "skip",
     )
@@ -224,7 +237,10 @@ TECHNIQUES: tuple[type[Technique], ...] = (
 
 
 def plugin(
-    techniques: Iterable[Any] = (), tasks: Iterable[Any] = (), metrics: Iterable[Metric] = (), name: str = "toys"
+    techniques: Iterable[Any] = (),
+    tasks: Iterable[Any] = (),
+    metrics: Iterable[Metric] = (),
+    name: str = "toys",
 ) -> Any:
     """Make a plugin that registers what is given."""
 

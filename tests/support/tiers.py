@@ -1,8 +1,8 @@
 """Two tiers of tests: what runs every day, and what continuous integration runs besides.
 
-A test that is marked `ci`, itself or with its module, runs with `--tier ci`, which runs everything. A run without it
-leaves such tests out but for those that are marked `everyday`, tries fewer examples where hypothesis draws them, and
-says at its end how many tests it left out.
+A test that is marked `ci`, itself or with its module, runs with `--tier ci`, which runs everything.
+A run without it leaves such tests out but for those that are marked `everyday`, tries fewer
+examples where hypothesis draws them, and says at its end how many tests it left out.
 """
 
 from __future__ import annotations
@@ -28,25 +28,36 @@ def examples(in_ci: int) -> settings:
 
 def tier_of(item: pytest.Item) -> str:
     """Give the tier that the marker says which is closest to a test."""
-    return next((mark.name for mark in item.iter_markers() if mark.name in (EVERYDAY, CI)), EVERYDAY)
+    return next(
+        (mark.name for mark in item.iter_markers() if mark.name in (EVERYDAY, CI)), EVERYDAY
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer the tier."""
-    parser.addoption("--tier", choices=[EVERYDAY, CI], default=EVERYDAY, help="which tests to run: ci runs all of them")
+    parser.addoption(
+        "--tier",
+        choices=[EVERYDAY, CI],
+        default=EVERYDAY,
+        help="which tests to run: ci runs all of them",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose what hypothesis does before a test module is read."""
     # A busy machine makes single examples slow; pytest-timeout bounds whole tests instead.
     for tier, count in EXAMPLES.items():
-        settings.register_profile(tier, settings.get_profile("default"), deadline=None, max_examples=count)
+        settings.register_profile(
+            tier, settings.get_profile("default"), deadline=None, max_examples=count
+        )
     settings.load_profile(config.getoption("tier"))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is of CI's tier, once `-k` and others have chosen and all markers are there."""
+    """Leave out what is of CI's tier, once `-k` and others have chosen and all markers are
+    there.
+    """
     if config.getoption("tier") == CI:
         return
     left_out = [item for item in items if tier_of(item) == CI]
@@ -65,7 +76,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what a process of xdist left out: each collects all tests, so that one of them says enough."""
+    """Take over what a process of xdist left out: each collects all tests, so that one of them says
+    enough.
+    """
     output: dict[str, Any] = getattr(node, "workeroutput", {})  # a process that crashed has none
     if OUTPUT in output:
         node.config.stash[LEFT_OUT] = output[OUTPUT]

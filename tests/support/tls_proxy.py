@@ -1,4 +1,6 @@
-"""Servers with HTTPS in a thread: a proxy in front of the app, as nginx is one, and the site of an attacker."""
+"""Servers with HTTPS in a thread: a proxy in front of the app, as nginx is one, and the site of an
+attacker.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,26 @@ HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade"}
 def certificate(folder: Path) -> tuple[Path, Path]:
     """Make a certificate that nobody has signed, and give it with its key."""
     made, key = folder / "cert.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    command += [
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(made),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return made, key
 
@@ -89,7 +109,9 @@ class Proxy:
         headers.append(("x-forwarded-proto", "https"))
         headers.append(("x-forwarded-for", request.client.host if request.client else ""))
         url = httpx.URL(self._client.base_url).copy_with(raw_path=_target(request))
-        outgoing = self._client.build_request(request.method, url, headers=headers, content=await request.body())
+        outgoing = self._client.build_request(
+            request.method, url, headers=headers, content=await request.body()
+        )
         answer = await self._client.send(outgoing, stream=True)
         given = request.headers
         self.asked.append(
@@ -104,8 +126,12 @@ class Proxy:
                 dict(answer.headers),
             )
         )
-        response = StreamingResponse(_raw(answer), answer.status_code, background=BackgroundTask(answer.aclose))
-        response.raw_headers = [(name, value) for name, value in answer.headers.raw if name.lower().decode() not in HOP]
+        response = StreamingResponse(
+            _raw(answer), answer.status_code, background=BackgroundTask(answer.aclose)
+        )
+        response.raw_headers = [
+            (name, value) for name, value in answer.headers.raw if name.lower().decode() not in HOP
+        ]
         return response
 
 

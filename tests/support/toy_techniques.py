@@ -1,4 +1,6 @@
-"""Toy techniques and a toy task: each one exercises a part of the interface that a real technique will need."""
+"""Toy techniques and a toy task: each one exercises a part of the interface that a real technique
+will need.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 @functools.cache
 def digits() -> tuple[Tensor, Tensor]:
-    """Read the digits once: their file is text, and runs that are stopped after each step begin often."""
+    """Read the digits once: their file is text, and runs that are stopped after each step begin
+    often.
+    """
     x, y = load_digits(return_X_y=True)
     return torch.tensor(x, dtype=torch.float32) / 16, torch.tensor(y)
 
@@ -108,7 +112,9 @@ class DigitsTask(Task):
     def training_example(self, model: nn.Module, *, batch: int, patch: int) -> Tensor:
         return torch.empty(batch, 64, device="meta")
 
-    def measure_quality(self, runner: Any, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+    def measure_quality(
+        self, runner: Any, data: TaskData, metrics: Sequence[Metric]
+    ) -> dict[str, float]:
         return {"accuracy": accuracy(runner(data.valid.x.numpy()), data.valid.y.numpy())}
 
     def calibration(self, train: Any, runner: Any, count: int, seed: int) -> list[np.ndarray]:
@@ -148,7 +154,9 @@ class Mlp(Technique):
 
 
 class RewindPruning(Technique):
-    """Prune the smallest weights in rounds, going back to the initial ones each time (lottery ticket form)."""
+    """Prune the smallest weights in rounds, going back to the initial ones each time (lottery
+    ticket form).
+    """
 
     slot = Slot.PRUNING
     name = "rewind"
@@ -160,9 +168,9 @@ class RewindPruning(Technique):
     def phases(self, phases: list[Phase], ctx: Any) -> list[Phase]:
         last = phases[-1]
         rounds = [
-            Phase(f"{last.name} round {i}", last.share / self.rounds, rung=True, resets=i > 0).entering(
-                self.begin if i == 0 else self.prune_and_rewind
-            )
+            Phase(
+                f"{last.name} round {i}", last.share / self.rounds, rung=True, resets=i > 0
+            ).entering(self.begin if i == 0 else self.prune_and_rewind)
             for i in range(self.rounds)
         ]
         return [*phases[:-1], *rounds]
@@ -205,8 +213,14 @@ class RewindPruning(Technique):
                     weight.mul_(run.state[f"rewind.mask.{name}"])
 
     def masked_weights(self, run: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        masks = {key.removeprefix("rewind.mask."): value for key, value in run.state.items() if ".mask." in key}
-        return {name: value * masks[name] if name in masks else value for name, value in weights.items()}
+        masks = {
+            key.removeprefix("rewind.mask."): value
+            for key, value in run.state.items()
+            if ".mask." in key
+        }
+        return {
+            name: value * masks[name] if name in masks else value for name, value in weights.items()
+        }
 
     @staticmethod
     def _prunable(model: nn.Module) -> set[str]:
@@ -249,8 +263,15 @@ class TeacherLoss(Technique):
 
     def wrap_step(self, step: TrainStep, run: Any) -> TrainStep:
         ctx = run.context.for_technique(self)
-        teacher = ctx.fit(ctx.build(Slot.ARCHITECTURE, "mlp", width=32), run.data, steps=self.teacher_steps, key="toy")
-        spread = ctx.cached("spread", lambda: {"value": teacher(run.data.x).std().reshape(1)})["value"]
+        teacher = ctx.fit(
+            ctx.build(Slot.ARCHITECTURE, "mlp", width=32),
+            run.data,
+            steps=self.teacher_steps,
+            key="toy",
+        )
+        spread = ctx.cached("spread", lambda: {"value": teacher(run.data.x).std().reshape(1)})[
+            "value"
+        ]
 
         def follow(output: Output, batch: Batch, run: Any) -> Tensor:
             with torch.no_grad():
@@ -289,7 +310,9 @@ class PlainNet(nn.Module):
 
 
 class Genotype(Technique):
-    """Search the activation on a supernet first, then train the net that it names from scratch (DARTS form)."""
+    """Search the activation on a supernet first, then train the net that it names from scratch
+    (DARTS form).
+    """
 
     slot = Slot.ARCHITECTURE
     name = "genotype"
@@ -319,7 +342,9 @@ class Genotype(Technique):
             run.update(run.batch("architecture"), groups=["alpha"])
             return inner(run, batch)
 
-        alpha = ParamGroup(("alpha",), lr=3e-2, betas=(0.5, 0.999), automatic=False, scheduled=False)
+        alpha = ParamGroup(
+            ("alpha",), lr=3e-2, betas=(0.5, 0.999), automatic=False, scheduled=False
+        )
         return TrainStep(**{**step.with_group("alpha", alpha).__dict__, "update": alternate})
 
 
@@ -348,7 +373,9 @@ class Projection(Technique):
 
 
 class FineTail(Technique):
-    """Round the weights at the end of a tail phase of its own, as quantization-aware training would."""
+    """Round the weights at the end of a tail phase of its own, as quantization-aware training
+    would.
+    """
 
     slot = Slot.SELECTION
     name = "tail"

@@ -104,7 +104,9 @@ class KeepBest(Technique):
 
     def best(self, run: Any) -> ModelUpdate:
         prefix = "keep_best.weights."
-        kept = {key.removeprefix(prefix): run.state[key] for key in run.state if key.startswith(prefix)}
+        kept = {
+            key.removeprefix(prefix): run.state[key] for key in run.state if key.startswith(prefix)
+        }
         run.model.load_state_dict(kept)
         return ModelUpdate(ema="reset")
 

@@ -37,20 +37,28 @@ class Notes:
     def saved(self) -> None:
         pass
 
-    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
+    def rung(
+        self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]
+    ) -> bool:
         assert all(path.exists() for path in artifacts.values())
         self.rungs.append((index, step, dict(values)))
         return self.keep
 
 
-def digits(tmp_path: Path, techniques: list[Technique], steps: int = 400, rungs: int = 1) -> tuple[TrialPlan, Setting]:
+def digits(
+    tmp_path: Path, techniques: list[Technique], steps: int = 400, rungs: int = 1
+) -> tuple[TrialPlan, Setting]:
     registry = discover(entry_points=[])
     registry.add_task(toys.DigitsTask)
     for cls in toys.ALL:
         registry.add_technique(cls, Source("toys", "toys", "1"))
     task = toys.DigitsTask()
-    plan = TrialPlan.of({item.slot: item for item in [*techniques, Recipe(batch=32, patch=8, lr=3e-3)]}, {})
-    return plan, setting(registry, task, tmp_path, ("accuracy", "params", "size_bytes"), steps, rungs)
+    plan = TrialPlan.of(
+        {item.slot: item for item in [*techniques, Recipe(batch=32, patch=8, lr=3e-3)]}, {}
+    )
+    return plan, setting(
+        registry, task, tmp_path, ("accuracy", "params", "size_bytes"), steps, rungs
+    )
 
 
 def setting(

@@ -1,4 +1,6 @@
-"""A test that has a PostgreSQL and never ends; `test_postgres_guard.py` runs it in processes that it ends."""
+"""A test that has a PostgreSQL and never ends; `test_postgres_guard.py` runs it in processes that
+it ends.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 def test_it_waits(postgres: Server) -> None:
     place = Path(os.environ["AUTOML_SR_TEST_PLACE"])
     half = place.with_suffix(".half")
-    half.write_text(json.dumps({"tester": os.getpid(), "server": postgres.pid, "folder": str(postgres.folder)}))
+    half.write_text(
+        json.dumps({"tester": os.getpid(), "server": postgres.pid, "folder": str(postgres.folder)})
+    )
     half.rename(place)
     signal.pause()

@@ -22,7 +22,9 @@ def small_sets(tmp_path_factory: pytest.TempPathFactory) -> Any:
     for name, image in {"a": data.astronaut(), "b": data.chelsea(), "c": data.coffee()}.items():
         for place, top in {"small-train": 0, "small-valid": 130}.items():
             (folder / place).mkdir(exist_ok=True)
-            Image.fromarray(np.ascontiguousarray(image[top : top + 80, 60:140])).save(folder / place / f"{name}.png")
+            Image.fromarray(np.ascontiguousarray(image[top : top + 80, 60:140])).save(
+                folder / place / f"{name}.png"
+            )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTOML_SR_DATA", str(folder))
         yield

@@ -26,7 +26,13 @@ class Toy(Technique):
 def test_both_ends_of_all_ranges_are_tried():
     made = configurations(Toy)
     assert made["default"] == Toy()
-    assert made["lows"].model_dump() == {**Toy().model_dump(), "depth": 1, "ratio": 0.1, "strength": 1.0, "bits": (4,)}
+    assert made["lows"].model_dump() == {
+        **Toy().model_dump(),
+        "depth": 1,
+        "ratio": 0.1,
+        "strength": 1.0,
+        "bits": (4,),
+    }
     assert made["highs"].depth == 4
     assert made["highs"].bits == (8, 8, 8)  # as many as the field holds at most
 

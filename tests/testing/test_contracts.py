@@ -35,7 +35,12 @@ def failures(tmp_path_factory) -> dict[str, set[str]]:
         "no:cacheprovider",
     ]
     done = subprocess.run(
-        [*command, f"--junitxml={report}"], cwd=root, env=environment, capture_output=True, text=True, timeout=110
+        [*command, f"--junitxml={report}"],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found: dict[str, set[str]] = {}
@@ -51,7 +56,10 @@ def failures(tmp_path_factory) -> dict[str, set[str]]:
     [
         ("TestSound", set()),
         ("TestSoundTask", set()),
-        ("TestUnseeded", {"test_a_batch_depends_on_the_generator_alone", "test_calibration_inputs_fit_the_file"}),
+        (
+            "TestUnseeded",
+            {"test_a_batch_depends_on_the_generator_alone", "test_calibration_inputs_fit_the_file"},
+        ),
         ("TestOneSize", {"test_its_interface_names_what_the_file_takes_and_gives"}),
         ("TestSilent", {"test_a_file_alone_can_be_evaluated"}),
         ("TestChanging", {"test_it_loads_the_same_data_each_time"}),
@@ -131,11 +139,15 @@ def test_a_stage_is_tested_where_a_technique_has_one_of_its_own(techniques, expe
 
 
 def test_of_several_techniques_those_are_tried_that_a_test_is_about():
-    suite = type("TestSome", (TechniqueContract,), {"technique": [Boastful, Whimsical, Undocumented]})
+    suite = type(
+        "TestSome", (TechniqueContract,), {"technique": [Boastful, Whimsical, Undocumented]}
+    )
     tried = {}
     for name in (CHOOSING, PREDICTING, "test_it_survives_json"):
         found = SimpleNamespace(function=getattr(suite, name), fixturenames=["configured", "trial"])
-        found.parametrize = lambda _, cases, name=name, **more: tried.update({name: [case.id for case in cases]})
+        found.parametrize = lambda _, cases, name=name, **more: tried.update(
+            {name: [case.id for case in cases]}
+        )
         suite().pytest_generate_tests(found)
     assert tried == {
         CHOOSING: ["whimsical-default"],

@@ -1,5 +1,5 @@
-"""A run can go on from what another one has learnt: more steps of its last phase, then the tail; nothing is pruned,
-grown or searched again, and stopping in between changes nothing."""
+"""A run can go on from what another one has learnt: more steps of its last phase, then the tail;
+nothing is pruned, grown or searched again, and stopping in between changes nothing."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ def learnt(name: str, folder: Path, until: int | None = None) -> tuple[Setup, Ru
     return setup, trunk
 
 
-def go_on(setup: Setup, base: Snapshot, folder: Path, *, stop_every: int = 0, seed: int = 1) -> tuple[Run, int]:
-    """Train on to the end, from disk again after each stop; gives the finished branch and how often it was begun."""
+def go_on(
+    setup: Setup, base: Snapshot, folder: Path, *, stop_every: int = 0, seed: int = 1
+) -> tuple[Run, int]:
+    """Train on to the end, from disk again after each stop; gives the finished branch and how often
+    it was begun.
+    """
     starts = 0
     observer = Stop(0)
     while True:
@@ -68,13 +72,17 @@ def test_it_begins_with_what_was_learnt(name: str, tmp_path: Path) -> None:
     setup, trunk = learnt(name, tmp_path)
     run = Run.go_on(continued(setup, trunk.capture(), MORE), trunk.capture())
     before, after = trunk.capture(), run.capture()
-    assert before.tensors.keys() == after.tensors.keys(), "weights, moments, average, auxiliary weights and state"
+    assert before.tensors.keys() == after.tensors.keys(), (
+        "weights, moments, average, auxiliary weights and state"
+    )
     assert all(torch.equal(before.tensors[key], after.tensors[key]) for key in before.tensors)
     assert after.meta["state"] == before.meta["state"]
     assert (run.step, run.branch_step, run.phase_left) == (0, None, False)
 
 
-@pytest.mark.parametrize("name", [name for name in COMBINATIONS if name != "a tail phase on the branch"])
+@pytest.mark.parametrize(
+    "name", [name for name in COMBINATIONS if name != "a tail phase on the branch"]
+)
 def test_the_model_is_not_changed_again(name: str, tmp_path: Path) -> None:
     setup, trunk = learnt(name, tmp_path / "first")
     branch, _ = go_on(setup, trunk.capture(), tmp_path / "further")
@@ -95,17 +103,23 @@ def test_pruned_weights_stay_zero(tmp_path: Path) -> None:
 def test_the_tail_of_the_search_ends_it(tmp_path: Path) -> None:
     setup, trunk = learnt("a tail phase on the branch", tmp_path / "first")
     branch, _ = go_on(setup, trunk.capture(), tmp_path / "further")
-    assert all(torch.equal(value * 64, (value * 64).round()) for value in branch.model.parameters()), "rounded again"
+    assert all(
+        torch.equal(value * 64, (value * 64).round()) for value in branch.model.parameters()
+    ), "rounded again"
     assert branch.step == MORE
 
 
 def test_training_on_lowers_the_loss_and_another_seed_sees_other_batches(tmp_path: Path) -> None:
     setup, trunk = learnt("plain", tmp_path / "first")
-    branches = [go_on(setup, trunk.capture(), tmp_path / f"seed-{seed}", seed=seed)[0] for seed in (1, 2, 1)]
+    branches = [
+        go_on(setup, trunk.capture(), tmp_path / f"seed-{seed}", seed=seed)[0] for seed in (1, 2, 1)
+    ]
     assert loss_of(branches[0]) < loss_of(trunk)
     assert fingerprint(branches[0]) != fingerprint(branches[1])
     (tmp_path / "again").mkdir()
-    assert fingerprint(go_on(setup, trunk.capture(), tmp_path / "again", seed=1)[0]) == fingerprint(branches[0])
+    assert fingerprint(go_on(setup, trunk.capture(), tmp_path / "again", seed=1)[0]) == fingerprint(
+        branches[0]
+    )
 
 
 def loss_of(run: Run) -> float:
@@ -165,9 +179,13 @@ def test_a_phase_keeps_its_wraps_and_rate_but_not_its_actions(name: str) -> None
     kept = next(phase for phase in phases if phase.name == name)
     assert (span.phase.wraps, span.phase.lr, span.phase.decay) == (kept.wraps, kept.lr, False)
     assert (span.phase.on_enter, span.phase.on_leave) == ((), ())
-    assert [part for part, _ in further.tail] == [part for part, _ in table.tail], "it prunes or quantizes a copy"
+    assert [part for part, _ in further.tail] == [part for part, _ in table.tail], (
+        "it prunes or quantizes a copy"
+    )
     lengths = [span.steps for span in further.tail_spans(further.trunk_steps)]
-    assert lengths == [span.steps for span in table.tail_spans(table.trunk_steps)], "for as long as in the search"
+    assert lengths == [span.steps for span in table.tail_spans(table.trunk_steps)], (
+        "for as long as in the search"
+    )
     assert further.tail_spans(further.trunk_steps)[-1].stop == 500
 
 
@@ -187,7 +205,9 @@ def of_a_branch(base: Snapshot) -> Snapshot:
 
 
 def without_weights(base: Snapshot) -> Snapshot:
-    return replace(base, tensors={key: value for key, value in base.tensors.items() if "weight" not in key})
+    return replace(
+        base, tensors={key: value for key, value in base.tensors.items() if "weight" not in key}
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Dilated depthwise convolutions learn in bf16 on CPUs, where torch 2.13 gives them wrong gradients."""
+"""Dilated depthwise convolutions learn in bf16 on CPUs, where torch 2.13 gives them wrong
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +21,27 @@ from automl_sr.testing.tiny import tiny_recipe
 from automl_sr.training.precision import Precision, has_dilated_depthwise, is_native
 from automl_sr.training.run import Run
 
-needs_bf16 = pytest.mark.skipif(not is_native("bf16", "cpu"), reason="this processor only emulates bf16")
+needs_bf16 = pytest.mark.skipif(
+    not is_native("bf16", "cpu"), reason="this processor only emulates bf16"
+)
 LAYERS = {
     "a convolution": lambda: nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=16),
-    "one dilated in height": lambda: nn.Conv2d(16, 16, 3, padding=(2, 1), dilation=(2, 1), groups=16),
+    "one dilated in height": lambda: nn.Conv2d(
+        16, 16, 3, padding=(2, 1), dilation=(2, 1), groups=16
+    ),
     "a transposed one": lambda: nn.ConvTranspose2d(16, 16, 3, padding=2, dilation=2, groups=16),
 }
 
 
 def weight_gradient(layer: nn.Module, surrounding: Any) -> Tensor:
-    """Return the gradient for one batch with channels last, of 32 pixels a side: smaller ones hide the fault."""
+    """Return the gradient for one batch with channels last, of 32 pixels a side: smaller ones hide
+    the fault.
+    """
     layer.zero_grad()
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(4, 16, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    image = torch.randn(4, 16, 32, 32, generator=generator).contiguous(
+        memory_format=torch.channels_last
+    )
     with surrounding:
         output = layer(image)
     (output.float() - 0.3).square().mean().backward()
@@ -51,7 +61,9 @@ def made(name: str) -> nn.Module:
 
 
 @needs_bf16
-@pytest.mark.skipif(not torch.__version__.startswith("2.13."), reason="the fault is that of torch 2.13")
+@pytest.mark.skipif(
+    not torch.__version__.startswith("2.13."), reason="the fault is that of torch 2.13"
+)
 def test_torch_alone_gives_a_wrong_gradient() -> None:
     """Where this fails the care in core can go."""
     found = [error(made(name), torch.autocast("cpu", torch.bfloat16)) for name in LAYERS]
@@ -77,15 +89,18 @@ def test_all_other_convolutions_stay_in_bf16(layer: nn.Conv2d) -> None:
     image = torch.randn(1, 16, 8, 8)
     with Precision("bf16", "cpu").autocast(dilated=True):
         assert layer(image).dtype == torch.bfloat16
-        assert nn.functional.conv2d(input=image, weight=layer.weight, groups=layer.groups).dtype == torch.bfloat16
+        assert (
+            nn.functional.conv2d(input=image, weight=layer.weight, groups=layer.groups).dtype
+            == torch.bfloat16
+        )
 
 
 def test_a_call_with_names_is_found_too() -> None:
     weight = torch.randn(16, 1, 3, 3)
     with Precision("bf16", "cpu").autocast(dilated=True):
-        assert nn.functional.conv2d(input=torch.randn(1, 16, 8, 8), weight=weight, groups=16, dilation=2).dtype == (
-            torch.float32
-        )
+        assert nn.functional.conv2d(
+            input=torch.randn(1, 16, 8, 8), weight=weight, groups=16, dilation=2
+        ).dtype == (torch.float32)
 
 
 def test_nets_without_such_a_layer_are_left_alone() -> None:
@@ -130,9 +145,13 @@ def test_a_run_learns_such_a_layer_as_in_float32_and_twice_the_same(tmp_path: Pa
     gradients: dict[str, Tensor] = {}
     for name, kind in (("float32", "fp32"), ("bf16", "bf16"), ("again", "bf16")):
         trial = Suite().trial_of(Dilated(), tmp_path / name)
-        trial = replace(trial, recipe=tiny_recipe().model_copy(update={"precision": kind, "patch": 32}))
+        trial = replace(
+            trial, recipe=tiny_recipe().model_copy(update={"precision": kind, "patch": 32})
+        )
         setup = trial.setup()
-        run = Run.start(setup, trial.architecture.blueprint(trial.task, trial.context(trial.architecture)))
+        run = Run.start(
+            setup, trial.architecture.blueprint(trial.task, trial.context(trial.architecture))
+        )
         run.advance()
         gradients[name] = run.model.get_parameter("wide.weight").grad
     right = gradients["float32"]

@@ -1,4 +1,6 @@
-"""What techniques can do inside a run: other batches, losses and gradients, copies, changes by blueprint alone."""
+"""What techniques can do inside a run: other batches, losses and gradients, copies, changes by
+blueprint alone.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Doing(Technique):
 
 
 class SecondOrder(Doing):
-    """Step by gradients of one's own: those of another half of the data, at weights that are moved first."""
+    """Step by gradients of one's own: those of another half of the data, at weights that are moved
+    first.
+    """
 
     def wrap_step(self, step: TrainStep, run: Any) -> TrainStep:
         middle = len(run.data) // 2
@@ -89,7 +93,9 @@ class Sourced(Doing):
 
 
 class Regrowing(Doing):
-    """Widen nothing but the depth, by a blueprint alone: core builds the net and copies what fits."""
+    """Widen nothing but the depth, by a blueprint alone: core builds the net and copies what
+    fits.
+    """
 
     def phases(self, phases: list[Phase], ctx: Any) -> list[Phase]:
         return [Phase("shallow", 1.0), phases[0].entering(self.deepen), *phases[1:]]
@@ -125,7 +131,9 @@ def test_stopping_after_any_step_changes_nothing(technique: Technique, tmp_path:
     assert fingerprint(straight) != fingerprint(plain), "it does something"
 
 
-def test_weights_that_are_held_still_do_not_move_and_do_not_count_for_the_norm(tmp_path: Path) -> None:
+def test_weights_that_are_held_still_do_not_move_and_do_not_count_for_the_norm(
+    tmp_path: Path,
+) -> None:
     setup, blueprint = setup_of([toys.Mlp(), Still()], tmp_path)
     run = Run.start(setup, blueprint)
     before = run.model[0].weight.detach().clone()
@@ -133,7 +141,9 @@ def test_weights_that_are_held_still_do_not_move_and_do_not_count_for_the_norm(t
     clip = nn.utils.clip_grad_norm_
 
     def watched(parameters: Any, largest: float) -> Tensor:
-        norms.append(float(torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm()))
+        norms.append(
+            float(torch.stack([p.grad.norm() for p in parameters if p.grad is not None]).norm())
+        )
         assert all(p.grad is None for p in run.model[0].parameters())
         return clip(parameters, largest)
 
@@ -169,14 +179,18 @@ def test_no_moving_average_is_kept_where_a_technique_refuses_it(tmp_path: Path) 
     assert trained(Sourced(), tmp_path / "without").ema is None
 
 
-def test_a_copy_of_the_model_has_no_hooks_and_calls_outside_of_the_step_are_not_tapped(tmp_path: Path) -> None:
+def test_a_copy_of_the_model_has_no_hooks_and_calls_outside_of_the_step_are_not_tapped(
+    tmp_path: Path,
+) -> None:
     setup, blueprint = setup_of([toys.Mlp(), toys.Projection()], tmp_path)
     run = Run.start(setup, blueprint)
     run.advance()
     batch = run.batch()
     copy = run.copy_model()
     assert not any(part._forward_hooks for part in copy.modules())
-    assert all(torch.equal(a, b) for a, b in zip(copy.parameters(), run.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(copy.parameters(), run.model.parameters(), strict=True)
+    )
     run.model(batch.inputs)
     assert run.forward(batch).taps["0"][0].shape[0] == len(batch.inputs)
     assert len(run.forward(batch).taps["0"]) == 1

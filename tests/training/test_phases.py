@@ -1,4 +1,6 @@
-"""Phases become steps: shares are kept, every phase has a step, rungs lie where models can be compared."""
+"""Phases become steps: shares are kept, every phase has a step, rungs lie where models can be
+compared.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def test_the_trunk_and_its_last_tail_use_all_steps(
     except PluginError:
         return  # the tails left less than a step for each phase, which is said
     assert table.spans[0].start == 0
-    assert all(one.stop == two.start for one, two in zip(table.spans, table.spans[1:], strict=False))
+    assert all(
+        one.stop == two.start for one, two in zip(table.spans, table.spans[1:], strict=False)
+    )
     assert all(span.steps >= 1 for span in table.spans)
     end = table.tail_spans(table.trunk_steps)[-1].stop if table.tail else table.trunk_steps
     assert end == steps
@@ -78,7 +82,9 @@ def test_no_rung_lies_in_a_phase_that_is_not_comparable_or_just_after_a_change()
         ([Phase(str(i), 1) for i in range(20)], 15, "too few for 20 phases"),
     ],
 )
-def test_a_table_that_makes_no_sense_is_refused(phases: list[Phase], steps: int, complaint: str) -> None:
+def test_a_table_that_makes_no_sense_is_refused(
+    phases: list[Phase], steps: int, complaint: str
+) -> None:
     with pytest.raises(PluginError, match=complaint):
         Timetable.of(phases, steps, 0.1)
 
@@ -109,10 +115,17 @@ def test_the_end_of_a_phase_takes_the_number_of_the_nearest_rung() -> None:
     assert rungs(table, 3, 3) == {0: 900, 1: 2430, 2: 8100}, "30 % stand for the rung at a third"
 
 
-def test_of_several_ends_near_one_rung_the_last_counts_and_the_others_are_points_of_the_curve() -> None:
+def test_of_several_ends_near_one_rung_the_last_counts_and_the_others_are_points_of_the_curve() -> (
+    None
+):
     table = Timetable.of(rounds(0.25, 0.15, 0.6), 9000, 0.1)
     found = table.branches(3, 3)
-    assert [(point.step, point.rung) for point in found] == [(900, 0), (2025, None), (3240, 1), (8100, 2)]
+    assert [(point.step, point.rung) for point in found] == [
+        (900, 0),
+        (2025, None),
+        (3240, 1),
+        (8100, 2),
+    ]
 
 
 def test_an_end_that_had_far_more_training_than_the_rung_is_not_compared_there() -> None:
@@ -144,5 +157,7 @@ def test_going_on_cools_down_for_as_long_as_the_search_did() -> None:
     (cooldown,) = table.going_on("train", 1000).tail_spans(700)
     assert cooldown.steps == 300
     assert table.going_on("train", 12_000).trunk_steps == 10_800
-    with pytest.raises(PluginError, match=r"300 steps are too few: the tail of this plan alone takes 300.*301"):
+    with pytest.raises(
+        PluginError, match=r"300 steps are too few: the tail of this plan alone takes 300.*301"
+    ):
         table.going_on("train", 300)

@@ -1,4 +1,6 @@
-"""In which number format a run computes: the recipe's, where that says `auto` the study's, and to its end the same."""
+"""In which number format a run computes: the recipe's, where that says `auto` the study's, and to
+its end the same.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from automl_sr.training.run import Run, continued
 
 
 def start(folder: Path, study: str, recipe: str = "auto") -> Run:
-    setup, blueprint = setup_of(COMBINATIONS["plain"], folder, Recipe(batch=8, patch=8, precision=recipe), study)
+    setup, blueprint = setup_of(
+        COMBINATIONS["plain"], folder, Recipe(batch=8, patch=8, precision=recipe), study
+    )
     return Run.start(setup, blueprint)
 
 
@@ -25,8 +29,12 @@ def in_study(run: Run, study: str) -> Any:
     return replace(run.setup, context=replace(run.setup.context, precision=study))
 
 
-@pytest.mark.parametrize(("study", "recipe", "kind"), [("bf16", "auto", "bf16"), ("bf16", "fp32", "fp32")])
-def test_auto_means_the_format_of_the_study(tmp_path: Path, study: str, recipe: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("study", "recipe", "kind"), [("bf16", "auto", "bf16"), ("bf16", "fp32", "fp32")]
+)
+def test_auto_means_the_format_of_the_study(
+    tmp_path: Path, study: str, recipe: str, kind: str
+) -> None:
     run = start(tmp_path, study, recipe)
     assert run.precision.kind == kind
 
@@ -46,7 +54,11 @@ def test_a_run_that_goes_on_from_another_one_is_the_study_s_again(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("device", "native", "own"),
-    [("cpu", {"fp32", "bf16"}, "bf16"), ("cpu", {"fp32", "fp16"}, "fp32"), ("cuda", {"fp32", "fp16"}, "fp16")],
+    [
+        ("cpu", {"fp32", "bf16"}, "bf16"),
+        ("cpu", {"fp32", "fp16"}, "fp32"),
+        ("cuda", {"fp32", "fp16"}, "fp16"),
+    ],
 )
 def test_without_a_study_auto_is_what_suits_the_device(
     monkeypatch: pytest.MonkeyPatch, device: str, native: set[str], own: str
@@ -64,7 +76,9 @@ def test_every_format_is_tried_out_without_touching_the_random_numbers(kind: str
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_device_that_does_not_know_a_format_cannot_train_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_does_not_know_a_format_cannot_train_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(*_: Any) -> torch.Tensor:
         raise RuntimeError("not implemented for 'Half'")
 

@@ -1,4 +1,6 @@
-"""A run that was killed at any point goes on exactly as if it had not been: the same curve, the same weights."""
+"""A run that was killed at any point goes on exactly as if it had not been: the same curve, the
+same weights.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from automl_sr.training.run import Run
 def run_to_end(
     techniques: list[Technique], folder: Path, *, stop_every: int = 0, precision: str = "fp32"
 ) -> tuple[str, int]:
-    """Train trunk and branch; with `stop_every`, stop and start again from disk after that many steps."""
+    """Train trunk and branch; with `stop_every`, stop and start again from disk after that many
+    steps.
+    """
     starts = 0
     while True:
         starts += 1
@@ -47,7 +51,9 @@ def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None
     undisturbed, once = run_to_end(COMBINATIONS[name], tmp_path / "undisturbed")
     assert once == 1
     for every in (1, 7, 13):
-        resumed, starts = run_to_end(COMBINATIONS[name], tmp_path / f"every-{every}", stop_every=every)
+        resumed, starts = run_to_end(
+            COMBINATIONS[name], tmp_path / f"every-{every}", stop_every=every
+        )
         assert starts > STEPS // every // 2
         assert resumed == undisturbed
 
@@ -55,8 +61,12 @@ def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_nor_does_it_in_another_number_format(precision: str, tmp_path: Path) -> None:
     """With fp16 the scale of the loss, which falls and rises, belongs to what a resume needs."""
-    undisturbed, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "undisturbed", precision=precision)
-    resumed, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "resumed", stop_every=7, precision=precision)
+    undisturbed, _ = run_to_end(
+        COMBINATIONS["plain"], tmp_path / "undisturbed", precision=precision
+    )
+    resumed, _ = run_to_end(
+        COMBINATIONS["plain"], tmp_path / "resumed", stop_every=7, precision=precision
+    )
     exact, _ = run_to_end(COMBINATIONS["plain"], tmp_path / "fp32")
     assert resumed == undisturbed != exact
 
@@ -70,7 +80,9 @@ def test_each_technique_changes_the_result(name: str, tmp_path: Path) -> None:
 
 
 def killed_at(step: int, name: str, folder: Path) -> int:
-    """Go on with a run in a process of its own, which kills itself after this step; gives the signal that ended it."""
+    """Go on with a run in a process of its own, which kills itself after this step; gives the
+    signal that ended it.
+    """
     child = os.fork()
     if child == 0:
         loop.CHECKPOINT_SECONDS = 0.0  # after every step, so that little is done twice
@@ -107,7 +119,9 @@ def test_a_rung_leaves_the_trunk_as_it_was(tmp_path: Path) -> None:
     trunk = start_or_resume(setup, blueprint, checkpoints)
     for rung in (20, 40, setup.timetable.trunk_steps):
         train(trunk, rung, Stop(0), checkpoints)
-        branch = finish_branch(trunk, Stop(0), Checkpoints(tmp_path / "branched" / f"branch-{rung}"))
+        branch = finish_branch(
+            trunk, Stop(0), Checkpoints(tmp_path / "branched" / f"branch-{rung}")
+        )
     assert fingerprint(branch) == straight
 
 
@@ -131,7 +145,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
         checkpoints.save(run.capture())
     newest = folder / "trunk" / "step-000000020.safetensors"
     newest.write_bytes(newest.read_bytes()[:100])
-    (folder / "trunk" / ".step-000000030.safetensors.xyz.partial").write_bytes(b"of a killed writer")
+    (folder / "trunk" / ".step-000000030.safetensors.xyz.partial").write_bytes(
+        b"of a killed writer"
+    )
     assert run_to_end(COMBINATIONS["plain"], folder) == (undisturbed, 1)
     assert not list((folder / "trunk").glob(".*.partial"))
 
@@ -171,7 +187,9 @@ def test_a_run_that_finds_shared_results_is_the_one_that_made_them(tmp_path: Pat
     assert run_to_end(COMBINATIONS[name], tmp_path / "warm") == (cold, 1)
 
 
-def test_a_run_with_a_teacher_from_a_file_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_a_teacher_from_a_file_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = more.write_teacher(tmp_path / "teacher.safetensors", seed=1)
     techniques: list[Technique] = [toys.Mlp(), more.FileTeacher(weights=str(file))]
     monkeypatch.setitem(COMBINATIONS, "a file", techniques)

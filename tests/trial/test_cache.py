@@ -1,4 +1,6 @@
-"""Results that trials share: made once, whoever asks and whoever dies; bounded in size; reported."""
+"""Results that trials share: made once, whoever asks and whoever dies; bounded in size;
+reported.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,14 @@ from automl_sr.files import load_tensors
 from automl_sr.search.workers.trial_folder import TrialFolder
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store.artifacts import Artifacts
-from automl_sr.trial.cache import ABANDONED_SECONDS, DEFAULT_GB, LIMIT, POLL_SECONDS, Cache, cache_limit
+from automl_sr.trial.cache import (
+    ABANDONED_SECONDS,
+    DEFAULT_GB,
+    LIMIT,
+    POLL_SECONDS,
+    Cache,
+    cache_limit,
+)
 from automl_sr.trial.run import run_trial
 from automl_sr.trial.types import Outcome, Setting
 
@@ -43,21 +52,29 @@ def value(number: float = 1.0, size: int = 1) -> dict[str, Tensor]:
 
 def ask(cache: Cache, number: int, size: int = 1, **more: Any) -> Tensor:
     """Ask for a result that is told from others by a number."""
-    return cache.get(f"result {number}", {"number": number}, lambda _: value(number, size), **more)["value"]
+    return cache.get(f"result {number}", {"number": number}, lambda _: value(number, size), **more)[
+        "value"
+    ]
 
 
 def files(cache: Cache) -> list[str]:
     """Give what lies in the cache by kind, without the file through which locks are taken."""
-    return sorted(path.name.split(".", 1)[1] for path in cache.folder.iterdir() if path.name != "door.lock")
+    return sorted(
+        path.name.split(".", 1)[1] for path in cache.folder.iterdir() if path.name != "door.lock"
+    )
 
 
 def held(cache: Cache) -> list[int]:
     """Give the numbers of the results that are kept."""
-    return sorted(load_tensors(path)[1]["parts"]["number"] for path in cache.folder.glob("*.safetensors"))
+    return sorted(
+        load_tensors(path)[1]["parts"]["number"] for path in cache.folder.glob("*.safetensors")
+    )
 
 
 class Maker:
-    """A process that makes result 0 and stands still half-way, with something kept, until it is told to go on."""
+    """A process that makes result 0 and stands still half-way, with something kept, until it is
+    told to go on.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.pipe, theirs = FORK.Pipe()
@@ -106,7 +123,9 @@ def _count(folder: Path, log: Path, barrier: Any) -> None:
 
 def test_processes_that_ask_at_the_same_moment_make_it_once(folder: Path, tmp_path: Path) -> None:
     barrier = FORK.Barrier(6)
-    asking = [FORK.Process(target=_count, args=(folder, tmp_path / "log", barrier)) for _ in range(6)]
+    asking = [
+        FORK.Process(target=_count, args=(folder, tmp_path / "log", barrier)) for _ in range(6)
+    ]
     for process in asking:
         process.start()
     for process in asking:
@@ -173,7 +192,9 @@ def test_a_maker_that_keeps_something_now_and_then_is_waited_for(folder: Path) -
     maker.die()
 
 
-def test_locks_exclude_each_other_although_their_files_are_removed(folder: Path, tmp_path: Path) -> None:
+def test_locks_exclude_each_other_although_their_files_are_removed(
+    folder: Path, tmp_path: Path
+) -> None:
     """Every holder removes the file of its lock: no two may ever be inside together."""
     folder.mkdir()
     crowd = [FORK.Process(target=_enter, args=(folder, tmp_path / "inside")) for _ in range(4)]
@@ -202,7 +223,9 @@ def test_a_result_that_needs_itself_is_an_error_and_no_deadlock(folder: Path) ->
 
 def test_cold_and_warm_give_the_same_bits_and_the_same_layout(folder: Path) -> None:
     turned = torch.randn(3, 5).T
-    cold, warm = (Cache(folder).get("turned", {}, lambda _: {"value": turned})["value"] for _ in range(2))
+    cold, warm = (
+        Cache(folder).get("turned", {}, lambda _: {"value": turned})["value"] for _ in range(2)
+    )
     assert torch.equal(cold, warm)
     assert torch.equal(cold, turned)
     assert cold.stride() == warm.stride()
@@ -234,7 +257,9 @@ def test_what_was_not_used_for_the_longest_time_goes_first(folder: Path) -> None
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 4 * KB
 
 
-def test_a_result_that_is_too_large_is_given_and_makes_no_other_one_go(folder: Path, caplog: Any) -> None:
+def test_a_result_that_is_too_large_is_given_and_makes_no_other_one_go(
+    folder: Path, caplog: Any
+) -> None:
     cache = Cache(folder, limit=4 * KB)
     ask(cache, 0, FLOATS)
     assert len(ask(cache, 1, 10 * FLOATS)) == 10 * FLOATS
@@ -306,14 +331,20 @@ def test_other_files_are_left_alone(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["door.lock", "notes.txt"]
 
 
-@pytest.mark.parametrize(("text", "size"), [("2.5", 2_500_000_000), ("", int(DEFAULT_GB * 1e9)), ("0", 0)])
-def test_the_limit_is_set_in_gigabytes(text: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("text", "size"), [("2.5", 2_500_000_000), ("", int(DEFAULT_GB * 1e9)), ("0", 0)]
+)
+def test_the_limit_is_set_in_gigabytes(
+    text: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(LIMIT, text)
     assert cache_limit() == size
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "nan", "inf"])
-def test_a_limit_that_is_no_size_is_refused_in_one_sentence(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_is_no_size_is_refused_in_one_sentence(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(LIMIT, text)
     with pytest.raises(UseError, match=f"{LIMIT} is '{text}', which is no size in gigabytes"):
         cache_limit()
@@ -340,7 +371,9 @@ class Clock:
         self.now = 1000.0
         monkeypatch.setattr("automl_sr.trial.cache.time.monotonic", lambda: self.now)
 
-    def takes(self, seconds: float, then: Callable[[], Mapping[str, Tensor]] = value) -> Callable[[Path], Any]:
+    def takes(
+        self, seconds: float, then: Callable[[], Mapping[str, Tensor]] = value
+    ) -> Callable[[Path], Any]:
         """Give a `make` that takes so long before what is done then."""
 
         def make(_: Path) -> Mapping[str, Tensor]:
@@ -355,7 +388,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def test_a_trial_says_what_it_made_and_another_one_what_that_saved(folder: Path, clock: Clock) -> None:
+def test_a_trial_says_what_it_made_and_another_one_what_that_saved(
+    folder: Path, clock: Clock
+) -> None:
     first, second = Cache(folder), Cache(folder)
     for cache in (first, second):
         cache.get("fit/srcnn", {}, clock.takes(12.5))
@@ -476,14 +511,19 @@ def told(outcome: Outcome) -> dict[str, bool]:
 
 
 def test_trials_share_a_helper_model_and_say_so(tmp_path: Path) -> None:
-    outcomes = [run_trial(*taught(tmp_path, width), Notes(), tmp_path / f"trial-{width}") for width in (16, 24)]
+    outcomes = [
+        run_trial(*taught(tmp_path, width), Notes(), tmp_path / f"trial-{width}")
+        for width in (16, 24)
+    ]
     assert [told(outcome) for outcome in outcomes] == [MADE, REUSED]
     seconds = [[entry["seconds"] for entry in outcome.shared.values()] for outcome in outcomes]
     assert seconds[0] == seconds[1]
     assert seconds[0][0] > 0
 
 
-def test_without_a_cache_results_are_identical_and_every_trial_makes_its_own(tmp_path: Path) -> None:
+def test_without_a_cache_results_are_identical_and_every_trial_makes_its_own(
+    tmp_path: Path,
+) -> None:
     """Values, curves and files; the second trial with a cache reuses the teacher of the first."""
     found: dict[bool, list[Outcome]] = {True: [], False: []}
     curves: dict[bool, list[list[float]]] = {True: [], False: []}
@@ -492,12 +532,17 @@ def test_without_a_cache_results_are_identical_and_every_trial_makes_its_own(tmp
             plan, setting = taught(tmp_path, width)
             notes = Notes()
             place = tmp_path / f"{caching}-{width}"
-            found[caching].append(run_trial(plan, setting if caching else replace(setting, cache=None), notes, place))
+            found[caching].append(
+                run_trial(plan, setting if caching else replace(setting, cache=None), notes, place)
+            )
             curves[caching].append([point.loss for point in notes.points])
     for shared, alone in zip(found[True], found[False], strict=True):
         assert shared.values == alone.values
         assert shared.artifacts.keys() == alone.artifacts.keys()
-        assert all(path.read_bytes() == alone.artifacts[kind].read_bytes() for kind, path in shared.artifacts.items())
+        assert all(
+            path.read_bytes() == alone.artifacts[kind].read_bytes()
+            for kind, path in shared.artifacts.items()
+        )
     assert curves[True] == curves[False]
     assert [told(outcome) for outcome in found[True]] == [MADE, REUSED]
     assert [told(outcome) for outcome in found[False]] == [MADE, MADE]
@@ -523,7 +568,9 @@ def test_a_trial_that_was_stopped_anywhere_tells_the_same(tmp_path: Path, cachin
     assert again.artifacts["weights"].read_bytes() == outcome.artifacts["weights"].read_bytes()
 
 
-def test_the_next_owner_of_a_trial_without_a_cache_takes_over_what_was_made_and_half_made(tmp_path: Path) -> None:
+def test_the_next_owner_of_a_trial_without_a_cache_takes_over_what_was_made_and_half_made(
+    tmp_path: Path,
+) -> None:
     place = Artifacts(str(tmp_path / "artifacts"))
 
     def attempt(fence: int) -> Cache:
@@ -551,7 +598,9 @@ def test_the_next_owner_of_a_trial_without_a_cache_takes_over_what_was_made_and_
     assert second.misses == ["fit"]
 
 
-def test_show_tells_what_was_reused_and_what_that_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_tells_what_was_reused_and_what_that_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shared = {
         "fit/srcnn": {"seconds": 10.04, "reused": False},
         "scores": {"seconds": 12.34, "reused": True},

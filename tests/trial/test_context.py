@@ -1,4 +1,6 @@
-"""What techniques share between trials: computed once, keyed by content, resumed where they were killed."""
+"""What techniques share between trials: computed once, keyed by content, resumed where they were
+killed.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def ctx(tmp_path: Path) -> Context:
         registry.add_technique(cls, Source("toys", "toys", "1"))
     task = toys.DigitsTask()
     cache = Cache(tmp_path / "cache")
-    context = Context(registry, task, 1, "cpu", tmp_path / "scratch", cache, "some data", precision="fp32")
+    context = Context(
+        registry, task, 1, "cpu", tmp_path / "scratch", cache, "some data", precision="fp32"
+    )
     return context.for_technique(toys.TeacherLoss())
 
 
@@ -104,7 +108,9 @@ def test_whatever_the_result_depends_on_makes_it_another_one(ctx: Context, chang
     assert make.calls == 2
 
 
-def test_so_does_another_release_of_automl_sr(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_so_does_another_release_of_automl_sr(
+    ctx: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make = Count()
     ctx.cached("scores", make)
     monkeypatch.setattr("automl_sr.trial.context.__version__", "99.0")
@@ -144,10 +150,18 @@ def test_results_are_named_for_people(ctx: Context) -> None:
     make = Count()
     ctx.cached(f"loss-scores/{'0123abcd' * 8}/" + '{"steps": 400}', make)
     ctx.cached('{"steps": 400}', make)
-    ctx.fit(ctx.build("architecture", "mlp", width=8), ctx.task.load(0).train, steps=2, key="selection")
+    ctx.fit(
+        ctx.build("architecture", "mlp", width=8), ctx.task.load(0).train, steps=2, key="selection"
+    )
     ctx.fit(ctx.build("architecture", "mlp", width=9), ctx.task.load(0).train, steps=2)
     ctx.iterate("distil", lambda: {"x": torch.zeros(1)}, lambda state, i: state, 2)
-    names = ["teacher/scores/loss-scores", "teacher/scores", "fit/mlp/selection", "fit/mlp", "teacher/scores/distil"]
+    names = [
+        "teacher/scores/loss-scores",
+        "teacher/scores",
+        "fit/mlp/selection",
+        "fit/mlp",
+        "teacher/scores/distil",
+    ]
     assert list(ctx.cache.shared()) == names
 
 
@@ -161,7 +175,9 @@ def _hold(ctx: Context, pipe: Connection) -> None:
 
 
 def test_waiting_for_another_worker_ends_when_the_trial_is_to_stop(ctx: Context) -> None:
-    """On Ctrl-C, a lost lease or a time limit; each look also tells the watchdog that the trial lives."""
+    """On Ctrl-C, a lost lease or a time limit; each look also tells the watchdog that the trial
+    lives.
+    """
     fork = multiprocessing.get_context("fork")
     pipe, theirs = fork.Pipe()
     holder = fork.Process(target=_hold, args=(ctx, theirs))
@@ -245,14 +261,17 @@ def test_fit_trains_a_helper_once_and_freezes_it(ctx: Context) -> None:
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert ctx.cache.hits == ["fit/mlp/teacher"]
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
 
 
 def test_fit_trains_in_the_format_of_the_study(ctx: Context) -> None:
     data = ctx.task.load(0).train
     architecture = ctx.build("architecture", "mlp", width=24)
     exact, rounded, again = (
-        replace(ctx, precision=precision).fit(architecture, data, steps=20) for precision in ("fp32", "bf16", "fp32")
+        replace(ctx, precision=precision).fit(architecture, data, steps=20)
+        for precision in ("fp32", "bf16", "fp32")
     )
     assert weights_of(exact) == weights_of(again) != weights_of(rounded)
 
@@ -276,7 +295,9 @@ def test_fit_goes_on_where_it_was_stopped(ctx: Context, tmp_path: Path) -> None:
             continue
         break
     assert stops == 3
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True)
+    )
 
 
 def test_iterate_is_resumed_after_sigkill_from_the_last_state_that_was_kept(
@@ -366,12 +387,16 @@ def fitted(ctx: Context) -> None:
 
 MADE: dict[str, Callable[[Context], Any]] = {
     "cached": lambda ctx: ctx.cached("drawn", draw_everywhere),
-    "iterate": lambda ctx: ctx.iterate("drawn", draw_everywhere, lambda state, i: draw_everywhere(), 2),
+    "iterate": lambda ctx: ctx.iterate(
+        "drawn", draw_everywhere, lambda state, i: draw_everywhere(), 2
+    ),
 }
 
 
 @pytest.mark.parametrize("way", MADE)
-def test_making_a_shared_result_draws_nothing_from_those_that_come_later(way: str, ctx: Context) -> None:
+def test_making_a_shared_result_draws_nothing_from_those_that_come_later(
+    way: str, ctx: Context
+) -> None:
     """A trial that finds a result goes on as the one that made it."""
     before = default_generators()
     MADE[way](ctx)
@@ -394,7 +419,9 @@ def test_a_helper_model_need_not_keep_to_the_limits_of_what_ships(ctx: Context) 
 
     again = Phase("again", 1.0).entering(lambda run: ModelUpdate(blueprint=run.blueprint))
     data = ctx.task.load(0).train
-    model = replace(ctx, fits=refuse).fit(toys.Mlp(width=4), data, steps=5, phases=[again], key="rebuilt")
+    model = replace(ctx, fits=refuse).fit(
+        toys.Mlp(width=4), data, steps=5, phases=[again], key="rebuilt"
+    )
     assert model[0].out_features == 4
 
 

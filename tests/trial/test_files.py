@@ -1,4 +1,6 @@
-"""Files that techniques name: their content counts, wherever they lie, and never changes in silence."""
+"""Files that techniques name: their content counts, wherever they lie, and never changes in
+silence.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def context(folder: Path, technique: Technique) -> Context:
     return made.for_technique(technique)
 
 
-def test_the_content_counts_for_the_fingerprint_and_the_path_does_not(tmp_path: Path, file: Path) -> None:
+def test_the_content_counts_for_the_fingerprint_and_the_path_does_not(
+    tmp_path: Path, file: Path
+) -> None:
     before = plan_with(file)
     elsewhere = plan_with(more.write_teacher(tmp_path / "copy.safetensors", seed=1))
     assert elsewhere.fingerprint == before.fingerprint
@@ -74,7 +78,9 @@ def test_plans_without_files_are_written_as_before() -> None:
 
 
 def test_a_plan_with_a_missing_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(TrialError, match=r"^The file \S+gone\.safetensors is not there\.") as refused:
+    with pytest.raises(
+        TrialError, match=r"^The file \S+gone\.safetensors is not there\."
+    ) as refused:
         plan_with(tmp_path / "gone.safetensors")
     assert "\n" not in str(refused.value)
 
@@ -104,7 +110,9 @@ class FromFile(toys.Mlp):
     source: Annotated[str, File()] = ""
 
 
-def test_the_content_counts_for_a_helper_model_that_names_the_file(tmp_path: Path, file: Path) -> None:
+def test_the_content_counts_for_a_helper_model_that_names_the_file(
+    tmp_path: Path, file: Path
+) -> None:
     ctx = context(tmp_path, toys.TeacherLoss())
     ctx.registry.add_technique(FromFile, Source("toys", "toys", "1"))
     data = ctx.task.load(0).train
@@ -156,7 +164,9 @@ def read(folder: Path, weights: str) -> LoadedStudy:
     return load_study(path, registry())
 
 
-def test_a_path_in_a_study_file_begins_beside_it(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_in_a_study_file_begins_beside_it(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = read(tmp_path, file.name)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -169,7 +179,7 @@ def test_a_path_in_a_study_file_begins_beside_it(tmp_path: Path, file: Path, mon
 def test_several_files_are_a_choice(tmp_path: Path, file: Path) -> None:
     other = more.write_teacher(tmp_path / "other.safetensors", seed=2)
     space = SearchSpace(read(tmp_path, f"[{file.name}, {other.name}]").space_request, registry())
-    [options] = [item.choices for item in space.parameters().values() if hasattr(item, "choices")]  # fmt: skip
+    [options] = [item.choices for item in space.parameters().values() if hasattr(item, "choices")]
     assert options == (str(file.resolve()), str(other.resolve()))
 
 

@@ -1,4 +1,6 @@
-"""One trial from plan to measured artefact, for super-resolution and for a task that is not image-to-image."""
+"""One trial from plan to measured artefact, for super-resolution and for a task that is not
+image-to-image.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ from automl_sr.trial.types import Outcome
 def test_a_task_that_is_not_image_to_image_goes_all_the_way(tmp_path: Path) -> None:
     plan, where = digits(
         tmp_path,
-        [toys.Growth(), toys.Mlp(width=48), toys.TeacherLoss(teacher_steps=400), toys.RewindPruning(rounds=2)],
+        [
+            toys.Growth(),
+            toys.Mlp(width=48),
+            toys.TeacherLoss(teacher_steps=400),
+            toys.RewindPruning(rounds=2),
+        ],
         800,
     )
     notes = Notes()
@@ -45,7 +52,9 @@ def test_values_are_those_of_the_exported_file(tmp_path: Path) -> None:
     assert outcome.values["accuracy"] == toys.accuracy(scores, valid.y.numpy())
 
 
-def test_rungs_come_first_to_last_and_a_stopped_trial_leaves_a_finished_model(tmp_path: Path) -> None:
+def test_rungs_come_first_to_last_and_a_stopped_trial_leaves_a_finished_model(
+    tmp_path: Path,
+) -> None:
     plan, where = digits(tmp_path, [toys.Mlp()], steps=4000, rungs=3)
     going, stopped = Notes(), Notes(keep=False)
     complete = run_trial(plan, where, going, tmp_path / "going")
@@ -78,7 +87,9 @@ def test_a_trial_that_was_stopped_anywhere_ends_with_the_same_values(tmp_path: P
 
 def test_equal_plans_of_a_study_give_equal_models_and_other_seeds_do_not(tmp_path: Path) -> None:
     plan, where = digits(tmp_path, [toys.Mlp()], steps=50)
-    first, again = (weights_of(run_trial(plan, where, Notes(), tmp_path / name)) for name in ("first", "again"))
+    first, again = (
+        weights_of(run_trial(plan, where, Notes(), tmp_path / name)) for name in ("first", "again")
+    )
     other = weights_of(run_trial(plan, replace(where, seed=4), Notes(), tmp_path / "other"))
     assert first == again != other
 
@@ -101,7 +112,10 @@ def weights_of(outcome: Outcome) -> bytes:
 
 def test_a_loss_that_is_not_finite_fails_the_trial_and_says_where(tmp_path: Path) -> None:
     plan, where = digits(tmp_path, [toys.Mlp()], steps=200)
-    techniques = {**plan.techniques, Slot.RECIPE: Recipe(lr=1.0, clip=0.0, patch=8, optimizer="adamw")}
+    techniques = {
+        **plan.techniques,
+        Slot.RECIPE: Recipe(lr=1.0, clip=0.0, patch=8, optimizer="adamw"),
+    }
     exploding = TrialPlan.of({**techniques, Slot.TEACHER: Exploding()}, {})
     with pytest.raises(NotFiniteError, match=r"The loss became (inf|nan) by step \d+ \(train"):
         run_trial(exploding, where, Notes(), tmp_path / "trial")
@@ -115,7 +129,9 @@ class Exploding(Technique):
     tasks = toys.TOY
 
     def wrap_step(self, step: object, run: object) -> object:
-        return step.with_loss("blow", lambda output, batch, run: (output.prediction * 1e3).exp().mean())
+        return step.with_loss(
+            "blow", lambda output, batch, run: (output.prediction * 1e3).exp().mean()
+        )
 
 
 def run_sr(tmp_path: Path, color: str, quantization: str, **fields: object) -> Outcome:
@@ -128,13 +144,18 @@ def run_sr(tmp_path: Path, color: str, quantization: str, **fields: object) -> O
     plan = TrialPlan.of({**techniques, Slot.RECIPE: recipe}, {})
     where = setting(registry, task, tmp_path, metrics, 150, 1)
     outcome = run_trial(plan, where, Notes(), tmp_path / f"{color}-{quantization}")
-    assert outcome.values["psnr_y"] > task.reference(where.data, [registry.metric("psnr_y")])["psnr_y"] - 0.3
+    assert (
+        outcome.values["psnr_y"]
+        > task.reference(where.data, [registry.metric("psnr_y")])["psnr_y"] - 0.3
+    )
     return outcome
 
 
 def psnr_of(onnx: Path) -> float:
     task = ImageSR(scale=2, train=("photos-train",), valid=("photos-valid",), color="y")
-    return task.measure_quality(OnnxModel(onnx), task.load(0), [installed().metric("psnr_y")])["psnr_y"]
+    return task.measure_quality(OnnxModel(onnx), task.load(0), [installed().metric("psnr_y")])[
+        "psnr_y"
+    ]
 
 
 def test_super_resolution_on_luma_beats_bicubic_and_int8_ships_smaller(tmp_path: Path) -> None:
@@ -147,14 +168,20 @@ def test_super_resolution_on_luma_beats_bicubic_and_int8_ships_smaller(tmp_path:
     assert full.values["latency_ratio"] > 0
 
 
-def test_a_graph_is_timed_once_for_all_rungs_and_for_trials_that_differ_in_training_alone(tmp_path: Path) -> None:
+def test_a_graph_is_timed_once_for_all_rungs_and_for_trials_that_differ_in_training_alone(
+    tmp_path: Path,
+) -> None:
     registry = installed()
     task = ImageSR(scale=2, train=("photos-train",), valid=("photos-valid",), color="y")
-    where = replace(setting(registry, task, tmp_path, ("psnr_y", "latency_ratio"), 60, 3), first_rung=1)
+    where = replace(
+        setting(registry, task, tmp_path, ("psnr_y", "latency_ratio"), 60, 3), first_rung=1
+    )
 
     def run(lr: float) -> tuple[list[float], Outcome]:
         architecture = registry.technique(Slot.ARCHITECTURE, "espcn")(width=8)
-        plan = TrialPlan.of({item.slot: item for item in (architecture, Recipe(batch=8, patch=24, lr=lr))}, {})
+        plan = TrialPlan.of(
+            {item.slot: item for item in (architecture, Recipe(batch=8, patch=24, lr=lr))}, {}
+        )
         notes = Notes()
         outcome = run_trial(plan, where, notes, tmp_path / str(lr))
         assert len({values["psnr_y"] for _, _, values in notes.rungs}) == 2, "the models differ"

@@ -22,8 +22,12 @@ PLANS: dict[str, list[Technique]] = {
 }
 
 
-def run(techniques: list[Technique], folder: Path, stop_every: int = 0) -> tuple[Outcome, list[Notes], int]:
-    """Run a trial, started again after each stop; gives what came of it, who watched it, and how often it began."""
+def run(
+    techniques: list[Technique], folder: Path, stop_every: int = 0
+) -> tuple[Outcome, list[Notes], int]:
+    """Run a trial, started again after each stop; gives what came of it, who watched it, and how
+    often it began.
+    """
     plan, setting = digits(folder, techniques, steps=STEPS, rungs=3)
     setting = replace(setting, first_rung=FIRST_RUNG)
     watched: list[Notes] = []
@@ -52,7 +56,9 @@ def test_rungs_come_after_the_search_of_a_genotype(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PLANS)
 @pytest.mark.parametrize("every", [37, 111])
-def test_stopping_anywhere_changes_neither_rungs_nor_result(name: str, every: int, tmp_path: Path) -> None:
+def test_stopping_anywhere_changes_neither_rungs_nor_result(
+    name: str, every: int, tmp_path: Path
+) -> None:
     straight, [watched], _ = run(PLANS[name], tmp_path / "straight")
     parts, again, starts = run(PLANS[name], tmp_path / "parts", stop_every=every)
     assert starts > 1

@@ -107,8 +107,14 @@ def test_a_file_that_nothing_is_packed_in_stays_as_it_is(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("technique", "said"),
-    [(Wrong, "differs from the module"), (Broken, "cannot be run"), (Careless, "differs from the module")],
+    [
+        (Wrong, "differs from the module"),
+        (Broken, "cannot be run"),
+        (Careless, "differs from the module"),
+    ],
 )
-def test_one_that_is_not_the_model_any_more_is_refused(technique: type[Technique], said: str, tmp_path: Path) -> None:
+def test_one_that_is_not_the_model_any_more_is_refused(
+    technique: type[Technique], said: str, tmp_path: Path
+) -> None:
     with pytest.raises(ExportError, match=said):
         shipped(technique(), tmp_path)

@@ -1,4 +1,6 @@
-"""A plotly chart in which a click selects a trial: Gradio's own plot tells nobody what was clicked."""
+"""A plotly chart in which a click selects a trial: Gradio's own plot tells nobody what was
+clicked.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from automl_sr.presentation.markup import el, join
 from automl_sr.presentation.numbers import plain
 
 Figure = Mapping[str, Any]
-"""`data` and `layout` as plotly's JSON; a point that belongs to a trial has its number as `customdata`."""
+"""`data` and `layout` as plotly's JSON; a point that belongs to a trial has its number as
+`customdata`.
+"""
 PLOTLY = "static/plotly.min.js"
 
 
@@ -25,8 +29,8 @@ def chart(title: str, elem_id: str, height: int = 420) -> gr.HTML:
 
     `select` events carry {"number": of the trial}.
     """
-    # what never changes stands in the template: Gradio forgets the props of a component that it has not shown yet
-    # as soon as an update comes in for it, even one that says to leave it as it is
+    # what never changes stands in the template: Gradio forgets the props of a component that it has
+    # not shown yet as soon as an update comes in for it, even one that says to leave it as it is
     drawing = el(
         "div",
         class_="chart",
@@ -46,7 +50,8 @@ def chart(title: str, elem_id: str, height: int = 420) -> gr.HTML:
 
 
 def written(figure: Figure) -> str:
-    """Write a figure as text for its way to the page: Gradio watches and copies every single number of anything else.
+    """Write a figure as text for its way to the page: Gradio watches and copies every single number
+    of anything else.
 
     With 250 trials in four panels that took tens of seconds on a busy machine.
     """

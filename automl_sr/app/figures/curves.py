@@ -20,9 +20,14 @@ COLOURS = ("#1894d8", "#d9700d", "#22945a", "#e03a8c", "#6f5be0", "#8a8a8a")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 SMOOTHING = 20
-"""The mean at a point is that of as many points before and after it as this part of the curve has."""
+"""The mean at a point is that of as many points before and after it as this part of the curve
+has.
+"""
 AXES = {"step": "training step", "seconds": "seconds of training"}
-NOT_TRAINED = "None of these trials has a learning curve: they were not trained, or took their values over from others."
+NOT_TRAINED = (
+    "None of these trials has a learning curve: they were not trained, or took their values over"
+    " from others."
+)
 NO_SECONDS = "How long the steps of these trials took is not known."
 
 
@@ -36,16 +41,22 @@ class Curve:
     rungs: Sequence[RungRecord] = ()
 
 
-def curve_figure(curves: Sequence[Curve], over: Literal["step", "seconds"], keep: str = "") -> Figure:
+def curve_figure(
+    curves: Sequence[Curve], over: Literal["step", "seconds"], keep: str = ""
+) -> Figure:
     """Draw the loss of each trial over its steps or its seconds, with its rungs as markers.
 
     While `keep` is the same, a chart that somebody has zoomed into stays so.
     """
     data = []
     for index, curve in enumerate(curves):
-        places = [point for point in curve.points if point[over] is not None and (point["loss"] or 0) > 0]
+        places = [
+            point for point in curve.points if point[over] is not None and (point["loss"] or 0) > 0
+        ]
         if places:
-            drawn = [{**point, "loss": mean} for point, mean in zip(places, smooth(places), strict=True)]
+            drawn = [
+                {**point, "loss": mean} for point, mean in zip(places, smooth(places), strict=True)
+            ]
             data += [*_lines(curve, places, drawn, over, index), *_marks(curve, drawn, over, index)]
     if not data:
         trained = any(point["loss"] for curve in curves for point in curve.points)
@@ -62,7 +73,9 @@ def curve_figure(curves: Sequence[Curve], over: Literal["step", "seconds"], keep
 
 
 def smooth(places: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the mean loss around each point, by ratio as the axis is: batches differ more than a trend does."""
+    """Return the mean loss around each point, by ratio as the axis is: batches differ more than a
+    trend does.
+    """
     logs = [math.log(point["loss"]) for point in places]
     reach = len(logs) // SMOOTHING
     windows = [logs[max(0, index - reach) : index + reach + 1] for index in range(len(logs))]
@@ -70,11 +83,19 @@ def smooth(places: Sequence[Mapping[str, Any]]) -> list[float]:
 
 
 def _lines(
-    curve: Curve, places: Sequence[Mapping[str, Any]], drawn: Sequence[Mapping[str, Any]], over: str, index: int
+    curve: Curve,
+    places: Sequence[Mapping[str, Any]],
+    drawn: Sequence[Mapping[str, Any]],
+    over: str,
+    index: int,
 ) -> list[dict[str, Any]]:
     """Draw the mean as the line, and behind it in pale what it is the mean of."""
     colour = COLOURS[index % len(COLOURS)]
-    common = {"type": "scatter", "legendgroup": str(curve.number), "x": [point[over] for point in places]}
+    common = {
+        "type": "scatter",
+        "legendgroup": str(curve.number),
+        "x": [point[over] for point in places],
+    }
     pale = {
         **common,
         "mode": "lines",
@@ -92,12 +113,16 @@ def _lines(
         "line": {"color": colour, "width": 2.5, "dash": DASHES[index % len(DASHES)]},
         "marker": {"color": colour, "size": 5},
         "customdata": [curve.number] * len(places),
-        "hovertemplate": f"trial {curve.number}<br>{AXES[over]} %{{x:.4~g}}<br>loss %{{y:.4~g}}<extra></extra>",
+        "hovertemplate": (
+            f"trial {curve.number}<br>{AXES[over]} %{{x:.4~g}}<br>loss %{{y:.4~g}}<extra></extra>"
+        ),
     }
     return [pale, line] if len(places) >= SMOOTHING else [line]
 
 
-def _marks(curve: Curve, places: Sequence[Mapping[str, Any]], over: str, index: int) -> list[dict[str, Any]]:
+def _marks(
+    curve: Curve, places: Sequence[Mapping[str, Any]], over: str, index: int
+) -> list[dict[str, Any]]:
     """Mark the rungs on the line: where the trial was when it was judged."""
     reached = [(rung, _at(places, rung.step)) for rung in curve.rungs]
     found = [(rung, place) for rung, place in reached if place is not None]
@@ -134,7 +159,9 @@ def rung_words(rung: RungRecord) -> str:
 
 
 def cost_figure(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> Figure:
-    """Draw what the models cost as bars, each as a share of the dearest of these: costs have many units."""
+    """Draw what the models cost as bars, each as a share of the dearest of these: costs have many
+    units.
+    """
     table = costs_of(trials, metrics)
     if not table:
         return {"note": "Nothing is known yet of what these models cost."}
@@ -169,8 +196,12 @@ def cost_figure(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) ->
     return {"data": data, "layout": layout}
 
 
-def costs_of(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> dict[str, dict[int, float]]:
-    """Return all costs that some of these trials has, by name and trial: of metrics, those of which less is better."""
+def costs_of(
+    trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]
+) -> dict[str, dict[int, float]]:
+    """Return all costs that some of these trials has, by name and trial: of metrics, those of which
+    less is better.
+    """
     found: dict[str, dict[int, float]] = {}
     for trial in trials:
         for name, value in {**trial.costs, **trial.values}.items():

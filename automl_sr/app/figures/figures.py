@@ -1,4 +1,6 @@
-"""Figures of a study as plotly's JSON: plain data, so that they can be looked at without a browser."""
+"""Figures of a study as plotly's JSON: plain data, so that they can be looked at without a
+browser.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,13 @@ class Kind:
 
 KINDS = (
     Kind("infeasible", {"symbol": "x-thin", "size": 7, "line": {"color": "#b35900", "width": 1.5}}),
-    Kind("pruned", {"symbol": "circle-open", "size": 7, "color": "#9a6700", "line": {"width": 1.5}}),
-    Kind("breaks a limit", {"symbol": "square-open", "size": 8, "color": "#b35900", "line": {"width": 1.5}}),
+    Kind(
+        "pruned", {"symbol": "circle-open", "size": 7, "color": "#9a6700", "line": {"width": 1.5}}
+    ),
+    Kind(
+        "breaks a limit",
+        {"symbol": "square-open", "size": 8, "color": "#b35900", "line": {"width": 1.5}},
+    ),
     Kind("complete", {"symbol": "circle", "size": 7, "color": "#8c959f"}),
     Kind("front", {"symbol": "circle", "size": 10, "color": "#0969da"}),
 )
@@ -46,7 +53,9 @@ def kind_of(shown: Snapshot, trial: TrialRecord) -> str:
 
 
 def front_figure(
-    shown: Snapshot, axes: Sequence[Metric], wanted: Callable[[TrialRecord], bool] = lambda trial: True
+    shown: Snapshot,
+    axes: Sequence[Metric],
+    wanted: Callable[[TrialRecord], bool] = lambda trial: True,
 ) -> Figure:
     """Draw trials over two or three metrics, the front joined by a line where there are two."""
     trials = [trial for trial in shown.trials if wanted(trial)]
@@ -59,7 +68,15 @@ def front_figure(
     for kind in KINDS:
         members = [trial for trial in trials if kind_of(shown, trial) == kind.name]
         if members:
-            data.append(_trace(kind, members, [placed[trial.number] for trial in members], shown, len(axes) == 3))
+            data.append(
+                _trace(
+                    kind,
+                    members,
+                    [placed[trial.number] for trial in members],
+                    shown,
+                    len(axes) == 3,
+                )
+            )
     if len(axes) == 2:
         line = [placed[trial.number] for trial in shown.front if placed.get(trial.number)]
         data.insert(0, _edge(sorted(line)))
@@ -68,7 +85,9 @@ def front_figure(
 
 
 def measured(trial: TrialRecord, names: Sequence[str]) -> tuple[float, ...] | None:
-    """Return a trial's values, or what was known of it before training, if all of these metrics are among them."""
+    """Return a trial's values, or what was known of it before training, if all of these metrics are
+    among them.
+    """
     found = {**trial.costs, **trial.values}
     return tuple(found[name] for name in names) if all(name in found for name in names) else None
 
@@ -82,7 +101,9 @@ def hover(shown: Snapshot, trial: TrialRecord) -> str:
     return "<br>".join(lines)
 
 
-def _trace(kind: Kind, members: list[TrialRecord], places: list[Any], shown: Snapshot, solid: bool) -> dict[str, Any]:
+def _trace(
+    kind: Kind, members: list[TrialRecord], places: list[Any], shown: Snapshot, solid: bool
+) -> dict[str, Any]:
     columns = dict(zip("xyz", map(list, zip(*places, strict=True)), strict=False))
     marker = {**kind.marker, "size": 4} if solid else kind.marker
     return {
@@ -110,9 +131,12 @@ def _edge(line: list[Any]) -> dict[str, Any]:
     }
 
 
-def _layout(axes: Sequence[Metric], columns: list[tuple[float, ...]], shown: Snapshot) -> dict[str, Any]:
+def _layout(
+    axes: Sequence[Metric], columns: list[tuple[float, ...]], shown: Snapshot
+) -> dict[str, Any]:
     found = {
-        f"{letter}axis": axis(metric, values) for letter, metric, values in zip("xyz", axes, columns, strict=False)
+        f"{letter}axis": axis(metric, values)
+        for letter, metric, values in zip("xyz", axes, columns, strict=False)
     }
     common = {
         "hovermode": "closest",

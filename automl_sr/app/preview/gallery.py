@@ -1,4 +1,6 @@
-"""Examples of a study whose task is not super-resolution, shown as that task shows them: in pictures or in texts."""
+"""Examples of a study whose task is not super-resolution, shown as that task shows them: in
+pictures or in texts.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ EXAMPLES = 4
 
 
 def enlarges(study: StudyRecord) -> bool:
-    """Return whether a study's models enlarge pictures, of which the viewer shows more than a gallery does."""
+    """Return whether a study's models enlarge pictures, of which the viewer shows more than a
+    gallery does.
+    """
     return bool(study.spec["task"].get("kind") == ImageSR.kind)
 
 
@@ -36,7 +40,9 @@ def why_no_gallery(study: StudyRecord, registry: Registry) -> str:
     return ""
 
 
-def shown(study: StudyRecord, trials: Sequence[TrialRecord], registry: Registry, stop: Callable[[], bool]) -> Markup:
+def shown(
+    study: StudyRecord, trials: Sequence[TrialRecord], registry: Registry, stop: Callable[[], bool]
+) -> Markup:
     """Return the first validation samples and what trials make of them. Raises AutomlSRError.
 
     `stop` is asked while a model is at work; what it raises ends the work.
@@ -44,15 +50,23 @@ def shown(study: StudyRecord, trials: Sequence[TrialRecord], registry: Registry,
     spec = StudySpec.from_json(study.spec, registry)
     with StoredModels() as models:
         found = gallery(spec.task, spec.search.seed, trials, models, EXAMPLES, Guard(stop=stop))
-    return el("div", el("p", found["caption"]), [_example(row) for row in found["rows"]], class_="gallery")
+    return el(
+        "div", el("p", found["caption"]), [_example(row) for row in found["rows"]], class_="gallery"
+    )
 
 
 def _example(row: Mapping[str, Any]) -> Markup:
-    pieces = el("div", [_piece(row["name"], piece) for piece in row["pieces"]], class_="gallery-pieces")
+    pieces = el(
+        "div", [_piece(row["name"], piece) for piece in row["pieces"]], class_="gallery-pieces"
+    )
     return el("section", el("h4", row["name"]), pieces)
 
 
 def _piece(name: str, piece: Mapping[str, Any]) -> Markup:
     what = piece["what"]
-    inside = el("p", piece["text"]) if "text" in piece else el("img", src=piece["image"], alt=f"{name}, {what}")
+    inside = (
+        el("p", piece["text"])
+        if "text" in piece
+        else el("img", src=piece["image"], alt=f"{name}, {what}")
+    )
     return el("figure", inside, el("figcaption", what, el("br"), piece["note"]))

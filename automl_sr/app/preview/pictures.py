@@ -1,4 +1,6 @@
-"""The picture of a preview: one of a study's sets, or an upload; as the original or as what is to be upscaled."""
+"""The picture of a preview: one of a study's sets, or an upload; as the original or as what is to
+be upscaled.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ MIDDLE_MEASURED = "PSNR and SSIM are those of what you see."
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What models are shown on: a low-resolution picture of 8 bits and, where it is known, its original."""
+    """What models are shown on: a low-resolution picture of 8 bits and, where it is known, its
+    original.
+    """
 
     name: str
     picture: Picture
@@ -57,7 +61,10 @@ class Subject:
 
 
 def sets_of(task: ImageSR, origin: Origin, seed: int) -> list[ImageSet]:
-    """Return a study's sets. Raises DataError where they are missing, UseError where it names none."""
+    """Return a study's sets.
+
+    Raises DataError where they are missing, UseError where it names none.
+    """
     catalog = Catalog.from_environment()
     if origin == "example":
         return [catalog.find("photos")]
@@ -81,26 +88,34 @@ def listed(sets: Sequence[ImageSet]) -> list[tuple[str, str]]:
 
 
 def chosen(sets: Sequence[ImageSet], key: Any, scale: int, fit: Fit) -> Subject:
-    """Read the image of a key. Raises UseError for a key that is not in the list, DataError for a damaged image."""
+    """Read the image of a key.
+
+    Raises UseError for a key that is not in the list, DataError for a damaged image.
+    """
     from automl_sr.tasks.image_sr.samples import load_pairs
 
     for place, found in enumerate(sets):
         for index, path in enumerate(found.hr):
             if f"{place}/{index}" == key:
-                lr: dict[int, tuple[Path, ...]] = {factor: (paths[index],) for factor, paths in found.lr.items()}
+                lr: dict[int, tuple[Path, ...]] = {
+                    factor: (paths[index],) for factor, paths in found.lr.items()
+                }
                 pair = load_pairs(ImageSet(found.name, (path,), lr), scale)[0]
                 return _within(Subject(path.stem, Picture(pair.lr), scale, pair.hr), fit)
     raise UseError("This image is not in the study's sets.", "Choose one from the list.")
 
 
 def decoded(path: Path, most_bytes: int) -> tuple[Picture, tuple[str, ...]]:
-    """Read an upload with Pillow alone, as 8 bits without transparency, and say what that left out. Raises DataError.
+    """Read an upload with Pillow alone, as 8 bits without transparency, and say what that left out.
+    Raises DataError.
 
     Size in bytes and in pixels are known before anything is decoded.
     """
     size = path.stat().st_size
     if size > most_bytes:
-        raise DataError(f"{path.name} has {size:,} bytes, more than the {most_bytes:,} that are taken here.")
+        raise DataError(
+            f"{path.name} has {size:,} bytes, more than the {most_bytes:,} that are taken here."
+        )
     try:
         images.probe(path, UPLOAD_PIXELS)
         picture = images.read(path, UPLOAD_PIXELS, pillow_only=True)
@@ -115,14 +130,21 @@ def decoded(path: Path, most_bytes: int) -> tuple[Picture, tuple[str, ...]]:
     return Picture(pixels), tuple(notes)
 
 
-def to_upscale(name: str, picture: Picture, scale: int, fit: Fit, notes: tuple[str, ...] = ()) -> Subject:
+def to_upscale(
+    name: str, picture: Picture, scale: int, fit: Fit, notes: tuple[str, ...] = ()
+) -> Subject:
     """Take a picture for what is to be upscaled. Raises DataError where it is too small."""
     _check_side(name, picture.pixels, SMALLEST_INPUT)
     return _within(Subject(name, picture, scale, None, notes), fit)
 
 
-def as_original(name: str, picture: Picture, scale: int, fit: Fit, notes: tuple[str, ...] = ()) -> Subject:
-    """Take a picture for the original, and make it small as training does. Raises DataError where it is too small."""
+def as_original(
+    name: str, picture: Picture, scale: int, fit: Fit, notes: tuple[str, ...] = ()
+) -> Subject:
+    """Take a picture for the original, and make it small as training does.
+
+    Raises DataError where it is too small.
+    """
     _check_side(name, picture.pixels, SMALLEST_ORIGINAL)
     pixels, said = _fitted(images.to_rgb8(picture), OUTPUT_PIXELS, fit, "the original")
     original = np.ascontiguousarray(crop_to_multiple(pixels, scale))
@@ -139,9 +161,14 @@ def _within(subject: Subject, fit: Fit) -> Subject:
             return as_original(subject.name, Picture(subject.original), scale, fit, subject.notes)
         lr, said = _fitted(subject.lr, OUTPUT_PIXELS // scale**2, fit, "the low-resolution picture")
         said += (MIDDLE_MEASURED,)
-        top, left = (_middle(full, part) for full, part in zip(subject.lr.shape[:2], lr.shape[:2], strict=True))
+        top, left = (
+            _middle(full, part)
+            for full, part in zip(subject.lr.shape[:2], lr.shape[:2], strict=True)
+        )
         height, width = (scale * side for side in lr.shape[:2])
-        original = subject.original[top * scale : top * scale + height, left * scale : left * scale + width]
+        original = subject.original[
+            top * scale : top * scale + height, left * scale : left * scale + width
+        ]
         return replace(subject, picture=Picture(lr), original=original, notes=subject.notes + said)
     pixels, said = _fitted(subject.picture.pixels, OUTPUT_PIXELS // scale**2, fit, "the picture")
     return replace(subject, picture=Picture(pixels), notes=subject.notes + said)
@@ -163,8 +190,8 @@ def _fitted(pixels: Image, most: int, fit: Fit, what: str) -> tuple[Image, tuple
         small = np.ascontiguousarray(pixels[top : top + high, left : left + wide])
         done = "its middle,"
     said = (
-        f"Results have at most {OUTPUT_PIXELS / 1e6:.0f} megapixels here: {what} has {width}x{height} pixels,"
-        f" and what you see is {done} {small.shape[1]}x{small.shape[0]}."
+        f"Results have at most {OUTPUT_PIXELS / 1e6:.0f} megapixels here: {what} has"
+        f" {width}x{height} pixels, and what you see is {done} {small.shape[1]}x{small.shape[0]}."
     )
     return small, (said,)
 
@@ -176,7 +203,9 @@ def _middle(full: int, part: int) -> int:
 def _check_side(name: str, pixels: NDArray[Any], least: int) -> None:
     height, width = pixels.shape[:2]
     if min(height, width) < least:
-        raise DataError(f"{name} has {width}x{height} pixels.", f"At least {least} on each side are needed.")
+        raise DataError(
+            f"{name} has {width}x{height} pixels.", f"At least {least} on each side are needed."
+        )
 
 
 def _hint(hint: str) -> str:

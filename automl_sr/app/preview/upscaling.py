@@ -1,4 +1,6 @@
-"""A picture upscaled by bicubic and by the exported models of trials, measured as `automl-sr evaluate` measures."""
+"""A picture upscaled by bicubic and by the exported models of trials, measured as `automl-sr
+evaluate` measures.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,12 @@ from automl_sr.data import images
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.evaluation.guard import Guard
 from automl_sr.search.study import cores
-from automl_sr.tasks.image_sr.image_model import ImageModel, OnnxImageModel, network_output, with_chroma
+from automl_sr.tasks.image_sr.image_model import (
+    ImageModel,
+    OnnxImageModel,
+    network_output,
+    with_chroma,
+)
 from automl_sr.tasks.image_sr.quality import psnr_y, ssim_y
 from automl_sr.tasks.image_sr.resize import upscale
 from automl_sr.tasks.image_sr.tiling import smallest_tile
@@ -28,17 +35,23 @@ if TYPE_CHECKING:
 
 Image = NDArray[np.uint8]
 Watch = Callable[[str, int, int], None]
-"""Is told what is at work, and how many of its tiles are done, now and then the same again; what it raises ends it."""
+"""Is told what is at work, and how many of its tiles are done, now and then the same again; what it
+raises ends it.
+"""
 
 LOOK_SECONDS = 0.4
 """So often a model at work is told again."""
 TILE = 256
-"""Largest side of a tile in low-resolution pixels where nothing is measured, so that one can stop in between."""
+"""Largest side of a tile in low-resolution pixels where nothing is measured, so that one can stop
+in between.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One upscaled picture, or the reason why there is none; PSNR and SSIM where the original is known."""
+    """One upscaled picture, or the reason why there is none; PSNR and SSIM where the original is
+    known.
+    """
 
     key: str
     title: str
@@ -49,8 +62,12 @@ class Result:
     error: str = ""
 
 
-def upscaled(subject: Subject, trials: Sequence[TrialRecord], models: StoredModels, watch: Watch) -> Iterator[Result]:
-    """Yield the original where it is known, what bicubic makes of it, and each trial as it is done."""
+def upscaled(
+    subject: Subject, trials: Sequence[TrialRecord], models: StoredModels, watch: Watch
+) -> Iterator[Result]:
+    """Yield the original where it is known, what bicubic makes of it, and each trial as it is
+    done.
+    """
     if subject.original is not None:
         yield Result("original", "original", subject.original)
     watch("bicubic", 0, 1)
@@ -62,7 +79,9 @@ def upscaled(subject: Subject, trials: Sequence[TrialRecord], models: StoredMode
 
 
 def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: Watch) -> Result:
-    """Upscale with one trial's exported file; whatever is wrong with it becomes the result's error."""
+    """Upscale with one trial's exported file; whatever is wrong with it becomes the result's
+    error.
+    """
     title, path = f"trial {trial.number}", ""
     try:
         watch(title, 0, 1)
@@ -83,7 +102,9 @@ def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: 
         reason = str(error)
     except Exception as error:  # noqa: BLE001 - a file of a store may fail in any way, the other trials still run
         reason = f"{type(error).__name__}: {error}"
-    return Result(str(trial.number), title, error=reason.replace(path, "Its ONNX file") if path else reason)
+    return Result(
+        str(trial.number), title, error=reason.replace(path, "Its ONNX file") if path else reason
+    )
 
 
 class _Progress:
@@ -101,7 +122,9 @@ class _Progress:
         self._watch(self._title, done, total)
 
     def again(self) -> bool:
-        """Tell the same once more, if it is time; nobody asks for an end in another way than by raising."""
+        """Tell the same once more, if it is time; nobody asks for an end in another way than by
+        raising.
+        """
         if time.monotonic() - self._told >= LOOK_SECONDS:
             self(*self._place)
         return False
@@ -122,10 +145,14 @@ def _run(upscaler: Upscaler, subject: Subject) -> tuple[Image, Image]:
     return output, with_chroma(output, lr) if output.ndim == 2 else output
 
 
-def _measured(subject: Subject, key: str, title: str, output: Image, image: Image, seconds: float) -> Result:
+def _measured(
+    subject: Subject, key: str, title: str, output: Image, image: Image, seconds: float
+) -> Result:
     if image.shape[:2] != subject.size:
         raise UseError(f"The model gives {image.shape[1]}x{image.shape[0]} pixels.")
     if subject.original is None:
         return Result(key, title, image, seconds=seconds)
     truth, scale = subject.original, subject.scale
-    return Result(key, title, image, psnr_y(output, truth, scale), ssim_y(output, truth, scale), seconds)
+    return Result(
+        key, title, image, psnr_y(output, truth, scale), ssim_y(output, truth, scale), seconds
+    )

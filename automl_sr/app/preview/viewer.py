@@ -1,4 +1,6 @@
-"""Pictures side by side at one zoom, two of them under a slider, their difference, and a magnifier over all."""
+"""Pictures side by side at one zoom, two of them under a slider, their difference, and a magnifier
+over all.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class Shown:
 
     def add(self, result: Result) -> None:
         """Write a result's picture, and add its pane."""
-        self.panes.append(pane(result, self.folder, f"{safe_name(self.subject.name)}-x{self.subject.scale}"))
+        self.panes.append(
+            pane(result, self.folder, f"{safe_name(self.subject.name)}-x{self.subject.scale}")
+        )
 
     @cached_property
     def _focus(self) -> tuple[float, float]:
@@ -62,7 +66,9 @@ class Shown:
         return scale * (left + width / 2), scale * (top + height / 2)
 
     def value(self) -> str:
-        """Return the viewer's value: text, because Gradio changes streamed objects in place, where nothing sees it."""
+        """Return the viewer's value: text, because Gradio changes streamed objects in place, where
+        nothing sees it.
+        """
         height, width = self.subject.size
         focus = self._focus
         known = self.subject.original is not None
@@ -87,14 +93,21 @@ def _forget_old(folder: Path) -> None:
 
 def pane(result: Result, folder: Path, name: str) -> dict[str, Any]:
     """Describe one picture of the viewer; the file is served to who knows its random folder."""
-    described = {"key": result.key, "title": result.title, "words": words(result), "error": result.error}
+    described = {
+        "key": result.key,
+        "title": result.title,
+        "words": words(result),
+        "error": result.error,
+    }
     if result.image is None:
         return described
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}-{result.title.replace(' ', '-')}.png"
-    Image.fromarray(result.image).save(file, compress_level=1)  # seconds count, bytes go to the same machine
+    Image.fromarray(result.image).save(
+        file, compress_level=1
+    )  # seconds count, bytes go to the same machine
     return {**described, "file": file.name, "url": f"gradio_api/file={quote(str(file))}"}
 
 
@@ -102,7 +115,9 @@ def words(result: Result) -> str:
     """Write what was measured: PSNR-Y 33.12 dB, SSIM-Y 0.9321, 85 ms."""
     parts = []
     if result.psnr_y is not None:
-        parts.append(f"PSNR-Y {result.psnr_y:.2f} dB" if math.isfinite(result.psnr_y) else "PSNR-Y infinite")
+        parts.append(
+            f"PSNR-Y {result.psnr_y:.2f} dB" if math.isfinite(result.psnr_y) else "PSNR-Y infinite"
+        )
     if result.ssim_y is not None:
         parts.append(f"SSIM-Y {result.ssim_y:.4f}")
     if result.seconds is not None:
@@ -112,5 +127,8 @@ def words(result: Result) -> str:
 
 def safe_name(name: str) -> str:
     """Keep of a picture's name what every file system takes."""
-    kept = "".join(letter if (letter.isalnum() and letter.isascii()) or letter in "-_" else "-" for letter in name)
+    kept = "".join(
+        letter if (letter.isalnum() and letter.isascii()) or letter in "-_" else "-"
+        for letter in name
+    )
     return kept.strip("-")[:60] or "picture"

@@ -1,4 +1,6 @@
-"""Gradio's own scripts and styles, kept in memory: a page asks for eighty, and reading takes longer than sending."""
+"""Gradio's own scripts and styles, kept in memory: a page asks for eighty, and reading takes longer
+than sending.
+"""
 
 from __future__ import annotations
 

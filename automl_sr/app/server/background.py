@@ -1,4 +1,6 @@
-"""Work that takes long, in a thread of its own: told step by step, one at a time, and ended when nobody listens."""
+"""Work that takes long, in a thread of its own: told step by step, one at a time, and ended when
+nobody listens.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ Tell = Callable[[Any], None]
 TICK = 0.4
 """Seconds after which the listener is asked whether it is still there."""
 _END = object()
-_turn = threading.Lock()  # several at once would take each other's memory, and make the times that are shown worthless
+_turn = (
+    threading.Lock()
+)  # several at once would take each other's memory, and make the times that are shown worthless
 
 
 class Stopped(Exception):  # noqa: N818 - what happened
@@ -24,7 +28,8 @@ class _Failed:
 
 
 def run_in_background(work: Callable[[Tell], None]) -> Iterator[Any]:
-    """Do work in a thread and give what it tells, or None where there is nothing new; raises what the work raises.
+    """Do work in a thread and give what it tells, or None where there is nothing new; raises what
+    the work raises.
 
     Where the iterator is closed, the work ends at the next thing that it tells.
     """
@@ -53,7 +58,9 @@ def run_in_background(work: Callable[[Tell], None]) -> Iterator[Any]:
         gone.set()
 
 
-def _do(work: Callable[[Tell], None], tell: Tell, told: queue.SimpleQueue[Any], gone: threading.Event) -> None:
+def _do(
+    work: Callable[[Tell], None], tell: Tell, told: queue.SimpleQueue[Any], gone: threading.Event
+) -> None:
     while not _turn.acquire(timeout=TICK):
         if gone.is_set():
             return

@@ -1,4 +1,6 @@
-"""The folder of a running app, for uploads and downloads: gone with the app, and where it was killed with the next."""
+"""The folder of a running app, for uploads and downloads: gone with the app, and where it was
+killed with the next.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def remove_left_over(place: Path) -> None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Return whether this is a folder of the same user: others can put links with such names there."""
+    """Return whether this is a folder of the same user: others can put links with such names
+    there.
+    """
     try:
         found = folder.lstat()
     except OSError:

@@ -1,4 +1,6 @@
-"""Who may come in: a page that asks for the password, a brake on guessing, and a cookie that says who was let in."""
+"""Who may come in: a page that asks for the password, a brake on guessing, and a cookie that says
+who was let in.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 
 from automl_sr.app.server.brake import Brake
 from automl_sr.app.static_files import static_text
@@ -27,7 +35,10 @@ LOGIN_BYTES = 8192
 STAYS = 7 * 24 * 3600
 """Seconds after which somebody is asked again."""
 MOST_SESSIONS = 1000
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none';"
+    " frame-ancestors 'none'"
+)
 """Of the page that asks: it runs no script at all."""
 
 
@@ -54,9 +65,13 @@ class Sessions:
 class Login:
     """Asks for the password, and remembers who said it."""
 
-    def __init__(self, secret: Secret, port: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, secret: Secret, port: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._secret = secret
-        self._name = f"automl-sr-{port}"  # cookies do not know ports: two apps on a machine need two names
+        self._name = (  # cookies do not know ports: two apps on a machine need two names
+            f"automl-sr-{port}"
+        )
         self._sessions = Sessions(clock)
         self._brake = Brake(clock)
 
@@ -68,7 +83,9 @@ class Login:
         return any(token is not None and self._sessions.knows(token) for token in tokens)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer somebody who was not let in: with the page that asks, or that something else needs the password."""
+        """Answer somebody who was not let in: with the page that asks, or that something else needs
+        the password.
+        """
         request = Request(scope, receive)
         if request.method == "POST" and request.url.path == LOGIN:
             response = await self._asked_in(request)
@@ -111,7 +128,9 @@ class Login:
 
 
 def _cookie_name(name: str, request: Request) -> str:
-    """Return the cookie's name: with HTTPS one that no other machine and no page without HTTPS can set."""
+    """Return the cookie's name: with HTTPS one that no other machine and no page without HTTPS can
+    set.
+    """
     return f"__Host-{name}" if request.url.scheme == "https" else name
 
 
@@ -141,11 +160,21 @@ def _page(request: Request, sentence: str = "", code: int = 200) -> HTMLResponse
     fields: list[Any] = [
         el("h1", "automl-sr"),
         el("p", sentence, role="alert") if sentence else "",
-        el("label", "username ", el("input", name="username", autocomplete="username", required=True)),
+        el(
+            "label",
+            "username ",
+            el("input", name="username", autocomplete="username", required=True),
+        ),
         el(
             "label",
             "password ",
-            el("input", name="password", type="password", autocomplete="current-password", required=True),
+            el(
+                "input",
+                name="password",
+                type="password",
+                autocomplete="current-password",
+                required=True,
+            ),
         ),
         el("button", "Login", type="submit"),
     ]
@@ -158,4 +187,6 @@ def _page(request: Request, sentence: str = "", code: int = 200) -> HTMLResponse
         el("title", "automl-sr: login"),
         el("style", Markup(static_text("login.css"))),
     )
-    return HTMLResponse(f"<!DOCTYPE html>\n{el('html', head, el('body', el('main', form)), lang='en')}\n", code)
+    return HTMLResponse(
+        f"<!DOCTYPE html>\n{el('html', head, el('body', el('main', form)), lang='en')}\n", code
+    )

@@ -22,9 +22,23 @@ if TYPE_CHECKING:
     from automl_sr.app.server.names import Names
 
 API = "/gradio_api/"
-USED = frozenset({"app_id", "cancel", "component_server", "heartbeat", "info", "login_check", "queue", "reset", "run"})
+USED = frozenset(
+    {
+        "app_id",
+        "cancel",
+        "component_server",
+        "heartbeat",
+        "info",
+        "login_check",
+        "queue",
+        "reset",
+        "run",
+    }
+)
 USED |= {"startup-events", "upload", "upload_progress", "user"}
-"""Routes of Gradio's that a page asks; the others fetch from the network, record, edit code or keep state on disk."""
+"""Routes of Gradio's that a page asks; the others fetch from the network, record, edit code or keep
+state on disk.
+"""
 PAGES = frozenset({"/", "/config", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css"})
 FOLDERS = ("/assets/", "/static/")
 METHODS = frozenset({"GET", "HEAD", "POST"})
@@ -35,13 +49,16 @@ EVENT_BYTES = 4 * 2**20
 FRAME_BYTES = 2**16
 """What a form adds to the file in it."""
 LONGEST_NUMBER = 12
-# Gradio's page needs scripts and styles in itself; but nothing may come from another host or go to one.
+# Gradio's page needs scripts and styles in itself; but nothing may come from another host or go to
+# one.
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' data: blob:; "
     "form-action 'self'; base-uri 'self'; object-src 'none'; frame-ancestors 'none'"
 )
 FILE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
-"""Of a file that a visitor has uploaded: opened as a page of its own it is a picture, and runs nothing."""
+"""Of a file that a visitor has uploaded: opened as a page of its own it is a picture, and runs
+nothing.
+"""
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -51,13 +68,19 @@ HEADERS = {
 }
 CORS = "access-control-"
 BELIEVED = re.compile(rb"origin|forwarded|x-forwarded-.*|x-gradio-server")
-"""Headers from which Gradio would tell where it is: the door has settled that, and passes them on to nobody."""
+"""Headers from which Gradio would tell where it is: the door has settled that, and passes them on
+to nobody.
+"""
 
 
 class Door:
-    """Lets in whoever may come in, and answers everybody else with a sentence before anything is read."""
+    """Lets in whoever may come in, and answers everybody else with a sentence before anything is
+    read.
+    """
 
-    def __init__(self, app: ASGIApp, names: Names, login: Login | None, quota: Quota, upload_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, names: Names, login: Login | None, quota: Quota, upload_bytes: int
+    ) -> None:
         self._app = app
         self._names = names
         self._login = login
@@ -72,7 +95,9 @@ class Door:
         if scope["type"] != "http":
             await WebSocketClose()(scope, receive, send)
             return
-        await self._answer(scope, receive, _with_headers(scope["path"], self._login is not None, send))
+        await self._answer(
+            scope, receive, _with_headers(scope["path"], self._login is not None, send)
+        )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -90,7 +115,11 @@ class Door:
         if login is not None:
             await login.answer(scope, receive, send)
             return
-        kept = [(name, value) for name, value in scope["headers"] if not BELIEVED.fullmatch(name.lower())]
+        kept = [
+            (name, value)
+            for name, value in scope["headers"]
+            if not BELIEVED.fullmatch(name.lower())
+        ]
         scope = {**scope, "headers": kept}
         if scope["method"] == "POST" and path.rstrip("/") == UPLOAD:
             await self._upload(int(headers.get("content-length", "0")), scope, receive, send)
@@ -105,13 +134,21 @@ class Door:
         return None if inside else self._login
 
     def _stranger(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
-        """Refuse other names of this machine, and everything that the page of another site has a browser send."""
+        """Refuse other names of this machine, and everything that the page of another site has a
+        browser send.
+        """
         if scope["method"] not in METHODS:
             return 405, "This app has no such method."
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         server = scope.get("server")
         if len(hosts) != 1 or not self._names.answers_to(hosts[0], server[0] if server else None):
-            return 400, "This app has another name. A name behind a proxy is told to it with --public-name."
+            return (
+                400,
+                (
+                    "This app has another name. A name behind a proxy is told to it with"
+                    " --public-name."
+                ),
+            )
         own = all(self._names.is_own_page(origin, scope["scheme"], hosts[0]) for origin in origins)
         if len(origins) > 1 or not own or _is_from_elsewhere(scope, headers):
             return 403, "This request comes from the page of another site."
@@ -131,17 +168,27 @@ class Door:
             return 411, "This request does not say how large it is."
         most, sentence = EVENT_BYTES, f"A request may have {EVENT_BYTES >> 20} MB at most."
         if path.rstrip("/") == UPLOAD:
-            most, sentence = self._upload_bytes + FRAME_BYTES, f"A file may have {self._upload_bytes >> 20} MB at most."
+            most, sentence = (
+                self._upload_bytes + FRAME_BYTES,
+                f"A file may have {self._upload_bytes >> 20} MB at most.",
+            )
         if path == LOGIN:
             most, sentence = LOGIN_BYTES, "A name and a password are shorter."
         length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit() and len(length) < LONGEST_NUMBER and int(length) <= most):
+        if not (
+            length.isascii()
+            and length.isdigit()
+            and len(length) < LONGEST_NUMBER
+            and int(length) <= most
+        ):
             return 413, sentence
         return None
 
     async def _upload(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client") or ("", 0)
-        upload = self._quota.take(network_of(client[0]), size)  # a session would be new after each login
+        upload = self._quota.take(
+            network_of(client[0]), size
+        )  # a session would be new after each login
         if isinstance(upload, str):
             await PlainTextResponse(upload, 413)(scope, receive, send)
             return
@@ -180,10 +227,15 @@ def _with_headers(path: str, private: bool, send: Send) -> Send:
 
 
 def _is_from_elsewhere(scope: Scope, headers: Mapping[str, str]) -> bool:
-    """Return whether a browser says that another site asks, for anything but to follow a link to the page."""
+    """Return whether a browser says that another site asks, for anything but to follow a link to
+    the page.
+    """
     if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
         return False
-    follows = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    follows = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == (
+        "navigate",
+        "document",
+    )
     return not (follows and scope["method"] in ("GET", "HEAD") and scope["path"] == "/")
 
 

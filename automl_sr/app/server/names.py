@@ -1,4 +1,6 @@
-"""The names under which the app answers, and which pages are its own: everything else is another site."""
+"""The names under which the app answers, and which pages are its own: everything else is another
+site.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from dataclasses import dataclass
 
 from automl_sr.errors import UseError
 
-PLACE = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?", re.IGNORECASE)
+PLACE = re.compile(
+    r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?", re.IGNORECASE
+)
 ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE)
 PORTS = {"http": 80, "https": 443}
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -45,7 +49,9 @@ def read_place(text: str) -> Place | None:
 
 
 def plain_address(text: str) -> str:
-    """Return an address in the one form in which it is compared; any other name in small letters."""
+    """Return an address in the one form in which it is compared; any other name in small
+    letters.
+    """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

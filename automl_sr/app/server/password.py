@@ -15,7 +15,8 @@ from automl_sr.errors import UseError
 AUTH = "AUTOML_SR_APP_AUTH"
 AUTH_BYTES = 4096
 ON_COMMAND_LINE = (
-    f"--auth can be read in the list of processes by everybody on this machine; use {AUTH} or --auth-file."
+    f"--auth can be read in the list of processes by everybody on this machine; use {AUTH} or"
+    " --auth-file."
 )
 
 
@@ -76,7 +77,9 @@ def given_secret(
     if auth is not None and file is not None:
         raise UseError("Both --auth and --auth-file are given.", "Leave --auth out.")
     if no_auth and (auth is not None or file is not None):
-        raise UseError("--no-auth lets everybody in, but a password is given too.", "Leave one out.")
+        raise UseError(
+            "--no-auth lets everybody in, but a password is given too.", "Leave one out."
+        )
     if auth is not None:
         return read_auth(auth)
     if file is not None:

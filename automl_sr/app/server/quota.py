@@ -11,7 +11,9 @@ from dataclasses import dataclass
 VISITOR_BYTES = 256 * 2**20
 APP_BYTES = 1024 * 2**20
 KEPT = 2 * 3600.0
-"""Seconds after which an upload is surely gone: each hour those are removed that are older than one."""
+"""Seconds after which an upload is surely gone: each hour those are removed that are older than
+one.
+"""
 LEAST = 2**16
 """What an upload counts at least, so that many small ones end too."""
 
@@ -48,10 +50,15 @@ class Quota:
         own = sum(known.size for known in self._uploads if known.visitor == visitor)
         if own + upload.size > self._visitor_bytes:
             most = self._visitor_bytes >> 20
-            return f"You have uploaded as much as one visitor may in two hours, {most} MB. Try again later."
+            return (
+                f"You have uploaded as much as one visitor may in two hours, {most} MB. Try again"
+                " later."
+            )
         if sum(known.size for known in self._uploads) + upload.size > self._app_bytes:
             most = self._app_bytes >> 20
-            return f"As much was uploaded as this app takes in two hours, {most} MB. Try again later."
+            return (
+                f"As much was uploaded as this app takes in two hours, {most} MB. Try again later."
+            )
         self._uploads.append(upload)
         return upload
 

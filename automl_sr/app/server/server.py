@@ -1,4 +1,6 @@
-"""Serve the page on this machine: limits on what comes in, and nothing served that was not asked of the store."""
+"""Serve the page on this machine: limits on what comes in, and nothing served that was not asked of
+the store.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def is_local(host: str) -> bool:
         return False
 
 
-def serve(store: str | None, address: Address, registry: Registry, tell: Callable[[str], None]) -> None:
+def serve(
+    store: str | None, address: Address, registry: Registry, tell: Callable[[str], None]
+) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises UseError where the port is taken."""
     listening = _listen(address)
     with own_folder() as folder:
@@ -108,7 +112,9 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
     names = Names(address.host, address.public_names, network=not address.local)
     login = None if address.auth is None else Login(address.auth, address.port)
     app.add_middleware(Door, names=names, login=login, quota=Quota(), upload_bytes=UPLOAD_BYTES)
-    if address.public_names:  # who asks, and whether by HTTPS, is believed where there is a proxy to say it
+    if (
+        address.public_names
+    ):  # who asks, and whether by HTTPS, is believed where there is a proxy to say it
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*PROXIES, *address.proxies])
     mounted: fastapi.FastAPI = gr.mount_gradio_app(
         app,
@@ -133,7 +139,8 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
 def _listen(address: Address) -> socket.socket:
     """Take the port before anything slow is done. Raises UseError."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # With the protocol named, asyncio sends small answers at once: else each file of the page waits 40 ms for its end.
+    # With the protocol named, asyncio sends small answers at once: else each file of the page waits
+    # 40 ms for its end.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -143,7 +150,8 @@ def _listen(address: Address) -> socket.socket:
         listening.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise UseError(
-            f"The app cannot listen on {address.host}, port {address.port}: {reason}.", "Choose another --port."
+            f"The app cannot listen on {address.host}, port {address.port}: {reason}.",
+            "Choose another --port.",
         ) from error
     return listening
 
@@ -153,7 +161,9 @@ def check_proxy(text: str) -> str:
     try:
         ipaddress.ip_network(text)
     except ValueError:
-        raise UseError(f"--proxy {text!r} is no address.", "Give it as in 10.0.0.5 or 10.0.0.0/24.") from None
+        raise UseError(
+            f"--proxy {text!r} is no address.", "Give it as in 10.0.0.5 or 10.0.0.0/24."
+        ) from None
     return text
 
 

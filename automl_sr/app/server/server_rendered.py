@@ -1,4 +1,6 @@
-"""A page that comes with content: Gradio's own events fill it a second after everything else has been drawn."""
+"""A page that comes with content: Gradio's own events fill it a second after everything else has
+been drawn.
+"""
 
 from __future__ import annotations
 

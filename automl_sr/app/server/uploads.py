@@ -1,4 +1,6 @@
-"""Files that visitors upload: a path or address that a request makes up reaches neither file system nor network."""
+"""Files that visitors upload: a path or address that a request makes up reaches neither file system
+nor network.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,18 @@ UPLOAD_BYTES = 32 * 2**20
 class GuardedBlocks(gr.Blocks):
     """Blocks whose events take files that were uploaded to this app, and no others.
 
-    Gradio fetches what a file's `path` names where that is an address, whatever component it is meant for. And in an
-    application that is mounted into another one, as ours is, it copies any file of this machine to where it is served.
+    Gradio fetches what a file's `path` names where that is an address, whatever component it is
+    meant for. And in an application that is mounted into another one, as ours is, it copies any
+    file of this machine to where it is served.
     """
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """Look at everything that comes from a browser before anything else does. Raises gr.Error."""
+        """Look at everything that comes from a browser before anything else does.
+
+        Raises gr.Error.
+        """
         try:
             check_files(inputs)
         except UseError as error:
@@ -35,7 +41,10 @@ class GuardedBlocks(gr.Blocks):
         return found
 
     async def process_api(self, *given: Any, **named: Any) -> dict[str, Any]:
-        """Answer an event, or say in a sentence that no page sends what came with it. Raises gr.Error."""
+        """Answer an event, or say in a sentence that no page sends what came with it.
+
+        Raises gr.Error.
+        """
         try:
             answer: dict[str, Any] = await super().process_api(*given, **named)
         except gr.Error:
@@ -48,7 +57,10 @@ class GuardedBlocks(gr.Blocks):
 
 
 def check_files(values: Any) -> None:
-    """Look through what a browser sent for files. Raises UseError for one that was not uploaded here."""
+    """Look through what a browser sent for files.
+
+    Raises UseError for one that was not uploaded here.
+    """
     if isinstance(values, dict):
         if "meta" in values and isinstance(values.get("path"), str):
             uploaded(values["path"])
@@ -59,7 +71,10 @@ def check_files(values: Any) -> None:
 
 
 def uploaded(path: str) -> Path:
-    """Return a file in the folder of uploads, whose names nobody can guess. Raises UseError for any other path."""
+    """Return a file in the folder of uploads, whose names nobody can guess.
+
+    Raises UseError for any other path.
+    """
     folder = Path(get_upload_folder()).resolve()
     try:
         found = Path(path).resolve(strict=True)

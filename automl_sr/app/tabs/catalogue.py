@@ -1,4 +1,6 @@
-"""What is installed, as HTML: techniques with their fields, tasks, metrics, what is unavailable; and method cards."""
+"""What is installed, as HTML: techniques with their fields, tasks, metrics, what is unavailable;
+and method cards.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,13 @@ CARD = "README.md"
 MOST_CHARACTERS = 200_000
 FEW = 3
 """So few techniques are shown unfolded."""
-KINDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "array": "list"}
+KINDS = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "list",
+}
 _LOWER = (("minimum", "from"), ("exclusiveMinimum", "above"))
 _UPPER = (("maximum", "to"), ("exclusiveMaximum", "to below"))
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(\s*([^)\s]*)[^)]*\)")
@@ -54,7 +62,9 @@ def techniques_html(registry: Registry, asked: str, slot: str) -> str:
     parts = [f"<p role='status'>{count} technique{'s' if count > 1 else ''}</p>"]
     for known, members in found.items():
         if members:
-            described = "".join(technique_html(registry, cls, unfolded=count <= FEW) for cls in members)
+            described = "".join(
+                technique_html(registry, cls, unfolded=count <= FEW) for cls in members
+            )
             parts.append(f"<h4>{escaped(known.value)}</h4>{described}")
     return "".join(parts)
 
@@ -67,15 +77,21 @@ def _matches(registry: Registry, cls: type[Technique], words: Sequence[str]) -> 
     source = registry.source(cls)
     fields = [f"{spec.name} {spec.description}" for spec in search_fields(cls)]
     capabilities = [*cls.provides, *cls.requires, *cls.conflicts, *cls.tasks]
-    text = " ".join([cls.slot, cls.name, cls.__doc__ or "", source.plugin, *fields, *capabilities]).lower()
+    text = " ".join(
+        [cls.slot, cls.name, cls.__doc__ or "", source.plugin, *fields, *capabilities]
+    ).lower()
     return all(word in text for word in words)
 
 
 def technique_html(registry: Registry, cls: type[Technique], *, unfolded: bool) -> str:
-    """Describe one technique: what it does, where it comes from, what it goes together with, and its fields."""
+    """Describe one technique: what it does, where it comes from, what it goes together with, and
+    its fields.
+    """
     source = registry.source(cls)
     facts: dict[str, str] = {
-        "plugin": f"{source.plugin} ({source.distribution} {source.version})" if source.distribution else source.plugin,
+        "plugin": f"{source.plugin} ({source.distribution} {source.version})"
+        if source.distribution
+        else source.plugin,
         "version": cls.version,
         "serves": "all tasks" if "*" in cls.tasks else ", ".join(sorted(cls.tasks)),
         "provides": ", ".join(sorted(cls.provides)),
@@ -94,7 +110,13 @@ def technique_html(registry: Registry, cls: type[Technique], *, unfolded: bool) 
 
 def _fields(cls: type[Technique]) -> str:
     rows = [
-        [spec.name, _may_be(cls, spec), word(as_json(spec.default)), searched(spec), spec.description]
+        [
+            spec.name,
+            _may_be(cls, spec),
+            word(as_json(spec.default)),
+            searched(spec),
+            spec.description,
+        ]
         for spec in search_fields(cls)
     ]
     if not rows:
@@ -117,7 +139,9 @@ def searched(spec: SearchField) -> str:
         found = ""
     if not spec.searched:
         found = f"fixed; if opened: {found}" if found else "fixed"
-    conditions = [f"{name} is {' or '.join(map(word, values))}" for name, values in spec.when.items()]
+    conditions = [
+        f"{name} is {' or '.join(map(word, values))}" for name, values in spec.when.items()
+    ]
     return f"{found}, if {' and '.join(conditions)}" if conditions else found
 
 
@@ -151,7 +175,12 @@ def tasks_html(registry: Registry) -> str:
         for kind, cls in sorted(registry.tasks.items())
     ]
     metrics = [
-        [metric.name, f"{metric.direction}{f', {metric.unit}' if metric.unit else ''}", metric.level, metric.help]
+        [
+            metric.name,
+            f"{metric.direction}{f', {metric.unit}' if metric.unit else ''}",
+            metric.level,
+            metric.help,
+        ]
         for metric in registry.metrics.values()
     ]
     return table("Tasks", ("task", "what is learnt", "keys in a study file"), tasks) + table(

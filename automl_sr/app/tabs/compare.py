@@ -23,8 +23,8 @@ NARROWEST = 340
 LONGEST_NUMBER = 9
 """Digits of a trial's number that somebody may type."""
 TOO_FEW = (
-    f"Choose two to {MOST_COMPARED} trials above, or select one in the tab Trials or Front and press "
-    "<b>Add to comparison</b> in the tab Trials."
+    f"Choose two to {MOST_COMPARED} trials above, or select one in the tab Trials or Front and"
+    " press <b>Add to comparison</b> in the tab Trials."
 )
 
 
@@ -60,7 +60,11 @@ def build(session: Session) -> None:
 
     also = [session.compared.change, everything.input]
     session.show(
-        "compare", fill, [session.study, session.compared, everything], [table, steps, seconds, costs], also=also
+        "compare",
+        fill,
+        [session.study, session.compared, everything],
+        [table, steps, seconds, costs],
+        also=also,
     )
     for plot in (steps, seconds, costs):
         listen([plot.select], clicked, [], [session.trial])
@@ -76,7 +80,9 @@ def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) ->
     for rung in shown.rungs:
         if rung.number in rungs:
             rungs[rung.number].append(rung)
-    curves = [Curve(trial.number, session.cache.curve(trial), rungs[trial.number]) for trial in trials]
+    curves = [
+        Curve(trial.number, session.cache.curve(trial), rungs[trial.number]) for trial in trials
+    ]
     keep = f"{shown.study.id} {found}"
     return (
         said + comparison(shown, trials, whole),
@@ -104,17 +110,32 @@ def _bind(session: Session, choice: Any) -> None:
         for sentence in wrong:
             gr.Warning(escaped(sentence))
         kept = gr.skip() if found == values else gr.Dropdown(value=found)
-        there = [] if shown is None else [item for item in numbers(compared) if item in shown.by_number]
-        # The list cannot hold a number that is not there: of an address it is told in the table, and stays told.
+        there = (
+            [] if shown is None else [item for item in numbers(compared) if item in shown.by_number]
+        )
+        # The list cannot hold a number that is not there: of an address it is told in the table,
+        # and stays told.
         return kept, gr.skip() if found == there else found
 
     def belong(name: str | None, former: str | None, compared: Any) -> tuple[str | None, list[int]]:
-        """Forget numbers that mean trials of another study; the first study is that of the address."""
+        """Forget numbers that mean trials of another study; the first study is that of the
+        address.
+        """
         return name, numbers(compared) if former in (None, name) else []
 
     # `change`, because a number that somebody types makes no `input` event
-    listen([choice.change], choose, [session.study, choice, session.compared], [choice, session.compared])
-    listen([session.study.change], belong, [session.study, owner, session.compared], [owner, session.compared])
+    listen(
+        [choice.change],
+        choose,
+        [session.study, choice, session.compared],
+        [choice, session.compared],
+    )
+    listen(
+        [session.study.change],
+        belong,
+        [session.study, owner, session.compared],
+        [owner, session.compared],
+    )
     inputs = [session.study, session.compared, choice, sent]
     session.show("compare", offer, inputs, [choice, sent], also=[session.compared.change])
 
@@ -123,7 +144,10 @@ def _follow_address(session: Session) -> None:
     """Keep the compared trials in the address, from which `asked_for` reads them."""
     text = gr.Textbox(visible="hidden", elem_id="compare-address")
     told = listen(
-        [session.compared.change], lambda found: ",".join(map(str, numbers(found))), [session.compared], [text]
+        [session.compared.change],
+        lambda found: ",".join(map(str, numbers(found))),
+        [session.compared],
+        [text],
     )
     told.then(None, [text], None, js=static_text("compare_address.js"))
 
@@ -135,7 +159,9 @@ def asked_for(text: str) -> list[int]:
 
 
 def understood(shown: Snapshot, values: Any) -> tuple[list[int], list[str]]:
-    """Read what somebody has chosen, where numbers are those of the list and text was typed; say what is wrong."""
+    """Read what somebody has chosen, where numbers are those of the list and text was typed; say
+    what is wrong.
+    """
     found: list[int] = []
     wrong: list[str] = []
     for value in values if isinstance(values, list) else []:
@@ -163,7 +189,11 @@ def label(shown: Snapshot, trial: TrialRecord) -> str:
     """Name a trial in a list: 7: complete, psnr_y 34.12, espcn."""
     first = shown.study.objectives[0]
     value = {**trial.costs, **trial.values}.get(first)
-    parts = [trial.state, f"{first} {number(value)}" if value is not None else "", trial.params.get("architecture", "")]
+    parts = [
+        trial.state,
+        f"{first} {number(value)}" if value is not None else "",
+        trial.params.get("architecture", ""),
+    ]
     return f"{trial.number}: {', '.join(str(part) for part in parts if part)}"
 
 

@@ -1,4 +1,6 @@
-"""Trials side by side as one table: values, costs, plans, time, and what each took from the others."""
+"""Trials side by side as one table: values, costs, plans, time, and what each took from the
+others.
+"""
 
 from __future__ import annotations
 
@@ -46,23 +48,54 @@ def comparison(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool)
         if rows or nothing
     ]
     heads = [
-        el("th", el("span", "", class_="swatch", style=f"background: {colour}"), f"trial {trial.number}", scope="col")
+        el(
+            "th",
+            el("span", "", class_="swatch", style=f"background: {colour}"),
+            f"trial {trial.number}",
+            scope="col",
+        )
         for trial, colour in zip(trials, COLOURS, strict=False)
     ]
-    caption = f"{STAR} best of these in an objective" + ("; what differs is set off" if everything else "")
-    whole = el("table", el("caption", caption), el("thead", el("tr", el("td"), heads)), body, class_="plain")
+    caption = f"{STAR} best of these in an objective" + (
+        "; what differs is set off" if everything else ""
+    )
+    whole = el(
+        "table",
+        el("caption", caption),
+        el("thead", el("tr", el("td"), heads)),
+        body,
+        class_="plain",
+    )
     return el("div", whole, class_="scroll")
 
 
-def groups_of(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool) -> list[tuple[str, list[Row], str]]:
+def groups_of(
+    shown: Snapshot, trials: Sequence[TrialRecord], everything: bool
+) -> list[tuple[str, list[Row], str]]:
     """Return the parts of the table: title, rows, and what to say where there are none."""
     found = differences(list(trials))
-    same = "Their plans do not differ." if all(trial.plan for trial in trials) else "There are no plans yet."
+    same = (
+        "Their plans do not differ."
+        if all(trial.plan for trial in trials)
+        else "There are no plans yet."
+    )
     return [
         ("Trial", [Row("state", [state_words(shown, trial) for trial in trials])], ""),
-        ("Values", _values(found["values"], shown.objectives), "Nothing has been measured of these trials."),
-        ("Costs known before training", [Row(name, _cells(row)) for name, row in found["costs"].items()], ""),
-        ("Plan" if everything else "Plan, where it differs", _plan(trials, found["plan"], everything), same),
+        (
+            "Values",
+            _values(found["values"], shown.objectives),
+            "Nothing has been measured of these trials.",
+        ),
+        (
+            "Costs known before training",
+            [Row(name, _cells(row)) for name, row in found["costs"].items()],
+            "",
+        ),
+        (
+            "Plan" if everything else "Plan, where it differs",
+            _plan(trials, found["plan"], everything),
+            same,
+        ),
         ("Time by stage", _time(trials), ""),
         ("Results shared between trials", _shared(trials), ""),
     ]
@@ -80,18 +113,31 @@ def best_of(row: Mapping[int, Any], metric: Metric) -> frozenset[int]:
 def _values(table: Mapping[str, Mapping[int, Any]], objectives: Sequence[Metric]) -> list[Row]:
     """List the objectives first, the best of each marked."""
     by_name = {metric.name: metric for metric in objectives}
-    names = [*(name for name in by_name if name in table), *(name for name in table if name not in by_name)]
+    names = [
+        *(name for name in by_name if name in table),
+        *(name for name in table if name not in by_name),
+    ]
     return [
-        Row(name, _cells(table[name]), best_of(table[name], by_name[name]) if name in by_name else frozenset())
+        Row(
+            name,
+            _cells(table[name]),
+            best_of(table[name], by_name[name]) if name in by_name else frozenset(),
+        )
         for name in names
     ]
 
 
-def _plan(trials: Sequence[TrialRecord], differing: Mapping[str, Any], everything: bool) -> list[Row]:
+def _plan(
+    trials: Sequence[TrialRecord], differing: Mapping[str, Any], everything: bool
+) -> list[Row]:
     params = [trial.params for trial in trials]
     names = dict.fromkeys(name for plan in params for name in plan)
     return [
-        Row(name, [number(plan.get(name)) for plan in params], differs=everything and name in differing)
+        Row(
+            name,
+            [number(plan.get(name)) for plan in params],
+            differs=everything and name in differing,
+        )
         for name in names
         if everything or name in differing
     ]
@@ -99,19 +145,29 @@ def _plan(trials: Sequence[TrialRecord], differing: Mapping[str, Any], everythin
 
 def _time(trials: Sequence[TrialRecord]) -> list[Row]:
     names = dict.fromkeys(name for trial in trials for name in trial.stage_seconds)
-    stages = [Row(name, [_seconds(trial.stage_seconds.get(name)) for trial in trials]) for name in names]
+    stages = [
+        Row(name, [_seconds(trial.stage_seconds.get(name)) for trial in trials]) for name in names
+    ]
     return [*stages, Row("in all", [_seconds(trial.seconds) for trial in trials])]
 
 
 def _shared(trials: Sequence[TrialRecord]) -> list[Row]:
     names = dict.fromkeys(name for trial in trials for name in trial.shared)
     rows = [Row(name, [_share(name, trial.shared.get(name)) for trial in trials]) for name in names]
-    return [*rows, Row("saved", [_seconds(saved_seconds(trial.shared)) for trial in trials])] if rows else []
+    return (
+        [*rows, Row("saved", [_seconds(saved_seconds(trial.shared)) for trial in trials])]
+        if rows
+        else []
+    )
 
 
 def _share(name: str, entry: Mapping[str, Any] | None) -> str:
     """Say what a trial had of a shared result; its name stands at the row's beginning."""
-    return "-" if entry is None else shared_words(name, entry).removeprefix(f"{name} (").removesuffix(")")
+    return (
+        "-"
+        if entry is None
+        else shared_words(name, entry).removeprefix(f"{name} (").removesuffix(")")
+    )
 
 
 def _seconds(value: Any) -> str:
@@ -128,4 +184,6 @@ def _line(row: Row) -> Markup:
         best = index in row.best
         shown = join([cell, " ", el("span", STAR, title="best of these")]) if best else cell
         cells.append(el("td", shown, class_="right best" if best else "right"))
-    return el("tr", el("td", row.name, class_="name"), cells, class_="differs" if row.differs else None)
+    return el(
+        "tr", el("td", row.name, class_="name"), cells, class_="differs" if row.differs else None
+    )

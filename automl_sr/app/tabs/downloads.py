@@ -32,7 +32,9 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True)
 class Downloads:
-    """Files by the name under which they are downloaded, `everything` for all in one, and what is not there and why."""
+    """Files by the name under which they are downloaded, `everything` for all in one, and what is
+    not there and why.
+    """
 
     files: Mapping[str, Path]
     problems: tuple[str, ...]
@@ -45,9 +47,15 @@ class Downloads:
 
 
 def downloads_of(
-    study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None, registry: Registry, folder: Path
+    study: StudyRecord,
+    trial: TrialRecord,
+    refined: RefinementRecord | None,
+    registry: Registry,
+    folder: Path,
 ) -> Downloads:
-    """Fetch a trial's model, or that of its refinement, and write its card and study file beside it."""
+    """Fetch a trial's model, or that of its refinement, and write its card and study file beside
+    it.
+    """
     found: dict[str, Path] = {}
     problems: list[str] = []
     try:
@@ -63,7 +71,9 @@ def downloads_of(
                 problems.append(f"{name} cannot be had: {error}")
             except Exception as error:
                 log.exception("%s cannot be fetched", stored[kind].url)
-                problems.append(f"{name} cannot be had: {type(error).__name__}, see the log of the app.")
+                problems.append(
+                    f"{name} cannot be had: {type(error).__name__}, see the log of the app."
+                )
     if stored:
         found[CARD] = kept(card(study, trial, refined).encode(), folder, CARD)
     try:
@@ -78,7 +88,10 @@ def downloads_of(
 
 
 def fetched(record: ArtifactRecord, folder: Path, name: str) -> Path:
-    """Return a stored file, from the folder if it was fetched before. Raises StoreError where it is gone or altered."""
+    """Return a stored file, from the folder if it was fetched before.
+
+    Raises StoreError where it is gone or altered.
+    """
     path = _place(folder, record.sha256, name)
     return path if _renewed(path) else fetch(record, path)
 
@@ -92,7 +105,9 @@ def kept(content: bytes, folder: Path, name: str) -> Path:
 
 
 def _place(folder: Path, digest: str, name: str) -> Path:
-    """Put files of one name into a folder for each content; a digest comes from the store, and may be anything."""
+    """Put files of one name into a folder for each content; a digest comes from the store, and may
+    be anything.
+    """
     return folder / hashlib.sha256(digest.encode()).hexdigest()[:32] / name
 
 

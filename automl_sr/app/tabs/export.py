@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from automl_sr.store.refinements import RefinementRecord
 
 log = logging.getLogger(__name__)
-NO_TRIAL = "Select a trial to export its model: click a point or a row in another tab, or type its number above."
+NO_TRIAL = (
+    "Select a trial to export its model: click a point or a row in another tab, or type its number"
+    " above."
+)
 SEARCHED = "searched"
 LABELS = {
     FILES["onnx"]: "Model",
@@ -39,7 +42,10 @@ LABELS = {
 }
 MOST_IMAGES = 24
 REPORT = "automl_sr.report.page:study_page"
-"""What makes a report. It is called by name: the app knows what reports are, not how they are made."""
+"""What makes a report.
+
+It is called by name: the app knows what reports are, not how they are made.
+"""
 
 
 def build(session: Session) -> None:
@@ -59,8 +65,12 @@ def build(session: Session) -> None:
             )
             for name, label in LABELS.items()
         ]
-    with gr.Accordion("The study file: a search with it trains this plan again, and no other", open=False):
-        code = gr.HTML(elem_id="export-yaml")  # an editor for code would be a third of what a browser loads
+    with gr.Accordion(
+        "The study file: a search with it trains this plan again, and no other", open=False
+    ):
+        code = gr.HTML(
+            elem_id="export-yaml"
+        )  # an editor for code would be a third of what a browser loads
     _show_trial(session, about, which, buttons, code)
     gr.HTML("<h3>The report of the study</h3>")
     _offer_report(session)
@@ -75,7 +85,12 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
         trial = shown.by_number.get(found[0]) if shown is not None and found else None
         if shown is None or trial is None:
             said = NO_STUDY if shown is None else NO_TRIAL
-            return f"<p>{escaped(said)}</p>", gr.Dropdown(visible=False), *(_button(name, None) for name in LABELS), ""
+            return (
+                f"<p>{escaped(said)}</p>",
+                gr.Dropdown(visible=False),
+                *(_button(name, None) for name in LABELS),
+                "",
+            )
         models = models_of(cache, shown, trial)
         chosen = model if model in models else SEARCHED
         downloads = downloads_of(shown.study, trial, models[chosen], cache.registry, folder())
@@ -91,8 +106,12 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
     session.show("export", fill, [session.study, session.trial, which], outputs, also=[which.input])
 
 
-def models_of(cache: StoreCache, shown: Snapshot, trial: TrialRecord) -> dict[str, RefinementRecord | None]:
-    """Return the models of a trial by what a browser calls them: that of the search, then those trained longer."""
+def models_of(
+    cache: StoreCache, shown: Snapshot, trial: TrialRecord
+) -> dict[str, RefinementRecord | None]:
+    """Return the models of a trial by what a browser calls them: that of the search, then those
+    trained longer.
+    """
     rows = refinements(cache.reader, shown.study, trial.number)
     longer = {f"refined-{row.id}": row for row in rows if row.state == "complete"}
     return {SEARCHED: None, **longer}
@@ -115,7 +134,9 @@ def _button(name: str, path: Path | None) -> Any:
     if path is None:
         return gr.DownloadButton(LABELS[name], value=None, interactive=False)
     what = path.suffix.removeprefix(".") if name == EVERYTHING else name
-    return gr.DownloadButton(f"{LABELS[name]} ({what}, {size(path.stat().st_size)})", value=str(path), interactive=True)
+    return gr.DownloadButton(
+        f"{LABELS[name]} ({what}, {size(path.stat().st_size)})", value=str(path), interactive=True
+    )
 
 
 def folder() -> Path:
@@ -128,10 +149,18 @@ def _offer_report(session: Session) -> None:
     cache = session.cache
     with gr.Row(equal_height=True):
         images = gr.Slider(
-            0, MOST_IMAGES, value=3, step=1, label="Validation images to show in it", elem_id="export-images", scale=2
+            0,
+            MOST_IMAGES,
+            value=3,
+            step=1,
+            label="Validation images to show in it",
+            elem_id="export-images",
+            scale=2,
         )
         make = gr.Button("Make the report", elem_id="export-make", min_width=180)
-        download = gr.DownloadButton("Report", visible=False, elem_id="export-report", min_width=180)
+        download = gr.DownloadButton(
+            "Report", visible=False, elem_id="export-report", min_width=180
+        )
     status = gr.HTML(elem_id="export-status")
 
     def answer(name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
@@ -147,7 +176,13 @@ def _offer_report(session: Session) -> None:
         show_progress_on=[status],
         trigger_mode="once",
     )
-    listen([session.study.change], lambda: ("", _no_report()), [], [status, download], cancels=[running])
+    listen(
+        [session.study.change],
+        lambda: ("", _no_report()),
+        [],
+        [status, download],
+        cancels=[running],
+    )
 
 
 def reported(cache: StoreCache, name: Any, count: Any) -> Iterator[tuple[Any, Any]]:
@@ -159,7 +194,10 @@ def reported(cache: StoreCache, name: Any, count: Any) -> Iterator[tuple[Any, An
         for told in run_in_background(report_work(cache, name, count)):
             if isinstance(told, Path):
                 label = f"Report ({told.name}, {size(told.stat().st_size)})"
-                yield _said("The report is made."), gr.DownloadButton(label, value=str(told), visible=True)
+                yield (
+                    _said("The report is made."),
+                    gr.DownloadButton(label, value=str(told), visible=True),
+                )
                 continue
             stage = told or stage
             yield _said(f"{stage}: {time.monotonic() - began:.0f} s"), gr.skip()
@@ -175,7 +213,10 @@ def _no_report() -> Any:
 
 
 def report_work(cache: StoreCache, name: Any, count: Any) -> Any:
-    """Return the work of making a report. Raises UseError for what is no study or no number of images."""
+    """Return the work of making a report.
+
+    Raises UseError for what is no study or no number of images.
+    """
     shown = snapshot(cache, name)
     if shown is None:
         raise UseError(NO_STUDY)
@@ -193,7 +234,10 @@ def report_work(cache: StoreCache, name: Any, count: Any) -> Any:
 
 def file_name(name: str) -> str:
     """Make a plain file name of a study's name."""
-    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name)
+    return "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_"
+        for letter in name
+    )
 
 
 def _said(text: str) -> str:

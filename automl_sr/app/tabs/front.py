@@ -23,12 +23,23 @@ def build(session: Session) -> None:
     with gr.Row():
         across = gr.Dropdown([], label="Across", elem_id="front-x", min_width=140)
         up = gr.Dropdown([], label="Up", elem_id="front-y", min_width=140)
-        deep = gr.Dropdown([NO_AXIS], value=NO_AXIS, label="Third axis", elem_id="front-z", min_width=140)
+        deep = gr.Dropdown(
+            [NO_AXIS], value=NO_AXIS, label="Third axis", elem_id="front-z", min_width=140
+        )
         techniques = gr.Dropdown(
-            [], label="Only with these techniques", multiselect=True, elem_id="front-techniques", scale=2, min_width=220
+            [],
+            label="Only with these techniques",
+            multiselect=True,
+            elem_id="front-techniques",
+            scale=2,
+            min_width=220,
         )
         states = gr.CheckboxGroup(
-            list(HIDEABLE), value=["pruned"], label="Show also", elem_id="front-states", min_width=220
+            list(HIDEABLE),
+            value=["pruned"],
+            label="Show also",
+            elem_id="front-states",
+            min_width=220,
         )
         keeping = gr.Checkbox(label="Only feasible", elem_id="front-feasible", min_width=120)
     plot = chart("Pareto front", "front-chart", height=520)
@@ -54,16 +65,25 @@ def build(session: Session) -> None:
         shown = snapshot(cache, name)
         if shown is None:
             return written({"note": NO_STUDY}), ""
-        wanted = f"{shown.content} {chosen}"  # a figure of thousands of points is sent where it differs, and only there
+        # a figure of thousands of points is sent where it differs, and only there
+        wanted = f"{shown.content} {chosen}"
         return skip(2) if wanted == known else (written(figure_of(shown, *chosen)), wanted)
 
     session.show("front", offer, [session.study, offered], [offered, *controls[:4]])
-    session.show("front", draw, [session.study, sent, *controls], [plot, sent], also=[item.input for item in controls])
+    session.show(
+        "front",
+        draw,
+        [session.study, sent, *controls],
+        [plot, sent],
+        also=[item.input for item in controls],
+    )
     selecting(session, plot)
 
 
 def searched_techniques(study: StudyRecord) -> list[str]:
-    """Name the techniques that a study chooses from, where there is a choice: architecture=fsrcnn."""
+    """Name the techniques that a study chooses from, where there is a choice:
+    architecture=fsrcnn.
+    """
     return [
         f"{slot['slot']}={option['technique']}"
         for slot in study.space["slots"]
@@ -73,22 +93,42 @@ def searched_techniques(study: StudyRecord) -> list[str]:
 
 
 def figure_of(
-    shown: Snapshot, across: str, up: str, deep: str, techniques: list[str], states: list[str], keeping: bool
+    shown: Snapshot,
+    across: str,
+    up: str,
+    deep: str,
+    techniques: list[str],
+    states: list[str],
+    keeping: bool,
 ) -> Any:
     """Draw what the controls ask for."""
     by_name = {metric.name: metric for metric in shown.metrics}
     asked = [name for name in (across, up, deep) if name in by_name]
-    axes = [by_name[name] for name in asked] if len(asked) > 1 else list(reversed(shown.metrics[:2]))
+    axes = (
+        [by_name[name] for name in asked] if len(asked) > 1 else list(reversed(shown.metrics[:2]))
+    )
     if len(axes) < 2:
         return {"note": "This study measures a single metric: see its history in the tab Why."}
-    return front_figure(shown, axes, lambda trial: _wanted(shown, trial, techniques or [], states or [], keeping))
+    return front_figure(
+        shown, axes, lambda trial: _wanted(shown, trial, techniques or [], states or [], keeping)
+    )
 
 
 def _wanted(
-    shown: Snapshot, trial: TrialRecord, techniques: Sequence[str], states: Sequence[str], keeping: bool
+    shown: Snapshot,
+    trial: TrialRecord,
+    techniques: Sequence[str],
+    states: Sequence[str],
+    keeping: bool,
 ) -> bool:
-    """Filter a trial: of several techniques of one slot any will do, but every slot that is named must fit."""
-    if trial.state in HIDEABLE and trial.state not in states and trial.number not in shown.front_numbers:
+    """Filter a trial: of several techniques of one slot any will do, but every slot that is named
+    must fit.
+    """
+    if (
+        trial.state in HIDEABLE
+        and trial.state not in states
+        and trial.number not in shown.front_numbers
+    ):
         return False
     if keeping and trial.state != "infeasible" and not shown.keeps(trial):
         return False

@@ -1,4 +1,6 @@
-"""Figures of what parameters do to objectives: Optuna's slices and ranks, and parallel coordinates."""
+"""Figures of what parameters do to objectives: Optuna's slices and ranks, and parallel
+coordinates.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ _remembered: dict[str, RememberedStudy] = {}
 
 
 def remembered(shown: Snapshot, registry: Registry) -> RememberedStudy:
-    """Return the study as Optuna reads one, made once for each content. Raises PluginError without its plugins."""
+    """Return the study as Optuna reads one, made once for each content.
+
+    Raises PluginError without its plugins.
+    """
     from automl_sr.presentation.optuna_study import remember
 
     with _lock:
@@ -54,7 +59,9 @@ def remembered(shown: Snapshot, registry: Registry) -> RememberedStudy:
 
 
 def parameter_names(shown: Snapshot, registry: Registry) -> list[str]:
-    """Name the parameters that differ between trials by their stored names, the most important first."""
+    """Name the parameters that differ between trials by their stored names, the most important
+    first.
+    """
     used: dict[str, list[Any]] = {}
     for trial in remembered(shown, registry).remembered:
         for name, value in trial.params.items():
@@ -69,8 +76,12 @@ def parameter_names(shown: Snapshot, registry: Registry) -> list[str]:
 
 def partner(shown: Snapshot, registry: Registry, names: Sequence[str], first: str) -> str:
     """Name the most important other parameter that plans use together with the first."""
-    params = [trial.params for trial in remembered(shown, registry).remembered if first in trial.params]
-    return next((name for name in names if name != first and any(name in row for row in params)), first)
+    params = [
+        trial.params for trial in remembered(shown, registry).remembered if first in trial.params
+    ]
+    return next(
+        (name for name in names if name != first and any(name in row for row in params)), first
+    )
 
 
 def slices_figure(shown: Snapshot, registry: Registry, metric: str, names: Sequence[str]) -> Figure:
@@ -79,11 +90,18 @@ def slices_figure(shown: Snapshot, registry: Registry, metric: str, names: Seque
 
     study = _some(shown, registry, MOST_SLICED)
     if not study.remembered or not names:
-        return {"note": "No parameter differs between the models yet." if study.remembered else NOTHING}
+        return {
+            "note": "No parameter differs between the models yet." if study.remembered else NOTHING
+        }
     place = shown.study.objectives.index(metric)
     rows = -(-len(names) // COLUMNS)
     layout: dict[str, Any] = {
-        "grid": {"rows": rows, "columns": min(COLUMNS, len(names)), "pattern": "independent", "ygap": 0.16 * rows},
+        "grid": {
+            "rows": rows,
+            "columns": min(COLUMNS, len(names)),
+            "pattern": "independent",
+            "ygap": 0.16 * rows,
+        },
         "hovermode": "closest",
         "showlegend": False,
         "uirevision": f"{shown.study.id} slices {metric} {list(names)}",
@@ -91,16 +109,25 @@ def slices_figure(shown: Snapshot, registry: Registry, metric: str, names: Seque
     data = []
     for index, name in enumerate(names, start=1):
         suffix = "" if index == 1 else str(index)
-        drawn = readable(plot_slice(study, [name], target=lambda trial: trial.values[place], target_name=metric))
+        drawn = readable(
+            plot_slice(study, [name], target=lambda trial: trial.values[place], target_name=metric)
+        )
         for trace in drawn["data"]:
             numbers = [int(value) for value in trace["marker"]["color"]]
             trace |= {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "customdata": numbers}
-            trace["marker"] = {**_marker(shown, numbers), "color": numbers, "colorscale": ORDER, "showscale": False}
+            trace["marker"] = {
+                **_marker(shown, numbers),
+                "color": numbers,
+                "colorscale": ORDER,
+                "showscale": False,
+            }
             trace["hovertemplate"] = _hover(name, metric)
             trace["x"] = [_unquoted(value) for value in trace["x"]]
             data.append(trace)
         layout[f"xaxis{suffix}"] = _unquoted_axis(drawn["layout"]["xaxis"])
-        layout[f"yaxis{suffix}"] = {"title": {"text": metric if index % COLUMNS == 1 or len(names) == 1 else ""}}
+        layout[f"yaxis{suffix}"] = {
+            "title": {"text": metric if index % COLUMNS == 1 or len(names) == 1 else ""}
+        }
     return {"data": data, "layout": layout}
 
 
@@ -109,11 +136,15 @@ def ranks_figure(shown: Snapshot, registry: Registry, metric: str, across: str, 
     from optuna.visualization import plot_rank
 
     study = _some(shown, registry, MOST_RANKED)
-    both = [trial.number for trial in study.remembered if across in trial.params and up in trial.params]
+    both = [
+        trial.number for trial in study.remembered if across in trial.params and up in trial.params
+    ]
     if not both:
         return {"note": "No trial uses both of these parameters: choose others."}
     place = shown.study.objectives.index(metric)
-    drawn = readable(plot_rank(study, [across, up], target=lambda trial: trial.values[place], target_name=metric))
+    drawn = readable(
+        plot_rank(study, [across, up], target=lambda trial: trial.values[place], target_name=metric)
+    )
     points, colours = drawn["data"]
     values = {trial.number: trial.values[place] for trial in study.remembered}
     points |= {"customdata": both, "text": [number(float(values[key])) for key in both]}
@@ -122,12 +153,19 @@ def ranks_figure(shown: Snapshot, registry: Registry, metric: str, across: str, 
     points.pop("hovertext", None)
     layout = {key: drawn["layout"][key] for key in ("xaxis", "yaxis")}
     layout["yaxis"]["title"]["standoff"] = 12
-    layout |= {"hovermode": "closest", "uirevision": f"{shown.study.id} ranks {metric} {across} {up}"}
+    layout |= {
+        "hovermode": "closest",
+        "uirevision": f"{shown.study.id} ranks {metric} {across} {up}",
+    }
     return {"data": [points, colours], "layout": layout}
 
 
-def parallel_figure(shown: Snapshot, registry: Registry, names: Sequence[str], selected: int | None) -> Figure:
-    """Draw a line for each trial across parameters and objectives; what a plan does not use runs below."""
+def parallel_figure(
+    shown: Snapshot, registry: Registry, names: Sequence[str], selected: int | None
+) -> Figure:
+    """Draw a line for each trial across parameters and objectives; what a plan does not use runs
+    below.
+    """
     known = {trial.number for trial in remembered(shown, registry).remembered}
     measured = [trial for trial in shown.trials if trial.number in known]
     drawn = {selected, *(trial.number for trial in thinned(shown, measured, MOST_LINES))}
@@ -136,11 +174,18 @@ def parallel_figure(shown: Snapshot, registry: Registry, names: Sequence[str], s
         return {"note": NOTHING}
     plain = list(dict.fromkeys(name.partition("[")[0] for name in names))
     uprights = [Upright(name, [trial.params.get(name) for trial in trials]) for name in plain]
-    uprights = [upright for upright in uprights if any(value is not None for value in upright.values)]
-    uprights += [Upright(name, [trial.values[name] for trial in trials]) for name in shown.study.objectives]
+    uprights = [
+        upright for upright in uprights if any(value is not None for value in upright.values)
+    ]
+    uprights += [
+        Upright(name, [trial.values[name] for trial in trials]) for name in shown.study.objectives
+    ]
     heights = [_heights(upright) for upright in uprights]
     paths = {
-        trial.number: [(height[row], upright.values[row]) for height, upright in zip(heights, uprights, strict=True)]
+        trial.number: [
+            (height[row], upright.values[row])
+            for height, upright in zip(heights, uprights, strict=True)
+        ]
         for row, trial in enumerate(trials)
     }
     data = []
@@ -151,7 +196,9 @@ def parallel_figure(shown: Snapshot, registry: Registry, names: Sequence[str], s
     if selected in paths:
         chosen = [trial for trial in trials if trial.number == selected]
         line = _coordinates(shown, f"trial {selected}", chosen, paths, uprights)
-        data.append({**line, "line": {"color": CHOSEN, "width": 4}, "marker": {"color": CHOSEN, "size": 7}})
+        data.append(
+            {**line, "line": {"color": CHOSEN, "width": 4}, "marker": {"color": CHOSEN, "size": 7}}
+        )
     return {"data": data, "layout": _parallel_layout(shown, uprights)}
 
 
@@ -166,7 +213,9 @@ def _coordinates(
     front, colour = name == "front", colour_of(shown, members[0])
     points: list[tuple[Any, ...]] = []
     for trial in members:
-        for place, ((height, value), upright) in enumerate(zip(paths[trial.number], uprights, strict=True)):
+        for place, ((height, value), upright) in enumerate(
+            zip(paths[trial.number], uprights, strict=True)
+        ):
             words = label(f"{upright.title}: {'not used' if value is None else number(value)}")
             points.append((place, height, trial.number, words))
         points.append((None, None, None, None))
@@ -204,10 +253,23 @@ def _parallel_layout(shown: Snapshot, uprights: Sequence[Upright]) -> dict[str, 
         rows = [(_between(at, upright, value), words) for value, words in ticks]
         rows += [(BELOW, "not used")] * any(value is None for value in upright.values)
         texts += [
-            {"x": place, "y": height, "text": label(words), "showarrow": False, "xanchor": "left", "xshift": 5}
+            {
+                "x": place,
+                "y": height,
+                "text": label(words),
+                "showarrow": False,
+                "xanchor": "left",
+                "xshift": 5,
+            }
             for height, words in rows
         ]
-    upright_line = {"type": "line", "y0": 0, "y1": 1, "line": {"color": "#8c959f", "width": 1}, "layer": "below"}
+    upright_line = {
+        "type": "line",
+        "y0": 0,
+        "y1": 1,
+        "line": {"color": "#8c959f", "width": 1},
+        "layer": "below",
+    }
     titles = [label(short_name(upright.title)) for upright in uprights]
     return {
         "annotations": [{**text, "font": {"size": 10}} for text in texts],
@@ -227,7 +289,9 @@ def _parallel_layout(shown: Snapshot, uprights: Sequence[Upright]) -> dict[str, 
 
 
 def readable(figure: Any) -> dict[str, Any]:
-    """Make plain data of a figure of plotly's: numbers as lists, no markup of others, no look of its own."""
+    """Make plain data of a figure of plotly's: numbers as lists, no markup of others, no look of
+    its own.
+    """
     found: dict[str, Any] = _plain(json.loads(figure.to_json()))
     for key in ("template", "title", "plot_bgcolor", "paper_bgcolor", "width", "height"):
         found["layout"].pop(key, None)
@@ -262,7 +326,10 @@ def _some(shown: Snapshot, registry: Registry, most: int) -> RememberedStudy:
 def _marker(shown: Snapshot, numbers: Sequence[int]) -> dict[str, Any]:
     """Draw a blue rim around the front."""
     front = [key in shown.front_numbers for key in numbers]
-    rims = {"color": [BLUE if member else "#8c959f" for member in front], "width": [2.5 if m else 0.5 for m in front]}
+    rims = {
+        "color": [BLUE if member else "#8c959f" for member in front],
+        "width": [2.5 if m else 0.5 for m in front],
+    }
     return {"line": rims, "size": [10 if member else 7 for member in front]}
 
 

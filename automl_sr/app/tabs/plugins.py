@@ -1,4 +1,7 @@
-"""Tab: what is installed. Techniques by slot with their fields, method cards, tasks, metrics, what is unavailable."""
+"""Tab: what is installed.
+
+Techniques by slot with their fields, method cards, tasks, metrics, what is unavailable.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ def build(session: Session) -> None:
     registry = session.cache.registry
     with gr.Row():
         asked = gr.Textbox(
-            label="Search techniques", placeholder="a name, a field, a word", elem_id="plugins-search", scale=3
+            label="Search techniques",
+            placeholder="a name, a field, a word",
+            elem_id="plugins-search",
+            scale=3,
         )
         slots = [(ALL, ""), *((slot.value, slot.value) for slot in Slot)]
         slot = gr.Dropdown(slots, value="", label="Slot", elem_id="plugins-slot", min_width=160)
@@ -37,12 +43,15 @@ def build(session: Session) -> None:
             label="Method card: what a family claims, and what was measured",
             elem_id="plugins-card-of",
         )
-        # not there until one is chosen: its module is large, and a browser loads it even where it shows nothing
+        # not there until one is chosen: its module is large, and a browser loads it even where it
+        # shows nothing
         card = gr.Markdown(visible=False, elem_id="plugins-card", line_breaks=False)
 
         def read(name: Any) -> Any:
             found = cards.get(name) if isinstance(name, str) else None
-            return gr.skip() if found is None else gr.Markdown(found, visible=True, line_breaks=False)
+            return (
+                gr.skip() if found is None else gr.Markdown(found, visible=True, line_breaks=False)
+            )
 
         listen([chosen.change], read, [chosen], [card])
     gr.HTML(tasks_html(registry), elem_id="plugins-tasks", apply_default_css=False)

@@ -1,4 +1,6 @@
-"""Tab: what models make of a picture, of the study's or one's own, side by side and measured where it can be."""
+"""Tab: what models make of a picture, of the study's or one's own, side by side and measured where
+it can be.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,10 @@ ORIGINS = [
     ("Example photograph", "example"),
     ("Your own picture", UPLOAD),
 ]
-USES = [("Enlarge it", "enlarge"), ("Use it as the original: make it small first, so that PSNR is known", "original")]
+USES = [
+    ("Enlarge it", "enlarge"),
+    ("Use it as the original: make it small first, so that PSNR is known", "original"),
+]
 FITS = [("show its middle", "cut"), ("show all of it, reduced", "reduce")]
 TIMES = "Times are for the whole picture with {} threads, without loading the model."
 NO_MODEL_TO_SHOW = "No trial of this study has left a model yet."
@@ -88,13 +93,17 @@ def build(session: Session) -> None:
             )
             with gr.Row():
                 show = gr.Button("Show", variant="primary", elem_id="preview-show", min_width=100)
-                cancel = gr.Button("Cancel", interactive=False, elem_id="preview-cancel", min_width=100)
+                cancel = gr.Button(
+                    "Cancel", interactive=False, elem_id="preview-cancel", min_width=100
+                )
             status = gr.HTML(elem_id="preview-status")
         with gr.Column(scale=3, min_width=320):
             panes = viewer("preview-viewer")
             examples = gr.HTML(elem_id="preview-gallery", visible=False)
 
-    cancelled: dict[str | None, threading.Event] = {}  # of the visitors for whom something is being made
+    cancelled: dict[
+        str | None, threading.Event
+    ] = {}  # of the visitors for whom something is being made
 
     def show_wish(request: gr.Request, *values: Any) -> Iterator[Any]:
         wanted = cancelled[request.session_hash] = threading.Event()
@@ -110,7 +119,9 @@ def build(session: Session) -> None:
             cancelled.pop(request.session_hash, None)
 
     def stop(request: gr.Request) -> None:
-        """Ask what shows to end: Gradio's own way may be overtaken by what was told before, and leave the button on."""
+        """Ask what shows to end: Gradio's own way may be overtaken by what was told before, and
+        leave the button on.
+        """
         if request.session_hash in cancelled:
             cancelled[request.session_hash].set()
 
@@ -129,12 +140,17 @@ def build(session: Session) -> None:
 
 
 def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
-    """Make what chooses a picture: its kind, the image of a set, and the column and controls of uploads."""
+    """Make what chooses a picture: its kind, the image of a set, and the column and controls of
+    uploads.
+    """
     origin = gr.Radio(ORIGINS, value="valid", label="Picture", elem_id="preview-origin")
     image = gr.Dropdown([], label="Image", elem_id="preview-image")
     with gr.Column(visible=False) as own:
         file = gr.File(
-            label=f"Your picture, up to {UPLOAD_BYTES >> 20} MB and {UPLOAD_PIXELS / 1e6:.0f} megapixels",
+            label=(
+                f"Your picture, up to {UPLOAD_BYTES >> 20} MB and {UPLOAD_PIXELS / 1e6:.0f}"
+                " megapixels"
+            ),
             file_types=list(SUFFIXES),
             elem_id="preview-file",
             height=130,
@@ -150,7 +166,9 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
 
 
 def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Dropdown) -> None:
-    """Offer images and trials of the study; a trial that is selected elsewhere joins those that are picked."""
+    """Offer images and trials of the study; a trial that is selected elsewhere joins those that are
+    picked.
+    """
     cache = session.cache
     origin, own, image = source
 
@@ -174,7 +192,9 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
             gr.HTML(visible=not pictures),
             gr.Column(visible=kind == UPLOAD),
             images,
-            gr.Dropdown(choices=[(label_of(study, trial), trial.number) for trial in offered], **update),
+            gr.Dropdown(
+                choices=[(label_of(study, trial), trial.number) for trial in offered], **update
+            ),
         )
 
     asked = [session.study, origin, image, session.trial, trials]
@@ -189,7 +209,9 @@ def why_not(study: Snapshot | None, cache: StoreCache) -> str:
 
 
 def _has_viewer(cache: StoreCache, name: Any) -> bool:
-    """Return whether the viewer shows what is wished; without a study it says that there is none."""
+    """Return whether the viewer shows what is wished; without a study it says that there is
+    none.
+    """
     try:
         study = snapshot(cache, name)
     except AutomlSRError:  # whoever answers says it
@@ -198,7 +220,9 @@ def _has_viewer(cache: StoreCache, name: Any) -> bool:
 
 
 def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, str]:
-    """Offer the images of one kind, or say why there are none; what was chosen of this kind stays chosen."""
+    """Offer the images of one kind, or say why there are none; what was chosen of this kind stays
+    chosen.
+    """
     if origin == UPLOAD:
         return gr.Dropdown(visible=False), ""
     try:
@@ -213,7 +237,9 @@ def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, st
 def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
     """Return the trials that left an ONNX file, the front first."""
     rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
-    return trial_choices(study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen)
+    return trial_choices(
+        study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen
+    )
 
 
 def label_of(study: Snapshot, trial: TrialRecord) -> str:
@@ -223,15 +249,21 @@ def label_of(study: Snapshot, trial: TrialRecord) -> str:
 
 
 def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[int]) -> list[int]:
-    """Keep what was picked where it is there, and add the selected trial where there is room; else the front's best."""
+    """Keep what was picked where it is there, and add the selected trial where there is room; else
+    the front's best.
+    """
     known = [trial.number for trial in offered]
     kept = [number for number in picked if number in known]
     kept += [number for number in selected if number in known and number not in kept]
     return kept[:MOST_TRIALS] or known[:1]
 
 
-def answered(cache: StoreCache, wish: Wish, cancelled: threading.Event) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the viewer's value, what is being done, and the button that ends it, as often as something is new."""
+def answered(
+    cache: StoreCache, wish: Wish, cancelled: threading.Event
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the viewer's value, what is being done, and the button that ends it, as often as
+    something is new.
+    """
     value, said, busy = gr.skip(), "Waits for its turn.", gr.Button(interactive=True)
     yield value, _said(said), busy
     try:
@@ -253,14 +285,18 @@ def answered(cache: StoreCache, wish: Wish, cancelled: threading.Event) -> Itera
 
 
 def _steps(cache: StoreCache, wish: Wish) -> Generator[Shown | str | None]:
-    """Yield what is shown whenever it has grown, what is at work, and nothing while that goes on."""
+    """Yield what is shown whenever it has grown, what is at work, and nothing while that goes
+    on.
+    """
     study, trials = _wished(cache, wish)
 
     def work(tell: Tell) -> None:
         tell("Reading the picture.")
         shown = Shown(subject_of(study, wish))
         with StoredModels() as models:
-            for result in upscaled(shown.subject, trials, models, lambda *place: tell(_progress(*place))):
+            for result in upscaled(
+                shown.subject, trials, models, lambda *place: tell(_progress(*place))
+            ):
                 shown.add(result)
                 tell(shown)
         shown.notes = (TIMES.format(cores()),)
@@ -269,8 +305,12 @@ def _steps(cache: StoreCache, wish: Wish) -> Generator[Shown | str | None]:
     yield from run_in_background(work)
 
 
-def answered_in_gallery(cache: StoreCache, wish: Wish, cancelled: threading.Event) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the gallery, what is being done, and the button that ends it, as often as something is new."""
+def answered_in_gallery(
+    cache: StoreCache, wish: Wish, cancelled: threading.Event
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield the gallery, what is being done, and the button that ends it, as often as something is
+    new.
+    """
     yield gr.skip(), _said("Waits for its turn."), gr.Button(interactive=True)
     try:
         study, trials = _wished(cache, wish)
@@ -314,7 +354,10 @@ def _wished(cache: StoreCache, wish: Wish) -> tuple[Snapshot, list[TrialRecord]]
 
 
 def wished_trials(study: Snapshot, wish: Wish) -> list[TrialRecord]:
-    """Look up the trials that were picked. Raises UseError for too many, and for one that left no model."""
+    """Look up the trials that were picked.
+
+    Raises UseError for too many, and for one that left no model.
+    """
     asked = list(dict.fromkeys(numbers(wish.trials)))
     if len(asked) > MOST_TRIALS:
         raise UseError(f"At most {MOST_TRIALS} trials are shown at once.")
@@ -333,7 +376,10 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
         key = str(wish.image).removeprefix(f"{wish.origin}/")
         return chosen(_sets(study, wish.origin), key, scale, fit)
     if not isinstance(wish.file, str):
-        raise UseError("No picture has been uploaded yet.", "Drop one on the field, or choose another kind of picture.")
+        raise UseError(
+            "No picture has been uploaded yet.",
+            "Drop one on the field, or choose another kind of picture.",
+        )
     path: Path = uploaded(wish.file)
     picture, notes = decoded(path, UPLOAD_BYTES)
     take = as_original if wish.use == "original" else to_upscale

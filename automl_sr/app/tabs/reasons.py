@@ -1,4 +1,6 @@
-"""Figures that say how a study came to its best trials: history, importance, rungs and the order of events."""
+"""Figures that say how a study came to its best trials: history, importance, rungs and the order of
+events.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,15 @@ def history_figure(shown: Snapshot) -> Figure:
     points = [point for point in found["points"] if point["value"] is not None]
     what = found["metric"] or "hypervolume"
     scale, unit = unit_of_time(points[-1]["seconds"])
-    panels = (("", "count", 1.0, "finished trials"), ("2", "seconds", scale, f"{unit} of searching"))
+    panels = (
+        ("", "count", 1.0, "finished trials"),
+        ("2", "seconds", scale, f"{unit} of searching"),
+    )
     data: list[dict[str, Any]] = []
-    layout: dict[str, Any] = {"grid": {"rows": 2, "columns": 1, "pattern": "independent"}, "showlegend": False}
+    layout: dict[str, Any] = {
+        "grid": {"rows": 2, "columns": 1, "pattern": "independent"},
+        "showlegend": False,
+    }
     for suffix, key, by, title in panels:
         axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
         if found["kind"] == "best":
@@ -70,12 +78,22 @@ def history_figure(shown: Snapshot) -> Figure:
         data.append({**_steps(points, key, by, what), **axes})
         layout[f"xaxis{suffix}"] = {"title": {"text": title}, "rangemode": "tozero"}
         layout[f"yaxis{suffix}"] = {"title": {"text": what}}
-    return {"data": data, "layout": {**layout, "hovermode": "closest", "uirevision": f"{shown.study.id} history"}}
+    return {
+        "data": data,
+        "layout": {**layout, "hovermode": "closest", "uirevision": f"{shown.study.id} history"},
+    }
 
 
 def _steps(points: Sequence[Mapping[str, Any]], key: str, by: float, what: str) -> dict[str, Any]:
     """Draw stairs; only trials that made a step have a point."""
-    made = [points[0], *(after for before, after in itertools.pairwise(points) if after["value"] != before["value"])]
+    made = [
+        points[0],
+        *(
+            after
+            for before, after in itertools.pairwise(points)
+            if after["value"] != before["value"]
+        ),
+    ]
     steps = made if made[-1] is points[-1] else [*made, points[-1]]
     sizes = [8] * len(made) + [0] * (len(steps) - len(made))
     return {
@@ -95,7 +113,9 @@ def _each_trial(
 ) -> dict[str, Any]:
     """Draw what each trial reached itself, behind the best so far."""
     places = {point["number"]: point[key] / by for point in points}
-    measured = [trial for trial in shown.trials if trial.number in places and metric in trial.values]
+    measured = [
+        trial for trial in shown.trials if trial.number in places and metric in trial.values
+    ]
     trials = thinned(shown, measured, MOST_POINTS)
     return {
         "type": "scatter",
@@ -131,7 +151,10 @@ def importance_figure(found: Mapping[str, Any]) -> Figure:
                 "yaxis": f"y{suffix}",
             }
         )
-        layout[f"xaxis{suffix}"] = {"title": {"text": f"share in {metric}, %"}, "rangemode": "tozero"}
+        layout[f"xaxis{suffix}"] = {
+            "title": {"text": f"share in {metric}, %"},
+            "rangemode": "tozero",
+        }
         layout[f"yaxis{suffix}"] = {"type": "category", "tickfont": {"size": 11}}
     return {"data": data, "layout": layout}
 
@@ -200,14 +223,22 @@ def rungs_table(shown: Snapshot) -> str:
 
 
 def timeline_figure(shown: Snapshot, now: float) -> Figure:
-    """Draw when each trial ran, side by side where several ran at once; imported ones ran elsewhere."""
+    """Draw when each trial ran, side by side where several ran at once; imported ones ran
+    elsewhere.
+    """
     spans = [
         (trial, trial.started, trial.finished or now)
         for trial in shown.trials
-        if trial.started is not None and trial.origin is None and (trial.finished or trial.state == "running")
+        if trial.started is not None
+        and trial.origin is None
+        and (trial.finished or trial.state == "running")
     ][-MOST_POINTS:]
     if not spans:
-        return {"note": "No trial has begun yet: a bar appears here for each as soon as a worker takes it."}
+        return {
+            "note": (
+                "No trial has begun yet: a bar appears here for each as soon as a worker takes it."
+            )
+        }
     lanes = lanes_of([(begin, end) for _, begin, end in spans])
     data = []
     for state in STATES:
@@ -226,7 +257,11 @@ def timeline_figure(shown: Snapshot, now: float) -> Figure:
             "legend": LEGEND,
             "uirevision": f"{shown.study.id} timeline",
             "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
-            "yaxis": {"title": {"text": "trials at once"}, "dtick": 1, "range": [max(lanes) + 1.6, 0.4]},
+            "yaxis": {
+                "title": {"text": "trials at once"},
+                "dtick": 1,
+                "range": [max(lanes) + 1.6, 0.4],
+            },
         },
     }
 
@@ -255,13 +290,20 @@ def _bars(state: str, rows: Sequence[tuple[TrialRecord, float, float, int]]) -> 
         "customdata": [trial.number for trial, _, _, _ in rows],
         "text": [f"{state}, {duration(end - begin)}" for _, begin, end, _ in rows],
         "textposition": "none",
-        "marker": {"color": STATE_COLOURS[state], "line": {"width": 1, "color": "rgba(128, 128, 128, 0.6)"}},
+        "marker": {
+            "color": STATE_COLOURS[state],
+            "line": {"width": 1, "color": "rgba(128, 128, 128, 0.6)"},
+        },
         "hovertemplate": "<b>trial %{customdata}</b><br>%{text}<extra></extra>",
     }
 
 
 def _lines(
-    name: str, paths: Mapping[int, Sequence[tuple[int, float]]], colour: str, width: float, opacity: float
+    name: str,
+    paths: Mapping[int, Sequence[tuple[int, float]]],
+    colour: str,
+    width: float,
+    opacity: float,
 ) -> dict[str, Any]:
     """Draw many trials as one trace, with gaps between them."""
     points = list(_with_gaps(paths))
@@ -279,7 +321,9 @@ def _lines(
     }
 
 
-def _with_gaps(paths: Mapping[int, Sequence[tuple[int, float]]]) -> Iterator[tuple[int | None, Any, Any]]:
+def _with_gaps(
+    paths: Mapping[int, Sequence[tuple[int, float]]],
+) -> Iterator[tuple[int | None, Any, Any]]:
     for key, path in paths.items():
         yield from ((key, step, value) for step, value in path)
         yield None, None, None
@@ -295,7 +339,9 @@ def _marks(name: str, places: Sequence[tuple[int, tuple[int, float]]]) -> dict[s
         "y": [value for _, (_, value) in places],
         "customdata": [key for key, _ in places],
         "marker": {**marker, "size": 9},
-        "hovertemplate": "<b>trial %{customdata}</b>, stopped<br>step %{x}: %{y:.5g}<extra></extra>",
+        "hovertemplate": (
+            "<b>trial %{customdata}</b>, stopped<br>step %{x}: %{y:.5g}<extra></extra>"
+        ),
     }
 
 

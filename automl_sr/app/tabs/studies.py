@@ -43,7 +43,9 @@ def build(session: Session) -> None:
     session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
     listen([shown.select], clicked, [], [session.study])
     choose = script_with("set_property.js", "chosen")
-    gr.on([session.study.change], None, [session.study], [shown], js=choose, api_visibility="private")
+    gr.on(
+        [session.study.change], None, [session.study], [shown], js=choose, api_visibility="private"
+    )
 
 
 def _filled(cache: StoreCache, version: str) -> tuple[Markup, str]:
@@ -83,7 +85,9 @@ def _work(found: list[Summary]) -> str:
 
 
 def _progress(work: Work) -> Markup:
-    return join([el("progress", max=work.steps, value=work.step), f" {work.step:,} of {work.steps:,}"])
+    return join(
+        [el("progress", max=work.steps, value=work.step), f" {work.step:,} of {work.steps:,}"]
+    )
 
 
 def _nothing(name: str, version: str) -> Markup:

@@ -1,4 +1,6 @@
-"""Everything about one trial as HTML: what it is, what was measured, where its time went, and what went wrong."""
+"""Everything about one trial as HTML: what it is, what was measured, where its time went, and what
+went wrong.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +23,25 @@ def panel(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> str:
     """Describe a trial; `found` is what `automl_sr.cli.trials.details` says of it."""
     measured = el("div", _values(shown, trial), _time(found), _shared(found), _rungs(found))
     wide = [part for part in (_refinements(shown, found), _files(found)) if part]
-    return el("section", _head(shown, trial, found), el("div", measured, _plan(found), wide, class_="panels"))
+    return el(
+        "section",
+        _head(shown, trial, found),
+        el("div", measured, _plan(found), wide, class_="panels"),
+    )
 
 
 def events(found: Mapping[str, Any]) -> str:
-    """Tell what happened to a trial; tracebacks are long, so that only a failure is open at first."""
+    """Tell what happened to a trial; tracebacks are long, so that only a failure is open at
+    first.
+    """
     told = found["events"]
     if not told:
         return ""
     title = "1 event" if len(told) == 1 else f"{len(told)} events"
-    inside = [[el("p", el("b", event["kind"]), f", {event['at']}"), el("pre", event["text"])] for event in told]
+    inside = [
+        [el("p", el("b", event["kind"]), f", {event['at']}"), el("pre", event["text"])]
+        for event in told
+    ]
     summary = el("summary", f"{title}: what happened to this trial")
     return el("details", summary, inside, open=found["state"] == "failed")
 
@@ -51,7 +62,12 @@ def saved_seconds(shared: Mapping[str, Mapping[str, Any]]) -> float:
 
 def _head(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> Markup:
     lines = list(_lines(found))
-    return join([el("h3", f"Trial {trial.number}: {state_words(shown, trial)}"), [el("p", line) for line in lines]])
+    return join(
+        [
+            el("h3", f"Trial {trial.number}: {state_words(shown, trial)}"),
+            [el("p", line) for line in lines],
+        ]
+    )
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -79,9 +95,13 @@ def _progress(found: Mapping[str, Any]) -> str:
 
 
 def _values(shown: Snapshot, trial: TrialRecord) -> Markup | None:
-    """Set what was measured beside what was known before training, and beside the study's limits."""
+    """Set what was measured beside what was known before training, and beside the study's
+    limits.
+    """
     limits = stored_limits(shown.study.spec)
-    names = list(dict.fromkeys([*(metric.name for metric in shown.metrics), *trial.values, *trial.costs]))
+    names = list(
+        dict.fromkeys([*(metric.name for metric in shown.metrics), *trial.values, *trial.costs])
+    )
     known = [name for name in names if name in trial.values or name in trial.costs]
     if not known:
         return None
@@ -90,7 +110,9 @@ def _values(shown: Snapshot, trial: TrialRecord) -> Markup | None:
         measured, before = trial.values.get(name), trial.costs.get(name)
         last = before if measured is None else measured
         rows.append([name, measured, before, _limit(limits.get(name), last)])
-    return table("Values and costs", ["metric", "measured", "before training", "limit"], rows, right=(1, 2))
+    return table(
+        "Values and costs", ["metric", "measured", "before training", "limit"], rows, right=(1, 2)
+    )
 
 
 def _limit(limits: Limits | None, value: float | None) -> Markup | str:
@@ -103,13 +125,22 @@ def _limit(limits: Limits | None, value: float | None) -> Markup | str:
 
 
 def _plan(found: Mapping[str, Any]) -> Markup | None:
-    return table("Plan", ["parameter", "value"], found["plan"].items(), right=(1,)) if found["plan"] else None
+    return (
+        table("Plan", ["parameter", "value"], found["plan"].items(), right=(1,))
+        if found["plan"]
+        else None
+    )
 
 
 def _time(found: Mapping[str, Any]) -> Markup:
     stages = {name: float(value) for name, value in found["stage_seconds"].items()}
     rows = [[name, seconds_words(value)] for name, value in stages.items()]
-    return table("Time", ["stage", "seconds"], [*rows, ["in all", seconds_words(found["seconds"])]], right=(1,))
+    return table(
+        "Time",
+        ["stage", "seconds"],
+        [*rows, ["in all", seconds_words(found["seconds"])]],
+        right=(1,),
+    )
 
 
 def _shared(found: Mapping[str, Any]) -> Markup | None:
@@ -154,9 +185,17 @@ def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:
         return None
     metrics = [metric.name for metric in shown.metrics]
     head = ["trial", "seed", "steps", *headings(rows, metrics)]
-    made = table("Refined; values of the search stand first", head, refined_table(rows, metrics), range(len(head)))
+    made = table(
+        "Refined; values of the search stand first",
+        head,
+        refined_table(rows, metrics),
+        range(len(head)),
+    )
     told = [
-        el("p", f"Seed {row['seed']}: {row['state']}" + (f": {row['reason']}" if row["reason"] else ""))
+        el(
+            "p",
+            f"Seed {row['seed']}: {row['state']}" + (f": {row['reason']}" if row["reason"] else ""),
+        )
         for row in rows
         if row["state"] != "complete" or row["reason"]
     ]

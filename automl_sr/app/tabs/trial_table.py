@@ -1,4 +1,6 @@
-"""The table of a study's trials as data: short cells, because a study may have thousands of rows."""
+"""The table of a study's trials as data: short cells, because a study may have thousands of
+rows.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ class Table:
 
 
 def table_of(shown: Snapshot, states: Collection[str]) -> Table:
-    """Make the table of the trials in these states. Raises PluginError where a metric is not installed."""
+    """Make the table of the trials in these states.
+
+    Raises PluginError where a metric is not installed.
+    """
     metrics = [metric.name for metric in shown.metrics]
     slots = slots_of(shown.trials)
     columns: list[tuple[str, Kind]] = [
@@ -54,13 +59,18 @@ def table_of(shown: Snapshot, states: Collection[str]) -> Table:
 def slots_of(trials: Sequence[TrialRecord]) -> list[str]:
     """Name the slots for which some plan names a technique."""
     found = dict.fromkeys(
-        slot for trial in trials for slot, name in trial.params.items() if "." not in slot and isinstance(name, str)
+        slot
+        for trial in trials
+        for slot, name in trial.params.items()
+        if "." not in slot and isinstance(name, str)
     )
     return list(found)
 
 
 def neighbour(numbers: Sequence[int], chosen: int | None, by: int) -> int | None:
-    """Return the next number of an ascending list (by = 1) or the previous one (by = -1); at an end the same."""
+    """Return the next number of an ascending list (by = 1) or the previous one (by = -1); at an end
+    the same.
+    """
     if chosen is None:
         return (numbers[0] if by > 0 else numbers[-1]) if numbers else None
     beyond = [number for number in numbers if (number > chosen if by > 0 else number < chosen)]
@@ -69,7 +79,9 @@ def neighbour(numbers: Sequence[int], chosen: int | None, by: int) -> int | None
     return beyond[0] if by > 0 else beyond[-1]
 
 
-def _row(shown: Snapshot, trial: TrialRecord, metrics: Sequence[str], slots: Sequence[str]) -> list[Any]:
+def _row(
+    shown: Snapshot, trial: TrialRecord, metrics: Sequence[str], slots: Sequence[str]
+) -> list[Any]:
     measured = {**trial.costs, **trial.values}
     params = trial.params
     # seconds of a trial that goes on would change the table at each of its checkpoints

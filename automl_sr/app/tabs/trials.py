@@ -1,4 +1,6 @@
-"""Tab: all trials of the study as a table, and below it everything about the one that is selected."""
+"""Tab: all trials of the study as a table, and below it everything about the one that is
+selected.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,20 @@ from automl_sr.store.records import STATES
 
 NO_TRIALS = "This study has no trials yet: they appear here as soon as a worker begins."
 NO_ROWS = "No trial is in one of these states: tick more of them."
-HINT = "<p>Select a trial to see everything about it: click a row, or go to one with the keys and press Enter.</p>"
+HINT = (
+    "<p>Select a trial to see everything about it: click a row, or go to one with the keys and"
+    " press Enter.</p>"
+)
 
 
 def build(session: Session) -> None:
     """Fill the tab."""
     states = gr.CheckboxGroup(
-        list(STATES), value=list(STATES), label="Show trials that are", elem_id="trials-states", interactive=True
+        list(STATES),
+        value=list(STATES),
+        label="Show trials that are",
+        elem_id="trials-states",
+        interactive=True,
     )
     empty = gr.HTML(NO_STUDY, elem_id="trials-empty")
     table = gr.Dataframe(
@@ -48,12 +57,19 @@ def build(session: Session) -> None:
     _show_table(session, states, empty, table, sent)
     _show_trial(session, panel, told)
     for button, by in ((before, -1), (after, 1)):
-        listen([button.click], _stepping(session, by), [session.study, session.trial, states], [session.trial])
+        listen(
+            [button.click],
+            _stepping(session, by),
+            [session.study, session.trial, states],
+            [session.trial],
+        )
     _gather(session, add, clear, chosen)
 
 
 def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any) -> None:
-    """Send rows only where they differ from those that were sent: sorting, search and selection stay meanwhile."""
+    """Send rows only where they differ from those that were sent: sorting, search and selection
+    stay meanwhile.
+    """
 
     def fill(name: str | None, wanted: Any, known: str) -> Any:
         shown = snapshot(session.cache, name)
@@ -70,12 +86,16 @@ def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any
         filled = gr.Dataframe(value=value, headers=made.headers, datatype=made.kinds, visible=True)
         return gr.HTML(visible=False), filled, digest
 
-    session.show("trials", fill, [session.study, states, sent], [empty, table, sent], also=[states.input])
+    session.show(
+        "trials", fill, [session.study, states, sent], [empty, table, sent], also=[states.input]
+    )
     listen([table.select], _row_number, [], [session.trial])
 
 
 def _show_trial(session: Session, panel: Any, told: Any) -> None:
-    """Describe the selected trial; what happened to it is apart, and stays open while the rest is renewed."""
+    """Describe the selected trial; what happened to it is apart, and stays open while the rest is
+    renewed.
+    """
 
     def describe(name: str | None, number: Any) -> tuple[str, str]:
         shown, found = snapshot(session.cache, name), numbers(number)
@@ -109,18 +129,24 @@ def _gather(session: Session, add: Any, clear: Any, chosen: Any) -> None:
 
     listen([add.click], put, [session.study, session.trial, session.compared], [session.compared])
     listen([clear.click], list, [], [session.compared])
-    session.show("trials", _compared_words, [session.compared], [chosen], also=[session.compared.change])
+    session.show(
+        "trials", _compared_words, [session.compared], [chosen], also=[session.compared.change]
+    )
 
 
 def with_trial(shown: Snapshot, compared: list[int], number: int) -> list[int]:
-    """Add a trial to those that are compared. Raises UseError where it cannot be, or there is no room."""
+    """Add a trial to those that are compared.
+
+    Raises UseError where it cannot be, or there is no room.
+    """
     if number in compared:
         return compared
     if not shown.trial(number).plan:
         raise UseError(f"Trial {number} has no plan yet, so there is nothing to compare.")
     if len(compared) >= MOST_COMPARED:
         raise UseError(
-            f"{MOST_COMPARED} trials are compared already.", "Clear the comparison, or take one out in the tab Compare."
+            f"{MOST_COMPARED} trials are compared already.",
+            "Clear the comparison, or take one out in the tab Compare.",
         )
     return [*compared, number]
 

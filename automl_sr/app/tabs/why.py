@@ -1,4 +1,7 @@
-"""Tab: why the best trials are the best. How the study came to them, and what their parameters have to do with it."""
+"""Tab: why the best trials are the best.
+
+How the study came to them, and what their parameters have to do with it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
     from automl_sr.app.store_cache import Snapshot
     from automl_sr.plugin.registry import Registry
 
-CORRECTED = "Trials that were stopped early stand with values corrected to the end, as samplers see them."
+CORRECTED = (
+    "Trials that were stopped early stand with values corrected to the end, as samplers see them."
+)
 SLICES, PARALLEL, RANKS, RUNGS, TIMELINE = "slices", "parallel", "ranks", "rungs", "timeline"
 VIEWS = (
     ("History", "history"),
@@ -65,7 +70,9 @@ def build(session: Session) -> None:
     """Fill the tab."""
     view = gr.Radio(list(VIEWS), value="history", label="Show", elem_id="why-view")
     with gr.Row():
-        metric = gr.Dropdown([], label="Objective", elem_id="why-metric", visible=False, min_width=140)
+        metric = gr.Dropdown(
+            [], label="Objective", elem_id="why-metric", visible=False, min_width=140
+        )
         names = gr.Dropdown(
             [],
             label=f"Parameters, up to {parameters.MOST_CHOSEN}, the most important first",
@@ -76,7 +83,9 @@ def build(session: Session) -> None:
             scale=3,
             min_width=280,
         )
-        across = gr.Dropdown([], label="Across", elem_id="why-across", visible=False, scale=2, min_width=180)
+        across = gr.Dropdown(
+            [], label="Across", elem_id="why-across", visible=False, scale=2, min_width=180
+        )
         up = gr.Dropdown([], label="Up", elem_id="why-up", visible=False, scale=2, min_width=180)
     words = gr.HTML(elem_id="why-words")
     plot = chart("Why the best trials are the best", "why-chart", height=640)
@@ -98,12 +107,20 @@ def build(session: Session) -> None:
         return f"<p>{escaped(made.words)}</p>", written(made.figure), made.table, wanted
 
     events = [view.change, *(item.input for item in controls[1:])]
-    session.show("why", draw, [session.study, sent, session.trial, *controls], [words, plot, table, sent], also=events)
+    session.show(
+        "why",
+        draw,
+        [session.study, sent, session.trial, *controls],
+        [words, plot, table, sent],
+        also=events,
+    )
     selecting(session, plot)
 
 
 def _offer(session: Session, controls: Sequence[Any]) -> None:
-    """Offer objectives and parameters of the study, and show those controls that the view has a use for."""
+    """Offer objectives and parameters of the study, and show those controls that the view has a use
+    for.
+    """
     view, metric, names, across, up = controls
     offered = gr.State(None)
     registry = session.cache.registry
@@ -149,13 +166,17 @@ def offered_names(shown: Snapshot, registry: Registry) -> list[str]:
 
 
 def chosen(shown: Snapshot, registry: Registry, selected: Any, *asked: Any) -> Choice:
-    """Read what a browser asks for: the most important parameters stand for what it does not name."""
+    """Read what a browser asks for: the most important parameters stand for what it does not
+    name.
+    """
     view, metric, names, across, up = asked
     objectives = shown.study.objectives
     known = offered_names(shown, registry) if view in PARAMETRIC else []
     picked = [name for name in names if name in known] if isinstance(names, list) else []
     first = across if across in known else "".join(known[:1])
-    second = up if up in known else parameters.partner(shown, registry, known, first) if known else ""
+    second = (
+        up if up in known else parameters.partner(shown, registry, known, first) if known else ""
+    )
     found = numbers(selected)
     return Choice(
         view if view in dict(VIEWS).values() else "history",
@@ -186,13 +207,13 @@ def _views(shown: Snapshot, registry: Registry) -> dict[str, Callable[[Choice], 
         ),
         RANKS: lambda choice: Shown(
             parameters.ranks_figure(shown, registry, choice.metric, choice.across, choice.up),
-            f"Coloured by the rank in {choice.metric}, from blue (low) to red (high); the front has a blue rim."
-            f" {CORRECTED}{_part(_models(shown, registry), parameters.MOST_RANKED)}",
+            f"Coloured by the rank in {choice.metric}, from blue (low) to red (high); the front has"
+            f" a blue rim. {CORRECTED}{_part(_models(shown, registry), parameters.MOST_RANKED)}",
         ),
         PARALLEL: lambda choice: Shown(
             parameters.parallel_figure(shown, registry, choice.names, choice.selected),
-            "Each line is a trial; what a plan does not use runs below. Click a line to select its trial."
-            f"{_part(_models(shown, registry), reasons.MOST_LINES)}",
+            "Each line is a trial; what a plan does not use runs below. Click a line to select its"
+            f" trial.{_part(_models(shown, registry), reasons.MOST_LINES)}",
         ),
         RUNGS: lambda choice: _rungs(shown, choice.metric),
         TIMELINE: lambda choice: _timeline(shown),
@@ -206,26 +227,38 @@ def _history(shown: Snapshot) -> Shown:
 
 def _importance(shown: Snapshot) -> Shown:
     found = shown.importance
-    return Shown(reasons.importance_figure(found), "" if "reason" in found else importance_words(found))
+    return Shown(
+        reasons.importance_figure(found), "" if "reason" in found else importance_words(found)
+    )
 
 
 def _rungs(shown: Snapshot, name: str) -> Shown:
     metric = next(metric for metric in shown.objectives if metric.name == name)
     judged = len({row.number for row in shown.rungs})
     said = (
-        f"{name} of the models that were finished and exported at each rung, and of those that came to the end."
+        f"{name} of the models that were finished and exported at each rung, and of those that came"
+        " to the end."
         if judged
         else ""
     )
     return Shown(
-        reasons.rungs_figure(shown, metric), said + _part(judged, reasons.MOST_LINES), reasons.rungs_table(shown)
+        reasons.rungs_figure(shown, metric),
+        said + _part(judged, reasons.MOST_LINES),
+        reasons.rungs_table(shown),
     )
 
 
 def _timeline(shown: Snapshot) -> Shown:
     begun = sum(trial.started is not None and trial.origin is None for trial in shown.trials)
-    part = f" The latest {reasons.MOST_POINTS} of {begun} are drawn." if begun > reasons.MOST_POINTS else ""
-    said = "Each bar is a trial, from the moment when a worker first took it until it ended, pauses included."
+    part = (
+        f" The latest {reasons.MOST_POINTS} of {begun} are drawn."
+        if begun > reasons.MOST_POINTS
+        else ""
+    )
+    said = (
+        "Each bar is a trial, from the moment when a worker first took it until it ended, pauses"
+        " included."
+    )
     return Shown(reasons.timeline_figure(shown, time.time()), said + part if begun else "")
 
 
@@ -235,4 +268,8 @@ def _models(shown: Snapshot, registry: Registry) -> int:
 
 def _part(count: int, most: int) -> str:
     """Say where not all are drawn."""
-    return f" The front and others, {most} of {count} trials in all, are drawn." if count > most else ""
+    return (
+        f" The front and others, {most} of {count} trials in all, are drawn."
+        if count > most
+        else ""
+    )

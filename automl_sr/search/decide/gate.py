@@ -1,4 +1,6 @@
-"""What is known of a plan before anything is trained: its costs on the meta device, and whether they can fit."""
+"""What is known of a plan before anything is trained: its costs on the meta device, and whether
+they can fit.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
     from automl_sr.trial.types import Setting
 
 NOISE = 0.9
-"""A time at the gate counts for so much of what was measured: noise must not reject what would fit."""
+"""A time at the gate counts for so much of what was measured: noise must not reject what would
+fit.
+"""
 MEMORY_SHARE = 0.8
 """Share of the free memory that training may take by the estimate."""
 MEMORY = "memory"
@@ -52,7 +56,9 @@ class Verdict:
 
 
 class Gate:
-    """Checks plans against a study's constraints and the machine's memory; equal blueprints are measured once."""
+    """Checks plans against a study's constraints and the machine's memory; equal blueprints are
+    measured once.
+    """
 
     def __init__(self, setting: Setting, constraints: Mapping[str, Limits], scratch: Path) -> None:
         self.setting = setting
@@ -60,21 +66,27 @@ class Gate:
         self._scratch = scratch
         registry = setting.registry
         named = dict.fromkeys(["params", *setting.metrics])
-        self._metrics = [registry.metric(name) for name in named if self._asked(registry.metric(name))]
+        self._metrics = [
+            registry.metric(name) for name in named if self._asked(registry.metric(name))
+        ]
         self._costs: dict[str, dict[str, float]] = {}
         self._memory: dict[tuple[str, int, int, bool], int] = {}
 
     def _asked(self, metric: Metric) -> bool:
-        """Whether a metric is measured here: all that the blueprint tells, of the others those that are constrained."""
+        """Whether a metric is measured here: all that the blueprint tells, of the others those that
+        are constrained.
+        """
         if metric.level == "blueprint":
             return True
         return metric.level in ("artifact", "device") and metric.name in self.constraints
 
-    def check(self, plan: TrialPlan, folder: Path | None = None, observer: Observer | None = None) -> Verdict:
+    def check(
+        self, plan: TrialPlan, folder: Path | None = None, observer: Observer | None = None
+    ) -> Verdict:
         """Measure what a plan can ship, and say whether it breaks a limit even at its very best.
 
-        `folder` is the trial's own: what a blueprint takes from the shared results is told with the trial. The costs of
-        the verdict are those of the largest model that can ship.
+        `folder` is the trial's own: what a blueprint takes from the shared results is told with the
+        trial. The costs of the verdict are those of the largest model that can ship.
         """
         context = make_context(plan, self.setting, folder or self._scratch, observer)
         architecture = plan.techniques[Slot.ARCHITECTURE]
@@ -87,11 +99,17 @@ class Gate:
         return Verdict(costs, "; ".join(reasons) or None, violations)
 
     def still_fits(self, plan: TrialPlan, folder: Path, blueprint: Blueprint) -> None:
-        """Raise InfeasibleError where a model that training has changed can no longer keep to the limits.
+        """Raise InfeasibleError where a model that training has changed can no longer keep to the
+        limits.
 
-        Only what the blueprint itself tells is looked at: exporting and timing would hold up the training.
+        Only what the blueprint itself tells is looked at: exporting and timing would hold up the
+        training.
         """
-        told = [metric for metric in self._metrics if metric.level == "blueprint" and metric.name in self.constraints]
+        told = [
+            metric
+            for metric in self._metrics
+            if metric.level == "blueprint" and metric.name in self.constraints
+        ]
         if not told:
             return
         context = make_context(plan, self.setting, folder)
@@ -101,9 +119,13 @@ class Gate:
         )
         reasons, violations = self._broken(lower, upper)
         if reasons:
-            raise InfeasibleError(f"{'; '.join(reasons)}, as training has changed the model", violations)
+            raise InfeasibleError(
+                f"{'; '.join(reasons)}, as training has changed the model", violations
+            )
 
-    def _broken(self, lower: Mapping[str, float], upper: Mapping[str, float]) -> tuple[list[str], dict[str, float]]:
+    def _broken(
+        self, lower: Mapping[str, float], upper: Mapping[str, float]
+    ) -> tuple[list[str], dict[str, float]]:
         """Say which limits are broken at best, and by how much each one is."""
         reasons, violations = [], {}
         for name, limits in self.constraints.items():
@@ -111,7 +133,9 @@ class Gate:
                 continue
             violations[name] = limits.violation(lower[name], upper[name])
             if violations[name] > 0:
-                reasons.append(f"{name} would be {_range(lower[name], upper[name])}, {limits.words()} is asked")
+                reasons.append(
+                    f"{name} would be {_range(lower[name], upper[name])}, {limits.words()} is asked"
+                )
         return reasons, violations
 
     def _bounds(
@@ -128,8 +152,12 @@ class Gate:
             upper = technique.predict(upper, self.setting.task)[1]
         return lower, upper
 
-    def _measured(self, blueprint: Blueprint, context: Context, metrics: Sequence[Metric]) -> dict[str, float]:
-        """Return the costs of a blueprint; those that were measured before are remembered by its digest."""
+    def _measured(
+        self, blueprint: Blueprint, context: Context, metrics: Sequence[Metric]
+    ) -> dict[str, float]:
+        """Return the costs of a blueprint; those that were measured before are remembered by its
+        digest.
+        """
         known = self._costs.setdefault(blueprint.digest(), {})
         missing = [metric for metric in metrics if metric.name not in known]
         told = [metric for metric in missing if metric.level == "blueprint"]
@@ -142,8 +170,12 @@ class Gate:
             known |= self._exported(blueprint, others, context)
         return {metric.name: known[metric.name] for metric in metrics}
 
-    def _exported(self, blueprint: Blueprint, metrics: list[Metric], context: Context) -> dict[str, float]:
-        """Export the untrained model and measure the file: neither its size nor its time depend on the weights."""
+    def _exported(
+        self, blueprint: Blueprint, metrics: list[Metric], context: Context
+    ) -> dict[str, float]:
+        """Export the untrained model and measure the file: neither its size nor its time depend on
+        the weights.
+        """
         model = build(blueprint, self.setting.registry)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = Path(folder) / "untrained.onnx"
@@ -157,9 +189,15 @@ class Gate:
             return build(blueprint, self.setting.registry)
 
     def _memory_problem(
-        self, plan: TrialPlan, trained: Sequence[Blueprint], context: Context, violations: dict[str, float]
+        self,
+        plan: TrialPlan,
+        trained: Sequence[Blueprint],
+        context: Context,
+        violations: dict[str, float],
     ) -> list[str]:
-        """Say whether training takes more memory than there is, at the most that it takes in any of its phases."""
+        """Say whether training takes more memory than there is, at the most that it takes in any of
+        its phases.
+        """
         recipe = plan.techniques[Slot.RECIPE]
         if not isinstance(recipe, Recipe):
             return []
@@ -172,14 +210,20 @@ class Gate:
         violations[MEMORY] = needed / (MEMORY_SHARE * free) - 1
         if violations[MEMORY] <= 0:
             return []
-        return [f"training would take about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"]
+        return [
+            f"training would take about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+        ]
 
     def _training_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
-        half = resolve(recipe.precision, self.setting.train_device, self.setting.precision) != "fp32"
+        half = (
+            resolve(recipe.precision, self.setting.train_device, self.setting.precision) != "fp32"
+        )
         key = (blueprint.digest(), recipe.batch, recipe.patch, half)
         if key not in self._memory:
             module = self._on_meta(blueprint)
-            example = self.setting.task.training_example(module, batch=recipe.batch, patch=recipe.patch)
+            example = self.setting.task.training_example(
+                module, batch=recipe.batch, patch=recipe.patch
+            )
             self._memory[key] = training_bytes(module, *as_inputs(example), half=half)
         return self._memory[key]
 
@@ -189,8 +233,12 @@ class Gate:
         return helper_bytes(module, *as_inputs(example))
 
 
-def shippable(plan: TrialPlan, blueprint: Blueprint, context: Context) -> tuple[Blueprint, Blueprint]:
-    """Return the smallest and the largest blueprint that can ship, every technique having had its say."""
+def shippable(
+    plan: TrialPlan, blueprint: Blueprint, context: Context
+) -> tuple[Blueprint, Blueprint]:
+    """Return the smallest and the largest blueprint that can ship, every technique having had its
+    say.
+    """
     smallest = largest = blueprint
     for technique in plan.techniques.values():
         own = context.for_technique(technique)
@@ -202,7 +250,9 @@ def shippable(plan: TrialPlan, blueprint: Blueprint, context: Context) -> tuple[
 def free_memory(device: str) -> int:
     """Return the bytes that a trial may use on the device on which it trains."""
     if device.startswith("cuda"):
-        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # torch keeps it, and will use it again
+        kept = (
+            torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        )  # torch keeps it, and will use it again
         return int(torch.cuda.mem_get_info()[0]) + kept
     return int(psutil.virtual_memory().available)
 

@@ -25,7 +25,9 @@ class Scheduler(Protocol):
     """Decides at a rung whether a trial goes on."""
 
     def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> RungVerdict:
-        """Judge a trial's values against those of all other trials that reached this rung before it."""
+        """Judge a trial's values against those of all other trials that reached this rung before
+        it.
+        """
 
 
 class NoScheduler:
@@ -39,13 +41,14 @@ class NoScheduler:
 class ParetoASHA:
     """Asynchronous successive halving, stopping form, for one or more objectives.
 
-    A trial goes on if its place among all trials of the rung, by non-dominated fronts and inside a front by an
-    epsilon-net, is in the best 1/reduction; of equal trials, the worst place counts. The first at a rung always goes
-    on, and so does the best in the first objective: objectives that do not change in training, such as the number of
-    parameters, would otherwise keep the smallest models alive.
+    A trial goes on if its place among all trials of the rung, by non-dominated fronts and inside a
+    front by an epsilon-net, is in the best 1/reduction; of equal trials, the worst place counts.
+    The first at a rung always goes on, and so does the best in the first objective: objectives that
+    do not change in training, such as the number of parameters, would otherwise keep the smallest
+    models alive.
 
-    Sources: L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; R. Schmucker et al.,
-    "Multi-objective Asynchronous Successive Halving", arXiv:2106.12639, 2021.
+    Sources: L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; R.
+    Schmucker et al., "Multi-objective Asynchronous Successive Halving", arXiv:2106.12639, 2021.
     """
 
     def __init__(self, objectives: Sequence[Metric], reduction: int) -> None:
@@ -69,7 +72,9 @@ class ParetoASHA:
 
 
 class MedianStopping:
-    """Stop a trial that is worse than the median of the trials before it at this rung; for a single objective."""
+    """Stop a trial that is worse than the median of the trials before it at this rung; for a single
+    objective.
+    """
 
     def __init__(self, objective: Metric) -> None:
         self.objective = objective

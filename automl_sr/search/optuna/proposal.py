@@ -1,7 +1,9 @@
-"""Asking a sampler for one plan without writing anything: what it draws is kept in memory until the plan is frozen.
+"""Asking a sampler for one plan without writing anything: what it draws is kept in memory until the
+plan is frozen.
 
-Optuna writes each parameter in a transaction of its own, and gives numbers that a worker may burn by dying. Here the
-number is known before, the plan is drawn from it, frozen in our row, and only then made known to Optuna as a whole.
+Optuna writes each parameter in a transaction of its own, and gives numbers that a worker may burn
+by dying. Here the number is known before, the plan is drawn from it, frozen in our row, and only
+then made known to Optuna as a whole.
 """
 
 from __future__ import annotations
@@ -11,7 +13,12 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
@@ -25,7 +32,9 @@ class Proposal:
     """What `SearchSpace.suggest` asks, in the place of an Optuna trial."""
 
     def __init__(self, study: optuna.study.Study, number: int, fixed: Mapping[str, Any]) -> None:
-        """Begin to ask for the trial with this number; `fixed` are values by stored name that are not drawn."""
+        """Begin to ask for the trial with this number; `fixed` are values by stored name that are
+        not drawn.
+        """
         self._trial = FrozenTrial(
             number=number,
             trial_id=PENDING,
@@ -51,7 +60,9 @@ class Proposal:
         """Choose one of several values."""
         return self._suggest(name, CategoricalDistribution(choices))
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         """Choose a whole number."""
         return int(self._suggest(name, IntDistribution(low, high, log=log, step=step)))
 
@@ -62,7 +73,9 @@ class Proposal:
         return float(self._suggest(name, FloatDistribution(low, high, log=log, step=step)))
 
     def asked(self) -> dict[str, Any]:
-        """Return everything that was drawn, as JSON: parameters by stored name, and what the sampler noted."""
+        """Return everything that was drawn, as JSON: parameters by stored name, and what the
+        sampler noted.
+        """
         return {"params": dict(self._trial.params), "notes": dict(self._trial.system_attrs)}
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
@@ -80,7 +93,9 @@ class Proposal:
 
 
 class _Pending:
-    """Optuna's storage as samplers see it, in which the asked trial can be noted upon before it is there."""
+    """Optuna's storage as samplers see it, in which the asked trial can be noted upon before it is
+    there.
+    """
 
     def __init__(self, storage: Any, trial: FrozenTrial) -> None:
         self._storage = storage

@@ -1,8 +1,10 @@
-"""What samplers see of a study: a trial that was stopped early is complete, with values corrected to the end.
+"""What samplers see of a study: a trial that was stopped early is complete, with values corrected
+to the end.
 
-Optuna's multi-objective TPE scores all pruned trials alike. In a toy study of 20 seeds the later proposals' excess loss
-was 0.48 (0.18 to 0.79) with stopped trials told PRUNED, and 0.19 (0.11 to 0.27) when the sampler saw their last values:
-tests/benchmarks/stopped_trials.py. Optuna's stored state stays PRUNED.
+Optuna's multi-objective TPE scores all pruned trials alike. In a toy study of 20 seeds the later
+proposals' excess loss was 0.48 (0.18 to 0.79) with stopped trials told PRUNED, and 0.19 (0.11 to
+0.27) when the sampler saw their last values: tests/benchmarks/stopped_trials.py. Optuna's stored
+state stays PRUNED.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 RUNGS_ATTRIBUTE = "automl_sr:rungs"
-"""Values of the objectives at each rung, by rung, in a trial's user attributes; the end is not a rung."""
+"""Values of the objectives at each rung, by rung, in a trial's user attributes; the end is not a
+rung.
+"""
 
 
 class StudyView(optuna.study.Study):
@@ -29,8 +33,8 @@ class StudyView(optuna.study.Study):
     def __init__(self, study: optuna.study.Study, *, rejected: bool = False) -> None:
         """Look at the same study; nothing is read or written yet.
 
-        With `rejected`, plans that were rejected untrained are shown as complete too, for a sampler that looks at no
-        others.
+        With `rejected`, plans that were rejected untrained are shown as complete too, for a sampler
+        that looks at no others.
         """
         self.__dict__.update(study.__dict__)
         self._rejected = rejected
@@ -42,7 +46,10 @@ class StudyView(optuna.study.Study):
         return self._storage
 
     def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
     ) -> list[FrozenTrial]:
         """Return the trials as samplers see them; `use_cache` allows those of the first look."""
         trials = self._seen if use_cache else None
@@ -54,12 +61,16 @@ class StudyView(optuna.study.Study):
 
 
 def corrected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Show trials that were stopped at a rung as complete: their last values plus what survivors gained after it."""
+    """Show trials that were stopped at a rung as complete: their last values plus what survivors
+    gained after it.
+    """
     gains: dict[int, list[float]] = {}
     return [_completed(trial, trials, gains) for trial in trials]
 
 
-def _completed(trial: FrozenTrial, trials: Sequence[FrozenTrial], gains: dict[int, list[float]]) -> FrozenTrial:
+def _completed(
+    trial: FrozenTrial, trials: Sequence[FrozenTrial], gains: dict[int, list[float]]
+) -> FrozenTrial:
     rungs = _rungs(trial)
     if trial.state is not TrialState.PRUNED or not rungs:
         return trial
@@ -73,7 +84,9 @@ def _completed(trial: FrozenTrial, trials: Sequence[FrozenTrial], gains: dict[in
 
 
 def _gain(rung: int, objectives: int, trials: Sequence[FrozenTrial]) -> list[float]:
-    """Return for each objective the median of what complete trials gained from this rung to their end; 0 for none."""
+    """Return for each objective the median of what complete trials gained from this rung to their
+    end; 0 for none.
+    """
     pairs = [
         (_rungs(trial)[rung], trial.values)
         for trial in trials
@@ -81,22 +94,31 @@ def _gain(rung: int, objectives: int, trials: Sequence[FrozenTrial]) -> list[flo
     ]
     if not pairs:
         return [0.0] * objectives
-    return [statistics.median(end[index] - then[index] for then, end in pairs) for index in range(objectives)]
+    return [
+        statistics.median(end[index] - then[index] for then, end in pairs)
+        for index in range(objectives)
+    ]
 
 
 def with_rejected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Show plans that were rejected untrained as complete: with what they violate, and values that say nothing.
+    """Show plans that were rejected untrained as complete: with what they violate, and values that
+    say nothing.
 
-    The values are the medians of complete trials. All get the same constraints, as a Gaussian process needs them: what
-    is not known of one is taken from the complete ones, and what only rejected ones have, those keep by far.
+    The values are the medians of complete trials. All get the same constraints, as a Gaussian
+    process needs them: what is not known of one is taken from the complete ones, and what only
+    rejected ones have, those keep by far.
     """
     done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     rejected = [trial for trial in trials if _is_rejected(trial)]
     if not done or not rejected:
         return list(trials)
-    values = [statistics.median(column) for column in zip(*(trial.values for trial in done), strict=True)]
+    values = [
+        statistics.median(column) for column in zip(*(trial.values for trial in done), strict=True)
+    ]
     known = {name for trial in done for name in trial.constraints}
-    broken = {name for trial in rejected for name, amount in trial.constraints.items() if amount > 0}
+    broken = {
+        name for trial in rejected for name, amount in trial.constraints.items() if amount > 0
+    }
     usual = {name: _usual(name, done) for name in sorted(known | broken)}
     seen = {trial.number: _with_constraints(trial, usual) for trial in [*done, *rejected]}
     for trial in rejected:
@@ -106,7 +128,9 @@ def with_rejected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _is_rejected(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.PRUNED and any(amount > 0 for amount in trial.constraints.values())
+    return trial.state is TrialState.PRUNED and any(
+        amount > 0 for amount in trial.constraints.values()
+    )
 
 
 def _usual(name: str, done: Sequence[FrozenTrial]) -> float:
@@ -117,9 +141,15 @@ def _usual(name: str, done: Sequence[FrozenTrial]) -> float:
 def _with_constraints(trial: FrozenTrial, usual: Mapping[str, float]) -> FrozenTrial:
     """Copy a trial with exactly these constraints, in this order."""
     own = trial.constraints
-    others = {key: value for key, value in trial.system_attrs.items() if not key.startswith(_CONSTRAINTS_KEY)}
+    others = {
+        key: value
+        for key, value in trial.system_attrs.items()
+        if not key.startswith(_CONSTRAINTS_KEY)
+    }
     seen = copy.copy(trial)
-    seen.system_attrs = others | {f"{_CONSTRAINTS_KEY}:{name}": own.get(name, usual[name]) for name in usual}
+    seen.system_attrs = others | {
+        f"{_CONSTRAINTS_KEY}:{name}": own.get(name, usual[name]) for name in usual
+    }
     return seen
 
 

@@ -1,6 +1,8 @@
-"""Optuna's samplers by name, made reproducible: every draw is seeded by study, trial number and parameter.
+"""Optuna's samplers by name, made reproducible: every draw is seeded by study, trial number and
+parameter.
 
-This is the one place that touches the private random states of Optuna's samplers (checked with Optuna 5.0).
+This is the one place that touches the private random states of Optuna's samplers (checked with
+Optuna 5.0).
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -26,20 +33,28 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
 POPULATION = 20
-"""NSGA-II with Optuna's 50 does not get past random search in the tens of trials that a study here has."""
+"""NSGA-II with Optuna's 50 does not get past random search in the tens of trials that a study here
+has.
+"""
 MOST_DIMENSIONS = 21_201
 """As many as SciPy has Sobol direction numbers for."""
 
 
 def make_sampler(name: str, seed: int, parameters: Mapping[str, BaseDistribution]) -> BaseSampler:
-    """Make a sampler whose proposals follow from the seed and the finished trials, not from the process.
+    """Make a sampler whose proposals follow from the seed and the finished trials, not from the
+    process.
 
-    `parameters` are all that the space can ask, by stored name. Raises UseError for an unknown name.
+    `parameters` are all that the space can ask, by stored name. Raises UseError for an unknown
+    name.
     """
     quiet_optuna()
     makers: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: TPESampler(
-            multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False, seed=0
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            warn_independent_sampling=False,
+            seed=0,
         ),
         "nsga2": lambda: NSGAIISampler(population_size=POPULATION, seed=0),
         "gp": lambda: GPSampler(seed=0, warn_independent_sampling=False),
@@ -47,9 +62,13 @@ def make_sampler(name: str, seed: int, parameters: Mapping[str, BaseDistribution
         "qmc": lambda: SobolSampler(seed, parameters),
     }
     if name not in makers:
-        raise UseError(f"Unknown sampler {name!r}.", nearest(name, makers) or f"Known: {', '.join(makers)}.")
+        raise UseError(
+            f"Unknown sampler {name!r}.", nearest(name, makers) or f"Known: {', '.join(makers)}."
+        )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # group is experimental, warn_independent_sampling deprecated: both are meant
+        warnings.simplefilter(
+            "ignore"
+        )  # group is experimental, warn_independent_sampling deprecated: both are meant
         return ReproducibleSampler(makers[name](), seed)
 
 
@@ -65,12 +84,21 @@ def draw_seed(*what: Any) -> int:
 
 
 def reseed(sampler: BaseSampler, seed: int) -> None:
-    """Put every random state of one of Optuna's samplers to a seed, and forget what it keeps between trials."""
-    for owner in (sampler, getattr(sampler, "_random_sampler", None), getattr(sampler, "_independent_sampler", None)):
+    """Put every random state of one of Optuna's samplers to a seed, and forget what it keeps
+    between trials.
+    """
+    for owner in (
+        sampler,
+        getattr(sampler, "_random_sampler", None),
+        getattr(sampler, "_independent_sampler", None),
+    ):
         state = getattr(owner, "_rng", None)
         if state is not None:
             state.rng.seed(seed)
-    for cache in ("_gprs_cache_list", "_constraints_gprs_cache_list"):  # starting points of the next fit
+    for cache in (
+        "_gprs_cache_list",
+        "_constraints_gprs_cache_list",
+    ):  # starting points of the next fit
         if hasattr(sampler, cache):
             setattr(sampler, cache, None)
 
@@ -78,8 +106,8 @@ def reseed(sampler: BaseSampler, seed: int) -> None:
 class ReproducibleSampler(BaseSampler):
     """Seeds each draw of another sampler from (study seed, trial number, what is drawn).
 
-    A trial that is taken over gets the values that it would have had, and random search proposes the same for any
-    number of workers. The sampler sees stopped trials as `StudyView` shows them.
+    A trial that is taken over gets the values that it would have had, and random search proposes
+    the same for any number of workers. The sampler sees stopped trials as `StudyView` shows them.
     """
 
     def __init__(self, inner: BaseSampler, seed: int) -> None:
@@ -93,7 +121,9 @@ class ReproducibleSampler(BaseSampler):
         self._reseed(trial, "before")
         self.inner.before_trial(self._view, trial)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """Ask the inner sampler what it samples jointly."""
         return self.inner.infer_relative_search_space(self._look(study), trial)
 
@@ -105,13 +135,21 @@ class ReproducibleSampler(BaseSampler):
         return self.inner.sample_relative(self._look(study), trial, search_space)
 
     def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
         """Sample one parameter."""
         self._reseed(trial, f"parameter {param_name}")
-        return self.inner.sample_independent(self._look(study), trial, param_name, param_distribution)
+        return self.inner.sample_independent(
+            self._look(study), trial, param_name, param_distribution
+        )
 
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+    def after_trial(
+        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
         """Tell the inner sampler what came of a trial."""
         self.inner.after_trial(study, trial, state, values)
 
@@ -124,7 +162,9 @@ class ReproducibleSampler(BaseSampler):
         return self._view
 
     def _new_look(self, study: Study) -> StudyView:
-        """Look anew; a Gaussian process looks at complete trials alone, and would repeat what is rejected for ever."""
+        """Look anew; a Gaussian process looks at complete trials alone, and would repeat what is
+        rejected for ever.
+        """
         return StudyView(study, rejected=isinstance(self.inner, GPSampler))
 
     def _reseed(self, trial: FrozenTrial, what: str) -> None:
@@ -132,18 +172,24 @@ class ReproducibleSampler(BaseSampler):
 
 
 class SobolSampler(BaseSampler):
-    """Quasi-random search: the point of a trial is the Sobol point with its number (scrambled, Owen 1998).
+    """Quasi-random search: the point of a trial is the Sobol point with its number (scrambled, Owen
+    1998).
 
-    Optuna's own QMC sampler counts points in the study's attributes and gives other ones in parallel.
+    Optuna's own QMC sampler counts points in the study's attributes and gives other ones in
+    parallel.
     """
 
     def __init__(self, seed: int, parameters: Mapping[str, BaseDistribution]) -> None:
         self.seed = seed
-        self._dimensions = {name: index for index, name in enumerate(sorted(parameters)[:MOST_DIMENSIONS])}
+        self._dimensions = {
+            name: index for index, name in enumerate(sorted(parameters)[:MOST_DIMENSIONS])
+        }
         self._fallback = RandomSampler(seed=0)
         self._points: dict[int, np.ndarray[Any, Any]] = {}
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """Sample nothing jointly: which parameters a trial asks is known only while it asks."""
         return {}
 
@@ -154,7 +200,11 @@ class SobolSampler(BaseSampler):
         return {}
 
     def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
         """Return the trial's coordinate in the parameter's dimension."""
         dimension = self._dimensions.get(param_name)
@@ -167,11 +217,15 @@ class SobolSampler(BaseSampler):
         if number not in self._points:
             from scipy.stats import qmc
 
-            engine = qmc.Sobol(len(self._dimensions), scramble=True, rng=np.random.default_rng(self.seed))
+            engine = qmc.Sobol(
+                len(self._dimensions), scramble=True, rng=np.random.default_rng(self.seed)
+            )
             if number:
                 engine.fast_forward(number)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # SciPy prefers powers of two; a study has as many as it has
+                warnings.simplefilter(
+                    "ignore"
+                )  # SciPy prefers powers of two; a study has as many as it has
                 self._points = {number: engine.random(1)[0]}
         return self._points[number]
 
@@ -187,7 +241,9 @@ def at_share(distribution: BaseDistribution, share: float) -> Any:
         case IntDistribution(low=low, high=high, step=step):
             return low + step * min(int(share * ((high - low) // step + 1)), (high - low) // step)
         case FloatDistribution(low=low, high=high, log=True):
-            return float(np.clip(np.exp(np.log(low) + share * (np.log(high) - np.log(low))), low, high))
+            return float(
+                np.clip(np.exp(np.log(low) + share * (np.log(high) - np.log(low))), low, high)
+            )
         case FloatDistribution(low=low, high=high, step=None):
             return low + share * (high - low)
         case FloatDistribution(low=low, high=high, step=step) if step is not None:

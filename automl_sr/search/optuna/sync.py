@@ -1,7 +1,8 @@
-"""Telling Optuna what our rows say: repeatable, by any worker, because Optuna itself cannot fence a result.
+"""Telling Optuna what our rows say: repeatable, by any worker, because Optuna itself cannot fence a
+result.
 
-An Optuna trial belongs to our row by its key. A worker that lost its lease at the wrong moment can leave a second one
-with the same key; the first counts, and `reconcile` ends the others as failed.
+An Optuna trial belongs to our row by its key. A worker that lost its lease at the wrong moment can
+leave a second one with the same key; the first counts, and `reconcile` ends the others as failed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from automl_sr.store.records import Claim, TrialRecord
 
 KEY_ATTRIBUTE = "automl_sr:slot"
-"""Where an Optuna trial keeps the key of our row; stores have it under this name since their first version."""
+"""Where an Optuna trial keeps the key of our row; stores have it under this name since their first
+version.
+"""
 NUMBER_ATTRIBUTE = "automl_sr:number"
 
 
 def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> FrozenTrial:
-    """Return the Optuna trial of a claim: that of a former owner, or a new one with everything that was drawn."""
+    """Return the Optuna trial of a claim: that of a former owner, or a new one with everything that
+    was drawn.
+    """
     ranges = study.space.parameters()
     template = create_trial(
         state=TrialState.RUNNING,
@@ -54,20 +59,29 @@ def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> FrozenT
 def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> None:
     """Tell Optuna how a trial ended; one that it knows already is left as it is.
 
-    The storage is told itself: `Study.tell` does the same, but reads the trial before and after it, and reading one
-    takes six statements.
-    A duplicate is told as what it repeats. Infeasible plans are told as pruned with their violations, from which
-    samplers learn where not to go.
+    The storage is told itself: `Study.tell` does the same, but reads the trial before and after it,
+    and reading one takes six statements. A duplicate is told as what it repeats. Infeasible plans
+    are told as pruned with their violations, from which samplers learn where not to go.
     """
     objectives = [result.values[name] for name in study.spec.objectives if name in result.values]
-    complete = result.state in ("complete", "duplicate") and len(objectives) == len(study.spec.objectives)
+    complete = result.state in ("complete", "duplicate") and len(objectives) == len(
+        study.spec.objectives
+    )
     repeated = number if result.duplicate_of is None else result.duplicate_of
 
     def once() -> None:
         with explained(study.store.url):
             try:
-                _annotate(study, trial, result if objectives or result.violations else Result(result.state), repeated)
-                state, values = TrialState.FAIL if result.state == "failed" else TrialState.PRUNED, None
+                _annotate(
+                    study,
+                    trial,
+                    result if objectives or result.violations else Result(result.state),
+                    repeated,
+                )
+                state, values = (
+                    TrialState.FAIL if result.state == "failed" else TrialState.PRUNED,
+                    None,
+                )
                 if complete and not (result.state == "duplicate" and _was_pruned(study, repeated)):
                     state, values = TrialState.COMPLETE, [float(value) for value in objectives]
                 study.optuna.sampler.after_trial(study.optuna, trial, state, values)
@@ -79,7 +93,9 @@ def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> N
 
 
 def reconcile(study: OpenStudy) -> int:
-    """Tell Optuna what a worker that died could not tell any more; gives the number of its trials that were ended."""
+    """Tell Optuna what a worker that died could not tell any more; gives the number of its trials
+    that were ended.
+    """
     return study.store.retry(lambda: _reconcile(study))
 
 
@@ -92,7 +108,11 @@ def _reconcile(study: OpenStudy) -> int:
         if not ended:
             return 0  # nothing was left behind; all trials need not be looked at
         trials = study.optuna.get_trials(deepcopy=False)
-    left = [t for t in trials if t.state is TrialState.RUNNING and str(t.user_attrs.get(KEY_ATTRIBUTE)) in ended]
+    left = [
+        t
+        for t in trials
+        if t.state is TrialState.RUNNING and str(t.user_attrs.get(KEY_ATTRIBUTE)) in ended
+    ]
     told = 0
     for trial in left:
         key = trial.user_attrs.get(KEY_ATTRIBUTE)
@@ -105,13 +125,19 @@ def _reconcile(study: OpenStudy) -> int:
 
 
 def _running(study: OpenStudy) -> list[FrozenTrial]:
-    """Return the trials that have not ended for Optuna; past its cache, which would read all others too."""
+    """Return the trials that have not ended for Optuna; past its cache, which would read all others
+    too.
+    """
     storage = getattr(study.storage, "_backend", study.storage)
-    return list(storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=(TrialState.RUNNING,)))
+    return list(
+        storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=(TrialState.RUNNING,))
+    )
 
 
 def _result_of(row: TrialRecord) -> Result:
-    return Result(row.state, values=row.values, violations=row.violations, duplicate_of=row.duplicate_of)
+    return Result(
+        row.state, values=row.values, violations=row.violations, duplicate_of=row.duplicate_of
+    )
 
 
 def _counting(trials: list[FrozenTrial], key: Any) -> FrozenTrial:
@@ -135,12 +161,21 @@ def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: in
         if name in result.values
     }
     amounts = {**result.violations, **measured}
-    for name, amount in amounts.items():  # a worker that was killed here may have set some already: they are the same
-        study.storage.set_trial_system_attr(trial._trial_id, f"{_CONSTRAINTS_KEY}:{name}", float(amount))
+    for (
+        name,
+        amount,
+    ) in (
+        amounts.items()
+    ):  # a worker that was killed here may have set some already: they are the same
+        study.storage.set_trial_system_attr(
+            trial._trial_id, f"{_CONSTRAINTS_KEY}:{name}", float(amount)
+        )
     if study.setting.rungs > 1:
         rows = study.store.rungs(study.record, rungs_of)
         if rows:
-            kept = {str(row.rung): [row.values[name] for name in study.spec.objectives] for row in rows}
+            kept = {
+                str(row.rung): [row.values[name] for name in study.spec.objectives] for row in rows
+            }
             study.storage.set_trial_user_attr(trial._trial_id, RUNGS_ATTRIBUTE, kept)
 
 

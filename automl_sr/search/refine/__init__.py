@@ -1,1 +1,3 @@
-"""Train the models of a finished search longer, on all training data; what comes of it stands beside the search's."""
+"""Train the models of a finished search longer, on all training data; what comes of it stands
+beside the search's.
+"""

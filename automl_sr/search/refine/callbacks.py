@@ -39,7 +39,9 @@ class RefineCallback:
 
 
 class RefineReporter(Reporter):
-    """Passes on what a refinement reports; its curve is not stored, as the store's curves are those of the search."""
+    """Passes on what a refinement reports; its curve is not stored, as the store's curves are those
+    of the search.
+    """
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class RefineReporter(Reporter):
         """Note the progress."""
         self._alive("")
 
-    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
+    def rung(
+        self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]
+    ) -> bool:
         """Let it go on: nobody is judged here."""
         return True

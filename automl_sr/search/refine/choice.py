@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from automl_sr.store.records import StudyRecord, TrialRecord
 
 LONGER = 4
-"""So many times the steps of the search a refinement trains where nothing else is asked: each costs as much as four
-trials of the search, and ends where a search of five times the steps would have."""
+"""So many times the steps of the search a refinement trains where nothing else is asked: each costs
+as much as four trials of the search, and ends where a search of five times the steps would have."""
 CHECKPOINT = "checkpoint"
-"""The kind of file from which a refinement goes on: `training.checkpoint` names it, and imports torch."""
+"""The kind of file from which a refinement goes on: `training.checkpoint` names it, and imports
+torch.
+"""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a person asks for; the whole front, one seed and the usual length unless they say otherwise."""
+    """What a person asks for; the whole front, one seed and the usual length unless they say
+    otherwise.
+    """
 
     trials: tuple[int, ...] = ()
     """Numbers; the front where there are none."""
@@ -41,8 +45,13 @@ def steps_of(study: StudyRecord, asked: Request) -> int:
     return LONGER * int(study.spec["budget"]["steps"]) if asked.steps is None else asked.steps
 
 
-def chosen(reader: Reader, study: StudyRecord, asked: Request, metrics: Mapping[str, Metric]) -> list[TrialRecord]:
-    """Return the trials to refine. Raises UseError where there are none, or one that was named cannot be refined."""
+def chosen(
+    reader: Reader, study: StudyRecord, asked: Request, metrics: Mapping[str, Metric]
+) -> list[TrialRecord]:
+    """Return the trials to refine.
+
+    Raises UseError where there are none, or one that was named cannot be refined.
+    """
     if asked.trials:
         named = [reader.trial(study, number) for number in dict.fromkeys(asked.trials)]
         for trial in named:
@@ -51,7 +60,8 @@ def chosen(reader: Reader, study: StudyRecord, asked: Request, metrics: Mapping[
     front = front_of(study, reader.trials(study), metrics)
     if not front:
         raise UseError(
-            f"The study {study.name!r} has no front to refine.", f"Name trials, see `automl-sr trials {study.name}`."
+            f"The study {study.name!r} has no front to refine.",
+            f"Name trials, see `automl-sr trials {study.name}`.",
         )
     return front[: asked.top]
 
@@ -76,7 +86,9 @@ def no_checkpoint(trial: TrialRecord) -> tuple[str, str]:
 
 
 def summary(reader: Reader, study: StudyRecord, ids: Sequence[int]) -> dict[str, Any]:
-    """Return what `refine` prints: the refinements with these ids, in their order by trial and seed."""
+    """Return what `refine` prints: the refinements with these ids, in their order by trial and
+    seed.
+    """
     trials = {trial.id: trial for trial in reader.trials(study)}
     rows = [row for row in refinements(reader, study) if row.id in set(ids)]
     made = [Refinement.of(row, trials[row.trial_id]) for row in rows]

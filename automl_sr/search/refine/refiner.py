@@ -1,4 +1,6 @@
-"""`refine` from beginning to end: ask for refinements, make those that nobody else makes, give what came of them."""
+"""`refine` from beginning to end: ask for refinements, make those that nobody else makes, give what
+came of them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ from automl_sr.errors import AutomlSRError, StopRequestedError, StoreUnreachable
 from automl_sr.plugin.foreign import Mishap, contained, detail_of, one_line, text_of
 from automl_sr.plugin.process_state import ProcessState
 from automl_sr.search.refine.callbacks import RefineCallback, RefineReporter
-from automl_sr.search.refine.choice import CHECKPOINT, Request, chosen, no_checkpoint, steps_of, summary
+from automl_sr.search.refine.choice import (
+    CHECKPOINT,
+    Request,
+    chosen,
+    no_checkpoint,
+    steps_of,
+    summary,
+)
 from automl_sr.search.refine.run import Job, missing_test_sets, run_refinement
 from automl_sr.search.study import join_study
 from automl_sr.search.workers.reporter import check_finite
@@ -46,7 +55,9 @@ WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class RefineEnd:
-    """How it ended: the JSON of `refine`, the metrics of the study, and the error with which the command ends."""
+    """How it ended: the JSON of `refine`, the metrics of the study, and the error with which the
+    command ends.
+    """
 
     summary: dict[str, Any]
     metrics: tuple[str, ...]
@@ -65,8 +76,8 @@ def refine(
 ) -> RefineEnd:
     """Refine trials of a study that is in the store; the same call goes on where one was stopped.
 
-    `run` replaces training and measuring in tests. Raises UseError, DataError, StoreError before anything runs; what
-    happened to refinements that began stands in `RefineEnd`.
+    `run` replaces training and measuring in tests. Raises UseError, DataError, StoreError before
+    anything runs; what happened to refinements that began stands in `RefineEnd`.
     """
     reader = Reader.open(options.store)  # a mistyped place makes no new store
     record = reader.study(name)
@@ -77,7 +88,9 @@ def refine(
     study = join_study(name, registry, options)
     try:
         seeds = range(asked.seeds)
-        ids = stored.request(study.store, record, [trial.id for trial in trials], steps_of(record, asked), seeds)
+        ids = stored.request(
+            study.store, record, [trial.id for trial in trials], steps_of(record, asked), seeds
+        )
         stop = Stop(None, following.note)
         refiner = Refiner(study, ids, run, following, stop)
         following.opened(study, len(ids))
@@ -95,7 +108,9 @@ def _end(study: OpenStudy, refiner: Refiner, stop: Stop) -> RefineEnd:
     states = [row["state"] for row in found["refinements"]]
     error = refiner.error
     if stop.signal_number is not None:
-        error = StopRequestedError("Stopped; everything done so far is kept.", signal_number=stop.signal_number)
+        error = StopRequestedError(
+            "Stopped; everything done so far is kept.", signal_number=stop.signal_number
+        )
     elif error is None and set(states) == {"failed"}:
         error = AutomlSRError(
             f"No refinement was completed: {found['refinements'][0]['reason']}",
@@ -109,7 +124,12 @@ class Refiner:
     """Makes the refinements with these ids, one after the other, but for those that others make."""
 
     def __init__(
-        self, study: OpenStudy, ids: Sequence[int], run: RunRefinement, callback: RefineCallback, stop: Stop
+        self,
+        study: OpenStudy,
+        ids: Sequence[int],
+        run: RunRefinement,
+        callback: RefineCallback,
+        stop: Stop,
     ) -> None:
         self.ids = list(ids)
         self.error: AutomlSRError | None = None
@@ -124,11 +144,15 @@ class Refiner:
         self._process = ProcessState()
 
     def work(self) -> None:
-        """Work until all have ended, waiting for those of other processes, which may leave theirs behind."""
+        """Work until all have ended, waiting for those of other processes, which may leave theirs
+        behind.
+        """
         self._process = ProcessState()
         try:
             while not self._stop.requested():
-                claim = self._store.retry(lambda: stored.claim(self._store, self._study.record, self._owner, self.ids))
+                claim = self._store.retry(
+                    lambda: stored.claim(self._store, self._study.record, self._owner, self.ids)
+                )
                 if claim is not None:
                     self._try(claim)
                 elif not self._wait():
@@ -154,9 +178,13 @@ class Refiner:
         def seconds() -> float:
             return claim.seconds + time.monotonic() - began
 
-        heartbeat = LeaseHeartbeat(lambda: stored.renew(self._store, claim, seconds()), every=self._store.renewal)
+        heartbeat = LeaseHeartbeat(
+            lambda: stored.renew(self._store, claim, seconds()), every=self._store.renewal
+        )
         stall = 60 * self._study.spec.budget.stall_minutes
-        watchdog = Watchdog(None, stall, self._recorder(claim), name=f"the refinement of {claim.title}")
+        watchdog = Watchdog(
+            None, stall, self._recorder(claim), name=f"the refinement of {claim.title}"
+        )
         with heartbeat.running():
             try:
                 self._make(claim, heartbeat, watchdog, seconds)
@@ -174,9 +202,16 @@ class Refiner:
         return record
 
     def _make(
-        self, claim: RefinementClaim, heartbeat: LeaseHeartbeat, watchdog: Watchdog, seconds: Callable[[], float]
+        self,
+        claim: RefinementClaim,
+        heartbeat: LeaseHeartbeat,
+        watchdog: Watchdog,
+        seconds: Callable[[], float],
     ) -> None:
-        """Train and measure in a folder of this owner's own, and write down what came of it. Raises LeaseLostError."""
+        """Train and measure in a folder of this owner's own, and write down what came of it.
+
+        Raises LeaseLostError.
+        """
         reporter = RefineReporter(
             claim,
             self._callback,
@@ -197,7 +232,8 @@ class Refiner:
             return
         spent = seconds()
         if isinstance(trial_folder, TrialFolder) and result.state == "failed":
-            trial_folder.discard()  # a full disk may be why it failed, and the database may lie on the same one
+            # a full disk may be why it failed, and the database may lie on the same one
+            trial_folder.discard()
         stored.finish(self._store, claim, result, spent)
         if isinstance(trial_folder, TrialFolder):
             trial_folder.close()
@@ -209,15 +245,26 @@ class Refiner:
         place = "/".join([self._study.record.folder, *names])
         try:
             return TrialFolder.open(
-                self._study.folder.joinpath(*names), place, claim.number, claim.fence, self._study.artifacts, None
+                self._study.folder.joinpath(*names),
+                place,
+                claim.number,
+                claim.fence,
+                self._study.artifacts,
+                None,
             )
         except ArtifactError as full:
             return full
 
     def _result(
-        self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: RefineReporter, watchdog: Watchdog
+        self,
+        claim: RefinementClaim,
+        trial_folder: TrialFolder,
+        reporter: RefineReporter,
+        watchdog: Watchdog,
     ) -> RefinementResult | None:
-        """Return what is to be recorded, or nothing where it stops half-way and is kept for later."""
+        """Return what is to be recorded, or nothing where it stops half-way and is kept for
+        later.
+        """
         found: RefinementResult | Mishap
         try:
             self._import_for(claim)
@@ -236,7 +283,9 @@ class Refiner:
             self._put_process_back(claim)
         return self._explained(found, reporter, watchdog) if isinstance(found, Mishap) else found
 
-    def _explained(self, mishap: Mishap, reporter: RefineReporter, watchdog: Watchdog) -> RefinementResult | None:
+    def _explained(
+        self, mishap: Mishap, reporter: RefineReporter, watchdog: Watchdog
+    ) -> RefinementResult | None:
         """Return why a refinement fails, or nothing where it is to go on later."""
         if isinstance(reporter.problem, ArtifactError | FileLost):
             return RefinementResult("failed", reason=one_line(reporter.problem))
@@ -263,10 +312,16 @@ class Refiner:
         """Undo what techniques have changed for the whole process, and say so."""
         changed = self._process.restore()
         if changed:
-            self._callback.note(f"{claim.title} changed {', '.join(sorted(changed))} for all: it was put back")
+            self._callback.note(
+                f"{claim.title} changed {', '.join(sorted(changed))} for all: it was put back"
+            )
 
-    def _refined(self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: RefineReporter) -> RefinementResult:
-        """Go on from the trial's checkpoint, and keep the files beside the trial's, in a folder of their own."""
+    def _refined(
+        self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: RefineReporter
+    ) -> RefinementResult:
+        """Go on from the trial's checkpoint, and keep the files beside the trial's, in a folder of
+        their own.
+        """
         study = self._study
         with reporter.reporting():
             trial = study.store.trial(study.record, claim.number)
@@ -276,10 +331,17 @@ class Refiner:
         plan = TrialPlan.from_json(trial.plan, study.registry)
         refined = self._run(plan, study.setting, job, reporter, trial_folder.folder)
         check_finite(refined.values)
-        name = [study.record.folder, f"{claim.number:05d}", stored.folder_name(claim.steps, claim.seed)]
+        name = [
+            study.record.folder,
+            f"{claim.number:05d}",
+            stored.folder_name(claim.steps, claim.seed),
+        ]
         name += [f"attempt-{claim.fence}"] * (claim.fence > 1)
         with reporter.reporting():
-            files = tuple(study.artifacts.put(path, kind, *name, path.name) for kind, path in refined.artifacts.items())
+            files = tuple(
+                study.artifacts.put(path, kind, *name, path.name)
+                for kind, path in refined.artifacts.items()
+            )
         said = [broken(study.spec.constraints, refined.values), *refined.untested]
         return RefinementResult(
             "complete",
@@ -292,7 +354,10 @@ class Refiner:
 
 
 def fetch_base(trial: TrialRecord, folder: Path) -> Path:
-    """Bring a trial's last checkpoint with its constants to a folder. Raises TrialError, FileLost, StoreError."""
+    """Bring a trial's last checkpoint with its constants to a folder.
+
+    Raises TrialError, FileLost, StoreError.
+    """
     if CHECKPOINT not in trial.artifacts:
         said, hint = no_checkpoint(trial)
         raise TrialError(f"The trial {said}.", hint)

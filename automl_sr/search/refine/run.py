@@ -1,4 +1,6 @@
-"""One refinement, in the order in which it happens: a trial's model trained on, shipped, measured and tested."""
+"""One refinement, in the order in which it happens: a trial's model trained on, shipped, measured
+and tested.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Refined:
-    """What came of a refinement: values by metric on the validation set, and by test set; files by kind."""
+    """What came of a refinement: values by metric on the validation set, and by test set; files by
+    kind.
+    """
 
     values: dict[str, float]
     tests: dict[str, dict[str, float]]
@@ -55,7 +59,9 @@ class Refined:
     notes: tuple[str, ...] = ()
 
 
-def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialObserver, folder: Path) -> Refined:
+def run_refinement(
+    plan: TrialPlan, setting: Setting, job: Job, observer: TrialObserver, folder: Path
+) -> Refined:
     """Train a plan's model on from a checkpoint; what a resume needs is kept in `folder`.
 
     All samples of the task are trained on, without selection or distillation, but for those held
@@ -91,10 +97,14 @@ def run_refinement(plan: TrialPlan, setting: Setting, job: Job, observer: TrialO
         return Refined(values, tests, artifacts_of(finished), tuple(untested), finished.notes)
 
 
-def test(path: Path, setting: Setting, begin: Callable[[str], None]) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Measure an exported file on each test set of the task, whole images, as it measures on the validation set.
+def test(
+    path: Path, setting: Setting, begin: Callable[[str], None]
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Measure an exported file on each test set of the task, whole images, as it measures on the
+    validation set.
 
-    Gives values by set and metric, and why sets that are missing here, or single values, are not among them.
+    Gives values by set and metric, and why sets that are missing here, or single values, are not
+    among them.
     """
     found: dict[str, dict[str, float]] = {}
     notes: list[str] = []
@@ -103,13 +113,20 @@ def test(path: Path, setting: Setting, begin: Callable[[str], None]) -> tuple[di
         begin(f"test on {name}")
         try:
             data = replace(setting.data, valid=setting.task.load_test(name))
-            values = setting.task.measure_quality(OnnxModel(path, threads=setting.threads or 1), data, metrics)
+            values = setting.task.measure_quality(
+                OnnxModel(path, threads=setting.threads or 1), data, metrics
+            )
         except DataError as error:
             notes.append(f"test set {name}: {error.message}")
             continue
         infinite = [metric for metric, value in values.items() if not math.isfinite(value)]
-        notes += [f"test set {name}: {metric} is no number (an image of one flat colour?)" for metric in infinite]
-        found[name] = {metric: float(value) for metric, value in values.items() if metric not in infinite}
+        notes += [
+            f"test set {name}: {metric} is no number (an image of one flat colour?)"
+            for metric in infinite
+        ]
+        found[name] = {
+            metric: float(value) for metric, value in values.items() if metric not in infinite
+        }
     return found, notes
 
 
@@ -125,7 +142,13 @@ def missing_test_sets(task: Task) -> list[str]:
 
 
 def _quality_metrics(setting: Setting) -> Sequence[Metric]:
-    """Return all that is measured on outputs: the task's metrics, and those that the study took from plugins."""
+    """Return all that is measured on outputs: the task's metrics, and those that the study took
+    from plugins.
+    """
     asked = [setting.registry.metric(name) for name in setting.metrics]
-    named = {metric.name: metric for metric in (*setting.task.metrics, *asked) if metric.level == "quality"}
+    named = {
+        metric.name: metric
+        for metric in (*setting.task.metrics, *asked)
+        if metric.level == "quality"
+    }
     return list(named.values())

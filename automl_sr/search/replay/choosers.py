@@ -1,25 +1,28 @@
 """Samplers that choose among the rows of a table.
 
-A sampler draws from a density over the space. Here it draws from the same density with only the untried rows left to
-choose from. The rows are themselves a draw from the space, so that a row's weight is the density that the sampler gives
-to its configuration, divided by the density with which the space is drawn from at random (sampling by importance). The
-idea is the same for all:
+A sampler draws from a density over the space. Here it draws from the same density with only the
+untried rows left to choose from. The rows are themselves a draw from the space, so that a row's
+weight is the density that the sampler gives to its configuration, divided by the density with which
+the space is drawn from at random (sampling by importance). The idea is the same for all:
 
 - `random` has the density of the space: all untried rows are equally likely.
-- `tpe` draws its 24 candidates with the density l of the good trials, here from the untried rows, and takes the one
-  with the largest l / g. Both are Optuna's own Parzen estimators of Optuna's own division into good and bad trials; the
-  densities of the groups of a conditional space (or of single parameters, where the sampler is not multivariate) are
-  multiplied for the parameters that a row has.
-- `nsga2` draws generation and parents as Optuna does; crossover and mutation then give every configuration a
-  probability, from which the child is drawn. A number of a continuous (or long) range counts as inherited if it lies
-  in the same tenth of the range as the parent's: no row would ever be a child otherwise.
+- `tpe` draws its 24 candidates with the density l of the good trials, here from the untried rows,
+  and takes the one with the largest l / g. Both are Optuna's own Parzen estimators of Optuna's own
+  division into good and bad trials; the densities of the groups of a conditional space (or of
+  single parameters, where the sampler is not multivariate) are multiplied for the parameters that a
+  row has.
+- `nsga2` draws generation and parents as Optuna does; crossover and mutation then give every
+  configuration a probability, from which the child is drawn. A number of a continuous (or long)
+  range counts as inherited if it lies in the same tenth of the range as the parent's: no row would
+  ever be a child otherwise.
 - `qmc` goes through the rows as the Sobol sequence did that recorded them, from a random place on.
 
-Ties are broken at random. Before a sampler has seen anything, and wherever its densities are level, every untried row
-is equally likely. The nearest neighbour of a proposal would not do: rows that stand alone would be chosen most.
+Ties are broken at random. Before a sampler has seen anything, and wherever its densities are level,
+every untried row is equally likely. The nearest neighbour of a proposal would not do: rows that
+stand alone would be chosen most.
 
-The `optuna-` forms have Optuna's defaults and see stopped trials as Optuna does; ours see them as `view` shows them.
-This module touches private parts of Optuna's samplers (checked with Optuna 5.0).
+The `optuna-` forms have Optuna's defaults and see stopped trials as Optuna does; ours see them as
+`view` shows them. This module touches private parts of Optuna's samplers (checked with Optuna 5.0).
 """
 
 from __future__ import annotations
@@ -32,7 +35,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import NSGAIISampler, TPESampler
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_gamma_multiobjective
@@ -68,7 +76,9 @@ class Chooser(Protocol):
 
 
 class Domain:
-    """The rows of a table as samplers see them: numbers, NaN where a row does not have the parameter."""
+    """The rows of a table as samplers see them: numbers, NaN where a row does not have the
+    parameter.
+    """
 
     def __init__(self, table: Table) -> None:
         self.space: dict[str, BaseDistribution] = {
@@ -79,11 +89,15 @@ class Domain:
         for index, row in enumerate(rows):
             for name in row.params.keys() & self.space.keys():
                 self.numbers[name][index] = self.space[name].to_internal_repr(row.params[name])
-        self.prior = {name: _log_prior(item, self.numbers[name]) for name, item in self.space.items()}
+        self.prior = {
+            name: _log_prior(item, self.numbers[name]) for name, item in self.space.items()
+        }
         """Logarithm of the density of a random draw at each row."""
         cells = {name: _cells(item, self.numbers[name]) for name, item in self.space.items()}
         self.cell = {name: found for name, (found, _) in cells.items()}
-        """Where a row counts as equal to a parent: values, or tenths of a range; -1 where it lacks the parameter."""
+        """Where a row counts as equal to a parent: values, or tenths of a range; -1 where it lacks
+        the parameter.
+        """
         self.cell_mass = {name: mass for name, (_, mass) in cells.items()}
         """Probability that a random draw falls into the row's cell."""
 
@@ -110,12 +124,15 @@ class SobolChooser:
     def __init__(self, table: Table, rng: np.random.Generator) -> None:
         if table.sampler != "qmc":
             raise UseError(
-                f"The table of {table.study!r} was recorded with {table.sampler}: its order is no Sobol sequence.",
+                f"The table of {table.study!r} was recorded with {table.sampler}: its order is no"
+                " Sobol sequence.",
                 "Leave qmc out.",
             )
         numbers = np.array([row.number for row in table.rows])
         self._place = np.empty(len(numbers), dtype=np.int64)
-        self._place[np.argsort(numbers)] = (np.arange(len(numbers)) - rng.integers(len(numbers))) % len(numbers)
+        self._place[np.argsort(numbers)] = (
+            np.arange(len(numbers)) - rng.integers(len(numbers))
+        ) % len(numbers)
 
     def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
         """Take the next."""
@@ -134,8 +151,14 @@ class TPEChooser:
         self._spaces: list[dict[str, BaseDistribution]] = []
 
     def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
-        """Draw candidates by l and take the best by l / g; as long as little is known, draw at random."""
-        trials = [other for other in study._get_trials(deepcopy=False) if self._counts(other) and other is not trial]
+        """Draw candidates by l and take the best by l / g; as long as little is known, draw at
+        random.
+        """
+        trials = [
+            other
+            for other in study._get_trials(deepcopy=False)
+            if self._counts(other) and other is not trial
+        ]
         finished = [other for other in trials if other.state in FINISHED]
         if len(finished) < self.sampler._n_startup_trials:
             return int(self.rng.choice(untried))
@@ -144,12 +167,18 @@ class TPEChooser:
         below, above = _split_trials(study, trials, gamma(len(finished)))
         spaces = self.spaces(study, finished)
         good = self.log_ratio(spaces, below, level=multi)(untried)
-        drawn = np.unique(self.rng.choice(len(untried), size=self.sampler._n_ei_candidates, p=_shares(good)))
+        drawn = np.unique(
+            self.rng.choice(len(untried), size=self.sampler._n_ei_candidates, p=_shares(good))
+        )
         bad = self.log_ratio(spaces, above, level=False)(untried[drawn])
         return _best(untried[drawn], good[drawn] - bad, self.rng)
 
-    def spaces(self, study: Study, finished: Sequence[FrozenTrial]) -> list[dict[str, BaseDistribution]]:
-        """Divide the space into what the sampler proposes jointly: groups, what all trials have, or each by itself."""
+    def spaces(
+        self, study: Study, finished: Sequence[FrozenTrial]
+    ) -> list[dict[str, BaseDistribution]]:
+        """Divide the space into what the sampler proposes jointly: groups, what all trials have, or
+        each by itself.
+        """
         keys = {frozenset(trial.distributions) for trial in finished}
         if keys <= self._known and self._spaces:
             return self._spaces
@@ -158,7 +187,9 @@ class TPEChooser:
         if self.sampler._is_multivariate(study):
             if self.sampler._group:
                 for names in sorted(keys, key=sorted):
-                    self._groups.add_distributions({name: self.domain.space[name] for name in self._open(names)})
+                    self._groups.add_distributions(
+                        {name: self.domain.space[name] for name in self._open(names)}
+                    )
                 joint = [set(space) for space in self._groups.search_spaces]
             else:
                 joint = [self._open(frozenset.intersection(*self._known))]
@@ -173,9 +204,11 @@ class TPEChooser:
     def log_ratio(
         self, spaces: Sequence[Space], trials: Sequence[FrozenTrial], *, level: bool
     ) -> Callable[[Indices], Numbers]:
-        """Fit a density to trials; the function gives its logarithm at rows, relative to that of a random draw.
+        """Fit a density to trials; the function gives its logarithm at rows, relative to that of a
+        random draw.
 
-        With `level`, all trials weigh the same, as Optuna has it for the good ones of several objectives.
+        With `level`, all trials weigh the same, as Optuna has it for the good ones of several
+        objectives.
         """
         seen = np.array([trial.user_attrs[ROW] for trial in trials], dtype=np.int64)
         fitted = [(space, self._fitted(space, seen, level=level)) for space in spaces]
@@ -186,10 +219,14 @@ class TPEChooser:
                 names = list(space)
                 there = self.domain.has(names[0], rows)
                 if not there.all() and len(names) > 1:
-                    there = functools.reduce(np.logical_and, (self.domain.has(name, rows) for name in names))
+                    there = functools.reduce(
+                        np.logical_and, (self.domain.has(name, rows) for name in names)
+                    )
                 some = rows[there]
                 if len(some):
-                    values = density.log_pdf({name: self.domain.numbers[name][some] for name in names})
+                    values = density.log_pdf(
+                        {name: self.domain.numbers[name][some] for name in names}
+                    )
                     found[there] += values - sum(self.domain.prior[name][some] for name in names)
             return found
 
@@ -201,17 +238,23 @@ class TPEChooser:
         rows = seen[have]
         observed = {name: self.domain.numbers[name][rows] for name in space}
         weights = np.ones(len(rows)) if level else None
-        return _ParzenEstimator(observed, dict(space), self.sampler._parzen_estimator_parameters, weights)
+        return _ParzenEstimator(
+            observed, dict(space), self.sampler._parzen_estimator_parameters, weights
+        )
 
     def _counts(self, trial: FrozenTrial) -> bool:
-        return trial.state in FINISHED or (self.sampler._constant_liar and trial.state == TrialState.RUNNING)
+        return trial.state in FINISHED or (
+            self.sampler._constant_liar and trial.state == TrialState.RUNNING
+        )
 
     def _open(self, names: frozenset[str]) -> set[str]:
         return set(names & self.domain.space.keys())
 
 
 class NSGA2Chooser:
-    """The genetic algorithm: Optuna's generations and parents, and a child among the untried rows."""
+    """The genetic algorithm: Optuna's generations and parents, and a child among the untried
+    rows.
+    """
 
     def __init__(self, sampler: NSGAIISampler, domain: Domain, rng: np.random.Generator) -> None:
         self.sampler = sampler
@@ -230,7 +273,8 @@ class NSGA2Chooser:
         return int(self.rng.choice(untried, p=_shares(self.log_ratio(space, parents, untried))))
 
     def log_ratio(self, space: Space, parents: Sequence[FrozenTrial], rows: Indices) -> Numbers:
-        """Return the logarithm of the probability that parents have a child like a row, relative to a random draw.
+        """Return the logarithm of the probability that parents have a child like a row, relative to
+        a random draw.
 
         Parameters outside the space are drawn at random, and so is one that mutates.
         """
@@ -238,23 +282,35 @@ class NSGA2Chooser:
         found = np.zeros(len(rows))
         for name in space:
             cell, mass = self.domain.cell[name][rows], self.domain.cell_mass[name][rows]
-            alike = np.mean([cell == self.domain.cell[name][parent.user_attrs[ROW]] for parent in parents], axis=0)
+            alike = np.mean(
+                [cell == self.domain.cell[name][parent.user_attrs[ROW]] for parent in parents],
+                axis=0,
+            )
             found += np.log((1 - mutation) * alike / mass + mutation)
         return found
 
     def _parents(self, study: Study, population: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return two that won their tournaments, or one that is copied."""
         strategy: Any = self.sampler._child_generation_strategy
-        if self.rng.random() >= strategy._crossover_prob or len(population) < strategy._crossover.n_parents:
+        if (
+            self.rng.random() >= strategy._crossover_prob
+            or len(population) < strategy._crossover.n_parents
+        ):
             return [population[self.rng.integers(len(population))]]
         dominates: Any = _dominates
         if _is_constrained_optimization(population):
-            from optuna.samplers.nsgaii._constraints_evaluation import _constrained_dominates as dominates
-        return _select_parents(strategy._crossover, study, population, self.sampler._rng.rng, dominates)
+            from optuna.samplers.nsgaii._constraints_evaluation import (
+                _constrained_dominates as dominates,
+            )
+        return _select_parents(
+            strategy._crossover, study, population, self.sampler._rng.rng, dominates
+        )
 
 
 def _log_prior(item: BaseDistribution, numbers: Numbers) -> Numbers:
-    """Return the logarithm of the density of a random draw, with respect to what Parzen estimators take theirs to."""
+    """Return the logarithm of the density of a random draw, with respect to what Parzen estimators
+    take theirs to.
+    """
     found: Numbers = np.where(np.isnan(numbers), np.nan, 0.0)
     match item:
         case CategoricalDistribution(choices=choices):
@@ -274,7 +330,9 @@ def _log_prior(item: BaseDistribution, numbers: Numbers) -> Numbers:
 
 
 def _cells(item: BaseDistribution, numbers: Numbers) -> tuple[Indices, Numbers]:
-    """Divide the values of a parameter into what counts as equal, and say how likely a random draw falls in there."""
+    """Divide the values of a parameter into what counts as equal, and say how likely a random draw
+    falls in there.
+    """
     there = ~np.isnan(numbers)
     cells, masses = np.full(len(numbers), -1, dtype=np.int64), np.ones(len(numbers))
     if isinstance(item, CategoricalDistribution):
@@ -300,7 +358,9 @@ def _tenth(item: IntDistribution | FloatDistribution, numbers: Numbers) -> Indic
     half = 0.5 * (item.step or 0.0)
     scale: Callable[[Any], Any] = np.log if item.log else np.asarray
     low, high = scale(item.low - half), scale(item.high + half)
-    found: Indices = np.clip((scale(numbers) - low) / (high - low) * CELLS, 0, CELLS - 1).astype(np.int64)
+    found: Indices = np.clip((scale(numbers) - low) / (high - low) * CELLS, 0, CELLS - 1).astype(
+        np.int64
+    )
     return found
 
 
@@ -334,7 +394,9 @@ def _ours(name: str) -> Callable[[Table, Domain, np.random.Generator], Chooser]:
             return TPEChooser(inner, domain, rng)
         if isinstance(inner, NSGAIISampler):
             return NSGA2Chooser(inner, domain, rng)
-        raise UseError(f"Replay cannot choose rows as {name!r} does.", f"Known: {', '.join(SAMPLERS)}.")
+        raise UseError(
+            f"Replay cannot choose rows as {name!r} does.", f"Known: {', '.join(SAMPLERS)}."
+        )
 
     return make
 
@@ -344,10 +406,16 @@ SAMPLERS: dict[str, Sampler] = {
     "nsga2": Sampler(_ours("nsga2")),
     "random": Sampler(lambda table, domain, rng: RandomChooser(rng)),
     "qmc": Sampler(lambda table, domain, rng: SobolChooser(table, rng)),
-    "optuna-tpe": Sampler(lambda table, domain, rng: TPEChooser(TPESampler(), domain, rng), sees_stopped=False),
-    "optuna-nsga2": Sampler(lambda table, domain, rng: NSGA2Chooser(NSGAIISampler(), domain, rng), sees_stopped=False),
+    "optuna-tpe": Sampler(
+        lambda table, domain, rng: TPEChooser(TPESampler(), domain, rng), sees_stopped=False
+    ),
+    "optuna-nsga2": Sampler(
+        lambda table, domain, rng: NSGA2Chooser(NSGAIISampler(), domain, rng), sees_stopped=False
+    ),
     "optuna-tpe-first": Sampler(
-        lambda table, domain, rng: TPEChooser(TPESampler(), domain, rng), sees_stopped=False, first_alone=True
+        lambda table, domain, rng: TPEChooser(TPESampler(), domain, rng),
+        sees_stopped=False,
+        first_alone=True,
     ),
 }
 """`optuna-` forms have Optuna's defaults; `-first` searches for the first objective alone."""
@@ -356,5 +424,8 @@ SAMPLERS: dict[str, Sampler] = {
 def sampler_of(name: str) -> Sampler:
     """Return a sampler by name. Raises UseError."""
     if name not in SAMPLERS:
-        raise UseError(f"Unknown sampler {name!r}.", nearest(name, SAMPLERS) or f"Known: {', '.join(SAMPLERS)}.")
+        raise UseError(
+            f"Unknown sampler {name!r}.",
+            nearest(name, SAMPLERS) or f"Known: {', '.join(SAMPLERS)}.",
+        )
     return SAMPLERS[name]

@@ -1,4 +1,6 @@
-"""Many simulated studies, and what they say: hypervolume over time, ranks, and the time to reach the best rival."""
+"""Many simulated studies, and what they say: hypervolume over time, ranks, and the time to reach
+the best rival.
+"""
 
 from __future__ import annotations
 
@@ -23,32 +25,42 @@ RIVALS = ("none", OPTUNA_MEDIAN)
 POINTS = 201
 """Times at which curves are compared."""
 SHARE = 0.125
-"""A simulated study takes so much of the time of the whole table: early stopping tries three to five times as many rows
-as fit, and what is left to choose from has to remain a draw from the space."""
+"""A simulated study takes so much of the time of the whole table: early stopping tries three to
+five times as many rows as fit, and what is left has to remain a draw from the space."""
 RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)
 
 
 def combinations(samplers: Sequence[str], schedulers: Sequence[str]) -> list[Combination]:
-    """Pair samplers with schedulers; `sampler+scheduler` among the samplers stands for itself alone.
+    """Pair samplers with schedulers; `sampler+scheduler` among the samplers stands for itself
+    alone.
 
     Leaves out what Optuna does not have: its pruner for several objectives. Raises UseError.
     """
     named = [Combination(*name.split("+", 1)) for name in samplers if "+" in name]
-    pairs = [Combination(name, scheduler) for name in samplers if "+" not in name for scheduler in schedulers]
+    pairs = [
+        Combination(name, scheduler)
+        for name in samplers
+        if "+" not in name
+        for scheduler in schedulers
+    ]
     found = list(dict.fromkeys([*named, *pairs]))
     for item in found:
         item.check()
     possible = [item for item in found if item.possible]
     if not possible:
         hint = f"{OPTUNA_MEDIAN} works for a single objective, as in optuna-tpe-first."
-        raise UseError("There is nothing to compare.", hint if found else "Give --samplers and --schedulers.")
+        raise UseError(
+            "There is nothing to compare.", hint if found else "Give --samplers and --schedulers."
+        )
     return possible
 
 
 @dataclass(frozen=True)
 class Studies:
-    """All simulated studies of one combination: hypervolume at the common times, a row for each seed."""
+    """All simulated studies of one combination: hypervolume at the common times, a row for each
+    seed.
+    """
 
     combination: Combination
     curves: Numbers
@@ -70,18 +82,25 @@ class Comparison:
     def rival(self) -> Studies | None:
         """The best of what Optuna has without us, no early stopping or its own: the one to reach.
 
-        It has the largest median hypervolume at the end, or, where that is equal, the largest on the way.
+        It has the largest median hypervolume at the end, or, where that is equal, the largest on
+        the way.
         """
         plain = [item for item in self.studies if item.combination.scheduler in RIVALS]
         medians = [np.median(item.curves, axis=0) for item in plain]
-        ranked = sorted(zip(medians, plain, strict=True), key=lambda pair: (-pair[0][-1], -pair[0].sum()))
+        ranked = sorted(
+            zip(medians, plain, strict=True), key=lambda pair: (-pair[0][-1], -pair[0].sum())
+        )
         return ranked[0][1] if ranked else None
 
     def to_json(self) -> dict[str, Any]:
         """Write what scripts read."""
         rival = self.rival
         ranks = self.mean_ranks()
-        reached = {} if rival is None else {item.combination.name: self.reach(item, rival) for item in self.studies}
+        reached = (
+            {}
+            if rival is None
+            else {item.combination.name: self.reach(item, rival) for item in self.studies}
+        )
         return {
             "seconds": self.seconds,
             "workers": self.workers,
@@ -114,20 +133,28 @@ class Comparison:
         }
 
     def mean_ranks(self) -> Numbers:
-        """Rank the combinations by hypervolume at each time, 1 being best, and average over seeds. [m, t]."""
+        """Rank the combinations by hypervolume at each time, 1 being best, and average over seeds.
+        [m, t].
+        """
         from scipy.stats import rankdata
 
-        ranks: Numbers = rankdata(-np.stack([item.curves for item in self.studies]), axis=0).mean(axis=1)
+        ranks: Numbers = rankdata(-np.stack([item.curves for item in self.studies]), axis=0).mean(
+            axis=1
+        )
         return ranks
 
     def reach(self, item: Studies, rival: Studies) -> dict[str, Any]:
-        """Say when the median over seeds reaches what the rival's has at its end, and after which share of its time.
+        """Say when the median over seeds reaches what the rival's has at its end, and after which
+        share of its time.
 
         The interval is that over seeds drawn again, for both. None where the target is not reached.
         """
         draws = _draws(len(item.curves))
         own, theirs = (np.median(part.curves[draws], axis=1) for part in (item, rival))
-        shares = [_first(mine, other[-1]) / _first(other, other[-1]) for mine, other in zip(own, theirs, strict=True)]
+        shares = [
+            _first(mine, other[-1]) / _first(other, other[-1])
+            for mine, other in zip(own, theirs, strict=True)
+        ]
         target = np.median(rival.curves, axis=0)
         at = _first(np.median(item.curves, axis=0), target[-1])
         share = at / _first(target, target[-1])
@@ -154,7 +181,9 @@ def compare(
     times = np.linspace(0.0, limit, POINTS)
     domain = Domain(table)
     for item in asked:
-        sampler_of(item.sampler).make(table, domain, np.random.default_rng(0))  # before the first minute is spent
+        sampler_of(item.sampler).make(
+            table, domain, np.random.default_rng(0)
+        )  # before the first minute is spent
     studies = []
     for done, item in enumerate(asked):
         traces: list[Trace] = []
@@ -186,12 +215,16 @@ def _named(found: Iterable[Any]) -> dict[str, Any]:
 
 
 def _draws(seeds: int) -> NDArray[np.int64]:
-    """Draw seeds with replacement; the same draws for every combination, so that differences are kept. [r, s]."""
+    """Draw seeds with replacement; the same draws for every combination, so that differences are
+    kept. [r, s].
+    """
     return np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
 
 
 def _first(curve: Numbers, target: float) -> float:
-    """Return the position at which a rising curve first reaches a target, at least 1; infinity where it does not."""
+    """Return the position at which a rising curve first reaches a target, at least 1; infinity
+    where it does not.
+    """
     position = int(np.searchsorted(curve, target - 1e-12))
     return float(max(position, 1)) if position < len(curve) else math.inf
 

@@ -1,6 +1,8 @@
-"""How well the order of models at a rung foretells that at the end: Kendall's tau-b, over all and inside cost classes.
+"""How well the order of models at a rung foretells that at the end: Kendall's tau-b, over all and
+inside cost classes.
 
-Across classes of cost any measure of size gets a high tau; inside them it shows what a rung knows besides.
+Across classes of cost any measure of size gets a high tau; inside them it shows what a rung knows
+besides.
 """
 
 from __future__ import annotations
@@ -22,15 +24,20 @@ INTERVAL = (2.5, 97.5)
 
 
 def agreement(table: Table) -> list[dict[str, Any]]:
-    """Return tau between each rung and the end with 95 % bootstrap intervals, for objectives that training changes.
+    """Return tau between each rung and the end with 95 % bootstrap intervals, for objectives that
+    training changes.
 
     What is timed changes as well, but by noise alone.
     """
     found = []
     for rung in sorted({rung.rung for row in table.complete for rung in row.rungs}):
         rows = [row for row in table.complete if any(item.rung == rung for item in row.rungs)]
-        for name in [objective.name for objective in table.objectives if objective.level != "device"]:
-            then = np.array([next(item for item in row.rungs if item.rung == rung).values[name] for row in rows])
+        for name in [
+            objective.name for objective in table.objectives if objective.level != "device"
+        ]:
+            then = np.array(
+                [next(item for item in row.rungs if item.rung == rung).values[name] for row in rows]
+            )
             end = np.array([row.values[name] for row in rows])
             if (then == end).all():
                 continue
@@ -71,7 +78,9 @@ def interval(x: Numbers, y: Numbers) -> dict[str, float | None]:
 
 
 def taus(x: Numbers, y: Numbers, weights: Numbers) -> Numbers:
-    """Return tau-b of many draws of the same rows at once: how often each row was drawn. [r, n] -> [r]."""
+    """Return tau-b of many draws of the same rows at once: how often each row was drawn. [r, n] ->
+    [r].
+    """
     signs = [np.sign(values[:, None] - values[None]) for values in (x, y)]
 
     def count(pairs: Numbers) -> Numbers:
@@ -79,12 +88,16 @@ def taus(x: Numbers, y: Numbers, weights: Numbers) -> Numbers:
         return found
 
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Numbers = count(signs[0] * signs[1]) / np.sqrt(count(signs[0] ** 2) * count(signs[1] ** 2))
+        found: Numbers = count(signs[0] * signs[1]) / np.sqrt(
+            count(signs[0] ** 2) * count(signs[1] ** 2)
+        )
     return found
 
 
 def cost_classes(rows: list[Row]) -> list[NDArray[np.int64]]:
-    """Divide rows into thirds by their parameters; nothing where these are not known or hardly differ."""
+    """Divide rows into thirds by their parameters; nothing where these are not known or hardly
+    differ.
+    """
     costs = [row.costs.get(COST, row.values.get(COST)) for row in rows]
     known = [cost for cost in costs if cost is not None]
     if len(known) < len(rows) or len(set(known)) < CLASSES:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-# Okabe and Ito's colours, which people tell apart whatever colours they see; then dashes tell lines apart.
+# Okabe and Ito's colours, which people tell apart whatever colours they see; then dashes tell lines
+# apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = (None, (9, 6), (3, 4))
 SCALE = 2
@@ -42,7 +43,9 @@ class Panel:
         """Return the pixel of a value."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+        return self.left + across * (self.right - self.left), self.bottom - up * (
+            self.bottom - self.top
+        )
 
 
 @dataclass(frozen=True)
@@ -78,14 +81,20 @@ def picture(found: Mapping[str, Any], study: str) -> Image:
     left, right = _panels(found, times, names)
     image.paste(_bands(size, left, times, found["curves"], styles), (0, 0))
     pen = ImageDraw.Draw(image)
-    for panel, title in ((left, "Hypervolume (share of the box)"), (right, "Mean rank (1 is best)")):
+    for panel, title in (
+        (left, "Hypervolume (share of the box)"),
+        (right, "Mean rank (1 is best)"),
+    ):
         _axes(pen, panel, title, f"simulated time ({unit})")
     if found["target"] is not None:
         ends = [left.at(left.x[0], found["target"]), left.at(left.x[1], found["target"])]
         _line(pen, ends, Style(PALE, (4, 4)), 1)
     for name in names:
         curve = found["curves"][name]
-        shown = next((index for index, value in enumerate(curve["median"]) if value >= left.y[0]), len(times) - 1)
+        shown = next(
+            (index for index, value in enumerate(curve["median"]) if value >= left.y[0]),
+            len(times) - 1,
+        )
         _line(pen, _steps(left, times[shown:], curve["median"][shown:]), styles[name], 2.4)
         _line(pen, _steps(right, times, curve["mean_rank"]), styles[name], 2.4)
     rival = f"; dashed: where {found['best_rival']} ends" if found["best_rival"] else ""
@@ -111,10 +120,13 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _panels(found: Mapping[str, Any], times: Sequence[float], names: Sequence[str]) -> tuple[Panel, Panel]:
+def _panels(
+    found: Mapping[str, Any], times: Sequence[float], names: Sequence[str]
+) -> tuple[Panel, Panel]:
     curves = [found["curves"][name] for name in names]
     top = max(max(curve["high"]) for curve in curves)
-    # What happens near the top decides; the first tenth of the time only shows that everything begins at nothing.
+    # What happens near the top decides; the first tenth of the time only shows that everything
+    # begins at nothing.
     start = len(times) // 10
     low = min(curve["low"][start] for curve in curves)
     low, top = (low, top) if top > low else (0.0, max(top, 1.0))
@@ -128,7 +140,11 @@ def _panels(found: Mapping[str, Any], times: Sequence[float], names: Sequence[st
 
 
 def _bands(
-    size: tuple[int, int], panel: Panel, times: Sequence[float], curves: Mapping[str, Any], styles: Mapping[str, Style]
+    size: tuple[int, int],
+    panel: Panel,
+    times: Sequence[float],
+    curves: Mapping[str, Any],
+    styles: Mapping[str, Style],
 ) -> Image:
     """Draw the intervals, one over the other."""
     from PIL import Image, ImageDraw
@@ -144,7 +160,9 @@ def _bands(
     return image
 
 
-def _steps(panel: Panel, times: Sequence[float], values: Sequence[float]) -> list[tuple[float, float]]:
+def _steps(
+    panel: Panel, times: Sequence[float], values: Sequence[float]
+) -> list[tuple[float, float]]:
     """Return the corners of a curve that stays until the next time; it is cut off at the axes."""
     low, high = min(panel.y), max(panel.y)
     clipped = [min(max(value, low), high) for value in values]
@@ -158,7 +176,9 @@ def _steps(panel: Panel, times: Sequence[float], values: Sequence[float]) -> lis
 
 def _axes(pen: ImageDraw, panel: Panel, title: str, below: str) -> None:
     ranks = panel.y[0] > panel.y[1]
-    values = [float(rank) for rank in range(1, math.floor(panel.y[0]) + 1)] if ranks else ticks(*panel.y)
+    values = (
+        [float(rank) for rank in range(1, math.floor(panel.y[0]) + 1)] if ranks else ticks(*panel.y)
+    )
     for value in values:
         x, y = panel.at(panel.x[0], value)
         _line(pen, [(x, y), (panel.right, y)], Style(GRID, None), 1)
@@ -167,13 +187,22 @@ def _axes(pen: ImageDraw, panel: Panel, title: str, below: str) -> None:
         x, y = panel.at(value, panel.y[0])
         _line(pen, [(x, y), (x, y + 5)], Style(PALE, None), 1)
         _text(pen, (x, y + 10), f"{value:g}", 13, PALE, "mt")
-    _line(pen, [(panel.left, panel.top), (panel.left, panel.bottom), (panel.right, panel.bottom)], Style(PALE, None), 1)
+    _line(
+        pen,
+        [(panel.left, panel.top), (panel.left, panel.bottom), (panel.right, panel.bottom)],
+        Style(PALE, None),
+        1,
+    )
     _text(pen, (panel.left, panel.top - 10), title, 15, INK, "lb")
     _text(pen, ((panel.left + panel.right) / 2, panel.bottom + 32), below, 13, PALE, "mt")
 
 
 def _legend(
-    pen: ImageDraw, combinations: Sequence[Mapping[str, Any]], styles: Mapping[str, Style], scale: float, unit: str
+    pen: ImageDraw,
+    combinations: Sequence[Mapping[str, Any]],
+    styles: Mapping[str, Style],
+    scale: float,
+    unit: str,
 ) -> None:
     rows = math.ceil(len(combinations) / 2)
     for index, item in enumerate(combinations):
@@ -184,18 +213,26 @@ def _legend(
         words = f"{item['name']}   {end['median']:.4f} [{end['low']:.4f}, {end['high']:.4f}]"
         if (reach := item["to_target"]) is not None:
             there = reach["seconds"]
-            words += "   below the line" if there is None else f"   at the line after {there / scale:.3g} {unit}"
+            words += (
+                "   below the line"
+                if there is None
+                else f"   at the line after {there / scale:.3g} {unit}"
+            )
         _text(pen, (x + 44, y), words, 13, INK, "lm")
 
 
-def _line(pen: ImageDraw, points: Sequence[tuple[float, float]], style: Style, width: float) -> None:
+def _line(
+    pen: ImageDraw, points: Sequence[tuple[float, float]], style: Style, width: float
+) -> None:
     large = [(x * SCALE, y * SCALE) for x, y in points]
     wide = max(1, round(width * SCALE))
     for part in [large] if style.dash is None else _dashed(large, style.dash):
         pen.line(part, fill=style.color, width=wide, joint="curve")
 
 
-def _dashed(points: Sequence[tuple[float, float]], dash: tuple[int, int]) -> list[list[tuple[float, float]]]:
+def _dashed(
+    points: Sequence[tuple[float, float]], dash: tuple[int, int]
+) -> list[list[tuple[float, float]]]:
     """Cut a line into dashes."""
     drawn, gap = (length * SCALE for length in dash)
     parts: list[list[tuple[float, float]]] = []
@@ -208,7 +245,8 @@ def _dashed(points: Sequence[tuple[float, float]], dash: tuple[int, int]) -> lis
             step = min((drawn if inside < drawn else drawn + gap) - inside, length - done)
             if inside < drawn:
                 begin, end = (
-                    (x + (to_x - x) * part / length, y + (to_y - y) * part / length) for part in (done, done + step)
+                    (x + (to_x - x) * part / length, y + (to_y - y) * part / length)
+                    for part in (done, done + step)
                 )
                 parts.append([begin, end])
             done += max(step, 1e-6)
@@ -217,7 +255,12 @@ def _dashed(points: Sequence[tuple[float, float]], dash: tuple[int, int]) -> lis
 
 
 def _text(
-    pen: ImageDraw, place: tuple[float, float], words: str, size: int, color: str = INK, anchor: str = "lt"
+    pen: ImageDraw,
+    place: tuple[float, float],
+    words: str,
+    size: int,
+    color: str = INK,
+    anchor: str = "lt",
 ) -> None:
     from PIL import ImageFont
 

@@ -1,8 +1,8 @@
 """From a finished study in the store to a table.
 
-What trials share (scores, teachers) is made once in a study, by whoever needs it first. Which row that was says nothing
-about the row, so that the seconds of making it, or of waiting for it, count for none. Timing its own graph is a row's
-own work, judged or not.
+What trials share (scores, teachers) is made once in a study, by whoever needs it first. Which row
+that was says nothing about the row, so that the seconds of making it, or of waiting for it, count
+for none. Timing its own graph is a row's own work, judged or not.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ if TYPE_CHECKING:
     from automl_sr.store.records import RungRecord, StudyRecord, TrialRecord
 
 KEPT = ("complete", "infeasible", "failed")
-"""States of trials that become rows: duplicates are there already, and what a stopped trial would have become is
-unknown."""
+"""States of trials that become rows: duplicates are there already, and what a stopped trial would
+have become is unknown."""
 ROOM = 2.0
-"""A cost without a limit of its own is compared up to so many times the largest one of the table (or its limit)."""
+"""A cost without a limit of its own is compared up to so many times the largest one of the table
+(or its limit).
+"""
 JUDGING = ("branch", "export", "evaluate")
 COOLDOWN = "recipe.cooldown"
 
 
-def record(store: Reader, name: str, registry: Registry, reference: Mapping[str, float]) -> tuple[Table, list[str]]:
-    """Make the table of a study, and say in words what was left out; `reference` replaces corners of the hypervolume.
+def record(
+    store: Reader, name: str, registry: Registry, reference: Mapping[str, float]
+) -> tuple[Table, list[str]]:
+    """Make the table of a study, and say in words what was left out; `reference` replaces corners
+    of the hypervolume.
 
     Raises UseError where too little was trained to its end.
     """
@@ -43,7 +48,9 @@ def record(store: Reader, name: str, registry: Registry, reference: Mapping[str,
     study = store.study(name)
     unknown = reference.keys() - set(study.objectives)
     if unknown:
-        hint = nearest(min(unknown), study.objectives) or f"Objectives: {', '.join(study.objectives)}."
+        hint = (
+            nearest(min(unknown), study.objectives) or f"Objectives: {', '.join(study.objectives)}."
+        )
         raise UseError(f"The study {name!r} has no objective {min(unknown)!r}.", hint)
     trials = store.trials(study)
     space = SearchSpace.from_json(study.space, registry)
@@ -51,7 +58,9 @@ def record(store: Reader, name: str, registry: Registry, reference: Mapping[str,
     for rung in store.rungs(study):
         rungs.setdefault(rung.number, []).append(rung)
     objectives = [registry.metric(metric) for metric in study.objectives]
-    rows = [_row(trial, rungs.get(trial.number, []), study, space) for trial in trials if _is_row(trial)]
+    rows = [
+        _row(trial, rungs.get(trial.number, []), study, space) for trial in trials if _is_row(trial)
+    ]
     complete = [row["values"] for row in rows if row["state"] == "complete"]
     if not complete:
         raise UseError(f"No trial of {name!r} was trained to its end.", _recipe(name))
@@ -60,7 +69,10 @@ def record(store: Reader, name: str, registry: Registry, reference: Mapping[str,
         "made_by": f"automl-sr {__version__}",
         "study": study.name,
         "sampler": study.spec["search"]["sampler"],
-        "objectives": [{"name": m.name, "direction": m.direction, "level": m.level, "log": m.log} for m in objectives],
+        "objectives": [
+            {"name": m.name, "direction": m.direction, "level": m.level, "log": m.log}
+            for m in objectives
+        ],
         "constraints": dict(study.spec["constraints"]),
         "steps": study.spec["budget"]["steps"],
         "reduction": study.spec["search"]["scheduler"]["reduction"],
@@ -72,14 +84,17 @@ def record(store: Reader, name: str, registry: Registry, reference: Mapping[str,
         "environment": dict(study.environment),
         "space": dict(study.space),
         "distributions": {
-            stored: json.loads(distribution_to_json(item)) for stored, item in space.parameters().items()
+            stored: json.loads(distribution_to_json(item))
+            for stored, item in space.parameters().items()
         },
         "rows": rows,
     }
     try:
         table = Table.model_validate(data)
     except ValidationError as error:
-        raise UseError(f"The study {name!r} gives no table: {complaint(error)}.", _recipe(name)) from None
+        raise UseError(
+            f"The study {name!r} gives no table: {complaint(error)}.", _recipe(name)
+        ) from None
     return table, _notes(trials, table)
 
 
@@ -91,7 +106,9 @@ def _is_row(trial: TrialRecord) -> bool:
     return trial.state in KEPT and trial.plan is not None and trial.fingerprint is not None
 
 
-def _row(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord, space: SearchSpace) -> dict[str, Any]:
+def _row(
+    trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord, space: SearchSpace
+) -> dict[str, Any]:
     complete = trial.state == "complete"
     return {
         "number": trial.number,
@@ -115,19 +132,26 @@ def _sharing(trial: TrialRecord) -> float:
 def _timing(trial: TrialRecord) -> float:
     """Return the seconds in which a trial timed its graphs, or waited for another one to do so."""
     entries = [entry for name, entry in trial.shared.items() if _is_timing(name)]
-    return float(sum(entry.get("waited" if entry.get("reused") else "seconds", 0.0) for entry in entries))
+    return float(
+        sum(entry.get("waited" if entry.get("reused") else "seconds", 0.0) for entry in entries)
+    )
 
 
 def _is_timing(name: str) -> bool:
-    """Whether a shared result is a graph's times; a second graph of the same trial has a number: `latency (2)`."""
+    """Whether a shared result is a graph's times; a second graph of the same trial has a number:
+    `latency (2)`.
+    """
     return name.partition(" (")[0] == LATENCY
 
 
-def _times(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> list[dict[str, Any]]:
+def _times(
+    trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord
+) -> list[dict[str, Any]]:
     """Return the rungs with their seconds, and how many of these only judging took.
 
-    Stages are timed over the whole trial. Forks are as long as the trunk before them in proportion, and the model that
-    is exported and evaluated is the same at each rung, so that its share of these stages is known.
+    Stages are timed over the whole trial. Forks are as long as the trunk before them in proportion,
+    and the model that is exported and evaluated is the same at each rung, so that its share of
+    these stages is known.
     """
     stages, sharing, timing = trial.stage_seconds, _sharing(trial), _timing(trial)
     trunk = study.spec["budget"]["steps"] * (1 - float(trial.params.get(COOLDOWN, 0.1)))
@@ -136,9 +160,12 @@ def _times(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) 
     judged, last = 0.0, 0.0
     for rung in rungs:
         judging = stages.get("branch", 0.0) * rung.step / branched
-        judging += max(stages.get("export", 0.0) + stages.get("evaluate", 0.0) - timing, 0.0) / (len(rungs) + 1)
+        judging += max(stages.get("export", 0.0) + stages.get("evaluate", 0.0) - timing, 0.0) / (
+            len(rungs) + 1
+        )
         judged += judging
-        # Stores of older versions do not know the time at a rung: every step of training takes the same.
+        # Stores of older versions do not know the time at a rung: every step of training takes the
+        # same.
         guess = stages.get("select", 0.0) + stages.get("train", 0.0) * rung.step / trunk + judged
         seconds = (guess if rung.seconds is None else rung.seconds) - sharing
         seconds = min(max(seconds, last), max(trial.seconds - sharing, 0.0))
@@ -163,10 +190,14 @@ class Answers:
         self.asked: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return what the plan chose; a slot is asked for by the techniques that are allowed: `slot[a|b]`."""
+        """Return what the plan chose; a slot is asked for by the techniques that are allowed:
+        `slot[a|b]`.
+        """
         return self._answer(name)
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
         """Return the plan's number."""
         return int(self._answer(name))
 
@@ -193,9 +224,14 @@ def _best(metric: Metric, values: Sequence[Mapping[str, float]]) -> float:
 
 
 def _worst(
-    metric: Metric, values: Sequence[Mapping[str, float]], study: StudyRecord, given: Mapping[str, float]
+    metric: Metric,
+    values: Sequence[Mapping[str, float]],
+    study: StudyRecord,
+    given: Mapping[str, float],
 ) -> float:
-    """Return the corner of the hypervolume: what is given, else what needs no model, else room around limit or rows."""
+    """Return the corner of the hypervolume: what is given, else what needs no model, else room
+    around limit or rows.
+    """
     if metric.name in given:
         return given[metric.name]
     if metric.name in study.reference:
@@ -212,9 +248,14 @@ def _notes(trials: Sequence[TrialRecord], table: Table) -> list[str]:
     rungs = max(len(row.rungs) for row in table.complete)
     notes = []
     if stopped:
-        notes.append(f"{stopped} trials were stopped early and left out: what they would have become is unknown")
+        notes.append(
+            f"{stopped} trials were stopped early and left out: what they would have become is"
+            " unknown"
+        )
     if not rungs:
         notes.append("no rungs were recorded, so that no scheduler has anything to judge")
     if table.sampler not in ("qmc", "random"):
-        notes.append(f"{table.sampler} chose the configurations: they are no even draw from the space")
+        notes.append(
+            f"{table.sampler} chose the configurations: they are no even draw from the space"
+        )
     return notes

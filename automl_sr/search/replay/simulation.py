@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 OPTUNA_MEDIAN = "optuna-median"
 SCHEDULERS = ("pareto-asha", "median", "none", OPTUNA_MEDIAN)
-"""Ours judge with the code that judges real trials; Optuna's pruner works for a single objective alone."""
+"""Ours judge with the code that judges real trials; Optuna's pruner works for a single objective
+alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Trace:
 
     def at(self, times: Points) -> Points:
         """Return the hypervolume at times."""
-        found: Points = np.asarray(self.shares)[np.searchsorted(self.times, times, side="right") - 1]
+        found: Points = np.asarray(self.shares)[
+            np.searchsorted(self.times, times, side="right") - 1
+        ]
         return found
 
 
@@ -85,7 +89,10 @@ class SimulatedStudy(Study):
         self._seen = None
 
     def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
     ) -> list[FrozenTrial]:
         if self._seen is None:
             self._seen = corrected(self.kept) if self._sees_stopped else list(self.kept)
@@ -93,7 +100,9 @@ class SimulatedStudy(Study):
 
 
 class _Attributes:
-    """The part of a storage that NSGA-II uses: it notes generations in trials and parents in the study."""
+    """The part of a storage that NSGA-II uses: it notes generations in trials and parents in the
+    study.
+    """
 
     def __init__(self, study: SimulatedStudy) -> None:
         self._study = study
@@ -122,14 +131,23 @@ class _Running:
 
     def next(self) -> float:
         """Return the time of what comes next."""
-        return self.begun + (self.rungs[self.judged].seconds if self.judged < len(self.rungs) else self.end)
+        return self.begun + (
+            self.rungs[self.judged].seconds if self.judged < len(self.rungs) else self.end
+        )
 
 
 class Simulation:
     """One combination on one table with one seed."""
 
     def __init__(
-        self, table: Table, domain: Domain, combination: Combination, *, seed: int, seconds: float, workers: int = 1
+        self,
+        table: Table,
+        domain: Domain,
+        combination: Combination,
+        *,
+        seed: int,
+        seconds: float,
+        workers: int = 1,
     ) -> None:
         self.table = table
         self.domain = domain
@@ -140,7 +158,9 @@ class Simulation:
         self._names = table.names[:1] if known.first_alone else table.names
         directions = [objective.direction for objective in table.objectives[: len(self._names)]]
         self.study = SimulatedStudy(directions, sees_stopped=known.sees_stopped)
-        self._chooser = known.make(table, domain, np.random.default_rng([seed, *combination.name.encode()]))
+        self._chooser = known.make(
+            table, domain, np.random.default_rng([seed, *combination.name.encode()])
+        )
         self._pruner = MedianPruner() if combination.scheduler == OPTUNA_MEDIAN else None
         kind = "none" if self._pruner else combination.scheduler
         self._scheduler = scheduler_of(kind, table.reduction, table.metrics)
@@ -171,7 +191,9 @@ class Simulation:
         if len(left) == 0:
             return
         number = len(self.study.kept)
-        trial = FrozenTrial(number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, number)
+        trial = FrozenTrial(
+            number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, number
+        )
         self.study.kept.append(trial)
         self.study.look()
         index = self._chooser.choose(self.study, trial, left)
@@ -218,14 +240,17 @@ class Simulation:
         return go_on
 
     def _tell(self, running: _Running, state: TrialState, values: Mapping[str, float]) -> None:
-        """End a trial as the search tells Optuna; an infeasible one has the costs that were known before training."""
+        """End a trial as the search tells Optuna; an infeasible one has the costs that were known
+        before training.
+        """
         trial = running.trial
         for name, limits in self.table.constraints.items():
             if name in values:
                 trial.system_attrs[f"constraints:{name}"] = limits.violation(values[name])
         if running.judged:
             trial.user_attrs[RUNGS_ATTRIBUTE] = {
-                str(rung.rung): [rung.values[name] for name in self._names] for rung in running.rungs[: running.judged]
+                str(rung.rung): [rung.values[name] for name in self._names]
+                for rung in running.rungs[: running.judged]
             }
         trial.state = state
         if state == TrialState.COMPLETE:
@@ -235,7 +260,9 @@ class Simulation:
         """Add the model that a trial left to the front, if it keeps to the constraints."""
         values = self._left(running)
         if values is None or not all(
-            limits.violation(values[name]) <= 0 for name, limits in self.table.constraints.items() if name in values
+            limits.violation(values[name]) <= 0
+            for name, limits in self.table.constraints.items()
+            if name in values
         ):
             return
         point = self.table.box.scaled([values])

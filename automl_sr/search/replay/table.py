@@ -1,6 +1,8 @@
-"""The table of a finished study: every configuration that was trained to its end, with curves, times and costs.
+"""The table of a finished study: every configuration that was trained to its end, with curves,
+times and costs.
 
-A table is one JSON file that needs neither the store nor the plugins of its study: the distributions are inside.
+A table is one JSON file that needs neither the store nor the plugins of its study: the
+distributions are inside.
 """
 
 from __future__ import annotations
@@ -58,7 +60,9 @@ class Objective(Part):
     log: bool
 
     def metric(self) -> Metric:
-        """Return the description that schedulers and fronts take; nothing can be measured with it."""
+        """Return the description that schedulers and fronts take; nothing can be measured with
+        it.
+        """
         return Metric(self.name, self.direction, self.level, "", log=self.log)
 
 
@@ -71,7 +75,9 @@ class RungRow(Part):
     seconds: Seconds
     """Of the trial, until these values were known."""
     judging: Seconds
-    """How many of them went into the branch, its export and its evaluation: a trial without rungs spares them."""
+    """How many of them went into the branch, its export and its evaluation: a trial without rungs
+    spares them.
+    """
 
 
 class Row(Part):
@@ -117,7 +123,9 @@ class FloatRange(Part):
 class Choices(Part):
     """Values, as Optuna writes them."""
 
-    choices: Annotated[tuple[Value, ...], FailFast()] = Field(strict=False, min_length=1, max_length=MOST_PARAMETERS)
+    choices: Annotated[tuple[Value, ...], FailFast()] = Field(
+        strict=False, min_length=1, max_length=MOST_PARAMETERS
+    )
 
 
 class IntParameter(Part):
@@ -152,7 +160,9 @@ class Table(Part):
     study: Name
     sampler: Name
     """What proposed the configurations."""
-    objectives: tuple[Objective, ...] = Field(strict=False, min_length=1, max_length=MOST_OBJECTIVES)
+    objectives: tuple[Objective, ...] = Field(
+        strict=False, min_length=1, max_length=MOST_OBJECTIVES
+    )
     constraints: dict[str, Limits]
     steps: int = Field(gt=0, le=2**53)
     reduction: int = Field(ge=2, le=2**53)
@@ -160,7 +170,9 @@ class Table(Part):
     without_model: dict[str, Real]
     """Quality without any model (bicubic), by metric."""
     reference: dict[str, Real]
-    """The corner of the hypervolume that is worst in every objective; fixed before anything is compared."""
+    """The corner of the hypervolume that is worst in every objective; fixed before anything is
+    compared.
+    """
     ideal: dict[str, Real]
     """The opposite corner: the best value of each objective among all rows."""
     threads: int | None = Field(ge=1, le=2**53)
@@ -174,7 +186,9 @@ class Table(Part):
     def _fits(self) -> Self:
         complete = [row for row in self.rows if row.state == "complete"]
         if len(complete) < LEAST_ROWS:
-            raise ValueError(f"there are {len(complete)} complete rows, a comparison needs at least {LEAST_ROWS}")
+            raise ValueError(
+                f"there are {len(complete)} complete rows, a comparison needs at least {LEAST_ROWS}"
+            )
         if len({row.number for row in self.rows}) < len(self.rows):
             raise ValueError("a number is there twice")
         for row in self.rows:
@@ -182,9 +196,14 @@ class Table(Part):
         for objective in self.objectives:
             if not {objective.name} <= self.reference.keys() & self.ideal.keys():
                 raise ValueError(f"reference and ideal must name {objective.name}")
-            if not objective.metric().better(self.ideal[objective.name], self.reference[objective.name]):
+            if not objective.metric().better(
+                self.ideal[objective.name], self.reference[objective.name]
+            ):
                 raise ValueError(f"the reference of {objective.name} is no worse than the best row")
-            if objective.log and min(self.ideal[objective.name], self.reference[objective.name]) <= 0:
+            if (
+                objective.log
+                and min(self.ideal[objective.name], self.reference[objective.name]) <= 0
+            ):
                 raise ValueError(f"{objective.name} is compared by ratio and must be above 0")
         return self
 
@@ -221,7 +240,9 @@ class Table(Part):
     def save(self, path: Path) -> None:
         """Write the file, a row a line, so that it can be read and compared by people too."""
         data = self.model_dump(mode="json")
-        rows = ",\n".join(json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in data.pop("rows"))
+        rows = ",\n".join(
+            json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in data.pop("rows")
+        )
         head = json.dumps(data, indent=1, ensure_ascii=False)
         write_atomically(path, f'{head[:-2]},\n "rows": [\n{rows}\n]}}\n'.encode())
 
@@ -232,7 +253,10 @@ def load_table(path: Path) -> Table:
     if not isinstance(data, Mapping) or "format" not in data:
         raise UseError(f"{path} is no table: the key 'format' is missing.", SAVED_BY)
     if data["format"] != FORMAT:
-        raise UseError(f"{path} has format {shown(data['format'])}, this version reads {FORMAT}.", "Update automl-sr.")
+        raise UseError(
+            f"{path} has format {shown(data['format'])}, this version reads {FORMAT}.",
+            "Update automl-sr.",
+        )
     try:
         table = Table.model_validate(data)
         _check_values(table)
@@ -254,9 +278,13 @@ def _read(path: Path) -> Any:
     except OSError as error:
         raise UseError(f"{path} cannot be read: {error.strerror or error}.", SAVED_BY) from None
     if len(content) > MAX_BYTES:
-        raise UseError(f"{path} is larger than {MAX_BYTES // 1_000_000} MB, which no table is.", SAVED_BY)
+        raise UseError(
+            f"{path} is larger than {MAX_BYTES // 1_000_000} MB, which no table is.", SAVED_BY
+        )
     if content.count(b",") > MAX_VALUES:
-        raise UseError(f"{path} holds more than {MAX_VALUES:,} values, which no table does.", SAVED_BY)
+        raise UseError(
+            f"{path} holds more than {MAX_VALUES:,} values, which no table does.", SAVED_BY
+        )
     try:
         data = json.loads(content)
     except RecursionError:
@@ -268,14 +296,19 @@ def _read(path: Path) -> Any:
 
 
 def _check_extent(path: Path, data: Any) -> None:
-    """Refuse lists and mappings that are too long before each of their entries becomes a complaint."""
+    """Refuse lists and mappings that are too long before each of their entries becomes a
+    complaint.
+    """
     parts = [data]
     while parts:
         part = parts.pop()
         if not isinstance(part, list | dict):
             continue
         if len(part) > MOST_ROWS:
-            raise UseError(f"{path} has a list or a mapping of {len(part):,} entries.", f"{MOST_ROWS:,} are allowed.")
+            raise UseError(
+                f"{path} has a list or a mapping of {len(part):,} entries.",
+                f"{MOST_ROWS:,} are allowed.",
+            )
         parts.extend(part.values() if isinstance(part, dict) else part)
 
 
@@ -288,7 +321,8 @@ def _distribution(name: str, item: Parameter) -> BaseDistribution:
         if (high - low) / item.attributes.step > MOST_STEPS:
             raise ValueError(f"distributions.{name}: its range has too many steps")
     kinds: dict[str, Any] = {
-        kind.__name__: kind for kind in (CategoricalDistribution, FloatDistribution, IntDistribution)
+        kind.__name__: kind
+        for kind in (CategoricalDistribution, FloatDistribution, IntDistribution)
     }
     try:
         made: BaseDistribution = kinds[item.name](**dict(item.attributes))
@@ -309,20 +343,31 @@ def _check_row(row: Row, table: Table) -> None:
     if row.state != "complete":
         return
     names = {objective.name for objective in table.objectives}
-    for values, where in [(row.values, "its values"), *((rung.values, f"rung {rung.rung}") for rung in row.rungs)]:
+    for values, where in [
+        (row.values, "its values"),
+        *((rung.values, f"rung {rung.rung}") for rung in row.rungs),
+    ]:
         if names - values.keys():
-            raise ValueError(f"row {row.number}: {min(names - values.keys())} is missing in {where}")
+            raise ValueError(
+                f"row {row.number}: {min(names - values.keys())} is missing in {where}"
+            )
     times = [*(rung.seconds for rung in row.rungs), row.seconds]
     order = [rung.rung for rung in row.rungs]
     if times != sorted(times) or order != sorted(set(order)):
         raise ValueError(f"row {row.number}: its rungs are not in order")
     for before, rung in itertools.pairwise((None, *row.rungs)):
-        if rung is not None and rung.judging > rung.seconds - (0.0 if before is None else before.seconds):
-            raise ValueError(f"row {row.number}: judging rung {rung.rung} took longer than getting there")
+        if rung is not None and rung.judging > rung.seconds - (
+            0.0 if before is None else before.seconds
+        ):
+            raise ValueError(
+                f"row {row.number}: judging rung {rung.rung} took longer than getting there"
+            )
 
 
 def _check_values(table: Table) -> None:
-    """Raise ValueError for a parameter outside its distribution, which no sampler could have proposed."""
+    """Raise ValueError for a parameter outside its distribution, which no sampler could have
+    proposed.
+    """
     parameters = table.parameters
     for row in table.rows:
         for name, value in row.params.items():
@@ -331,4 +376,6 @@ def _check_values(table: Table) -> None:
             except (TypeError, ValueError):
                 inside = False
             if not inside:
-                raise ValueError(f"row {row.number}: {name} = {shown(value)} lies outside its distribution")
+                raise ValueError(
+                    f"row {row.number}: {name} = {shown(value)} lies outside its distribution"
+                )

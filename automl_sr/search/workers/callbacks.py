@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class SearchCallback:
-    """Told what happens, in the order in which it happens and in the worker's thread; by itself it follows nothing."""
+    """Told what happens, in the order in which it happens and in the worker's thread; by itself it
+    follows nothing.
+    """
 
     def opened(self, study: OpenStudy) -> None:
         """The study is open, and the search begins."""

@@ -1,4 +1,6 @@
-"""A search by several workers on this machine, followed through the store, and what one of them does alone."""
+"""A search by several workers on this machine, followed through the store, and what one of them
+does alone.
+"""
 
 from __future__ import annotations
 
@@ -36,16 +38,27 @@ def search_together(
 ) -> SearchEnd:
     """Search a study with so many processes until its budget is spent, its time is up, or Ctrl-C.
 
-    The cores are divided between them, unless the study fixes the threads of training; each gets a GPU where there are
-    any. Workers elsewhere may join. Raises UseError, DataError, StoreError before a process is started.
+    The cores are divided between them, unless the study fixes the threads of training; each gets a
+    GPU where there are any. Workers elsewhere may join. Raises UseError, DataError, StoreError
+    before a process is started.
     """
     threads = options.threads or loaded.spec.search.threads or max(1, cores() // workers)
     study = open_study(loaded, registry, dataclasses.replace(options, threads=threads))
     try:
-        command = [*program, study.spec.name, "--attended", "--device", options.device, "--threads", str(threads)]
+        command = [
+            *program,
+            study.spec.name,
+            "--attended",
+            "--device",
+            options.device,
+            "--threads",
+            str(threads),
+        ]
         command += ["--no-cache"] * options.no_cache
         monitor = StoreMonitor(study, callback, _stall_seconds(study))
-        supervisor = Supervisor(command, environments(study, workers, threads), look=monitor.look, say=callback.note)
+        supervisor = Supervisor(
+            command, environments(study, workers, threads), look=monitor.look, say=callback.note
+        )
         callback.opened(study)
         callback.note(f"{workers} workers start, each with {threads} thread{'s' * (threads > 1)}")
         supervisor.run()
@@ -55,7 +68,9 @@ def search_together(
 
 
 def environments(study: OpenStudy, workers: int, threads: int) -> list[dict[str, str]]:
-    """Return the environment of each worker, with the store's URL: `ps` shows command lines to everybody."""
+    """Return the environment of each worker, with the store's URL: `ps` shows command lines to
+    everybody.
+    """
     common = {
         **os.environ,
         "AUTOML_SR_STORE": anchored(study.store.url),
@@ -63,7 +78,10 @@ def environments(study: OpenStudy, workers: int, threads: int) -> list[dict[str,
         "OMP_NUM_THREADS": str(threads),
     }
     found = gpus() if study.setting.train_device.startswith("cuda") else []
-    one_each = [{"CUDA_VISIBLE_DEVICES": found[index % len(found)]} if found else {} for index in range(workers)]
+    one_each = [
+        {"CUDA_VISIBLE_DEVICES": found[index % len(found)]} if found else {}
+        for index in range(workers)
+    ]
     return [{**common, **gpu} for gpu in one_each]
 
 
@@ -73,7 +91,11 @@ def gpus() -> list[str]:
 
     count = torch.cuda.device_count()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [name.strip() for name in given.split(",")] if given else [str(index) for index in range(count)]
+    names = (
+        [name.strip() for name in given.split(",")]
+        if given
+        else [str(index) for index in range(count)]
+    )
     return names[:count]
 
 
@@ -90,4 +112,6 @@ def _end(study: OpenStudy, supervisor: Supervisor) -> SearchEnd:
         )
     found = summary(study.store, study.spec.name, study.registry.metrics)
     place = f"{study.artifacts.url}/{study.record.folder}"
-    return SearchEnd(found, dict(study.record.reference), place, "" if error else supervisor.note, error)
+    return SearchEnd(
+        found, dict(study.record.reference), place, "" if error else supervisor.note, error
+    )

@@ -29,7 +29,9 @@ PENDING = "pending.json"
 
 
 class Reporter:
-    """What every reporter of techniques at work keeps in mind, to know afterwards whose fault a failure is."""
+    """What every reporter of techniques at work keeps in mind, to know afterwards whose fault a
+    failure is.
+    """
 
     def __init__(self, stop: Callable[[], bool], alive: Callable[[str], None]) -> None:
         self._stop = stop
@@ -37,13 +39,19 @@ class Reporter:
         self.silent: StoreUnreachableError | None = None
         """What was said of a database that does not answer."""
         self.problem: LeaseLostError | StoreError | None = None
-        """Why it cannot be reported, whatever becomes of that on its way through the code of techniques."""
+        """Why it cannot be reported, whatever becomes of that on its way through the code of
+        techniques.
+        """
         self.told_to_stop = False
-        """Whether the work was asked to stop: what it raises afterwards comes of that, by whatever name."""
+        """Whether the work was asked to stop: what it raises afterwards comes of that, by whatever
+        name.
+        """
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[None]:
-        """Note what is raised inside a `with` as the store's problem, not as the fault of a technique."""
+        """Note what is raised inside a `with` as the store's problem, not as the fault of a
+        technique.
+        """
         try:
             yield
         except (LeaseLostError, StoreError) as problem:
@@ -59,11 +67,11 @@ class Reporter:
 
 
 class TrialReporter(Reporter):
-    """Reports one attempt at one trial to the store. Its writes raise LeaseLostError once another worker has taken
-    over.
+    """Reports one attempt at one trial to the store. Its writes raise LeaseLostError once another
+    worker has taken over.
 
-    Where the database stays silent, points of the curve are kept in a file beside the checkpoints, the trial is asked
-    to checkpoint and stop, and the next attempt writes them.
+    Where the database stays silent, points of the curve are kept in a file beside the checkpoints,
+    the trial is asked to checkpoint and stop, and the next attempt writes them.
     """
 
     def __init__(
@@ -112,11 +120,15 @@ class TrialReporter(Reporter):
                 self.silent = error
 
     def point(self, point: Point) -> None:
-        """Add a point to the learning curve, at once: a checkpoint may follow, after which it is not reported again."""
+        """Add a point to the learning curve, at once: a checkpoint may follow, after which it is
+        not reported again.
+        """
         self._alive("")
         self._callback.point(self._number, point)
         values = {name: value for name, value in point.values.items() if math.isfinite(value)}
-        record = PointRecord(point.phase, point.step, point.loss, point.rate, point.images_per_second, values)
+        record = PointRecord(
+            point.phase, point.step, point.loss, point.rate, point.images_per_second, values
+        )
         with self.reporting():
             try:
                 self._store.points(self._claim, [record])
@@ -124,10 +136,14 @@ class TrialReporter(Reporter):
                 self.silent = error
         if self.silent is not None:
             kept = json.loads(self._pending.read_text()) if self._pending.exists() else []
-            write_atomically(self._pending, json.dumps([*kept, dataclasses.asdict(record)]).encode())
+            write_atomically(
+                self._pending, json.dumps([*kept, dataclasses.asdict(record)]).encode()
+            )
 
     def saved(self) -> None:
-        """Let a checkpoint be copied to where another machine finds it, if files are kept in a remote place."""
+        """Let a checkpoint be copied to where another machine finds it, if files are kept in a
+        remote place.
+        """
         self._alive("")
         manifest = self._trial_folder.mirror()
         if manifest is None:
@@ -139,8 +155,13 @@ class TrialReporter(Reporter):
             except StoreUnreachableError as error:
                 self.silent = error
 
-    def rung(self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]) -> bool:
-        """Record the values of a branch, and decide in the same transaction. Raises NotFiniteError."""
+    def rung(
+        self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]
+    ) -> bool:
+        """Record the values of a branch, and decide in the same transaction.
+
+        Raises NotFiniteError.
+        """
         self._alive("")
         check_finite(values)
         with self.reporting():

@@ -16,9 +16,13 @@ GLANCE_SECONDS = 0.1
 
 
 class Stop:
-    """A flag that signals raise and that passing time raises; trials look at it between two steps."""
+    """A flag that signals raise and that passing time raises; trials look at it between two
+    steps.
+    """
 
-    def __init__(self, seconds_left: float | None = None, say: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seconds_left: float | None = None, say: Callable[[str], None] | None = None
+    ) -> None:
         self.signal_number: int | None = None
         self._deadline = None if seconds_left is None else time.monotonic() + seconds_left
         self._say = say
@@ -48,8 +52,8 @@ class Stop:
     def listening(self) -> Iterator[Stop]:
         """Catch Ctrl-C and SIGTERM inside a `with`; a second one ends the process at once.
 
-        One that is ignored stays so: a shell starts what a script runs in the background with SIGINT ignored, so that
-        the Ctrl-C that ends the script does not end it.
+        One that is ignored stays so: a shell starts what a script runs in the background with
+        SIGINT ignored, so that the Ctrl-C that ends the script does not end it.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
@@ -69,7 +73,10 @@ class Stop:
             REAL_EXIT(128 + number)
         self.signal_number = number
         if self._say is not None:
-            # A thread of its own: the signal may have come in the middle of a print, which cannot be entered twice.
-            said = "stopping: the trial is checkpointed at its next step (once more to quit at once)"
+            # A thread of its own: the signal may have come in the middle of a print, which cannot
+            # be entered twice.
+            said = (
+                "stopping: the trial is checkpointed at its next step (once more to quit at once)"
+            )
             self._saying = threading.Thread(target=self._say, args=(said,), daemon=True)
             self._saying.start()

@@ -50,14 +50,18 @@ class News:
 
 
 class StoreMonitor:
-    """Tells a callback what has changed in the store since the last look, in the words that a worker would use."""
+    """Tells a callback what has changed in the store since the last look, in the words that a
+    worker would use.
+    """
 
     def __init__(self, study: OpenStudy, callback: SearchCallback, patience: float) -> None:
         self._study = study
         self._callback = callback
         self._names: Mapping[int, str] = {}
         self._patience = patience
-        """Seconds after which a worker that let its lease run out, and gives no other sign, is stuck."""
+        """Seconds after which a worker that let its lease run out, and gives no other sign, is
+        stuck.
+        """
         self._ended = 0
         self._deaths = 0
         self._failures = FailuresInARow(study.spec.name)
@@ -68,14 +72,22 @@ class StoreMonitor:
             own = models.Trial.study_id == study.record.id
             last = session.scalar(select(func.max(models.Trial.number)).where(own))
             self._last = -1 if last is None else last
-            rows = session.scalars(select(models.Trial).where(own, models.Trial.state.in_(UNFINISHED)))
+            rows = session.scalars(
+                select(models.Trial).where(own, models.Trial.state.in_(UNFINISHED))
+            )
             self._seen = {row.number or 0: Seen(trial_record(row, {}), None) for row in rows}
             rung = models.Rung
-            rungs = select(models.Trial.number, rung.rung).join(rung, rung.trial_id == models.Trial.id).where(own)
+            rungs = (
+                select(models.Trial.number, rung.rung)
+                .join(rung, rung.trial_id == models.Trial.id)
+                .where(own)
+            )
             self._rungs = {(number or 0, rung) for number, rung in session.execute(rungs)}
 
     def look(self, names: Mapping[int, str]) -> State:
-        """Report what is new; `names` are those of the workers on this machine, by process. Raises StoreError."""
+        """Report what is new; `names` are those of the workers on this machine, by process. Raises
+        StoreError.
+        """
         self._names = names
         with self._study.store.reading() as session:
             news = self._read(session)
@@ -96,24 +108,48 @@ class StoreMonitor:
         over = spent or (budget.minutes is not None and study.seconds >= 60 * budget.minutes)
         idle = over and not any(seen.holder for seen in self._seen.values())
         late = time.monotonic() - self._patience
-        stuck = {_place(owner)[1] for owner, at in self._signs.items() if at < late and _place(owner)[0] == node()}
+        stuck = {
+            _place(owner)[1]
+            for owner, at in self._signs.items()
+            if at < late and _place(owner)[0] == node()
+        }
         return State(self._ended, over, idle, self._deaths, self._error, frozenset(stuck))
 
     # Reading
 
     def _read(self, session: Session) -> News:
-        """Read what is unfinished, and what has ended since the last look; numbers are given one after the other."""
+        """Read what is unfinished, and what has ended since the last look; numbers are given one
+        after the other.
+        """
         trial = models.Trial
-        own, live = trial.study_id == self._study.record.id, (trial.lease_until > now()).label("live")
-        running = session.execute(select(trial, live).where(own, trial.state.in_(UNFINISHED)).order_by(trial.number))
-        unfinished = [self._unfinished(session, row, live) for row, live in running if row.number is not None]
+        own, live = (
+            trial.study_id == self._study.record.id,
+            (trial.lease_until > now()).label("live"),
+        )
+        running = session.execute(
+            select(trial, live).where(own, trial.state.in_(UNFINISHED)).order_by(trial.number)
+        )
+        unfinished = [
+            self._unfinished(session, row, live) for row, live in running if row.number is not None
+        ]
         new = or_(trial.number > self._last, trial.number.in_(list(self._seen)))
-        rows = session.scalars(select(trial).where(own, _ended_states(), new).order_by(trial.finished))
+        rows = session.scalars(
+            select(trial).where(own, _ended_states(), new).order_by(trial.finished)
+        )
         ended = [trial_record(row, {}) for row in rows]
         ids = {item.id: item.number for item in [*(seen.trial for seen in unfinished), *ended]}
-        rungs = select(models.Rung).where(models.Rung.trial_id.in_(list(ids))).order_by(models.Rung.at)
-        deaths = session.scalar(select(func.sum(trial.takeovers)).where(own, trial.state.in_(UNFINISHED))) or 0
-        return News(unfinished, ended, [(ids[row.trial_id], row) for row in session.scalars(rungs)], deaths)
+        rungs = (
+            select(models.Rung).where(models.Rung.trial_id.in_(list(ids))).order_by(models.Rung.at)
+        )
+        deaths = (
+            session.scalar(
+                select(func.sum(trial.takeovers)).where(own, trial.state.in_(UNFINISHED))
+            )
+            or 0
+        )
+        return News(
+            unfinished, ended, [(ids[row.trial_id], row) for row in session.scalars(rungs)], deaths
+        )
 
     def _unfinished(self, session: Session, row: models.Trial, live: bool) -> Seen:
         trial = trial_record(row, {})
@@ -123,7 +159,12 @@ class StoreMonitor:
         if not alive or trial.plan is None:
             return Seen(trial, trial.owner if alive else None)
         point = models.CurvePoint
-        query = select(point).where(point.trial_id == trial.id).order_by(point.at.desc(), point.step.desc()).limit(1)
+        query = (
+            select(point)
+            .where(point.trial_id == trial.id)
+            .order_by(point.at.desc(), point.step.desc())
+            .limit(1)
+        )
         last = session.scalars(query).one_or_none()
         return Seen(trial, trial.owner, None if last is None else self._point(last))
 
@@ -169,7 +210,9 @@ class StoreMonitor:
         if not begun and trial.plan is not None and trial.state != "duplicate":
             self._callback.started(trial.number, trial.params, resumed=trial.fence > 1)
         self._report_rungs(trial.number, rungs)
-        result = Result(trial.state, trial.values, trial.costs, trial.reason, duplicate_of=trial.duplicate_of)
+        result = Result(
+            trial.state, trial.values, trial.costs, trial.reason, duplicate_of=trial.duplicate_of
+        )
         self._callback.finished(trial.number, result, trial.seconds)
         self._ended += 1
         if trial.state in COUNTED:

@@ -1,4 +1,6 @@
-"""The processes of several workers: start them, put others in the place of those that die, end them together."""
+"""The processes of several workers: start them, put others in the place of those that die, end them
+together.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ class Patience:
     quick: float = 60.0
     """A worker that lived for less has died quickly."""
     deaths: int = 5
-    """So many quick deaths of a worker in a row that bring no trial closer to its end stop everything."""
+    """So many quick deaths of a worker in a row that bring no trial closer to its end stop
+    everything.
+    """
     look: float = 1.0
     """Between two looks at the store."""
     silence: float = 60.0
@@ -53,11 +57,15 @@ class State:
     idle: bool = False
     """Whether besides no trial is with a worker any more."""
     deaths: int = 0
-    """Workers that have died of trials which have not ended yet: each brings its trial closer to failing."""
+    """Workers that have died of trials which have not ended yet: each brings its trial closer to
+    failing.
+    """
     error: AutomlSRError | None = None
     """Why going on makes no sense."""
     stuck: frozenset[int] = frozenset()
-    """Processes that have let the lease of their trial run out, and have given no sign of life for too long."""
+    """Processes that have let the lease of their trial run out, and have given no sign of life for
+    too long.
+    """
 
 
 @dataclass
@@ -85,12 +93,14 @@ class Place:
 
 
 class Supervisor:
-    """Keeps one process for each environment running until all have ended with exit code 0 and said so.
+    """Keeps one process for each environment running until all have ended with exit code 0 and said
+    so.
 
-    Each is a session of its own, so that Ctrl-C reaches the supervisor alone, and has a pipe for standard input, whose
-    end asks it to stop; a supervisor that is killed asks in the same way. What it prints as its last line is
-    `{"note": ..., "error": ...}`: with exit code 1 or 2 such an error ends the others, too. Who has not said it has
-    died, whatever its exit code: a technique may end the process with any.
+    Each is a session of its own, so that Ctrl-C reaches the supervisor alone, and has a pipe for
+    standard input, whose end asks it to stop; a supervisor that is killed asks in the same way.
+    What it prints as its last line is `{"note": ..., "error": ...}`: with exit code 1 or 2 such an
+    error ends the others, too. Who has not said it has died, whatever its exit code: a technique
+    may end the process with any.
     """
 
     def __init__(
@@ -102,7 +112,9 @@ class Supervisor:
         say: Callable[[str], None],
         patience: Patience | None = None,
     ) -> None:
-        self.places = [Place(number, environment) for number, environment in enumerate(environments, 1)]
+        self.places = [
+            Place(number, environment) for number, environment in enumerate(environments, 1)
+        ]
         self.error: AutomlSRError | None = None
         """Why the workers were stopped, if not by a signal."""
         self.note = ""
@@ -119,7 +131,10 @@ class Supervisor:
         self._idle_since: float | None = None
 
     def run(self) -> None:
-        """Work until no process is left. Raises nothing that a worker does: see `error` and `stop`."""
+        """Work until no process is left.
+
+        Raises nothing that a worker does: see `error` and `stop`.
+        """
         try:
             with self.stop.listening():
                 while self._start_those_due() or self._running():
@@ -142,7 +157,10 @@ class Supervisor:
     def _turn(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
         now = time.monotonic()
-        moments = [self._looked + self._patience.look, *(p.due for p in self.places if p.due is not None)]
+        moments = [
+            self._looked + self._patience.look,
+            *(p.due for p in self.places if p.due is not None),
+        ]
         with contextlib.suppress(queue.Empty):
             self._events.get(timeout=max(0.0, min(moments) - now))()
         if self.stop.signalled and not self._stopping:
@@ -178,7 +196,10 @@ class Supervisor:
             threading.Thread(target=self._hear, args=(place, process.stderr), daemon=True),
             threading.Thread(target=_keep_last, args=(process.stdout, place.words), daemon=True),
         ]
-        for reader in (*readers, threading.Thread(target=self._await, args=(place, process, readers), daemon=True)):
+        for reader in (
+            *readers,
+            threading.Thread(target=self._await, args=(place, process, readers), daemon=True),
+        ):
             reader.start()
 
     def _hear(self, place: Place, lines: IO[str]) -> None:
@@ -192,7 +213,9 @@ class Supervisor:
         place.said = [text]
         self._say(f"{place.name}: {text}")
 
-    def _await(self, place: Place, process: subprocess.Popen[str], readers: Iterable[threading.Thread]) -> None:
+    def _await(
+        self, place: Place, process: subprocess.Popen[str], readers: Iterable[threading.Thread]
+    ) -> None:
         """Report, from a thread, that a process has ended, after what it said last."""
         process.wait()
         for reader in readers:  # a process that it left behind may hold the pipes open
@@ -213,7 +236,14 @@ class Supervisor:
             return
         self._look_again()
         if not self._state.over:
-            self._died(place, f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}")
+            self._died(
+                place,
+                (
+                    f"was ended by {signal.Signals(-code).name}"
+                    if code < 0
+                    else f"ended with code {code}"
+                ),
+            )
 
     def _died(self, place: Place, how: str) -> None:
         """Plan a replacement, unless workers die again and again without getting anywhere."""
@@ -223,7 +253,11 @@ class Supervisor:
         place.reached = reached
         if place.deaths >= self._patience.deaths:
             last = place.said[-1] if place.said else how
-            self._give_up(AutomlSRError(f"{place.name} died {place.deaths} times in a row, at last with: {last}"))
+            self._give_up(
+                AutomlSRError(
+                    f"{place.name} died {place.deaths} times in a row, at last with: {last}"
+                )
+            )
             return
         pause = min(self._patience.pause * 2 ** (place.deaths - 1), self._patience.longest)
         self._say(f"{place.name} {how}; another takes its place in {pause:g} s")
@@ -249,11 +283,19 @@ class Supervisor:
             self._idle_since = self._answered
 
     def _end_the_stuck(self) -> None:
-        """Kill processes that hang where their own watchdog cannot help, and those that do not end when all is done."""
-        late = self._idle_since is not None and time.monotonic() - self._idle_since > self._patience.leave
+        """Kill processes that hang where their own watchdog cannot help, and those that do not end
+        when all is done.
+        """
+        late = (
+            self._idle_since is not None
+            and time.monotonic() - self._idle_since > self._patience.leave
+        )
         for place in self._running():
             if place.process and (late or place.process.pid in self._state.stuck):
-                self._say(f"{place.name} {'does not end' if late else 'gives no sign of life'}: it is killed")
+                self._say(
+                    f"{place.name} {'does not end' if late else 'gives no sign of life'}: it is"
+                    " killed"
+                )
                 _kill(place.process)
 
     def _give_up(self, error: AutomlSRError) -> None:
@@ -278,7 +320,9 @@ class Supervisor:
 
 
 class _Stop(Stop):
-    """A first signal wakes the supervisor, a second one kills its workers, a third one ends it at once."""
+    """A first signal wakes the supervisor, a second one kills its workers, a third one ends it at
+    once.
+    """
 
     def __init__(self, wake: Callable[[], None], kill: Callable[[], None]) -> None:
         super().__init__(say=lambda _: wake())
@@ -304,9 +348,15 @@ def _keep_last(lines: IO[str], last: list[str]) -> None:
 
 
 def _last_words(lines: Sequence[str]) -> dict[str, Any]:
-    """Read the note and the error with which a worker says that it has ended; nothing where it has died."""
+    """Read the note and the error with which a worker says that it has ended; nothing where it has
+    died.
+    """
     try:
         found = json.loads(lines[-1]) if lines else {}
     except ValueError:
         return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
+    return (
+        {key: value for key, value in found.items() if isinstance(value, str)}
+        if isinstance(found, dict)
+        else {}
+    )

@@ -1,6 +1,8 @@
-"""The folder in which one owner of a trial works; the next owner takes its checkpoints over into a folder of its own.
+"""The folder in which one owner of a trial works; the next owner takes its checkpoints over into a
+folder of its own.
 
-So a worker that has lost its lease, and does not know it yet, never writes where the new owner reads.
+So a worker that has lost its lease, and does not know it yet, never writes where the new owner
+reads.
 """
 
 from __future__ import annotations
@@ -34,12 +36,16 @@ Entry = dict[str, Any]
 
 
 class TrialFolder:
-    """What one owner of a trial has on disk and, where files are kept in a remote place, the copy of it there.
+    """What one owner of a trial has on disk and, where files are kept in a remote place, the copy
+    of it there.
 
-    `mirror` gives a manifest that is to be stored, fenced, in the trial's row, after which `stored` is called.
+    `mirror` gives a manifest that is to be stored, fenced, in the trial's row, after which `stored`
+    is called.
     """
 
-    def __init__(self, folder: Path, fence: int, artifacts: Artifacts, place: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, fence: int, artifacts: Artifacts, place: tuple[str, ...]
+    ) -> None:
         self.folder = folder
         self.fence = fence
         self._artifacts = artifacts
@@ -59,10 +65,11 @@ class TrialFolder:
         artifacts: Artifacts,
         kept: Mapping[str, Any] | None,
     ) -> TrialFolder:
-        """Make the folder of this fence, with what the newest former attempt left, or go on with it.
+        """Make the folder of this fence, with what the newest former attempt left, or go on with
+        it.
 
-        `kept` is the manifest in the trial's row. Raises ArtifactError where the disk is full, StoreError where the
-        remote place does not answer or the folder cannot be made.
+        `kept` is the manifest in the trial's row. Raises ArtifactError where the disk is full,
+        StoreError where the remote place does not answer or the folder cannot be made.
         """
         trial = f"{number:05d}"
         folder = study_folder / trial / f"attempt-{fence}"
@@ -74,10 +81,11 @@ class TrialFolder:
         return trial_folder
 
     def mirror(self) -> dict[str, Any] | None:
-        """Copy new checkpoints to a remote artifact location; gives the manifest to store, or nothing if none is
-        needed.
+        """Copy new checkpoints to a remote artifact location; gives the manifest to store, or
+        nothing if none is needed.
 
-        A place that does not answer is no reason to stop training: the next checkpoint is copied instead.
+        A place that does not answer is no reason to stop training: the next checkpoint is copied
+        instead.
         """
         if self._artifacts.local:
             return None
@@ -93,28 +101,38 @@ class TrialFolder:
         return manifest
 
     def stored(self) -> None:
-        """Take note that the last manifest is in the trial's row, and remove copies that it no longer needs."""
+        """Take note that the last manifest is in the trial's row, and remove copies that it no
+        longer needs.
+        """
         if self._given is None:
             return
         self._stored = self._given
         needed = {entry["url"] for entry in self._stored["files"]}
-        self._uploaded = {key: entry for key, entry in self._uploaded.items() if entry["url"] in needed}
+        self._uploaded = {
+            key: entry for key, entry in self._uploaded.items() if entry["url"] in needed
+        }
         self._remove_copies(self._remote - needed)
 
     def discard(self) -> None:
-        """Make room before the result of a trial that failed is written: this owner may have lost the trial meanwhile.
+        """Make room before the result of a trial that failed is written: this owner may have lost
+        the trial meanwhile.
 
         So only its own folder goes, not that of the new owner, nor what that one reads.
         """
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Remove what only a resume needs, of all attempts: only once this owner has written the trial's result."""
+        """Remove what only a resume needs, of all attempts: only once this owner has written the
+        trial's result.
+        """
         shutil.rmtree(self.folder.parent, ignore_errors=True)
         if self._artifacts.local:
             return
         try:
-            found = {self._artifacts.url_of(*self._place, name) for name in self._artifacts.files(*self._place)}
+            found = {
+                self._artifacts.url_of(*self._place, name)
+                for name in self._artifacts.files(*self._place)
+            }
         except StoreError as error:
             log.warning("copies of checkpoints are left for `automl-sr gc`: %s", error)
             return
@@ -126,20 +144,29 @@ class TrialFolder:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         local_fence, local = _newest_former(self.folder.parent, self.fence)
-        mirrored = kept is not None and kept["fence"] > local_fence and self._download(kept, partial)
+        mirrored = (
+            kept is not None and kept["fence"] > local_fence and self._download(kept, partial)
+        )
         if not mirrored and local is not None:
             _copy(local, partial)
         partial.rename(self.folder)
 
     def _download(self, kept: Mapping[str, Any], target: Path) -> bool:
-        """Fetch the copies of a former attempt, but for those that were lost; says whether there is a checkpoint."""
+        """Fetch the copies of a former attempt, but for those that were lost; says whether there is
+        a checkpoint.
+        """
         for entry in kept["files"]:
             name = PurePosixPath(entry["name"])
             if name.is_absolute() or ".." in name.parts:
-                log.warning("the copy %s is skipped: it would lie outside of the trial's folder", name)
+                log.warning(
+                    "the copy %s is skipped: it would lie outside of the trial's folder", name
+                )
                 continue
             try:
-                fetch(ArtifactRecord(KIND, entry["url"], entry["sha256"], entry["bytes"]), target / name)
+                fetch(
+                    ArtifactRecord(KIND, entry["url"], entry["sha256"], entry["bytes"]),
+                    target / name,
+                )
             except FileLost as error:
                 log.warning("a copied checkpoint is skipped: %s", error)
                 continue
@@ -147,15 +174,23 @@ class TrialFolder:
         return any(name.endswith(TENSORS) for name, _ in self._uploaded)
 
     def _upload(self, name: str, path: Path) -> Entry | None:
-        """Copy a file to the remote place, unless it is there; gives nothing for one that has vanished meanwhile."""
+        """Copy a file to the remote place, unless it is there; gives nothing for one that has
+        vanished meanwhile.
+        """
         try:
             digest, _ = sha256(path)
             if (name, digest) not in self._uploaded:
-                # The digest in the name: a copy that the stored manifest needs is never replaced by another one.
+                # The digest in the name: a copy that the stored manifest needs is never replaced by
+                # another one.
                 place = (*self._place, f"attempt-{self.fence}", f"{name}.{digest[:12]}")
                 record = self._artifacts.put(path, KIND, *place)
                 self._remote.add(record.url)
-                entry = {"name": name, "url": record.url, "sha256": record.sha256, "bytes": record.bytes}
+                entry = {
+                    "name": name,
+                    "url": record.url,
+                    "sha256": record.sha256,
+                    "bytes": record.bytes,
+                }
                 self._uploaded[(name, digest)] = entry
         except FileNotFoundError:
             return None
@@ -171,12 +206,16 @@ class TrialFolder:
 
 
 def work_folder(artifacts: Artifacts, record_folder: str) -> Path:
-    """Return the folder in which the trials of a study keep what a resume needs: one folder for each number."""
+    """Return the folder in which the trials of a study keep what a resume needs: one folder for
+    each number.
+    """
     return artifacts.beside / "work" / record_folder
 
 
 def resumable(folder: Path) -> dict[str, Path]:
-    """Return the files of an attempt that a resume needs, by name: checkpoints and small files, no exported models."""
+    """Return the files of an attempt that a resume needs, by name: checkpoints and small files, no
+    exported models.
+    """
     found = {}
     for place, folders, names in os.walk(folder):
         if Path(place) == folder:
@@ -201,7 +240,10 @@ def _newest_former(trial: Path, fence: int) -> tuple[int, Path | None]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy what a resume needs. Its owner may still live: where files vanish, newer ones have come, so look again."""
+    """Copy what a resume needs.
+
+    Its owner may still live: where files vanish, newer ones have come, so look again.
+    """
     for _ in range(LOOKS):
         taken = [_taken(path, target / name) for name, path in resumable(source).items()]
         if all(taken):
@@ -209,7 +251,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _taken(path: Path, target: Path) -> bool:
-    """Link tensors, which are never changed in place, and copy the rest; False where the file has vanished."""
+    """Link tensors, which are never changed in place, and copy the rest; False where the file has
+    vanished.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if not (path.suffix == TENSORS and _linked(path, target)):

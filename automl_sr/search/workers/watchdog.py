@@ -3,14 +3,15 @@
 Three steps, each for what the one before does not reach:
 
 1. `overdue()` becomes true at the limit: training sees it at its next step.
-2. `OverdueError` is raised in the main thread by a signal: this ends endless loops in Python and blocking system calls.
+2. `OverdueError` is raised in the main thread by a signal: this ends endless loops in Python and
+   blocking system calls.
 3. The reason is recorded and the process ends: nothing else ends a deadlock in C code.
 
-Code that hangs while it holds the interpreter's lock stops this thread too. Nobody renews the lease then, so another
-worker takes the trial over.
+Code that hangs while it holds the interpreter's lock stops this thread too. Nobody renews the lease
+then, so another worker takes the trial over.
 
-An import is left to end first: one that breaks off leaves half a module behind, of which all later trials of the
-process would die.
+An import is left to end first: one that breaks off leaves half a module behind, of which all later
+trials of the process would die.
 """
 
 from __future__ import annotations
@@ -37,15 +38,20 @@ IMPORT_SECONDS = 300.0
 AGAIN_SECONDS = 0.1
 """Between two looks whether the import is over."""
 RECORD_SECONDS = 90.0
-"""So long may recording take before the process ends without it; a store is given 60 seconds to come back."""
+"""So long may recording take before the process ends without it; a store is given 60 seconds to
+come back.
+"""
 
 
 class OverdueError(BaseException):
-    """The trial is stopped from outside; no Exception, so that a technique that catches those does not swallow it."""
+    """The trial is stopped from outside; no Exception, so that a technique that catches those does
+    not swallow it.
+    """
 
 
 class Watchdog:
-    """Watches one trial: `limit` seconds from the beginning of `watching()`, and `stall` seconds without progress.
+    """Watches one trial: `limit` seconds from the beginning of `watching()`, and `stall` seconds
+    without progress.
 
     Time in which the whole process was stopped or the machine slept counts for neither.
     """
@@ -100,7 +106,10 @@ class Watchdog:
         return self._reason
 
     def watching(self) -> contextlib.AbstractContextManager[None]:
-        """Watch what is done inside a `with`, once. `OverdueError` comes out of it or not at all: catch it outside."""
+        """Watch what is done inside a `with`, once.
+
+        `OverdueError` comes out of it or not at all: catch it outside.
+        """
         return self._block
 
     def _begin(self) -> None:
@@ -108,7 +117,9 @@ class Watchdog:
             self._thread.start()
 
     def _end(self) -> None:
-        """End the thread, or wait where it is about to end the process: only one side records the trial."""
+        """End the thread, or wait where it is about to end the process: only one side records the
+        trial.
+        """
         self._left.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -145,7 +156,8 @@ class Watchdog:
         before, used_before = time.monotonic(), time.process_time()
         left = self._left.wait(asked)
         passed, used = time.monotonic() - before, time.process_time() - used_before
-        # Who wakes too late was asleep, unless the process was busy meanwhile and did not let this thread run.
+        # Who wakes too late was asleep, unless the process was busy meanwhile and did not let this
+        # thread run.
         slept = max(0.0, passed - asked - used)
         self._awake += passed - slept
         return left
@@ -160,11 +172,19 @@ class Watchdog:
             self._overdue = True
 
     def _asking_is_over(self) -> bool:
-        """Whether the trial did not stop by itself after its limit, or nothing has moved for too long."""
+        """Whether the trial did not stop by itself after its limit, or nothing has moved for too
+        long.
+        """
         if self._limit is not None and self._awake >= self._limit + self._grace:
-            self._reason = f"{self._too_long()} and did not stop for {_span(self._grace)} more ({self._where()})"
+            self._reason = (
+                f"{self._too_long()} and did not stop for {_span(self._grace)} more"
+                f" ({self._where()})"
+            )
         elif self._stall is not None and self._awake >= self._quiet_since + self._stall:
-            self._reason = f"it made no progress for {_span(self._stall)} ({self._where()}): budget.stall_minutes"
+            self._reason = (
+                f"it made no progress for {_span(self._stall)} ({self._where()}):"
+                " budget.stall_minutes"
+            )
         else:
             return False
         self._overdue = True
@@ -182,16 +202,25 @@ class Watchdog:
     def _end_process(self) -> None:
         """Record the trial and end the process, even if the block is left at this very moment."""
         self._hung = True
-        self._reason += f"; {self._block.place()} could not be interrupted, so the process was ended"
+        self._reason += (
+            f"; {self._block.place()} could not be interrupted, so the process was ended"
+        )
         problem = self._record_in_time()
         kept = f"That could not be recorded ({problem})." if problem else "That is recorded."
-        line = f"automl-sr: {self._name} hung: {self._reason}. {kept} The same command goes on with the study.\n"
+        line = (
+            f"automl-sr: {self._name} hung: {self._reason}. {kept} The same command goes on with"
+            " the study.\n"
+        )
         with contextlib.suppress(OSError):
-            os.write(2, line.encode())  # past Python's buffers, whose locks the stuck thread may hold
+            os.write(
+                2, line.encode()
+            )  # past Python's buffers, whose locks the stuck thread may hold
         self._exit(EXIT_HUNG)
 
     def _record_in_time(self) -> str:
-        """Record why the trial failed, and say what went wrong with that; the stuck thread may hold what it needs."""
+        """Record why the trial failed, and say what went wrong with that; the stuck thread may hold
+        what it needs.
+        """
         problems = [f"no answer for {_span(self._record_within)}"]
 
         def write() -> None:
@@ -216,8 +245,9 @@ class Watchdog:
 def _frames() -> dict[int, FrameType]:
     """Return where every thread stands, without a garbage collection in the middle.
 
-    Python before 3.12 holds a lock while it collects them: a collection that gave its turn away there could wait for a
-    thread that waits for that lock, and the whole process would stand still (CPython issue 106883).
+    Python before 3.12 holds a lock while it collects them: a collection that gave its turn away
+    there could wait for a thread that waits for that lock, and the whole process would stand still
+    (CPython issue 106883).
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -229,10 +259,15 @@ def _frames() -> dict[int, FrameType]:
 
 
 class _Block:
-    """A `with` into which another thread can raise an exception, where it stands in the main thread."""
+    """A `with` into which another thread can raise an exception, where it stands in the main
+    thread.
+    """
 
     def __init__(
-        self, begin: Callable[[], None], end: Callable[[], None], exception: Callable[[], BaseException]
+        self,
+        begin: Callable[[], None],
+        end: Callable[[], None],
+        exception: Callable[[], BaseException],
     ) -> None:
         self._begin = begin
         self._end = end
@@ -266,7 +301,9 @@ class _Block:
             self._around = None
 
     def interrupt(self) -> None:
-        """Raise the exception in the block; called by the other thread, and never once `_end` has returned."""
+        """Raise the exception in the block; called by the other thread, and never once `_end` has
+        returned.
+        """
         if self._interruptible:
             self._interrupted = True
             signal.pthread_kill(self._thread, signal.SIGUSR1)
@@ -280,8 +317,8 @@ class _Block:
 
     def _restore(self) -> None:
         if self._interruptible:
-            # A signal on its way arrives at the latest now, also where a technique has put itself in its way: not
-            # after the handler is gone, when it would end the process.
+            # A signal on its way arrives at the latest now, also where a technique has put itself
+            # in its way: not after the handler is gone, when it would end the process.
             signal.signal(signal.SIGUSR1, self._caught)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
             signal.signal(signal.SIGUSR1, signal.SIG_DFL if self._former is None else self._former)
@@ -297,7 +334,9 @@ class _Block:
 
 
 def _on_the_edge(frame: FrameType | None) -> bool:
-    """Whether a block is being entered or left: its own work must be done whole, and what follows is not its part."""
+    """Whether a block is being entered or left: its own work must be done whole, and what follows
+    is not its part.
+    """
     edges = (_Block.__enter__.__code__, _Block.__exit__.__code__)
     while frame is not None and frame.f_code not in edges:
         frame = frame.f_back
@@ -305,7 +344,9 @@ def _on_the_edge(frame: FrameType | None) -> bool:
 
 
 def _is_importing(frame: FrameType | None, around: FrameType | None) -> bool:
-    """Whether Python's import is at work between two frames: for code of a module, or for the lock of one."""
+    """Whether Python's import is at work between two frames: for code of a module, or for the lock
+    of one.
+    """
     while frame is not None and frame is not around:
         if frame.f_code.co_filename in IMPORT_FILES:
             return True
@@ -315,4 +356,8 @@ def _is_importing(frame: FrameType | None, around: FrameType | None) -> bool:
 
 def _span(seconds: float) -> str:
     """Write a time as a person does: `30 minutes`, `0.2 s`."""
-    return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.3g} minute{'' if seconds == 60 else 's'}"
+    return (
+        f"{seconds:.3g} s"
+        if seconds < 60
+        else f"{seconds / 60:.3g} minute{'' if seconds == 60 else 's'}"
+    )

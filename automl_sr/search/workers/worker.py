@@ -1,4 +1,6 @@
-"""One worker: take a trial up or ask for a new one, check it at the gate, run it, write down what came of it."""
+"""One worker: take a trial up or ask for a new one, check it at the gate, run it, write down what
+came of it.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,12 @@ class Worker:
     """Works on one study until its budget is spent, the time is up, or a signal comes."""
 
     def __init__(
-        self, study: OpenStudy, run: RunTrial, *, callback: SearchCallback | None = None, stop: Stop | None = None
+        self,
+        study: OpenStudy,
+        run: RunTrial,
+        *,
+        callback: SearchCallback | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self.study = study
         self.run = run
@@ -89,11 +96,15 @@ class Worker:
         self._free = 0
         self._failures = FailuresInARow(study.spec.name)
         self._process = ProcessState()
-        """What techniques share with this worker and with each other, as it is to be for each of them."""
+        """What techniques share with this worker and with each other, as it is to be for each of
+        them.
+        """
         self._put_back: set[str] = set()
 
     def work(self) -> None:
-        """Run trials, one after the other, and wait for those of other workers, which may leave theirs behind."""
+        """Run trials, one after the other, and wait for those of other workers, which may leave
+        theirs behind.
+        """
         self._process = ProcessState()
         try:
             sync.reconcile(self.study)
@@ -108,7 +119,9 @@ class Worker:
             self.error = error
 
     def _next(self) -> Claim | None:
-        """Take up what another worker left behind, or begin a new trial; nothing where there is nothing to do now."""
+        """Take up what another worker left behind, or begin a new trial; nothing where there is
+        nothing to do now.
+        """
         claim = self._store.retry(lambda: self._store.take_over(self.study.record, self.owner))
         if claim is None and self._time_for_another():
             budget = self._store.retry(lambda: self._store.budget(self.study.record))
@@ -153,7 +166,11 @@ class Worker:
             try:
                 planned = self._planned(claim)
             except TrialError as refused:
-                self._finish(claim, Result("infeasible", reason=one_line(refused)), self._seconds(claim, began))
+                self._finish(
+                    claim,
+                    Result("infeasible", reason=one_line(refused)),
+                    self._seconds(claim, began),
+                )
                 return
             if isinstance(planned, Mishap):
                 self._finish(claim, _failed(planned), self._seconds(claim, began))
@@ -163,7 +180,9 @@ class Worker:
                 self._repeat(claim, duplicate, self._seconds(claim, began))
                 return
             if claim.takeovers >= MOST_TAKEOVERS:
-                self._finish(claim, Result("failed", reason=_fatal(claim)), self._seconds(claim, began))
+                self._finish(
+                    claim, Result("failed", reason=_fatal(claim)), self._seconds(claim, began)
+                )
                 return
             self._with_trial_folder(claim, plan, heartbeat)
 
@@ -172,8 +191,12 @@ class Worker:
         here, files, fence = self.study.folder, self.study.artifacts, claim.fence
         try:
             self._import_for(claim, plan)
-            with self._watchdog(claim).watching():  # an artifact location that is far away may never answer
-                trial_folder = TrialFolder.open(here, self.study.record.folder, claim.number, fence, files, claim.kept)
+            with self._watchdog(
+                claim
+            ).watching():  # an artifact location that is far away may never answer
+                trial_folder = TrialFolder.open(
+                    here, self.study.record.folder, claim.number, fence, files, claim.kept
+                )
         except (ArtifactError, OverdueError) as problem:
             self._finish(claim, Result("failed", reason=one_line(problem)), claim.seconds)
             return
@@ -191,11 +214,15 @@ class Worker:
             result = self._with_watchdog(claim, plan, reporter, trial_folder, watchdog)
         except StoreUnreachableError:
             raise
-        except StoreError:  # the artifact location does not take them: another worker may have more luck
+        except (
+            StoreError
+        ):  # the artifact location does not take them: another worker may have more luck
             self._store.release(claim, reporter.seconds())
             raise
         if heartbeat.lost:
-            raise LeaseLostError(f"Another worker has taken trial {claim.number} over.", "It goes on there.")
+            raise LeaseLostError(
+                f"Another worker has taken trial {claim.number} over.", "It goes on there."
+            )
         if reporter.silent is not None and result is None:
             raise reporter.silent
         if result is None:
@@ -235,7 +262,9 @@ class Worker:
             self._put_process_back(claim)
 
     def _plan(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None]:
-        """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier trial."""
+        """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier
+        trial.
+        """
         self._trial = None
         if claim.plan is not None and claim.asked is not None:
             plan = TrialPlan.from_json(claim.plan, self.study.registry)
@@ -253,7 +282,9 @@ class Worker:
         return plan, duplicate
 
     def _draw(self, claim: Claim) -> tuple[dict[str, Any], TrialPlan | TrialError]:
-        """Let the sampler draw; the baseline is given, and what a former owner drew for a refused plan is too."""
+        """Let the sampler draw; the baseline is given, and what a former owner drew for a refused
+        plan is too.
+        """
         start = self.study.space.default_params() if claim.number == 0 else {}
         fixed = claim.asked["params"] if claim.asked is not None else start
         with explained(self._store.url):
@@ -269,18 +300,28 @@ class Worker:
         if duplicate.state == "running":
             self._store.release(claim, seconds, waiting_for=duplicate.number)
             self.callback.note(
-                f"trial {claim.number} repeats trial {duplicate.number}, which is running: it waits for it"
+                f"trial {claim.number} repeats trial {duplicate.number}, which is running: it waits"
+                " for it"
             )
             return
         reason = f"the same plan as trial {duplicate.number}"
         self._finish(
-            claim, Result("duplicate", duplicate.values, reason=reason, duplicate_of=duplicate.number), seconds
+            claim,
+            Result("duplicate", duplicate.values, reason=reason, duplicate_of=duplicate.number),
+            seconds,
         )
 
     def _with_watchdog(
-        self, claim: Claim, plan: TrialPlan, reporter: TrialReporter, trial_folder: TrialFolder, watchdog: Watchdog
+        self,
+        claim: Claim,
+        plan: TrialPlan,
+        reporter: TrialReporter,
+        trial_folder: TrialFolder,
+        watchdog: Watchdog,
     ) -> Result | None:
-        """Return what is to be recorded, or nothing where the trial stops half-way and is kept for later."""
+        """Return what is to be recorded, or nothing where the trial stops half-way and is kept for
+        later.
+        """
         self.callback.started(claim.number, plan.params, resumed=claim.taken_over)
         found: Result | Mishap
         try:
@@ -299,7 +340,9 @@ class Worker:
             self._put_process_back(claim)
         return self._explained(found, reporter, watchdog) if isinstance(found, Mishap) else found
 
-    def _explained(self, mishap: Mishap, reporter: TrialReporter, watchdog: Watchdog) -> Result | None:
+    def _explained(
+        self, mishap: Mishap, reporter: TrialReporter, watchdog: Watchdog
+    ) -> Result | None:
         """Return why a trial fails, or nothing where it is to go on later.
 
         Layers in between, and techniques, may have made another exception of what was raised first.
@@ -318,12 +361,17 @@ class Worker:
         changed = set(self._process.restore()) - self._put_back
         if changed:
             self._put_back |= changed
-            self.callback.note(f"trial {claim.number} changed {', '.join(sorted(changed))} for all: it was put back")
+            self.callback.note(
+                f"trial {claim.number} changed {', '.join(sorted(changed))} for all: it was put"
+                " back"
+            )
 
     def _import_for(self, claim: Claim, plan: TrialPlan) -> None:
         """Import what the trial needs, in time of its own. Raises OverdueError."""
         metrics = [self.study.registry.metric(name) for name in self.study.setting.metrics]
-        with Watchdog(None, IMPORT_SECONDS, self._recorder(claim), name=f"trial {claim.number}").watching():
+        with Watchdog(
+            None, IMPORT_SECONDS, self._recorder(claim), name=f"trial {claim.number}"
+        ).watching():
             import_for(plan, metrics, LATE if self.run is run_trial else ())
         self._process.restore_after_import()
 
@@ -331,10 +379,19 @@ class Worker:
         self, claim: Claim, plan: TrialPlan, reporter: TrialReporter, trial_folder: TrialFolder
     ) -> Result:
         """Check a plan at the gate, train it, and keep its files."""
-        verdict = self._gate.check(plan, trial_folder.folder, CurveObserver(reporter, self.study.setting.steps))
-        begun = claim.stage is not None  # it has passed before: memory that is short now is no reason to lose its work
+        verdict = self._gate.check(
+            plan, trial_folder.folder, CurveObserver(reporter, self.study.setting.steps)
+        )
+        begun = (
+            claim.stage is not None
+        )  # it has passed before: memory that is short now is no reason to lose its work
         if verdict.reason is not None and not begun:
-            return Result("infeasible", costs=verdict.costs, reason=verdict.reason, violations=verdict.violations)
+            return Result(
+                "infeasible",
+                costs=verdict.costs,
+                reason=verdict.reason,
+                violations=verdict.violations,
+            )
         reporter.send_pending()
         fits = functools.partial(self._gate.still_fits, plan, trial_folder.folder)
         setting = replace(self.study.setting, fits=fits)
@@ -346,14 +403,23 @@ class Worker:
         with reporter.reporting():
             return self._keep_files(claim, outcome, dict(verdict.costs), reporter.stopped)
 
-    def _keep_files(self, claim: Claim, outcome: Outcome, costs: dict[str, float], stopped: str | None) -> Result:
-        """Keep the files, and hold the measured values against the constraints: the exported file has the last word.
+    def _keep_files(
+        self, claim: Claim, outcome: Outcome, costs: dict[str, float], stopped: str | None
+    ) -> Result:
+        """Keep the files, and hold the measured values against the constraints: the exported file
+        has the last word.
 
-        Each owner of a trial has a place of its own for them, so that one that lost its lease overwrites nothing.
+        Each owner of a trial has a place of its own for them, so that one that lost its lease
+        overwrites nothing.
         """
-        place = [self.study.record.folder, f"{claim.number:05d}", *([f"attempt-{claim.fence}"] * (claim.fence > 1))]
+        place = [
+            self.study.record.folder,
+            f"{claim.number:05d}",
+            *([f"attempt-{claim.fence}"] * (claim.fence > 1)),
+        ]
         files = tuple(
-            self.study.artifacts.put(path, kind, *place, path.name) for kind, path in outcome.artifacts.items()
+            self.study.artifacts.put(path, kind, *place, path.name)
+            for kind, path in outcome.artifacts.items()
         )
         limits = broken(self.study.spec.constraints, outcome.values)
         return Result(
@@ -367,17 +433,22 @@ class Worker:
             detail="\n".join(outcome.notes),
         )
 
-    def _finish(self, claim: Claim, result: Result, seconds: float, trial_folder: TrialFolder | None = None) -> None:
+    def _finish(
+        self, claim: Claim, result: Result, seconds: float, trial_folder: TrialFolder | None = None
+    ) -> None:
         """Write the authoritative row, then tell Optuna, and see whether going on makes sense."""
         if trial_folder is not None and result.state == "failed":
-            trial_folder.discard()  # a full disk may be why it failed, and the database may lie on the same one
+            # a full disk may be why it failed, and the database may lie on the same one
+            trial_folder.discard()
         self._store.finish(claim, result, seconds)
         if self._trial is not None:
             sync.tell(self.study, self._trial, claim.number, result)
         if trial_folder is not None:
             trial_folder.close()
         else:
-            shutil.rmtree(self.study.folder / f"{claim.number:05d}", ignore_errors=True)  # of former owners
+            shutil.rmtree(
+                self.study.folder / f"{claim.number:05d}", ignore_errors=True
+            )  # of former owners
         self.callback.finished(claim.number, result, seconds)
         self._free = self._free + 1 if result.state in ("infeasible", "duplicate") else 0
         if self._free >= MOST_FREE:
@@ -391,12 +462,16 @@ class Worker:
         else:
             hint = f"Relax the constraints or narrow the space; the last one: {result.reason}."
         return ExhaustedError(
-            f"{MOST_FREE} plans in a row were infeasible or had been tried before, so the study ends.", hint
+            f"{MOST_FREE} plans in a row were infeasible or had been tried before, so the study"
+            " ends.",
+            hint,
         )
 
 
 class FailuresInARow:
-    """Counts trials that fail with the same cause, one after the other: then the rest of them would, too."""
+    """Counts trials that fail with the same cause, one after the other: then the rest of them
+    would, too.
+    """
 
     def __init__(self, study: str) -> None:
         self._study = study
@@ -404,12 +479,15 @@ class FailuresInARow:
 
     def after(self, result: Result) -> AutomlSRError | None:
         """Return the error with which a search ends after this result, if it does."""
-        self._causes = [*self._causes, cause_of(result.reason or "")] if result.state == "failed" else []
+        self._causes = (
+            [*self._causes, cause_of(result.reason or "")] if result.state == "failed" else []
+        )
         last = self._causes[-MOST_FAILURES:]
         if len(last) < MOST_FAILURES or len(set(last)) > 1:
             return None
         return AutomlSRError(
-            f"{MOST_FAILURES} trials in a row failed with the same cause: {(result.reason or '').rstrip('.')}.",
+            f"{MOST_FAILURES} trials in a row failed with the same cause:"
+            f" {(result.reason or '').rstrip('.')}.",
             f"Where it happened is shown by `automl-sr show {self._study} NUMBER`.",
         )
 
@@ -421,7 +499,8 @@ class ExhaustedError(AutomlSRError):
 def _fatal(claim: Claim) -> str:
     where = f" (stage {claim.stage})" if claim.stage else ""
     return (
-        f"its worker died {claim.takeovers} times at the same place{where}: perhaps it needs more memory than there is"
+        f"its worker died {claim.takeovers} times at the same place{where}: perhaps it needs more"
+        " memory than there is"
     )
 
 
@@ -430,7 +509,9 @@ def _failed(mishap: Mishap, reason: str = "") -> Result:
 
 
 def detail_to_keep(mishap: Mishap) -> str:
-    """Return the traceback, but for where a trial stood when it was asked to stop, which is of no interest."""
+    """Return the traceback, but for where a trial stood when it was asked to stop, which is of no
+    interest.
+    """
     return "" if issubclass(mishap.kind, StopRequestedError) else mishap.detail
 
 
@@ -440,14 +521,21 @@ def failure_words(error: BaseException) -> str:
 
     if isinstance(error, torch.OutOfMemoryError):
         said = text_of(error).split(". ")
-        tried = next((part for part in said if part.startswith("Tried")), "").removeprefix("Tried to allocate ")
+        tried = next((part for part in said if part.startswith("Tried")), "").removeprefix(
+            "Tried to allocate "
+        )
         wanted = f" ({tried} more were asked for)" if tried else ""
-        return f"the GPU has too little memory for this plan{wanted}: a smaller batch or patch needs less"
+        return (
+            f"the GPU has too little memory for this plan{wanted}: a smaller batch or patch needs"
+            " less"
+        )
     return one_line(error)
 
 
 def cause_of(reason: str) -> str:
-    """Return what two failures with the same cause have in common: the reason without its numbers."""
+    """Return what two failures with the same cause have in common: the reason without its
+    numbers.
+    """
     return re.sub(r"[-+]?\d[\d.,e+-]*", "#", reason)
 
 

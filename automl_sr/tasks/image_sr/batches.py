@@ -1,4 +1,6 @@
-"""Training batches: random patches, flipped and turned, gathered on the device without a loop over patches."""
+"""Training batches: random patches, flipped and turned, gathered on the device without a loop over
+patches.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ DIHEDRAL = 8
 
 
 def to_color(pixels: Tensor, color: Color) -> Tensor:
-    """uint8 [3, ...] -> float32 in 0..1: [3, ...] for 'rgb', [1, ...] for 'y' (BT.601 luma, not rounded)."""
+    """uint8 [3, ...] -> float32 in 0..1: [3, ...] for 'rgb', [1, ...] for 'y' (BT.601 luma, not
+    rounded).
+    """
     if color == "rgb":
         return pixels.float().div_(255)
     red, green, blue = (weight / 255 for weight in LUMA_WEIGHTS)
@@ -39,10 +43,13 @@ class Places:
         """Those of a store."""
         return cls(store.offsets.cpu(), store.widths.cpu())
 
-    def corners(self, image: Tensor, top: Tensor, left: Tensor, turn: Tensor, size: int) -> tuple[Tensor, ...]:
+    def corners(
+        self, image: Tensor, top: Tensor, left: Tensor, turn: Tensor, size: int
+    ) -> tuple[Tensor, ...]:
         """First pixel of each square, and the step to the next one down and to the right.
 
-        A flip or turn is another first pixel and another step along each axis, so no pixel moves twice.
+        A flip or turn is another first pixel and another step along each axis, so no pixel moves
+        twice.
         """
         width = self.widths[image]
         upside_down, mirrored, transposed = (turn & 2) > 0, (turn & 1) > 0, (turn & 4) > 0
@@ -55,10 +62,11 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class PatchSource:
-    """What does not change from batch to batch: which windows hold a patch, and how many places each of them has.
+    """What does not change from batch to batch: which windows hold a patch, and how many places
+    each of them has.
 
-    Where patches lie is worked out on the CPU: a GPU takes longer to begin thirty small sums than to do them. What it
-    is sent are three numbers for each patch and side.
+    Where patches lie is worked out on the CPU: a GPU takes longer to begin thirty small sums than
+    to do them. What it is sent are three numbers for each patch and side.
     """
 
     samples: SRSamples
@@ -93,10 +101,13 @@ class PatchSource:
     ) -> tuple[Tensor, Tensor]:
         """(lr [B, C, p, p], hr [B, C, sp, sp]) float32 in 0..1 on the device of the samples.
 
-        Every place of a patch in every window is equally likely, and each patch takes one of the 8 flips and turns.
-        The result depends on the state of `generator` alone; it advances by one draw of `batch` numbers.
+        Every place of a patch in every window is equally likely, and each patch takes one of the 8
+        flips and turns. The result depends on the state of `generator` alone; it advances by one
+        draw of `batch` numbers.
         """
-        numbers = torch.randint(DIHEDRAL * self.places, (batch,), generator=generator, device=generator.device).cpu()
+        numbers = torch.randint(
+            DIHEDRAL * self.places, (batch,), generator=generator, device=generator.device
+        ).cpu()
         place = numbers // DIHEDRAL
         turn = numbers % DIHEDRAL if augment else torch.zeros_like(numbers)
         row = torch.searchsorted(self.ends, place, right=True)
@@ -111,12 +122,17 @@ class PatchSource:
             *self.hr.corners(image, top * scale, left * scale, turn, size),
         )
         sent = torch.stack(corners).to(self.samples.lr.device)
-        lr, hr = _gather(self.samples.lr, sent[:3], self.patch), _gather(self.samples.hr, sent[3:], size)
+        lr, hr = (
+            _gather(self.samples.lr, sent[:3], self.patch),
+            _gather(self.samples.hr, sent[3:], size),
+        )
         return _batch_first(to_color(lr, color)), _batch_first(to_color(hr, color))
 
 
 def _gather(store: PixelStore, corners: Tensor, size: int) -> Tensor:
-    """Square patches uint8 [3, B, size, size] with their flips and turns, by one look-up in the flat tensor."""
+    """Square patches uint8 [3, B, size, size] with their flips and turns, by one look-up in the
+    flat tensor.
+    """
     first, down, right = corners[:, :, None]
     steps = torch.arange(size, device=store.device)
     index = (first + down * steps)[:, :, None] + (right * steps)[:, None, :]

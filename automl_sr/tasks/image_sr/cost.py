@@ -14,11 +14,17 @@ OUTPUT_720P = (720, 1280)
 
 
 def macs_at_output(
-    module: nn.Module, scale: int, channels: int, output: tuple[int, int] = OUTPUT_720P, **forward: Any
+    module: nn.Module,
+    scale: int,
+    channels: int,
+    output: tuple[int, int] = OUTPUT_720P,
+    **forward: Any,
 ) -> int:
-    """Count multiply-adds of an upscaling net for an output of `output` = (height, width) pixels, as papers quote them.
+    """Count multiply-adds of an upscaling net for an output of `output` = (height, width) pixels,
+    as papers quote them.
 
-    Where the output is no multiple of the scale (1280 at x3) the count of the next larger input is scaled back.
+    Where the output is no multiple of the scale (1280 at x3) the count of the next larger input is
+    scaled back.
     """
     height, width = (math.ceil(side / scale) for side in output)
     example = torch.empty(1, channels, height, width, device="meta")

@@ -11,10 +11,12 @@ from automl_sr.tasks.image_sr.resize import downscale
 
 
 class Degradation(Protocol):
-    """Makes the LR image of a whole HR image; the place for blur, noise and compression of blind super-resolution.
+    """Makes the LR image of a whole HR image; the place for blur, noise and compression of blind
+    super-resolution.
 
-    hr uint8 [sH, sW, 3], sides multiples of `scale` -> lr uint8 [H, W, 3]. The same input gives the same output: an LR
-    image is made once and shared by all trials, so one that uses random numbers draws them from the pixels it is given.
+    hr uint8 [sH, sW, 3], sides multiples of `scale` -> lr uint8 [H, W, 3]. The same input gives the
+    same output: an LR image is made once and shared by all trials, so one that uses random numbers
+    draws them from the pixels it is given.
     """
 
     @property
@@ -26,7 +28,9 @@ class Degradation(Protocol):
 
 
 class Bicubic:
-    """MATLAB's bicubic, the degradation of every standard benchmark; sets may ship it as `LRbicx2`."""
+    """MATLAB's bicubic, the degradation of every standard benchmark; sets may ship it as
+    `LRbicx2`.
+    """
 
     name = "bicubic"
 

@@ -1,8 +1,9 @@
 """Models that enlarge images, and their quality over image pairs.
 
-The exporter writes what a model is into the file's `metadata_props`: `scale`, `channels` and `color` (`y`: the net sees
-luma only). Files of others work too: what is missing is found from the input's shape and a run on a small image, which
-also shows whether a file does what it says. It may tell the `overlap` of tiles in LR pixels; otherwise it is measured.
+The exporter writes what a model is into the file's `metadata_props`: `scale`, `channels` and
+`color` (`y`: the net sees luma only). Files of others work too: what is missing is found from the
+input's shape and a run on a small image, which also shows whether a file does what it says. It may
+tell the `overlap` of tiles in LR pixels; otherwise it is measured.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ Array = NDArray[Any]
 Image = NDArray[np.uint8]
 Color = Literal["y", "rgb"]
 
-_TO_YCBCR = np.array([LUMA_WEIGHTS, *np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255.0])
+_TO_YCBCR = np.array(
+    [LUMA_WEIGHTS, *np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255.0]
+)
 _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255.0
 _STRIP = 256  # rows
@@ -44,7 +47,9 @@ _WANTED = "An enlarging net makes [1, C, scale*h, scale*w] of [1, C, h, w], with
 
 
 class Pair(Protocol):
-    """What a model is evaluated on: LR image [h, w, 3] and HR image [scale*h, scale*w, 3], uint8 RGB."""
+    """What a model is evaluated on: LR image [h, w, 3] and HR image [scale*h, scale*w, 3], uint8
+    RGB.
+    """
 
     @property
     def name(self) -> str:
@@ -80,21 +85,28 @@ class SRModel(Protocol):
 
 @dataclass(frozen=True)
 class ImageModel:
-    """Any function on batches, made an `SRModel`: a module under training, a session of another runtime."""
+    """Any function on batches, made an `SRModel`: a module under training, a session of another
+    runtime.
+    """
 
     run: Callable[[Array], Array]
     scale: int
     color: Color
 
     def __call__(self, batch: Array, /) -> Array:
-        """Run the function. Raises UseError for an output of another size, or that is NaN or infinite."""
+        """Run the function.
+
+        Raises UseError for an output of another size, or that is NaN or infinite.
+        """
         return checked(self.run(batch), batch, self.scale, "The model")
 
 
 class OnnxImageModel(OnnxModel):
-    """An ONNX file that enlarges images: its scale, channels and colour, as it tells them or as they are found.
+    """An ONNX file that enlarges images: its scale, channels and colour, as it tells them or as
+    they are found.
 
-    Raises ModelError for a file that does not enlarge images, or not as it says: a small image is tried.
+    Raises ModelError for a file that does not enlarge images, or not as it says: a small image is
+    tried.
     """
 
     channels: int
@@ -117,7 +129,10 @@ class OnnxImageModel(OnnxModel):
         self.scale = self._scale()
 
     def __call__(self, batch: Array, /) -> Array:
-        """Enlarge one batch. Raises UseError for an output of another size, or that is NaN or infinite."""
+        """Enlarge one batch.
+
+        Raises UseError for an output of another size, or that is NaN or infinite.
+        """
         return checked(super().__call__(batch), batch, self.scale, str(self.path))
 
     @property
@@ -144,12 +159,16 @@ class OnnxImageModel(OnnxModel):
             )
 
     def _check_shape(self) -> None:
-        """Raise ModelError for an input that is no batch of images; a file may leave its rank open."""
+        """Raise ModelError for an input that is no batch of images; a file may leave its rank
+        open.
+        """
         shape = self.inputs[0].shape
         if shape and len(shape) != RANK:
             raise ModelError(f"{self.path} takes {len(shape)} dimensions.", _WANTED)
         if any(isinstance(side, int) and not 1 <= side <= MOST_SIDE for side in shape):
-            raise ModelError(f"{self.path} takes batches of the size {_times(shape)} alone.", _WANTED)
+            raise ModelError(
+                f"{self.path} takes batches of the size {_times(shape)} alone.", _WANTED
+            )
         if shape and isinstance(shape[0], int) and shape[0] != 1:
             raise ModelError(f"{self.path} takes batches of {shape[0]} images.", _WANTED)
 
@@ -158,7 +177,9 @@ class OnnxImageModel(OnnxModel):
         fixed = shape[1] if len(shape) == RANK else None
         count = fixed if isinstance(fixed, int) else self.number("channels")
         if count not in CHANNELS:
-            raise ModelError(f"{self.path} takes {count} channels.", "An enlarging net has 1 (luma) or 3 (RGB).")
+            raise ModelError(
+                f"{self.path} takes {count} channels.", "An enlarging net has 1 (luma) or 3 (RGB)."
+            )
         return count
 
     def _color(self) -> Color:
@@ -167,7 +188,8 @@ class OnnxImageModel(OnnxModel):
             return "y" if self.channels == 1 else "rgb"
         if (color == "y") != (self.channels == 1):
             raise ModelError(
-                f"{self.path} says in its metadata that it works on {color}, but it takes {self.channels} channels.",
+                f"{self.path} says in its metadata that it works on {color}, but it takes"
+                f" {self.channels} channels.",
                 "Export it again.",
             )
         return "y" if color == "y" else "rgb"
@@ -194,7 +216,9 @@ class OnnxImageModel(OnnxModel):
             became = f"{_times(image.shape)} becomes {_times(output.shape)}"
             raise ModelError(f"{self.path} is no upscaling net: {became}.", _WANTED)
         if scale > MOST_SCALE:
-            raise ModelError(f"{self.path} enlarges {scale} times.", f"The most is {MOST_SCALE} times.")
+            raise ModelError(
+                f"{self.path} enlarges {scale} times.", f"The most is {MOST_SCALE} times."
+            )
         if "scale" in self.metadata and self.number("scale") != scale:
             raise ModelError(
                 f"{self.path} says in its metadata that it enlarges {self.number('scale')} times,"
@@ -202,18 +226,27 @@ class OnnxImageModel(OnnxModel):
                 "Export it again.",
             )
         if not _finite(output):
-            raise ModelError(f"{self.path} gives NaN or infinite values for an ordinary image.", "Export it again.")
+            raise ModelError(
+                f"{self.path} gives NaN or infinite values for an ordinary image.",
+                "Export it again.",
+            )
         return scale
 
 
 def checked(output: Array, batch: Array, scale: int, name: str) -> Array:
-    """Return the output of a net for a batch. Raises UseError for another size than promised, NaN and infinity."""
+    """Return the output of a net for a batch.
+
+    Raises UseError for another size than promised, NaN and infinity.
+    """
     height, width = (scale * side for side in batch.shape[2:])
     if output.shape != (*batch.shape[:2], height, width):
         became = f"{_times(output.shape)} of {_times(batch.shape)}"
         raise UseError(f"{name} makes {became}, not {height}x{width} pixels of each channel.")
     if not _finite(output):
-        raise UseError(f"{name} gives NaN or infinite values for an image of {batch.shape[3]}x{batch.shape[2]} pixels.")
+        raise UseError(
+            f"{name} gives NaN or infinite values for an image of {batch.shape[3]}x{batch.shape[2]}"
+            " pixels."
+        )
     return output
 
 
@@ -223,19 +256,24 @@ def _times(shape: Sequence[object]) -> str:
 
 
 def _finite(values: Array) -> bool:
-    """Say whether all values are numbers; their sum tells it several times faster, unless it overflows."""
+    """Say whether all values are numbers; their sum tells it several times faster, unless it
+    overflows.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.sum()
     return bool(np.isfinite(total) or np.isfinite(values).all())
 
 
 def network_output(model: SRModel, lr: Image) -> Image:
-    """Run a net on an LR image [h, w, 3]: uint8 [H, W, 3], or the luma [H, W] of a net that works on luma.
+    """Run a net on an LR image [h, w, 3]: uint8 [H, W, 3], or the luma [H, W] of a net that works
+    on luma.
 
     A luma net gets unrounded Y / 255; outputs are clipped and rounded.
     """
     if lr.ndim != 3 or lr.shape[2] != 3 or lr.dtype != np.uint8:
-        raise DataError(f"A low-resolution image has to be uint8 [h, w, 3], not {lr.dtype} {list(lr.shape)}.")
+        raise DataError(
+            f"A low-resolution image has to be uint8 [h, w, 3], not {lr.dtype} {list(lr.shape)}."
+        )
     if model.color == "y":
         luma = to_luma(lr / 255.0)
         return _to_uint8(model(luma[None, None].astype(np.float32))[0, 0])
@@ -244,13 +282,17 @@ def network_output(model: SRModel, lr: Image) -> Image:
 
 
 def super_resolve(model: SRModel, lr: Image) -> Image:
-    """Enlarge an LR image [h, w, 3] uint8 to RGB; a luma net's chroma comes from MATLAB's bicubic."""
+    """Enlarge an LR image [h, w, 3] uint8 to RGB; a luma net's chroma comes from MATLAB's
+    bicubic.
+    """
     output = network_output(model, lr)
     return with_chroma(output, lr) if output.ndim == 2 else output
 
 
 def with_chroma(luma: Image, lr: Image) -> Image:
-    """Join the luma [H, W] of a net with the bicubically enlarged chroma of its LR image [h, w, 3] to RGB."""
+    """Join the luma [H, W] of a net with the bicubically enlarged chroma of its LR image [h, w, 3]
+    to RGB.
+    """
     return _to_uint8(join_chroma(luma / 255.0, chroma(lr / 255.0)))
 
 
@@ -267,10 +309,14 @@ def chroma(rgb: Array) -> Array:
 
 
 def join_chroma(luma: Array, planes: Array) -> Array:
-    """Join luma [H, W] with chroma [h, w, 2], enlarged by MATLAB's bicubic, to RGB [H, W, 3] in about 0..1."""
+    """Join luma [H, W] with chroma [h, w, 2], enlarged by MATLAB's bicubic, to RGB [H, W, 3] in
+    about 0..1.
+    """
     enlarged = imresize_float(planes, (luma.shape[0], luma.shape[1]))
     rgb = np.empty((*luma.shape, 3), dtype=np.float32)
-    for top in range(0, luma.shape[0], _STRIP):  # so that a large image needs no second copy in double precision
+    for top in range(
+        0, luma.shape[0], _STRIP
+    ):  # so that a large image needs no second copy in double precision
         rows = slice(top, top + _STRIP)
         ycbcr = np.concatenate([luma[rows, :, None], enlarged[rows]], axis=2)
         rgb[rows] = (ycbcr - _OFFSET) @ _FROM_YCBCR.T
@@ -283,30 +329,47 @@ def evaluate_pairs(
     scale: int,
     metrics: Sequence[Metric] | None = None,
 ) -> dict[str, Any]:
-    """Measure quality metrics over image pairs: `{"psnr_y": mean, ..., "per_image": [{"name", "psnr_y", ...}]}`.
+    """Measure quality metrics over image pairs: `{"psnr_y": mean, ..., "per_image": [{"name",
+    "psnr_y", ...}]}`.
 
-    model: a net, or the word `bicubic`. Without `metrics` those of the task. Raises DataError for no pairs, UseError
-    for a model of another scale.
+    model: a net, or the word `bicubic`. Without `metrics` those of the task. Raises DataError for
+    no pairs, UseError for a model of another scale.
     """
-    chosen = [metric for metric in (IMAGE_METRICS if metrics is None else metrics) if metric.level == "quality"]
+    chosen = [
+        metric
+        for metric in (IMAGE_METRICS if metrics is None else metrics)
+        if metric.level == "quality"
+    ]
     if isinstance(model, str):
         if model != "bicubic":
             raise UseError(f"{model!r} is no model.", "Give a net, or the word 'bicubic'.")
     elif model.scale != scale:
-        raise UseError(f"The model enlarges {model.scale} times, not {scale} times.", f"Use a scale of {model.scale}.")
-    rows: list[dict[str, Any]] = [{"name": pair.name, **_qualities(model, pair, scale, chosen)} for pair in pairs]
+        raise UseError(
+            f"The model enlarges {model.scale} times, not {scale} times.",
+            f"Use a scale of {model.scale}.",
+        )
+    rows: list[dict[str, Any]] = [
+        {"name": pair.name, **_qualities(model, pair, scale, chosen)} for pair in pairs
+    ]
     if not rows:
         raise DataError("There are no images to evaluate on.")
-    means = {metric.name: math.fsum(row[metric.name] for row in rows) / len(rows) for metric in chosen}
+    means = {
+        metric.name: math.fsum(row[metric.name] for row in rows) / len(rows) for metric in chosen
+    }
     return {**means, "per_image": rows}
 
 
-def _qualities(model: SRModel | str, pair: Pair, scale: int, metrics: Sequence[Metric]) -> dict[str, float]:
+def _qualities(
+    model: SRModel | str, pair: Pair, scale: int, metrics: Sequence[Metric]
+) -> dict[str, float]:
     output = upscale(pair.lr, scale) if isinstance(model, str) else network_output(model, pair.lr)
     images: Mapping[str, Image] = {"y": output[:, :, None] if output.ndim == 2 else output}
     if any(metric.color == "rgb" for metric in metrics):
         images = {**images, "rgb": with_chroma(output, pair.lr) if output.ndim == 2 else output}
-    return {metric.name: metric.of_sample(images[metric.color], pair.hr, scale, path=pair.path) for metric in metrics}
+    return {
+        metric.name: metric.of_sample(images[metric.color], pair.hr, scale, path=pair.path)
+        for metric in metrics
+    }
 
 
 def _to_uint8(values: Array) -> Image:

@@ -1,4 +1,5 @@
-"""BT.601 luma in studio swing, as the field measures it: Y = 16 + (65.481 R + 128.553 G + 24.966 B) / 255.
+"""BT.601 luma in studio swing, as the field measures it: Y = 16 + (65.481 R + 128.553 G + 24.966 B)
+/ 255.
 
 R, G, B and Y lie in 0..255; ITU-R Recommendation BT.601.
 """

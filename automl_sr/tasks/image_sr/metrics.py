@@ -12,7 +12,10 @@ IMAGE_METRICS: tuple[Metric, ...] = (
         "automl_sr.tasks.image_sr.quality:psnr_y",
         unit="dB",
         color="y",
-        help="Peak signal-to-noise ratio on luma (BT.601), borders of one scale cut, mean over images.",
+        help=(
+            "Peak signal-to-noise ratio on luma (BT.601), borders of one scale cut, mean over"
+            " images."
+        ),
     ),
     Metric(
         "ssim_y",
@@ -28,6 +31,9 @@ IMAGE_METRICS: tuple[Metric, ...] = (
         "quality",
         "automl_sr.tasks.image_sr.quality:psnr_rgb",
         unit="dB",
-        help="Peak signal-to-noise ratio over the three colour channels, borders of one scale cut, mean over images.",
+        help=(
+            "Peak signal-to-noise ratio over the three colour channels, borders of one scale cut,"
+            " mean over images."
+        ),
     ),
 )

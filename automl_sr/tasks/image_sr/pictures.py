@@ -1,4 +1,6 @@
-"""What models make of an image, side by side: the square with the most detail, cut from every enlargement."""
+"""What models make of an image, side by side: the square with the most detail, cut from every
+enlargement.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ SIDE = 128
 
 
 def example(pair: Pair, scale: int, models: Mapping[str, ImageModel]) -> Example:
-    """Cut the same piece from the original and from every enlargement; PSNR is that of the whole image."""
+    """Cut the same piece from the original and from every enlargement; PSNR is that of the whole
+    image.
+    """
     top, left, height, width = liveliest(pair.hr, SIDE - SIDE % scale, scale)
 
     def cut(image: Image) -> Image:
@@ -47,7 +51,9 @@ def _measured(what: str, picture: Image, value: float, runner: str | None = None
 
 
 def liveliest(image: Image, side: int, scale: int) -> tuple[int, int, int, int]:
-    """Find the square with the most detail: (top, left, height, width), on multiples of the scale."""
+    """Find the square with the most detail: (top, left, height, width), on multiples of the
+    scale.
+    """
     height, width = min(side, image.shape[0]), min(side, image.shape[1])
     grey = image.mean(axis=2)
     detail = np.zeros(grey.shape)

@@ -1,8 +1,9 @@
 """PSNR and SSIM as the super-resolution literature reports them.
 
-An image is RGB [H, W, 3] or, from a model that works on luma, Y [H, W] or [H, W, 1] in BT.601's 16..235; values lie
-in 0..255, uint8 or floating point. `scale` pixels are cut from every side of both images before comparing.
-The value of a set is the mean of its images' values, never the value of a pooled error.
+An image is RGB [H, W, 3] or, from a model that works on luma, Y [H, W] or [H, W, 1] in BT.601's
+16..235; values lie in 0..255, uint8 or floating point. `scale` pixels are cut from every side of
+both images before comparing. The value of a set is the mean of its images' values, never the value
+of a pooled error.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ SSIM_SIGMA = 1.5
 
 
 def rgb_to_y(rgb: Image) -> Plane:
-    """Convert RGB [H, W, 3] in 0..255 to BT.601 luma [H, W] in 16..235, not rounded (as MATLAB's rgb2ycbcr on floats).
+    """Convert RGB [H, W, 3] in 0..255 to BT.601 luma [H, W] in 16..235, not rounded (as MATLAB's
+    rgb2ycbcr on floats).
 
     Rounding Y would move PSNR by 0.01 to 0.09 dB.
     """
@@ -36,7 +38,9 @@ def rgb_to_y(rgb: Image) -> Plane:
 
 
 def psnr(a: Image, b: Image, scale: int = 0) -> float:
-    """Return the peak signal-to-noise ratio in dB of two images of equal shape; infinity where they are equal."""
+    """Return the peak signal-to-noise ratio in dB of two images of equal shape; infinity where they
+    are equal.
+    """
     first, second = _cropped(a, b, scale)
     mse = float(np.mean(np.square(first - second)))
     return math.inf if mse == 0 else 10.0 * math.log10(PEAK**2 / mse)
@@ -56,16 +60,25 @@ def psnr_rgb(prediction: Image, truth: Image, scale: int) -> float:
 
 
 def ssim_y(prediction: Image, truth: Image, scale: int) -> float:
-    """Return the structural similarity on luma (Wang et al., TIP 2004): 'valid' places of an 11x11 Gaussian window."""
+    """Return the structural similarity on luma (Wang et al., TIP 2004): 'valid' places of an 11x11
+    Gaussian window.
+    """
     return ssim(_luma(prediction), _luma(truth), scale)
 
 
 def ssim(a: Image, b: Image, scale: int = 0) -> float:
-    """Return the structural similarity of two planes [H, W] in 0..255; raises DataError below 11x11 pixels."""
+    """Return the structural similarity of two planes [H, W] in 0..255; raises DataError below 11x11
+    pixels.
+    """
     first, second = _cropped(a, b, scale)
     if first.ndim != 2 or min(first.shape) < SSIM_WINDOW:
-        raise DataError(f"SSIM needs planes of at least 11x11 pixels inside the borders, not {list(first.shape)}.")
-    mean_a, mean_b, squares, product = _smooth(np.stack([first, second, first**2 + second**2, first * second]))
+        raise DataError(
+            "SSIM needs planes of at least 11x11 pixels inside the borders, not"
+            f" {list(first.shape)}."
+        )
+    mean_a, mean_b, squares, product = _smooth(
+        np.stack([first, second, first**2 + second**2, first * second])
+    )
     c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
     # Only the sum of the two variances occurs in SSIM, so that their squares are smoothed together.
     mean_product = mean_a * mean_b
@@ -87,13 +100,17 @@ def _cropped(a: Image, b: Image, scale: int) -> tuple[Plane, Plane]:
         raise DataError(f"The two images differ in shape: {shapes}.", "Cut both to equal sizes.")
     height, width = a.shape[:2]
     if min(height, width) <= 2 * scale:
-        raise DataError(f"Nothing is left of {width}x{height} pixels after cutting {scale} from every side.")
+        raise DataError(
+            f"Nothing is left of {width}x{height} pixels after cutting {scale} from every side."
+        )
     inside = (slice(scale, height - scale), slice(scale, width - scale))
     return a[inside].astype(np.float64), b[inside].astype(np.float64)
 
 
 def _smooth(planes: Plane) -> Plane:
-    """Filter planes [N, H, W] with the separable Gaussian window; only positions where it fits inside remain."""
+    """Filter planes [N, H, W] with the separable Gaussian window; only positions where it fits
+    inside remain.
+    """
     offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
     kernel = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
     kernel /= kernel.sum()

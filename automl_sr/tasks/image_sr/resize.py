@@ -1,8 +1,9 @@
 """MATLAB's imresize with the bicubic kernel: how the field makes its low-resolution images.
 
-Kernel: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 1981, with a = -0.5; widened
-when shrinking (anti-aliasing), symmetric border. MATLAB stores uint8 between the two passes; leaving that rounding out
-changes up to 15 % of the values. Neither Pillow's, OpenCV's nor torch's bicubic filter gives these pixels.
+Kernel: Keys, "Cubic convolution interpolation for digital image processing", IEEE TASSP 1981, with
+a = -0.5; widened when shrinking (anti-aliasing), symmetric border. MATLAB stores uint8 between the
+two passes; leaving that rounding out changes up to 15 % of the values. Neither Pillow's, OpenCV's
+nor torch's bicubic filter gives these pixels.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ from numpy.typing import NDArray
 from automl_sr.errors import DataError
 
 _KERNEL_WIDTH = 4.0
-# Sums that are a half in exact arithmetic come out as 0.49999999999999 or 0.5 by the order of summation (x3 kernels are
-# multiples of 1/162, so this happens). Far above float64 noise, far below the distance between two possible sums.
+# Sums that are a half in exact arithmetic come out as 0.49999999999999 or 0.5 by the order of
+# summation (x3 kernels are multiples of 1/162, so this happens). Far above float64 noise, far below
+# the distance between two possible sums.
 _HALF_UP = 0.5 + 1e-9
 
 
 def imresize(image: NDArray[np.uint8], target: float | tuple[int, int]) -> NDArray[np.uint8]:
     """Resize as MATLAB's `imresize(image, target, 'bicubic')` does for uint8, bit for bit.
 
-    image [H, W, C] or [H, W]; target: a scale factor, or (height, width) in pixels. Each pass is rounded half up and
-    clipped to uint8; the axis that shrinks most goes first, height first where both are equal.
+    image [H, W, C] or [H, W]; target: a scale factor, or (height, width) in pixels. Each pass is
+    rounded half up and clipped to uint8; the axis that shrinks most goes first, height first where
+    both are equal.
     """
     if image.dtype != np.uint8:
-        raise DataError(f"imresize works on uint8 images, got {image.dtype}.", "Use imresize_float for float images.")
+        raise DataError(
+            f"imresize works on uint8 images, got {image.dtype}.",
+            "Use imresize_float for float images.",
+        )
     result = image
     for axis, length, scale in _passes(image.shape, target):
         filtered = _resize_axis(result, axis, length, scale)
@@ -35,8 +41,12 @@ def imresize(image: NDArray[np.uint8], target: float | tuple[int, int]) -> NDArr
     return result
 
 
-def imresize_float(image: NDArray[np.floating], target: float | tuple[int, int]) -> NDArray[np.float64]:
-    """Resize as MATLAB's `imresize` does for double images: no rounding, no clipping. [H, W, C] or [H, W]."""
+def imresize_float(
+    image: NDArray[np.floating], target: float | tuple[int, int]
+) -> NDArray[np.float64]:
+    """Resize as MATLAB's `imresize` does for double images: no rounding, no clipping. [H, W, C] or
+    [H, W].
+    """
     result = np.asarray(image, dtype=np.float64)
     for axis, length, scale in _passes(image.shape, target):
         result = _resize_axis(result, axis, length, scale)
@@ -44,7 +54,10 @@ def imresize_float(image: NDArray[np.floating], target: float | tuple[int, int])
 
 
 def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Cut [H, W, ...] at the right and bottom to the largest multiple of `scale` (px). Returns a view."""
+    """Cut [H, W, ...] at the right and bottom to the largest multiple of `scale` (px).
+
+    Returns a view.
+    """
     height, width = image.shape[:2]
     if scale < 1 or height < scale or width < scale:
         raise DataError(
@@ -55,7 +68,9 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 
 def downscale(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """LR image of an HR image [sH, sW, C] -> [H, W, C]: MATLAB's uint8 bicubic; sides must be multiples of `scale`."""
+    """LR image of an HR image [sH, sW, C] -> [H, W, C]: MATLAB's uint8 bicubic; sides must be
+    multiples of `scale`.
+    """
     height, width = hr.shape[:2]
     if height % scale or width % scale:
         raise DataError(
@@ -66,12 +81,16 @@ def downscale(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
 
 def upscale(lr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Bicubic enlargement [H, W, C] -> [sH, sW, C]: the baseline of every results table, MATLAB's uint8 recipe."""
+    """Bicubic enlargement [H, W, C] -> [sH, sW, C]: the baseline of every results table, MATLAB's
+    uint8 recipe.
+    """
     height, width = lr.shape[:2]
     return imresize(lr, (height * scale, width * scale))
 
 
-def _passes(shape: tuple[int, ...], target: float | tuple[int, int]) -> list[tuple[int, int, float]]:
+def _passes(
+    shape: tuple[int, ...], target: float | tuple[int, int]
+) -> list[tuple[int, int, float]]:
     """(axis, new length, scale) of the two passes, in MATLAB's order."""
     if isinstance(target, tuple):
         sizes = (int(target[0]), int(target[1]))
@@ -86,7 +105,9 @@ def _passes(shape: tuple[int, ...], target: float | tuple[int, int]) -> list[tup
     return [(axis, sizes[axis], scales[axis]) for axis in order]
 
 
-def _resize_axis(image: NDArray[np.generic], axis: int, length: int, scale: float) -> NDArray[np.float64]:
+def _resize_axis(
+    image: NDArray[np.generic], axis: int, length: int, scale: float
+) -> NDArray[np.float64]:
     """Filter one axis; loops over the kernel's taps (4 to about 4/scale + 2), never over pixels."""
     weights, indices = _contributions(image.shape[axis], length, scale)
     shape = [1] * image.ndim
@@ -98,8 +119,12 @@ def _resize_axis(image: NDArray[np.generic], axis: int, length: int, scale: floa
 
 
 @lru_cache(maxsize=256)
-def _contributions(old: int, new: int, scale: float) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Weights [new, taps] and source indices [new, taps] of one axis, as MATLAB's `contributions` makes them."""
+def _contributions(
+    old: int, new: int, scale: float
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Weights [new, taps] and source indices [new, taps] of one axis, as MATLAB's `contributions`
+    makes them.
+    """
     shrink = min(scale, 1.0)
     width = _KERNEL_WIDTH / shrink
     centre = (np.arange(new, dtype=np.float64) + 0.5) / scale - 0.5

@@ -1,4 +1,6 @@
-"""Pairs of LR and HR images held decoded in memory, and the windows of them that are training samples."""
+"""Pairs of LR and HR images held decoded in memory, and the windows of them that are training
+samples.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,12 @@ _SHIPPED_DEGRADATION = "bicubic"
 
 @dataclass(frozen=True, eq=False)
 class SRSamples:
-    """Training samples: windows [n, 5] (image, top, left, height, width in LR pixels) of LR images and their HR images.
+    """Training samples: windows [n, 5] (image, top, left, height, width in LR pixels) of LR images
+    and their HR images.
 
-    `names` and `skipped` (files left out, with the reason) are per file; `fingerprint` is the sha256 over pixels,
-    windows and scale, so two equal ones train the same. Raises DataError where LR and HR do not fit together.
+    `names` and `skipped` (files left out, with the reason) are per file; `fingerprint` is the
+    sha256 over pixels, windows and scale, so two equal ones train the same. Raises DataError where
+    LR and HR do not fit together.
     """
 
     hr: PixelStore
@@ -50,14 +54,23 @@ class SRSamples:
     def __post_init__(self) -> None:
         scale = self.scale
         if len(self.hr) != len(self.lr) or len(self.names) != len(self.lr):
-            raise DataError(f"{len(self.hr)} HR images, {len(self.lr)} LR images and {len(self.names)} names.")
+            raise DataError(
+                f"{len(self.hr)} HR images, {len(self.lr)} LR images and {len(self.names)} names."
+            )
         sizes_fit = torch.equal(self.lr.heights * scale, self.hr.heights) and torch.equal(
             self.lr.widths * scale, self.hr.widths
         )
         if not sizes_fit:
             raise DataError(f"Some HR images are not {scale} times as large as their LR images.")
-        if self.windows.ndim != 2 or self.windows.shape[1] != len(WINDOW_FIELDS) or len(self.windows) == 0:
-            raise DataError(f"Windows are {tuple(self.windows.shape)}; at least one of {WINDOW_FIELDS} is needed.")
+        if (
+            self.windows.ndim != 2
+            or self.windows.shape[1] != len(WINDOW_FIELDS)
+            or len(self.windows) == 0
+        ):
+            raise DataError(
+                f"Windows are {tuple(self.windows.shape)}; at least one of {WINDOW_FIELDS} is"
+                " needed."
+            )
         _check_inside(self.windows, self.lr)
         total = hashlib.sha256(f"{self.hr.digest};{self.lr.digest};{scale};".encode())
         total.update(self.windows.cpu().contiguous().numpy().tobytes())
@@ -74,7 +87,9 @@ class SRSamples:
     ) -> Self:
         """Samples with one window per image: the whole of it."""
         zero = torch.zeros_like(lr.heights)
-        windows = torch.stack([torch.arange(len(lr), device=lr.device), zero, zero, lr.heights, lr.widths], dim=1)
+        windows = torch.stack(
+            [torch.arange(len(lr), device=lr.device), zero, zero, lr.heights, lr.widths], dim=1
+        )
         return cls(hr, lr, scale, windows, tuple(names), tuple(skipped))
 
     def __len__(self) -> int:
@@ -86,7 +101,9 @@ class SRSamples:
         """Bytes of the pixels, LR and HR, that lie in at least one window."""
         covered = 0
         for image in torch.unique(self.windows[:, 0]).tolist():
-            seen = torch.zeros(int(self.lr.heights[image]), int(self.lr.widths[image]), dtype=torch.bool)
+            seen = torch.zeros(
+                int(self.lr.heights[image]), int(self.lr.widths[image]), dtype=torch.bool
+            )
             for _, top, left, height, width in self.windows[self.windows[:, 0] == image].tolist():
                 seen[top : top + height, left : left + width] = True
             covered += int(seen.sum())
@@ -100,14 +117,16 @@ class SRSamples:
         return replace(self, windows=self.windows[chosen])
 
     def sub_images(self, size: int, step: int) -> SRSamples:
-        """Cut every window into `size` x `size` HR pixels every `step` HR pixels (multiples of the scale).
+        """Cut every window into `size` x `size` HR pixels every `step` HR pixels (multiples of the
+        scale).
 
-        One extra cut is flush with the right and bottom border where a remainder is left, as for the 32,592
-        sub-images of DIV2K at 480/240; a side shorter than `size` is taken whole.
+        One extra cut is flush with the right and bottom border where a remainder is left, as for
+        the 32,592 sub-images of DIV2K at 480/240; a side shorter than `size` is taken whole.
         """
         if size < 1 or step < 1 or size % self.scale or step % self.scale:
             raise DataError(
-                f"Sub-images of {size} every {step} HR pixels do not fit scale {self.scale}: use multiples."
+                f"Sub-images of {size} every {step} HR pixels do not fit scale {self.scale}: use"
+                " multiples."
             )
         size, step = size // self.scale, step // self.scale
         cuts = [
@@ -116,16 +135,24 @@ class SRSamples:
             for y in _starts(height, size, step)
             for x in _starts(width, size, step)
         ]
-        return replace(self, windows=torch.tensor(cuts, dtype=torch.long, device=self.windows.device))
+        return replace(
+            self, windows=torch.tensor(cuts, dtype=torch.long, device=self.windows.device)
+        )
 
     def crops(
         self, indices: Tensor | Sequence[int] | None = None, chunk: int = 16
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Windows as stacks of equal size: (indices [B], lr uint8 [B, 3, h, w], hr uint8 [B, 3, sh, sw]), B <= chunk.
+        """Windows as stacks of equal size: (indices [B], lr uint8 [B, 3, h, w], hr uint8 [B, 3, sh,
+        sw]), B <= chunk.
 
-        Every index comes once; order is by size (first seen first), then as given. All windows without `indices`.
+        Every index comes once; order is by size (first seen first), then as given. All windows
+        without `indices`.
         """
-        wanted = torch.arange(len(self)) if indices is None else torch.as_tensor(indices, dtype=torch.long).cpu()
+        wanted = (
+            torch.arange(len(self))
+            if indices is None
+            else torch.as_tensor(indices, dtype=torch.long).cpu()
+        )
         windows = self.windows.cpu()
         groups: dict[tuple[int, int], list[int]] = {}
         for index in wanted.tolist():
@@ -166,12 +193,17 @@ def _check_inside(windows: Tensor, lr: PixelStore) -> None:
     fits &= (top + height <= lr.heights[image]) & (left + width <= lr.widths[image])
     if not bool(fits.all()):
         wrong = int(torch.nonzero(~fits)[0])
-        raise DataError(f"Window {wrong} {windows[wrong].tolist()} ({', '.join(WINDOW_FIELDS)}) leaves its image.")
+        raise DataError(
+            f"Window {wrong} {windows[wrong].tolist()} ({', '.join(WINDOW_FIELDS)}) leaves its"
+            " image."
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One image to evaluate on: lr uint8 [h, w, 3] and hr uint8 [sh, sw, 3], read from `path` where it is known."""
+    """One image to evaluate on: lr uint8 [h, w, 3] and hr uint8 [sh, sw, 3], read from `path` where
+    it is known.
+    """
 
     name: str
     lr: NDArray[np.uint8]
@@ -184,7 +216,8 @@ def load_pairs(
 ) -> list[Pair]:
     """All pairs of a set for evaluation, HR cut to a multiple of the scale, grey repeated to RGB.
 
-    Raises DataError for the first file that cannot be used: a mean over a part of a set compares with nothing.
+    Raises DataError for the first file that cannot be used: a mean over a part of a set compares
+    with nothing.
     """
     found = load_samples(image_set, scale, degradation, shared=shared)
     if found.skipped:
@@ -214,17 +247,23 @@ def load_samples(
     cache_share: float = 0.25,
     shared: Shared = alone,
 ) -> SRSamples:
-    """All images of a set as samples with one window each, every file decoded once, by `workers` threads.
+    """All images of a set as samples with one window each, every file decoded once, by `workers`
+    threads.
 
-    Shipped LR images are used where their size fits, others made from the whole HR image, which `shared` keeps for
-    others. A file that cannot be used is left out and named in `skipped`; raises DataError where none is left. More
-    than `cache_share` of the memory is kept in a mapped file.
+    Shipped LR images are used where their size fits, others made from the whole HR image, which
+    `shared` keeps for others. A file that cannot be used is left out and named in `skipped`; raises
+    DataError where none is left. More than `cache_share` of the memory is kept in a mapped file.
     """
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         probes = list(pool.map(lambda path: _hr_size(path, scale), image_set.hr))
         readable = [index for index, probed in enumerate(probes) if not isinstance(probed, str)]
-        hr = PixelStore.empty([probed for probed in probes if not isinstance(probed, str)], cache_share)
-        read = pool.map(lambda job: _read(hr, job[0], image_set, job[1], scale, degradation), enumerate(readable))
+        hr = PixelStore.empty(
+            [probed for probed in probes if not isinstance(probed, str)], cache_share
+        )
+        read = pool.map(
+            lambda job: _read(hr, job[0], image_set, job[1], scale, degradation),
+            enumerate(readable),
+        )
         found: dict[int, NDArray[np.uint8] | str | None] = dict(zip(readable, read, strict=True))
         reasons = {index: probed for index, probed in enumerate(probes) if isinstance(probed, str)}
         reasons |= {index: reason for index, reason in found.items() if isinstance(reason, str)}
@@ -253,9 +292,16 @@ def _hr_size(path: Path, scale: int) -> tuple[int, int] | str:
 
 
 def _read(
-    hr: PixelStore, place: int, image_set: ImageSet, index: int, scale: int, degradation: Degradation
+    hr: PixelStore,
+    place: int,
+    image_set: ImageSet,
+    index: int,
+    scale: int,
+    degradation: Degradation,
 ) -> NDArray[np.uint8] | str | None:
-    """Decode one HR image into its place, and its shipped LR image; gives a reason where that was not possible."""
+    """Decode one HR image into its place, and its shipped LR image; gives a reason where that was
+    not possible.
+    """
     path = image_set.hr[index]
     try:
         pixels = crop_to_multiple(images.to_rgb8(images.read(path)), scale)
@@ -270,7 +316,9 @@ def _read(
     return low if fits else None
 
 
-def _shipped(image_set: ImageSet, index: int, scale: int, degradation: Degradation) -> NDArray[np.uint8] | None:
+def _shipped(
+    image_set: ImageSet, index: int, scale: int, degradation: Degradation
+) -> NDArray[np.uint8] | None:
     """Read the LR image that comes with the set, if there is one of this kind."""
     paths = image_set.lr.get(scale)
     if paths is None or degradation.name != _SHIPPED_DEGRADATION:
@@ -287,7 +335,9 @@ def _low_resolution(
     cache_share: float,
     shared: Shared,
 ) -> PixelStore:
-    """Take shipped LR images, and make the others; where none is shipped and they fit into memory, others get them."""
+    """Take shipped LR images, and make the others; where none is shipped and they fit into memory,
+    others get them.
+    """
     sizes = [(int(h) // scale, int(w) // scale) for h, w in zip(hr.heights, hr.widths, strict=True)]
     lr = PixelStore.empty(sizes, cache_share)
 

@@ -13,7 +13,17 @@ from pydantic import Field, field_validator
 from automl_sr.errors import DataError
 from automl_sr.plugin.hookspecs import hookimpl
 from automl_sr.plugin.metric import Metric
-from automl_sr.plugin.task import Batch, Gallery, Interface, Runner, Samples, Shared, Task, TaskData, alone
+from automl_sr.plugin.task import (
+    Batch,
+    Gallery,
+    Interface,
+    Runner,
+    Samples,
+    Shared,
+    Task,
+    TaskData,
+    alone,
+)
 from automl_sr.tasks.image_sr.metrics import IMAGE_METRICS
 
 if TYPE_CHECKING:
@@ -40,8 +50,12 @@ class ImageSR(Task):
 
     scale: Literal[2, 3, 4] = 2
     train: tuple[str, ...] = Field(min_length=1, description="Named sets or folders to train on")
-    valid: tuple[str, ...] | str = Field("10%", description="Named sets or folders, or a share of the training images")
-    test: tuple[str, ...] = Field((), description="Sets that only refine, evaluate and report touch")
+    valid: tuple[str, ...] | str = Field(
+        "10%", description="Named sets or folders, or a share of the training images"
+    )
+    test: tuple[str, ...] = Field(
+        (), description="Sets that only refine, evaluate and report touch"
+    )
     color: Literal["y", "rgb"] = "y"
 
     @field_validator("train", "test", mode="before")
@@ -65,7 +79,9 @@ class ImageSR(Task):
         return value
 
     def load(self, seed: int, shared: Shared = alone) -> TaskData:
-        """Decode every image once, make the low-resolution ones once, and see that no image is in both sets."""
+        """Decode every image once, make the low-resolution ones once, and see that no image is in
+        both sets.
+        """
         from automl_sr.data.catalog import Catalog
         from automl_sr.data.overlap import alike, identical, mark_pixels
         from automl_sr.tasks.image_sr.samples import load_pairs, load_samples
@@ -86,8 +102,8 @@ class ImageSR(Task):
         same = identical(in_training, in_validation)
         if same:
             raise DataError(
-                f"{len(same)} validation image{'s are' if len(same) > 1 else ' is'} also in the training set: "
-                f"{same[0][1]} has the pixels of {same[0][0]}.",
+                f"{len(same)} validation image{'s are' if len(same) > 1 else ' is'} also in the"
+                f" training set: {same[0][1]} has the pixels of {same[0][0]}.",
                 "Take it out of task.train or task.valid.",
             )
         notes += [
@@ -95,7 +111,12 @@ class ImageSR(Task):
             for match in alike(in_training, in_validation)
         ]
         content = ";".join([samples.fingerprint, *(mark.content for mark in in_validation)])
-        return TaskData(samples, list(pairs.values()), tuple(notes), hashlib.sha256(content.encode()).hexdigest())
+        return TaskData(
+            samples,
+            list(pairs.values()),
+            tuple(notes),
+            hashlib.sha256(content.encode()).hexdigest(),
+        )
 
     def _sets(self, catalog: Catalog, seed: int) -> tuple[ImageSet, ImageSet]:
         train = _union([catalog.find(name) for name in self.train])
@@ -115,14 +136,20 @@ class ImageSR(Task):
         Catalog.from_environment().find(name)
 
     def load_test(self, name: str) -> list[Pair]:
-        """Return the pairs of a named set, as `load` makes those of the validation set. Raises DataError."""
+        """Return the pairs of a named set, as `load` makes those of the validation set.
+
+        Raises DataError.
+        """
         from automl_sr.data.catalog import Catalog
         from automl_sr.tasks.image_sr.samples import load_pairs
 
         return load_pairs(Catalog.from_environment().find(name), self.scale)
 
     def load_examples(self, seed: int, count: int) -> list[Pair]:
-        """Return the first validation pairs only; training images stay where they are. Raises DataError."""
+        """Return the first validation pairs only; training images stay where they are.
+
+        Raises DataError.
+        """
         from automl_sr.data.catalog import Catalog, ImageSet
         from automl_sr.tasks.image_sr.samples import load_pairs
 
@@ -131,16 +158,20 @@ class ImageSR(Task):
         return load_pairs(ImageSet(valid.name, valid.hr[:count], lr), self.scale)
 
     def show(self, runners: Mapping[str, Runner], data: list[Pair], count: int) -> Gallery:
-        """Cut a piece from each of the first images: the original, bicubic, and what each runner makes of it."""
+        """Cut a piece from each of the first images: the original, bicubic, and what each runner
+        makes of it.
+        """
         from automl_sr.tasks.image_sr.image_model import ImageModel
         from automl_sr.tasks.image_sr.pictures import SIDE, example
 
-        models = {name: ImageModel(runner, self.scale, self.color) for name, runner in runners.items()}
+        models = {
+            name: ImageModel(runner, self.scale, self.color) for name, runner in runners.items()
+        }
         examples = tuple(example(pair, self.scale, models) for pair in data[:count])
         sets = self.valid if isinstance(self.valid, str) else ", ".join(self.valid)
         caption = (
-            f"Cuts of {SIDE} pixels from images of {sets}, where they have the most detail, at x{self.scale}."
-            " PSNR on luma is that of the whole image."
+            f"Cuts of {SIDE} pixels from images of {sets}, where they have the most detail, at"
+            f" x{self.scale}. PSNR on luma is that of the whole image."
         )
         return Gallery(caption, examples, {"set": sets, "scale": self.scale, "side": SIDE})
 
@@ -173,7 +204,9 @@ class ImageSR(Task):
         """Name `input` and `output`, with batch, height and width dynamic."""
         axes = {0: "batch", 2: "height", 3: "width"}
         up = {0: "batch", 2: "height_out", 3: "width_out"}
-        return Interface(("input",), ("output",), {"input": axes, "output": up}, {"input": (0.0, 1.0)})
+        return Interface(
+            ("input",), ("output",), {"input": axes, "output": up}, {"input": (0.0, 1.0)}
+        )
 
     def examples(self, model: nn.Module) -> list[Tensor]:
         """Return two smooth images of odd, different sizes."""
@@ -183,7 +216,11 @@ class ImageSR(Task):
         made = []
         for height, width in ((25, 32), (37, 19)):
             rows, columns = torch.linspace(0, 6, height)[:, None], torch.linspace(0, 9, width)[None]
-            made.append(((rows.sin() * columns.cos() + 1) / 2).expand(1, channels, height, width).contiguous())
+            made.append(
+                ((rows.sin() * columns.cos() + 1) / 2)
+                .expand(1, channels, height, width)
+                .contiguous()
+            )
         return made
 
     def cost_example(self, model: nn.Module) -> Tensor:
@@ -201,7 +238,9 @@ class ImageSR(Task):
 
         return torch.empty(batch, self.dims()["channels"], patch, patch, device="meta")
 
-    def measure_quality(self, runner: Runner, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
+    def measure_quality(
+        self, runner: Runner, data: TaskData, metrics: Sequence[Metric]
+    ) -> dict[str, float]:
         """Measure on whole validation images, as published tables do."""
         from automl_sr.tasks.image_sr.image_model import ImageModel, evaluate_pairs
 
@@ -257,7 +296,9 @@ def _means(result: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, float
 
 
 def _without_flat(pairs: dict[Path, Pair]) -> dict[Path, Pair]:
-    """Take out images of one colour: any model gets them right, so that every mean over them would be infinite."""
+    """Take out images of one colour: any model gets them right, so that every mean over them would
+    be infinite.
+    """
     kept = {path: pair for path, pair in pairs.items() if not (pair.hr == pair.hr[:1, :1]).all()}
     if not kept:
         raise DataError("Every validation image is one flat colour.", "Validate on photographs.")
@@ -270,7 +311,10 @@ def _marks_of(samples: SRSamples, files: ImageSet) -> list[ImageMark]:
 
     skipped = {path for path, _ in samples.skipped}
     kept = [path for path in files.hr if path not in skipped]
-    return [mark_pixels(path, samples.hr.image(index).permute(1, 2, 0).numpy()) for index, path in enumerate(kept)]
+    return [
+        mark_pixels(path, samples.hr.image(index).permute(1, 2, 0).numpy())
+        for index, path in enumerate(kept)
+    ]
 
 
 def _sr(train: Samples) -> SRSamples:
@@ -280,14 +324,19 @@ def _sr(train: Samples) -> SRSamples:
 
 @functools.lru_cache(maxsize=8)
 def _patches(train: SRSamples, patch: int) -> PatchSource:
-    """Keep what does not change from batch to batch. Raises DataError where no image is as large as a patch."""
+    """Keep what does not change from batch to batch.
+
+    Raises DataError where no image is as large as a patch.
+    """
     from automl_sr.tasks.image_sr.batches import PatchSource
 
     return PatchSource.of(train, patch)
 
 
 def _union(sets: Sequence[ImageSet]) -> ImageSet:
-    """Put sets together; low-resolution files count where every set has them, the others are made."""
+    """Put sets together; low-resolution files count where every set has them, the others are
+    made.
+    """
     from automl_sr.data.catalog import ImageSet
 
     shared = set.intersection(*(set(one.lr) for one in sets))
@@ -299,13 +348,16 @@ def _union(sets: Sequence[ImageSet]) -> ImageSet:
 
 
 def _split(whole: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
-    """Take a share of the images (at least one) away for validation, by a draw that the seed decides."""
+    """Take a share of the images (at least one) away for validation, by a draw that the seed
+    decides.
+    """
     import numpy as np
 
     count = max(1, round(share * len(whole.hr)))
     if count >= len(whole.hr):
         raise DataError(
-            f"{whole.name} has {len(whole.hr)} images: a validation share of {share:.0%} leaves none to train on.",
+            f"{whole.name} has {len(whole.hr)} images: a validation share of {share:.0%} leaves"
+            " none to train on.",
             "Name a validation set, or use more images.",
         )
     order = np.random.default_rng(seed).permutation(len(whole.hr))

@@ -1,8 +1,8 @@
 """Tiles: an image of any size through a net in bounded memory, without seams.
 
-A tile's outermost pixels are spoilt by the net's padding as far as its receptive field reaches: they get no weight.
-Behind them neighbouring tiles are blended with a linear ramp, so that for nets with a bounded receptive field the
-result is that of the whole image.
+A tile's outermost pixels are spoilt by the net's padding as far as its receptive field reaches:
+they get no weight. Behind them neighbouring tiles are blended with a linear ramp, so that for nets
+with a bounded receptive field the result is that of the whole image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ Watch = Callable[[int, int], None]
 """Is told before every tile how many of how many are done; what it raises ends the work."""
 
 RAMP = 8  # LR pixels over which two tiles are blended
-ALIGN = 16  # tiles begin at multiples of this, so that strides and attention windows lie as in the whole image
+# tiles begin at multiples of this, so that strides and attention windows lie as in the whole image
+ALIGN = 16
 LARGEST_MARGIN = 64
 LARGEST_TILE = 1024
 LIVE_TENSORS = 8  # how many of its largest tensors a run is assumed to hold at once
@@ -33,7 +34,9 @@ LIVE_TENSORS = 8  # how many of its largest tensors a run is assumed to hold at 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, LR pixels [start, stop), and the weight of each of its output pixels."""
+    """One tile along one axis, LR pixels [start, stop), and the weight of each of its output
+    pixels.
+    """
 
     start: int
     stop: int
@@ -41,7 +44,9 @@ class Span:
 
 
 def smallest_tile(margin: int) -> int:
-    """Return the smallest side of a tile, in LR pixels, that leaves something between margins and ramp."""
+    """Return the smallest side of a tile, in LR pixels, that leaves something between margins and
+    ramp.
+    """
     return 2 * margin + RAMP + ALIGN
 
 
@@ -55,14 +60,17 @@ def check_tile(tile: int, margin: int) -> None:
 
 
 def spans(length: int, tile: int, margin: int, scale: int) -> list[Span]:
-    """Cut an axis of `length` LR pixels into overlapping tiles whose weights add up to one at every output pixel."""
+    """Cut an axis of `length` LR pixels into overlapping tiles whose weights add up to one at every
+    output pixel.
+    """
     if length <= tile:
         return [Span(0, length, np.ones(length * scale, dtype=np.float32))]
     check_tile(tile, margin)
     step = (tile - 2 * margin - RAMP) // ALIGN * ALIGN
     starts = list(range(0, length - tile + step, step))
     stops = [min(start + tile, length) for start in starts]
-    # Weight passes over where both tiles are clean; steps are longer than a ramp, so that no more than two tiles share.
+    # Weight passes over where both tiles are clean; steps are longer than a ramp, so that no more
+    # than two tiles share.
     ramps = [after + margin for after in starts[1:]]
     position = (np.arange(length * scale) + 0.5) / scale
     falls = [np.clip((begin + RAMP - position) / RAMP, 0, 1) for begin in ramps]
@@ -75,13 +83,18 @@ def spans(length: int, tile: int, margin: int, scale: int) -> list[Span]:
     return found
 
 
-def run_tiled(run: Run, batch: Array, scale: int, tile: int, margin: int, watch: Watch | None = None) -> Array:
-    """Run a net on [1, C, h, w] in tiles of at most `tile` LR pixels a side; gives float32 [1, C, scale*h, scale*w].
+def run_tiled(
+    run: Run, batch: Array, scale: int, tile: int, margin: int, watch: Watch | None = None
+) -> Array:
+    """Run a net on [1, C, h, w] in tiles of at most `tile` LR pixels a side; gives float32 [1, C,
+    scale*h, scale*w].
 
     margin: LR pixels by which an output pixel may depend on its surroundings (`receptive_margin`).
     """
     height, width = batch.shape[2:]
-    tiles = list(itertools.product(spans(height, tile, margin, scale), spans(width, tile, margin, scale)))
+    tiles = list(
+        itertools.product(spans(height, tile, margin, scale), spans(width, tile, margin, scale))
+    )
     tell = watch or (lambda done, total: None)
     if len(tiles) == 1:
         tell(0, 1)
@@ -89,17 +102,22 @@ def run_tiled(run: Run, batch: Array, scale: int, tile: int, margin: int, watch:
     result = np.zeros((1, batch.shape[1], height * scale, width * scale), dtype=np.float32)
     for done, (row, column) in enumerate(tiles):
         tell(done, len(tiles))
-        part = run(np.ascontiguousarray(batch[:, :, row.start : row.stop, column.start : column.stop]))
-        place = result[:, :, row.start * scale : row.stop * scale, column.start * scale : column.stop * scale]
+        part = run(
+            np.ascontiguousarray(batch[:, :, row.start : row.stop, column.start : column.stop])
+        )
+        place = result[
+            :, :, row.start * scale : row.stop * scale, column.start * scale : column.stop * scale
+        ]
         place += part * (row.weights[:, None] * column.weights[None, :])
     return result
 
 
 def receptive_margin(run: Run, channels: int, scale: int, largest: int = LARGEST_MARGIN) -> int:
-    """Measure how far, in LR pixels, an output pixel looks: what a changed input pixel changes by a tenth of a level.
+    """Measure how far, in LR pixels, an output pixel looks: what a changed input pixel changes by a
+    tenth of a level.
 
-    Changes are tried on three random images, so that no rectifier hides them all. A net that looks farther than
-    `largest` (attention over the whole image, recurrent rows) gets `largest`.
+    Changes are tried on three random images, so that no rectifier hides them all. A net that looks
+    farther than `largest` (attention over the whole image, recurrent rows) gets `largest`.
     """
     reach = 0
     side = 32
@@ -112,7 +130,8 @@ def receptive_margin(run: Run, channels: int, scale: int, largest: int = LARGEST
 
 
 def tile_for_memory(tensor_bytes: float, available: int | None = None) -> int:
-    """Choose a tile's side in LR pixels so that a run fits into a quarter of the free memory (`available`, bytes).
+    """Choose a tile's side in LR pixels so that a run fits into a quarter of the free memory
+    (`available`, bytes).
 
     tensor_bytes: of the net's largest tensor, per pixel of its input.
     """
@@ -126,7 +145,9 @@ def tile_for_memory(tensor_bytes: float, available: int | None = None) -> int:
 
 
 def largest_tensor_bytes(path: Path | str, channels: int, side: int = 64) -> float:
-    """Return the size of an ONNX net's largest tensor in bytes per pixel of its input, from inferred shapes."""
+    """Return the size of an ONNX net's largest tensor in bytes per pixel of its input, from
+    inferred shapes.
+    """
     import onnx
 
     from automl_sr.compression.onnx_file import load_onnx

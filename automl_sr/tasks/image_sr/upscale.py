@@ -1,4 +1,6 @@
-"""Enlarge image files with a shipped model: any size, grey, 16 bit, transparency and colour profile kept."""
+"""Enlarge image files with a shipped model: any size, grey, 16 bit, transparency and colour profile
+kept.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ GREY_LOW, GREY_SPAN = 16 / 255, 219 / 255  # black and the distance to white on 
 
 @dataclass(frozen=True)
 class Enlarged:
-    """What became of one file: the written file and its size in pixels, or the reason why it was skipped."""
+    """What became of one file: the written file and its size in pixels, or the reason why it was
+    skipped.
+    """
 
     source: Path
     output: Path | None = None
@@ -43,13 +47,16 @@ class Enlarged:
 
 
 class Upscaler:
-    """A model with its tiling: the margin is taken from the file or measured once, the tile from free memory.
+    """A model with its tiling: the margin is taken from the file or measured once, the tile from
+    free memory.
 
-    `watch` is told of every tile. Raises UseError for a tile that is too small for the model, ModelError for a model
-    that takes images of one size alone.
+    `watch` is told of every tile. Raises UseError for a tile that is too small for the model,
+    ModelError for a model that takes images of one size alone.
     """
 
-    def __init__(self, model: OnnxImageModel, tile: int | None = None, watch: Watch | None = None) -> None:
+    def __init__(
+        self, model: OnnxImageModel, tile: int | None = None, watch: Watch | None = None
+    ) -> None:
         self.model = model
         self.watch = watch
         if model.size != (None, None):
@@ -64,13 +71,17 @@ class Upscaler:
         self.tile = tile or max(self._roomy_tile(), smallest_tile(self.margin))
 
     def __call__(self, picture: Picture) -> Picture:
-        """Enlarge a picture: grey stays grey, the depth stays, alpha is enlarged by MATLAB's bicubic."""
+        """Enlarge a picture: grey stays grey, the depth stays, alpha is enlarged by MATLAB's
+        bicubic.
+        """
         peak = np.iinfo(picture.pixels.dtype).max
         values = picture.pixels.astype(np.float32) / np.float32(peak)
         enlarged = self._grey(values) if values.shape[2] == 1 else self._colour(values)
         alpha = None
         if picture.alpha is not None:
-            alpha = _stored(imresize_float(picture.alpha / peak, enlarged.shape[:2]), picture.alpha.dtype)
+            alpha = _stored(
+                imresize_float(picture.alpha / peak, enlarged.shape[:2]), picture.alpha.dtype
+            )
         return Picture(_stored(enlarged, picture.pixels.dtype), alpha, picture.icc, picture.source)
 
     def run(self, batch: Array) -> Array:
@@ -102,10 +113,11 @@ class Upscaler:
 
 
 def upscale_files(upscaler: Upscaler, sources: Sequence[Path], folder: Path) -> Iterator[Enlarged]:
-    """Enlarge files one by one into `folder` as NAME_x2.png; a file that fails is skipped with its reason.
+    """Enlarge files one by one into `folder` as NAME_x2.png; a file that fails is skipped with its
+    reason.
 
-    PNG, TIFF and WebP keep their format, others become PNG. Files are written whole or not at all. Raises ModelError
-    where the model itself fails: no other file would fare better.
+    PNG, TIFF and WebP keep their format, others become PNG. Files are written whole or not at all.
+    Raises ModelError where the model itself fails: no other file would fare better.
     """
     folder.mkdir(parents=True, exist_ok=True)
     taken = {source.resolve() for source in sources}
@@ -125,7 +137,10 @@ def upscale_files(upscaler: Upscaler, sources: Sequence[Path], folder: Path) -> 
 
 
 def expand(paths: Iterable[Path]) -> list[Path]:
-    """Replace folders by the images directly in them; each file once. Raises DataError for a folder without images."""
+    """Replace folders by the images directly in them; each file once.
+
+    Raises DataError for a folder without images.
+    """
     found: dict[Path, None] = {}
     for path in paths:
         inside = images.find_images(path) if path.is_dir() else [path]
@@ -136,7 +151,9 @@ def expand(paths: Iterable[Path]) -> list[Path]:
 
 
 def _target(source: Path, folder: Path, scale: int, taken: set[Path]) -> Path:
-    """Name the output; files of one name from several folders, and the inputs themselves, are never overwritten."""
+    """Name the output; files of one name from several folders, and the inputs themselves, are never
+    overwritten.
+    """
     suffix = source.suffix.lower() if source.suffix.lower() in KEPT_SUFFIXES else ".png"
     target = folder / f"{source.stem}_x{scale}{suffix}"
     count = 1

@@ -40,7 +40,10 @@ def quantized(
         percentile=percentile,
         weight_bits=weight_bits,
         # The crops may show neither black nor white, but images do: 256 levels over 0..1.
-        overrides={name: {"rmin": low, "rmax": high} for name, (low, high) in finished.task.interface().ranges.items()},
+        overrides={
+            name: {"rmin": low, "rmax": high}
+            for name, (low, high) in finished.task.interface().ranges.items()
+        },
     )
     ctx.log.info("int8: %d bytes, %d layers left in float", made.size_bytes, len(exclude))
     return replace(finished, onnx=target)
@@ -65,7 +68,9 @@ def fixed_kernel_layers(finished: TrainedModel) -> list[str]:
     """
     learnt = {node.node for layer in learnt_layers(finished) for node in layer.stored}
     nodes = layer_nodes(_exported(finished))
-    return [name for name, kind in nodes if kind in ("Conv", "ConvTranspose") and name not in learnt]
+    return [
+        name for name, kind in nodes if kind in ("Conv", "ConvTranspose") and name not in learnt
+    ]
 
 
 def learnt_layers(finished: TrainedModel) -> list[Layer]:

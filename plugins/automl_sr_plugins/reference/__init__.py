@@ -1,4 +1,6 @@
-"""Reference architectures: small published nets that serve as baselines, scorers, teachers and students."""
+"""Reference architectures: small published nets that serve as baselines, scorers, teachers and
+students.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,17 @@ class _Reference(Technique):
 class SRCNN(_Reference):
     """Three convolutions on the bicubically enlarged image.
 
-    Dong, Loy, He, Tang: Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016. The paper's net is
-    `width=64, skip="none"`; the skip, and the zero start of the last layer with it, are ours.
+    Dong, Loy, He, Tang: Image Super-Resolution Using Deep Convolutional Networks, TPAMI 2016. The
+    paper's net is `width=64, skip="none"`; the skip, and the zero start of the last layer with it,
+    are ours.
     """
 
     name = "srcnn"
     factories: ClassVar = {"reference.srcnn": f"{NETS}:srcnn"}
 
-    kernels: Literal["9-1-5", "9-5-5"] = Field("9-1-5", description="kernel sizes of the three layers")
+    kernels: Literal["9-1-5", "9-5-5"] = Field(
+        "9-1-5", description="kernel sizes of the three layers"
+    )
     width: Annotated[int, Int(8, 64, step=8), Field(ge=2, le=512, multiple_of=2)] = 32
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
 
@@ -41,8 +46,9 @@ class SRCNN(_Reference):
 class FSRCNN(_Reference):
     """Extract d features, shrink to s, map m times, expand and deconvolve.
 
-    Dong, Loy, Tang: Accelerating the Super-Resolution Convolutional Neural Network, ECCV 2016. The paper's net is
-    `d=56, s=12, m=4, skip="none"`; the skip, and the zero start of the last layer with it, are ours.
+    Dong, Loy, Tang: Accelerating the Super-Resolution Convolutional Neural Network, ECCV 2016. The
+    paper's net is `d=56, s=12, m=4, skip="none"`; the skip, and the zero start of the last layer
+    with it, are ours.
     """
 
     name = "fsrcnn"
@@ -50,7 +56,9 @@ class FSRCNN(_Reference):
     factories: ClassVar = {"reference.fsrcnn": f"{NETS}:fsrcnn"}
 
     d: Annotated[int, Int(24, 64, step=8), Field(ge=1, le=512, description="features")] = 32
-    s: Annotated[int, Int(6, 24, step=2), Field(ge=1, le=256, description="features while mapping")] = 12
+    s: Annotated[
+        int, Int(6, 24, step=2), Field(ge=1, le=256, description="features while mapping")
+    ] = 12
     m: Annotated[int, Int(1, 6), Field(ge=1, le=32, description="mapping layers")] = 2
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
 
@@ -58,8 +66,9 @@ class FSRCNN(_Reference):
 class ESPCN(_Reference):
     """Two convolutions at low resolution and a sub-pixel convolution.
 
-    Shi et al.: Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN, CVPR 2016. The
-    paper's net is `width=64, activation="tanh", skip="none"`; the skip, and the zero start with it, are ours.
+    Shi et al.: Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN,
+    CVPR 2016. The paper's net is `width=64, activation="tanh", skip="none"`; the skip, and the zero
+    start with it, are ours.
     """
 
     name = "espcn"
@@ -73,8 +82,8 @@ class ESPCN(_Reference):
 class MSRResNet(_Reference):
     """Residual blocks without normalisation, pixel shuffles, added to a bilinear base.
 
-    SRResNet (Ledig et al., CVPR 2017) as modified in Wang et al., ESRGAN, ECCVW 2018. The published net is
-    `width=64, blocks=16`.
+    SRResNet (Ledig et al., CVPR 2017) as modified in Wang et al., ESRGAN, ECCVW 2018. The published
+    net is `width=64, blocks=16`.
     """
 
     name = "msrresnet"
@@ -87,9 +96,10 @@ class MSRResNet(_Reference):
 class EDSR(_Reference):
     """Residual blocks without normalisation and a long skip, with a full or a lite tail.
 
-    Lim et al.: Enhanced Deep Residual Networks for Single Image Super-Resolution, CVPRW 2017. The baseline net is
-    `width=64, blocks=16, tail="full", skip="none"`, the large one `width=256, blocks=32, res_scale=0.1`; the lite tail
-    is that of Zhang et al., SRP, ICLR 2022. The bicubic skip, and the zero start with it, are ours.
+    Lim et al.: Enhanced Deep Residual Networks for Single Image Super-Resolution, CVPRW 2017. The
+    baseline net is `width=64, blocks=16, tail="full", skip="none"`, the large one `width=256,
+    blocks=32, res_scale=0.1`; the lite tail is that of Zhang et al., SRP, ICLR 2022. The bicubic
+    skip, and the zero start with it, are ours.
     """
 
     name = "edsr"

@@ -1,4 +1,6 @@
-"""Bicubic enlargement as one fixed convolution: exact, exportable with dynamic sizes, cheap and easy to quantize."""
+"""Bicubic enlargement as one fixed convolution: exact, exportable with dynamic sizes, cheap and
+easy to quantize.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ RADIUS = 2  # an integer factor reaches two low-resolution pixels to each side
 
 
 def cubic(x: float) -> float:
-    """Weigh a pixel at distance `x`: R. Keys, Cubic convolution interpolation, IEEE TASSP 1981, with a = -0.5."""
+    """Weigh a pixel at distance `x`: R. Keys, Cubic convolution interpolation, IEEE TASSP 1981,
+    with a = -0.5.
+    """
     x = abs(x)
     if x <= 1:
         return (A + 2) * x**3 - (A + 3) * x**2 + 1
@@ -23,7 +27,9 @@ def cubic(x: float) -> float:
 
 
 def phase_weights(scale: int) -> list[list[float]]:
-    """Give, for each of the `scale` new pixels inside an old one, the weights of the old pixels -2..2 around it."""
+    """Give, for each of the `scale` new pixels inside an old one, the weights of the old pixels
+    -2..2 around it.
+    """
     phases = []
     for phase in range(scale):
         position = (phase + 0.5) / scale - 0.5
@@ -36,9 +42,9 @@ def phase_weights(scale: int) -> list[list[float]]:
 class BicubicUpsample(nn.Module):
     """Enlarge [B, c, h, w] to [B, c, s h, s w] by MATLAB's bicubic filter for an integer scale s.
 
-    Each of the s x s positions inside a pixel is one 5x5 filter, so a depthwise convolution and a pixel shuffle do it.
-    Edges are replicated. MATLAB mirrors them instead: only the outermost s // 2 rows and columns differ, which the
-    metrics of the field cut away.
+    Each of the s x s positions inside a pixel is one 5x5 filter, so a depthwise convolution and a
+    pixel shuffle do it. Edges are replicated. MATLAB mirrors them instead: only the outermost s //
+    2 rows and columns differ, which the metrics of the field cut away.
     """
 
     kernel: Tensor
@@ -47,13 +53,18 @@ class BicubicUpsample(nn.Module):
         super().__init__()
         self.channels = channels
         rows = torch.tensor(phase_weights(scale))
-        filters = torch.einsum("ia,jb->ijab", rows, rows).reshape(scale * scale, 1, 2 * RADIUS + 1, 2 * RADIUS + 1)
-        # Part of the state, so that a model made on the meta device is whole once its state is loaded.
+        filters = torch.einsum("ia,jb->ijab", rows, rows).reshape(
+            scale * scale, 1, 2 * RADIUS + 1, 2 * RADIUS + 1
+        )
+        # Part of the state, so that a model made on the meta device is whole once its state is
+        # loaded.
         self.register_buffer("kernel", filters.repeat(channels, 1, 1, 1))
         self.shuffle = nn.PixelShuffle(scale)
 
     def forward(self, image: Tensor) -> Tensor:
         """Enlarge a batch."""
         padded = functional.pad(image, (RADIUS, RADIUS, RADIUS, RADIUS), mode="replicate")
-        enlarged: Tensor = self.shuffle(functional.conv2d(padded, self.kernel, groups=self.channels))
+        enlarged: Tensor = self.shuffle(
+            functional.conv2d(padded, self.kernel, groups=self.channels)
+        )
         return enlarged

@@ -18,7 +18,9 @@ def check_choice(net: str, field: str, value: object, allowed: tuple[object, ...
     """Refuse a value that is not one of those allowed."""
     if value not in allowed:
         listed = ", ".join(map(repr, allowed))
-        raise PluginError(f"The net {net!r} cannot be made with {field} = {value!r}.", f"Use one of: {listed}.")
+        raise PluginError(
+            f"The net {net!r} cannot be made with {field} = {value!r}.", f"Use one of: {listed}."
+        )
 
 
 def check_positive(net: str, **values: float) -> None:
@@ -26,4 +28,6 @@ def check_positive(net: str, **values: float) -> None:
     for field, value in values.items():
         least = 1 if isinstance(value, int) else 0
         if not (value >= least and value > 0):
-            raise PluginError(f"The net {net!r} cannot be made with {field} = {value!r}.", "Give a larger number.")
+            raise PluginError(
+                f"The net {net!r} cannot be made with {field} = {value!r}.", "Give a larger number."
+            )

@@ -24,14 +24,17 @@ def small_normal(conv: Conv, std: float = 1e-3) -> Conv:
 
 
 def kaiming_tenth(conv: nn.Conv2d) -> nn.Conv2d:
-    """Draw Kaiming normal weights times 0.1, biases 0 (MSRResNet; Wang et al., ESRGAN, ECCVW 2018)."""
+    """Draw Kaiming normal weights times 0.1, biases 0 (MSRResNet; Wang et al., ESRGAN, ECCVW
+    2018).
+    """
     nn.init.kaiming_normal_(conv.weight)
     conv.weight.data *= 0.1
     return _zero_bias(conv)
 
 
 def last_layer(conv: Conv, skip: str, std: float = 1e-3) -> Conv:
-    """Start the last layer at zero where the net adds to bicubic, so that step 0 is bicubic; else as the papers do.
+    """Start the last layer at zero where the net adds to bicubic, so that step 0 is bicubic; else
+    as the papers do.
 
     The zero start is our own choice: the papers that use these nets have no bicubic skip.
     """

@@ -1,4 +1,5 @@
-"""The reference nets: each maps low-resolution [B, c, h, w] in 0..1 to [B, c, s h, s w], for any h and w.
+"""The reference nets: each maps low-resolution [B, c, h, w] in 0..1 to [B, c, s h, s w], for any h
+and w.
 
 Names of layers are those of the public implementations, so that published weights can be read.
 """
@@ -12,14 +13,21 @@ from torch.nn import functional
 
 from automl_sr_plugins.reference.bicubic import BicubicUpsample
 from automl_sr_plugins.reference.checks import check_choice, check_image, check_positive
-from automl_sr_plugins.reference.initialization import fan_out_normal, kaiming_tenth, last_layer, small_normal
+from automl_sr_plugins.reference.initialization import (
+    fan_out_normal,
+    kaiming_tenth,
+    last_layer,
+    small_normal,
+)
 
 Skip = Literal["bicubic", "none"]
 Tail = Literal["full", "lite"]
 
 
 class Residual(nn.Module):
-    """A net whose output is added to the bicubic enlargement, or stands alone where `skip` is "none"."""
+    """A net whose output is added to the bicubic enlargement, or stands alone where `skip` is
+    "none".
+    """
 
     def __init__(self, channels: int, scale: int, skip: Skip) -> None:
         super().__init__()
@@ -33,7 +41,9 @@ class Residual(nn.Module):
 class SRCNN(nn.Module):
     """Three convolutions on the bicubic enlargement (Dong et al., TPAMI 2016)."""
 
-    def __init__(self, channels: int, scale: int, sizes: tuple[int, int, int], width: int, skip: Skip) -> None:
+    def __init__(
+        self, channels: int, scale: int, sizes: tuple[int, int, int], width: int, skip: Skip
+    ) -> None:
         super().__init__()
         first, second, third = sizes
         self.upsample = BicubicUpsample(channels, scale)
@@ -51,17 +61,21 @@ class SRCNN(nn.Module):
 
 
 class Deconvolution(nn.ConvTranspose2d):
-    """The 9x9 transposed convolution to `scale` times the size; in training it is computed as a sub-pixel convolution.
+    """The 9x9 transposed convolution to `scale` times the size; in training it is computed as a
+    sub-pixel convolution.
 
-    The same sums in another order: every phase of the output is a small convolution of the input (W. Shi et al., "Is
-    the deconvolution layer the same as a convolutional layer?", arXiv 1609.07009, 2016), which is faster on a CPU.
+    The same sums in another order: every phase of the output is a small convolution of the input
+    (W. Shi et al., "Is the deconvolution layer the same as a convolutional layer?", arXiv
+    1609.07009, 2016), which is faster on a CPU.
     """
 
     SIDE = 9
 
     def __init__(self, inputs: int, outputs: int, scale: int) -> None:
         half = self.SIDE // 2
-        super().__init__(inputs, outputs, self.SIDE, stride=scale, padding=half, output_padding=scale - 1)
+        super().__init__(
+            inputs, outputs, self.SIDE, stride=scale, padding=half, output_padding=scale - 1
+        )
         self.before, self.after = half // scale, (scale - 1 + half) // scale
         """How far a phase's convolution reaches to either side of its input pixel."""
 
@@ -74,7 +88,11 @@ class Deconvolution(nn.ConvTranspose2d):
         last = scale * reach - self.SIDE - first
         inputs, outputs = self.in_channels, self.out_channels
         weight = functional.pad(self.weight, (first, last, first, last))
-        phases = weight.view(inputs, outputs, reach, scale, reach, scale).flip(2, 4).permute(1, 3, 5, 0, 2, 4)
+        phases = (
+            weight.view(inputs, outputs, reach, scale, reach, scale)
+            .flip(2, 4)
+            .permute(1, 3, 5, 0, 2, 4)
+        )
         padded = functional.pad(features, (self.before, self.after, self.before, self.after))
         kernel = phases.reshape(outputs * scale * scale, inputs, reach, reach)
         bias = None if self.bias is None else self.bias.repeat_interleave(scale * scale)
@@ -86,7 +104,9 @@ class FSRCNN(Residual):
 
     def __init__(self, channels: int, scale: int, d: int, s: int, m: int, skip: Skip) -> None:
         super().__init__(channels, scale, skip)
-        self.first_part = nn.Sequential(fan_out_normal(nn.Conv2d(channels, d, 5, padding=2)), nn.PReLU(d))
+        self.first_part = nn.Sequential(
+            fan_out_normal(nn.Conv2d(channels, d, 5, padding=2)), nn.PReLU(d)
+        )
         layers: list[nn.Module] = [fan_out_normal(nn.Conv2d(d, s, 1)), nn.PReLU(s)]
         for _ in range(m):
             layers += [fan_out_normal(nn.Conv2d(s, s, 3, padding=1)), nn.PReLU(s)]
@@ -135,7 +155,9 @@ class ResidualBlock(nn.Module):
 
 
 class MSRResNet(nn.Module):
-    """Residual blocks, pixel shuffles and a bilinear base (SRResNet as modified in ESRGAN; Wang et al., ECCVW 2018)."""
+    """Residual blocks, pixel shuffles and a bilinear base (SRResNet as modified in ESRGAN; Wang et
+    al., ECCVW 2018).
+    """
 
     def __init__(self, channels: int, scale: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -160,17 +182,28 @@ class MSRResNet(nn.Module):
             features = _leaky(self.pixel_shuffle(self.upconv2(features)))
         output: Tensor = self.conv_last(_leaky(self.conv_hr(features)))
         # Python's floats, not sizes, so that the exported file takes any height and width.
-        return output + functional.interpolate(image, scale_factor=float(self.scale), mode="bilinear")
+        return output + functional.interpolate(
+            image, scale_factor=float(self.scale), mode="bilinear"
+        )
 
 
 class EDSR(Residual):
-    """Residual blocks with a long skip; the full tail convolves at high resolution, the lite one shuffles only.
+    """Residual blocks with a long skip; the full tail convolves at high resolution, the lite one
+    shuffles only.
 
-    Lim et al., CVPRW 2017; the lite tail as in Zhang et al., SRP, ICLR 2022. Without the subtraction of DIV2K's mean.
+    Lim et al., CVPRW 2017; the lite tail as in Zhang et al., SRP, ICLR 2022. Without the
+    subtraction of DIV2K's mean.
     """
 
     def __init__(
-        self, channels: int, scale: int, width: int, blocks: int, res_scale: float, tail: Tail, skip: Skip
+        self,
+        channels: int,
+        scale: int,
+        width: int,
+        blocks: int,
+        res_scale: float,
+        tail: Tail,
+        skip: Skip,
     ) -> None:
         super().__init__(channels, scale, skip)
         self.conv_first = nn.Conv2d(channels, width, 3, padding=1)
@@ -239,7 +272,9 @@ def msrresnet(*, channels: int, scale: int, width: int, blocks: int) -> MSRResNe
     return MSRResNet(channels, scale, width, blocks)
 
 
-def edsr(*, channels: int, scale: int, width: int, blocks: int, res_scale: float, tail: Tail, skip: Skip) -> EDSR:
+def edsr(
+    *, channels: int, scale: int, width: int, blocks: int, res_scale: float, tail: Tail, skip: Skip
+) -> EDSR:
     """Make an EDSR."""
     check_image("edsr", channels, scale)
     check_positive("edsr", width=width, blocks=blocks, res_scale=res_scale)

@@ -11,17 +11,25 @@ from automl_sr.api import Fixed, Float, Int, Slot, Technique, When, hookimpl
 if TYPE_CHECKING:
     from automl_sr.api import Context, Samples
 
-Keep = Annotated[float, Float(0.25, 1.0, step=0.05), Field(gt=0, le=1, description="share of the sub-images")]
-Size = Annotated[int, Fixed(), Field(ge=16, le=512, description="side of a sub-image, low-resolution px")]
-Step = Annotated[int, Fixed(), Field(ge=4, le=512, description="distance between sub-images, low-resolution px")]
-PerImage = Annotated[float, Fixed(), Field(gt=0, le=1, description="largest share of one image's sub-images")]
+Keep = Annotated[
+    float, Float(0.25, 1.0, step=0.05), Field(gt=0, le=1, description="share of the sub-images")
+]
+Size = Annotated[
+    int, Fixed(), Field(ge=16, le=512, description="side of a sub-image, low-resolution px")
+]
+Step = Annotated[
+    int, Fixed(), Field(ge=4, le=512, description="distance between sub-images, low-resolution px")
+]
+PerImage = Annotated[
+    float, Fixed(), Field(gt=0, le=1, description="largest share of one image's sub-images")
+]
 
 
 class RandomSelection(Technique):
     """Train on a random share of the sub-images.
 
-    The control without which no other core-set means anything (Moser et al., A Study in Dataset Pruning for Image
-    Super-Resolution, ICANN 2024). The draw depends on the trial's seed.
+    The control without which no other core-set means anything (Moser et al., A Study in Dataset
+    Pruning for Image Super-Resolution, ICANN 2024). The draw depends on the trial's seed.
     """
 
     slot = Slot.SELECTION
@@ -45,22 +53,30 @@ class RandomSelection(Technique):
 class LossSelection(Technique):
     """Train on the sub-images that a small SRCNN finds hardest, but for the very hardest ones.
 
-    Moser, Raue, Dengel: A Study in Dataset Pruning for Image Super-Resolution, ICANN 2024. Score: mean squared error.
-    Easiest first is there as a negative control. The scorer is small and has a bicubic skip, which is ours.
+    Moser, Raue, Dengel: A Study in Dataset Pruning for Image Super-Resolution, ICANN 2024. Score:
+    mean squared error. Easiest first is there as a negative control. The scorer is small and has a
+    bicubic skip, which is ours.
     """
 
     slot = Slot.SELECTION
     name = "loss"
 
     keep: Keep = 0.5
-    order: Literal["descending", "ascending"] = Field("descending", description="hardest or easiest first")
+    order: Literal["descending", "ascending"] = Field(
+        "descending", description="hardest or easiest first"
+    )
     drop_hardest: Annotated[
-        float, Float(0.0, 0.10), When(order=["descending"]), Field(ge=0, lt=1, description="share cut off the top")
+        float,
+        Float(0.0, 0.10),
+        When(order=["descending"]),
+        Field(ge=0, lt=1, description="share cut off the top"),
     ] = 0.05
     per_image: PerImage = 1.0
     size: Size = 64
     step: Step = 32
-    scorer_steps: Annotated[int, Fixed(), Field(ge=20, le=1_000_000, description="training steps of the scorer")] = 400
+    scorer_steps: Annotated[
+        int, Fixed(), Field(ge=20, le=1_000_000, description="training steps of the scorer")
+    ] = 400
 
     def select_data(self, data: Samples, ctx: Context) -> Samples:
         """Keep the share with the largest (or smallest) errors."""
@@ -73,15 +89,18 @@ class LossSelection(Technique):
             order = ranking.hardest(scores, len(cut), ranking.count_of(self.drop_hardest, len(cut)))
         else:
             order = ranking.easiest(scores, len(cut))
-        return scoring.kept(cut, ranking.capped(order, scoring.sources_of(cut), count, self.per_image))
+        return scoring.kept(
+            cut, ranking.capped(order, scoring.sources_of(cut), count, self.per_image)
+        )
 
 
 class SobelSelection(Technique):
     """Train on textured sub-images that differ from each other.
 
-    Ding et al.: Not All Patches Are Equal: Hierarchical Dataset Condensation for Single Image Super-Resolution, IEEE
-    SPL 2023. The paper gives Sobel texture, then clustering; descriptors, number of clusters and the size of the pool
-    from which clusters draw are ours. With `pool=1` the most textured are kept, as in Moser et al., ICANN 2024.
+    Ding et al.: Not All Patches Are Equal: Hierarchical Dataset Condensation for Single Image
+    Super-Resolution, IEEE SPL 2023. The paper gives Sobel texture, then clustering; descriptors,
+    number of clusters and the size of the pool from which clusters draw are ours. With `pool=1` the
+    most textured are kept, as in Moser et al., ICANN 2024.
     """
 
     slot = Slot.SELECTION

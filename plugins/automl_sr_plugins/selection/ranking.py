@@ -24,22 +24,26 @@ def hardest_first(scores: NDArray[Any]) -> Indices:
 def hardest(scores: NDArray[Any], kept: int, dropped: int = 0) -> Indices:
     """Keep `kept` samples after the `dropped` hardest, in falling order of score.
 
-    Refined core-set of Moser et al., ICANN 2024; with nothing dropped it is their DES. Where fewer are left than asked
-    for, all that are left.
+    Refined core-set of Moser et al., ICANN 2024; with nothing dropped it is their DES. Where fewer
+    are left than asked for, all that are left.
     """
     return hardest_first(scores)[dropped : dropped + kept]
 
 
 def easiest(scores: NDArray[Any], kept: int) -> Indices:
-    """Keep the `kept` samples with the lowest scores, in rising order (ASC of Moser et al., ICANN 2024)."""
+    """Keep the `kept` samples with the lowest scores, in rising order (ASC of Moser et al., ICANN
+    2024).
+    """
     return hardest_first(scores)[::-1][:kept]
 
 
 def capped(order: Indices, sources: NDArray[Any], kept: int, most: float) -> Indices:
-    """Take `kept` samples in this order, but at most the share `most` of any source image's samples.
+    """Take `kept` samples in this order, but at most the share `most` of any source image's
+    samples.
 
-    Sub-images overlap, so the hardest ones come in near-duplicates. Where the cap leaves too few, the rest is filled up
-    in order. `sources` holds the source of every sample, `order` is a permutation or a part of one.
+    Sub-images overlap, so the hardest ones come in near-duplicates. Where the cap leaves too few,
+    the rest is filled up in order. `sources` holds the source of every sample, `order` is a
+    permutation or a part of one.
     """
     own = np.asarray(sources)[order]
     _, inverse, sizes = np.unique(np.asarray(sources), return_inverse=True, return_counts=True)
@@ -50,7 +54,8 @@ def capped(order: Indices, sources: NDArray[Any], kept: int, most: float) -> Ind
 
 
 def shares_of(sizes: NDArray[Any], kept: int) -> Indices:
-    """Divide `kept` among groups in proportion to their sizes, by largest remainders; sums to `kept` exactly.
+    """Divide `kept` among groups in proportion to their sizes, by largest remainders; sums to
+    `kept` exactly.
 
     `kept` is at most the sum of the sizes, and no group gets more than it has.
     """
@@ -66,7 +71,10 @@ def varied(scores: NDArray[Any], groups: NDArray[Any], kept: int) -> Indices:
     names, sizes = np.unique(np.asarray(groups), return_counts=True)
     order = hardest_first(scores)
     parts = shares_of(sizes, kept)
-    picked = [order[np.asarray(groups)[order] == name][:part] for name, part in zip(names, parts, strict=True)]
+    picked = [
+        order[np.asarray(groups)[order] == name][:part]
+        for name, part in zip(names, parts, strict=True)
+    ]
     return np.concatenate(picked) if picked else order[:0]
 
 
@@ -74,7 +82,11 @@ def _place_within(groups: NDArray[Any]) -> Indices:
     """Say for each position how many earlier positions belong to the same group."""
     by_group = np.argsort(groups, kind="stable")
     ordered = groups[by_group]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.zeros(0, dtype=np.int64)
+    starts = (
+        np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        if len(ordered)
+        else np.zeros(0, dtype=np.int64)
+    )
     lengths = np.diff(np.r_[starts, len(ordered)])
     places = np.empty(len(ordered), dtype=np.int64)
     places[by_group] = np.arange(len(ordered)) - np.repeat(starts, lengths)

@@ -1,4 +1,6 @@
-"""Scores of training samples, in batches: what a small net gets wrong, or how textured a sample is."""
+"""Scores of training samples, in batches: what a small net gets wrong, or how textured a sample
+is.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,23 @@ if TYPE_CHECKING:
 SCORER_PATCH = 24
 """Side of the scorer's training patches, low-resolution px; smaller where the samples are."""
 PIXELS = 65_536
-"""High-resolution pixels that are scored at once, without influence on the scores: more do not fit into the caches."""
+"""High-resolution pixels that are scored at once, without influence on the scores: more do not fit
+into the caches.
+"""
 
 
 def sub_images(data: Samples, ctx: Context, size: int, step: int) -> SRSamples:
-    """Cut training images to windows of `size` low-resolution pixels every `step`; smaller ones stay whole."""
+    """Cut training images to windows of `size` low-resolution pixels every `step`; smaller ones
+    stay whole.
+    """
     scale = ctx.task.dims()["scale"]
     cut: SRSamples = cast("SRSamples", data).sub_images(size * scale, step * scale)
     return cut
 
 
 def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
-    """Return every sample's mean squared error (float64 [N], values in 0..1) under a small SRCNN trained on all.
+    """Return every sample's mean squared error (float64 [N], values in 0..1) under a small SRCNN
+    trained on all.
 
     The scorer and the scores are computed once for all trials and workers.
     """
@@ -52,7 +59,11 @@ def loss_scores(data: SRSamples, ctx: Context, steps: int) -> Tensor:
 
 
 def errors_of(
-    scorer: nn.Module, data: SRSamples, channels: int, device: str, between: Callable[[], None] = lambda: None
+    scorer: nn.Module,
+    data: SRSamples,
+    channels: int,
+    device: str,
+    between: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Return the mean squared error of every sample under a net, float64 [N]."""
 
@@ -65,7 +76,9 @@ def errors_of(
 
 
 def texture_features(data: SRSamples, ctx: Context) -> tuple[Tensor, Tensor]:
-    """Return every sample's Sobel score [N] and descriptor [N, 13]; computed once for all trials and workers."""
+    """Return every sample's Sobel score [N] and descriptor [N, 13]; computed once for all trials
+    and workers.
+    """
 
     def score(_lr: Tensor, hr: Tensor) -> Tensor:
         gray = luma(hr)
@@ -78,8 +91,11 @@ def texture_features(data: SRSamples, ctx: Context) -> tuple[Tensor, Tensor]:
     return features[:, 0], features[:, 1:]
 
 
-def in_batches(score: Score, data: SRSamples, device: str, between: Callable[[], None] = lambda: None) -> Tensor:
-    """Apply `score(lr, hr)` to all samples, uint8 [B, 3, h, w] and [B, 3, H, W], and put the results in their order.
+def in_batches(
+    score: Score, data: SRSamples, device: str, between: Callable[[], None] = lambda: None
+) -> Tensor:
+    """Apply `score(lr, hr)` to all samples, uint8 [B, 3, h, w] and [B, 3, H, W], and put the
+    results in their order.
 
     `between` is called between two batches, and may raise to stop.
     """
@@ -99,7 +115,9 @@ def in_batches(score: Score, data: SRSamples, device: str, between: Callable[[],
 
 
 def as_input(images: Tensor, channels: int) -> Tensor:
-    """Return uint8 RGB [B, 3, H, W] as a net sees it: float [B, c, H, W] in 0..1, luma for one channel."""
+    """Return uint8 RGB [B, 3, H, W] as a net sees it: float [B, c, H, W] in 0..1, luma for one
+    channel.
+    """
     return luma(images)[:, None] if channels == 1 else images.float() / 255
 
 

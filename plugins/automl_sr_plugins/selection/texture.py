@@ -36,12 +36,16 @@ def sobel_score(gray: Tensor) -> Tensor:
 
 
 def descriptors(gray: Tensor) -> Tensor:
-    """Describe [B, H, W] by [B, 13]: gradient orientations (8), mean, deviation, energy in 3 frequency bands."""
+    """Describe [B, H, W] by [B, 13]: gradient orientations (8), mean, deviation, energy in 3
+    frequency bands.
+    """
     x, y = gradients(gray)
     magnitude = torch.hypot(x, y).flatten(1)
     angle = torch.remainder(torch.atan2(y, x).flatten(1) / torch.pi, 1.0)
     bins = (angle * ORIENTATIONS).long().clamp_(max=ORIENTATIONS - 1)
-    histogram = torch.zeros(len(gray), ORIENTATIONS, device=gray.device).scatter_add_(1, bins, magnitude)
+    histogram = torch.zeros(len(gray), ORIENTATIONS, device=gray.device).scatter_add_(
+        1, bins, magnitude
+    )
     histogram = histogram / histogram.sum(1, keepdim=True).clamp_min(1e-8)
     level = torch.stack([gray.mean((1, 2)), gray.std((1, 2))], dim=1)
     return torch.cat([histogram, level, _band_energies(gray)], dim=1)
@@ -54,12 +58,16 @@ def _band_energies(gray: Tensor) -> Tensor:
     columns = torch.fft.fftfreq(width, device=gray.device)[None, :]
     radius = torch.hypot(rows, columns)
     band = (radius * 2 * BANDS).long().clamp_(max=BANDS - 1).flatten()
-    energies = torch.zeros(len(gray), BANDS, device=gray.device).index_add_(1, band, spectrum.flatten(1))
+    energies = torch.zeros(len(gray), BANDS, device=gray.device).index_add_(
+        1, band, spectrum.flatten(1)
+    )
     return energies / energies.sum(1, keepdim=True).clamp_min(1e-8)
 
 
 def clusters_of(features: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Divide [N, f] into at most `count` clusters by k-means on standardised features; always the same ones."""
+    """Divide [N, f] into at most `count` clusters by k-means on standardised features; always the
+    same ones.
+    """
     from sklearn.cluster import KMeans
 
     spread = features.std(axis=0)

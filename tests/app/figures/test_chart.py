@@ -53,12 +53,17 @@ SEND_EVERYWHERE = """async () => {
 
 
 def only_here(page: Page) -> list[str]:
-    """Give the list of what will have been asked of other hosts, and of windows that will have been opened."""
+    """Give the list of what will have been asked of other hosts, and of windows that will have been
+    opened.
+    """
     elsewhere: list[str] = []
 
     def look(url: str) -> None:
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in ("127.0.0.1", "localhost"):
+        if parts.scheme in ("http", "https", "ws", "wss") and parts.hostname not in (
+            "127.0.0.1",
+            "localhost",
+        ):
             elsewhere.append(url)
 
     page.context.on("request", lambda request: look(request.url))
@@ -89,7 +94,10 @@ def test_a_front_over_three_metrics_has_its_own_buttons(browser_page: Page, app_
     wait_drawn(browser_page)
     browser_page.get_by_label("Third axis", exact=True).click()
     browser_page.get_by_role("option", name="macs").click()
-    solid = "() => document.querySelector('#front-chart .chart').data.some(trace => trace.type === 'scatter3d')"
+    solid = (
+        "() => document.querySelector('#front-chart .chart').data.some(trace => trace.type ==="
+        " 'scatter3d')"
+    )
     browser_page.wait_for_function(solid)
     assert browser_page.evaluate(TITLES, "front-chart") == SOLID
 

@@ -1,4 +1,6 @@
-"""Curves and costs of a few trials as plotly's JSON: means, rungs, shares, and colours that differ."""
+"""Curves and costs of a few trials as plotly's JSON: means, rungs, shares, and colours that
+differ.
+"""
 
 from __future__ import annotations
 
@@ -28,24 +30,39 @@ from automl_sr.store.records import RungRecord
 
 def points(count: int = 4, seconds: bool = True) -> list[dict[str, Any]]:
     return [
-        {"step": 10 * at, "seconds": 0.5 * at if seconds else None, "phase": "train", "loss": 1 / at}
+        {
+            "step": 10 * at,
+            "seconds": 0.5 * at if seconds else None,
+            "phase": "train",
+            "loss": 1 / at,
+        }
         for at in range(1, count + 1)
     ]
 
 
 def test_a_curve_for_each_trial_with_its_rungs_on_it() -> None:
-    rungs = [RungRecord(7, 0, 25, {"psnr_y": 31.0}, True), RungRecord(7, 1, 5, {"psnr_y": 30.0}, False)]
+    rungs = [
+        RungRecord(7, 0, 25, {"psnr_y": 31.0}, True),
+        RungRecord(7, 1, 5, {"psnr_y": 30.0}, False),
+    ]
     figure = curve_figure([Curve(7, points(), rungs), Curve(9, points(2))], "step")
     line, marks, other = figure["data"]
     assert (line["name"], line["x"], line["customdata"]) == ("trial 7", [10, 20, 30, 40], [7] * 4)
-    assert (marks["x"], marks["y"], marks["showlegend"]) == ([20], [1 / 2], False)  # nothing is known before step 10
+    assert (marks["x"], marks["y"], marks["showlegend"]) == (
+        [20],
+        [1 / 2],
+        False,
+    )  # nothing is known before step 10
     assert "rung 1 at step 25: promoted" in marks["text"][0]
     assert other["line"]["color"] != line["line"]["color"]
     assert figure["layout"]["yaxis"]["type"] == "log"
 
 
 def test_long_curves_are_drawn_as_means_with_the_losses_behind_them() -> None:
-    noisy = [{"step": at, "seconds": 1.0, "phase": "train", "loss": 4.0 if at % 2 else 1.0} for at in range(1, 101)]
+    noisy = [
+        {"step": at, "seconds": 1.0, "phase": "train", "loss": 4.0 if at % 2 else 1.0}
+        for at in range(1, 101)
+    ]
     pale, line = curve_figure([Curve(7, noisy)], "step")["data"]
     assert pale["y"] == [point["loss"] for point in noisy]
     assert not pale["showlegend"]
@@ -62,15 +79,24 @@ def test_curves_over_seconds() -> None:
 
 
 def test_losses_that_a_log_axis_lacks_are_left_out() -> None:
-    bad = [{"step": at, "seconds": 1.0, "phase": "train", "loss": loss} for at, loss in enumerate((None, 0.0, -1.0))]
+    bad = [
+        {"step": at, "seconds": 1.0, "phase": "train", "loss": loss}
+        for at, loss in enumerate((None, 0.0, -1.0))
+    ]
     assert "no" in curve_figure([Curve(7, bad)], "step")["note"].lower()
     assert curve_figure([Curve(7, [*bad, *points(1)])], "step")["data"][0]["y"] == [1.0]
 
 
 def test_costs_are_shares_of_the_dearest() -> None:
-    small, large = trial(1, costs={"params": 500.0, "macs": 1e6}), trial(2, costs={"params": 1000.0})
+    small, large = (
+        trial(1, costs={"params": 500.0, "macs": 1e6}),
+        trial(2, costs={"params": 1000.0}),
+    )
     small.values["params"], large.values["params"] = 500.0, 1000.0  # type: ignore[index]
-    assert costs_of([small, large], Known.metrics) == {"params": {1: 500.0, 2: 1000.0}, "macs": {1: 1e6}}
+    assert costs_of([small, large], Known.metrics) == {
+        "params": {1: 500.0, 2: 1000.0},
+        "macs": {1: 1e6},
+    }
     first, second = cost_figure([small, large], Known.metrics)["data"]
     assert first["y"] == ["params", "macs"]
     assert (first["x"], second["x"]) == ([50.0, 100.0], [100.0, None])

@@ -1,4 +1,6 @@
-"""The front as plotly's JSON: what is drawn how, over which metrics, and nothing of a store is markup in it."""
+"""The front as plotly's JSON: what is drawn how, over which metrics, and nothing of a store is
+markup in it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from automl_sr.plugin.metric import Metric
 
 LIMIT = 700
 STUDY = search_world.study_text(
-    trials=8, objectives="score, params", more=f"constraints: {{params: {{max: {LIMIT}}}, macs: {{max: 100000}}}}\n"
+    trials=8,
+    objectives="score, params",
+    more=f"constraints: {{params: {{max: {LIMIT}}}, macs: {{max: 100000}}}}\n",
 )
 HOSTILE = {
     "architecture": "<img src=x onerror=alert(1)>",
@@ -37,16 +41,26 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Snapshot]:
     search_world.find(search_world.load(STUDY), folder)
     url = f"sqlite:///{folder}/store.db"
     with contextlib.closing(sqlite3.connect(folder / "store.db")) as database, database:
-        rows = database.execute('SELECT number, "values" FROM automl_sr_trials WHERE state = "complete"').fetchall()
+        rows = database.execute(
+            'SELECT number, "values" FROM automl_sr_trials WHERE state = "complete"'
+        ).fetchall()
         by_score = sorted(rows, key=lambda row: json.loads(row[1])["score"])
         worse = {**json.loads(by_score[0][1]), "score": 1.0, "params": 650.0}
         for place, (number, _) in enumerate(by_score[:4]):
             state = "pruned" if place < 2 else "complete"
-            values = {**worse, "score": 1.0 + place, "params": 9999.0 if place == 3 else 650.0 + place}
+            values = {
+                **worse,
+                "score": 1.0 + place,
+                "params": 9999.0 if place == 3 else 650.0 + place,
+            }
             found = (state, json.dumps(values), number)
-            database.execute('UPDATE automl_sr_trials SET state = ?, "values" = ? WHERE number = ?', found)
+            database.execute(
+                'UPDATE automl_sr_trials SET state = ?, "values" = ? WHERE number = ?', found
+            )
         plan = json.dumps({"params": HOSTILE})
-        database.execute("UPDATE automl_sr_trials SET plan = ? WHERE number = ?", (plan, by_score[0][0]))
+        database.execute(
+            "UPDATE automl_sr_trials SET plan = ? WHERE number = ?", (plan, by_score[0][0])
+        )
     cache = StoreCache(url, search_world.registry())
     yield cache.snapshot("world")
     cache.close()
@@ -105,7 +119,10 @@ def test_three_metrics_make_a_figure_in_space(shown: Snapshot) -> None:
 
 def test_costs_that_spread_widely_are_drawn_by_ratio(shown: Snapshot) -> None:
     first = shown.front[0]
-    wide = [replace(first, number=100 + place, values={"score": 30.0, "params": 10.0**place}) for place in range(4)]
+    wide = [
+        replace(first, number=100 + place, values={"score": 30.0, "params": 10.0**place})
+        for place in range(4)
+    ]
     spread = Snapshot(shown.study, tuple(wide), shown._reader, shown._registry)
     assert front_figure(spread, axes(spread, "params", "score"))["layout"]["xaxis"]["type"] == "log"
     assert "type" not in front_figure(shown, axes(shown, "params", "score"))["layout"]["xaxis"]
@@ -130,7 +147,10 @@ def test_every_kind_has_a_look(shown: Snapshot) -> None:
 
 def test_nothing_measured_is_a_sentence(shown: Snapshot) -> None:
     empty = Snapshot(shown.study, (), shown._reader, shown._registry)
-    assert "No trial has been measured yet" in front_figure(empty, axes(shown, "params", "score"))["note"]
+    assert (
+        "No trial has been measured yet"
+        in front_figure(empty, axes(shown, "params", "score"))["note"]
+    )
 
 
 # The filters of the tab
@@ -138,7 +158,9 @@ def test_nothing_measured_is_a_sentence(shown: Snapshot) -> None:
 
 def controls(**changed: Any) -> tuple[Any, ...]:
     names = ("across", "up", "deep", "techniques", "states", "keeping")
-    return tuple({**dict(zip(names, FRONT_CONTROLS, strict=True)), **changed}[name] for name in names)
+    return tuple(
+        {**dict(zip(names, FRONT_CONTROLS, strict=True)), **changed}[name] for name in names
+    )
 
 
 def test_pruned_and_infeasible_trials_can_be_hidden(shown: Snapshot) -> None:
@@ -165,14 +187,19 @@ def test_techniques_filter_by_slot(shown: Snapshot) -> None:
 
 
 def test_a_third_axis_can_be_chosen(shown: Snapshot) -> None:
-    assert {trace["type"] for trace in figure_of(shown, *controls(deep="macs"))["data"]} == {"scatter3d"}
+    assert {trace["type"] for trace in figure_of(shown, *controls(deep="macs"))["data"]} == {
+        "scatter3d"
+    }
 
 
 @pytest.mark.parametrize("wrong", [None, "", "no metric", "'; DROP TABLE x"])
 def test_metrics_that_are_not_there_give_way_to_the_objectives(wrong: Any, shown: Snapshot) -> None:
     """A study was chosen a moment ago, and the axes are still those of the former one."""
     layout = figure_of(shown, *controls(across=wrong, up=wrong))["layout"]
-    assert [layout[axis]["title"]["text"].split()[0] for axis in ("xaxis", "yaxis")] == ["params", "score"]
+    assert [layout[axis]["title"]["text"].split()[0] for axis in ("xaxis", "yaxis")] == [
+        "params",
+        "score",
+    ]
     assert figure_of(shown, *controls(across=wrong))["layout"] == layout
 
 

@@ -1,4 +1,6 @@
-"""Uploads are limited before they are decoded, and pictures are measured as `automl-sr evaluate` measures."""
+"""Uploads are limited before they are decoded, and pictures are measured as `automl-sr evaluate`
+measures.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,14 @@ def bomb(path: Path, width: int, height: int) -> Path:
     """A PNG of a few hundred bytes that claims to be huge."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    parts = (
+        chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
     return path
 
@@ -52,7 +58,9 @@ def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(4001, 4000), (40_000, 40_000)])
 @pytest.mark.usefixtures("undecoded")
-def test_a_bomb_is_refused_before_anything_is_decoded(width: int, height: int, tmp_path: Path) -> None:
+def test_a_bomb_is_refused_before_anything_is_decoded(
+    width: int, height: int, tmp_path: Path
+) -> None:
     path = bomb(tmp_path / "bomb.png", width, height)
     with pytest.raises(DataError, match=r"bomb\.png") as refused:
         decoded(path, MUCH)
@@ -67,7 +75,8 @@ def test_a_file_with_too_many_bytes_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"]
+    "content",
+    [b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"],
 )
 def test_what_is_no_image_is_refused_in_one_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "<b>x.png"
@@ -132,7 +141,10 @@ def test_results_are_kept_within_the_limit_and_it_is_said(
 ) -> None:
     monkeypatch.setattr(pictures, "OUTPUT_PIXELS", 10_000)
     pixels = noise(*shape)
-    for subject in (to_upscale("a", Picture(pixels), 2, fit), as_original("a", Picture(pixels), 2, fit)):
+    for subject in (
+        to_upscale("a", Picture(pixels), 2, fit),
+        as_original("a", Picture(pixels), 2, fit),
+    ):
         height, width = subject.size
         assert 7_000 < height * width <= 10_000
         assert len(subject.notes) == 1

@@ -1,4 +1,6 @@
-"""Previews show what `automl-sr evaluate` measures and what `automl-sr upscale` writes; one broken model stops none."""
+"""Previews show what `automl-sr evaluate` measures and what `automl-sr upscale` writes; one broken
+model stops none.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {"y": (Espcn, 1, {}), "rgb": (Fsrcnn, 3, {}), "x3": (Espcn, 1, {"scale": 3})}
     for name, (kind, channels, fields) in made.items():
         example = (torch.rand(1, channels, 12, 14),)
-        export_onnx(seeded(cast("Any", kind), **fields), folder / f"{name}.onnx", example, dynamic_axes=IMAGE_AXES)
+        export_onnx(
+            seeded(cast("Any", kind), **fields),
+            folder / f"{name}.onnx",
+            example,
+            dynamic_axes=IMAGE_AXES,
+        )
     return {name: folder / f"{name}.onnx" for name in made}
 
 
@@ -67,7 +74,11 @@ def test_values_are_those_of_evaluate(files: dict[str, Path], models: StoredMode
     results = run(subject, [trial(1, files["y"]), trial(2, files["rgb"])], models)
     assert list(results) == ["original", "bicubic", "1", "2"]
     pair: Any = SimpleNamespace(name="chelsea", lr=subject.lr, hr=subject.original, path=None)
-    for key, net in (("bicubic", "bicubic"), ("1", OnnxImageModel(files["y"])), ("2", OnnxImageModel(files["rgb"]))):
+    for key, net in (
+        ("bicubic", "bicubic"),
+        ("1", OnnxImageModel(files["y"])),
+        ("2", OnnxImageModel(files["rgb"])),
+    ):
         expected = evaluate_pairs(cast("Any", net), [pair], 2)
         assert results[key].psnr_y == pytest.approx(expected["psnr_y"], abs=1e-9)
         assert results[key].ssim_y == pytest.approx(expected["ssim_y"], abs=1e-9)
@@ -135,10 +146,18 @@ def test_a_broken_model_gives_a_sentence_and_the_others_run(
     garbage.write_bytes(b"no model")
     changed.write_bytes(files["y"].read_bytes())
     gone.write_bytes(b"")
-    trials = [trial(1, garbage), trial(2, changed), trial(3, gone), trial(4, files["x3"]), trial(5, None)]
+    trials = [
+        trial(1, garbage),
+        trial(2, changed),
+        trial(3, gone),
+        trial(4, files["x3"]),
+        trial(5, None),
+    ]
     changed.write_bytes(changed.read_bytes() + b" ")
     gone.unlink()
-    results = run(as_original("a", Picture(photo()), 2, "cut"), [*trials, trial(6, files["y"])], models)
+    results = run(
+        as_original("a", Picture(photo()), 2, "cut"), [*trials, trial(6, files["y"])], models
+    )
     assert results["1"].error.startswith("Its ONNX file is no ONNX model")
     assert "content has changed" in results["2"].error
     assert "is gone" in results["3"].error

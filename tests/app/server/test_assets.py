@@ -9,7 +9,12 @@ from automl_sr.app.server import assets
 
 def asked(name: str) -> tuple[int, bytes, str | None, str | None]:
     found = assets.answer(name)
-    return found.status_code, bytes(found.body), found.media_type, found.headers.get("cache-control")
+    return (
+        found.status_code,
+        bytes(found.body),
+        found.media_type,
+        found.headers.get("cache-control"),
+    )
 
 
 @pytest.mark.parametrize(("ending", "kind"), [(".js", "javascript"), (".css", "text/css")])

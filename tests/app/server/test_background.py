@@ -47,7 +47,9 @@ def test_work_ends_at_the_next_word_when_the_listener_leaves() -> None:
     told.close()  # type: ignore[attr-defined]
     left.set()
     assert ended.wait(LONG)
-    assert [item for item in run_in_background(lambda tell: tell("next")) if item is not None] == ["next"]
+    assert [item for item in run_in_background(lambda tell: tell("next")) if item is not None] == [
+        "next"
+    ]
 
 
 def test_one_works_at_a_time_and_who_waits_may_leave() -> None:

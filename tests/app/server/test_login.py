@@ -31,7 +31,9 @@ class Clock:
 
 
 class Seen:
-    """Stands for Gradio: says what has come through the door, and tries to set what it should not."""
+    """Stands for Gradio: says what has come through the door, and tries to set what it should
+    not.
+    """
 
     def __init__(self) -> None:
         self.scopes: list[Scope] = []
@@ -41,7 +43,10 @@ class Seen:
         from starlette.responses import PlainTextResponse
 
         self.scopes.append(scope)
-        reflected = {"Access-Control-Allow-Origin": "http://evil.example", "Access-Control-Allow-Credentials": "true"}
+        reflected = {
+            "Access-Control-Allow-Origin": "http://evil.example",
+            "Access-Control-Allow-Credentials": "true",
+        }
         await PlainTextResponse("inside", self.status, headers=reflected)(scope, receive, send)
 
     def headers(self) -> set[str]:
@@ -58,12 +63,20 @@ def seen() -> Seen:
     return Seen()
 
 
-def client_of(seen: Seen, clock: Clock, login: bool = True, client: str = "127.0.0.1", **more: Any) -> TestClient:
+def client_of(
+    seen: Seen, clock: Clock, login: bool = True, client: str = "127.0.0.1", **more: Any
+) -> TestClient:
     from starlette.testclient import TestClient
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
     names = Names("127.0.0.1", (Place("sr.example.org"),))
-    door = Door(seen, names, Login(Secret("me", "secret"), 7860, clock) if login else None, Quota(**more), 2**20)
+    door = Door(
+        seen,
+        names,
+        Login(Secret("me", "secret"), 7860, clock) if login else None,
+        Quota(**more),
+        2**20,
+    )
     app: Any = ProxyHeadersMiddleware(door, trusted_hosts=["127.0.0.1"])
     return TestClient(app, HERE, client=(client, 50000), follow_redirects=False)
 
@@ -117,16 +130,27 @@ def test_behind_https_the_cookie_never_goes_without_it(client: TestClient) -> No
     assert "Secure" in cookie
     name, _, value = cookie.partition(";")[0].partition("=")
     client.cookies.clear()
-    assert client.get("/config", headers={**FORWARDED, "Cookie": f"{name}={value}"}).status_code == 200
-    assert client.get("/config", headers={**FORWARDED, "Cookie": f"automl-sr-7860={value}"}).status_code == 401
+    assert (
+        client.get("/config", headers={**FORWARDED, "Cookie": f"{name}={value}"}).status_code == 200
+    )
+    assert (
+        client.get(
+            "/config", headers={**FORWARDED, "Cookie": f"automl-sr-7860={value}"}
+        ).status_code
+        == 401
+    )
 
 
 def test_https_is_believed_of_a_proxy_alone(seen: Seen, clock: Clock) -> None:
     stranger = client_of(seen, clock, client="10.0.0.66")
-    assert "Secure" not in stranger.post("/login", data=RIGHT, headers=FORWARDED).headers["set-cookie"]
+    assert (
+        "Secure" not in stranger.post("/login", data=RIGHT, headers=FORWARDED).headers["set-cookie"]
+    )
 
 
-@pytest.mark.parametrize("cookie", ["automl-sr-7860=", "automl-sr-7860", "=;=", "automl-sr-7860=x; a[]=\x7f", "\xff=1"])
+@pytest.mark.parametrize(
+    "cookie", ["automl-sr-7860=", "automl-sr-7860", "=;=", "automl-sr-7860=x; a[]=\x7f", "\xff=1"]
+)
 def test_a_cookie_that_is_none_lets_nobody_in(cookie: str, client: TestClient) -> None:
     assert client.get("/config", headers={"Cookie": cookie.encode("latin-1")}).status_code == 401
 
@@ -150,7 +174,9 @@ def test_visitors_of_a_proxy_are_slowed_down_one_by_one(client: TestClient) -> N
 def test_a_stranger_cannot_pretend_to_be_many(seen: Seen, clock: Clock) -> None:
     stranger = client_of(seen, clock, client="10.0.0.66")
     pretended = [{**FORWARDED, "X-Forwarded-For": f"10.1.0.{number}"} for number in range(5)]
-    codes = [stranger.post("/login", data=WRONG, headers=headers).status_code for headers in pretended]
+    codes = [
+        stranger.post("/login", data=WRONG, headers=headers).status_code for headers in pretended
+    ]
     assert codes == [400, 400, 400, 400, 429]
 
 
@@ -174,10 +200,18 @@ def test_the_oldest_session_ends_where_there_are_too_many() -> None:
 
 def test_gradio_is_told_nothing_that_a_visitor_makes_up(seen: Seen, clock: Clock) -> None:
     client = client_of(seen, clock, login=False)
-    made_up = {"X-Forwarded-Host": "evil.example", "X-Gradio-Server": "http://evil.example", "Forwarded": "host=evil"}
+    made_up = {
+        "X-Forwarded-Host": "evil.example",
+        "X-Gradio-Server": "http://evil.example",
+        "Forwarded": "host=evil",
+    }
     answer = client.get("/", headers={**made_up, "Origin": HERE})
     assert answer.text == "inside"
-    assert not [name for name in seen.headers() if "forwarded" in name or name in ("origin", "x-gradio-server")]
+    assert not [
+        name
+        for name in seen.headers()
+        if "forwarded" in name or name in ("origin", "x-gradio-server")
+    ]
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     assert answer.headers["cross-origin-opener-policy"] == "same-origin"
@@ -189,7 +223,9 @@ def test_a_file_that_was_uploaded_runs_nothing(seen: Seen, clock: Clock) -> None
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_uploads_have_a_limit_by_visitor_and_refused_ones_do_not_count(seen: Seen, clock: Clock) -> None:
+def test_uploads_have_a_limit_by_visitor_and_refused_ones_do_not_count(
+    seen: Seen, clock: Clock
+) -> None:
     client = client_of(seen, clock, login=False, visitor_bytes=2**20)
     content = b"x" * (600 * 1024)
 

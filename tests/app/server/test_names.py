@@ -27,16 +27,22 @@ PROXIED = Names("127.0.0.1", (Place("sr.example.org"), Place("sr.example.net", 8
         ("sr.example.net:8443", None),
     ],
 )
-def test_it_answers_to_its_names_and_to_the_address_that_was_reached(host: str, reached: str | None) -> None:
+def test_it_answers_to_its_names_and_to_the_address_that_was_reached(
+    host: str, reached: str | None
+) -> None:
     assert PROXIED.answers_to(host, reached)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "192.168.1.8", "sr.example.org.evil.example", "sr_example.org"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "192.168.1.8", "sr.example.org.evil.example", "sr_example.org"]
+)
 def test_it_answers_to_no_other_name(host: str) -> None:
     assert not PROXIED.answers_to(host, "192.168.1.7")
 
 
-def test_the_name_of_the_machine_is_known_in_a_network_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_name_of_the_machine_is_known_in_a_network_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "Box")
     assert Names("0.0.0.0", network=True).answers_to("box:7860", "10.0.0.2")
     assert not HERE.answers_to("box:7860", "127.0.0.1")
@@ -81,7 +87,11 @@ def test_other_pages_are_not(origin: str, scheme: str, host: str) -> None:
     assert not PROXIED.is_own_page(origin, scheme, host)
 
 
-@pytest.mark.parametrize("text", ["", "*", "https://sr.example.org", "sr.example.org/", "a b", "x:99999", "*.example"])
+@pytest.mark.parametrize(
+    "text", ["", "*", "https://sr.example.org", "sr.example.org/", "a b", "x:99999", "*.example"]
+)
 def test_a_public_name_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UseError, match=r"is no name of a machine\. Give it as in sr\.example\.org or"):
+    with pytest.raises(
+        UseError, match=r"is no name of a machine\. Give it as in sr\.example\.org or"
+    ):
         read_public_name(text)

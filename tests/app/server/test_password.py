@@ -11,7 +11,9 @@ from automl_sr.cli.main import main
 from automl_sr.errors import UseError
 
 
-def given(auth: str | None = None, file: Path | None = None, no_auth: bool = False, env: str | None = None) -> object:
+def given(
+    auth: str | None = None, file: Path | None = None, no_auth: bool = False, env: str | None = None
+) -> object:
     return given_secret(auth, file, no_auth, {} if env is None else {AUTH: env})
 
 
@@ -32,7 +34,9 @@ def test_the_command_line_goes_before_the_variable(tmp_path: Path) -> None:
 def test_a_file_that_holds_none_is_a_sentence(content: str, tmp_path: Path) -> None:
     file = tmp_path / "login.txt"
     file.write_text(content)
-    with pytest.raises(UseError, match=r"--auth-file .*login\.txt (does not hold one line|is not of the form)") as told:
+    with pytest.raises(
+        UseError, match=r"--auth-file .*login\.txt (does not hold one line|is not of the form)"
+    ) as told:
         given(file=file)
     assert "you:b" not in str(told.value)
 
@@ -86,14 +90,23 @@ def test_both_must_be_right(user: str, password: str, fits: bool) -> None:
     ("arguments", "sentence"),
     [
         (["--public-name", "https://x"], "--public-name 'https://x' is no name of a machine."),
-        (["--public-name", "sr.example.org"], "Behind a proxy anybody in the network could look at this store."),
+        (
+            ["--public-name", "sr.example.org"],
+            "Behind a proxy anybody in the network could look at this store.",
+        ),
         (["--proxy", "x", "--public-name", "a"], "--proxy 'x' is no address."),
-        (["--proxy", "10.0.0.5"], "--proxy needs --public-name, the name under which it serves the app."),
+        (
+            ["--proxy", "10.0.0.5"],
+            "--proxy needs --public-name, the name under which it serves the app.",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_use_is_a_sentence(
-    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(AUTH, raising=False)
     assert main(["app", *arguments]) == 2

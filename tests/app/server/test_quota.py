@@ -28,14 +28,19 @@ def quota(clock: Clock) -> Quota:
 
 def test_a_visitor_has_a_limit_and_others_go_on(quota: Quota) -> None:
     assert isinstance(quota.take("one", 4 * MB), Upload)
-    assert quota.take("one", 1) == ("You have uploaded as much as one visitor may in two hours, 4 MB. Try again later.")
+    assert quota.take("one", 1) == (
+        "You have uploaded as much as one visitor may in two hours, 4 MB. Try again later."
+    )
     assert isinstance(quota.take("other", MB), Upload)
 
 
 def test_all_together_have_a_limit(quota: Quota) -> None:
     quota.take("one", 4 * MB)
     quota.take("two", MB)
-    assert quota.take("three", 2 * MB) == "As much was uploaded as this app takes in two hours, 6 MB. Try again later."
+    assert (
+        quota.take("three", 2 * MB)
+        == "As much was uploaded as this app takes in two hours, 6 MB. Try again later."
+    )
 
 
 def test_many_small_uploads_end_too(quota: Quota) -> None:

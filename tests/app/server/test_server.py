@@ -1,4 +1,6 @@
-"""How the app is served: who may come in, what may come in, and how it begins and ends as a process."""
+"""How the app is served: who may come in, what may come in, and how it begins and ends as a
+process.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def client_of(**address: Any) -> TestClient:
     from automl_sr.app.store_cache import StoreCache
     from automl_sr.plugin.registry import installed
 
-    return TestClient(make_app(StoreCache("sqlite:///none.db", installed()), Address(**address)), HERE)
+    return TestClient(
+        make_app(StoreCache("sqlite:///none.db", installed()), Address(**address)), HERE
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +71,9 @@ def guarded(uploads: Path) -> TestClient:
 def test_a_network_is_not_let_in_by_accident(host: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["app", "--host", host, "--port", str(free_port())]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: On {host} anybody in the network could look at this store. Give --auth")
+    assert error.startswith(
+        f"error: On {host} anybody in the network could look at this store. Give --auth"
+    )
     assert len(error.splitlines()) == 1
 
 
@@ -100,7 +106,12 @@ def test_who_does_not_know_the_password_sees_nothing(guarded: TestClient) -> Non
     assert '<input name="password" type="password"' in page.text
     assert "<script" not in page.text
     assert "gradio" not in page.text
-    for path in ("/config", "/gradio_api/info", "/gradio_api/file=/etc/hostname", "/gradio_api/queue/data"):
+    for path in (
+        "/config",
+        "/gradio_api/info",
+        "/gradio_api/file=/etc/hostname",
+        "/gradio_api/queue/data",
+    ):
         assert guarded.get(path).status_code == 401, path
     assert guarded.post("/gradio_api/upload", files={"files": b"x"}).status_code == 401
     event = {"data": [], "fn_index": 0, "session_hash": "x"}
@@ -117,9 +128,13 @@ def test_who_knows_the_password_comes_in(guarded: TestClient) -> None:
     assert SECRET not in config.text
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.168.1.7:7860"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.168.1.7:7860"]
+)
 def test_another_name_for_this_machine_is_refused(host: str, client: TestClient) -> None:
-    """A page of another site may let its own name mean this machine, and would read the store then."""
+    """A page of another site may let its own name mean this machine, and would read the store
+    then.
+    """
     assert client.get("/", headers={"Host": host}).status_code == 400
     assert client.get("/config", headers={"Host": host}).status_code == 400
 
@@ -129,12 +144,19 @@ def test_this_machine_is_known_by_its_names(host: str, client: TestClient) -> No
     assert client.get("/", headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "https://127.0.0.1"])
-def test_pages_of_other_sites_read_and_change_nothing(origin: str, client: TestClient, uploads: Path) -> None:
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:9999", "https://127.0.0.1"]
+)
+def test_pages_of_other_sites_read_and_change_nothing(
+    origin: str, client: TestClient, uploads: Path
+) -> None:
     before = set(uploads.rglob("*"))
     for path in ("/gradio_api/upload", "/gradio_api/queue/join", "/login"):
         answer = client.post(path, files={"files": b"x"}, headers={"Origin": origin})
-        assert (answer.status_code, answer.text) == (403, "This request comes from the page of another site.")
+        assert (answer.status_code, answer.text) == (
+            403,
+            "This request comes from the page of another site.",
+        )
     assert set(uploads.rglob("*")) == before
     assert client.get("/config", headers={"Origin": origin}).status_code == 403
 
@@ -143,7 +165,9 @@ def test_pages_of_other_sites_read_and_change_nothing(origin: str, client: TestC
 
 
 def test_an_upload_lies_in_the_folder_of_the_app(client: TestClient, uploads: Path) -> None:
-    [path] = client.post("/gradio_api/upload", files={"files": ("../../../x.png", b"content")}).json()
+    [path] = client.post(
+        "/gradio_api/upload", files={"files": ("../../../x.png", b"content")}
+    ).json()
     assert Path(path).is_relative_to(uploads)
     assert Path(path).read_bytes() == b"content"
     assert client.get(f"/gradio_api/file={path}").content == b"content"
@@ -154,7 +178,9 @@ def test_an_upload_that_is_too_large_is_refused(client: TestClient, uploads: Pat
     large = b"x" * (32 * 2**20 + 2**17)
     answer = client.post("/gradio_api/upload", files={"files": ("x.png", large)})
     assert (answer.status_code, answer.text) == (413, "A file may have 32 MB at most.")
-    answer = client.post("/gradio_api/upload", files=[("files", (f"{n}.png", large[: 2**24])) for n in range(3)])
+    answer = client.post(
+        "/gradio_api/upload", files=[("files", (f"{n}.png", large[: 2**24])) for n in range(3)]
+    )
     assert answer.status_code == 413, "several files together"
     assert set(uploads.rglob("*")) == before
 
@@ -229,10 +255,15 @@ def test_a_port_that_is_taken_is_a_sentence(capsys: pytest.CaptureFixture[str]) 
         port = taken.getsockname()[1]
         assert main(["app", "--port", str(port)]) == 2
     error = capsys.readouterr().err
-    assert f"The app cannot listen on 127.0.0.1, port {port}: Address already in use. Choose another --port." in error
+    assert (
+        f"The app cannot listen on 127.0.0.1, port {port}: Address already in use. Choose another"
+        " --port." in error
+    )
 
 
-@pytest.mark.parametrize("arguments", [["--port", "0"], ["--port", "70000"], ["--store", "mysql://x/y"]])
+@pytest.mark.parametrize(
+    "arguments", [["--port", "0"], ["--port", "70000"], ["--store", "mysql://x/y"]]
+)
 def test_bad_use_is_a_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["app", *arguments]) in (1, 2)
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -265,7 +296,9 @@ def test_ctrl_c_ends_it_and_nothing_is_left(tmp_path: Path) -> None:
 def test_sigterm_ends_it_while_somebody_looks_at_a_page(tmp_path: Path) -> None:
     import httpx
 
-    app = start(f"sqlite:///{tmp_path}/none.db", env={"TMPDIR": str(tmp_path)}, log=tmp_path / "log")
+    app = start(
+        f"sqlite:///{tmp_path}/none.db", env={"TMPDIR": str(tmp_path)}, log=tmp_path / "log"
+    )
     try:
         app.ready()
         with httpx.stream("GET", f"{app.url}/gradio_api/heartbeat/somebody", timeout=30) as page:

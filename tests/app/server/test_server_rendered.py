@@ -1,4 +1,6 @@
-"""The list of studies comes with the page: a browser shows it before any event has been answered."""
+"""The list of studies comes with the page: a browser shows it before any event has been
+answered.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def cache(url: str) -> Any:
 def listed(page: Any) -> str:
     """What the page says of the studies when a browser gets it."""
     [value] = [
-        item["props"].get("value") for item in page.config["components"] if item["props"].get("elem_id") == "studies"
+        item["props"].get("value")
+        for item in page.config["components"]
+        if item["props"].get("elem_id") == "studies"
     ]
     return str(value)
 

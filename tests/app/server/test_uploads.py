@@ -1,4 +1,6 @@
-"""Files that a request makes up reach neither the file system nor the network, whatever component they are sent to."""
+"""Files that a request makes up reach neither the file system nor the network, whatever component
+they are sent to.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,16 @@ def test_uploads_are_taken_and_nothing_else(folder: Path, tmp_path: Path) -> Non
     outside.write_bytes(b"b")
     link.symlink_to(outside)
     assert uploaded(str(inside)) == inside.resolve()
-    refused = [outside, link, folder, folder / "gone.png", f"{folder}/../b.png", "", "a\0b", "/dev/zero"]
+    refused = [
+        outside,
+        link,
+        folder,
+        folder / "gone.png",
+        f"{folder}/../b.png",
+        "",
+        "a\0b",
+        "/dev/zero",
+    ]
     for path in (*refused, "http://127.0.0.1/a.png", f"file://{inside}"):
         with pytest.raises(UseError, match="not uploaded here"):
             uploaded(str(path))
@@ -45,9 +56,22 @@ def test_uploads_are_taken_and_nothing_else(folder: Path, tmp_path: Path) -> Non
 
 def test_files_are_found_wherever_they_are_hidden(folder: Path) -> None:
     (folder / "a.png").write_bytes(b"a")
-    check_files(["study", 3, None, {"path": "no file, as it has no meta"}, {"path": f"{folder}/a.png", "meta": META}])
+    check_files(
+        [
+            "study",
+            3,
+            None,
+            {"path": "no file, as it has no meta"},
+            {"path": f"{folder}/a.png", "meta": META},
+        ]
+    )
     forged = {"path": "/etc/hostname", "meta": META}
-    for values in ([forged], [{"value": {"deep": [forged]}}], [{**forged, "is_stream": True}], [[[forged]]]):
+    for values in (
+        [forged],
+        [{"value": {"deep": [forged]}}],
+        [{**forged, "is_stream": True}],
+        [[[forged]]],
+    ):
         with pytest.raises(UseError, match="not uploaded here"):
             check_files(values)
 
@@ -76,8 +100,12 @@ def asked() -> Iterator[tuple[str, list[str]]]:
 def send(url: str, elem_id: str, event: str, data: list[Any]) -> dict[str, Any]:
     """Send values to an event of a component as a browser does, and give the answer."""
     config = httpx.get(f"{url}/config", timeout=30).json()
-    component = next(item["id"] for item in config["components"] if item["props"].get("elem_id") == elem_id)
-    number = next(item["id"] for item in config["dependencies"] if [component, event] in item["targets"])
+    component = next(
+        item["id"] for item in config["components"] if item["props"].get("elem_id") == elem_id
+    )
+    number = next(
+        item["id"] for item in config["dependencies"] if [component, event] in item["targets"]
+    )
     session = uuid.uuid4().hex
     body = {"data": data, "fn_index": number, "session_hash": session, "trigger_id": component}
     httpx.post(f"{url}/gradio_api/queue/join", json=body, timeout=30).raise_for_status()

@@ -1,4 +1,6 @@
-"""What is said of installed plugins: fields with types and limits, what fits a search, cards; none of it is markup."""
+"""What is said of installed plugins: fields with types and limits, what fits a search, cards; none
+of it is markup.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ class Example(Technique):
     slot = Slot.SELECTION
     name = "example"
     provides = frozenset({"int8"})
-    whole: Annotated[int, Int(2, 8, step=2), Field(ge=1, le=64, description=f"how many {SCRIPT}")] = 4
+    whole: Annotated[
+        int, Int(2, 8, step=2), Field(ge=1, le=64, description=f"how many {SCRIPT}")
+    ] = 4
     share: Annotated[float, Float(0.1, 0.9), Field(gt=0, lt=1)] = 0.5
     mode: bool = True
     only: Annotated[float, Float(1e-4, 1e-2, log=True), When(mode=[True])] = 1e-3
@@ -107,7 +111,9 @@ def test_the_baseline_stands_first_in_its_slot(registry: Registry) -> None:
         ("none", "architecture", []),
     ],
 )
-def test_every_word_that_is_asked_for_has_to_occur(registry: Registry, asked: str, slot: str, names: list[str]) -> None:
+def test_every_word_that_is_asked_for_has_to_occur(
+    registry: Registry, asked: str, slot: str, names: list[str]
+) -> None:
     assert re.findall(r"<summary><b>([^<]*)</b>", techniques_html(registry, asked, slot)) == names
 
 
@@ -153,7 +159,9 @@ def carded(folder: Path, monkeypatch: pytest.MonkeyPatch, card: bytes | None) ->
     return Carded
 
 
-def test_links_of_a_card_that_lead_nowhere_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_of_a_card_that_lead_nowhere_are_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     card = b"See [paper](https://arxiv.org/abs/1) and [code](impl.py), ![picture](https://example.org/a.png)."
     found = method_card(carded(tmp_path, monkeypatch, card))
     assert found == "See [paper](https://arxiv.org/abs/1) and code, picture."

@@ -1,4 +1,6 @@
-"""The tab Compare in a browser: choosing trials, the table, the curves, and addresses that lead to it."""
+"""The tab Compare in a browser: choosing trials, the table, the curves, and addresses that lead to
+it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright: pip install playwright"
+).expect
 pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
@@ -36,10 +40,19 @@ def opened(browser_page: Page, app_url: str, small_study: SmallStudy) -> Page:
 
 
 @pytest.mark.everyday
-def test_an_address_leads_to_a_comparison(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_an_address_leads_to_a_comparison(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     first, second = small_study.front[0], small_study.pruned[0]
     browser_page.goto(f"{app_url}/?study={small_study.name}&tab=compare&compare={first},{second}")
-    for part in (f"trial {first}", f"trial {second}", "psnr_y", "Plan, where it differs", "Time by stage", "★"):
+    for part in (
+        f"trial {first}",
+        f"trial {second}",
+        "psnr_y",
+        "Plan, where it differs",
+        "Time by stage",
+        "★",
+    ):
         expect(table(browser_page)).to_contain_text(part)
     for name in ("steps", "seconds", "costs"):
         drawn(browser_page, name)
@@ -57,10 +70,14 @@ def test_trials_are_chosen_from_the_list(opened: Page, small_study: SmallStudy) 
         expect(opened.locator("#compare-trials .token", has_text=f"{number}: ")).to_have_count(1)
     for number in chosen:
         expect(table(opened)).to_contain_text(f"trial {number}")
-    opened.wait_for_function(f"new URL(location.href).searchParams.get('compare') === '{','.join(map(str, chosen))}'")
+    opened.wait_for_function(
+        f"new URL(location.href).searchParams.get('compare') === '{','.join(map(str, chosen))}'"
+    )
 
 
-def test_numbers_may_be_typed_and_wrong_ones_are_told(opened: Page, small_study: SmallStudy) -> None:
+def test_numbers_may_be_typed_and_wrong_ones_are_told(
+    opened: Page, small_study: SmallStudy
+) -> None:
     first, second = small_study.complete[0], small_study.failed[0]
     for text, answer in (
         (str(first), opened.locator("#compare-trials .token", has_text=f"{first}: ")),
@@ -84,7 +101,9 @@ def test_whole_plans_on_demand(browser_page: Page, app_url: str, small_study: Sm
     expect(table(browser_page)).to_contain_text("recipe.batch")
 
 
-def test_a_number_that_is_not_there_is_told(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_a_number_that_is_not_there_is_told(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     browser_page.goto(f"{app_url}/?study={small_study.name}&tab=compare&compare=0,999")
     expect(table(browser_page)).to_contain_text("small has no trial 999.")
     expect(table(browser_page)).to_contain_text("Choose two to 6 trials")

@@ -23,7 +23,9 @@ def rows(trials: list[Any], everything: bool = False) -> dict[str, list[Any]]:
 
 
 def test_the_best_of_each_objective_is_marked() -> None:
-    found = {row.name: row for row in rows([trial(1), trial(2), trial(3, "failed", values={})])["Values"]}
+    found = {
+        row.name: row for row in rows([trial(1), trial(2), trial(3, "failed", values={})])["Values"]
+    }
     assert found["psnr_y"].cells == ["31", "32", "-"]
     assert found["psnr_y"].best == {1}
     assert found["params"].best == {0}
@@ -66,7 +68,11 @@ def test_stages_and_shared_results_stand_side_by_side() -> None:
 
 
 def test_nothing_from_a_store_is_markup() -> None:
-    bad = {"plan": {"architecture": SCRIPT, SCRIPT: 1}, "values": {SCRIPT: 1.0}, "stage_seconds": {SCRIPT: 1.0}}
+    bad = {
+        "plan": {"architecture": SCRIPT, SCRIPT: 1},
+        "values": {SCRIPT: 1.0},
+        "stage_seconds": {SCRIPT: 1.0},
+    }
     trials = [trial(1, shared={SCRIPT: {"seconds": 1.0, "reused": False}}, **bad), trial(2)]
     made = comparison(snapshot(trials), trials, everything=True)
     assert "<script" not in made
@@ -75,11 +81,17 @@ def test_nothing_from_a_store_is_markup() -> None:
 
 def test_choices_are_all_trials_with_a_plan_the_newest_first() -> None:
     shown = snapshot([trial(0), trial(1, "waiting", plan=None), trial(2, "infeasible")])
-    assert choices_of(shown, []) == [("2: infeasible, espcn", 2), ("0: complete, psnr_y 30, espcn", 0)]
+    assert choices_of(shown, []) == [
+        ("2: infeasible, espcn", 2),
+        ("0: complete, psnr_y 30, espcn", 0),
+    ]
 
 
 def test_of_thousands_the_front_the_newest_and_the_chosen_are_offered() -> None:
-    many = [trial(number, values={"psnr_y": 50.0 - number, "params": 1000.0 + number}) for number in range(3000)]
+    many = [
+        trial(number, values={"psnr_y": 50.0 - number, "params": 1000.0 + number})
+        for number in range(3000)
+    ]
     found = [number for _, number in choices_of(snapshot(many), [17])]
     assert len(many) > ALL_OFFERED_UP_TO
     assert found == [*range(2999, 2999 - RECENT, -1), 17, 0]
@@ -108,7 +120,10 @@ def test_no_more_than_can_be_told_apart() -> None:
 
 def test_trials_without_a_plan_are_not_compared() -> None:
     shown = snapshot([trial(0), trial(1, "waiting", plan=None)])
-    assert understood(shown, [0, 1]) == ([0], ["Trial 1 has no plan yet, so there is nothing to compare."])
+    assert understood(shown, [0, 1]) == (
+        [0],
+        ["Trial 1 has no plan yet, so there is nothing to compare."],
+    )
     with pytest.raises(UseError, match="no plan"):
         with_trial(shown, [0], 1)
 

@@ -1,4 +1,6 @@
-"""What is downloaded: files as they were stored, under plain names; what is gone or altered is said."""
+"""What is downloaded: files as they were stored, under plain names; what is gone or altered is
+said.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,15 @@ from search_world import find, load, run_fast
 
 from automl_sr.app.store_cache import StoreCache
 from automl_sr.app.tabs.downloads import EVERYTHING, downloads_of
-from automl_sr.app.tabs.export import MOST_IMAGES, SEARCHED, described, file_name, model_words, models_of, reported
+from automl_sr.app.tabs.export import (
+    MOST_IMAGES,
+    SEARCHED,
+    described,
+    file_name,
+    model_words,
+    models_of,
+    reported,
+)
 from automl_sr.errors import TrialError
 from automl_sr.plugin.registry import discover
 from automl_sr.store.records import ArtifactRecord, StudyRecord, TrialRecord
@@ -31,7 +41,12 @@ def run(plan: Any, setting: Any, journal: Any, place: Path) -> Outcome:
         raise TrialError(f"no luck {SCRIPT}")
     outcome = run_fast(plan, setting, journal, place)
     (place / "model.safetensors").write_bytes(b"weights")
-    return Outcome("complete", outcome.values, {**outcome.artifacts, "weights": place / "model.safetensors"}, {})
+    return Outcome(
+        "complete",
+        outcome.values,
+        {**outcome.artifacts, "weights": place / "model.safetensors"},
+        {},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +76,14 @@ def trial(cache: StoreCache) -> TrialRecord:
 
 def refinement(trial: TrialRecord, **fields: Any) -> RefinementRecord:
     given = {field.name: None for field in dataclasses.fields(RefinementRecord)}
-    given |= {"id": 5, "number": trial.number, "steps": 4000, "seed": 2, "state": "complete", "seconds": 1.0}
+    given |= {
+        "id": 5,
+        "number": trial.number,
+        "steps": 4000,
+        "seed": 2,
+        "state": "complete",
+        "seconds": 1.0,
+    }
     given |= {"values": {"score": 31.0}, "tests": {}, "artifacts": trial.artifacts, **fields}
     return RefinementRecord(**given)  # type: ignore[arg-type]
 
@@ -78,18 +100,24 @@ def test_everything_of_a_trial_is_there_alone_and_in_one_archive(
     assert downloads.files["model.safetensors"].read_bytes() == b"weights"
     assert "name: world-trial-0" in downloads.study_file
     with zipfile.ZipFile(downloads.files[EVERYTHING]) as archive:
-        assert sorted(archive.namelist()) == [f"world-trial-0/{name}" for name in ALL if name != EVERYTHING]
+        assert sorted(archive.namelist()) == [
+            f"world-trial-0/{name}" for name in ALL if name != EVERYTHING
+        ]
         assert archive.read("world-trial-0/README.md").startswith(b"# world, trial 0")
 
 
-def test_the_same_downloads_again_are_the_same_files(study: StudyRecord, trial: TrialRecord, tmp_path: Path) -> None:
+def test_the_same_downloads_again_are_the_same_files(
+    study: StudyRecord, trial: TrialRecord, tmp_path: Path
+) -> None:
     first = downloads_of(study, trial, None, REGISTRY, tmp_path)
     assert downloads_of(study, trial, None, REGISTRY, tmp_path).files == first.files
     first.files["model.onnx"].unlink()  # Gradio removes what is old
     assert downloads_of(study, trial, None, REGISTRY, tmp_path).files["model.onnx"].is_file()
 
 
-@pytest.mark.parametrize(("change", "said"), [("altered", "its content has changed"), ("gone", "is gone")])
+@pytest.mark.parametrize(
+    ("change", "said"), [("altered", "its content has changed"), ("gone", "is gone")]
+)
 def test_a_file_that_is_gone_or_altered_is_said_and_the_others_are_given(
     study: StudyRecord, trial: TrialRecord, tmp_path: Path, change: str, said: str
 ) -> None:
@@ -109,9 +137,16 @@ def test_a_file_that_is_gone_or_altered_is_said_and_the_others_are_given(
     assert said in downloads.problems[0]
 
 
-def test_a_place_that_nobody_knows_is_said(study: StudyRecord, trial: TrialRecord, tmp_path: Path) -> None:
-    far = {**trial.artifacts, "onnx": ArtifactRecord("onnx", "unknown-protocol://x/y", "../../../etc", 3)}
-    downloads = downloads_of(study, dataclasses.replace(trial, artifacts=far), None, REGISTRY, tmp_path / "own")
+def test_a_place_that_nobody_knows_is_said(
+    study: StudyRecord, trial: TrialRecord, tmp_path: Path
+) -> None:
+    far = {
+        **trial.artifacts,
+        "onnx": ArtifactRecord("onnx", "unknown-protocol://x/y", "../../../etc", 3),
+    }
+    downloads = downloads_of(
+        study, dataclasses.replace(trial, artifacts=far), None, REGISTRY, tmp_path / "own"
+    )
     assert "model.onnx" not in downloads.files
     assert downloads.problems[0].startswith("model.onnx cannot be had: ")
     assert [path.name for path in tmp_path.iterdir() if path.name != "uploads"] == ["own"]
@@ -130,7 +165,9 @@ def test_a_trial_without_a_model_still_has_its_study_file(
     assert "no luck &lt;script&gt;" in said
 
 
-def test_without_the_plugins_the_model_is_still_given(study: StudyRecord, trial: TrialRecord, tmp_path: Path) -> None:
+def test_without_the_plugins_the_model_is_still_given(
+    study: StudyRecord, trial: TrialRecord, tmp_path: Path
+) -> None:
     downloads = downloads_of(study, trial, None, discover(entry_points=()), tmp_path)
     assert "model.onnx" in downloads.files
     assert "study.yaml" not in downloads.files
@@ -194,6 +231,8 @@ def test_a_report_is_made_with_words_on_the_way(cache: StoreCache, tmp_path: Pat
         (["world"], 3, "no text"),
     ],
 )
-def test_a_report_that_cannot_be_made_is_one_sentence(cache: StoreCache, name: Any, images: Any, message: str) -> None:
+def test_a_report_that_cannot_be_made_is_one_sentence(
+    cache: StoreCache, name: Any, images: Any, message: str
+) -> None:
     said = said_of(cache, name, images)
     assert message in said[-1]

@@ -1,4 +1,6 @@
-"""The tab Export in a browser: downloads of a trial's model, study file and report, and what is said instead."""
+"""The tab Export in a browser: downloads of a trial's model, study file and report, and what is
+said instead.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from automl_sr.space.search_space import SearchSpace
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import parse_study
 
-expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright: pip install playwright"
+).expect
 pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
@@ -37,7 +41,9 @@ def downloaded(page: Page, name: str) -> Path:
     expect(button).to_be_enabled()
     with page.expect_download() as download:
         button.click()
-    return Path(download.value.path()).rename(Path(download.value.path()).parent / download.value.suggested_filename)
+    return Path(download.value.path()).rename(
+        Path(download.value.path()).parent / download.value.suggested_filename
+    )
 
 
 @pytest.mark.everyday
@@ -60,7 +66,9 @@ def test_everything_of_a_trial_is_downloaded_as_it_was_stored(
         assert len(found.namelist()) == 4
 
 
-def test_the_study_file_trains_this_plan_alone(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_the_study_file_trains_this_plan_alone(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     number = small_study.pruned[0]
     open_tab(browser_page, app_url, small_study, number)
     text = downloaded(browser_page, "study-yaml").read_text()
@@ -96,14 +104,20 @@ def test_a_trial_without_a_model_says_why_and_has_its_study_file(
         expect(button).to_be_enabled() if name == "study-yaml" else expect(button).to_be_disabled()
 
 
-def test_without_a_trial_it_says_how_to_select_one(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_without_a_trial_it_says_how_to_select_one(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     browser_page.goto(f"{app_url}/?study={small_study.name}&tab=export")
-    expect(browser_page.locator("#export-about")).to_contain_text("Select a trial to export its model")
+    expect(browser_page.locator("#export-about")).to_contain_text(
+        "Select a trial to export its model"
+    )
     for name in NAMES:
         expect(browser_page.locator(f"#export-{name}")).to_be_disabled()
 
 
-def test_the_report_is_made_when_it_is_asked_for(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_the_report_is_made_when_it_is_asked_for(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     open_tab(browser_page, app_url, small_study, small_study.front[0])
     images = browser_page.locator("#export-images input[type=number]")
     images.fill("1")

@@ -1,4 +1,6 @@
-"""The tab Preview of a study whose task is not super-resolution: examples, as the task shows them."""
+"""The tab Preview of a study whose task is not super-resolution: examples, as the task shows
+them.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def test_examples_are_shown_with_what_trials_make_of_them(cache: StoreCache) -> 
     html, words = answer(cache, 0)
     assert words == "<p role='status'>Done.</p>"
     assert CAPTION in html
-    assert html.count('<img src="data:image/') == 6, "clean, noisy and one trial, of two photographs"
+    assert html.count('<img src="data:image/') == 6, (
+        "clean, noisy and one trial, of two photographs"
+    )
     assert re.findall(r"<figcaption>(\w+(?: 0)?)<br>", html) == ["clean", "noisy", "trial 0"] * 2
     assert "chelsea" in html
 
@@ -66,13 +70,18 @@ def test_a_trial_without_a_model_is_told(cache: StoreCache) -> None:
     assert "no trial 999" in answer(cache, 999)[1].lower()
 
 
-def test_what_goes_wrong_with_a_file_is_one_sentence(cache: StoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_with_a_file_is_one_sentence(
+    cache: StoreCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> Any:
         raise ModelError("The file broke <b>down</b>.", "Export it again.")
 
     monkeypatch.setattr(gallery, "gallery", broken)
     html, words = answer(cache, 0)
-    assert (html, words) == ("", "<p role='status'>The file broke &lt;b&gt;down&lt;/b&gt;. Export it again.</p>")
+    assert (html, words) == (
+        "",
+        "<p role='status'>The file broke &lt;b&gt;down&lt;/b&gt;. Export it again.</p>",
+    )
 
 
 def test_without_the_task_its_study_is_told_to_show_nothing(sequences: str) -> None:
@@ -84,12 +93,16 @@ def test_without_the_task_its_study_is_told_to_show_nothing(sequences: str) -> N
 def sequences_url(sequences: str) -> Iterator[str]:
     """The address of the app on that store, with the task installed."""
     program = (str(Path(sequence_world.__file__)), "-1")
-    with app_world.running_app(sequences, env={"PYTHONPATH": sequence_world.CODE}, program=program) as app:
+    with app_world.running_app(
+        sequences, env={"PYTHONPATH": sequence_world.CODE}, program=program
+    ) as app:
         yield app.url
 
 
 @pytest.mark.ci
-def test_a_browser_shows_the_gallery_in_the_place_of_the_viewer(sequences_url: str, browser_page: Page) -> None:
+def test_a_browser_shows_the_gallery_in_the_place_of_the_viewer(
+    sequences_url: str, browser_page: Page
+) -> None:
     browser_page.goto(f"{sequences_url}/?study=sequences&trial=0&tab=preview")
     browser_page.locator("#preview-trials .token", has_text=re.compile(r"trial 0\b")).wait_for()
     assert not browser_page.locator("#preview-origin").is_visible()
@@ -97,5 +110,8 @@ def test_a_browser_shows_the_gallery_in_the_place_of_the_viewer(sequences_url: s
     browser_page.locator("#preview-status").get_by_text("Done.").wait_for()
     assert browser_page.locator("#preview-gallery figure").count() == 6
     assert browser_page.locator("#preview-gallery").get_by_text(CAPTION).is_visible()
-    wide = "() => [...document.querySelectorAll('#preview-gallery img')].every(img => img.naturalWidth === 24)"
+    wide = (
+        "() => [...document.querySelectorAll('#preview-gallery img')].every(img => img.naturalWidth"
+        " === 24)"
+    )
     assert browser_page.evaluate(wide)

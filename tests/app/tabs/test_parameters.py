@@ -1,4 +1,6 @@
-"""What parameters do to objectives: figures of Optuna's made plain, with our numbers behind every point."""
+"""What parameters do to objectives: figures of Optuna's made plain, with our numbers behind every
+point.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,21 @@ WIDTH, GAIN, LR = "architecture.line.width", "architecture.line.gain", "recipe.l
 
 def row(number: int, state: str = "complete", **params: Any) -> TrialRecord:
     """A trial of the small world; wide nets are good."""
-    asked = {WIDTH: 1 + number % 64, GAIN: (number % 7) / 10, LR: 0.001 + number % 5 / 1000, **params}
+    asked = {
+        WIDTH: 1 + number % 64,
+        GAIN: (number % 7) / 10,
+        LR: 0.001 + number % 5 / 1000,
+        **params,
+    }
     values = {"score": 30.0 + asked[WIDTH] / 10, "params": 20.0 * asked[WIDTH]}
     found: Any = state
     left = values if state in ("complete", "pruned") else {}
     return trial(number, found, plan=asked, values=left, asked={"params": asked, "notes": {}})
 
 
-def shown(trials: list[TrialRecord], rungs: list[RungRecord] | None = None, **fields: Any) -> Snapshot:
+def shown(
+    trials: list[TrialRecord], rungs: list[RungRecord] | None = None, **fields: Any
+) -> Snapshot:
     spec = {**LOADED.spec.to_json(), **fields}
     reader: Any = SimpleNamespace(rungs=lambda study: rungs or [])
     return Snapshot(study(spec=spec, space=SPACE), tuple(trials), reader, REGISTRY)
@@ -92,11 +101,20 @@ def test_slices_have_a_panel_for_each_parameter_and_the_front_has_a_rim() -> Non
     first = figure["data"][0]
     assert sorted(first["customdata"]) == list(range(40))
     assert all(type(number) is int for number in first["customdata"])
-    by_number = dict(zip(first["customdata"], zip(first["x"], first["y"], strict=True), strict=True))
+    by_number = dict(
+        zip(first["customdata"], zip(first["x"], first["y"], strict=True), strict=True)
+    )
     assert by_number[4] == (5, pytest.approx(30.5))
     rims = dict(zip(first["customdata"], first["marker"]["line"]["color"], strict=True))
-    assert {number for number, rim in rims.items() if rim == parameters.BLUE} == set(MANY.front_numbers)
-    assert figure["layout"]["grid"] == {"rows": 2, "columns": 2, "pattern": "independent", "ygap": 0.32}
+    assert {number for number, rim in rims.items() if rim == parameters.BLUE} == set(
+        MANY.front_numbers
+    )
+    assert figure["layout"]["grid"] == {
+        "rows": 2,
+        "columns": 2,
+        "pattern": "independent",
+        "ygap": 0.32,
+    }
     assert "template" not in figure["layout"]
     assert figure["layout"]["xaxis3"]["type"] == "log", "as the space has it"
 
@@ -104,7 +122,13 @@ def test_slices_have_a_panel_for_each_parameter_and_the_front_has_a_rim() -> Non
 def test_ranks_belong_to_trials_that_use_both_parameters() -> None:
     figure = plain(ranks_figure(MANY, REGISTRY, "score", WIDTH, GAIN))
     points = figure["data"][0]
-    by_number = dict(zip(points["customdata"], zip(points["x"], points["y"], points["text"], strict=True), strict=True))
+    by_number = dict(
+        zip(
+            points["customdata"],
+            zip(points["x"], points["y"], points["text"], strict=True),
+            strict=True,
+        )
+    )
     assert by_number[3] == (4, 0.3, "30.4")
     assert "hovertext" not in points
     assert "No trial uses both" in ranks_figure(MANY, REGISTRY, "score", WIDTH, "other")["note"]
@@ -117,7 +141,9 @@ def test_a_partner_is_used_together_with_the_first() -> None:
 
 def test_parallel_lines_go_through_every_axis_and_below_what_a_plan_does_not_use() -> None:
     unlike = row(50)
-    unlike = trial(50, plan={LR: 0.002}, values=unlike.values, asked={"params": {LR: 0.002}, "notes": {}})
+    unlike = trial(
+        50, plan={LR: 0.002}, values=unlike.values, asked={"params": {LR: 0.002}, "notes": {}}
+    )
     figure = plain(parallel_figure(shown([row(1), row(2), unlike]), REGISTRY, [WIDTH, LR], 50))
     layout = figure["layout"]
     assert layout["xaxis"]["ticktext"] == ["line.width", "recipe.lr", "score", "params"]

@@ -23,25 +23,45 @@ from automl_sr.app.trial_choices import RECENT
 from automl_sr.data.images import Picture
 from automl_sr.plugin.task import Task
 
-TASK = {"kind": "image-sr", "scale": 2, "train": ["photos-train"], "valid": ["photos-valid"], "test": ["Set99"]}
+TASK = {
+    "kind": "image-sr",
+    "scale": 2,
+    "train": ["photos-train"],
+    "valid": ["photos-valid"],
+    "test": ["Set99"],
+}
 
 
 def study(task: dict[str, Any] | None = None) -> Snapshot:
     """A study with five trials, of which two are in the front and one left no model."""
     files = {"onnx": object()}
-    rows = {number: SimpleNamespace(number=number, artifacts=files, values={}) for number in range(5)}
+    rows = {
+        number: SimpleNamespace(number=number, artifacts=files, values={}) for number in range(5)
+    }
     rows[3].artifacts = {}
 
     def trial(number: int) -> Any:
         return rows[number]
 
     spec = {"task": task or TASK, "search": {"seed": 0}}
-    made = SimpleNamespace(study=SimpleNamespace(spec=spec), trials=tuple(rows.values()), trial=trial)
-    return cast("Snapshot", SimpleNamespace(**vars(made), front=(rows[4], rows[1]), front_numbers=frozenset({1, 4})))
+    made = SimpleNamespace(
+        study=SimpleNamespace(spec=spec), trials=tuple(rows.values()), trial=trial
+    )
+    return cast(
+        "Snapshot",
+        SimpleNamespace(**vars(made), front=(rows[4], rows[1]), front_numbers=frozenset({1, 4})),
+    )
 
 
 def wish(**changes: Any) -> Wish:
-    asked = {"study": "s", "origin": "valid", "image": "valid/0/0", "file": None, "use": "enlarge", "fit": "cut"}
+    asked = {
+        "study": "s",
+        "origin": "valid",
+        "image": "valid/0/0",
+        "file": None,
+        "use": "enlarge",
+        "fit": "cut",
+    }
     return Wish(**{**asked, "trials": [], **changes})
 
 
@@ -65,7 +85,10 @@ def test_the_front_is_offered_first_and_only_what_left_a_model() -> None:
 def test_of_thousands_the_front_the_newest_and_the_chosen_ones_are_offered() -> None:
     many = study()
     row = many.trials[0]
-    many.trials = (*many.trials, *(SimpleNamespace(**{**vars(row), "number": number}) for number in range(5, 3000)))
+    many.trials = (
+        *many.trials,
+        *(SimpleNamespace(**{**vars(row), "number": number}) for number in range(5, 3000)),
+    )
     found = [trial.number for trial in offered_trials(many, [17])]
     assert found == [4, 1, 17, *range(3000 - RECENT, 3000)]
 
@@ -139,7 +162,9 @@ def test_a_picture_alone_is_shown_with_bicubic(said: Any, tmp_path: Path) -> Non
     assert names == ["chelsea-x2-bicubic.png", "chelsea-x2-original.png"]
 
 
-def test_pictures_are_files_without_loss_and_old_ones_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_files_without_loss_and_old_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     monkeypatch.setattr(viewer, "KEPT_RUNS", 2)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
@@ -156,6 +181,8 @@ def test_pictures_are_files_without_loss_and_old_ones_go(tmp_path: Path, monkeyp
     assert len(list(tmp_path.glob("preview-*"))) == 3
 
 
-@pytest.mark.parametrize(("name", "safe"), [("../../x", "x"), ("Äé", "picture"), ("a" * 99, "a" * 60), ("b_1", "b_1")])
+@pytest.mark.parametrize(
+    ("name", "safe"), [("../../x", "x"), ("Äé", "picture"), ("a" * 99, "a" * 60), ("b_1", "b_1")]
+)
 def test_names_of_files_are_plain(name: str, safe: str) -> None:
     assert safe_name(name) == safe

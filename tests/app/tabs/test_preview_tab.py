@@ -1,4 +1,6 @@
-"""The tab Preview in a browser: an image of the study, an upload, the slider, the difference, and Cancel."""
+"""The tab Preview in a browser: an image of the study, an upload, the slider, the difference, and
+Cancel.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.ci
-LOADED = "count => Number(document.querySelector('#preview-viewer .viewer').dataset.loaded) === count"
+LOADED = (
+    "count => Number(document.querySelector('#preview-viewer .viewer').dataset.loaded) === count"
+)
 DRAWN = "before => Number(document.querySelector('#preview-viewer .viewer').dataset.drawn) > before"
 
 
@@ -66,8 +70,16 @@ def test_two_trials_of_a_validation_image_side_by_side(
     picked(page, second)
     show(page, 4)
     captions = page.locator(".panes figcaption").all_inner_texts()
-    assert [text.split("\n")[0] for text in captions] == ["original", "bicubic", f"trial {first}", f"trial {second}"]
-    assert all(re.search(r"PSNR-Y \d\d\.\d\d dB, SSIM-Y 0\.\d{4}, [\d,]+ ms", text) for text in captions[1:])
+    assert [text.split("\n")[0] for text in captions] == [
+        "original",
+        "bicubic",
+        f"trial {first}",
+        f"trial {second}",
+    ]
+    assert all(
+        re.search(r"PSNR-Y \d\d\.\d\d dB, SSIM-Y 0\.\d{4}, [\d,]+ ms", text)
+        for text in captions[1:]
+    )
     canvas = page.locator(".panes canvas").nth(2)
     canvas.focus()
     zoom = float(viewed(page, "zoom"))
@@ -81,20 +93,29 @@ def test_two_trials_of_a_validation_image_side_by_side(
     page.locator("[data-mode=slider]").click()
     page.locator(".divider").focus()
     drawn_after(page, lambda: page.keyboard.press("ArrowRight"))
-    assert page.locator(".divider").get_attribute("aria-valuetext") == f"52 % bicubic, then trial {first}"
+    assert (
+        page.locator(".divider").get_attribute("aria-valuetext")
+        == f"52 % bicubic, then trial {first}"
+    )
     page.locator("[data-mode=difference]").click()
-    page.get_by_text(f"Difference of trial {first} and original on luma, amplified 8 times").wait_for()
+    page.get_by_text(
+        f"Difference of trial {first} and original on luma, amplified 8 times"
+    ).wait_for()
     page.locator("#preview-viewer .against").select_option(label=f"trial {first}")
     page.get_by_text("On average 0.00 of 255 levels, at most 0.0.").wait_for()
 
 
 @pytest.mark.everyday
-def test_an_upload_is_enlarged_and_its_name_is_text(app_url: str, small_study: SmallStudy, browser_page: Page) -> None:
+def test_an_upload_is_enlarged_and_its_name_is_text(
+    app_url: str, small_study: SmallStudy, browser_page: Page
+) -> None:
     page = browser_page
     opened(page, app_url, small_study, small_study.front[0])
     page.set_viewport_size({"width": 390, "height": 844})
     page.get_by_label("Your own picture").check()
-    page.locator("#preview-file input[type=file]").set_input_files(picture("<img src=x>.png", data.camera()[:60, :80]))
+    page.locator("#preview-file input[type=file]").set_input_files(
+        picture("<img src=x>.png", data.camera()[:60, :80])
+    )
     page.locator("#preview-file").get_by_text("img src=x").first.wait_for()
     show(page, 2)
     assert page.locator(".panes figcaption").first.inner_text().startswith("bicubic")
@@ -109,7 +130,9 @@ def test_an_upload_is_enlarged_and_its_name_is_text(app_url: str, small_study: S
     assert "PSNR-Y" in page.locator(".panes").inner_text()
 
 
-def test_what_is_no_picture_is_refused_in_a_sentence(app_url: str, small_study: SmallStudy, browser_page: Page) -> None:
+def test_what_is_no_picture_is_refused_in_a_sentence(
+    app_url: str, small_study: SmallStudy, browser_page: Page
+) -> None:
     page = browser_page
     opened(page, app_url, small_study, small_study.front[0])
     page.get_by_label("Your own picture").check()

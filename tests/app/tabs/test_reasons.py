@@ -67,12 +67,19 @@ def test_history_of_one_objective_shows_every_trial_behind_the_best() -> None:
 
 
 def test_without_a_model_history_says_so() -> None:
-    assert history_figure(snapshot([trial(1, "failed")], of=of()))["note"] == "No trial has left a model."
+    assert (
+        history_figure(snapshot([trial(1, "failed")], of=of()))["note"]
+        == "No trial has left a model."
+    )
 
 
 def test_importance_has_a_panel_for_each_objective_with_the_largest_on_top() -> None:
     shares = {f"p{place}": 0.5 / (place + 1) for place in range(20)}
-    found = {"trials": 30, "quantile": 0.2, "objectives": {"psnr_y": shares, "params": {SCRIPT: 1.0}}}
+    found = {
+        "trials": 30,
+        "quantile": 0.2,
+        "objectives": {"psnr_y": shares, "params": {SCRIPT: 1.0}},
+    }
     figure = plain(importance_figure(found))
     first, second = figure["data"]
     assert len(first["y"]) == MOST_BARS
@@ -83,7 +90,9 @@ def test_importance_has_a_panel_for_each_objective_with_the_largest_on_top() -> 
 
 
 def test_importance_gives_the_reason_where_there_is_none() -> None:
-    assert importance_figure({"reason": "too few."}) == {"note": "Importance is not shown: too few."}
+    assert importance_figure({"reason": "too few."}) == {
+        "note": "Importance is not shown: too few."
+    }
 
 
 RUNGS = [rung(1, 0, 60, 30.0), rung(1, 1, 200, 30.5), rung(2, 0, 60, 29.0, go_on=False)]
@@ -92,7 +101,10 @@ RUNGS = [rung(1, 0, 60, 30.0), rung(1, 1, 200, 30.5), rung(2, 0, 60, 29.0, go_on
 def test_rungs_join_the_values_of_a_trial_and_mark_where_it_was_stopped() -> None:
     stopped = trial(2, "pruned", values={"psnr_y": 29.0, "params": 1000.0})
     shown = snapshot([trial(1), stopped], RUNGS, of=of())
-    assert rung_paths(shown, "psnr_y") == {1: [(60, 30.0), (200, 30.5), (600, 31.0)], 2: [(60, 29.0)]}
+    assert rung_paths(shown, "psnr_y") == {
+        1: [(60, 30.0), (200, 30.5), (600, 31.0)],
+        2: [(60, 29.0)],
+    }
     figure = plain(rungs_figure(shown, METRIC))
     lines = {trace["name"]: trace for trace in figure["data"]}
     assert lines["stopped here"]["customdata"] == [2]
@@ -109,7 +121,9 @@ def test_rungs_are_counted() -> None:
     assert cells[6:10] == ["2", "200", "1", "0"]
 
 
-@pytest.mark.parametrize(("scheduler", "said"), [("none", "its scheduler is none"), ("pareto-asha", "reached a rung")])
+@pytest.mark.parametrize(
+    ("scheduler", "said"), [("none", "its scheduler is none"), ("pareto-asha", "reached a rung")]
+)
 def test_without_rungs_the_reason_is_said(scheduler: str, said: str) -> None:
     shown = snapshot([trial(1)], of=of(scheduler=scheduler))
     assert said in rungs_figure(shown, METRIC)["note"]
@@ -142,7 +156,9 @@ def test_trials_at_the_same_time_lie_side_by_side() -> None:
 
 
 def test_of_too_many_trials_the_front_and_some_others_are_drawn() -> None:
-    many = [trial(number, values={"psnr_y": 20.0, "params": 2000.0 + number}) for number in range(900)]
+    many = [
+        trial(number, values={"psnr_y": 20.0, "params": 2000.0 + number}) for number in range(900)
+    ]
     best = trial(950, values={"psnr_y": 40.0, "params": 1.0})
     shown = snapshot([*many, best], of=of())
     kept = [item.number for item in thinned(shown, shown.trials, MOST_LINES)]

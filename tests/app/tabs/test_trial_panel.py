@@ -72,7 +72,14 @@ def test_it_sets_refinements_beside_the_search() -> None:
         "search_values": dict(done.values),
         "reason": None,
     }
-    failed = {**row, "seed": 1, "state": "failed", "values": {}, "tests": {}, "reason": "the disk is full"}
+    failed = {
+        **row,
+        "seed": 1,
+        "state": "failed",
+        "values": {},
+        "tests": {},
+        "reason": "the disk is full",
+    }
     found = text(done, refinements=[row, failed])
     assert "trial seed steps psnr_y psnr_y refined params Set5 psnr_y" in found
     assert "7 0 2,400 37 38.5 1007 36.5" in found

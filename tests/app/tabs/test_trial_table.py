@@ -1,4 +1,6 @@
-"""The table of trials: what its rows say, that they are short, and that a running search does not change them."""
+"""The table of trials: what its rows say, that they are short, and that a running search does not
+change them.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,23 @@ from automl_sr.app.tabs.trial_table import LONGEST_REASON, neighbour, slots_of, 
 from automl_sr.errors import PluginError
 from automl_sr.store.records import STATES
 
-HEADERS = ["trial", "state", "front", "psnr_y", "params", "seconds", "selection", "architecture", "quantization"]
+HEADERS = [
+    "trial",
+    "state",
+    "front",
+    "psnr_y",
+    "params",
+    "seconds",
+    "selection",
+    "architecture",
+    "quantization",
+]
 
 
 def test_a_row_holds_state_front_metrics_seconds_and_techniques() -> None:
-    made = table_of(snapshot([trial(0), trial(3, values={"psnr_y": 29.987654, "params": 4321.0})]), STATES)
+    made = table_of(
+        snapshot([trial(0), trial(3, values={"psnr_y": 29.987654, "params": 4321.0})]), STATES
+    )
     assert made.headers == [*HEADERS, "reason"]
     assert made.kinds == ["number", "str", "str", *["number"] * 3, *["str"] * 4]
     assert made.rows == [
@@ -26,7 +40,9 @@ def test_a_row_holds_state_front_metrics_seconds_and_techniques() -> None:
 
 
 def test_an_infeasible_trial_shows_what_was_known_before_training() -> None:
-    rejected = trial(2, "infeasible", reason="params 9,000 > 5,000\n  too large", costs={"params": 9000.0})
+    rejected = trial(
+        2, "infeasible", reason="params 9,000 > 5,000\n  too large", costs={"params": 9000.0}
+    )
     row = table_of(snapshot([rejected]), STATES).rows[0]
     assert row[:5] == [2, "infeasible", "", None, 9000]
     assert row[-1] == "params 9,000 > 5,000 too large"
@@ -39,7 +55,9 @@ def test_only_trials_in_the_ticked_states_are_listed() -> None:
 
 
 def test_values_that_json_lacks_are_left_out() -> None:
-    row = table_of(snapshot([trial(0, values={"psnr_y": float("nan"), "params": float("inf")})]), STATES).rows[0]
+    row = table_of(
+        snapshot([trial(0, values={"psnr_y": float("nan"), "params": float("inf")})]), STATES
+    ).rows[0]
     assert row[3:5] == [None, None]
     json.dumps(row, allow_nan=False)
 
@@ -68,7 +86,9 @@ def test_slots_are_those_of_all_plans() -> None:
 
 
 def test_five_thousand_trials_stay_under_a_megabyte() -> None:
-    made = table_of(snapshot([trial(number, reason="stopped at rung 1") for number in range(5000)]), STATES)
+    made = table_of(
+        snapshot([trial(number, reason="stopped at rung 1") for number in range(5000)]), STATES
+    )
     assert len(json.dumps(made.rows)) < 1_000_000
 
 
@@ -80,7 +100,16 @@ def test_a_metric_that_is_not_installed_is_a_sentence() -> None:
 
 @pytest.mark.parametrize(
     ("chosen", "by", "found"),
-    [(None, 1, 2), (None, -1, 9), (2, 1, 5), (5, -1, 2), (9, 1, 9), (2, -1, 2), (3, 1, 5), (3, -1, 2)],
+    [
+        (None, 1, 2),
+        (None, -1, 9),
+        (2, 1, 5),
+        (5, -1, 2),
+        (9, 1, 9),
+        (2, -1, 2),
+        (3, 1, 5),
+        (3, -1, 2),
+    ],
 )
 def test_neighbours_are_those_that_are_listed(chosen: int | None, by: int, found: int) -> None:
     assert neighbour([2, 5, 9], chosen, by) == found

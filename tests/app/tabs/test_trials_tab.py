@@ -1,4 +1,6 @@
-"""The tab Trials in a browser: rows select trials, filters and searches stay, and the panel follows the selection."""
+"""The tab Trials in a browser: rows select trials, filters and searches stay, and the panel follows
+the selection.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from typing import TYPE_CHECKING
 import app_world
 import pytest
 
-expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright: pip install playwright"
+).expect
 pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
@@ -40,7 +44,9 @@ def chosen(page: Page) -> Locator:
 
 
 @pytest.mark.everyday
-def test_a_click_on_a_row_selects_its_trial_everywhere(opened: Page, small_study: SmallStudy) -> None:
+def test_a_click_on_a_row_selects_its_trial_everywhere(
+    opened: Page, small_study: SmallStudy
+) -> None:
     number = small_study.front[0]
     expect(panel(opened)).to_contain_text("Select a trial")
     cell(opened, number, 1).click()
@@ -84,7 +90,9 @@ def test_states_filter_the_table(opened: Page, small_study: SmallStudy) -> None:
     expect(opened.locator("#trials-empty")).to_contain_text("tick more of them")
 
 
-def test_a_search_finds_rows_and_a_row_found_is_the_one_that_is_selected(opened: Page, small_study: SmallStudy) -> None:
+def test_a_search_finds_rows_and_a_row_found_is_the_one_that_is_selected(
+    opened: Page, small_study: SmallStudy
+) -> None:
     opened.locator("#trials-table input[type=text]").fill("failed")
     number = small_study.failed[0]
     expect(cell(opened, small_study.complete[0])).to_have_count(0)
@@ -116,13 +124,17 @@ def test_trials_are_added_to_the_comparison(opened: Page, small_study: SmallStud
         expect(panel(opened)).to_contain_text(f"Trial {number}:")
         opened.locator("#trials-add").click()
         expect(said).to_contain_text(str(number))
-    opened.wait_for_function(f"new URL(location.href).searchParams.get('compare') === '{first},{second}'")
+    opened.wait_for_function(
+        f"new URL(location.href).searchParams.get('compare') === '{first},{second}'"
+    )
     opened.locator("#trials-clear").click()
     expect(said).to_contain_text("No trial is chosen")
     opened.wait_for_function("!new URL(location.href).searchParams.has('compare')")
 
 
-def test_a_seventh_trial_is_refused_with_a_sentence(browser_page: Page, app_url: str, small_study: SmallStudy) -> None:
+def test_a_seventh_trial_is_refused_with_a_sentence(
+    browser_page: Page, app_url: str, small_study: SmallStudy
+) -> None:
     browser_page.goto(f"{app_url}/?study={small_study.name}&tab=trials&trial=6&compare=0,1,2,3,4,5")
     expect(panel(browser_page)).to_contain_text("Trial 6:")
     browser_page.locator("#trials-add").click()
@@ -132,7 +144,9 @@ def test_a_seventh_trial_is_refused_with_a_sentence(browser_page: Page, app_url:
 
 @pytest.fixture
 def own_app(small_study: SmallStudy, tmp_path: Path) -> Iterator[app_world.App]:
-    """The app on a copy of the study that a test may change; it ends after the page, which asks it to the last."""
+    """The app on a copy of the study that a test may change; it ends after the page, which asks it
+    to the last.
+    """
     with app_world.running_app(app_world.copied(small_study, tmp_path / "store.db")) as app:
         yield app
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-expect = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright").expect
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="no playwright: pip install playwright"
+).expect
 pytestmark = pytest.mark.ci
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ def test_slices_show_parameters_that_can_be_chosen(opened: Page) -> None:
     before = drawn(opened)
     tokens.first.locator("button, .token-remove").first.click()
     opened.wait_for_function(
-        f"before => Number(document.querySelector('{CHART} .chart').dataset.drawn) > before", arg=before
+        f"before => Number(document.querySelector('{CHART} .chart').dataset.drawn) > before",
+        arg=before,
     )
     expect(tokens).to_have_count(count - 1)
 
@@ -87,14 +90,17 @@ def test_two_parameters_lie_against_each_other(opened: Page) -> None:
     expect(opened.locator("#why-words")).to_contain_text("Coloured by the rank")
 
 
-def test_parallel_coordinates_show_the_selected_trial(opened: Page, small_study: SmallStudy) -> None:
+def test_parallel_coordinates_show_the_selected_trial(
+    opened: Page, small_study: SmallStudy
+) -> None:
     show(opened, "Parallel coordinates")
     before = drawn(opened)
     number = small_study.front[0]
     opened.locator("#trial input").fill(str(number))
     opened.locator("#trial input").press("Enter")
     opened.wait_for_function(
-        f"before => Number(document.querySelector('{CHART} .chart').dataset.drawn) > before", arg=before
+        f"before => Number(document.querySelector('{CHART} .chart').dataset.drawn) > before",
+        arg=before,
     )
     expect(opened.locator(f"{CHART} .legendtext", has_text=f"trial {number}")).to_have_count(1)
 

@@ -33,7 +33,9 @@ class Halving(Technique):
     name = "halving"
     tasks = frozenset({"fake"})
 
-    def predict(self, cost: Mapping[str, float], task: Task) -> tuple[dict[str, float], dict[str, float]]:
+    def predict(
+        self, cost: Mapping[str, float], task: Task
+    ) -> tuple[dict[str, float], dict[str, float]]:
         return {**cost, "params": cost["params"] * 0.5}, {**cost, "params": cost["params"] * 0.75}
 
 
@@ -43,7 +45,9 @@ class Growing(Technique):
     slot = Slot.DATASET_DISTILLATION
     name = "growing"
     tasks = frozenset({"fake"})
-    edits: ClassVar = {"gate.grow": Edit(lambda net: nn.Sequential(*net, nn.Conv2d(1, 1, 3, padding=1)))}
+    edits: ClassVar = {
+        "gate.grow": Edit(lambda net: nn.Sequential(*net, nn.Conv2d(1, 1, 3, padding=1)))
+    }
 
     def shipped(self, blueprint: Blueprint, task: Task, ctx: Any) -> tuple[Blueprint, Blueprint]:
         grown = blueprint if blueprint.edits else blueprint.edited("gate.grow")
@@ -139,7 +143,9 @@ def test_a_plan_within_the_limits_passes_with_its_costs(tmp_path: Path) -> None:
         (Limits(min=1, max=190), "params would be 191, 1 to 190 is asked"),
     ],
 )
-def test_a_plan_that_breaks_a_limit_is_rejected_with_both_numbers(tmp_path: Path, limits: Limits, words: str) -> None:
+def test_a_plan_that_breaks_a_limit_is_rejected_with_both_numbers(
+    tmp_path: Path, limits: Limits, words: str
+) -> None:
     verdict = gate_of(tmp_path, {"params": limits}).check(plan_of(Line(width=10)))
     assert verdict.reason == words
     assert verdict.violations["params"] > 0
@@ -151,9 +157,14 @@ def test_what_compression_can_still_bring_below_the_limit_passes(tmp_path: Path)
     assert gate.check(plan_of(wide)).reason is not None
     assert gate.check(plan_of(wide, Halving())).reason is None
     tight = gate_of(tmp_path, {"params": Limits(max=0.4 * params(100))}, Halving)
-    assert tight.check(plan_of(wide, Halving())).reason == "params would be 950.5 to 1,425.75, at most 760.4 is asked"
+    assert (
+        tight.check(plan_of(wide, Halving())).reason
+        == "params would be 950.5 to 1,425.75, at most 760.4 is asked"
+    )
     least = gate_of(tmp_path, {"params": Limits(min=0.7 * params(100))}, Halving)
-    assert least.check(plan_of(wide, Halving())).reason is None, "its upper bound may keep to the limit"
+    assert least.check(plan_of(wide, Halving())).reason is None, (
+        "its upper bound may keep to the limit"
+    )
 
 
 def test_a_net_that_grows_is_judged_by_what_it_becomes(tmp_path: Path) -> None:
@@ -170,19 +181,26 @@ def test_a_net_that_may_shrink_is_judged_by_the_least_that_it_can_become(tmp_pat
     assert gate.check(plan_of(Line(width=10))).reason is not None
     assert gate.check(plan_of(Line(width=10), Shrinking())).reason is None
     tight = gate_of(tmp_path, {"params": Limits(max=5)}, Shrinking)
-    assert tight.check(plan_of(Line(width=10), Shrinking())).reason == "params would be 20 to 191, at most 5 is asked"
+    assert (
+        tight.check(plan_of(Line(width=10), Shrinking())).reason
+        == "params would be 20 to 191, at most 5 is asked"
+    )
 
 
 def test_a_trial_whose_model_has_become_too_large_can_no_longer_fit(tmp_path: Path) -> None:
     gate = gate_of(tmp_path, {"params": Limits(max=params(10)), "score": Limits(min=1)})
     plan = plan_of(Line(width=10))
     gate.still_fits(plan, tmp_path, Blueprint("line", {"width": 10}))
-    with pytest.raises(InfeasibleError, match="params would be 210, at most 191 is asked, as training") as caught:
+    with pytest.raises(
+        InfeasibleError, match="params would be 210, at most 191 is asked, as training"
+    ) as caught:
         gate.still_fits(plan, tmp_path, Blueprint("line", {"width": 11}))
     assert caught.value.violations == {"params": pytest.approx(19 / 191)}
 
 
-def test_memory_counts_what_lies_beside_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_counts_what_lies_beside_the_trained_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = gate_of(tmp_path, {}, Taught)
     monkeypatch.setattr(gates, "free_memory", lambda device: 8_000_000)
     assert gate.check(plan_of(Line(width=8))).reason is None
@@ -202,7 +220,9 @@ def test_quality_is_not_asked_before_training(tmp_path: Path) -> None:
     assert verdict.reason is None
 
 
-def test_a_plan_that_does_not_fit_into_memory_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_does_not_fit_into_memory_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = gate_of(tmp_path, {})
     monkeypatch.setattr(gates, "free_memory", lambda device: 20_000)
     assert "training would take about" in str(gate.check(plan_of(Line(width=64))).reason)
@@ -243,5 +263,7 @@ def test_a_graph_is_timed_once_for_the_gates_of_all_workers(tmp_path: Path) -> N
         gate = Gate(setting, {"latency_ratio": Limits(max=1e9)}, tmp_path)
         costs.append(gate.check(plan_of(net), tmp_path / worker).costs["latency_ratio"])
     assert costs[0] == costs[1] > 0
-    notes = [json.loads((tmp_path / worker / "shared.json").read_text()) for worker in ("one", "other")]
+    notes = [
+        json.loads((tmp_path / worker / "shared.json").read_text()) for worker in ("one", "other")
+    ]
     assert [entry["reused"] for note in notes for entry in note.values()] == [False, True]

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from automl_sr.plugin.metric import Metric
-from automl_sr.search.decide.scheduler import MedianStopping, NoScheduler, ParetoASHA, make_scheduler, scheduler_of
+from automl_sr.search.decide.scheduler import (
+    MedianStopping,
+    NoScheduler,
+    ParetoASHA,
+    make_scheduler,
+    scheduler_of,
+)
 
 PSNR = Metric("psnr", "maximize", "quality", "x:y")
 COST = Metric("cost", "minimize", "blueprint", "x:y", log=True)
@@ -31,7 +37,9 @@ def test_the_first_at_a_rung_goes_on() -> None:
 
 
 @given(st.lists(numbers, max_size=20), numbers, st.integers(2, 4))
-def test_with_one_objective_it_is_successive_halving(others: list[float], own: float, reduction: int) -> None:
+def test_with_one_objective_it_is_successive_halving(
+    others: list[float], own: float, reduction: int
+) -> None:
     """Among the best floor(n / reduction) of all values, or the best of them."""
     allowed = max(1, (len(others) + 1) // reduction)
     as_good = sum(other >= own for other in others)
@@ -39,7 +47,9 @@ def test_with_one_objective_it_is_successive_halving(others: list[float], own: f
     assert ParetoASHA([PSNR], reduction).decide(0, {"psnr": own}, at(*others)).go_on == expected
 
 
-@given(st.lists(st.tuples(numbers, numbers), max_size=12), st.tuples(numbers, numbers), st.randoms())
+@given(
+    st.lists(st.tuples(numbers, numbers), max_size=12), st.tuples(numbers, numbers), st.randoms()
+)
 def test_the_order_of_rows_does_not_matter(
     others: list[tuple[float, float]], own: tuple[float, float], random: object
 ) -> None:
@@ -63,10 +73,13 @@ def test_the_units_of_objectives_do_not_matter(
     judge = ParetoASHA([PSNR, COST], 3)
     plain = judge.decide(0, both(own)[0], both(*others))
     assert judge.decide(0, both(changed(own))[0], both(*map(changed, others))) == plain
-    # Costs are compared by ratio. Powers of two, and whole rows, so that rounding does not make or break ties.
+    # Costs are compared by ratio. Powers of two, and whole rows, so that rounding does not make or
+    # break ties.
     linear = ParetoASHA([PSNR, Metric("cost", "minimize", "blueprint", "x:y")], 3)
     scaled = [(psnr, unit * cost) for psnr, cost in [*others, own]]
-    assert linear.decide(0, both(scaled[-1])[0], both(*scaled[:-1])) == linear.decide(0, both(own)[0], both(*others))
+    assert linear.decide(0, both(scaled[-1])[0], both(*scaled[:-1])) == linear.decide(
+        0, both(own)[0], both(*others)
+    )
 
 
 def test_of_equally_good_trials_the_cheap_one_goes_on_from_the_first_rung() -> None:
@@ -78,7 +91,9 @@ def test_of_equally_good_trials_the_cheap_one_goes_on_from_the_first_rung() -> N
 
 
 def halving(final: np.ndarray, slope: np.ndarray) -> tuple[set[int], int]:
-    """Run 81 trials one after the other on curves a - b / sqrt(t); gives who reached the top, and the steps in all."""
+    """Run 81 trials one after the other on curves a - b / sqrt(t); gives who reached the top, and
+    the steps in all.
+    """
     judge, rungs = ParetoASHA([PSNR], 3), (1, 3, 9)
     reached: dict[int, list[dict[str, float]]] = {rung: [] for rung in rungs}
     top, steps = set(), 0
@@ -97,7 +112,9 @@ def halving(final: np.ndarray, slope: np.ndarray) -> tuple[set[int], int]:
 
 
 def test_curves_that_do_not_cross_lose_no_winner_and_cost_a_seventh() -> None:
-    """0.15 of training all, since trials go on from a rung; it would be 0.21 if every rung began anew."""
+    """0.15 of training all, since trials go on from a rung; it would be 0.21 if every rung
+    began anew.
+    """
     costs = []
     for seed in range(50):
         final = np.random.default_rng(seed).normal(30, 1, 81)
@@ -108,7 +125,9 @@ def test_curves_that_do_not_cross_lose_no_winner_and_cost_a_seventh() -> None:
 
 
 def test_curves_that_cross_cost_something() -> None:
-    """What learns slowly may be stopped: the loss against knowing everything is there, and small."""
+    """What learns slowly may be stopped: the loss against knowing everything is there, and
+    small.
+    """
     regrets = []
     for seed in range(50):
         rng = np.random.default_rng(seed)
@@ -143,10 +162,13 @@ def test_the_median_stops_the_worse_half_once_there_are_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "cls"), [("none", NoScheduler), ("median", MedianStopping), ("pareto-asha", ParetoASHA)]
+    ("kind", "cls"),
+    [("none", NoScheduler), ("median", MedianStopping), ("pareto-asha", ParetoASHA)],
 )
 def test_a_study_names_its_scheduler(kind: str, cls: type) -> None:
-    asked = SimpleNamespace(search=SimpleNamespace(scheduler=SimpleNamespace(kind=kind, reduction=3)))
+    asked = SimpleNamespace(
+        search=SimpleNamespace(scheduler=SimpleNamespace(kind=kind, reduction=3))
+    )
     assert isinstance(make_scheduler(asked, [PSNR]), cls)  # type: ignore[arg-type]
 
 
@@ -167,10 +189,22 @@ def test_a_verdict_says_why() -> None:
         "the first trial at this rung": judge.decide(0, {"psnr": 1.0}, []),
         "the best of 3 in psnr": judge.decide(0, {"psnr": 9.0}, at(5.0, 6.0)),
         "place 3 of 4; the best one is promoted": judge.decide(0, {"psnr": 6.0}, at(5.0, 7.0, 8.0)),
-        "place 2 of 6; the best 2 are promoted": judge.decide(0, {"psnr": 8.0}, at(1.0, 2.0, 3.0, 4.0, 9.0)),
+        "place 2 of 6; the best 2 are promoted": judge.decide(
+            0, {"psnr": 8.0}, at(1.0, 2.0, 3.0, 4.0, 9.0)
+        ),
         "an objective is no finite number": judge.decide(0, {"psnr": float("nan")}, at(1.0)),
         "every trial is promoted": NoScheduler().decide(0, {"psnr": 1.0}, at(2.0)),
-        "psnr is 5, the median of 3 trials 6": MedianStopping(PSNR).decide(0, {"psnr": 5.0}, at(5.0, 6.0, 7.0)),
+        "psnr is 5, the median of 3 trials 6": MedianStopping(PSNR).decide(
+            0, {"psnr": 5.0}, at(5.0, 6.0, 7.0)
+        ),
     }
     assert [verdict.reason for verdict in reasons.values()] == list(reasons)
-    assert [verdict.go_on for verdict in reasons.values()] == [True, True, False, True, False, True, False]
+    assert [verdict.go_on for verdict in reasons.values()] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]

@@ -1,4 +1,6 @@
-"""Proposals follow from the seed and from what is finished, not from the process or the number of workers."""
+"""Proposals follow from the seed and from what is finished, not from the process or the number of
+workers.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from search_world import find, load, made_up, run_fast
 
 from automl_sr.errors import UseError
 from automl_sr.search.optuna.sampler_view import RUNGS_ATTRIBUTE, StudyView
-from automl_sr.search.optuna.samplers import SAMPLERS, SobolSampler, at_share, draw_seed, make_sampler
+from automl_sr.search.optuna.samplers import (
+    SAMPLERS,
+    SobolSampler,
+    at_share,
+    draw_seed,
+    make_sampler,
+)
 from automl_sr.store.reading import Reader
 
 SPACE = {
@@ -30,7 +38,11 @@ def study_of(name: str, storage: Any = None, seed: int = 3) -> optuna.Study:
     sampler = make_sampler(name, seed, SPACE)
     storage = storage or optuna.storages.InMemoryStorage()
     return optuna.create_study(
-        study_name="s", storage=storage, sampler=sampler, directions=["maximize", "minimize"], load_if_exists=True
+        study_name="s",
+        storage=storage,
+        sampler=sampler,
+        directions=["maximize", "minimize"],
+        load_if_exists=True,
     )
 
 
@@ -83,7 +95,9 @@ def test_workers_in_any_number_propose_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc", "nsga2"])
-def test_a_trial_that_is_taken_over_half_way_gets_the_values_that_it_would_have_had(name: str) -> None:
+def test_a_trial_that_is_taken_over_half_way_gets_the_values_that_it_would_have_had(
+    name: str,
+) -> None:
     whole = run(study_of(name), 25)
     storage = optuna.storages.InMemoryStorage()
     run(study_of(name, storage), 24)
@@ -115,7 +129,9 @@ def test_an_unknown_sampler_is_named() -> None:
 def test_quasi_random_points_fill_a_dimension_evenly() -> None:
     study = optuna.create_study(sampler=SobolSampler(5, SPACE))
     found = sorted(study.ask().suggest_float("x", 0, 1) for _ in range(64))
-    assert [int(value * 64) for value in found] == list(range(64)), "one of 64 Sobol points in every 64th"
+    assert [int(value * 64) for value in found] == list(range(64)), (
+        "one of 64 Sobol points in every 64th"
+    )
 
 
 def test_a_share_of_a_distribution_reaches_all_its_values() -> None:
@@ -136,7 +152,9 @@ def test_a_share_of_a_distribution_reaches_all_its_values() -> None:
 def test_stopped_trials_look_complete_with_what_survivors_gained() -> None:
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=RandomSampler())
 
-    def add(state: TrialState, rungs: dict[str, list[float]], end: list[float] | None = None) -> None:
+    def add(
+        state: TrialState, rungs: dict[str, list[float]], end: list[float] | None = None
+    ) -> None:
         attributes = {RUNGS_ATTRIBUTE: rungs} if rungs else {}
         study.add_trial(create_trial(state=state, values=end, user_attrs=attributes))
 
@@ -146,14 +164,26 @@ def test_stopped_trials_look_complete_with_what_survivors_gained() -> None:
     add(TrialState.PRUNED, {})
     add(TrialState.FAIL, {})
     seen = StudyView(study)._get_trials()
-    assert [trial.state.name for trial in seen] == ["COMPLETE", "COMPLETE", "COMPLETE", "PRUNED", "FAIL"]
-    assert seen[2].values == [27.0 + 2.0, 7.0 - 0.5], "medians of the gains 3 and 1, and of -1 and 0"
+    assert [trial.state.name for trial in seen] == [
+        "COMPLETE",
+        "COMPLETE",
+        "COMPLETE",
+        "PRUNED",
+        "FAIL",
+    ]
+    assert seen[2].values == [27.0 + 2.0, 7.0 - 0.5], (
+        "medians of the gains 3 and 1, and of -1 and 0"
+    )
     assert study.trials[2].state is TrialState.PRUNED, "what is stored stays"
 
 
 def test_the_sampler_learns_from_stopped_trials() -> None:
-    """With bad trials stopped early, later proposals leave the bad half; told as pruned alone they would not."""
-    study = optuna.create_study(directions=["maximize", "minimize"], sampler=make_sampler("tpe", 0, {}))
+    """With bad trials stopped early, later proposals leave the bad half; told as pruned alone they
+    would not.
+    """
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=make_sampler("tpe", 0, {})
+    )
     late = []
     for number in range(60):
         trial = study.ask()
@@ -168,7 +198,9 @@ def test_the_sampler_learns_from_stopped_trials() -> None:
 
 
 def limited(name: str, trials: int) -> tuple[optuna.Study, list[bool]]:
-    """Run a study in which all of more than 0.3 breaks a limit, as measured; says which trials kept to it."""
+    """Run a study in which all of more than 0.3 breaks a limit, as measured; says which trials kept
+    to it.
+    """
     study = study_of(name)
     kept = []
     for _ in range(trials):
@@ -201,15 +233,23 @@ def test_hard_constraints_leave_proposals_reproducible(name: str) -> None:
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_no_sampler_gets_an_infeasible_plan_trained_or_into_the_front(tmp_path: Path, name: str) -> None:
+def test_no_sampler_gets_an_infeasible_plan_trained_or_into_the_front(
+    tmp_path: Path, name: str
+) -> None:
     trained = []
 
     def watched(plan: Any, *rest: Any) -> Any:
         trained.append(made_up(plan)["params"])
         return run_fast(plan, *rest)
 
-    trials = {"gp": 6, "tpe": 14, "nsga2": 22}.get(name, 8)  # so many that it proposes by what it has seen
-    end = find(load(sampler=name, trials=trials, more="constraints: {params: {max: 600}}\n"), tmp_path, watched)
+    trials = {"gp": 6, "tpe": 14, "nsga2": 22}.get(
+        name, 8
+    )  # so many that it proposes by what it has seen
+    end = find(
+        load(sampler=name, trials=trials, more="constraints: {params: {max: 600}}\n"),
+        tmp_path,
+        watched,
+    )
     assert end.summary["trials"]["complete"] == trials
     assert end.summary["trials"]["infeasible"] > 0
     assert max(trained) <= 600
@@ -218,9 +258,12 @@ def test_no_sampler_gets_an_infeasible_plan_trained_or_into_the_front(tmp_path: 
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
-    ("name", "trials", "early", "late"), [("tpe", 40, 10, 15), ("nsga2", 30, 10, 10), ("gp", 8, 4, 5)]
+    ("name", "trials", "early", "late"),
+    [("tpe", 40, 10, 15), ("nsga2", 30, 10, 10), ("gp", 8, 4, 5)],
 )
-def test_plans_that_the_gate_rejects_become_rare(tmp_path: Path, name: str, trials: int, early: int, late: int) -> None:
+def test_plans_that_the_gate_rejects_become_rare(
+    tmp_path: Path, name: str, trials: int, early: int, late: int
+) -> None:
     find(load(sampler=name, trials=trials, more="constraints: {params: {max: 300}}\n"), tmp_path)
     opened = Reader.open(f"sqlite:///{tmp_path}/store.db")
     rejected = [row.state == "infeasible" for row in opened.trials(opened.study("world"))]
@@ -255,7 +298,12 @@ def test_rejected_plans_look_complete_to_a_gaussian_process() -> None:
     add(TrialState.PRUNED)
     seen = StudyView(study, rejected=True)._get_trials()
     assert [trial.state.name for trial in seen] == ["COMPLETE"] * 4 + ["PRUNED"]
-    assert [trial.values for trial in seen[:4]] == [[31.0, 6.0], [30.0, 5.0], [32.0, 7.0], [31.0, 6.0]]
+    assert [trial.values for trial in seen[:4]] == [
+        [31.0, 6.0],
+        [30.0, 5.0],
+        [32.0, 7.0],
+        [31.0, 6.0],
+    ]
     assert [list(trial.constraints.items()) for trial in seen[:4]] == [
         [("memory", -0.9), ("params", 0.5), ("psnr", pytest.approx(0.05))],
         [("memory", -1.0), ("params", -0.5), ("psnr", -0.1)],

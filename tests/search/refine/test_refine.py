@@ -1,4 +1,6 @@
-"""`refine`: each refinement is made once, by one process, survives interruption, and leaves the search as it was."""
+"""`refine`: each refinement is made once, by one process, survives interruption, and leaves the
+search as it was.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def steps_of(end: RefineEnd) -> list[tuple[int, int]]:
 # ---- what is made ----
 
 
-def test_the_front_is_refined_and_the_search_stays_as_it_was(store_url: str, tmp_path: Path) -> None:
+def test_the_front_is_refined_and_the_search_stays_as_it_was(
+    store_url: str, tmp_path: Path
+) -> None:
     make(options_in(tmp_path, store_url))
     world = World(tmp_path, store_url)
     before = world.trials()
@@ -114,7 +118,9 @@ def test_a_trial_without_a_checkpoint_is_refused_with_what_to_do_instead(world: 
     [failed, *_] = [trial for trial in world.trials() if trial.state == "failed"]
     with pytest.raises(UseError, match=rf"Trial {failed.number} of 'world' is failed .*too narrow"):
         world.refine(trials=(failed.number,))
-    world.store.forget_artifacts(world.study, [trial.id for trial in world.trials() if trial.number == 0])
+    world.store.forget_artifacts(
+        world.study, [trial.id for trial in world.trials() if trial.number == 0]
+    )
     with pytest.raises(UseError, match="Trial 0 of 'world' has no checkpoint any more"):
         world.refine(trials=(0,))
     with pytest.raises(StoreError, match="no trial 99"):
@@ -135,7 +141,13 @@ def test_a_study_without_a_front_is_refused(tmp_path: Path) -> None:
 
 def test_a_mistyped_store_makes_no_new_one(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
-        refine("world", registry(), Options(store=f"sqlite:///{tmp_path}/typo.db"), Request(), run=Trainer())
+        refine(
+            "world",
+            registry(),
+            Options(store=f"sqlite:///{tmp_path}/typo.db"),
+            Request(),
+            run=Trainer(),
+        )
     assert not (tmp_path / "typo.db").exists()
 
 
@@ -158,7 +170,11 @@ def test_a_member_of_the_front_that_has_no_checkpoint_says_why(world: World) -> 
     import_trial(world, sorted(world.front())[0])
     end = world.refine()
     reason = end.summary["refinements"][0]["reason"]
-    assert reason == "The trial was imported from trial 7 of 'older' and has no checkpoint here. Refine it there."
+    assert (
+        reason
+        == "The trial was imported from trial 7 of 'older' and has no checkpoint here. Refine it"
+        " there."
+    )
     assert {row["state"] for row in end.summary["refinements"][1:]} == {"complete"}
 
 
@@ -173,9 +189,15 @@ def import_trial(world: World, number: int) -> None:
 
 def test_a_failure_is_recorded_with_its_traceback_and_tried_again_next_time(world: World) -> None:
     end = world.refine(Trainer(between=failing), trials=(0,), seeds=3)
-    assert [row["state"] for row in end.summary["refinements"]] == ["complete", "failed", "complete"]
+    assert [row["state"] for row in end.summary["refinements"]] == [
+        "complete",
+        "failed",
+        "complete",
+    ]
     assert end.summary["refinements"][1]["reason"] == "RuntimeError: out of memory"
-    [event] = [event for event in world.store.events(world.study, 0) if event.kind == "refinement failed"]
+    [event] = [
+        event for event in world.store.events(world.study, 0) if event.kind == "refinement failed"
+    ]
     assert "4000 steps, seed 1" in event.text
     assert "in failing" in event.text
     trainer = Trainer()
@@ -226,11 +248,16 @@ def test_whatever_a_technique_raises_fails_its_refinement_alone(
     assert (rows[0]["state"], rows[0]["reason"]) == ("failed", reason)
     assert rows[1]["state"] == "complete"
     assert Path.cwd() == here
-    assert callback.notes[0] == "trial 0, seed 0 changed the working directory for all: it was put back"
+    assert (
+        callback.notes[0]
+        == "trial 0, seed 0 changed the working directory for all: it was put back"
+    )
 
 
 def test_where_all_fail_the_command_fails(world: World) -> None:
-    end = world.refine(Trainer(between=lambda job, step: failing(Job(0, 1, Path()), step)), trials=(0,))
+    end = world.refine(
+        Trainer(between=lambda job, step: failing(Job(0, 1, Path()), step)), trials=(0,)
+    )
     assert isinstance(end.error, AutomlSRError)
     assert "out of memory" in str(end.error)
 
@@ -294,7 +321,9 @@ def test_what_a_killed_process_left_is_taken_over(world: World) -> None:
     assert [claim.taken_over for claim in callback.claims] == [True]
     [row] = world.rows()
     assert row.fence == 2
-    assert Path(row.artifacts["onnx"].url).parent.name == "attempt-2", "the dead owner's files are not overwritten"
+    assert Path(row.artifacts["onnx"].url).parent.name == "attempt-2", (
+        "the dead owner's files are not overwritten"
+    )
 
 
 def test_one_that_killed_its_process_comes_after_the_others(world: World) -> None:
@@ -347,7 +376,9 @@ def test_who_has_lost_the_lease_writes_nothing(world: World) -> None:
     end = world.refine(Trainer(between=stolen), callback, trials=(0,))
     assert end.error is None
     assert end.summary["refinements"][0]["values"] == {"score": 99.0}
-    assert any("has taken the refinement of trial 0, seed 0 over" in text for text in callback.notes)
+    assert any(
+        "has taken the refinement of trial 0, seed 0 over" in text for text in callback.notes
+    )
 
 
 def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> None:
@@ -362,7 +393,9 @@ def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> 
     trainers = [Trainer(between=meet), Trainer(between=meet)]
     ends: list[RefineEnd] = []
     threads = [
-        threading.Thread(target=lambda run=trainer: ends.append(world.refine(run, trials=(0,), seeds=5)))
+        threading.Thread(
+            target=lambda run=trainer: ends.append(world.refine(run, trials=(0,), seeds=5))
+        )
         for trainer in trainers
     ]
     for thread in threads:
@@ -372,7 +405,9 @@ def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> 
     seeds = [seed for trainer in trainers for seed, step in trainer.trained if step == 1]
     assert sorted(seeds) == [0, 1, 2, 3, 4], "each was made once"
     assert [row["state"] for end in ends for row in end.summary["refinements"]] == ["complete"] * 10
-    assert ends[0].summary == ends[1].summary, "both wait for what the other makes, and show all of it"
+    assert ends[0].summary == ends[1].summary, (
+        "both wait for what the other makes, and show all of it"
+    )
 
 
 # ---- test sets ----
@@ -417,26 +452,36 @@ class CtrlCAt(RefineCallback):
 def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = parse_study(STUDY.format(folder=write_photographs(tmp_path)), "study.yaml", installed())
-    options = Options(store=f"sqlite:///{tmp_path}/store.db", artifacts=str(tmp_path / "artifacts"), device="cpu")
+    loaded = parse_study(
+        STUDY.format(folder=write_photographs(tmp_path)), "study.yaml", installed()
+    )
+    options = Options(
+        store=f"sqlite:///{tmp_path}/store.db", artifacts=str(tmp_path / "artifacts"), device="cpu"
+    )
     assert search(loaded, installed(), options).error is None
 
     trained_on: list[str] = []
     go_on = Run.go_on
     monkeypatch.setattr(
-        Run, "go_on", lambda setup, base: (trained_on.append(setup.data.fingerprint), go_on(setup, base))[1]
+        Run,
+        "go_on",
+        lambda setup, base: (trained_on.append(setup.data.fingerprint), go_on(setup, base))[1],
     )
 
     def refined(seed_count: int, stop_at: int) -> RefineEnd:
         asked = Request(steps=LENGTH, seeds=seed_count)
         callback = CtrlCAt(stop_at)
         end = refine("real", installed(), options, asked, callback=callback)
-        assert "warning: test set Nowhere will be left out" in callback.said[0], "before the long training"
+        assert "warning: test set Nowhere will be left out" in callback.said[0], (
+            "before the long training"
+        )
         return end
 
     whole = refined(1, 0)
     assert whole.error is None
-    assert trained_on == [loaded.spec.task.load(0).train.fingerprint], "all samples, not the selected half"
+    assert trained_on == [loaded.spec.task.load(0).train.fingerprint], (
+        "all samples, not the selected half"
+    )
     reader = Reader.open(options.store)
     study = reader.study("real")
     [first] = stored.refinements(reader, study)
@@ -447,7 +492,9 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
 
     model = OnnxImageModel(Path(row["artifacts"]["onnx"]))
     measured = evaluate_pairs(model, loaded.spec.task.load_test(f"{tmp_path}/test"), 2)
-    assert row["tests"] == {f"{tmp_path}/test": {name: measured[name] for name in ("psnr_y", "ssim_y", "psnr_rgb")}}
+    assert row["tests"] == {
+        f"{tmp_path}/test": {name: measured[name] for name in ("psnr_y", "ssim_y", "psnr_rgb")}
+    }
 
     forget(options, first)
     for stop_at in (LENGTH // 3, LENGTH - 5):  # on the trunk, and in the cool-down
@@ -460,7 +507,10 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
         kind: file.sha256 for kind, file in first.artifacts.items()
     }
     assert other.values["psnr_y"] != same.values["psnr_y"], "the other seed saw other batches"
-    assert hashlib.sha256(Path(same.artifacts["onnx"].url).read_bytes()).hexdigest() == same.artifacts["onnx"].sha256
+    assert (
+        hashlib.sha256(Path(same.artifacts["onnx"].url).read_bytes()).hexdigest()
+        == same.artifacts["onnx"].sha256
+    )
     assert Refinement.of(other, reader.trial(study, 0)).search_values == row["search_values"]
 
 

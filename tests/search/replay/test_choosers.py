@@ -52,7 +52,9 @@ KINDS: list[tuple[BaseDistribution, list[Any]]] = [
 
 
 @pytest.mark.parametrize(("item", "values"), KINDS)
-def test_the_probabilities_of_all_values_add_up_to_one(item: BaseDistribution, values: list[Any]) -> None:
+def test_the_probabilities_of_all_values_add_up_to_one(
+    item: BaseDistribution, values: list[Any]
+) -> None:
     numbers = np.array([item.to_internal_repr(value) for value in values])
     prior = np.exp(choosers._log_prior(item, numbers))
     assert prior.sum() == pytest.approx(1)
@@ -67,7 +69,11 @@ def test_a_number_of_a_range_has_the_density_of_the_range(log: bool) -> None:
     item = FloatDistribution(0.01, 10.0, log=log)
     width = math.log(1000) if log else 9.99
     assert np.exp(choosers._log_prior(item, np.array([0.01, 5.0]))) == pytest.approx(1 / width)
-    at = np.exp(np.linspace(math.log(0.0101), math.log(9.99), 20)) if log else np.linspace(0.011, 9.99, 20)
+    at = (
+        np.exp(np.linspace(math.log(0.0101), math.log(9.99), 20))
+        if log
+        else np.linspace(0.011, 9.99, 20)
+    )
     cells, masses = choosers._cells(item, at)
     assert list(cells) == [index // 2 for index in range(20)]
     assert masses == pytest.approx(0.1)
@@ -111,15 +117,25 @@ def test_densities_are_those_of_optunas_own_sampler(sampler: str) -> None:
     def expected(trials: list[FrozenTrial], *, good: bool) -> np.ndarray:
         found = np.zeros(len(rest))
         for space in spaces:
-            density = chooser.sampler._build_parzen_estimator(study, space, trials, handle_below=good)
+            density = chooser.sampler._build_parzen_estimator(
+                study, space, trials, handle_below=good
+            )
             for place, index in enumerate(rest):
                 params = table.rows[index].params
                 if space.keys() <= params.keys():
-                    numbers = {name: np.array([space[name].to_internal_repr(params[name])]) for name in space}
-                    found[place] += density.log_pdf(numbers)[0] - sum(domain.prior[name][index] for name in space)
+                    numbers = {
+                        name: np.array([space[name].to_internal_repr(params[name])])
+                        for name in space
+                    }
+                    found[place] += density.log_pdf(numbers)[0] - sum(
+                        domain.prior[name][index] for name in space
+                    )
         return found
 
-    for level in (True, False):  # with more than 25 trials the newest weigh more, but not among the good ones
+    for level in (
+        True,
+        False,
+    ):  # with more than 25 trials the newest weigh more, but not among the good ones
         ratio = chooser.log_ratio(spaces, study.kept[:32], level=level)
         assert ratio(rest) == pytest.approx(expected(study.kept[:32], good=level))
     below, above = _split_trials(study, study.kept, 4)
@@ -142,7 +158,9 @@ def test_spaces_are_sampled_as_optuna_divides_them() -> None:
         chooser = SAMPLERS[sampler].make(table, Domain(table), np.random.default_rng(0))
         assert isinstance(chooser, TPEChooser)
         found = chooser.spaces(SimulatedStudy(directions, sees_stopped=False), trials)
-        return sorted((set(space) for space in found), key=lambda names: (-len(names), sorted(names)))
+        return sorted(
+            (set(space) for space in found), key=lambda names: (-len(names), sorted(names))
+        )
 
     assert spaces("tpe", ["maximize", "minimize"]) == [common, *branches]
     assert spaces("optuna-tpe-first", ["maximize"]) == [common, *branches]
@@ -150,25 +168,38 @@ def test_spaces_are_sampled_as_optuna_divides_them() -> None:
 
 
 def test_a_child_is_like_its_parents_or_mutated() -> None:
-    """With two parameters one of them mutates on average; a child of equal parents that is like them is likeliest."""
+    """With two parameters one of them mutates on average; a child of equal parents that is like
+    them is likeliest.
+    """
     space: dict[str, BaseDistribution] = {
         "a": CategoricalDistribution((0, 1, 2, 3)),
         "b": FloatDistribution(0.0, 1.0),
     }
-    given = [{"a": 0, "b": 0.05}, {"a": 0, "b": 0.02}, {"a": 1, "b": 0.05}, {"a": 1, "b": 0.95}, {"a": 2, "b": 0.05}]
-    made = [plain_row(number, 30.0 + number, 100.0 * (number + 1), params=p) for number, p in enumerate(given)]
+    given = [
+        {"a": 0, "b": 0.05},
+        {"a": 0, "b": 0.02},
+        {"a": 1, "b": 0.05},
+        {"a": 1, "b": 0.95},
+        {"a": 2, "b": 0.05},
+    ]
+    made = [
+        plain_row(number, 30.0 + number, 100.0 * (number + 1), params=p)
+        for number, p in enumerate(given)
+    ]
     distributions = {name: json.loads(distribution_to_json(item)) for name, item in space.items()}
     table = small(made, distributions=distributions)
     chooser = NSGA2Chooser(NSGAIISampler(), Domain(table), np.random.default_rng(0))
     first, *_, last = seen_trials(table, [0, 1, 4])
     ratio = np.exp(chooser.log_ratio(space, [first], np.arange(5)))
     same, other = {"a": 0.5 / 0.25 + 0.5, "b": 0.5 / 0.1 + 0.5}, 0.5
-    assert ratio == pytest.approx([same["a"] * same["b"]] * 2 + [other * same["b"], other * other, other * same["b"]])
+    assert ratio == pytest.approx(
+        [same["a"] * same["b"]] * 2 + [other * same["b"], other * other, other * same["b"]]
+    )
     both = np.exp(chooser.log_ratio(space, [first, last], np.arange(5)))
     half = 0.25 / 0.25 + 0.5
-    assert both == pytest.approx([half * same["b"]] * 2 + [other * same["b"], other * other, half * same["b"]]), (
-        "half of what two parents disagree on"
-    )
+    assert both == pytest.approx(
+        [half * same["b"]] * 2 + [other * same["b"], other * other, half * same["b"]]
+    ), "half of what two parents disagree on"
 
 
 # ---- no bias ----
@@ -176,7 +207,10 @@ def test_a_child_is_like_its_parents_or_mutated() -> None:
 
 def flat(count: int) -> Table:
     """A table that holds nothing to be learnt: all values and times are equal."""
-    made = [plain_row(number, 30.0, 1000.0, params=row["params"]) for number, row in enumerate(rows(count))]
+    made = [
+        plain_row(number, 30.0, 1000.0, params=row["params"])
+        for number, row in enumerate(rows(count))
+    ]
     for row in made:
         row["costs"] = {}
     return small(made, ideal={"psnr": 30.0, "params": 1000.0})
@@ -201,14 +235,20 @@ def test_where_nothing_can_be_learnt_rows_are_drawn_evenly_at_all_times(sampler:
 
 @pytest.mark.parametrize("sampler", ["tpe", "optuna-tpe", "optuna-tpe-first"])
 def test_rows_that_differ_in_name_alone_are_drawn_evenly(sampler: str) -> None:
-    """One parameter with a choice for each row: the estimator knows some, and nothing tells the others apart."""
+    """One parameter with a choice for each row: the estimator knows some, and nothing tells the
+    others apart.
+    """
     names = tuple(f"choice {index:02d}" for index in range(24))
-    made = [plain_row(number, 30.0, 1000.0, params={"which": name}) for number, name in enumerate(names)]
+    made = [
+        plain_row(number, 30.0, 1000.0, params={"which": name}) for number, name in enumerate(names)
+    ]
     for row in made:
         row["costs"] = {}
     which = {"which": json.loads(distribution_to_json(CategoricalDistribution(names)))}
     table = small(made, distributions=which, ideal={"psnr": 30.0, "params": 1000.0})
-    eleventh = [tried(study_of(table, sampler, seed=seed, seconds=9.0 * 11))[11] for seed in range(300)]
+    eleventh = [
+        tried(study_of(table, sampler, seed=seed, seconds=9.0 * 11))[11] for seed in range(300)
+    ]
     assert chisquare(np.bincount(eleventh, minlength=24)).pvalue > 1e-3
 
 
@@ -229,7 +269,9 @@ def test_nobody_looks_at_rows_that_were_not_tried(sampler: str, scheduler: str) 
 
 
 def free_search(sampler: str, seed: int, trials: int) -> list[float]:
-    """Search the made-up world itself, without a table, with Optuna's own sampler; gives the qualities."""
+    """Search the made-up world itself, without a table, with Optuna's own sampler; gives the
+    qualities.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = {"optuna-tpe": TPESampler, "optuna-nsga2": NSGAIISampler}.get(sampler)
@@ -283,6 +325,9 @@ def test_quasi_random_search_goes_through_the_recorded_sequence() -> None:
     assert sorted(order) == list(range(20))
     begin = order[0]
     assert order == [(begin + step) % 20 for step in range(20)]
-    assert len({tried(study_of(made_up(20), "qmc", seed=seed, seconds=1.0))[0] for seed in range(20)}) > 5
+    assert (
+        len({tried(study_of(made_up(20), "qmc", seed=seed, seconds=1.0))[0] for seed in range(20)})
+        > 5
+    )
     with pytest.raises(UseError, match="was recorded with random: its order is no Sobol sequence"):
         study_of(made_up(20, sampler="random"), "qmc")

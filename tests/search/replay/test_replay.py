@@ -27,7 +27,14 @@ from automl_sr.errors import UseError
 from automl_sr.search.decide.scheduler import ParetoASHA
 from automl_sr.search.replay import fidelity, plot
 from automl_sr.search.replay.choosers import ROW, SAMPLERS
-from automl_sr.search.replay.comparison import POINTS, Combination, Comparison, Studies, combinations, compare
+from automl_sr.search.replay.comparison import (
+    POINTS,
+    Combination,
+    Comparison,
+    Studies,
+    combinations,
+    compare,
+)
 from automl_sr.search.replay.simulation import SimulatedStudy
 from automl_sr.search.replay.table import Table
 
@@ -44,7 +51,9 @@ def test_without_early_stopping_a_study_takes_the_time_of_its_trials_without_jud
 
 
 def test_a_stopped_trial_gives_its_time_to_the_next() -> None:
-    """Rows in the order 0, 1, 2: the first goes on, the second is worse in everything, the third is the best."""
+    """Rows in the order 0, 1, 2: the first goes on, the second is worse in everything, the third is
+    the best.
+    """
     table = small([plain_row(0, 30.0, 300.0), plain_row(1, 29.0, 400.0), plain_row(2, 32.0, 100.0)])
     seed = next(seed for seed in range(50) if tried(study_of(table, "qmc", seed=seed)) == [0, 1, 2])
     simulation = study_of(table, "qmc", "pareto-asha", seed=seed)
@@ -92,13 +101,17 @@ def test_infeasible_and_failed_rows_cost_their_time_and_leave_nothing() -> None:
     assert told[1].state == TrialState.PRUNED
     assert told[1].constraints == {"params": 17.0}
     assert told[2].state == TrialState.FAIL
-    assert told[3].constraints == {"params": pytest.approx(0.2)}, "told, so that samplers learn; not on the front"
+    assert told[3].constraints == {"params": pytest.approx(0.2)}, (
+        "told, so that samplers learn; not on the front"
+    )
     only = small(made, **limits).box.scaled([{"psnr": 30.0, "params": 100.0}])
     assert simulation.trace.shares[-1] == pytest.approx(small(made, **limits).box.share(only))
 
 
 def test_rungs_are_judged_as_in_a_search() -> None:
-    """The decisions are those of the scheduler of real trials, asked in the order of simulated time."""
+    """The decisions are those of the scheduler of real trials, asked in the order of simulated
+    time.
+    """
     table = made_up(60)
     simulation = study_of(table, "random", "pareto-asha", workers=3)
     events = []
@@ -108,9 +121,13 @@ def test_rungs_are_judged_as_in_a_search() -> None:
         worker = int(np.argmin(time))
         row = table.rows[trial.user_attrs[ROW]]
         reached = len(trial.user_attrs["automl_sr:rungs"])
-        events += [(time[worker] + rung.seconds, trial.number, rung) for rung in row.rungs[:reached]]
+        events += [
+            (time[worker] + rung.seconds, trial.number, rung) for rung in row.rungs[:reached]
+        ]
         ends[trial.number] = trial.state
-        time[worker] += row.seconds if trial.state == TrialState.COMPLETE else row.rungs[reached - 1].seconds
+        time[worker] += (
+            row.seconds if trial.state == TrialState.COMPLETE else row.rungs[reached - 1].seconds
+        )
     judge = ParetoASHA(table.metrics, 3)
     before: dict[int, list[dict[str, float]]] = {0: [], 1: []}
     for _, number, rung in sorted(events, key=lambda event: event[:2]):
@@ -121,8 +138,12 @@ def test_rungs_are_judged_as_in_a_search() -> None:
     assert {TrialState.COMPLETE, TrialState.PRUNED} == set(ends.values())
 
 
-@pytest.mark.parametrize(("sampler", "state"), [("tpe", TrialState.COMPLETE), ("optuna-tpe", TrialState.PRUNED)])
-def test_our_samplers_see_stopped_trials_with_values_and_optunas_do_not(sampler: str, state: TrialState) -> None:
+@pytest.mark.parametrize(
+    ("sampler", "state"), [("tpe", TrialState.COMPLETE), ("optuna-tpe", TrialState.PRUNED)]
+)
+def test_our_samplers_see_stopped_trials_with_values_and_optunas_do_not(
+    sampler: str, state: TrialState
+) -> None:
     simulation = study_of(made_up(30), sampler, "pareto-asha")
     stopped = [trial.number for trial in simulation.study.kept if trial.state == TrialState.PRUNED]
     assert stopped
@@ -138,9 +159,13 @@ def test_a_study_of_the_first_objective_is_pruned_by_optunas_own_median() -> Non
     again = SimulatedStudy(["maximize"], sees_stopped=False)
     assert {len(trial.values) for trial in simulation.study.kept if trial.values} == {1}
     assert any(trial.state == TrialState.PRUNED for trial in simulation.study.kept)
-    for trial in simulation.study.kept:  # one worker: a trial is judged with all before it at their end
+    for (
+        trial
+    ) in simulation.study.kept:  # one worker: a trial is judged with all before it at their end
         row = table.rows[trial.user_attrs[ROW]]
-        shown = FrozenTrial(trial.number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, trial.number)
+        shown = FrozenTrial(
+            trial.number, TrialState.RUNNING, None, None, None, {}, {}, {}, {}, {}, trial.number
+        )
         for place, rung in enumerate(row.rungs):
             shown.intermediate_values[rung.step] = rung.values["psnr"]
             stops = pruner.prune(again, shown)
@@ -174,10 +199,17 @@ def test_hypervolume_only_grows_and_counts_from_when_a_trial_ends() -> None:
 
 
 def test_samplers_and_schedulers_are_paired_and_single_pairs_can_be_named() -> None:
-    names = [item.name for item in combinations(["tpe", "optuna-tpe-first+optuna-median"], ["none", "median"])]
+    names = [
+        item.name
+        for item in combinations(["tpe", "optuna-tpe-first+optuna-median"], ["none", "median"])
+    ]
     assert names == ["optuna-tpe-first+optuna-median", "tpe+none", "tpe+median"]
-    left = [item.name for item in combinations(["tpe", "optuna-tpe-first"], ["none", "optuna-median"])]
-    assert left == ["tpe+none", "optuna-tpe-first+none", "optuna-tpe-first+optuna-median"], "what Optuna has"
+    left = [
+        item.name for item in combinations(["tpe", "optuna-tpe-first"], ["none", "optuna-median"])
+    ]
+    assert left == ["tpe+none", "optuna-tpe-first+none", "optuna-tpe-first+optuna-median"], (
+        "what Optuna has"
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,18 +218,26 @@ def test_samplers_and_schedulers_are_paired_and_single_pairs_can_be_named() -> N
         (["tpee"], ["none"], "Unknown sampler 'tpee'. Did you mean 'tpe'?"),
         (["gp"], ["none"], "Unknown sampler 'gp'. Known: tpe, nsga2"),
         (["tpe"], ["asha"], "Unknown scheduler 'asha'. Did you mean 'pareto-asha'?"),
-        (["tpe"], ["optuna-median"], "There is nothing to compare. optuna-median works for a single objective"),
+        (
+            ["tpe"],
+            ["optuna-median"],
+            "There is nothing to compare. optuna-median works for a single objective",
+        ),
         ([], ["none"], "There is nothing to compare. Give --samplers and --schedulers."),
     ],
 )
-def test_what_cannot_be_compared_is_said(samplers: list[str], schedulers: list[str], words: str) -> None:
+def test_what_cannot_be_compared_is_said(
+    samplers: list[str], schedulers: list[str], words: str
+) -> None:
     with pytest.raises(UseError) as error:
         combinations(samplers, schedulers)
     assert words in str(error.value)
 
 
 def made(table: Table, **curves: Any) -> Comparison:
-    """A comparison with given curves, from 0 to 100 s; the names are samplers, and `_` divides them from schedulers."""
+    """A comparison with given curves, from 0 to 100 s; the names are samplers, and `_` divides them
+    from schedulers.
+    """
     studies = tuple(
         Studies(Combination(*name.split("_")), np.asarray(curve, dtype=float), 1.0, 1.0)
         for name, curve in curves.items()
@@ -206,7 +246,9 @@ def made(table: Table, **curves: Any) -> Comparison:
 
 
 def rising(*ends: tuple[float, float]) -> list[Any]:
-    """Curves that reach a height on a straight line, at a share of the time, and stay there; one for each seed."""
+    """Curves that reach a height on a straight line, at a share of the time, and stay there; one
+    for each seed.
+    """
     time = np.linspace(0, 1, POINTS)
     return [height * np.minimum(time / at, 1) for height, at in ends]
 
@@ -224,15 +266,25 @@ def test_the_rival_is_the_best_without_early_stopping() -> None:
     assert found.rival is not None
     assert found.rival.combination.name == "tpe+none", "as high as random, and sooner"
     shown = found.to_json()
-    assert (shown["best_rival"], shown["target"], shown["seeds"]) == ("tpe+none", pytest.approx(0.8), 3)
+    assert (shown["best_rival"], shown["target"], shown["seeds"]) == (
+        "tpe+none",
+        pytest.approx(0.8),
+        3,
+    )
     ours, weak, rival, late = (item["to_target"] for item in shown["combinations"])
     assert rival["share"] == 1
-    assert ours["seconds"] == pytest.approx(100 * 0.3 * 0.8 / 0.9, abs=0.5), "the median is that of the second seed"
+    assert ours["seconds"] == pytest.approx(100 * 0.3 * 0.8 / 0.9, abs=0.5), (
+        "the median is that of the second seed"
+    )
     assert ours["share"] == pytest.approx(ours["seconds"] / rival["seconds"])
     assert ours["low"] <= ours["share"] <= ours["high"]
-    assert (weak["seconds"], weak["share"], weak["high"]) == (None, None, None), "soon there, but not high enough"
+    assert (weak["seconds"], weak["share"], weak["high"]) == (None, None, None), (
+        "soon there, but not high enough"
+    )
     assert late["share"] > 1
-    assert shown["combinations"][0]["hypervolume"] == {key: pytest.approx(0.9) for key in ("median", "low", "high")}
+    assert shown["combinations"][0]["hypervolume"] == {
+        key: pytest.approx(0.9) for key in ("median", "low", "high")
+    }
 
 
 def test_optunas_own_pruning_can_be_the_rival() -> None:
@@ -249,7 +301,9 @@ def test_optunas_own_pruning_can_be_the_rival() -> None:
 
 
 def test_ranks_are_averaged_over_seeds_and_ties_are_shared() -> None:
-    found = made(made_up(4), tpe_none=rising((0.5, 1), (0.9, 1)), random_none=rising((0.5, 1), (0.8, 1)))
+    found = made(
+        made_up(4), tpe_none=rising((0.5, 1), (0.9, 1)), random_none=rising((0.5, 1), (0.8, 1))
+    )
     ranks = found.mean_ranks()
     assert list(ranks[:, 0]) == [1.5, 1.5]
     assert list(ranks[:, -1]) == [1.25, 1.75]
@@ -309,14 +363,21 @@ def test_classes_are_thirds_by_parameters() -> None:
     assert sorted(np.concatenate(parts)) == list(range(60))
     costs = [[table.rows[index].costs["params"] for index in part] for part in parts]
     assert all(max(small) < min(large) for small, large in itertools.pairwise(costs))
-    assert fidelity.cost_classes([row.model_copy(update={"costs": {}, "values": {}}) for row in table.rows]) == []
+    assert (
+        fidelity.cost_classes(
+            [row.model_copy(update={"costs": {}, "values": {}}) for row in table.rows]
+        )
+        == []
+    )
 
 
 def test_agreement_is_over_all_rows_and_inside_classes() -> None:
     """Between classes the order is kept, inside one it is turned round: tau over all hides it."""
     made = [
         plain_row(number, 30 + 10 * cost + inside, 100.0 * 10**cost, then=10 * cost - inside)
-        for number, (cost, inside) in enumerate((cost, inside) for cost in range(3) for inside in range(5))
+        for number, (cost, inside) in enumerate(
+            (cost, inside) for cost in range(3) for inside in range(5)
+        )
     ]
     [found] = fidelity.agreement(small(made))
     assert (found["objective"], found["rung"], found["step"], found["rows"]) == ("psnr", 0, 50, 15)
@@ -332,9 +393,14 @@ def test_what_is_timed_is_left_out_of_the_agreement() -> None:
     for row in made:
         row["values"] = {**row["values"], "params": row["values"]["params"] + 0.01}
     data = table_data(made)
-    assert [item["objective"] for item in fidelity.agreement(Table.model_validate(data))] == ["psnr", "params"]
+    assert [item["objective"] for item in fidelity.agreement(Table.model_validate(data))] == [
+        "psnr",
+        "params",
+    ]
     data["objectives"][1]["level"] = "device"
-    assert [item["objective"] for item in fidelity.agreement(Table.model_validate(data))] == ["psnr"]
+    assert [item["objective"] for item in fidelity.agreement(Table.model_validate(data))] == [
+        "psnr"
+    ]
 
 
 def test_later_rungs_of_the_made_up_world_agree_better() -> None:
@@ -348,7 +414,9 @@ def test_later_rungs_of_the_made_up_world_agree_better() -> None:
 
 
 def test_the_picture_shows_every_combination(tmp_path: Path) -> None:
-    found = compare(made_up(60), combinations(["random", "nsga2"], ["pareto-asha", "none"]), seeds=2).to_json()
+    found = compare(
+        made_up(60), combinations(["random", "nsga2"], ["pareto-asha", "none"]), seeds=2
+    ).to_json()
     plot.draw(tmp_path / "replay.png", found, "made-up")
     with Image.open(tmp_path / "replay.png") as image:
         assert image.format == "PNG"
@@ -371,7 +439,11 @@ def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None
 
 
 def test_times_are_shown_in_a_unit_that_suits() -> None:
-    assert [plot.time_unit(seconds) for seconds in (100, 1000, 100_000)] == [(1.0, "s"), (60.0, "min"), (3600.0, "h")]
+    assert [plot.time_unit(seconds) for seconds in (100, 1000, 100_000)] == [
+        (1.0, "s"),
+        (60.0, "min"),
+        (3600.0, "h"),
+    ]
 
 
 def test_the_made_up_rows_pay_for_judging() -> None:

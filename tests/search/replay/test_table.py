@@ -35,7 +35,9 @@ def test_a_table_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     assert load_table(tmp_path / "table.json") == table
     text = (tmp_path / "table.json").read_text()
     assert json.loads(text)["rows"][3]["number"] == 3
-    assert len([line for line in text.splitlines() if line.startswith('{"number":')]) == 40, "a row a line"
+    assert len([line for line in text.splitlines() if line.startswith('{"number":')]) == 40, (
+        "a row a line"
+    )
 
 
 def test_300_rows_take_a_few_hundred_kilobytes(tmp_path: Path) -> None:
@@ -58,44 +60,110 @@ def range_of(**attributes: Any) -> str:
     [
         ("{", "is no table: Expecting property name"),
         ("[]", "the key 'format' is missing"),
-        (changed(lambda data: data.update(format=9)), "has format 9, this version reads 1. Update automl-sr."),
-        (changed(lambda data: data.update(colour="red")), "colour: unknown key 'colour'. Keys: format, made_by"),
-        (changed(lambda data: data.pop("reference")), "'reference' is missing. The corner of the hypervolume"),
+        (
+            changed(lambda data: data.update(format=9)),
+            "has format 9, this version reads 1. Update automl-sr.",
+        ),
+        (
+            changed(lambda data: data.update(colour="red")),
+            "colour: unknown key 'colour'. Keys: format, made_by",
+        ),
+        (
+            changed(lambda data: data.pop("reference")),
+            "'reference' is missing. The corner of the hypervolume",
+        ),
         (
             changed(lambda data: data["rows"][2].update(seconds="long")),
             "rows.2.seconds: 'long' is not a number.",
         ),
-        (changed(lambda data: data["rows"][2].update(seconds=math.nan)), "rows.2.seconds: nan is not a finite number."),
+        (
+            changed(lambda data: data["rows"][2].update(seconds=math.nan)),
+            "rows.2.seconds: nan is not a finite number.",
+        ),
         (changed(lambda data: data["rows"][2].update(number=1)), "a number is there twice"),
-        (changed(lambda data: data["rows"][1]["values"].pop("psnr")), "row 1: psnr is missing in its values"),
-        (changed(lambda data: data["rows"][1]["rungs"][1]["values"].pop("psnr")), "row 1: psnr is missing in rung 1"),
-        (changed(lambda data: data["rows"][1]["rungs"].reverse()), "row 1: its rungs are not in order"),
-        (changed(lambda data: data["rows"][1].update(seconds=0.1)), "row 1: its rungs are not in order"),
-        (changed(lambda data: data["rows"][1]["rungs"][1].update(judging=1e6)), "row 1: judging rung 1 took longer"),
-        (changed(lambda data: data["rows"][0]["params"].update(odd=1)), "row 0: the parameter odd has no distribution"),
-        (changed(lambda data: data["rows"][0]["params"].update({"recipe.lr": 7.0})), "recipe.lr = 7.0 lies outside"),
-        (changed(lambda data: data["rows"][0]["params"].update(loss="l3")), "loss = 'l3' lies outside"),
-        (changed(lambda data: data["reference"].update(psnr=99.0)), "the reference of psnr is no worse than the best"),
-        (changed(lambda data: data["ideal"].update(params=0.0)), "params is compared by ratio and must be above 0"),
+        (
+            changed(lambda data: data["rows"][1]["values"].pop("psnr")),
+            "row 1: psnr is missing in its values",
+        ),
+        (
+            changed(lambda data: data["rows"][1]["rungs"][1]["values"].pop("psnr")),
+            "row 1: psnr is missing in rung 1",
+        ),
+        (
+            changed(lambda data: data["rows"][1]["rungs"].reverse()),
+            "row 1: its rungs are not in order",
+        ),
+        (
+            changed(lambda data: data["rows"][1].update(seconds=0.1)),
+            "row 1: its rungs are not in order",
+        ),
+        (
+            changed(lambda data: data["rows"][1]["rungs"][1].update(judging=1e6)),
+            "row 1: judging rung 1 took longer",
+        ),
+        (
+            changed(lambda data: data["rows"][0]["params"].update(odd=1)),
+            "row 0: the parameter odd has no distribution",
+        ),
+        (
+            changed(lambda data: data["rows"][0]["params"].update({"recipe.lr": 7.0})),
+            "recipe.lr = 7.0 lies outside",
+        ),
+        (
+            changed(lambda data: data["rows"][0]["params"].update(loss="l3")),
+            "loss = 'l3' lies outside",
+        ),
+        (
+            changed(lambda data: data["reference"].update(psnr=99.0)),
+            "the reference of psnr is no worse than the best",
+        ),
+        (
+            changed(lambda data: data["ideal"].update(params=0.0)),
+            "params is compared by ratio and must be above 0",
+        ),
         (changed(lambda data: data["ideal"].pop("params")), "reference and ideal must name params"),
-        (changed(lambda data: data.update(rows=data["rows"][:1])), "there are 1 complete rows, a comparison needs at"),
+        (
+            changed(lambda data: data.update(rows=data["rows"][:1])),
+            "there are 1 complete rows, a comparison needs at",
+        ),
         ("no JSON", "is no table: Expecting value"),
         ('{"format": 1, "steps": ' + "9" * 5000 + "}", "is no table: Exceeds the limit"),
         ('{"format": ' + "[" * 100_000, "is no table: it is nested too deeply"),
         ('{"format": "\\u001b[31m"}', "has format '\\x1b[31m', this version reads 1"),
         ('{"format": 1, "rows": [' + "1," * 600_000 + "1]}", "holds more than 500,000 values"),
-        ('{"format": 1, "rows": [' + "1," * 6000 + "1]}", "has a list or a mapping of 6,001 entries"),
+        (
+            '{"format": 1, "rows": [' + "1," * 6000 + "1]}",
+            "has a list or a mapping of 6,001 entries",
+        ),
         ('{"format": 1, "rows": 1}', "rows: 1 is not a list"),
         ('{"format": 1}', "'made_by' is missing"),
-        (changed(lambda data: data.update(steps=0)), "steps: 0 is not allowed: it should be greater than 0"),
+        (
+            changed(lambda data: data.update(steps=0)),
+            "steps: 0 is not allowed: it should be greater than 0",
+        ),
         (changed(lambda data: data.update(steps=-1)), "steps: -1 is not allowed"),
-        (changed(lambda data: data.update(steps=10**30)), "steps: 1000000000000000000000000000000 is not allowed"),
+        (
+            changed(lambda data: data.update(steps=10**30)),
+            "steps: 1000000000000000000000000000000 is not allowed",
+        ),
         (changed(lambda data: data.update(steps="450")), "steps: '450' is not a whole number"),
         (changed(lambda data: data.update(steps=True)), "steps: true is not a whole number"),
-        (changed(lambda data: data["rows"][1]["rungs"][0].update(step=0)), "rows.1.rungs.0.step: 0 is not allowed"),
-        (changed(lambda data: data["rows"][1].update(number=-1)), "rows.1.number: -1 is not allowed"),
-        (changed(lambda data: data["rows"][1].update(seconds=-1)), "rows.1.seconds: -1 is not allowed"),
-        (changed(lambda data: data["rows"][1].update(state="running")), "rows.1.state: 'running' is not allowed."),
+        (
+            changed(lambda data: data["rows"][1]["rungs"][0].update(step=0)),
+            "rows.1.rungs.0.step: 0 is not allowed",
+        ),
+        (
+            changed(lambda data: data["rows"][1].update(number=-1)),
+            "rows.1.number: -1 is not allowed",
+        ),
+        (
+            changed(lambda data: data["rows"][1].update(seconds=-1)),
+            "rows.1.seconds: -1 is not allowed",
+        ),
+        (
+            changed(lambda data: data["rows"][1].update(state="running")),
+            "rows.1.state: 'running' is not allowed.",
+        ),
         (
             changed(lambda data: data["rows"][1]["values"].update(psnr=1e308)),
             "rows.1.values.psnr: 1e+308 is not allowed",
@@ -104,7 +172,10 @@ def range_of(**attributes: Any) -> str:
             changed(lambda data: data["rows"][1]["values"].update(psnr=None)),
             "rows.1.values.psnr: an empty value is not a",
         ),
-        (changed(lambda data: data["rows"][1].update(params=[])), "rows.1.params: an empty list is not a mapping"),
+        (
+            changed(lambda data: data["rows"][1].update(params=[])),
+            "rows.1.params: an empty list is not a mapping",
+        ),
         (changed(lambda data: data["rows"][1].pop("params")), "rows.1: 'params' is missing"),
         (changed(lambda data: data.update(rows={})), "rows: an empty mapping is not a list"),
         (changed(lambda data: data.update(objectives=[])), "objectives: the list is empty"),
@@ -112,8 +183,14 @@ def range_of(**attributes: Any) -> str:
         (changed(lambda data: data.update(threads=0)), "threads: 0 is not allowed"),
         (changed(lambda data: data.update(study="x" * 9000)), "study: 'xxx"),
         (changed(lambda data: data["distributions"].update(loss=1)), "distributions.loss"),
-        (changed(lambda data: data["distributions"].update(loss={"name": "Own"})), "distributions.loss: "),
-        (range_of(low=math.nan), "distributions.recipe.lr.attributes.low: nan is not a finite number"),
+        (
+            changed(lambda data: data["distributions"].update(loss={"name": "Own"})),
+            "distributions.loss: ",
+        ),
+        (
+            range_of(low=math.nan),
+            "distributions.recipe.lr.attributes.low: nan is not a finite number",
+        ),
         (range_of(low="a"), "distributions.recipe.lr.attributes.low: 'a' is not a number"),
         (range_of(low=1.0, high=0.5), "distributions.recipe.lr: "),
         (range_of(low=0.0), "distributions.recipe.lr: "),
@@ -127,7 +204,10 @@ def range_of(**attributes: Any) -> str:
             changed(lambda data: data["distributions"]["loss"]["attributes"].update(choices=[])),
             "choices: the list is empty",
         ),
-        (changed(lambda data: data["distributions"]["loss"]["attributes"].update(choices=[[]])), "choices"),
+        (
+            changed(lambda data: data["distributions"]["loss"]["attributes"].update(choices=[[]])),
+            "choices",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_sentence(text: str, words: str, tmp_path: Path) -> None:
@@ -147,7 +227,9 @@ def test_what_is_larger_than_any_table_is_not_read(tmp_path: Path) -> None:
         load_table(tmp_path / "table.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", bytes(range(256)), b"\0" * 50, b"PK\x03\x04"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", bytes(range(256)), b"\0" * 50, b"PK\x03\x04"]
+)
 def test_what_is_no_text_is_no_table(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_bytes(content)
     with pytest.raises(UseError, match=r"table\.json is no table: "):
@@ -170,9 +252,13 @@ def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
 def run_with_rungs(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
     """Reach two rungs, whatever the scheduler says, then the end; the rungs are a little worse."""
     outcome = run_fast(plan, setting, observer, folder)
-    values = {name: value for name, value in made_up_values(plan).items() if name in setting.metrics}
+    values = {
+        name: value for name, value in made_up_values(plan).items() if name in setting.metrics
+    }
     for index, step in enumerate((100, 300)):
-        observer.rung(index, step, {**values, "score": values["score"] - 2 + index}, outcome.artifacts)
+        observer.rung(
+            index, step, {**values, "score": values["score"] - 2 + index}, outcome.artifacts
+        )
     return dataclasses.replace(outcome, seconds={"train": 0.0, "branch": 0.0, "evaluate": 0.0})
 
 
@@ -189,9 +275,13 @@ def test_a_study_becomes_a_table_that_needs_no_plugins(store: Reader, tmp_path: 
     table, notes = record(store, "world", registry(), {})
     trials = store.trials(store.study("world"))
     assert notes == []
-    assert [row.number for row in table.rows] == [trial.number for trial in trials if trial.state != "duplicate"]
+    assert [row.number for row in table.rows] == [
+        trial.number for trial in trials if trial.state != "duplicate"
+    ]
     assert {"complete", "infeasible"} == {row.state for row in table.rows}
-    assert {"architecture.line.width", "architecture.line.gain", "recipe.lr"} < set(table.distributions)
+    assert {"architecture.line.width", "architecture.line.gain", "recipe.lr"} < set(
+        table.distributions
+    )
     assert "recipe.warmup" not in table.distributions, "fixed: no sampler is asked for it"
     by_number = {trial.number: trial for trial in trials}
     for row in table.rows:
@@ -202,7 +292,10 @@ def test_a_study_becomes_a_table_that_needs_no_plugins(store: Reader, tmp_path: 
         assert row.costs["params"] == 19.0 * row.params["architecture.line.width"] + 1
         if row.state == "complete":
             assert [(rung.rung, rung.step) for rung in row.rungs] == [(0, 100), (1, 300)]
-            assert [rung.values["score"] for rung in row.rungs] == [row.values["score"] - 2, row.values["score"] - 1]
+            assert [rung.values["score"] for rung in row.rungs] == [
+                row.values["score"] - 2,
+                row.values["score"] - 1,
+            ]
     table.save(tmp_path / "table.json")
     assert load_table(tmp_path / "table.json") == table
     assert study_of(table, "tpe", "pareto-asha").trace.tried == len(table.rows)
@@ -219,7 +312,11 @@ def test_parameters_are_stored_by_the_names_that_samplers_are_asked_for() -> Non
 
     space: Any = Space()
     plan = {"quantization": "int8", "recipe.lr": 1, "width": 3, "recipe.loss": "l1"}
-    assert asked_params(space, plan) == {"quantization[none|int8]": "int8", "recipe.lr": 1.0, "width": 3}
+    assert asked_params(space, plan) == {
+        "quantization[none|int8]": "int8",
+        "recipe.lr": 1.0,
+        "width": 3,
+    }
 
 
 def test_the_corners_of_the_hypervolume_follow_from_the_study(store: Reader) -> None:
@@ -256,7 +353,9 @@ TIMED = {
     "seconds": 118.0,
     "shared": {},
 }
-"""900 steps of the trunk and branches after 100, 300 and 900 of them: each takes time as it is long."""
+"""900 steps of the trunk and branches after 100, 300 and 900 of them: each takes time as it is
+long.
+"""
 
 
 def times(seconds: tuple[float | None, float | None], **fields: Any) -> list[dict[str, Any]]:
@@ -311,7 +410,9 @@ def test_timing_its_own_graph_is_a_rows_own_work_but_no_part_of_judging(
 def test_the_seconds_of_timing_its_own_graph_stay_in_a_recorded_row(tmp_path: Path) -> None:
     def run(plan: Any, setting: Any, observer: Any, folder: Path) -> Any:
         outcome = run_fast(plan, setting, observer, folder)
-        return dataclasses.replace(outcome, shared={name: {"seconds": 1000.0, "reused": False} for name in next(made)})
+        return dataclasses.replace(
+            outcome, shared={name: {"seconds": 1000.0, "reused": False} for name in next(made)}
+        )
 
     made = iter([["latency"], ["scores"], ["latency", "scores"], []])
     find(load(trials=4), tmp_path, run)

@@ -38,7 +38,10 @@ def test_a_signal_in_the_middle_of_a_print_is_answered(number: int) -> None:
         pipe = child.stderr.fileno()
         most = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
         wait_until(lambda: waiting_bytes(pipe) > most // 2, "it prints")
-        wait_until(lambda: is_asleep(child.pid), "the pipe is full: it waits for a reader in the middle of a print")
+        wait_until(
+            lambda: is_asleep(child.pid),
+            "the pipe is full: it waits for a reader in the middle of a print",
+        )
         child.send_signal(number)
         said = child.stderr.read().decode()
     assert "stopping: the trial is checkpointed at its next step" in said

@@ -1,4 +1,6 @@
-"""What the store tells of workers anywhere, in the words of a callback; and what local workers are given."""
+"""What the store tells of workers anywhere, in the words of a callback; and what local workers are
+given.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ class World:
     """A study, one who works on it by hand, and one who follows."""
 
     def __init__(self, store: str, folder: Path) -> None:
-        self.study = open_study(load(trials=3), registry(), Options(store=store, artifacts=str(folder)))
+        self.study = open_study(
+            load(trials=3), registry(), Options(store=store, artifacts=str(folder))
+        )
         self.witness = Witness()
         self.monitor = self.follow(self.witness)
 
@@ -91,7 +95,9 @@ class World:
     def begin(self, owner: str) -> Claim:
         claim = self.take(owner)
         params = {"architecture": "line", "recipe.lr": float(claim.number)}
-        self.study.store.freeze(claim, {"params": params}, f"print {claim.number}", {"params": params})
+        self.study.store.freeze(
+            claim, {"params": params}, f"print {claim.number}", {"params": params}
+        )
         return claim
 
     def end(self, claim: Claim, state: Any = "complete", **values: float) -> None:
@@ -111,12 +117,18 @@ def test_a_trial_is_told_from_its_beginning_to_its_end(world: World) -> None:
     assert world.news() == [], "what it does is not known yet"
     world.study.store.freeze(claim, {"params": {"architecture": "line"}}, "a print", {"params": {}})
     world.study.store.stage(claim, "train", 1.0)
-    began = [("started", 0, "line", False), ("works", 0, f"worker 2 (pid {os.getpid()})"), ("stage", 0, "train")]
+    began = [
+        ("started", 0, "line", False),
+        ("works", 0, f"worker 2 (pid {os.getpid()})"),
+        ("stage", 0, "train"),
+    ]
     assert world.news() == began
     assert world.news() == [], "nothing is told twice"
     points = [PointRecord("train", step, 0.5, 1e-3, 900.0, {"score": 3.0}) for step in (10, 20)]
     world.study.store.points(claim, points)
-    assert world.news() == [("point", 0, Point(20, 1000, "train", 0.5, 1e-3, 900.0, {"score": 3.0}))]
+    assert world.news() == [
+        ("point", 0, Point(20, 1000, "train", 0.5, 1e-3, 900.0, {"score": 3.0}))
+    ]
     world.study.store.record_rung(claim, 0, 20, 1.5, {"score": 4.0}, lambda rows: RungVerdict(True))
     assert world.news() == [("rung", 0, 0, {"score": 4.0}, True)]
     world.end(claim, score=5.0)
@@ -126,7 +138,9 @@ def test_a_trial_is_told_from_its_beginning_to_its_end(world: World) -> None:
 
 def test_a_trial_that_ended_between_two_looks_is_told_whole(world: World) -> None:
     claim = world.begin(ELSEWHERE)
-    world.study.store.record_rung(claim, 0, 20, 1.5, {"score": 4.0}, lambda rows: RungVerdict(False))
+    world.study.store.record_rung(
+        claim, 0, 20, 1.5, {"score": 4.0}, lambda rows: RungVerdict(False)
+    )
     world.end(claim, "pruned", score=4.0)
     again = world.begin(ELSEWHERE)
     world.end(again, "duplicate", score=4.0)
@@ -153,7 +167,9 @@ def test_workers_elsewhere_and_other_processes_are_named_by_where_they_run(world
     assert named == [(0, "frodo (pid 77)"), (1, "pid 1")]
 
 
-def test_a_trial_that_is_given_back_has_no_worker_and_then_goes_on_with_another(world: World) -> None:
+def test_a_trial_that_is_given_back_has_no_worker_and_then_goes_on_with_another(
+    world: World,
+) -> None:
     claim = world.begin(HERE)
     world.news()
     world.study.store.release(claim, 3.0)
@@ -162,14 +178,20 @@ def test_a_trial_that_is_given_back_has_no_worker_and_then_goes_on_with_another(
     assert world.news() == [("started", 0, "line", True), ("works", 0, "frodo (pid 77)")]
 
 
-def test_a_trial_whose_worker_is_gone_has_no_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_worker_is_gone_has_no_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.begin(HERE)
     world.news()
-    monkeypatch.setattr("automl_sr.search.workers.store_monitor.is_dead", lambda owner: owner == HERE)
+    monkeypatch.setattr(
+        "automl_sr.search.workers.store_monitor.is_dead", lambda owner: owner == HERE
+    )
     assert world.news() == [("works", 0, "")]
 
 
-def test_the_study_is_over_when_its_trials_are_spent_and_idle_when_nobody_works(world: World) -> None:
+def test_the_study_is_over_when_its_trials_are_spent_and_idle_when_nobody_works(
+    world: World,
+) -> None:
     assert world.look() == State()
     claims = [world.begin(f"{HERE}{index}") for index in range(3)]
     world.end(claims[0], "infeasible")
@@ -198,7 +220,9 @@ def test_a_process_that_lost_its_lease_and_gives_no_sign_is_stuck(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr("automl_sr.search.workers.store_monitor.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(
+        "automl_sr.search.workers.store_monitor.time", SimpleNamespace(monotonic=lambda: clock[0])
+    )
     world.study.store.lease = -1.0  # run out as soon as it is given
     hanging = world.begin(HERE)
     assert world.news() == [], "nobody is seen to work on it"
@@ -226,7 +250,9 @@ def test_a_clock_that_is_set_hides_no_worker_and_shows_none_that_hangs(
     world.begin(HERE)
     assert world.news() != []
     with world.study.store.writing() as session:
-        session.execute(update(models.Trial).values(lease_until=models.Trial.lease_until - 3600 * hours))
+        session.execute(
+            update(models.Trial).values(lease_until=models.Trial.lease_until - 3600 * hours)
+        )
     assert world.news() == [], "its lease holds by the uptime of the machine"
     uptime[0] += world.study.store.lease + 1
     assert world.news() == [("works", 0, "")]
@@ -242,11 +268,16 @@ def test_workers_get_store_and_files_by_environment_and_a_gpu_each(
     assert alone["AUTOML_SR_ARTIFACTS"] == world.study.artifacts.url
     assert "CUDA_VISIBLE_DEVICES" not in alone, "it trains on the CPU"
     setting = SimpleNamespace(train_device="cuda")
-    study: Any = SimpleNamespace(setting=setting, store=world.study.store, artifacts=world.study.artifacts)
+    study: Any = SimpleNamespace(
+        setting=setting, store=world.study.store, artifacts=world.study.artifacts
+    )
     assert visible(study) == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa, GPU-bb")
     assert visible(study) == ["GPU-aa", "GPU-bb", "GPU-aa"], "of those that this process may use"
 
 
 def visible(study: Any) -> list[str]:
-    return [environment["CUDA_VISIBLE_DEVICES"] for environment in local_workers.environments(study, 3, 1)]
+    return [
+        environment["CUDA_VISIBLE_DEVICES"]
+        for environment in local_workers.environments(study, 3, 1)
+    ]

@@ -1,4 +1,7 @@
-"""Keeping workers alive: what happens when they end, die, hang, or are asked to stop. The workers are tiny programs."""
+"""Keeping workers alive: what happens when they end, die, hang, or are asked to stop.
+
+The workers are tiny programs.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +29,31 @@ attempt = sum(1 for path in folder.iterdir() if path.name.startswith(f"{me}."))
 def say(note="", error=""):
     print(json.dumps({"note": note, "error": error}), flush=True)
 """
-UNTIL_ASKED = "print('ready', file=sys.stderr, flush=True); sys.stdin.read(); print('checkpointed', file=sys.stderr)"
+UNTIL_ASKED = (
+    "print('ready', file=sys.stderr, flush=True); sys.stdin.read(); print('checkpointed',"
+    " file=sys.stderr)"
+)
 
 
 class LocalWorkers:
     """A supervisor of tiny programs, with what it said and what the store is to say."""
 
     def __init__(
-        self, folder: Path, program: str, count: int = 2, look: Callable[[], State] = State, **patience: Any
+        self,
+        folder: Path,
+        program: str,
+        count: int = 2,
+        look: Callable[[], State] = State,
+        **patience: Any,
     ) -> None:
         self.said: list[str] = []
         self.seen: list[Mapping[int, str]] = []
         self.reactions: dict[str, Callable[[], None]] = {}
         self._look = look
-        environments = [{**os.environ, "FOLDER": str(folder), "ME": str(number)} for number in range(1, count + 1)]
+        environments = [
+            {**os.environ, "FOLDER": str(folder), "ME": str(number)}
+            for number in range(1, count + 1)
+        ]
         self.supervisor = Supervisor(
             [sys.executable, "-c", PRELUDE + program],
             environments,
@@ -108,7 +122,9 @@ def test_the_store_is_looked_at_meanwhile_and_once_more_at_the_end(tmp_path: Pat
         ("print('error: odd', file=sys.stderr); os._exit(2)", "ended with code 2"),
     ],
 )
-def test_a_worker_that_dies_is_replaced_whatever_its_exit_code(tmp_path: Path, death: str, how: str) -> None:
+def test_a_worker_that_dies_is_replaced_whatever_its_exit_code(
+    tmp_path: Path, death: str, how: str
+) -> None:
     crew = LocalWorkers(tmp_path, f"if me == '2' and attempt == 0: {death}\nsay()")
     assert crew.run().error is None
     assert [attempts(tmp_path, worker) for worker in (1, 2)] == [1, 2]
@@ -121,7 +137,9 @@ def test_a_worker_that_dies_when_all_is_done_is_not_replaced(tmp_path: Path) -> 
     assert attempts(tmp_path, 1) == 1
 
 
-def test_workers_that_die_again_and_again_stop_everything_with_their_last_line(tmp_path: Path) -> None:
+def test_workers_that_die_again_and_again_stop_everything_with_their_last_line(
+    tmp_path: Path,
+) -> None:
     program = f"""
 if me == '1':
     {UNTIL_ASKED}
@@ -152,7 +170,9 @@ def test_deaths_do_not_add_up_while_they_bring_a_trial_closer_to_failing(tmp_pat
 
 
 def test_what_the_store_tells_may_end_all_workers(tmp_path: Path) -> None:
-    crew = LocalWorkers(tmp_path, UNTIL_ASKED, look=lambda: State(error=AutomlSRError("All trials fail.")))
+    crew = LocalWorkers(
+        tmp_path, UNTIL_ASKED, look=lambda: State(error=AutomlSRError("All trials fail."))
+    )
     assert str(crew.run().error) == "All trials fail."
 
 
@@ -183,7 +203,9 @@ else:
 
 def test_a_program_that_cannot_be_started_counts_as_a_death() -> None:
     said: list[str] = []
-    supervisor = Supervisor(["/no/such/program"], [{}], look=lambda _: State(), say=said.append, patience=QUICK)
+    supervisor = Supervisor(
+        ["/no/such/program"], [{}], look=lambda _: State(), say=said.append, patience=QUICK
+    )
     supervisor.run()
     assert "it cannot be started: No such file" in str(supervisor.error)
     assert len(said) == 2
@@ -203,9 +225,13 @@ def test_a_signal_asks_the_workers_to_stop_and_waits_for_them(tmp_path: Path, nu
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "handlers are given back"
 
 
-def test_a_ctrl_c_that_is_ignored_stays_so_here_and_in_the_workers_and_sigterm_stops_them(tmp_path: Path) -> None:
+def test_a_ctrl_c_that_is_ignored_stays_so_here_and_in_the_workers_and_sigterm_stops_them(
+    tmp_path: Path,
+) -> None:
     """As in the background of a script, where shells ignore SIGINT for what they start."""
-    program = f"print(signal.getsignal(signal.SIGINT).name, file=sys.stderr, flush=True); {UNTIL_ASKED}"
+    program = (
+        f"print(signal.getsignal(signal.SIGINT).name, file=sys.stderr, flush=True); {UNTIL_ASKED}"
+    )
     crew = LocalWorkers(tmp_path, program, count=1)
 
     def both() -> None:
@@ -280,12 +306,16 @@ if attempt == 0:
 
 
 def test_a_worker_that_does_not_end_when_all_is_done_is_killed(tmp_path: Path) -> None:
-    crew = LocalWorkers(tmp_path, "signal.pause()", count=1, look=lambda: State(over=True, idle=True))
+    crew = LocalWorkers(
+        tmp_path, "signal.pause()", count=1, look=lambda: State(over=True, idle=True)
+    )
     assert crew.run().error is None
     assert "worker 1 does not end: it is killed" in crew.said
 
 
-def test_a_store_that_does_not_answer_is_waited_for_and_then_ends_everything(tmp_path: Path) -> None:
+def test_a_store_that_does_not_answer_is_waited_for_and_then_ends_everything(
+    tmp_path: Path,
+) -> None:
     answers = iter([State(), StoreUnreachableError("no answer"), State()])
 
     def look() -> State:
@@ -313,7 +343,10 @@ Supervisor([sys.executable, "-c", child], [{{"FOLDER": {str(tmp_path)!r}, "ME": 
 """
     root = Path(__file__).parents[3]
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert parent.stdout
     pid = int(parent.stdout.readline().split()[-1])

@@ -1,4 +1,6 @@
-"""A trial's folders: each owner has its own, takes over what the last one left, and can be gone on from elsewhere."""
+"""A trial's folders: each owner has its own, takes over what the last one left, and can be gone on
+from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def contents(trial_folder: TrialFolder) -> dict[str, str]:
     return {name: path.read_text() for name, path in resumable(trial_folder.folder).items()}
 
 
-# ---- one machine -----------------------------------------------------------------------------------------------------
+# ---- one machine ---------------------------------------------------------------------------------
 
 
 def test_every_owner_has_a_folder_of_its_own_with_what_a_resume_needs(tmp_path: Path) -> None:
@@ -93,7 +95,10 @@ def test_owners_do_not_see_what_the_other_writes_afterwards(tmp_path: Path) -> N
 def test_the_newest_former_attempt_counts_and_no_later_one(tmp_path: Path) -> None:
     for fence in (1, 9, 10, 12):
         write(
-            TrialFolder.open(tmp_path / str(fence), STUDY, 7, fence, Artifacts(str(tmp_path)), None), step_1=str(fence)
+            TrialFolder.open(
+                tmp_path / str(fence), STUDY, 7, fence, Artifacts(str(tmp_path)), None
+            ),
+            step_1=str(fence),
         )
         source = tmp_path / str(fence) / "00007" / f"attempt-{fence}"
         (tmp_path / "work" / "00007").mkdir(parents=True, exist_ok=True)
@@ -104,7 +109,10 @@ def test_the_newest_former_attempt_counts_and_no_later_one(tmp_path: Path) -> No
 def test_an_attempt_goes_on_with_its_own_folder(tmp_path: Path) -> None:
     write(opened(tmp_path, 1), step_1="one")
     write(opened(tmp_path, 2), step_2="two")
-    assert set(contents(opened(tmp_path, 2))) == {"trunk/step-1.safetensors", "trunk/step-2.safetensors"}
+    assert set(contents(opened(tmp_path, 2))) == {
+        "trunk/step-1.safetensors",
+        "trunk/step-2.safetensors",
+    }
 
 
 def test_a_folder_of_a_version_that_knew_no_attempts_is_gone_on_with(tmp_path: Path) -> None:
@@ -157,7 +165,10 @@ def test_what_a_slow_former_owner_removes_meanwhile_is_replaced_by_what_it_wrote
 
     real = os.link
     monkeypatch.setattr(module.os, "link", link)
-    assert set(contents(opened(tmp_path, 2))) == {"trunk/step-3.safetensors", "trunk/step-4.safetensors"}
+    assert set(contents(opened(tmp_path, 2))) == {
+        "trunk/step-3.safetensors",
+        "trunk/step-4.safetensors",
+    }
     assert links[:2] == ["step-1.safetensors", "step-2.safetensors"]
 
 
@@ -178,7 +189,9 @@ def test_nothing_is_mirrored_where_files_are_kept_on_this_machine(tmp_path: Path
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["00007"]
 
 
-def test_an_owner_that_fails_makes_room_without_touching_the_next_ones_folder(tmp_path: Path) -> None:
+def test_an_owner_that_fails_makes_room_without_touching_the_next_ones_folder(
+    tmp_path: Path,
+) -> None:
     """It may have lost the trial before it failed, and learns so only when it writes the result."""
     first = opened(tmp_path, 1)
     write(first, step_1="one")
@@ -188,7 +201,9 @@ def test_an_owner_that_fails_makes_room_without_touching_the_next_ones_folder(tm
     assert contents(second) == {"trunk/step-1.safetensors": "one"}
 
 
-@pytest.mark.parametrize(("reason", "kind"), [(errno.ENOSPC, ArtifactError), (errno.EROFS, StoreError)])
+@pytest.mark.parametrize(
+    ("reason", "kind"), [(errno.ENOSPC, ArtifactError), (errno.EROFS, StoreError)]
+)
 def test_a_folder_that_cannot_be_filled_is_said_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int, kind: type[StoreError]
 ) -> None:
@@ -216,13 +231,18 @@ def test_work_lies_beside_local_files_and_in_runs_where_they_are_remote(
     tmp_path: Path, remote: Artifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert work_folder(Artifacts(str(tmp_path / "files")), STUDY) == tmp_path / "files" / "work" / STUDY
+    assert (
+        work_folder(Artifacts(str(tmp_path / "files")), STUDY)
+        == tmp_path / "files" / "work" / STUDY
+    )
     elsewhere = Artifacts(remote.location)
     monkeypatch.chdir("/")
-    assert work_folder(elsewhere, STUDY) == tmp_path / "runs" / "work" / STUDY, "whatever folder a technique enters"
+    assert work_folder(elsewhere, STUDY) == tmp_path / "runs" / "work" / STUDY, (
+        "whatever folder a technique enters"
+    )
 
 
-# ---- another machine -------------------------------------------------------------------------------------------------
+# ---- another machine -----------------------------------------------------------------------------
 
 
 def test_another_machine_goes_on_from_the_mirror(tmp_path: Path, remote: Artifacts) -> None:
@@ -235,7 +255,9 @@ def test_another_machine_goes_on_from_the_mirror(tmp_path: Path, remote: Artifac
         ("trunk/step-1.safetensors", 3),
         ("trunk/step-2.safetensors", 3),
     ]
-    assert all(f"{STUDY}/00007/checkpoints/attempt-1/trunk/" in file["url"] for file in manifest["files"])
+    assert all(
+        f"{STUDY}/00007/checkpoints/attempt-1/trunk/" in file["url"] for file in manifest["files"]
+    )
     left = contents(first)
     shutil.rmtree(tmp_path / "work")
     second = opened(tmp_path, 2, remote, manifest)
@@ -256,7 +278,9 @@ def test_what_the_next_owner_fetched_is_not_copied_again(tmp_path: Path, remote:
     assert "attempt-2" in second_manifest["files"][1]["url"]
 
 
-def test_a_copy_goes_only_when_a_manifest_without_it_was_stored(tmp_path: Path, remote: Artifacts) -> None:
+def test_a_copy_goes_only_when_a_manifest_without_it_was_stored(
+    tmp_path: Path, remote: Artifacts
+) -> None:
     trial_folder = opened(tmp_path, 1, remote)
     write(trial_folder, step_1="one")
     assert trial_folder.mirror() is not None
@@ -268,13 +292,17 @@ def test_a_copy_goes_only_when_a_manifest_without_it_was_stored(tmp_path: Path, 
     assert manifest is not None
     assert [file["name"] for file in manifest["files"]] == ["trunk/step-2.safetensors"]
     assert copies() == ["step-1.safetensors", "step-2.safetensors"]
-    assert trial_folder.mirror() == manifest, "the database did not answer: the manifest is still to be stored"
+    assert trial_folder.mirror() == manifest, (
+        "the database did not answer: the manifest is still to be stored"
+    )
     assert copies() == ["step-1.safetensors", "step-2.safetensors"]
     trial_folder.stored()
     assert copies() == ["step-2.safetensors"]
 
 
-def test_a_file_that_changed_gets_a_copy_beside_the_one_that_is_still_named(tmp_path: Path, remote: Artifacts) -> None:
+def test_a_file_that_changed_gets_a_copy_beside_the_one_that_is_still_named(
+    tmp_path: Path, remote: Artifacts
+) -> None:
     trial_folder = opened(tmp_path, 1, remote)
     write(trial_folder, step_1="one")
     (trial_folder.folder / "seconds.json").write_text("1")
@@ -288,7 +316,9 @@ def test_a_file_that_changed_gets_a_copy_beside_the_one_that_is_still_named(tmp_
 
 
 def test_a_damaged_copy_is_skipped_and_copied_anew(tmp_path: Path, remote: Artifacts) -> None:
-    """The checkpoint before it counts; when the trial comes to the same point, it is not taken for copied."""
+    """The checkpoint before it counts; when the trial comes to the same point, it is not taken for
+    copied.
+    """
     first = opened(tmp_path, 1, remote)
     write(first, step_1="one", step_2="two")
     manifest = first.mirror()
@@ -305,7 +335,9 @@ def test_a_damaged_copy_is_skipped_and_copied_anew(tmp_path: Path, remote: Artif
     assert contents(third) == {"trunk/step-1.safetensors": "one", "trunk/step-2.safetensors": "two"}
 
 
-def test_where_all_copies_are_lost_an_older_attempt_on_this_machine_counts(tmp_path: Path, remote: Artifacts) -> None:
+def test_where_all_copies_are_lost_an_older_attempt_on_this_machine_counts(
+    tmp_path: Path, remote: Artifacts
+) -> None:
     write(opened(tmp_path, 1, remote), step_1="one")
     elsewhere = opened(tmp_path / "elsewhere", 2, remote)
     write(elsewhere, step_2="two")
@@ -342,11 +374,15 @@ def test_a_place_that_does_not_answer_ends_the_worker_and_not_the_work(
         patched.setattr(type(remote._fs), "put_file", down)
         write(first, step_2="two")
         assert first.mirror() is None, "training goes on without a copy"
-    assert contents(opened(tmp_path / "elsewhere", 3, remote, manifest)) == {"trunk/step-1.safetensors": "one"}
+    assert contents(opened(tmp_path / "elsewhere", 3, remote, manifest)) == {
+        "trunk/step-1.safetensors": "one"
+    }
     assert first.mirror() is not None
 
 
-def test_a_manifest_cannot_name_files_outside_of_the_attempt(tmp_path: Path, remote: Artifacts) -> None:
+def test_a_manifest_cannot_name_files_outside_of_the_attempt(
+    tmp_path: Path, remote: Artifacts
+) -> None:
     first = opened(tmp_path, 1, remote)
     write(first, step_1="one")
     manifest = first.mirror()
@@ -359,7 +395,9 @@ def test_a_manifest_cannot_name_files_outside_of_the_attempt(tmp_path: Path, rem
     assert not list(tmp_path.rglob("escaped"))
 
 
-def test_the_end_of_a_trial_removes_all_copies_and_nothing_else(tmp_path: Path, remote: Artifacts) -> None:
+def test_the_end_of_a_trial_removes_all_copies_and_nothing_else(
+    tmp_path: Path, remote: Artifacts
+) -> None:
     model = tmp_path / "model.onnx"
     model.write_text("model")
     remote.put(model, "onnx", STUDY, "00007", "model.onnx.kept")

@@ -61,7 +61,9 @@ except OverdueError:
 """
 
 
-def make(limit: float | None = None, stall: float | None = None, record: Any = None, **changes: Any) -> Watchdog:
+def make(
+    limit: float | None = None, stall: float | None = None, record: Any = None, **changes: Any
+) -> Watchdog:
     def nothing(reason: str) -> None:
         pytest.fail(f"{reason} was recorded")
 
@@ -148,7 +150,11 @@ def test_an_endless_loop_is_ended() -> None:
             dog.alive()
 
     assert str(overdue_in(dog, work)) == dog.reason
-    assert dog.reason == ("it took longer than budget.trial_minutes (5) and did not stop for 0.1 s more (stage select)")
+    assert (
+        dog.reason
+        == "it took longer than budget.trial_minutes (5) and did not stop for 0.1 s more (stage"
+        " select)"
+    )
 
 
 def test_a_system_call_that_never_returns_is_ended() -> None:
@@ -240,15 +246,21 @@ def test_nothing_is_raised_once_the_block_is_left() -> None:
                 spin(0.00025 * (attempt % 16))
         except OverdueError:
             raised += 1
-        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL, "a late signal would end the process"
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL, (
+            "a late signal would end the process"
+        )
         spin(0.0005)
     assert 0 < raised < 400
 
 
 def test_a_signal_at_any_instruction_of_entering_and_leaving_raises_nothing() -> None:
-    """Between the last instruction of the block and the first after it, nothing may come up, nor be left undone."""
+    """Between the last instruction of the block and the first after it, nothing may come up, nor be
+    left undone.
+    """
     instructions, strays = 1, 0
-    former = signal.signal(signal.SIGUSR1, lambda *_: None)  # so that those outside do not end this process
+    former = signal.signal(
+        signal.SIGUSR1, lambda *_: None
+    )  # so that those outside do not end this process
     tracing = sys.gettrace()
     try:
         target = 0
@@ -277,7 +289,10 @@ class AtInstruction:
         self._depth = 0
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        edge = frame.f_code in (watchdog._Block.__enter__.__code__, watchdog._Block.__exit__.__code__)
+        edge = frame.f_code in (
+            watchdog._Block.__enter__.__code__,
+            watchdog._Block.__exit__.__code__,
+        )
         if event == "call" and not (edge or self._depth):
             return None
         frame.f_trace_opcodes = True
@@ -318,7 +333,9 @@ def import_slow_module() -> Any:
 
 
 @pytest.mark.usefixtures("slow_module")
-def test_an_import_ends_before_the_exception_comes_and_leaves_a_whole_module(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_ends_before_the_exception_comes_and_leaves_a_whole_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     dog = make(stall=0.05, last_grace=0.2)
 
     def long_enough(_: Any) -> None:
@@ -338,7 +355,9 @@ def test_an_import_ends_before_the_exception_comes_and_leaves_a_whole_module(mon
 
 
 @pytest.mark.usefixtures("slow_module")
-def test_a_search_that_is_started_by_an_import_is_watched_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_is_started_by_an_import_is_watched_like_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def watched(_: Any) -> None:
         overdue_in(make(stall=0.05), lambda: spin(60))
 
@@ -381,7 +400,11 @@ def test_a_technique_that_takes_the_signal_for_itself_does_not_keep_it() -> None
 
 def test_a_trial_that_hangs_in_c_is_recorded_and_its_process_ends(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", HUNG_IN_C, str(tmp_path / "row")], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", HUNG_IN_C, str(tmp_path / "row")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert ended.returncode == EXIT_HUNG == 70
     reason = (
@@ -389,13 +412,17 @@ def test_a_trial_that_hangs_in_c_is_recorded_and_its_process_ends(tmp_path: Path
         "evaluate_net (<string>:8) could not be interrupted, so the process was ended"
     )
     assert (tmp_path / "row").read_text() == reason
-    assert ended.stderr == (
-        f"automl-sr: trial 7 hung: {reason}. That is recorded. The same command goes on with the study.\n"
+    assert (
+        ended.stderr
+        == f"automl-sr: trial 7 hung: {reason}. That is recorded. The same command goes on with the"
+        " study.\n"
     )
 
 
 class InAThread:
-    """A trial that hangs beside the main thread, where nothing can be raised, until its process would have ended."""
+    """A trial that hangs beside the main thread, where nothing can be raised, until its process
+    would have ended.
+    """
 
     def __init__(self, record: Callable[[str], object], **changes: Any) -> None:
         self.exits: list[int] = []
@@ -435,7 +462,9 @@ def test_beside_the_main_thread_the_process_ends_without_an_exception_before() -
 def test_nothing_is_collected_while_it_looks_where_a_trial_hangs(
     collecting: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A collection there can stop the whole process for ever, and who had switched it off wants it off."""
+    """A collection there can stop the whole process for ever, and who had switched it off wants it
+    off.
+    """
     looked: list[bool] = []
     look = sys._current_frames
 
@@ -457,7 +486,8 @@ def test_nothing_is_collected_while_it_looks_where_a_trial_hangs(
 
 
 @pytest.mark.parametrize(
-    ("answer", "problem"), [("refuse", "ConnectionError: the store is gone"), ("hang", "no answer for 0.1 s")]
+    ("answer", "problem"),
+    [("refuse", "ConnectionError: the store is gone"), ("hang", "no answer for 0.1 s")],
 )
 def test_the_process_ends_although_the_store_does_not_answer(
     capfd: pytest.CaptureFixture[str], answer: str, problem: str
@@ -494,7 +524,9 @@ def test_a_trial_that_ends_at_the_last_moment_is_recorded_by_one_side_only() -> 
 @pytest.mark.parametrize("which", ["limit", "stall"])
 def test_a_process_that_was_stopped_is_not_overdue_for_that(which: str) -> None:
     program = [sys.executable, "-c", BLOCKED, which]
-    with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as child:
+    with subprocess.Popen(
+        program, cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    ) as child:
         assert child.stdout
         assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
         time.sleep(1.5)  # not for something: the passing of time is what is tested
@@ -505,7 +537,9 @@ def test_a_process_that_was_stopped_is_not_overdue_for_that(which: str) -> None:
     assert child.returncode == 0
 
 
-def test_work_that_keeps_the_watchdog_from_looking_counts_as_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_keeps_the_watchdog_from_looking_counts_as_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(watchdog, "TICK", 0.01)
     dog = make(limit=0.3, grace=60.0)
     began = time.process_time()
@@ -515,6 +549,8 @@ def test_work_that_keeps_the_watchdog_from_looking_counts_as_work(monkeypatch: p
     assert time.process_time() - began < 1.0
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0.25, "0.25 s"), (60, "1 minute"), (90, "1.5 minutes")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.25, "0.25 s"), (60, "1 minute"), (90, "1.5 minutes")]
+)
 def test_times_are_written_for_people(seconds: float, words: str) -> None:
     assert watchdog._span(seconds) == words

@@ -1,4 +1,6 @@
-"""A batch is a pure function of samples and generator; LR and HR stay aligned under all flips and turns."""
+"""A batch is a pure function of samples and generator; LR and HR stay aligned under all flips and
+turns.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,12 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def draw(
-    samples: SRSamples, generator: torch.Generator, batch: int, patch: int, augment: bool = True, color: Color = "y"
+    samples: SRSamples,
+    generator: torch.Generator,
+    batch: int,
+    patch: int,
+    augment: bool = True,
+    color: Color = "y",
 ) -> tuple[Tensor, Tensor]:
     return PatchSource.of(samples, patch).draw(generator, batch, augment, color)
 
@@ -34,7 +41,9 @@ def as_bytes(batch: Tensor) -> Tensor:
 
 def dihedral(patch: Tensor) -> list[Tensor]:
     """The 8 flips and turns of [C, p, p], by other means than the code under test."""
-    return [torch.rot90(side, turns, (1, 2)) for side in (patch, patch.flip(2)) for turns in range(4)]
+    return [
+        torch.rot90(side, turns, (1, 2)) for side in (patch, patch.flip(2)) for turns in range(4)
+    ]
 
 
 def numbered(height: int, width: int, scale: int = 2) -> SRSamples:
@@ -42,11 +51,15 @@ def numbered(height: int, width: int, scale: int = 2) -> SRSamples:
     places = torch.arange(height * width).view(height, width)
     lr = torch.stack([places // 256, places % 256, torch.zeros_like(places)]).to(torch.uint8)
     hr = lr.repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-    return SRSamples.whole(PixelStore.from_images([hr]), PixelStore.from_images([lr]), scale, ["numbered"])
+    return SRSamples.whole(
+        PixelStore.from_images([hr]), PixelStore.from_images([lr]), scale, ["numbered"]
+    )
 
 
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 4), st.booleans())
-def test_lr_and_hr_show_the_same_place_under_every_transform(seed: int, patch: int, scale: int, augment: bool) -> None:
+def test_lr_and_hr_show_the_same_place_under_every_transform(
+    seed: int, patch: int, scale: int, augment: bool
+) -> None:
     data = made([(5, 7), (4, 9), (12, 4)], scale)
     lr, hr = draw(data, seeded(seed), 9, patch, augment, "rgb")
     assert lr.shape == (9, 3, patch, patch)
@@ -85,7 +98,9 @@ def test_without_augmentation_patches_are_cut_as_they_are() -> None:
     data = numbered(6, 7)
     image = data.lr.image(0)
     lr, _ = draw(data, seeded(0), 500, 3, augment=False, color="rgb")
-    plain = {tuple(image[:, y : y + 3, x : x + 3].flatten().tolist()) for y in range(4) for x in range(5)}
+    plain = {
+        tuple(image[:, y : y + 3, x : x + 3].flatten().tolist()) for y in range(4) for x in range(5)
+    }
     assert {tuple(patch.flatten().tolist()) for patch in as_bytes(lr)} == plain
 
 
@@ -109,7 +124,9 @@ def test_patches_stay_inside_their_windows(seed: int) -> None:
         for x in range(left, left + w)
     }
     lr, _ = draw(data, seeded(seed), 8, 3, color="rgb")
-    assert {tuple(pixel) for pixel in as_bytes(lr).permute(0, 2, 3, 1).reshape(-1, 3).tolist()} <= allowed
+    assert {
+        tuple(pixel) for pixel in as_bytes(lr).permute(0, 2, 3, 1).reshape(-1, 3).tolist()
+    } <= allowed
 
 
 @given(st.integers(0, 2**63 - 1))

@@ -1,4 +1,6 @@
-"""Files of others that do not enlarge images, or not as they say: one sentence that names the file, and no result."""
+"""Files of others that do not enlarge images, or not as they say: one sentence that names the file,
+and no result.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from automl_sr.tasks.image_sr.image_model import ImageModel, OnnxImageModel, net
 from automl_sr.tasks.image_sr.upscale import Upscaler
 
 THRICE = 'y = Resize<mode: string = "nearest">(x, "", thrice)'
-RESIZED = "float[4] thrice = {1, 1, 3, 3}, float[4] wide = {1, 1, 2, 4}, float[4] half = {1, 1, 0.5, 0.5}"
+RESIZED = (
+    "float[4] thrice = {1, 1, 3, 3}, float[4] wide = {1, 1, 2, 4}, float[4] half = {1, 1, 0.5, 0.5}"
+)
 NOT_A_NUMBER = f"{TWICE.replace('y =', 'z =')} k = Log(below) y = Add(z, k)"
 BELOW = "float below = {-1}"
 COLOUR = "float[1, 3, h, w] x"
@@ -94,7 +98,9 @@ def test_a_file_that_does_not_enlarge_images_is_refused_when_it_is_opened(
     assert len(str(refused.value)) < 600
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"no model", b"\x08" * 5000, b"\x0a\xff\xff\xff\xff\x7f"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b"no model", b"\x08" * 5000, b"\x0a\xff\xff\xff\xff\x7f"]
+)
 def test_a_file_that_is_no_model_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(content)
@@ -108,14 +114,20 @@ def test_what_is_no_file_is_refused(name: str, tmp_path: Path) -> None:
         OnnxImageModel(f"{tmp_path}/{name}")
 
 
-@pytest.mark.parametrize("place", ["../secret.bin", "ABSOLUTE", "link.bin", "../../../../../../../../dev/zero"])
+@pytest.mark.parametrize(
+    "place", ["../secret.bin", "ABSOLUTE", "link.bin", "../../../../../../../../dev/zero"]
+)
 def test_weights_outside_of_the_files_folder_are_not_read(place: str, tmp_path: Path) -> None:
     (tmp_path / "secret.bin").write_bytes(bytes(4 * 64))
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
-    path = with_weights_at(place.replace("ABSOLUTE", str(tmp_path / "secret.bin")), folder / "net.onnx")
-    with pytest.raises(ModelError, match=r"net\.onnx wants to read weights outside of its own folder"):
+    path = with_weights_at(
+        place.replace("ABSOLUTE", str(tmp_path / "secret.bin")), folder / "net.onnx"
+    )
+    with pytest.raises(
+        ModelError, match=r"net\.onnx wants to read weights outside of its own folder"
+    ):
         OnnxImageModel(path)
 
 
@@ -132,7 +144,9 @@ def with_weights_at(place: str, path: Path) -> Path:
     zeros = ", ".join(["0"] * 64)
     model = onnx.load(write_net(path, body, constants=f"float[4, 1, 4, 4] w = {{{zeros}}}"))
     (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == "w")
-    weights.CopyFrom(TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 1, 4, 4], data_location=1))
+    weights.CopyFrom(
+        TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 1, 4, 4], data_location=1)
+    )
     weights.external_data.add(key="location", value=place)
     path.write_bytes(model.SerializeToString())
     return path
@@ -140,10 +154,15 @@ def with_weights_at(place: str, path: Path) -> Path:
 
 def test_an_output_of_another_size_on_another_image_is_refused(tmp_path: Path) -> None:
     even = "z = Slice(x, nil, end, axes)"  # the last row goes, but on the image that is tried
-    path = write_net(tmp_path / "net.onnx", f"{even} {TWICE.replace('(x', '(z')}",
-                     constants="int64[1] nil = {0}, int64[1] end = {32}, int64[1] axes = {2}")  # fmt: skip
+    path = write_net(
+        tmp_path / "net.onnx",
+        f"{even} {TWICE.replace('(x', '(z')}",
+        constants="int64[1] nil = {0}, int64[1] end = {32}, int64[1] axes = {2}",
+    )
     model = OnnxImageModel(path)
-    with pytest.raises(UseError, match=r"net\.onnx makes 1x1x64x80 of 1x1x50x40, not 100x80 pixels"):
+    with pytest.raises(
+        UseError, match=r"net\.onnx makes 1x1x64x80 of 1x1x50x40, not 100x80 pixels"
+    ):
         network_output(model, photo(height=50, width=40))
 
 
@@ -152,7 +171,9 @@ def test_infinite_values_on_another_image_are_refused(tmp_path: Path) -> None:
     model = OnnxImageModel(path)
     batch = model.example(8, 8)
     batch[0, 0, 3, 3] = 0
-    with pytest.raises(UseError, match=r"net\.onnx gives NaN or infinite values for an image of 8x8 pixels"):
+    with pytest.raises(
+        UseError, match=r"net\.onnx gives NaN or infinite values for an image of 8x8 pixels"
+    ):
         model(batch)
 
 
@@ -163,7 +184,9 @@ def test_large_numbers_whose_sum_overflows_are_numbers() -> None:
 
 def test_a_model_under_training_is_held_to_the_same() -> None:
     lost = ImageModel(lambda batch: np.full((1, 3, 40, 40), np.nan, np.float32), 2, "rgb")
-    with pytest.raises(UseError, match="The model gives NaN or infinite values for an image of 20x20 pixels"):
+    with pytest.raises(
+        UseError, match="The model gives NaN or infinite values for an image of 20x20 pixels"
+    ):
         network_output(lost, photo(height=20, width=20))
 
 
@@ -171,5 +194,7 @@ def test_images_of_one_size_are_evaluated_but_not_tiled(tmp_path: Path) -> None:
     model = OnnxImageModel(write_net(tmp_path / "net.onnx", takes="float[1, 1, 24, 20] x"))
     assert (model.scale, model.size) == (2, (24, 20))
     assert network_output(model, photo(height=24, width=20)).shape == (48, 40)
-    with pytest.raises(ModelError, match=r"net\.onnx takes images of one size alone \(24x20 pixels\)"):
+    with pytest.raises(
+        ModelError, match=r"net\.onnx takes images of one size alone \(24x20 pixels\)"
+    ):
         Upscaler(model)

@@ -29,7 +29,11 @@ def exported(folder: Path, metadata: dict[str, str] | None = None, **fields: int
     channels = fields.get("channels", 1)
     path = folder / "model.onnx"
     export_onnx(
-        seeded(Espcn, **fields), path, (torch.rand(1, channels, 12, 14),), dynamic_axes=IMAGE_AXES, metadata=metadata
+        seeded(Espcn, **fields),
+        path,
+        (torch.rand(1, channels, 12, 14),),
+        dynamic_axes=IMAGE_AXES,
+        metadata=metadata,
     )
     return path
 
@@ -43,11 +47,18 @@ def test_a_file_without_metadata_tells_its_scale_channels_and_color(
     channels: int, scale: int, color: str, tmp_path: Path
 ) -> None:
     model = OnnxImageModel(exported(tmp_path, channels=channels, scale=scale))
-    assert (model.channels, model.scale, model.color, model.overlap) == (channels, scale, color, None)
+    assert (model.channels, model.scale, model.color, model.overlap) == (
+        channels,
+        scale,
+        color,
+        None,
+    )
 
 
 def test_metadata_of_the_exporter_is_believed(tmp_path: Path) -> None:
-    model = OnnxImageModel(exported(tmp_path, {"scale": "2", "color": "rgb", "overlap": "7"}, channels=3))
+    model = OnnxImageModel(
+        exported(tmp_path, {"scale": "2", "color": "rgb", "overlap": "7"}, channels=3)
+    )
     assert (model.scale, model.color, model.overlap) == (2, "rgb", 7)
     with pytest.raises(ModelError, match=r"model\.onnx does not tell its overlap \(found: wide\)"):
         OnnxImageModel(exported(tmp_path, {"overlap": "wide"}))
@@ -117,7 +128,10 @@ def test_set_values_are_means_over_images_and_rgb_uses_the_recombined_image() ->
 
 def test_bicubic_beats_nearest_neighbour() -> None:
     pairs = photo_pairs(3)
-    nearest, bicubic = evaluate_pairs(nearest_model("rgb", 3), pairs, 3), evaluate_pairs("bicubic", pairs, 3)
+    nearest, bicubic = (
+        evaluate_pairs(nearest_model("rgb", 3), pairs, 3),
+        evaluate_pairs("bicubic", pairs, 3),
+    )
     assert all(bicubic[name] > nearest[name] for name in ("psnr_y", "ssim_y", "psnr_rgb"))
 
 

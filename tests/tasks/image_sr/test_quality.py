@@ -1,4 +1,6 @@
-"""PSNR and SSIM are those of the literature: published bicubic rows, and an independent implementation of SSIM."""
+"""PSNR and SSIM are those of the literature: published bicubic rows, and an independent
+implementation of SSIM.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def test_bicubic_from_stored_lr_images(name: str, scale: int) -> None:
 
 
 def test_luma_of_white_black_and_primaries_is_matlabs() -> None:
-    colours = np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], dtype=np.uint8)
+    colours = np.array(
+        [[[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], dtype=np.uint8
+    )
     assert rgb_to_y(colours)[0] == pytest.approx([235, 16, 81.481, 144.553, 40.966])
 
 
@@ -100,7 +104,11 @@ def test_errors_in_the_border_do_not_count() -> None:
 def test_luma_of_a_model_is_compared_as_it_is() -> None:
     image = photo()
     luma = np.rint(rgb_to_y(image)).astype(np.uint8)
-    assert psnr_y(luma, image, 2) == psnr_y(luma[:, :, None], image, 2) == psnr(luma, rgb_to_y(image), 2)
+    assert (
+        psnr_y(luma, image, 2)
+        == psnr_y(luma[:, :, None], image, 2)
+        == psnr(luma, rgb_to_y(image), 2)
+    )
     assert 50 < psnr_y(luma, image, 2) < 70
 
 
@@ -112,13 +120,21 @@ def test_luma_of_a_model_is_compared_as_it_is() -> None:
     scale=st.integers(0, 4),
 )
 @examples(40)
-def test_ssim_is_that_of_scikit_image(height: int, width: int, sigma: float, seed: int, scale: int) -> None:
+def test_ssim_is_that_of_scikit_image(
+    height: int, width: int, sigma: float, seed: int, scale: int
+) -> None:
     image = photo("chelsea", height + 2 * scale, width + 2 * scale)
     other = noisy(image, sigma, seed)
     inside = slice(scale, -scale if scale else None)
     a, b = (rgb_to_y(part)[inside, inside] for part in (image, other))
     wanted = structural_similarity(
-        a, b, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, win_size=11
+        a,
+        b,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        win_size=11,
     )
     assert ssim_y(image, other, scale) == pytest.approx(wanted, abs=1e-9)
 

@@ -14,7 +14,9 @@ from automl_sr.tasks.image_sr.reference_net import reference_net
 
 
 @pytest.mark.parametrize(("scale", "channels"), [(2, 1), (3, 3), (4, 1)])
-def test_the_reference_net_enlarges_and_is_made_once(scale: int, channels: int, tmp_path: Path) -> None:
+def test_the_reference_net_enlarges_and_is_made_once(
+    scale: int, channels: int, tmp_path: Path
+) -> None:
     path = reference_net(scale, channels, tmp_path)
     model = OnnxImageModel(path)
     assert model(model.example(9, 11)).shape == (1, channels, 9 * scale, 11 * scale)

@@ -1,4 +1,6 @@
-"""The bicubic resize is MATLAB's, bit for bit: checked against published LR images and an independent slow version."""
+"""The bicubic resize is MATLAB's, bit for bit: checked against published LR images and an
+independent slow version.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,22 @@ from tiers import examples
 
 from automl_sr.data import images
 from automl_sr.errors import DataError
-from automl_sr.tasks.image_sr.resize import crop_to_multiple, downscale, imresize, imresize_float, upscale
+from automl_sr.tasks.image_sr.resize import (
+    crop_to_multiple,
+    downscale,
+    imresize,
+    imresize_float,
+    upscale,
+)
 
 REFERENCE = Path(__file__).parent / "reference"
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("name", ["Set5", "Set14"])
-def test_published_lr_images_are_reproduced_without_one_differing_pixel(name: str, scale: int) -> None:
+def test_published_lr_images_are_reproduced_without_one_differing_pixel(
+    name: str, scale: int
+) -> None:
     folder = shipped_sets() / name
     files = images.find_images(folder / "HR")
     assert len(files) == int(name[3:])
@@ -42,7 +52,9 @@ def test_committed_reference_pairs_are_reproduced(file: Path, scale: int) -> Non
 
 
 def slow_imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """MATLAB's documented algorithm, one output pixel at a time, with a rounding after each of the two passes."""
+    """MATLAB's documented algorithm, one output pixel at a time, with a rounding after each of the
+    two passes.
+    """
 
     def kernel(x: float) -> float:
         x = abs(x)
@@ -62,7 +74,11 @@ def slow_imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
             for index in range(left, left + math.ceil(support) + 2):
                 weight = stretch * kernel(stretch * (centre - index))
                 mirrored = (index - 1) % (2 * len(values))
-                value = values[mirrored] if mirrored < len(values) else values[2 * len(values) - 1 - mirrored]
+                value = (
+                    values[mirrored]
+                    if mirrored < len(values)
+                    else values[2 * len(values) - 1 - mirrored]
+                )
                 total, weight_sum = total + weight * value, weight_sum + weight
             out.append(min(255, max(0, math.floor(total / weight_sum + 0.5 + 1e-9))))
         return out
@@ -80,7 +96,9 @@ def slow_imresize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[
     st.sampled_from([0.5, 1 / 3, 0.25, 1.0, 2.0, 3.0, 4.0]),
 )
 @examples(60)
-def test_every_tiny_image_agrees_with_the_slow_version(image: NDArray[np.uint8], scale: float) -> None:
+def test_every_tiny_image_agrees_with_the_slow_version(
+    image: NDArray[np.uint8], scale: float
+) -> None:
     # the sides are multiples of the divisor, as in every LR image
     times = round(1 / scale) if scale < 1 else 1
     image = np.tile(image, (times, times, 1))
@@ -88,28 +106,43 @@ def test_every_tiny_image_agrees_with_the_slow_version(image: NDArray[np.uint8],
     np.testing.assert_array_equal(imresize(image, scale), slow_imresize(image, height, width))
 
 
-small = arrays(np.uint8, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=12).map(lambda s: (*s[:2], 3)))
+small = arrays(
+    np.uint8,
+    array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=12).map(lambda s: (*s[:2], 3)),
+)
 targets = st.tuples(st.integers(1, 30), st.integers(1, 30))
 
 
 @given(st.integers(0, 255), st.integers(1, 20), st.integers(1, 20), targets)
-def test_a_constant_image_stays_constant(value: int, height: int, width: int, target: tuple[int, int]) -> None:
+def test_a_constant_image_stays_constant(
+    value: int, height: int, width: int, target: tuple[int, int]
+) -> None:
     out = imresize(np.full((height, width, 3), value, np.uint8), target)
     np.testing.assert_array_equal(out, np.full((*target, 3), value))
 
 
 @given(small, st.sampled_from([2, 3, 4]), st.sampled_from([0, 1]))
-def test_flipping_before_and_after_is_the_same(image: NDArray[np.uint8], scale: int, axis: int) -> None:
-    np.testing.assert_array_equal(upscale(np.flip(image, axis), scale), np.flip(upscale(image, scale), axis))
+def test_flipping_before_and_after_is_the_same(
+    image: NDArray[np.uint8], scale: int, axis: int
+) -> None:
+    np.testing.assert_array_equal(
+        upscale(np.flip(image, axis), scale), np.flip(upscale(image, scale), axis)
+    )
     hr = np.tile(image, (scale, scale, 1))
-    np.testing.assert_array_equal(downscale(np.flip(hr, axis), scale), np.flip(downscale(hr, scale), axis))
+    np.testing.assert_array_equal(
+        downscale(np.flip(hr, axis), scale), np.flip(downscale(hr, scale), axis)
+    )
 
 
 @given(small, targets)
-def test_channels_do_not_mix_and_grey_planes_work(image: NDArray[np.uint8], target: tuple[int, int]) -> None:
+def test_channels_do_not_mix_and_grey_planes_work(
+    image: NDArray[np.uint8], target: tuple[int, int]
+) -> None:
     together = imresize(image, target)
     for channel in range(3):
-        np.testing.assert_array_equal(imresize(image[:, :, channel], target), together[:, :, channel])
+        np.testing.assert_array_equal(
+            imresize(image[:, :, channel], target), together[:, :, channel]
+        )
 
 
 @given(small)
@@ -123,14 +156,18 @@ def test_the_float_version_is_linear_and_the_uint8_one_its_rounding_per_pass(
     image: NDArray[np.uint8], scale: int
 ) -> None:
     as_float = imresize_float(image.astype(float), float(scale))
-    np.testing.assert_allclose(imresize_float(image * 2.0 + 1.0, float(scale)), as_float * 2 + 1, atol=1e-9)
+    np.testing.assert_allclose(
+        imresize_float(image * 2.0 + 1.0, float(scale)), as_float * 2 + 1, atol=1e-9
+    )
     one_pass = imresize_float(image[:, :1].astype(float), (image.shape[0] * scale, 1))
     expected = np.floor(np.clip(one_pass, 0, 255) + 0.5 + 1e-9)
     np.testing.assert_array_equal(imresize(image[:, :1], (image.shape[0] * scale, 1)), expected)
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
-def test_odd_sizes_are_cut_to_a_multiple_before_they_are_reduced(height: int, width: int, scale: int) -> None:
+def test_odd_sizes_are_cut_to_a_multiple_before_they_are_reduced(
+    height: int, width: int, scale: int
+) -> None:
     image = np.zeros((height, width, 3), np.uint8)
     if min(height, width) < scale:
         with pytest.raises(DataError, match=f"{width}x{height}"):

@@ -1,4 +1,6 @@
-"""Pairs are decoded once, fit together pixel by pixel, and every window of them has one place in the fingerprint."""
+"""Pairs are decoded once, fit together pixel by pixel, and every window of them has one place in
+the fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ sizes = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, ma
 
 @given(sizes)
 def test_every_image_comes_back_from_the_flat_tensor(sizes: list[tuple[int, int]]) -> None:
-    given_images = [torch.from_numpy(picture(h, w, i)).permute(2, 0, 1) for i, (h, w) in enumerate(sizes)]
+    given_images = [
+        torch.from_numpy(picture(h, w, i)).permute(2, 0, 1) for i, (h, w) in enumerate(sizes)
+    ]
     store = PixelStore.from_images(given_images)
     assert store.flat.shape == (3, sum(h * w for h, w in sizes))
     assert len(store) == len(sizes)
@@ -100,7 +104,9 @@ def test_moving_to_the_same_device_is_free_and_to_another_keeps_the_digest() -> 
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.integers(1, 20))
-def test_sub_images_cover_the_image_and_stay_inside(height: int, width: int, size: int, step: int) -> None:
+def test_sub_images_cover_the_image_and_stay_inside(
+    height: int, width: int, size: int, step: int
+) -> None:
     step = min(step, size)
     cut = made([(height, width)]).sub_images(2 * size, 2 * step)
     covered = np.zeros((height, width), bool)
@@ -112,7 +118,8 @@ def test_sub_images_cover_the_image_and_stay_inside(height: int, width: int, siz
 
 
 def test_sub_images_follow_the_div2k_convention() -> None:
-    # 2040 x 1356 at 480/240: columns 0, 240, ..., 1440 and 1560 flush; rows 0, 240, 480, 720 and 876 flush
+    # 2040 x 1356 at 480/240: columns 0, 240, ..., 1440 and 1560 flush; rows 0, 240, 480, 720 and
+    # 876 flush
     data = made([(1356 // 2, 2040 // 2)])
     windows = data.sub_images(480, 240).windows
     assert len(windows) == 5 * 8
@@ -139,7 +146,9 @@ def test_a_subset_keeps_order_and_pixels_and_gets_its_own_fingerprint() -> None:
 def test_the_fingerprint_knows_the_scale() -> None:
     lr = PixelStore.from_images([torch.zeros(3, 2, 2, dtype=torch.uint8)])
     hr = [PixelStore.from_images([torch.zeros(3, 2 * s, 2 * s, dtype=torch.uint8)]) for s in (2, 3)]
-    prints = {SRSamples.whole(side, lr, s, ["a"]).fingerprint for s, side in zip((2, 3), hr, strict=True)}
+    prints = {
+        SRSamples.whole(side, lr, s, ["a"]).fingerprint for s, side in zip((2, 3), hr, strict=True)
+    }
     assert len(prints) == 2
 
 
@@ -188,7 +197,9 @@ def test_shipped_lr_is_used_where_its_size_fits_and_made_where_not(tmp_path: Pat
         (tmp_path / side).mkdir()
         for stem in ("a", "b"):
             size = 8 if side == "HR" else {"a": 4, "b": 3}[stem]
-            images.write(tmp_path / side / f"{name.format(stem)}.png", Picture(picture(size, size, size)))
+            images.write(
+                tmp_path / side / f"{name.format(stem)}.png", Picture(picture(size, size, size))
+            )
     data = load_samples(ImageSet.from_folder(tmp_path), 2)
     np.testing.assert_array_equal(data.lr.image(0).permute(1, 2, 0), picture(4, 4, 4))
     np.testing.assert_array_equal(data.lr.image(1).permute(1, 2, 0), downscale(picture(8, 8, 8), 2))
@@ -217,7 +228,9 @@ def test_grey_and_16_bit_images_become_rgb(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_used_are_named_and_left_out(tmp_path: Path) -> None:
-    folder_of(tmp_path, a=picture(16, 16), cut=picture(16, 16, 1), tiny=picture(1, 8), z=picture(10, 8, 2))
+    folder_of(
+        tmp_path, a=picture(16, 16), cut=picture(16, 16, 1), tiny=picture(1, 8), z=picture(10, 8, 2)
+    )
     cut = tmp_path / "cut.png"
     cut.write_bytes(cut.read_bytes()[:200])
     (tmp_path / "text.png").write_text("text")
@@ -289,4 +302,6 @@ def test_pairs_for_evaluation_match_the_published_files() -> None:
     assert len(pairs) == 14
     for pair in pairs:
         assert pair.hr.shape == (4 * pair.lr.shape[0], 4 * pair.lr.shape[1], 3)
-        np.testing.assert_array_equal(pair.lr, images.to_rgb8(images.read(folder / "LRbicx4" / f"{pair.name}x4.png")))
+        np.testing.assert_array_equal(
+            pair.lr, images.to_rgb8(images.read(folder / "LRbicx4" / f"{pair.name}x4.png"))
+        )

@@ -43,7 +43,9 @@ def runner(net: nn.Module):  # type: ignore[no-untyped-def]
     scale=st.sampled_from([1, 2, 3, 4]),
 )
 @examples(200)
-def test_weights_add_up_to_one_and_spoilt_pixels_have_none(length: int, margin: int, extra: int, scale: int) -> None:
+def test_weights_add_up_to_one_and_spoilt_pixels_have_none(
+    length: int, margin: int, extra: int, scale: int
+) -> None:
     tile = smallest_tile(margin) + extra
     total = np.zeros(length * scale)
     found = spans(length, tile, margin, scale)
@@ -95,7 +97,9 @@ def test_a_net_without_a_bounded_field_gets_the_largest_margin() -> None:
     ("kind", "fields"), [(Espcn, {}), (Espcn, {"depth": 4, "scale": 3}), (Fsrcnn, {"channels": 1})]
 )
 @pytest.mark.parametrize("extra", [0, 17])
-def test_tiles_give_the_untiled_result(kind: type[nn.Module], fields: dict[str, int], extra: int) -> None:
+def test_tiles_give_the_untiled_result(
+    kind: type[nn.Module], fields: dict[str, int], extra: int
+) -> None:
     net = seeded(kind, **fields)
     scale = fields.get("scale", 2)
     margin = receptive_margin(runner(net), 1, scale)
@@ -103,7 +107,9 @@ def test_tiles_give_the_untiled_result(kind: type[nn.Module], fields: dict[str, 
     whole = runner(net)(batch)
     tiles = run_tiled(runner(net), batch, scale, smallest_tile(margin) + extra, margin)
     assert tiles.shape == whole.shape
-    assert np.abs(np.rint(np.clip(tiles, 0, 1) * 255) - np.rint(np.clip(whole, 0, 1) * 255)).max() <= 1
+    assert (
+        np.abs(np.rint(np.clip(tiles, 0, 1) * 255) - np.rint(np.clip(whole, 0, 1) * 255)).max() <= 1
+    )
     assert np.abs(tiles - whole).max() < 0.5 / 255
 
 

@@ -1,4 +1,6 @@
-"""Enlarging files keeps what they hold: grey, 16 bit, transparency, colour profile; and skips what cannot be read."""
+"""Enlarging files keeps what they hold: grey, 16 bit, transparency, colour profile; and skips what
+cannot be read.
+"""
 
 from __future__ import annotations
 
@@ -36,12 +38,16 @@ def shipped(folder: Path, net: nn.Module | None = None, channels: int = 1) -> On
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_grey_pictures_stay_grey_in_their_own_depth(channels: int, dtype: type, tmp_path: Path) -> None:
+def test_grey_pictures_stay_grey_in_their_own_depth(
+    channels: int, dtype: type, tmp_path: Path
+) -> None:
     grey = photo()[:, :, 1:2].astype(dtype) * (257 if dtype is np.uint16 else 1)
     result = Upscaler(shipped(tmp_path, channels=channels))(Picture(grey))
     assert result.pixels.shape == (192, 240, 1)
     assert result.pixels.dtype == dtype
-    assert np.abs(result.pixels.astype(int) - grey.repeat(2, 0).repeat(2, 1)).max() <= (1 if dtype is np.uint8 else 2)
+    assert np.abs(result.pixels.astype(int) - grey.repeat(2, 0).repeat(2, 1)).max() <= (
+        1 if dtype is np.uint8 else 2
+    )
 
 
 def test_sixteen_bits_are_more_than_eight(tmp_path: Path) -> None:
@@ -65,7 +71,9 @@ def test_colour_pictures_are_those_that_are_evaluated(channels: int, tmp_path: P
     model = shipped(tmp_path, seeded(Espcn, channels=channels), channels)
     lr = photo("chelsea")
     result = Upscaler(model)(Picture(lr)).pixels.astype(int)
-    assert np.abs(result - super_resolve(model, lr)).max() <= 2  # luma is rounded once more before it is evaluated
+    assert (
+        np.abs(result - super_resolve(model, lr)).max() <= 2
+    )  # luma is rounded once more before it is evaluated
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -90,7 +98,12 @@ def test_files_keep_format_profile_and_depth_and_broken_ones_are_skipped(tmp_pat
     images.write(inputs / "c.tif", Picture(photo()[:, :, :1].astype(np.uint16) * 257))
     (inputs / "d.png").write_bytes((inputs / "a.png").read_bytes()[:300])
     results = list(upscale_files(Upscaler(shipped(tmp_path)), expand([inputs]), outputs))
-    assert [result.output and result.output.name for result in results] == ["a_x2.png", "b_x2.png", "c_x2.tif", None]
+    assert [result.output and result.output.name for result in results] == [
+        "a_x2.png",
+        "b_x2.png",
+        "c_x2.tif",
+        None,
+    ]
     assert "d.png" in results[3].reason
     assert sorted(file.name for file in outputs.iterdir()) == ["a_x2.png", "b_x2.png", "c_x2.tif"]
     first, second, third = (images.read(result.output) for result in results[:3] if result.output)
@@ -111,7 +124,11 @@ def test_equal_names_and_inputs_are_never_overwritten(tmp_path: Path) -> None:
     before = (one / "a_x2.png").read_bytes()
     sources = [one / "a.png", two / "a.png", one / "a_x2.png"]
     results = list(upscale_files(Upscaler(shipped(tmp_path)), sources, one))
-    assert [result.output.name for result in results if result.output] == ["a_x2-2.png", "a_x2-3.png", "a_x2_x2.png"]
+    assert [result.output.name for result in results if result.output] == [
+        "a_x2-2.png",
+        "a_x2-3.png",
+        "a_x2_x2.png",
+    ]
     assert (one / "a_x2.png").read_bytes() == before
 
 
@@ -119,7 +136,10 @@ def test_folders_stand_for_their_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images in"):
         expand([tmp_path])
     images.write(tmp_path / "a.png", Picture(photo(height=9, width=9)))
-    assert expand([tmp_path, tmp_path / "a.png", tmp_path / "gone.png"]) == [tmp_path / "a.png", tmp_path / "gone.png"]
+    assert expand([tmp_path, tmp_path / "a.png", tmp_path / "gone.png"]) == [
+        tmp_path / "a.png",
+        tmp_path / "gone.png",
+    ]
 
 
 def test_an_image_that_the_net_cannot_take_is_skipped_with_the_reason(tmp_path: Path) -> None:
@@ -132,6 +152,8 @@ def test_an_image_that_the_net_cannot_take_is_skipped_with_the_reason(tmp_path: 
             return super().forward(padded)[:, :, 8:-8, 8:-8]
 
     upscaler = Upscaler(shipped(tmp_path, Mirrored()))
-    results = list(upscale_files(upscaler, [tmp_path / "dot.png", tmp_path / "fine.png"], tmp_path / "out"))
+    results = list(
+        upscale_files(upscaler, [tmp_path / "dot.png", tmp_path / "fine.png"], tmp_path / "out")
+    )
     assert "model1.onnx cannot run on [1, 1, 2, 2]" in results[0].reason
     assert results[1].width == 40

@@ -56,7 +56,10 @@ def upgrade() -> None:
         sa.Column("started", sa.Double(), nullable=True),
         sa.Column("finished", sa.Double(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["study_id"], ["automl_sr_studies.id"], name=op.f("fk_automl_sr_trials_study_id"), ondelete="CASCADE"
+            ["study_id"],
+            ["automl_sr_studies.id"],
+            name=op.f("fk_automl_sr_trials_study_id"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_automl_sr_trials")),
         sa.UniqueConstraint("slot", name=op.f("uq_automl_sr_trials_slot")),
@@ -64,9 +67,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("automl_sr_trials", schema=None) as batch_op:
         batch_op.create_index(
-            batch_op.f("ix_automl_sr_trials_study_id_fingerprint"), ["study_id", "fingerprint"], unique=False
+            batch_op.f("ix_automl_sr_trials_study_id_fingerprint"),
+            ["study_id", "fingerprint"],
+            unique=False,
         )
-        batch_op.create_index(batch_op.f("ix_automl_sr_trials_study_id_state"), ["study_id", "state"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_automl_sr_trials_study_id_state"), ["study_id", "state"], unique=False
+        )
 
     op.create_table(
         "automl_sr_artifacts",
@@ -76,7 +83,10 @@ def upgrade() -> None:
         sa.Column("sha256", sa.String(length=64), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["trial_id"], ["automl_sr_trials.id"], name=op.f("fk_automl_sr_artifacts_trial_id"), ondelete="CASCADE"
+            ["trial_id"],
+            ["automl_sr_trials.id"],
+            name=op.f("fk_automl_sr_artifacts_trial_id"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("trial_id", "kind", name=op.f("pk_automl_sr_artifacts")),
     )
@@ -91,7 +101,10 @@ def upgrade() -> None:
         sa.Column("values", JSON, nullable=True),
         sa.Column("at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["trial_id"], ["automl_sr_trials.id"], name=op.f("fk_automl_sr_curves_trial_id"), ondelete="CASCADE"
+            ["trial_id"],
+            ["automl_sr_trials.id"],
+            name=op.f("fk_automl_sr_curves_trial_id"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("trial_id", "phase", "step", name=op.f("pk_automl_sr_curves")),
     )
@@ -104,15 +117,23 @@ def upgrade() -> None:
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["study_id"], ["automl_sr_studies.id"], name=op.f("fk_automl_sr_events_study_id"), ondelete="CASCADE"
+            ["study_id"],
+            ["automl_sr_studies.id"],
+            name=op.f("fk_automl_sr_events_study_id"),
+            ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["trial_id"], ["automl_sr_trials.id"], name=op.f("fk_automl_sr_events_trial_id"), ondelete="CASCADE"
+            ["trial_id"],
+            ["automl_sr_trials.id"],
+            name=op.f("fk_automl_sr_events_trial_id"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_automl_sr_events")),
     )
     with op.batch_alter_table("automl_sr_events", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_automl_sr_events_study_id"), ["study_id"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_automl_sr_events_study_id"), ["study_id"], unique=False
+        )
 
     op.create_table(
         "automl_sr_rungs",
@@ -124,15 +145,23 @@ def upgrade() -> None:
         sa.Column("go_on", sa.Boolean(), nullable=False),
         sa.Column("at", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["study_id"], ["automl_sr_studies.id"], name=op.f("fk_automl_sr_rungs_study_id"), ondelete="CASCADE"
+            ["study_id"],
+            ["automl_sr_studies.id"],
+            name=op.f("fk_automl_sr_rungs_study_id"),
+            ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["trial_id"], ["automl_sr_trials.id"], name=op.f("fk_automl_sr_rungs_trial_id"), ondelete="CASCADE"
+            ["trial_id"],
+            ["automl_sr_trials.id"],
+            name=op.f("fk_automl_sr_rungs_trial_id"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("trial_id", "rung", name=op.f("pk_automl_sr_rungs")),
     )
     with op.batch_alter_table("automl_sr_rungs", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_automl_sr_rungs_study_id_rung"), ["study_id", "rung"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_automl_sr_rungs_study_id_rung"), ["study_id", "rung"], unique=False
+        )
 
 
 def downgrade() -> None:

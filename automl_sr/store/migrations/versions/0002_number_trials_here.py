@@ -16,11 +16,15 @@ TRIALS = "automl_sr_trials"
 
 
 def upgrade() -> None:
-    """Add columns one by one: SQLite would make a new table for anything else, and lose what refers to the old one."""
-    # Rows without a number held a slot of the budget for a worker that died before it asked anything.
+    """Add columns one by one: SQLite would make a new table for anything else, and lose what refers
+    to the old one.
+    """
+    # Rows without a number held a slot of the budget for a worker that died before it asked
+    # anything.
     op.execute(f"DELETE FROM {TRIALS} WHERE number IS NULL")  # noqa: S608 - our constant
-    # What was half-way cannot go on: nobody knows any more what its sampler drew. It begins anew under its number, and
-    # with another slot, so that the Optuna trial of its former plan is not taken for that of the new one.
+    # What was half-way cannot go on: nobody knows any more what its sampler drew. It begins anew
+    # under its number, and with another slot, so that the Optuna trial of its former plan is not
+    # taken for that of the new one.
     half_way = f"SELECT id FROM {TRIALS} WHERE state IN ('running', 'waiting')"  # noqa: S608 - our constant
     for table in ("automl_sr_curves", "automl_sr_rungs"):
         op.execute(f"DELETE FROM {table} WHERE trial_id IN ({half_way})")  # noqa: S608 - our constants
@@ -66,6 +70,10 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_automl_sr_refinements")),
-        sa.UniqueConstraint("trial_id", "steps", "seed", name=op.f("uq_automl_sr_refinements_trial_id_steps_seed")),
+        sa.UniqueConstraint(
+            "trial_id", "steps", "seed", name=op.f("uq_automl_sr_refinements_trial_id_steps_seed")
+        ),
     )
-    op.create_index(op.f("ix_automl_sr_refinements_study_id"), "automl_sr_refinements", ["study_id"])
+    op.create_index(
+        op.f("ix_automl_sr_refinements_study_id"), "automl_sr_refinements", ["study_id"]
+    )

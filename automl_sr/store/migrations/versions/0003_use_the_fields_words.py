@@ -1,4 +1,6 @@
-"""A row and its Optuna trial share a key, since a slot is a place in the pipeline; a rung is a branch, not a fork."""
+"""A row and its Optuna trial share a key, since a slot is a place in the pipeline; a rung is a
+branch, not a fork.
+"""
 
 from __future__ import annotations
 
@@ -28,5 +30,9 @@ def upgrade() -> None:
         seconds = row.stage_seconds
         if not seconds or "fork" not in seconds:
             continue
-        renamed = {"branch" if stage == "fork" else stage: value for stage, value in seconds.items()}
-        connection.execute(TRIALS.update().where(TRIALS.c.id == row.id).values(stage_seconds=renamed))
+        renamed = {
+            "branch" if stage == "fork" else stage: value for stage, value in seconds.items()
+        }
+        connection.execute(
+            TRIALS.update().where(TRIALS.c.id == row.id).values(stage_seconds=renamed)
+        )

@@ -1,4 +1,6 @@
-"""Leases and the study's clock are kept by the uptime of machines, too: their clocks may be set while they search."""
+"""Leases and the study's clock are kept by the uptime of machines, too: their clocks may be set
+while they search.
+"""
 
 from __future__ import annotations
 
