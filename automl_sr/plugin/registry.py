@@ -132,11 +132,11 @@ class Registry:
 
     def baseline(self, slot: Slot) -> type[Technique] | None:
         """Return the technique that trial 0 uses in a slot: the one marked so, else the first by
-        name.
+        name of those that need not be asked for.
         """
-        known = self.techniques[slot]
-        marked = [cls for cls in known.values() if cls.baseline]
-        return marked[0] if marked else next((known[name] for name in sorted(known)), None)
+        known = [cls for cls in self.techniques[slot].values() if not cls.asked_only]
+        ordered = sorted(known, key=lambda cls: (not cls.baseline, cls.name))
+        return next(iter(ordered), None)
 
     def source(self, technique: type[Technique]) -> Source:
         """Say which plugin registered a technique."""
