@@ -37,8 +37,9 @@ def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     columns = ("slot", "technique", "plugin", "version", "what it does")
     rows = []
     for row in found["techniques"]:
-        mark = ASKED_ONLY if row["asked_only"] else ""
-        what = f"{mark}{row['title']}"
+        what = row["title"]
+        if row["asked_only"]:
+            what = f"{ASKED_ONLY}{what}"
         rows.append([row["slot"], row["name"], row["plugin"], row["distribution_version"], what])
     print_table(columns, rows)
     print_text("\ntasks: " + (", ".join(found["tasks"]) or "none"))

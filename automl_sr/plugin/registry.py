@@ -106,7 +106,11 @@ class Registry:
 
     def metrics_of(self, task: type[Task]) -> list[Metric]:
         """List the metrics that a task can be measured by."""
-        return [metric for metric in self.metrics.values() if self.why_not(metric, task) is None]
+        found: list[Metric] = []
+        for metric in self.metrics.values():
+            if self.why_not(metric, task) is None:
+                found.append(metric)
+        return found
 
     def why_not(self, metric: Metric, task: type[Task]) -> str | None:
         """Say why a task cannot be measured by a metric, if so."""
@@ -134,9 +138,11 @@ class Registry:
         """Return the technique that trial 0 uses in a slot: the one marked so, else the first by
         name of those that need not be asked for.
         """
-        known = [cls for cls in self.techniques[slot].values() if not cls.asked_only]
-        ordered = sorted(known, key=lambda cls: (not cls.baseline, cls.name))
-        return next(iter(ordered), None)
+        known = []
+        for cls in self.techniques[slot].values():
+            if not cls.asked_only:
+                known.append(cls)
+        return min(known, key=lambda cls: (not cls.baseline, cls.name), default=None)
 
     def source(self, technique: type[Technique]) -> Source:
         """Say which plugin registered a technique."""
@@ -164,12 +170,12 @@ class Registry:
                 f"{key} is marked as baseline, but the slot {cls.slot!r} already has one."
             )
         taken = (set(cls.factories) & set(self.factories)) | (set(cls.edits) & set(self.edits))
-        clashes = [
-            name
-            for name in taken
-            if self.factories.get(name) != cls.factories.get(name)
-            or self.edits.get(name) != cls.edits.get(name)
-        ]
+        clashes = []
+        for name in taken:
+            if self.factories.get(name) != cls.factories.get(name) or self.edits.get(
+                name
+            ) != cls.edits.get(name):
+                clashes.append(name)
         if clashes:
             raise PluginError(f"The blueprint name {clashes[0]!r} of {key} is already taken.")
         self.techniques[cls.slot][cls.name] = cls
@@ -200,7 +206,10 @@ class Registry:
             raise PluginError(
                 f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name."
             )
-        unknown = [name for name in metric.needs if name not in NEEDS.get(metric.level, ())]
+        unknown = []
+        for name in metric.needs:
+            if name not in NEEDS.get(metric.level, ()):
+                unknown.append(name)
         if unknown:
             raise PluginError(
                 f"The metric {metric.name!r} needs {unknown[0]!r}, which nothing gives to"
@@ -275,12 +284,16 @@ def _tried(work: Callable[[], T]) -> T | Mishap:
 
 
 def _reason_of(error: BaseException) -> str:
-    return text_of(error) if isinstance(error, PluginError) else one_line(error)
+    if isinstance(error, PluginError):
+        return text_of(error)
+    return one_line(error)
 
 
 def _name_of(item: object) -> str:
     found = contained(lambda: str(getattr(item, "name", getattr(item, "kind", item))))
-    return found if isinstance(found, str) else object.__repr__(item)
+    if isinstance(found, str):
+        return found
+    return object.__repr__(item)
 
 
 def discover(
@@ -324,7 +337,9 @@ def installed() -> Registry:
 
 def _version(distribution: str) -> str:
     try:
-        return importlib.metadata.version(distribution) if distribution else ""
+        if distribution:
+            return importlib.metadata.version(distribution)
+        return ""
     except importlib.metadata.PackageNotFoundError:
         return ""
 

@@ -29,10 +29,12 @@ class DRRN(nn.Module):
         """Enlarge a batch."""
         enlarged = self.upsample(image)
         start = self.input(enlarged)
+
         features = start
         for _ in range(self.units):
             inner = self.conv1(functional.relu(features))
             features = start + self.conv2(functional.relu(inner))
+
         output: Tensor = self.output(functional.relu(features)) + enlarged
         return output
 

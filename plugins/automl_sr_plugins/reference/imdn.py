@@ -31,6 +31,7 @@ class IMDN(Residual):
         self.blocks = nn.ModuleList(MultiDistillationBlock(width) for _ in range(blocks))
         self.c = nn.Sequential(nn.Conv2d(blocks * width, width, 1), nn.LeakyReLU(SLOPE))
         self.lr_conv = _conv(width, width)
+
         last = _conv(width, channels * scale * scale)
         if skip == "bicubic":
             small_normal(last, 0.0)
@@ -39,11 +40,13 @@ class IMDN(Residual):
     def forward(self, image: Tensor) -> Tensor:
         """Enlarge a batch."""
         shallow = self.fea_conv(image)
+
         features = shallow
         outputs = []
         for block in self.blocks:
             features = block(features)
             outputs.append(features)
+
         fused = self.lr_conv(self.c(torch.cat(outputs, dim=1)))
         return self.added_to_skip(self.upsampler(fused + shallow), image)
 
@@ -64,13 +67,14 @@ class MultiDistillationBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Refine features."""
-        aside = []
+        aside: list[Tensor] = []
         passed = features
         for conv in (self.c1, self.c2, self.c3):
             activated = functional.leaky_relu(conv(passed), SLOPE)
             kept, passed = torch.split(activated, [self.kept, self.passed], dim=1)
             aside.append(kept)
         aside.append(self.c4(passed))
+
         weighed = self.cca(torch.cat(aside, dim=1))
         output: Tensor = self.c5(weighed)
         return output + features

@@ -229,11 +229,14 @@ def full_tail(inputs: int, width: int, scale: int) -> list[nn.Module]:
     """Return the layers that shuffle `inputs` channels to `width` channels of `scale` times the
     size, by 4 in two steps.
     """
-    factors = (2, 2) if scale == 4 else (scale,)
+    factors: tuple[int, ...] = (scale,)
+    if scale == 4:
+        factors = (2, 2)
+
     layers: list[nn.Module] = []
     for factor in factors:
-        layers += [nn.Conv2d(inputs, width * factor * factor, 3, padding=1)]
-        layers += [nn.PixelShuffle(factor)]
+        layers.append(nn.Conv2d(inputs, width * factor * factor, 3, padding=1))
+        layers.append(nn.PixelShuffle(factor))
         inputs = width
     return layers
 

@@ -38,10 +38,12 @@ class RDN(Residual):
         """Enlarge a batch."""
         shallow = self.sfe1(image)
         features = self.sfe2(shallow)
+
         outputs = []
         for block in self.rdbs:
             features = block(features)
             outputs.append(features)
+
         deep = self.gff(torch.cat(outputs, dim=1)) + shallow
         return self.added_to_skip(self.output(self.upscale(deep)), image)
 

@@ -59,14 +59,19 @@ class SwinIRLight(Residual):
         super().__init__(channels, scale, skip)
         self.scale = scale
         self.window = window
-        mean = MEAN if channels == len(MEAN) else (0.0,) * channels
+
+        mean = (0.0,) * channels
+        if channels == len(MEAN):
+            mean = MEAN
         self.register_buffer("mean", torch.tensor(mean).view(1, channels, 1, 1))
         self.register_buffer("positions", _relative_positions(window))
+
         self.conv_first = _conv(channels, width)
         self.first_norm = nn.LayerNorm(width)
         self.layers = nn.ModuleList(Stage(width, depth, heads, window) for _ in range(stages))
         self.norm = nn.LayerNorm(width)
         self.conv_after_body = _conv(width, width)
+
         last = _conv(width, channels * scale * scale)
         if skip == "bicubic":
             small_normal(last, 0.0)
@@ -78,10 +83,12 @@ class SwinIRLight(Residual):
         padded = self._padded(image) - self.mean
         shallow = self.conv_first(padded)
         windows = self._windows(padded.shape[2], padded.shape[3])
+
         tokens = self.first_norm(shallow.permute(0, 2, 3, 1))
         for stage in self.layers:
             tokens = stage(tokens, windows)
         deep = self.conv_after_body(self.norm(tokens).permute(0, 3, 1, 2)) + shallow
+
         enlarged: Tensor = self.upsample(deep)[:, :, : height * self.scale, : width * self.scale]
         if self.skip is None:
             return enlarged + self.mean
@@ -99,9 +106,11 @@ class SwinIRLight(Residual):
         rows = _regions(height, side, shift, self.positions.device)
         columns = _regions(width, side, shift, self.positions.device)
         regions = rows[:, None] * 3 + columns[None, :]  # three regions along each axis
+
         of_pixels = _cut(regions[None, :, :, None], side)[:, :, 0]
         apart = of_pixels[:, :, None] != of_pixels[:, None, :]
-        return Windows(side, shift, self.positions, apart.to(self.mean.dtype) * FORBIDDEN)
+        mask = apart.to(self.mean.dtype) * FORBIDDEN
+        return Windows(side, shift, self.positions, mask)
 
 
 class Stage(nn.Module):
@@ -147,6 +156,7 @@ class SwinLayer(nn.Module):
         if not self.shifted:
             attended = self.attn(_cut(tokens, windows.side), windows.positions, None)
             return _joined(attended, windows.side, height, width)
+
         shift = windows.shift
         rolled = torch.roll(tokens, (-shift, -shift), (1, 2))
         attended = self.attn(_cut(rolled, windows.side), windows.positions, windows.mask)
@@ -171,12 +181,15 @@ class WindowAttention(nn.Module):
         pixels, width = windows.shape[1], windows.shape[2]
         parts = self.qkv(windows).reshape(-1, pixels, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+
         bias = self.relative_position_bias_table[positions.flatten()]
         bias = bias.reshape(pixels, pixels, self.heads).permute(2, 0, 1)
         scores = (query * self.factor) @ key.transpose(-2, -1) + bias
+
         if mask is not None:
             by_image = scores.reshape(-1, mask.shape[0], self.heads, pixels, pixels)
             scores = (by_image + mask[:, None]).reshape(-1, self.heads, pixels, pixels)
+
         mixed = scores.softmax(dim=-1).to(value.dtype) @ value
         output: Tensor = self.proj(mixed.transpose(1, 2).reshape(-1, pixels, width))
         return output
