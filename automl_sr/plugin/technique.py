@@ -199,6 +199,10 @@ class Technique(BaseModel):
     """
     baseline: ClassVar[bool] = False
     """Exactly one technique of a slot is what trial 0 uses."""
+    asked_only: ClassVar[bool] = False
+    """Whether it is searched only where the study file names it: it costs more than a study should
+    spend unasked.
+    """
     tasks: ClassVar[frozenset[str]] = frozenset({"image-sr"})
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[frozenset[str]] = frozenset()

@@ -13,7 +13,8 @@ from automl_sr.api import Blueprint, Fixed, Float, Int, Slot, Technique, hookimp
 if TYPE_CHECKING:
     from automl_sr.api import Context, Task
 
-NETS = "automl_sr_plugins.reference.nets"
+FAMILY = "automl_sr_plugins.reference"
+NETS = f"{FAMILY}.nets"
 
 
 class _Reference(Technique):
@@ -112,7 +113,113 @@ class EDSR(_Reference):
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
 
 
+class DRRN(_Reference):
+    """One residual unit, applied again and again to the bicubically enlarged image.
+
+    Tai, Yang, Liu: Image Super-Resolution via Deep Recursive Residual Network, CVPR 2017, with one
+    recursive block. The published net B1U25 is `width=128, units=25`, and B1U9 has `units=9`. As in
+    the widely used port there is no batch normalisation. The zero start of the last layer is ours.
+    """
+
+    name = "drrn"
+    asked_only = True
+    factories: ClassVar = {"reference.drrn": f"{FAMILY}.drrn:drrn"}
+
+    width: Annotated[int, Int(16, 64, step=16), Field(ge=1, le=512)] = 32
+    units: Annotated[
+        int, Int(1, 9), Field(ge=1, le=64, description="how often the shared unit is applied")
+    ] = 5
+
+
+class IDN(_Reference):
+    """Blocks that refine most channels further and keep the rest, and a deconvolution.
+
+    Hui, Wang, Gao: Fast and Accurate Single Image Super-Resolution via Information Distillation
+    Network, CVPR 2018. The published net is `width=64, blocks=4`. The zero start of the
+    deconvolution is ours.
+    """
+
+    name = "idn"
+    factories: ClassVar = {"reference.idn": f"{FAMILY}.idn:idn"}
+
+    width: Annotated[int, Int(16, 64, step=16), Field(ge=16, le=512, multiple_of=16)] = 16
+    blocks: Annotated[int, Int(1, 4), Field(ge=1, le=32)] = 2
+
+
+class IMDN(_Reference):
+    """Blocks that put a quarter of the channels aside at each step, weighed by contrast.
+
+    Hui, Gao, Yang, Wang: Lightweight Image Super-Resolution with Information Multi-distillation
+    Network, ACM MM 2019. The published net is `width=64, blocks=6, skip="none"`; the skip, and the
+    zero start with it, are ours.
+    """
+
+    name = "imdn"
+    factories: ClassVar = {"reference.imdn": f"{FAMILY}.imdn:imdn"}
+
+    width: Annotated[int, Int(16, 64, step=16), Field(ge=16, le=512, multiple_of=16)] = 16
+    blocks: Annotated[int, Int(1, 6), Field(ge=1, le=32)] = 3
+    skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+
+
+class RDN(_Reference):
+    """Dense blocks with a skip each, whose outputs are fused, and a long skip.
+
+    Zhang, Tian, Kong, Zhong, Fu: Residual Dense Network for Image Super-Resolution, CVPR 2018.
+    The published nets are A, `blocks=20, layers=6, growth=32, width=64, skip="none"`, and B,
+    `blocks=16, layers=8, growth=64, width=64, skip="none"`. The light default, the bicubic skip and
+    the zero start with it are ours.
+    """
+
+    name = "rdn"
+    asked_only = True
+    factories: ClassVar = {"reference.rdn": f"{FAMILY}.rdn:rdn"}
+
+    blocks: Annotated[int, Int(2, 8), Field(ge=1, le=64, description="the paper's D")] = 6
+    layers: Annotated[
+        int, Int(2, 6), Field(ge=1, le=32, description="the paper's C: convolutions of a block")
+    ] = 4
+    growth: Annotated[
+        int,
+        Int(8, 32, step=8),
+        Field(ge=1, le=256, description="the paper's G: channels that a convolution adds"),
+    ] = 16
+    width: Annotated[
+        int, Int(16, 64, step=16), Field(ge=1, le=512, description="the paper's G0")
+    ] = 32
+    skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+
+
+class SwinIRLight(_Reference):
+    """Self-attention within windows, plain ones and shifted ones in turns, between convolutions.
+
+    Liang, Cao, Sun, Zhang, Van Gool, Timofte: SwinIR: Image Restoration Using Swin Transformer,
+    ICCVW 2021. The published light net is `width=60, stages=4, depth=6, heads=6, skip="none"`;
+    the skip, and the zero start with it, are ours. Layers are never dropped at random.
+    """
+
+    name = "swinir_light"
+    asked_only = True
+    factories: ClassVar = {"reference.swinir_light": f"{FAMILY}.swinir_light:swinir_light"}
+
+    width: Annotated[int, Int(24, 60, step=12), Field(ge=12, le=240, multiple_of=12)] = 36
+    stages: Annotated[
+        int, Int(1, 4), Field(ge=1, le=16, description="groups of layers with a skip each")
+    ] = 2
+    depth: Annotated[
+        int, Int(2, 6, step=2), Field(ge=1, le=16, description="Swin layers of a stage")
+    ] = 2
+    heads: Literal[2, 3, 4, 6] = 3
+    window: Annotated[
+        int,
+        Fixed(),
+        Int(4, 8, step=4),
+        Field(ge=2, le=32, multiple_of=2, description="side of a window in low-resolution px"),
+    ] = 8
+    skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+
+
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
     """Return the architectures of this family."""
-    return [SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR]
+    return [SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR, DRRN, IDN, IMDN, RDN, SwinIRLight]
