@@ -32,9 +32,7 @@ class SpatialAttention(nn.Module):
         """Gate features."""
         narrow = self.conv1(features)
         pooled = functional.max_pool2d(self.conv2(narrow), kernel_size=7, stride=3)
-        seen = functional.interpolate(
-            self.conv3(pooled), size=features.shape[2:], mode="bilinear"
-        )
+        seen = functional.interpolate(self.conv3(pooled), size=features.shape[2:], mode="bilinear")
         return features * torch.sigmoid(self.conv4(seen + self.conv_f(narrow)))
 
 

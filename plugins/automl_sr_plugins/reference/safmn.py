@@ -1,5 +1,5 @@
-"""SAFMN: features gated by themselves at four sizes (Sun et al., ICCV 2023), in the paper's form and
-in that of the NTIRE 2023 challenge.
+"""SAFMN: features gated by themselves at four sizes (Sun et al., ICCV 2023), in the paper's form
+and in that of the NTIRE 2023 challenge.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class GlobalResponse(nn.Module):
         """Weigh features."""
         response = torch.linalg.vector_norm(features.float(), dim=(2, 3), keepdim=True)
         share = response / (response.mean(1, keepdim=True) + EPSILON)
-        return features + self.beta + self.gamma * features * share
+        weighed: Tensor = features + self.beta + self.gamma * features * share
+        return weighed
 
 
 class ChannelNorm(nn.Module):
@@ -60,9 +61,7 @@ class Modulation(nn.Module):
     def __init__(self, width: int, *, bias: bool) -> None:
         super().__init__()
         part = width // LEVELS
-        convs = [
-            nn.Conv2d(part, part, 3, padding=1, groups=part, bias=bias) for _ in range(LEVELS)
-        ]
+        convs = [nn.Conv2d(part, part, 3, padding=1, groups=part, bias=bias) for _ in range(LEVELS)]
         self.mfr = nn.ModuleList(convs)
         self.aggr = nn.Conv2d(width, width, 1, bias=bias)
 

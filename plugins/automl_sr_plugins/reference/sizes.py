@@ -7,6 +7,8 @@ a net is traced, places are computed by the graph itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -40,15 +42,12 @@ class Share:
     def __init__(self, image: Tensor, share: int) -> None:
         self.share = share
         self.sides = image.shape[2:]
-        self.traced = torch.jit.is_tracing()
+        self.traced = _is_traced()
         if self.traced:  # once for all layers of a net: the graph stays small
             counts = [_quotient(torch.as_tensor(side), share) for side in self.sides]
             pairs = list(zip(self.sides, counts, strict=True))
             self.bins = [_bins(side, count, 2 * share) for side, count in pairs]
-            self.nearest = [
-                _quotient(torch.arange(side) * count, side)  # type: ignore[call-overload]
-                for side, count in pairs
-            ]
+            self.nearest = [_quotient(_up_to(side) * count, side) for side, count in pairs]
 
     def pool(self, maps: Tensor) -> Tensor:
         """Pool [B, c, h, w] to [B, c, h // share, w // share] by maxima."""
@@ -72,9 +71,10 @@ class Share:
 
 def _extended(image: Tensor, axis: int, side: int) -> Tensor:
     length = image.shape[axis]
-    if torch.jit.is_tracing():
+    if _is_traced():
         wanted = torch.as_tensor(length).clamp(min=side)
-        return image.index_select(axis, torch.arange(wanted).clamp(max=length - 1))
+        places = _up_to(wanted)
+        return image.index_select(axis, places.clamp(max=length - 1))
     if length >= side:
         return image
     places = torch.arange(side, device=image.device).clamp(max=length - 1)
@@ -83,11 +83,22 @@ def _extended(image: Tensor, axis: int, side: int) -> Tensor:
 
 def _bins(length: int, count: Tensor, most: int) -> Tensor:
     """Return the places of all bins, `most` for each: [count * most]."""
-    numbers = torch.arange(count)  # type: ignore[call-overload]
+    numbers = _up_to(count)
     starts = _quotient(numbers * length, count)
     ends = _quotient((numbers + 1) * length + count - 1, count)
-    places: Tensor = torch.minimum(starts[:, None] + torch.arange(most), ends[:, None] - 1)
+    places: Tensor = torch.minimum(starts[:, None] + _up_to(most), ends[:, None] - 1)
     return places.flatten()
+
+
+def _up_to(count: Any) -> Tensor:
+    """Count from 0; `count` is a tensor where sizes are traced."""
+    numbers: Tensor = torch.arange(count)
+    return numbers
+
+
+def _is_traced() -> bool:
+    """Say whether torch records what is computed, as it does to export a net."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _quotient(number: Tensor, divisor: Tensor | int) -> Tensor:
