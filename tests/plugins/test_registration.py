@@ -13,9 +13,20 @@ from automl_sr.plugin.registry import discover
 from automl_sr.plugin.technique import Slot
 from automl_sr.testing.configurations import configurations
 from automl_sr.testing.tiny import tiny_task
-from automl_sr_plugins.reference import EDSR, ESPCN, FSRCNN, SRCNN, MSRResNet
+from automl_sr_plugins.reference import (
+    BSRN,
+    CARNM,
+    EDSR,
+    ESPCN,
+    FSRCNN,
+    PAN,
+    RLFN,
+    SAFMN,
+    SRCNN,
+    MSRResNet,
+)
 
-NETS = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR)
+NETS = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR, CARNM, PAN, BSRN, RLFN, SAFMN)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +38,7 @@ def registry():
     ("slot", "baseline", "others"),
     [
         (Slot.SELECTION, "none", {"random", "loss", "sobel"}),
-        (Slot.ARCHITECTURE, "fsrcnn", {"srcnn", "espcn", "msrresnet", "edsr"}),
+        (Slot.ARCHITECTURE, "fsrcnn", {cls.name for cls in NETS} - {"fsrcnn"}),
         (Slot.QUANTIZATION, "none", {"int8_ptq"}),
     ],
 )

@@ -65,9 +65,11 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.conv_du = nn.Sequential(
-            nn.Conv2d(width, inner, 1), nn.ReLU(), nn.Conv2d(inner, width, 1), nn.Sigmoid()
-        )
+        first, last = nn.Conv2d(width, inner, 1), nn.Conv2d(inner, width, 1)
+        if first.bias is not None:
+            # Our own choice: of four ReLUs all would otherwise be dead now and then, for ever.
+            first.bias.data.abs_()
+        self.conv_du = nn.Sequential(first, nn.ReLU(), last, nn.Sigmoid())
 
     def forward(self, features: Tensor) -> Tensor:
         """Gate features."""

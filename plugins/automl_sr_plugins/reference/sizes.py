@@ -7,7 +7,7 @@ a net is traced, places are computed by the graph itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -43,8 +43,8 @@ class Share:
         self.share = share
         self.sides = image.shape[2:]
         self.traced = _is_traced()
-        if self.traced:  # once for all layers of a net: the graph stays small
-            counts = [_quotient(torch.as_tensor(side), share) for side in self.sides]
+        if self.traced:  # once for all layers of a net: the graph stays small; sides are tensors
+            counts = [_quotient(cast("Tensor", side), share) for side in self.sides]
             pairs = list(zip(self.sides, counts, strict=True))
             self.bins = [_bins(side, count, 2 * share) for side, count in pairs]
             self.nearest = [_quotient(_up_to(side) * count, side) for side, count in pairs]
@@ -72,9 +72,9 @@ class Share:
 def _extended(image: Tensor, axis: int, side: int) -> Tensor:
     length = image.shape[axis]
     if _is_traced():
-        wanted = torch.as_tensor(length).clamp(min=side)
-        places = _up_to(wanted)
-        return image.index_select(axis, places.clamp(max=length - 1))
+        # Sizes are tensors then.
+        wanted = cast("Tensor", length).clamp(min=side)
+        return image.index_select(axis, _up_to(wanted).clamp(max=length - 1))
     if length >= side:
         return image
     places = torch.arange(side, device=image.device).clamp(max=length - 1)
