@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.task import Task
     from automl_sr.plugin.technique import Technique
     from automl_sr.plugin.weights import StoredWeights
+    from automl_sr.tasks.image_sr.task import ImageSR
     from automl_sr.trial.context import Context
     from automl_sr.trial.pretrained import Pretrained
 
@@ -100,9 +101,26 @@ def _own(
 
 
 def _task_of(stored: StoredWeights, registry: Registry) -> Task:
+    """Return the task that a file names. Raises UseError where the file does not tell enough."""
+    from automl_sr.tasks.image_sr.task import ImageSR
+
     told = {name: str(value) for name, value in stored.header.items()}
-    # What a task was trained on is not told, and nothing of it is read.
-    return registry.task(told["task"]).of_file({"train": "none", **told})
+    if told.get("task", ImageSR.kind) != ImageSR.kind:
+        return registry.task(told["task"]).of_file(told)
+    try:
+        return _image_task(int(told["scale"]), told["color"])
+    except (ValueError, KeyError) as error:
+        raise UseError(
+            "The checkpoint does not say at which scale and on which colour it works.",
+            "Write it again.",
+        ) from error
+
+
+def _image_task(scale: int, color: str) -> ImageSR:
+    """Return super-resolution without images: nothing of it is read here."""
+    from automl_sr.tasks.image_sr.task import ImageSR
+
+    return ImageSR.model_validate({"scale": scale, "color": color, "train": "none"})
 
 
 # ---- files of others -----------------------------------------------------------------------------
@@ -177,11 +195,10 @@ class Search:
 
     def _context(self, scale: int, color: str) -> Context:
         """Return the surroundings of an architecture that is asked for its blueprint alone."""
-        from automl_sr.tasks.image_sr.task import ImageSR
         from automl_sr.trial.cache import Cache
         from automl_sr.trial.context import Context
 
-        task = ImageSR.model_validate({"scale": scale, "color": color, "train": "none"})
+        task = _image_task(scale, color)
         places = (self.folder, Cache(self.folder / "cache"))
         return Context(self.registry, task, 0, "cpu", *places)
 

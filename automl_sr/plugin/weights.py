@@ -38,10 +38,19 @@ class StoredWeights:
 
     @property
     def blueprint(self) -> Blueprint | None:
-        """Return the model that the tensors are of: files that automl-sr wrote say so."""
+        """Return the model that the tensors are of: files that automl-sr wrote say so.
+
+        Raises UseError where the file says it in another way than automl-sr does.
+        """
         if "blueprint" not in self.header:
             return None
-        return Blueprint.from_json(json.loads(self.header["blueprint"]))
+        try:
+            return Blueprint.from_json(json.loads(self.header["blueprint"]))
+        except (ValueError, TypeError, KeyError) as error:
+            raise UseError(
+                f"What the checkpoint says of its model cannot be read: {first_line(error)}.",
+                "Write it again.",
+            ) from error
 
 
 def read_weights(path: Path) -> StoredWeights:
