@@ -196,6 +196,7 @@ class TinyTrial:
             SEED,
             self.device,
             scorer=self._scorer(),
+            architecture=self.architecture,
         )
 
     def _scorer(self) -> Scorer | None:

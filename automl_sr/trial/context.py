@@ -22,6 +22,7 @@ from automl_sr.files import content_digest, load_tensors, save_tensors
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.technique import Slot, Technique, files_of
+from automl_sr.plugin.weights import read_weights
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -30,6 +31,7 @@ from automl_sr.training.randomness import derive, generator, seed_model_randomne
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
 from automl_sr.trial.cache import Cache, Make
+from automl_sr.trial.pretrained import weights_for
 
 if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
@@ -122,6 +124,18 @@ class Context:
         self._content(path)
         return Path(path)
 
+    def weights(self, path: str, blueprint: Blueprint) -> dict[str, Tensor]:
+        """Return the weights in a file that a field of this architecture names, for its model.
+
+        Our own files say of which model they are, others are read by `read_checkpoint`. Raises
+        TrialError, in one sentence, where the file is of another net, UseError where it is no
+        checkpoint; otherwise as `file`.
+        """
+        if self.owner is None:
+            raise PluginError(f"No technique asks for the weights in {path!r}.")
+        found = read_weights(self.file(path))
+        return weights_for(self.owner, found, blueprint, path, self)
+
     def _content(self, path: str) -> str:
         """Return the sha256 of a file, which has to be the one that was planned with."""
         found = content_digest(Path(path))
@@ -193,7 +207,8 @@ class Context:
             seed = derive(0, "fit", blueprint.digest(), data.fingerprint, steps, key)
             unlimited = replace(self, fits=None)  # limits are those of what ships
             on_device = data.to(self.device)
-            setup = Setup(unlimited, self.task, on_device, recipe, (), timetable, seed, self.device)
+            how = (recipe, (), timetable, seed, self.device)
+            setup = Setup(unlimited, self.task, on_device, *how, architecture=technique)
             checkpoints = Checkpoints(folder / "trunk")
             run = start_or_resume(setup, blueprint, checkpoints)
             train(run, timetable.trunk_steps, observer, checkpoints)

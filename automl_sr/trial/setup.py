@@ -102,4 +102,5 @@ def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Sample
         device=setting.train_device,
         full_data=training_data(plan, setting),
         scorer=_scorer(plan, setting),
+        architecture=plan.techniques[Slot.ARCHITECTURE],
     )
