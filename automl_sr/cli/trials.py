@@ -4,13 +4,15 @@ writes to it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from automl_sr.errors import UseError
 from automl_sr.presentation.comparison import differences
-from automl_sr.presentation.console import print_json, print_lines, print_table, print_text
+from automl_sr.presentation.console import note, print_json, print_lines, print_table, print_text
+from automl_sr.presentation.model_card import model_files
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.presentation.plan_words import plan_words
 from automl_sr.presentation.trial_details import details, shared_words, when
@@ -25,6 +27,7 @@ from automl_sr.search.output import (
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
+    from automl_sr.store.records import StudyRecord, TrialRecord
 
 Name = Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")]
 Place = Annotated[
@@ -125,6 +128,16 @@ def show(
     name: Name,
     trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
     store: Place = None,
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            "--draw",
+            help="Draw the net of its model as SVG; default: NAME-NUMBER.svg in this folder",
+            metavar="[FILE]",
+            flag_value="",
+            is_flag=False,
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Show everything about one trial: plan, values, costs, rungs, files and what went wrong.
@@ -132,10 +145,16 @@ def show(
     \b
     Examples:
       automl-sr show quickstart 7
+      automl-sr show quickstart 7 --draw net.svg
     """
     opened = _open(store)
     study = opened.study(name)
-    found = details(opened, study, opened.trial(study, trial))
+    record = opened.trial(study, trial)
+    if draw is not None:
+        _draw(study, record, Path(draw or f"{name}-{trial}.svg"), quiet=json)
+        if not json:
+            return
+    found = details(opened, study, record)
     if json:
         print_json(found)
         return
@@ -178,6 +197,24 @@ def show(
         )
     for event in found["events"]:
         print_text(f"\n{event['at']} {event['kind']}:\n{event['text']}")
+
+
+def _draw(study: StudyRecord, trial: TrialRecord, target: Path, *, quiet: bool) -> None:
+    """Write the drawing of a trial's net and say where it is: on standard error where standard
+    output holds JSON alone.
+    """
+    from automl_sr.files import write_atomically
+    from automl_sr.presentation.drawing import stored_drawing
+
+    drawing = stored_drawing(model_files(study, trial)["onnx"])
+    try:
+        write_atomically(target, drawing.file().encode())
+    except OSError as error:
+        raise UseError(
+            f"{target} cannot be written: {error.strerror}.", "Name another file after --draw."
+        ) from error
+    tell = note if quiet else print_lines
+    tell(f"{target}: {drawing.caption}")
 
 
 def compare(
