@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.errors import DataError, ExportError, UseError, first_line
+from automl_sr.errors import DataError, UseError, first_line
 from automl_sr.presentation.console import print_json, print_lines, warn
 from automl_sr.presentation.model_card import CARD, FILES, card, model_files
 
@@ -137,8 +137,8 @@ def _draw(model: Path, target: Path) -> None:
     from automl_sr.presentation.drawing import net_drawing
 
     try:
-        target.write_text(net_drawing(model).file(), encoding="utf-8")
-    except (DataError, ExportError) as error:
+        target.write_text(net_drawing(model, model.name).file(), encoding="utf-8")
+    except DataError as error:
         warn(f"There is no {DRAWING}: {first_line(error)}")
 
 

@@ -127,17 +127,14 @@ def trials(
 def show(
     name: Name,
     trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
+    drawing: Annotated[
+        Path | None,
+        typer.Argument(help="File that --draw writes; default: NAME-NUMBER.svg", metavar="FILE"),
+    ] = None,
     store: Place = None,
     draw: Annotated[
-        str | None,
-        typer.Option(
-            "--draw",
-            help="Draw the net of its model as SVG; default: NAME-NUMBER.svg in this folder",
-            metavar="[FILE]",
-            flag_value="",
-            is_flag=False,
-        ),
-    ] = None,
+        bool, typer.Option("--draw", help="Draw the net of its model as SVG instead")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Show everything about one trial: plan, values, costs, rungs, files and what went wrong.
@@ -150,10 +147,10 @@ def show(
     opened = _open(store)
     study = opened.study(name)
     record = opened.trial(study, trial)
-    if draw is not None:
-        _draw(study, record, Path(draw or f"{name}-{trial}.svg"), quiet=json)
-        if not json:
-            return
+    if draw or drawing is not None:
+        _draw(study, record, drawing, asked=draw, quiet=json)
+    if draw and not json:
+        return
     found = details(opened, study, record)
     if json:
         print_json(found)
@@ -199,13 +196,18 @@ def show(
         print_text(f"\n{event['at']} {event['kind']}:\n{event['text']}")
 
 
-def _draw(study: StudyRecord, trial: TrialRecord, target: Path, *, quiet: bool) -> None:
+def _draw(
+    study: StudyRecord, trial: TrialRecord, file: Path | None, *, asked: bool, quiet: bool
+) -> None:
     """Write the drawing of a trial's net and say where it is: on standard error where standard
     output holds JSON alone.
     """
+    if not asked:
+        raise UseError(f"What is {file} for?", f"Write --draw {file} to draw the net.")
     from automl_sr.files import write_atomically
     from automl_sr.presentation.drawing import stored_drawing
 
+    target = file or Path(f"{study.name}-{trial.number}.svg")
     drawing = stored_drawing(model_files(study, trial)["onnx"])
     try:
         write_atomically(target, drawing.file().encode())

@@ -22,18 +22,18 @@ def nets(front: Sequence[TrialRecord], models: StoredModels) -> dict[str, Any]:
 
     What cannot be drawn is a row with its reason.
     """
-    chosen = spread(list(front), MOST)
+    chosen = spread(front, MOST)
     rows: dict[str, dict[str, Any]] = {}
     for trial in chosen:
         made = _drawn(trial, models)
-        key = made.get("svg") or f"{trial.number}: {made['reason']}"
+        key = made.get("svg") or made["reason"]
         rows.setdefault(key, {"trials": [], **made})["trials"].append(trial.number)
     return {"rows": list(rows.values()), "more": len(front) - len(chosen)}
 
 
 def _drawn(trial: TrialRecord, models: StoredModels) -> dict[str, str]:
     try:
-        drawing = net_drawing(models.path(trial))
+        drawing = net_drawing(models.path(trial), "model.onnx")
     except AutomlSRError as error:
         return {"reason": str(error)}
     svg = str(drawing.inline())

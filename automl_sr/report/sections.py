@@ -151,9 +151,9 @@ def _nets(report: Report) -> Iterator[Block]:
     for row in nets["rows"]:
         trials = f"trial{'s' * (len(row['trials']) > 1)} {_some(row['trials'])}"
         if "reason" in row:
-            yield Text(f"The net of {trials} is not drawn: {row['reason']}")
+            yield Text(f"There is no drawing for {trials}: {row['reason']}")
             continue
-        title = f"The net of {trials}: {row['caption']}"
+        title = f"{trials.capitalize()}: {row['caption']}"
         yield Net(title, row["words"], Markup(row["svg"]))
     if nets["more"]:
         yield Text(f"{nets['more']} more are not drawn here; see `automl-sr show --draw`.")

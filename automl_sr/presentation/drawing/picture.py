@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from automl_sr.compression.onnx_file import load_onnx
-from automl_sr.errors import AutomlSRError, DataError, first_line
+from automl_sr.errors import AutomlSRError, DataError, ExportError, first_line
 from automl_sr.presentation.drawing.layout import (
     HEAD,
     LINE,
@@ -69,23 +69,26 @@ def stored_drawing(record: ArtifactRecord) -> Drawing:
     from automl_sr.store.artifacts import fetch
 
     with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder:
-        return net_drawing(fetch(record, Path(folder) / "model.onnx"))
+        return net_drawing(fetch(record, Path(folder) / "model.onnx"), record.url)
 
 
-def net_drawing(path: Path | str) -> Drawing:
-    """Draw the net in an ONNX file.
+def net_drawing(path: Path | str, called: str | None = None) -> Drawing:
+    """Draw the net in an ONNX file, which errors name as it is called.
 
-    Raises ExportError for a file that is not ONNX, DataError for a net that cannot be drawn.
+    Raises DataError for a file that is not ONNX, and for a net that cannot be drawn.
     """
-    model = load_onnx(path, beside=False)
+    name = called or str(path)
+    try:
+        model = load_onnx(path, beside=False)
+    except ExportError as error:
+        raise DataError(f"{name} cannot be read as ONNX.", "Is the file damaged?") from error
     try:
         return _drawing(model)
     except AutomlSRError:
         raise
     except Exception as error:  # files that others have written may hold anything
-        raise DataError(
-            f"The net in {path} cannot be drawn: {type(error).__name__}: {first_line(error)}."
-        ) from error
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"The net in {name} cannot be drawn ({what}).") from error
 
 
 def _drawing(model: onnx.ModelProto) -> Drawing:
