@@ -163,8 +163,12 @@ def show(
     if json:
         print_json(found)
         return
+    _print_trial(study, found)
+
+
+def _print_trial(study: StudyRecord, found: dict[str, Any]) -> None:
     print_lines(
-        f"{name}, trial {trial}: {found['state']}"
+        f"{study.name}, trial {found['number']}: {found['state']}"
         + (f" ({found['reason']})" if found["reason"] else "")
     )
     print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))

@@ -118,8 +118,8 @@ class _Branch:
     """Parts one below the other, between what the first one reads and what reads the last one."""
 
     nodes: list[int]
-    source: int | None
-    target: int | None
+    source: int | None = None
+    target: int | None = None
     begin: int = 0
     """The row of its source: from below that its lane is taken."""
     end: int = 0
@@ -152,7 +152,9 @@ class _Arrangement:
             return _Size(sheet.width, sheet.height, sheet.middle)
         written = lines(part)
         width = max(text_width(line) for line in written) + 2 * PAD
-        height = LINE * len(written) + (14.0 if part.look == "box" else 8.0)
+        height = LINE * len(written) + 8.0
+        if part.look == "box":
+            height += 6.0
         return _Size(width, height, width / 2)
 
     # Rows and branches.
@@ -176,8 +178,10 @@ class _Arrangement:
                 continue
             above = before.get(number, [])
             heaviest = max(above, key=lambda source: best[source][0], default=None)
-            weight = 0.0 if heaviest is None else best[heaviest][0]
-            best[number] = (weight + _weight(self.parts[number]), heaviest)
+            weight = _weight(self.parts[number])
+            if heaviest is not None:
+                weight += best[heaviest][0]
+            best[number] = (weight, heaviest)
         path = []
         step: int | None = max(best, key=lambda number: best[number][0])
         while step is not None:
@@ -195,18 +199,18 @@ class _Arrangement:
             nodes = self._heaviest(left, self.edges)
             left -= set(nodes)
             used |= set(itertools.pairwise(nodes))
+            branch = _Branch(nodes)
             into = [edge for edge in self.edges if edge[1] == nodes[0] and edge not in used]
-            source = max(into, key=lambda edge: self.rows[edge[0]], default=None)
+            if into:
+                nearest = max(into, key=lambda edge: self.rows[edge[0]])
+                branch.source = nearest[0]
+                used.add(nearest)
             out = [edge for edge in self.edges if edge[0] == nodes[-1] and edge not in used]
-            target = min(out, key=lambda edge: self.rows[edge[1]], default=None)
-            used |= {edge for edge in (source, target) if edge is not None}
-            found.append(
-                _Branch(
-                    nodes,
-                    None if source is None else source[0],
-                    None if target is None else target[1],
-                )
-            )
+            if out:
+                nearest = min(out, key=lambda edge: self.rows[edge[1]])
+                branch.target = nearest[1]
+                used.add(nearest)
+            found.append(branch)
         for source_id, target_id in self.edges:
             if (source_id, target_id) not in used:
                 found.append(_Branch([], source_id, target_id))
@@ -293,8 +297,9 @@ class _Arrangement:
         return tops, heights, tops[-1] + heights[-1]
 
     def _x(self, number: int) -> float:
-        branch = self.branch_of.get(number)
-        return self.middle if branch is None else branch.x
+        if number in self.branch_of:
+            return self.branch_of[number].x
+        return self.middle
 
     def _middle(self, number: int) -> float:
         row = self.rows[number]
@@ -342,7 +347,7 @@ class _Arrangement:
                 sheet.wires.append(Wire(tuple(points), arc=len(points) > 2, head=head))
             points = [(x, self._bottom(number))]
         if branch.target is not None:
-            points += self._way_in(branch, x)
+            points += self._way_in(branch.target, x)
             head = self.parts[branch.target].look != "point"
             sheet.wires.append(Wire(tuple(points), arc=True, head=head))
 
@@ -361,13 +366,14 @@ class _Arrangement:
             return True
         return any(source in branch.nodes for branch in self.branches)
 
-    def _way_in(self, branch: _Branch, x: float) -> list[Point]:
-        target = branch.target if branch.target is not None else branch.nodes[-1]
+    def _way_in(self, target: int, x: float) -> list[Point]:
         size, place, y = self.sizes[target], self._x(target), self._middle(target)
         if self.parts[target].look == "frame":
             y = self._top(target) + HEAD / 2
         if self._is_free(target, place, x, y):
-            side = place + size.width - size.middle if x > place else place - size.middle
+            side = place - size.middle
+            if x > place:
+                side += size.width
             return [(x, y), (side, y)]
         above = self._top(target)
         row_top = self.tops[self.rows[target]]
@@ -376,7 +382,9 @@ class _Arrangement:
 
     def _curve(self, target: int) -> float:
         """How far below a circle's top its edge lies, aside from its middle."""
-        return 1.7 if self.parts[target].look == "circle" else 0.0
+        if self.parts[target].look == "circle":
+            return 1.7
+        return 0.0
 
     def _is_free(self, target: int, place: float, x: float, y: float) -> bool:
         low, high = min(place, x), max(place, x)
@@ -390,8 +398,12 @@ class _Arrangement:
 
 def _weight(part: Part) -> float:
     """Say how much a part makes a path the main one."""
+    if part.kind == "fixed":
+        return 1.0
     if part.look == "frame":
         return 20.0 + 10.0 * part.layers
     if part.look == "box":
-        return 1.0 if part.kind == "fixed" else 10.0 + part.layers
-    return 3.0 if part.look in ("port", "point") else 0.5
+        return 10.0 + part.layers
+    if part.look in ("port", "point"):
+        return 3.0
+    return 0.5

@@ -26,7 +26,13 @@ from automl_sr.presentation.drawing.parts import Part, weights_of
 from automl_sr.presentation.drawing.reading import read_parts
 from automl_sr.presentation.drawing.repeats import simplified
 from automl_sr.presentation.drawing.style import ALONE, NET_STYLE
-from automl_sr.presentation.drawing.words import in_words, lines, parameters_words, shortened
+from automl_sr.presentation.drawing.words import (
+    in_words,
+    layers_words,
+    lines,
+    parameters_words,
+    shortened,
+)
 from automl_sr.presentation.markup import Markup, el
 
 if TYPE_CHECKING:
@@ -95,9 +101,8 @@ def _drawing(model: onnx.ModelProto) -> Drawing:
     found = read_parts(model)
     parts = simplified(found)
     layers = sum(part.layers for part in found)
-    counted = "1 layer" if layers == 1 else f"{layers:,} layers"
     parameters = sum(weights_of(found).values())
-    caption = f"{counted}, {parameters_words(parameters)}"
+    caption = f"{layers_words(layers)}, {parameters_words(parameters)}"
     return Drawing(tuple(parts), arranged(parts), caption, in_words(parts))
 
 

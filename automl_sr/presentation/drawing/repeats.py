@@ -16,6 +16,7 @@ from automl_sr.presentation.drawing.parts import (
     common_name,
     weights_of,
 )
+from automl_sr.presentation.drawing.words import layers_words
 
 MOST_BOXES = 40
 FEWEST_ALONE = 3
@@ -33,7 +34,7 @@ def simplified(parts: Sequence[Part], most: int = MOST_BOXES) -> list[Part]:
     for depth in range(deepest, 0, -1):
         if size(found) <= most:
             break
-        found = _folded(_by_module(found, depth), exact=False)
+        found = _folded(_by_module(found, depth), exact=True)
     if size(found) > most:
         found = _with_small_frames(found, most)
     if size(found) > most:
@@ -195,8 +196,12 @@ def _fold(parts: Sequence[Part], run: _Run) -> list[Part]:
     for row, column in zip(wires, zip(*blocks, strict=True), strict=True):
         inputs = []
         for kind, source in row:
-            inner = {"own": blocks[0][source].id if kind == "own" else 0, "previous": ENTRY}
-            inputs.append(inner.get(kind, SHARED))
+            if kind == "own":
+                inputs.append(blocks[0][source].id)
+            elif kind == "previous":
+                inputs.append(ENTRY)
+            else:
+                inputs.append(SHARED)
         inside.append(replace(_merged(column), inputs=tuple(dict.fromkeys(inputs))))
     outside = [source for part in blocks[0] for source in part.inputs if source not in first]
     owners = {part.id: place // run.period for place, part in enumerate(members)}
@@ -355,9 +360,9 @@ def _box(first: Part, group: Sequence[Part], name: str) -> Part:
     layers = sum(part.layers for part in group)
     inner = {part.id for part in group}
     outside = [source for part in group for source in part.inputs if source not in inner]
-    words = "1 layer" if layers == 1 else f"{layers:,} layers"
-    count = sum(part.count for part in group) if len(group) == 1 else 1
-    details = (words,) if count == 1 else (f"{count:,} blocks", words)
+    details = [layers_words(layers)]
+    if len(group) == 1 and first.count > 1:
+        details.insert(0, f"{first.count:,} blocks")
     stored = {part.stored for part in all_parts(group)} - {""}
     return Part(
         first.id,
@@ -365,7 +370,7 @@ def _box(first: Part, group: Sequence[Part], name: str) -> Part:
         name or f"{sum(1 for _ in all_parts(group)):,} operations",
         tuple(dict.fromkeys(outside)),
         kind="group",
-        details=details,
+        details=tuple(details),
         ins=(),
         outs=group[-1].outs,
         weights=weights_of(group),

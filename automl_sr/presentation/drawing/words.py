@@ -65,6 +65,13 @@ def _range(widths: tuple[int, ...]) -> str:
     return f"{widths[0]:,}…{widths[-1]:,}"
 
 
+def layers_words(count: int) -> str:
+    """Write a number of layers."""
+    if count == 1:
+        return "1 layer"
+    return f"{count:,} layers"
+
+
 def parameters_words(count: int) -> str:
     """Write a number of parameters: whole below a million."""
     if count == 1:
