@@ -360,7 +360,7 @@ def _box(first: Part, group: Sequence[Part], name: str) -> Part:
     layers = sum(part.layers for part in group)
     inner = {part.id for part in group}
     outside = [source for part in group for source in part.inputs if source not in inner]
-    details = [layers_words(layers)]
+    details = [layers_words(layers)] if layers else []
     if len(group) == 1 and first.count > 1:
         details.insert(0, f"{first.count:,} blocks")
     stored = {part.stored for part in all_parts(group)} - {""}
