@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from automl_sr import __version__
 from automl_sr.compression.export import TOLERANCE, export_onnx, verify
+from automl_sr.compression.onnx_file import FIXED_TENSORS
 from automl_sr.errors import ExportError
 from automl_sr.files import save_tensors
 from automl_sr.plugin.task import as_inputs
@@ -67,9 +68,20 @@ def export_module(
         **{key: str(value) for key, value in task.dims().items()},
         **task.metadata(),
     }
+    fixed = _fixed_tensors(module)
+    if fixed:
+        metadata[FIXED_TENSORS] = json.dumps(fixed)
     names = (interface.inputs, interface.outputs, interface.dynamic_axes)
     export_onnx(module, path, first, *names, metadata=metadata, check_inputs=others)
     return metadata
+
+
+def _fixed_tensors(module: nn.Module) -> list[str]:
+    """Name the kernels and tables that no training changes: a file alone does not tell them from
+    weights.
+    """
+    buffers = module.named_buffers()
+    return [name for name, value in buffers if value.dim() > 1 and value.is_floating_point()]
 
 
 def artifacts_of(finished: TrainedModel) -> dict[str, Path]:
