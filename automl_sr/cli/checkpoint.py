@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from automl_sr.plugin.blueprint import Blueprint
+    from automl_sr.plugin.pretrained import Pretrained
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Task
     from automl_sr.plugin.technique import Technique
     from automl_sr.plugin.weights import StoredWeights
     from automl_sr.tasks.image_sr.task import ImageSR
     from automl_sr.trial.context import Context
-    from automl_sr.trial.pretrained import Pretrained
 
 SCALES = (2, 3, 4)
 COLORS = ("rgb", "y")
@@ -82,7 +82,7 @@ def _own(
 
     Raises UseError where the person says something else, or the file holds something else.
     """
-    from automl_sr.trial.pretrained import Pretrained
+    from automl_sr.plugin.pretrained import Pretrained
 
     if asked.fields:
         raise UseError(f"{path} says itself which fields its net has.", "Leave --set out.")
@@ -188,7 +188,7 @@ class Search:
 
     def _seen(self, technique: Technique, scale: int, color: str) -> tuple[Pretrained | None, Task]:
         """Return what an architecture sees in the tensors, and for which task it was asked."""
-        from automl_sr.trial.pretrained import identified
+        from automl_sr.plugin.pretrained import identified
 
         context = self._context(scale, color)
         return identified(technique, self.tensors, context), context.task
@@ -208,7 +208,7 @@ class Search:
 
     def _why_not(self, technique: Technique, scale: int) -> str:
         """Say which tensors do not fit, on the colour where the fewest do not."""
-        from automl_sr.trial.pretrained import Pretrained
+        from automl_sr.plugin.pretrained import Pretrained
 
         reasons = []
         for color in COLORS:

@@ -20,6 +20,7 @@ from automl_sr import __version__
 from automl_sr.errors import PluginError, StopRequestedError, TrialError
 from automl_sr.files import content_digest, load_tensors, save_tensors
 from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.pretrained import weights_for
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.technique import Slot, Technique, files_of
 from automl_sr.plugin.weights import read_weights
@@ -31,7 +32,6 @@ from automl_sr.training.randomness import derive, generator, seed_model_randomne
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
 from automl_sr.trial.cache import Cache, Make
-from automl_sr.trial.pretrained import weights_for
 
 if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
