@@ -72,7 +72,12 @@ class Run:
     Techniques see it in their enters, wraps, losses and updates.
     """
 
-    def __init__(self, setup: Setup, blueprint: Blueprint, model: nn.Module) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        blueprint: Blueprint,
+        model: nn.Module,
+    ) -> None:
         self.setup = setup
         self.context = setup.context
         self.task = setup.task
@@ -430,7 +435,12 @@ class Run:
         # Again after all changes, and where there are none: the wraps of the phase are new.
         self._wire()
 
-    def _change(self, actions: Iterable[Enter], what: str, span: Span) -> None:
+    def _change(
+        self,
+        actions: Iterable[Enter],
+        what: str,
+        span: Span,
+    ) -> None:
         """Let techniques change the run in turn, each seeing what the former ones did."""
         for number, action in enumerate(actions):
             seed_model_randomness(self.seed, what, span.index, number)
