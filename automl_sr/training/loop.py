@@ -91,13 +91,21 @@ def train(
             saved = time.monotonic()
 
 
-def save(run: Run, observer: Observer, checkpoints: Checkpoints) -> None:
+def save(
+    run: Run,
+    observer: Observer,
+    checkpoints: Checkpoints,
+) -> None:
     """Write a checkpoint, and say so."""
     checkpoints.save(run.capture())
     observer.saved()
 
 
-def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints) -> Run:
+def start_or_resume(
+    setup: Setup,
+    blueprint: Blueprint,
+    checkpoints: Checkpoints,
+) -> Run:
     """Go on from the newest checkpoint, or begin where there is none."""
     snapshot = checkpoints.latest()
     if snapshot is None:
@@ -105,7 +113,11 @@ def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints
     return Run.restore(setup, snapshot)
 
 
-def finish_branch(trunk: Run, observer: Observer, checkpoints: Checkpoints) -> Run:
+def finish_branch(
+    trunk: Run,
+    observer: Observer,
+    checkpoints: Checkpoints,
+) -> Run:
     """Copy the trunk and run the tail phases on the copy.
 
     A branch that was interrupted goes on.

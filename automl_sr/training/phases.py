@@ -366,7 +366,11 @@ def _tail_steps(shares: Sequence[float], steps: int) -> int:
     return total
 
 
-def _spans(phases: Sequence[Phase], start: int, stop: int) -> list[Span]:
+def _spans(
+    phases: Sequence[Phase],
+    start: int,
+    stop: int,
+) -> list[Span]:
     """Divide steps by share so that every phase has at least one and they add up exactly."""
     total = sum(phase.share for phase in phases)
     spans: list[Span] = []

@@ -170,7 +170,11 @@ def _as_float(value: Any) -> Any:
     return value
 
 
-def resolve(kind: str, device: str, auto: str = "auto") -> str:
+def resolve(
+    kind: str,
+    device: str,
+    auto: str = "auto",
+) -> str:
     """Say which format a kind means: `auto` that of the study, or else the device's own."""
     if kind != "auto":
         return kind

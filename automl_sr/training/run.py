@@ -591,7 +591,11 @@ class Run:
             self._call = torch.compile(self.model)
 
     def _collector(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def collect(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        def collect(
+            _module: nn.Module,
+            _inputs: Any,
+            output: Tensor,
+        ) -> None:
             if self._tapping:
                 self._tapped.setdefault(name, []).append(output)
 
@@ -736,7 +740,11 @@ class Run:
             )
 
 
-def continued(setup: Setup, snapshot: Snapshot, steps: int) -> Setup:
+def continued(
+    setup: Setup,
+    snapshot: Snapshot,
+    steps: int,
+) -> Setup:
     """Lay out so many more steps of the phase in which a snapshot was taken.
 
     Raises CheckpointError, PluginError.
@@ -782,7 +790,11 @@ def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:
     return part
 
 
-def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:
+def _task_loss(
+    output: Output,
+    batch: Batch,
+    run: Run,
+) -> Tensor:
     return run.task.loss(output.prediction, batch, run.recipe.loss)
 
 
