@@ -24,8 +24,9 @@ class Guard:
     """Keeps a file of others within bounds. Raises UseError for seconds that are no time."""
 
     stop: Callable[[], bool] = _never
-    """Asked ten times a second: True ends the work with StopRequestedError, and so does whatever it
-    raises.
+    """Asked ten times a second: True ends the work with StopRequestedError.
+
+    So does whatever it raises.
     """
     seconds: float = SECONDS
     """So long one run may take."""

@@ -68,8 +68,9 @@ class Places:
         upside_down = (turn & 2) > 0
         transposed = (turn & 4) > 0
 
-        top = torch.where(upside_down, top + size - 1, top)
-        left = torch.where(mirrored, left + size - 1, left)
+        across = size - 1
+        top = torch.where(upside_down, top + across, top)
+        left = torch.where(mirrored, left + across, left)
         first = self.offsets[image] + top * width + left
 
         down = torch.where(upside_down, -width, width)
@@ -111,7 +112,8 @@ class PatchSource:
         room_x = windows[:, 4] - patch + 1
         usable = (room_y > 0) & (room_x > 0)
         if patch < 1 or not bool(usable.any()):
-            largest = int(windows[:, 3:].amin(dim=1).max())
+            sides = windows[:, 3:].amin(dim=1)
+            largest = int(sides.max())
             raise DataError(
                 f"No training image has room for a patch of {patch} LR pixels.",
                 f"Use a patch from 1 to {largest} LR pixels, or larger images.",
@@ -162,12 +164,20 @@ class PatchSource:
         size = scale * self.patch
         corners = (
             *self.lr.corners(image, top, left, turn, self.patch),
-            *self.hr.corners(image, top * scale, left * scale, turn, size),
+            *self.hr.corners(
+                image,
+                top * scale,
+                left * scale,
+                turn,
+                size,
+            ),
         )
         sent = torch.stack(corners).to(self.samples.lr.device)
         lr = _gather(self.samples.lr, sent[:3], self.patch)
         hr = _gather(self.samples.hr, sent[3:], size)
-        return _batch_first(to_color(lr, color)), _batch_first(to_color(hr, color))
+        inputs = to_color(lr, color)
+        targets = to_color(hr, color)
+        return _batch_first(inputs), _batch_first(targets)
 
     def _located(self, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return image, top and left of places [B], numbered through all windows."""
@@ -178,7 +188,9 @@ class PatchSource:
         back = self.ends[row] - 1 - place
         lowest = top + height - self.patch
         rightmost = left + room_x - 1
-        return image, lowest - back // room_x, rightmost - back % room_x
+        top = lowest - back // room_x
+        left = rightmost - back % room_x
+        return image, top, left
 
 
 def _gather(

@@ -139,7 +139,12 @@ class OnnxImageModel(OnnxModel):
 
         Raises UseError for an output of another size, or that is NaN or infinite.
         """
-        return checked(super().__call__(batch), batch, self.scale, str(self.path))
+        return checked(
+            super().__call__(batch),
+            batch,
+            self.scale,
+            str(self.path),
+        )
 
     @property
     def size(self) -> tuple[int | None, int | None]:

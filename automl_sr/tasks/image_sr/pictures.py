@@ -64,7 +64,9 @@ def example(
 
 def _cut(image: Image, place: tuple[int, int, int, int]) -> Image:
     top, left, height, width = place
-    return image[top : top + height, left : left + width]
+    bottom = top + height
+    right = left + width
+    return image[top:bottom, left:right]
 
 
 def _measured(
@@ -96,8 +98,9 @@ def liveliest(
     width = min(side, columns)
     sums = _sums(_detail(image))
 
-    tops = np.arange(0, rows - height + 1, 4 * scale)
-    lefts = np.arange(0, columns - width + 1, 4 * scale)
+    stride = 4 * scale
+    tops = np.arange(0, rows - height + 1, stride)
+    lefts = np.arange(0, columns - width + 1, stride)
     above = tops[:, None]
     below = above + height
     rights = lefts + width
@@ -107,16 +110,21 @@ def liveliest(
     inside = inside - sums[below, lefts]
     inside = inside + sums[above, lefts]
 
-    row, column = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(tops[row]), int(lefts[column]), height, width
+    best = int(inside.argmax())
+    row, column = np.unravel_index(best, inside.shape)
+    top = int(tops[row])
+    left = int(lefts[column])
+    return top, left, height, width
 
 
 def _detail(image: Image) -> NDArray[np.float64]:
     """Return how much each pixel [H, W] differs from those above and to the left."""
     grey = image.mean(axis=2)
     detail = np.zeros(grey.shape)
-    detail[1:] += np.abs(np.diff(grey, axis=0))
-    detail[:, 1:] += np.abs(np.diff(grey, axis=1))
+    down = np.diff(grey, axis=0)
+    detail[1:] += np.abs(down)
+    right = np.diff(grey, axis=1)
+    detail[:, 1:] += np.abs(right)
     return detail
 
 

@@ -50,7 +50,11 @@ class PixelStore:
         height = int(self.heights[index])
         width = int(self.widths[index])
         stop = start + height * width
-        return self.flat[:, start:stop].view(3, height, width)
+        return self.flat[:, start:stop].view(
+            3,
+            height,
+            width,
+        )
 
     def to(self, device: str | torch.device) -> PixelStore:
         """Return the same images on `device`; `self` where they are there already."""
@@ -156,7 +160,12 @@ def allocate(pixels: int, cache_share: float) -> Tensor:
         path = Path(file.name)
         file.truncate(size)
     try:
-        mapped = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+        mapped = torch.from_file(
+            str(path),
+            shared=True,
+            size=size,
+            dtype=torch.uint8,
+        )
     except RuntimeError as error:
         path.unlink(missing_ok=True)
         raise DataError(

@@ -115,8 +115,9 @@ def ssim(
     mean_squares = mean_a**2 + mean_b**2
     covariance = product - mean_product
     variances = squares - mean_squares
-    similarity = (2 * mean_product + SSIM_C1) * (2 * covariance + SSIM_C2)
-    similarity /= (mean_squares + SSIM_C1) * (variances + SSIM_C2)
+    alike = (2 * mean_product + SSIM_C1) * (2 * covariance + SSIM_C2)
+    most = (mean_squares + SSIM_C1) * (variances + SSIM_C2)
+    similarity = alike / most
     return float(similarity.mean())
 
 
@@ -155,7 +156,8 @@ def _cropped(
 def _smooth(planes: Plane) -> Plane:
     """Filter planes [N, H, W] with the Gaussian window, where it fits inside."""
     offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
-    kernel = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
+    spread = 2 * SSIM_SIGMA**2
+    kernel = np.exp(-(offsets**2) / spread)
     kernel /= kernel.sum()
     # The window is separable: two passes of 11 taps do what one of 121 would.
     for axis in (1, 2):

@@ -78,7 +78,12 @@ class _Layers:
         weight = self.store(f"w{index}", outputs, inputs, size, size)
         bias = self.store(f"b{index}", outputs)
         pads = [size // 2] * 4
-        convolved = self.add("Conv", [before, weight, bias], f"c{index}", pads=pads)
+        convolved = self.add(
+            "Conv",
+            [before, weight, bias],
+            f"c{index}",
+            pads=pads,
+        )
         slope = self.store(f"s{index}", outputs, 1, 1)
         return self.add("PRelu", [convolved, slope], f"p{index}")
 

@@ -86,7 +86,8 @@ def downscale(hr: Image, scale: int) -> Image:
             f"An HR image of {width}x{height} pixels cannot be reduced by {scale}.",
             "Cut it to a multiple of the scale first (crop_to_multiple).",
         )
-    return imresize(hr, (height // scale, width // scale))
+    size = (height // scale, width // scale)
+    return imresize(hr, size)
 
 
 def upscale(lr: Image, scale: int) -> Image:
@@ -95,7 +96,8 @@ def upscale(lr: Image, scale: int) -> Image:
     It is the baseline of every results table.
     """
     height, width = lr.shape[:2]
-    return imresize(lr, (height * scale, width * scale))
+    size = (height * scale, width * scale)
+    return imresize(lr, size)
 
 
 def _passes(
@@ -105,22 +107,21 @@ def _passes(
     """Return (axis, new length, scale) of the two passes, in MATLAB's order."""
     height, width = shape[:2]
     if isinstance(target, tuple):
-        sizes = (int(target[0]), int(target[1]))
-        scales = (sizes[0] / height, sizes[1] / width)
+        high, wide = (int(side) for side in target)
+        scales = [high / height, wide / width]
     else:
-        sizes = (_scaled(height, target), _scaled(width, target))
-        scales = (float(target), float(target))
-    if min(sizes) < 1:
-        raise DataError(f"Cannot resize {width}x{height} pixels to {sizes[1]}x{sizes[0]}.")
+        high = _scaled(height, target)
+        wide = _scaled(width, target)
+        scales = [float(target)] * 2
+    if min(high, wide) < 1:
+        raise DataError(f"Cannot resize {width}x{height} pixels to {wide}x{high}.")
 
     # The order matters: what is rounded after the first pass differs.
-    order = [0, 1]
+    down = (0, high, scales[0])
+    right = (1, wide, scales[1])
     if scales[0] > scales[1]:
-        order = [1, 0]
-    passes: list[tuple[int, int, float]] = []
-    for axis in order:
-        passes.append((axis, sizes[axis], scales[axis]))
-    return passes
+        return [right, down]
+    return [down, right]
 
 
 def _scaled(length: int, scale: float) -> int:
@@ -135,17 +136,19 @@ def _resize_axis(
     scale: float,
 ) -> Floats:
     """Filter one axis; loops over the kernel's taps (4 to about 4/scale + 2), never over pixels."""
-    weights, indices = _contributions(image.shape[axis], length, scale)
+    sizes = list(image.shape)
+    weights, indices = _contributions(sizes[axis], length, scale)
     # So shaped, a weight for each place of the axis spreads over all others.
     spread = [1] * image.ndim
     spread[axis] = length
 
-    sizes = list(image.shape)
     sizes[axis] = length
     result = np.zeros(sizes, dtype=np.float64)
     for tap in range(weights.shape[1]):
-        pixels = np.take(image, indices[:, tap], axis=axis)
-        result += pixels * weights[:, tap].reshape(spread)
+        places = indices[:, tap]
+        pixels = np.take(image, places, axis=axis)
+        weight = weights[:, tap].reshape(spread)
+        result += pixels * weight
     return result
 
 
@@ -165,8 +168,10 @@ def _contributions(
     pixels = np.arange(new, dtype=np.float64)
     centre = (pixels + 0.5) / scale - 0.5
 
-    first = np.floor(centre - width / 2).astype(np.intp)
-    taps = np.arange(int(np.ceil(width)) + 2)
+    edge = np.floor(centre - width / 2)
+    first = edge.astype(np.intp)
+    reach = int(np.ceil(width)) + 2
+    taps = np.arange(reach)
     positions = first[:, None] + taps
     distances = centre[:, None] - positions
     weights = _cubic(distances * shrink)

@@ -58,8 +58,9 @@ class SRSamples:
     def __post_init__(self) -> None:
         self._check()
         head = f"{self.hr.digest};{self.lr.digest};{self.scale};"
+        windows = self.windows.cpu().contiguous()
         total = hashlib.sha256(head.encode())
-        total.update(self.windows.cpu().contiguous().numpy().tobytes())
+        total.update(windows.numpy().tobytes())
         object.__setattr__(self, "fingerprint", total.hexdigest())
 
     def _check(self) -> None:
@@ -95,7 +96,8 @@ class SRSamples:
         """Make samples with one window for each image: the whole of it."""
         image = torch.arange(len(lr), device=lr.device)
         zero = torch.zeros_like(lr.heights)
-        windows = torch.stack([image, zero, zero, lr.heights, lr.widths], dim=1)
+        fields = [image, zero, zero, lr.heights, lr.widths]
+        windows = torch.stack(fields, dim=1)
         return cls(hr, lr, scale, windows, tuple(names), tuple(skipped))
 
     def __len__(self) -> int:
@@ -112,8 +114,11 @@ class SRSamples:
             width = int(self.lr.widths[image])
             # A map of the image, because windows may overlap.
             seen = torch.zeros(height, width, dtype=torch.bool)
-            for _, top, left, high, wide in self.windows[owners == image].tolist():
-                seen[top : top + high, left : left + wide] = True
+            own = self.windows[owners == image]
+            for _, top, left, high, wide in own.tolist():
+                bottom = top + high
+                right = left + wide
+                seen[top:bottom, left:right] = True
             covered += int(seen.sum())
         return covered * RGB * (1 + self.scale**2)
 
@@ -135,7 +140,8 @@ class SRSamples:
         where a remainder is left, as for the 32,592 sub-images of DIV2K at 480/240; a side shorter
         than `size` is taken whole.
         """
-        if size < 1 or step < 1 or size % self.scale or step % self.scale:
+        whole = size % self.scale == 0 and step % self.scale == 0
+        if size < 1 or step < 1 or not whole:
             raise DataError(
                 f"Sub-images of {size} every {step} HR pixels do not fit scale {self.scale}: use"
                 " multiples."
@@ -148,7 +154,8 @@ class SRSamples:
             wide = min(side, width)
             for y in _starts(height, side, stride):
                 for x in _starts(width, side, stride):
-                    cuts.append((image, top + y, left + x, high, wide))
+                    cut = (image, top + y, left + x, high, wide)
+                    cuts.append(cut)
         windows = torch.tensor(cuts, dtype=torch.long, device=self.windows.device)
         return replace(self, windows=windows)
 
@@ -211,17 +218,22 @@ def _cut(
     scale: int,
 ) -> Tensor:
     """Return a window, given in LR pixels, of a store whose images are `scale` times as large."""
-    image = window[0]
-    top, left, height, width = (scale * value for value in window[1:])
-    return store.image(image)[:, top : top + height, left : left + width]
+    image, *place = window
+    top, left, height, width = (scale * value for value in place)
+    bottom = top + height
+    right = left + width
+    return store.image(image)[:, top:bottom, left:right]
 
 
 def _check_inside(windows: Tensor, lr: PixelStore) -> None:
     """Raise DataError for the first window that leaves its image."""
     image, top, left, height, width = windows.unbind(1)
-    fits = (image >= 0) & (image < len(lr))
-    fits &= (top >= 0) & (left >= 0)
-    fits &= (height > 0) & (width > 0)
+    fits = image >= 0
+    fits &= image < len(lr)
+    fits &= top >= 0
+    fits &= left >= 0
+    fits &= height > 0
+    fits &= width > 0
     # Clamped, so that a window of no image can be looked up like the others.
     known = image.clamp(0, len(lr) - 1)
     fits &= top + height <= lr.heights[known]
@@ -230,8 +242,9 @@ def _check_inside(windows: Tensor, lr: PixelStore) -> None:
         return
 
     wrong = int(torch.nonzero(~fits)[0])
+    values = windows[wrong].tolist()
     fields = ", ".join(WINDOW_FIELDS)
-    raise DataError(f"Window {wrong} {windows[wrong].tolist()} ({fields}) leaves its image.")
+    raise DataError(f"Window {wrong} {values} ({fields}) leaves its image.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -394,7 +407,9 @@ class _Source:
 
         if low is None:
             return None
-        if (low.shape[0] * self.scale, low.shape[1] * self.scale) != (height, width):
+        low_height, low_width = low.shape[:2]
+        enlarged = (low_height * self.scale, low_width * self.scale)
+        if enlarged != (height, width):
             return None
         return low
 
@@ -422,7 +437,8 @@ def _low_resolution(
     degradation = source.degradation
     sizes = []
     for height, width in zip(hr.heights, hr.widths, strict=True):
-        sizes.append((int(height) // scale, int(width) // scale))
+        size = (int(height) // scale, int(width) // scale)
+        sizes.append(size)
     lr = PixelStore.empty(sizes, cache_share)
 
     def fill(index: int) -> None:

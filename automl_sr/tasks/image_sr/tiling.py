@@ -72,15 +72,19 @@ def spans(
         return [Span(0, length, whole)]
     check_tile(tile, margin)
 
-    step = (tile - 2 * margin - RAMP) // ALIGN * ALIGN
-    starts = list(range(0, length - tile + step, step))
-    position = (np.arange(length * scale) + 0.5) / scale
+    inner = tile - 2 * margin - RAMP
+    step = inner // ALIGN * ALIGN
+    last = length - tile + step
+    starts = list(range(0, last, step))
+    pixels = np.arange(length * scale)
+    position = (pixels + 0.5) / scale
     # Weight passes over where both tiles are clean; steps are longer than a ramp, so that no more
     # than two tiles share.
     falls = []
     for after in starts[1:]:
         begin = after + margin
-        falls.append(np.clip((begin + RAMP - position) / RAMP, 0, 1))
+        ramp = (begin + RAMP - position) / RAMP
+        falls.append(np.clip(ramp, 0, 1))
 
     tiles = []
     for index, start in enumerate(starts):
@@ -91,7 +95,8 @@ def spans(
         if index < len(falls):
             weights = weights * falls[index]
         own = weights[start * scale : stop * scale]
-        tiles.append(Span(start, stop, own.astype(np.float32)))
+        tile_span = Span(start, stop, own.astype(np.float32))
+        tiles.append(tile_span)
     return tiles
 
 
@@ -117,17 +122,20 @@ def run_tiled(
         tell(0, 1)
         return run(batch)
 
-    shape = (1, batch.shape[1], height * scale, width * scale)
+    channels = batch.shape[1]
+    shape = (1, channels, height * scale, width * scale)
     result = np.zeros(shape, dtype=np.float32)
     for done, (row, column) in enumerate(tiles):
         tell(done, len(tiles))
-        taken = batch[:, :, row.start : row.stop, column.start : column.stop]
+        taken = batch[:, :, row.start : row.stop]
+        taken = taken[:, :, :, column.start : column.stop]
         part = run(np.ascontiguousarray(taken))
 
         down = slice(row.start * scale, row.stop * scale)
         right = slice(column.start * scale, column.stop * scale)
         place = result[:, :, down, right]
-        place += part * (row.weights[:, None] * column.weights[None, :])
+        weights = row.weights[:, None] * column.weights[None, :]
+        place += part * weights
     return result
 
 
@@ -153,7 +161,8 @@ def receptive_margin(
         for seed in range(3):
             reach = max(reach, _reach(run, channels, scale, side, seed))
         # A reach up to the edge may be cut off by it: look again on a larger image.
-        if reach < side // 2 - 2 or side // 2 >= largest:
+        edge = side // 2
+        if reach < edge - 2 or edge >= largest:
             return min(reach + 1, largest)
         side *= 2
 
@@ -168,7 +177,8 @@ def tile_for_memory(tensor_bytes: float, available: int | None = None) -> int:
 
         available = int(psutil.virtual_memory().available)
     per_pixel = tensor_bytes * LIVE_TENSORS
-    side = math.isqrt(int(available / 4 / per_pixel))
+    pixels = int(available / 4 / per_pixel)
+    side = math.isqrt(pixels)
     aligned = side // ALIGN * ALIGN
     return max(ALIGN, min(LARGEST_TILE, aligned))
 
@@ -189,14 +199,16 @@ def largest_tensor_bytes(
     model = load_onnx(path, beside=False)
     # With sizes instead of names: shapes that follow from a name cannot be multiplied.
     dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim, value in zip(dims, (1, channels, side, side), strict=False):
+    sizes = (1, channels, side, side)
+    for dim, value in zip(dims, sizes, strict=False):
         dim.dim_value = value
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
 
     largest = channels * side * side
     for tensor in (*inferred.value_info, *inferred.output):
-        sizes = tensor.type.tensor_type.shape.dim
-        largest = max(largest, math.prod(dim.dim_value for dim in sizes))
+        shape = tensor.type.tensor_type.shape
+        values = math.prod(dim.dim_value for dim in shape.dim)
+        largest = max(largest, values)
     return 4 * largest / (side * side)  # values of 4 bytes
 
 
@@ -209,11 +221,13 @@ def _reach(
 ) -> int:
     """Return how many LR pixels from a changed one the output still changes."""
     generator = np.random.default_rng(seed)
-    image = generator.random((1, channels, side, side), dtype=np.float32)
+    shape = (1, channels, side, side)
+    image = generator.random(shape, dtype=np.float32)
     centre = side // 2
     changed = image.copy()
     # To the other end of its range: the largest change that an image can have there.
-    changed[:, :, centre, centre] = 1 - np.rint(changed[:, :, centre, centre])
+    present = image[:, :, centre, centre]
+    changed[:, :, centre, centre] = 1 - np.rint(present)
 
     difference = np.abs(run(changed) - run(image))
     noticed = difference.max(axis=(0, 1)) > NOTICED
