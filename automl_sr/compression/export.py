@@ -248,7 +248,12 @@ def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _write_checked(content: bytes, path: Path, net: nn.Module, checks: Sequence[Inputs]) -> float:
+def _write_checked(
+    content: bytes,
+    path: Path,
+    net: nn.Module,
+    checks: Sequence[Inputs],
+) -> float:
     difference = _compare(content, path.name, net, checks, TOLERANCE)
     write_atomically(path, content)
     return difference

@@ -115,7 +115,7 @@ class Uniform:
     def lowest(self) -> int:
         """The smallest multiple."""
         if self.low is None:
-            return -(2 ** (self.bits - 1))
+            return -int(2 ** (self.bits - 1))
         return self.low
 
 
@@ -273,13 +273,17 @@ class _Form:
 
     @property
     def size(self) -> int:
-        total = 0
-        for part in (*self.nodes, *self.tensors):
-            total += part.ByteSize()
-        return total
+        nodes = sum(node.ByteSize() for node in self.nodes)
+        tensors = sum(tensor.ByteSize() for tensor in self.tensors)
+        return int(nodes + tensors)
 
 
-def _forms(name: str, weight: Array, packing: Packing, axis: int) -> list[_Form]:
+def _forms(
+    name: str,
+    weight: Array,
+    packing: Packing,
+    axis: int,
+) -> list[_Form]:
     """Return the forms in which a weight can be packed, dense and sparse."""
     flat = weight.reshape(-1)
     kept = flat != 0
@@ -329,7 +333,12 @@ def _uniform(
     return _Form((call,), tuple(stored))
 
 
-def _codebook(name: str, indices: Array, table: Array, shape: Sequence[int]) -> _Form:
+def _codebook(
+    name: str,
+    indices: Array,
+    table: Array,
+    shape: Sequence[int],
+) -> _Form:
     bits = (len(table) - 1).bit_length()
     planes, powers = _planes(indices, max(1, bits))
     stored = [_tensor(f"{name}.planes", planes), _tensor(f"{name}.entries", table)]
@@ -402,7 +411,12 @@ def _scale_tensor(name: str, scale: Array | None) -> onnx.TensorProto:
     return _tensor(f"{name}.scale", scale)
 
 
-def _scale(name: str, packing: Uniform, weight: Array, axis: int) -> Array:
+def _scale(
+    name: str,
+    packing: Uniform,
+    weight: Array,
+    axis: int,
+) -> Array:
     """Return the scale in a shape that is broadcast over the weight."""
     scale = np.asarray(packing.scale, dtype=np.float32)
     sound = np.all((scale > 0) & np.isfinite(scale))
@@ -424,7 +438,12 @@ def _scale(name: str, packing: Uniform, weight: Array, axis: int) -> Array:
     return scale.reshape(spread)
 
 
-def _codes(name: str, weight: Array, packing: Uniform, scale: Array) -> Array:
+def _codes(
+    name: str,
+    weight: Array,
+    packing: Uniform,
+    scale: Array,
+) -> Array:
     codes = np.rint(weight / scale).astype(np.int64)
     low = packing.lowest
     high = low + 2**packing.bits - 1
@@ -452,7 +471,12 @@ def _indices(name: str, flat: Array, table: Array) -> Array:
     return indices
 
 
-def _check_close(name: str, weight: Array, given: Array, what: str) -> None:
+def _check_close(
+    name: str,
+    weight: Array,
+    given: Array,
+    what: str,
+) -> None:
     difference = float(np.max(np.abs(weight - given), initial=0.0))
     allowed = CLOSE * float(np.max(np.abs(weight), initial=0.0))
     if not difference <= allowed:  # also true for NaN

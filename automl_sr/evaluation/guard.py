@@ -34,7 +34,8 @@ class Guard:
     def __post_init__(self) -> None:
         if not 0 < self.seconds < math.inf:
             raise UseError(
-                f"A model cannot be given {self.seconds:g} seconds.", "Give it more than 0."
+                f"A model cannot be given {self.seconds:g} seconds.",
+                "Give it more than 0.",
             )
 
     @property

@@ -101,7 +101,8 @@ class OnnxModel:
         except (KeyError, ValueError) as error:
             found = self.metadata.get(key, "nothing")
             raise ModelError(
-                f"{self.path} does not tell its {key} (found: {found[:40]}).", "Export it again."
+                f"{self.path} does not tell its {key} (found: {found[:40]}).",
+                "Export it again.",
             ) from error
 
 

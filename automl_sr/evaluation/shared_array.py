@@ -44,7 +44,7 @@ class SharedArrays:
         places: list[Place] = []
         end = 0
         for name, array in arrays.items():
-            place = (name, array.dtype.str, array.shape, end)
+            place: Place = (name, array.dtype.str, array.shape, end)
             places.append(place)
             blocks = -(-array.nbytes // ALIGNED)
             end += blocks * ALIGNED

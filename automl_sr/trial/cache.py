@@ -167,7 +167,12 @@ class Cache:
         return tensors
 
     def _made(
-        self, digest: str, name: str, parts: Mapping[str, Any], make: Make, scratch: Path
+        self,
+        digest: str,
+        name: str,
+        parts: Mapping[str, Any],
+        make: Make,
+        scratch: Path,
     ) -> dict[str, Tensor]:
         """Make a result, and keep it with the seconds that making it from nothing takes."""
         began, saved = time.monotonic(), self._saved
@@ -194,7 +199,11 @@ class Cache:
         return made
 
     def _keep(
-        self, digest: str, name: str, made: Mapping[str, Tensor], header: Mapping[str, Any]
+        self,
+        digest: str,
+        name: str,
+        made: Mapping[str, Tensor],
+        header: Mapping[str, Any],
     ) -> None:
         """Write a result, unless it is larger than all of them may be together or the disk is full:
         it is used now.
@@ -274,7 +283,8 @@ class Cache:
         """
         if alone:
             with tempfile.TemporaryDirectory(
-                prefix="automl-sr-", ignore_cleanup_errors=True
+                prefix="automl-sr-",
+                ignore_cleanup_errors=True,
             ) as folder:
                 yield Path(folder)
             return

@@ -86,7 +86,9 @@ class Context:
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
         """Return the context as one technique sees it."""
         return replace(
-            self, owner=technique, data_fingerprint=data_fingerprint or self.data_fingerprint
+            self,
+            owner=technique,
+            data_fingerprint=data_fingerprint or self.data_fingerprint,
         )
 
     def build(self, slot: Slot | str, name: str, **fields: Any) -> Technique:

@@ -69,7 +69,10 @@ def measure(
 
 
 def measure_device(
-    path: Path, setting: Setting, metrics: Sequence[Metric], context: Context
+    path: Path,
+    setting: Setting,
+    metrics: Sequence[Metric],
+    context: Context,
 ) -> dict[str, float]:
     """Time an exported file on the study's device, in turns with the reference net where one is
     asked for.
@@ -110,7 +113,8 @@ def measure_device(
     result: dict[str, float] = {}
     for metric in metrics:
         result[metric.name] = metric.function()(
-            timed["own"], timed["reference"] if "reference_net" in metric.needs else None
+            timed["own"],
+            timed["reference"] if "reference_net" in metric.needs else None,
         )
     return result
 

@@ -34,7 +34,11 @@ class TrialObserver(Protocol):
         """
 
     def rung(
-        self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]
+        self,
+        index: int,
+        step: int,
+        values: Mapping[str, float],
+        artifacts: Mapping[str, Path],
     ) -> bool:
         """Record the values of a finished branch; True if the trial may go on."""
 

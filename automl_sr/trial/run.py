@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from automl_sr.trial.types import Setting
 
 
-def run_trial(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path) -> Outcome:
+def run_trial(
+    plan: TrialPlan,
+    setting: Setting,
+    observer: TrialObserver,
+    folder: Path,
+) -> Outcome:
     """Train, compress, export and measure one plan; what a resume needs is kept in `folder`.
 
     Raises StopRequestedError (after a checkpoint) when the observer asks to stop, TrialError and
@@ -32,7 +37,11 @@ def run_trial(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder
 
 
 def _run(
-    plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path, clock: StageClock
+    plan: TrialPlan,
+    setting: Setting,
+    observer: TrialObserver,
+    folder: Path,
+    clock: StageClock,
 ) -> Outcome:
     curve = CurveObserver(observer, setting.steps)
     context = make_context(plan, setting, folder, curve)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def make_context(
-    plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None
+    plan: TrialPlan,
+    setting: Setting,
+    folder: Path,
+    observer: Observer | None = None,
 ) -> Context:
     """Make the surroundings of one trial, or of its check at the gate, which nobody watches.
 
@@ -79,7 +82,12 @@ def _first_quality(setting: Setting) -> Metric:
     return (quality or setting.task.metrics)[0]
 
 
-def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
+def make_setup(
+    plan: TrialPlan,
+    setting: Setting,
+    context: Context,
+    data: Samples,
+) -> Setup:
     """Lay out the training of a plan: every technique adds its phases, in the order of the
     slots.
     """

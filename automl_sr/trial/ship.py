@@ -43,7 +43,10 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
         if exported.onnx is not None and changed:
             tolerance = max(TOLERANCE, technique.export_tolerance, *tolerances)
             verify(
-                exported.onnx, exported.module, exported.task.examples(exported.module), tolerance
+                exported.onnx,
+                exported.module,
+                exported.task.examples(exported.module),
+                tolerance,
             )
             tolerances.append(technique.export_tolerance)
         finished = exported
@@ -53,7 +56,10 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
 
 
 def export_module(
-    module: nn.Module, blueprint: Blueprint, task: Task, path: Path
+    module: nn.Module,
+    blueprint: Blueprint,
+    task: Task,
+    path: Path,
 ) -> dict[str, str]:
     """Write a module as ONNX, checked on the task's examples, and give the metadata that went into
     the file.

@@ -141,7 +141,8 @@ def in_memory(pixels: int, cache_share: float) -> bool:
     """Return whether so many pixels are held in memory rather than in a mapped file."""
     if pixels == 0:
         return True  # a file of no bytes cannot be mapped
-    return CHANNELS * pixels <= cache_share * psutil.virtual_memory().total
+    memory = psutil.virtual_memory().total
+    return bool(CHANNELS * pixels <= cache_share * memory)
 
 
 def allocate(pixels: int, cache_share: float) -> Tensor:

@@ -134,5 +134,5 @@ def _fsrcnn_small(scale: int, channels: int) -> onnx.ModelProto:
 
 def _images(name: str, channels: int) -> onnx.ValueInfoProto:
     """Declare an input or output of images of any number and size."""
-    shape = [f"n_{name}", channels, f"h_{name}", f"w_{name}"]
+    shape: list[str | int] = [f"n_{name}", channels, f"h_{name}", f"w_{name}"]
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)

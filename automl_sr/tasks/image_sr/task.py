@@ -51,10 +51,12 @@ class ImageSR(Task):
     scale: Literal[2, 3, 4] = 2
     train: tuple[str, ...] = Field(min_length=1, description="Named sets or folders to train on")
     valid: tuple[str, ...] | str = Field(
-        "10%", description="Named sets or folders, or a share of the training images"
+        "10%",
+        description="Named sets or folders, or a share of the training images",
     )
     test: tuple[str, ...] = Field(
-        (), description="Sets that only refine, evaluate and report touch"
+        (),
+        description="Sets that only refine, evaluate and report touch",
     )
     color: Literal["y", "rgb"] = "y"
 
