@@ -21,10 +21,14 @@ from automl_sr.plugin.technique import (
 )
 from automl_sr.plugin.vectors import places
 
+Kind = type[Technique]
+Fields = Mapping[str, Any]
+Specs = Mapping[str, SearchField]
+
 
 def configurations(
-    cls: type[Technique],
-    settings: Mapping[str, Any] | None = None,
+    cls: Kind,
+    settings: Fields | None = None,
 ) -> dict[str, Technique]:
     """Make a technique at the corners of its space, by a name for each.
 
@@ -42,7 +46,7 @@ def configurations(
     return made
 
 
-def refusals(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, str]:
+def refusals(cls: Kind, settings: Fields | None = None) -> dict[str, str]:
     """Say which corners of its own space a technique refuses, and why.
 
     A search would propose them and fail.
@@ -56,14 +60,14 @@ def refusals(cls: type[Technique], settings: Mapping[str, Any] | None = None) ->
     return reasons
 
 
-def _set(fields: Mapping[str, Any], settings: Mapping[str, Any] | None) -> dict[str, Any]:
+def _set(fields: Fields, settings: Fields | None) -> dict[str, Any]:
     """Return fields with the settings in place of their own."""
     joined = dict(fields)
     joined.update(settings or {})
     return joined
 
 
-def _corners(cls: type[Technique]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _corners(cls: Kind) -> Iterator[tuple[str, dict[str, Any]]]:
     specs = {spec.name: spec for spec in search_fields(cls)}
     yield "default", {}
     yield "lows", _ends(cls, specs, high=False)
@@ -78,11 +82,12 @@ def _corners(cls: type[Technique]) -> Iterator[tuple[str, dict[str, Any]]]:
         elif isinstance(marker, Each) and isinstance(marker.item, Choice):
             for option in marker.item.options:
                 fields = _conditions(spec, specs)
-                fields[spec.name] = (option,) * _length(cls, marker, {})
+                length = _length(cls, marker, {})
+                fields[spec.name] = (option,) * length
                 yield f"{spec.name}={option}", fields
 
 
-def _ends(cls: type[Technique], specs: Mapping[str, SearchField], *, high: bool) -> dict[str, Any]:
+def _ends(cls: Kind, specs: Specs, *, high: bool) -> dict[str, Any]:
     """Set every number to one end of its range."""
     fields: dict[str, Any] = {}
     for name, spec in specs.items():
@@ -96,7 +101,8 @@ def _ends(cls: type[Technique], specs: Mapping[str, SearchField], *, high: bool)
             continue
         ends = []
         for place in range(_length(cls, each, fields)):
-            ends.append(_end(each.at(place), high=high))
+            item = each.at(place)
+            ends.append(_end(item, high=high))
         fields[spec.name] = tuple(ends)
     return fields
 
@@ -112,7 +118,7 @@ def _end(item: Range, *, high: bool) -> Any:
     return item.low
 
 
-def _length(cls: type[Technique], each: Each, fields: Mapping[str, Any]) -> int:
+def _length(cls: Kind, each: Each, fields: Fields) -> int:
     """Return how long a vector is where these fields are set."""
     values = {}
     for spec in search_fields(cls):
@@ -121,7 +127,7 @@ def _length(cls: type[Technique], each: Each, fields: Mapping[str, Any]) -> int:
     return places(cls, each, values)
 
 
-def _conditions(spec: SearchField, specs: Mapping[str, SearchField]) -> dict[str, Any]:
+def _conditions(spec: SearchField, specs: Specs) -> dict[str, Any]:
     """Set the fields on which this one depends so that it is active."""
     fields: dict[str, Any] = {}
     for name, allowed in spec.when.items():

@@ -101,11 +101,22 @@ class StoreContract:
     def test_what_is_stored_comes_back_as_it_was(self, store: Store) -> None:
         """Texts, numbers to the last bit, and structures."""
         # A sum with a rounding error, and a whole number that a float cannot hold.
-        values = {"n": None, "yes": True, "float": 0.1 + 0.2, "int": 2**53 + 1}
+        values = {
+            "n": None,
+            "yes": True,
+            "float": 0.1 + 0.2,
+            "int": 2**53 + 1,
+        }
         spec = {"objectives": ["score"], "deep": [values]}
         text = AWKWARD.replace("\x00", "")
         environment = {text: text}
-        study = new_study(store, "queue", spec=spec, source=text, environment=environment)
+        study = new_study(
+            store,
+            "queue",
+            spec=spec,
+            source=text,
+            environment=environment,
+        )
         assert study.spec == spec
         assert study.source == text
         assert study.environment == environment
@@ -141,23 +152,28 @@ class StoreContract:
         study: StudyRecord,
     ) -> None:
         """However many workers ask at the same moment; the baseline holds a place too."""
-        asking = [lambda: store.claim_new(study, new_owner(), 11)] * 30
+
+        def ask() -> Claim | None:
+            return store.claim_new(study, new_owner(), 11)
+
         numbers = []
         keys = set()
-        for claim in together(asking):
+        for claim in together([ask] * 30):
             if claim is not None:
                 numbers.append(claim.number)
                 keys.add(claim.key)
         assert sorted(numbers) == list(range(1, 11))
         assert len(keys) == 10
-        assert [trial.number for trial in store.trials(study)] == list(range(11))
+        stored = [trial.number for trial in store.trials(study)]
+        assert stored == list(range(11))
 
     def test_free_trials_give_their_slot_back(self, store: Store, study: StudyRecord) -> None:
         """What trains nothing costs nothing; its number stays its own."""
         claim = claimed(store, study, limit=2)
         assert store.claim_new(study, new_owner(), 2) is None
         store.finish(claim, Result("infeasible", reason="too large"), 0.0)
-        assert claimed(store, study, limit=2).number == claim.number + 1
+        following = claimed(store, study, limit=2)
+        assert following.number == claim.number + 1
 
     @pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
     def test_trials_that_cost_something_keep_their_slot(
@@ -330,14 +346,19 @@ class StoreContract:
 
         def finish(claim: Claim, score: float) -> str:
             written = file(f"by-{score:g}")
-            result = Result("complete", {"score": score}, artifacts=(written,))
+            result = scored(score, written)
             try:
                 store.finish(claim, result, 1.0)
             except LeaseLostError:
                 return "lost"
             return "written"
 
-        outcomes = together([lambda: finish(old, 99.0), lambda: finish(new, 1.0)])
+        outcomes = together(
+            [
+                lambda: finish(old, 99.0),
+                lambda: finish(new, 1.0),
+            ]
+        )
         assert outcomes == ["lost", "written"]
         trial = store.trial(study, 1)
         assert trial.values == {"score": 1.0}
@@ -365,7 +386,7 @@ class StoreContract:
         assert frozen(store, second) == DuplicateOf(1, "running", {})
         store.release(second, 0.0, waiting_for=1)
         assert store.take_over(study, new_owner()) is None, "it waits for the other"
-        store.finish(first, Result("complete", {"score": 3.0}), 1.0)
+        store.finish(first, scored(3.0), 1.0)
         again = taken_over(store, study)
         assert again.number == second.number
         assert frozen(store, again) == DuplicateOf(1, "complete", {"score": 3.0})
@@ -381,8 +402,10 @@ class StoreContract:
 
     def test_a_failed_twin_is_no_reason_to_skip(self, store: Store, study: StudyRecord) -> None:
         """What failed may succeed."""
-        store.finish(begun(store, study), Result("failed", reason="bad luck"), 1.0)
-        assert frozen(store, claimed(store, study)) is None
+        failed = Result("failed", reason="bad luck")
+        store.finish(begun(store, study), failed, 1.0)
+        twin = claimed(store, study)
+        assert frozen(store, twin) is None
 
     # Reports and results
 
@@ -396,7 +419,8 @@ class StoreContract:
 
         def decide(rows: list[Mapping[str, float]]) -> RungVerdict:
             seen.append(rows)
-            return RungVerdict(len(rows) == 0, f"others: {len(rows)}")
+            others = len(rows)
+            return RungVerdict(others == 0, f"others: {others}")
 
         first = begun(store, study, "a")
         second = begun(store, study, "b")
@@ -405,13 +429,21 @@ class StoreContract:
         stopped = RungVerdict(False, "others: 1")
         assert store.record_rung(first, 0, 300, 1.0, one, decide).go_on
         assert store.record_rung(second, 0, 300, 2.0, two, decide) == stopped
-        assert store.record_rung(second, 0, 300, 9.0, {"score": 9.0}, go_on) == stopped
+        nine = {"score": 9.0}
+        assert store.record_rung(second, 0, 300, 9.0, nine, go_on) == stopped
         assert seen == [[], [one]]
 
         kept = []
         for rung in store.rungs(study):
             kept.append(
-                (rung.number, rung.rung, rung.step, rung.values, rung.go_on, rung.reason),
+                (
+                    rung.number,
+                    rung.rung,
+                    rung.step,
+                    rung.values,
+                    rung.go_on,
+                    rung.reason,
+                ),
             )
         assert kept == [
             (1, 0, 300, one, True, "others: 0"),
@@ -434,7 +466,17 @@ class StoreContract:
         for number in range(8):
             claim = begun(store, study, str(number))
             score = {"score": 1.0}
-            reaching.append(functools.partial(store.record_rung, claim, 0, 300, 1.0, score, decide))
+            reaching.append(
+                functools.partial(
+                    store.record_rung,
+                    claim,
+                    0,
+                    300,
+                    1.0,
+                    score,
+                    decide,
+                )
+            )
         together(reaching)
         assert seen == list(range(8))
 
@@ -447,12 +489,23 @@ class StoreContract:
         claim = begun(store, study)
         fast = float("inf")
         store.points(claim, [point(1, 0.9), point(2, 0.8)])
-        store.points(claim, [PointRecord("train", 2, 0.7, 1e-3, fast, {"score": 30.0})])
-        store.points(claim, [PointRecord("cooldown", 2, float("nan"), 0.0, 10.0)])
+        measured = PointRecord("train", 2, 0.7, 1e-3, fast, {"score": 30.0})
+        store.points(claim, [measured])
+        # The same step in another phase is another point.
+        broken = PointRecord("cooldown", 2, float("nan"), 0.0, 10.0)
+        store.points(claim, [broken])
 
         curve = []
         for p in store.curve(store.trial(study, 1)):
-            curve.append((p.phase, p.step, p.loss, p.images_per_second, p.values))
+            curve.append(
+                (
+                    p.phase,
+                    p.step,
+                    p.loss,
+                    p.images_per_second,
+                    p.values,
+                )
+            )
         assert curve == [
             ("train", 1, 0.9, 10.0, {}),
             ("train", 2, 0.7, None, {"score": 30.0}),
@@ -463,7 +516,12 @@ class StoreContract:
         """Values to the last bit, files and the event; what comes later changes nothing."""
         claim = begun(store, study)
         # A rounding error, the smallest and the largest float, and a zero with a sign.
-        values = {"score": 0.1 + 0.2, "tiny": 5e-324, "large": 1.7976931348623157e308, "zero": -0.0}
+        values = {
+            "score": 0.1 + 0.2,
+            "tiny": 5e-324,
+            "large": 1.7976931348623157e308,
+            "zero": -0.0,
+        }
         result = Result(
             "complete",
             values,
@@ -508,11 +566,13 @@ class StoreContract:
         """The message of an error may hold any character."""
         claim = begun(store, study)
         store.stage(claim, "train", 1.0)
-        store.finish(claim, Result("failed", reason=AWKWARD, detail=AWKWARD), 1.0)
+        failed = Result("failed", reason=AWKWARD, detail=AWKWARD)
+        store.finish(claim, failed, 1.0)
         store.note(study, "note", AWKWARD)
         readable = AWKWARD.replace("\x00", "")
         assert store.trial(study, 1).reason == readable
-        assert [event.text for event in store.events(study)] == [readable, readable]
+        texts = [event.text for event in store.events(study)]
+        assert texts == [readable, readable]
 
     # The study's clock
 
@@ -658,7 +718,8 @@ def taken_over(store: Store, study: StudyRecord) -> Claim:
 
 def expire(store: Store, claim: Claim) -> None:
     """Let a lease have run out long ago."""
-    change = update(models.Trial).where(models.Trial.id == claim.trial_id)
+    own = models.Trial.id == claim.trial_id
+    change = update(models.Trial).where(own)
     with store.writing() as session:
         # By both clocks that a lease is held by: that of the database, and that of this machine.
         session.execute(change.values(lease_until=1.0, lease_uptime=0.0))
@@ -674,7 +735,13 @@ def dead_owner() -> str:
 def file(kind: str) -> ArtifactRecord:
     """Return a file that a trial left."""
     size = 2**40  # more than 32 bits hold
-    return ArtifactRecord(kind, f"/files/{kind}", "0" * 64, size)
+    digest = "0" * 64
+    return ArtifactRecord(kind, f"/files/{kind}", digest, size)
+
+
+def scored(score: float, *files: ArtifactRecord) -> Result:
+    """Return the result of a trial with this score."""
+    return Result("complete", {"score": score}, artifacts=files)
 
 
 def point(step: int, loss: float) -> PointRecord:
@@ -696,7 +763,12 @@ def everything_of(store: Store, study: StudyRecord) -> list[Any]:
     """Read all that is stored of a study's trials."""
     trials = store.trials(study)
     curves = [store.curve(trial) for trial in trials]
-    return [trials, curves, store.rungs(study), store.events(study)]
+    return [
+        trials,
+        curves,
+        store.rungs(study),
+        store.events(study),
+    ]
 
 
 def together(work: list[Callable[[], T]]) -> list[T]:

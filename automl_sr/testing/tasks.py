@@ -108,7 +108,11 @@ class TaskContract:
     @classmethod
     def made_recipe(cls, made_task: Task) -> Recipe:
         """The recipe of the trial runs."""
-        fields: dict[str, Any] = {"batch": 2, "patch": 12, "precision": "fp32"}
+        fields: dict[str, Any] = {
+            "batch": 2,
+            "patch": 12,
+            "precision": "fp32",
+        }
         fields.update(cls.recipe)
         fields.update(made_task.fixes)
         return Recipe.model_validate(fields)
@@ -230,8 +234,11 @@ class TaskContract:
             )
             return [*as_inputs(batch.inputs), batch.target]
 
-        assert equal(drawn(1, process=5), drawn(1, process=6))
-        assert not equal(drawn(1, process=5), drawn(2, process=5))
+        first = drawn(1, process=5)
+        again = drawn(1, process=6)
+        other = drawn(2, process=5)
+        assert equal(first, again)
+        assert not equal(first, other)
 
     def test_every_parameter_gets_a_gradient(
         self,
@@ -296,8 +303,10 @@ class TaskContract:
         """In that order; the file gives what the module gives on inputs of two sizes."""
         model, _, path = net
         interface: Interface = made_task.interface()
-        assert tuple(port.name for port in runner.inputs) == interface.inputs
-        assert tuple(port.name for port in runner.outputs) == interface.outputs
+        inputs = [port.name for port in runner.inputs]
+        outputs = [port.name for port in runner.outputs]
+        assert inputs == list(interface.inputs)
+        assert outputs == list(interface.outputs)
         assert set(interface.ranges) <= set(interface.inputs)
 
         examples = made_task.examples(model)
