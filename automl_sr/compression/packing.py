@@ -150,14 +150,13 @@ def pack_weights(
     out_path: Path | str,
     weights: Mapping[str, Packing],
 ) -> Exported:
-    """Return the file written to `out_path`, in which these weights are packed, each where that
-    saves bytes.
+    """Return the file written to `out_path`, in which these weights are packed.
 
-    weights: by name of the stored tensor, which is the parameter's name in the module;
-    `Layer.stored` tells others. They have the packing's values already: nothing is rounded here.
-    Zeros of a `Uniform` or one-dimensional `Codebook` are left out as those of a `Sparse` where
-    that is smaller, and weights that were packed before are packed anew.
-    Raises ExportError for an unknown name, or a weight that the packing cannot give.
+    Each is packed where that saves bytes. weights: by name of the stored tensor, which is the
+    parameter's name in the module; `Layer.stored` tells others. They have the packing's values
+    already: nothing is rounded here. Zeros of a `Uniform` or one-dimensional `Codebook` are left
+    out as those of a `Sparse` where that is smaller, and weights that were packed before are packed
+    anew. Raises ExportError for an unknown name, or a weight that the packing cannot give.
     """
     source = source_of(exported)
     model = load_onnx(source)

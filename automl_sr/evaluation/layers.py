@@ -83,7 +83,9 @@ class Layer:
     """Of the module: `body.0.conv1`; where only its weight is used, of the module that owns it."""
     kind: Kind
     roles: frozenset[Role]
-    """`first`: nothing that it reads has passed another layer; `last`: what it gives reaches the
+    """What it is to its neighbours.
+
+    `first`: nothing that it reads has passed another layer; `last`: what it gives reaches the
     output through no other layer; `shuffled`: its channels become pixels; `residual`: its output is
     added to another map of the same size, as those of a residual block's branches are.
     """
