@@ -257,12 +257,10 @@ def _forget_packing(model: onnx.ModelProto) -> None:
         name = node.output[0]
         if name in inner:
             continue  # the values of a sparse weight, which are no weight of their own
-        [shape] = [entry.ints for entry in node.attribute if entry.name == "shape"]
-        weight = onnx.TensorProto(
-            name=name,
-            data_type=onnx.TensorProto.FLOAT,
-            dims=shape,
-        )
+        weight = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT)
+        for attribute in node.attribute:
+            if attribute.name == "shape":
+                weight.dims.extend(attribute.ints)
         model.graph.initializer.append(weight)
     _remove_tensors(model, inner)
 

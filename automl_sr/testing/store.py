@@ -462,7 +462,7 @@ class StoreContract:
             seen.append(len(rows))
             return RungVerdict(True)
 
-        reaching = []
+        reaching: list[Callable[[], RungVerdict]] = []
         for number in range(8):
             claim = begun(store, study, str(number))
             score = {"score": 1.0}

@@ -14,6 +14,9 @@ from automl_sr.training.step import ParamGroup
 if TYPE_CHECKING:
     from automl_sr.training.recipe import Recipe
 
+State = Mapping[str, Tensor]
+"""What an optimizer knows of one parameter, by name."""
+
 MAIN = "main"
 
 
@@ -54,7 +57,7 @@ class Optimizers:
             if not group.parameters:
                 continue  # torch refuses an optimizer of nothing
             self.groups[name] = group
-            members = [self._parameters[key] for key in group.parameters]
+            members = self.parameters([name])
             self._optimizers[name] = _make(group, members)
 
     def automatic(self) -> list[str]:
@@ -113,8 +116,8 @@ class Optimizers:
                 items = states.get(self._parameters[key], {})
                 for item, value in items.items():
                     # A checkpoint holds tensors alone.
-                    tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-                    tensors[f"{name}|{key}|{item}"] = tensor
+                    full = f"{name}|{key}|{item}"
+                    tensors[full] = torch.as_tensor(value)
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
@@ -126,30 +129,38 @@ class Optimizers:
             items[item] = value
 
         for (group, key), items in by_parameter.items():
-            if group not in self.groups or key not in self.groups[group].parameters:
-                continue
             parameter = self._parameters.get(key)
-            if parameter is None or not _fits(items, parameter):
+            if group not in self.groups or parameter is None:
                 continue
-            self._optimizers[group].state[parameter] = _moved(items, parameter)
+            members = self.groups[group].parameters
+            if key not in members or not _fits(items, parameter):
+                continue
+            states = self._optimizers[group].state
+            states[parameter] = _moved(items, parameter)
 
 
 def like(template: Tensor, value: Tensor) -> Tensor:
     """Copy a value into a new tensor with the template's device and memory format."""
     # The memory format decides the order of sums, and so their last bits.
-    made = torch.empty_like(template, dtype=value.dtype, requires_grad=False)
+    made = torch.empty_like(
+        template,
+        dtype=value.dtype,
+        requires_grad=False,
+    )
     return made.copy_(value)
 
 
-def _fits(items: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
+def _fits(items: State, parameter: nn.Parameter) -> bool:
     """Return whether state is that of a parameter of this shape."""
     for value in items.values():
-        if value.dim() != 0 and value.shape != parameter.shape:
+        if value.dim() == 0:
+            continue  # the count of steps, which fits every shape
+        if value.shape != parameter.shape:
             return False
     return True
 
 
-def _moved(items: Mapping[str, Tensor], parameter: nn.Parameter) -> dict[str, Tensor]:
+def _moved(items: State, parameter: nn.Parameter) -> dict[str, Tensor]:
     """Copy state to where a parameter lies."""
     state = {}
     for item, value in items.items():
@@ -161,7 +172,10 @@ def _moved(items: Mapping[str, Tensor], parameter: nn.Parameter) -> dict[str, Te
 
 
 def _make(group: ParamGroup, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    settings: dict[str, Any] = {"lr": group.lr, "weight_decay": group.weight_decay}
+    settings: dict[str, Any] = {
+        "lr": group.lr,
+        "weight_decay": group.weight_decay,
+    }
     if group.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=0.9, **settings)
 

@@ -143,7 +143,8 @@ class Timetable:
                 trunk.append(phase)
         _check(phases, trunk)
 
-        rest = (1 - cooldown) / sum(phase.share for phase in phases)
+        total = sum(phase.share for phase in phases)
+        rest = (1 - cooldown) / total
         shares = []
         if cooldown > 0:
             # First: what a tail phase does begins with a model that has cooled down.
@@ -318,13 +319,15 @@ class Timetable:
             return None
         share = (span.stop - begin) / (self.trunk_steps - begin)
         # Rounding a logarithm to the base `reduction` is what allows its square root.
-        power = round(-math.log(share) / math.log(reduction))
+        fold = math.log(share) / math.log(reduction)
+        power = round(-fold)
         if 0 < power < count:  # the last rung is that of finished trials alone
             return count - 1 - power
         return None
 
     def _is_asked(self, step: int) -> bool:
-        return any(span.phase.rung and span.stop == step for span in self.spans)
+        ends = [span.stop for span in self.spans if span.phase.rung]
+        return step in ends
 
     def _settled(self, step: int) -> bool:
         """Return whether a model is fit to be compared at a step."""
@@ -341,7 +344,8 @@ class Timetable:
         """Return the table as JSON, so that a resume with another one can be refused."""
         signature: list[list[Any]] = []
         for span in self.spans:
-            signature.append([span.phase.name, span.start, span.stop, span.phase.lr])
+            phase = span.phase
+            signature.append([phase.name, span.start, span.stop, phase.lr])
         for phase, share in self.tail:
             signature.append([phase.name, share, phase.lr])
         return signature
@@ -383,7 +387,9 @@ def _spans(
         end = stop
         if left > 0:
             by_share = start + round((stop - start) * done / total)
-            end = min(max(begin + 1, by_share), stop - left)
+            # At least one step for this phase, and for each of those that follow.
+            end = max(begin + 1, by_share)
+            end = min(end, stop - left)
         spans.append(Span(index, phase, begin, end))
         begin = end
     return spans

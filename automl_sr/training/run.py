@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from automl_sr.training.score import Scorer
     from automl_sr.trial.context import Context
 
+Named = Mapping[str, Tensor]
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -101,7 +103,11 @@ class Run:
         self.warm_from = 0
 
         # The number format is the study's, resolved once: workers may have other processors.
-        self.precision = Precision.of(setup.recipe.precision, setup.device, setup.context.precision)
+        self.precision = Precision.of(
+            setup.recipe.precision,
+            setup.device,
+            setup.context.precision,
+        )
         self._dilated = False
         self.last_loss = torch.zeros(())
 
@@ -190,7 +196,12 @@ class Run:
         if data is not None:
             samples = data
 
-        batch = self.task.draw(samples, numbers, batch=self.recipe.batch, patch=self.recipe.patch)
+        batch = self.task.draw(
+            samples,
+            numbers,
+            batch=self.recipe.batch,
+            patch=self.recipe.patch,
+        )
         inputs = batch.inputs
         if not self.recipe.channels_last or not isinstance(inputs, Tensor):
             return batch
@@ -392,7 +403,8 @@ class Run:
         span = self._span_at(self.step)
         warmup = round(self.recipe.warmup * self.setup.timetable.steps)
         # Counted from the last reset, as moments that start from nothing need small steps.
-        warmed = (self.step - self.warm_from + 1) / max(1, warmup)
+        begun = self.step - self.warm_from + 1
+        warmed = begun / max(1, warmup)
         factor = span.phase.lr * min(1.0, warmed)
         if span.phase.decay:
             passed = (self.step - span.start) / span.steps
@@ -512,13 +524,14 @@ class Run:
         self.train_step = self._compose()
         self._carry_aux(former_aux)
 
-        self._dilated = has_dilated_depthwise(self.model, *self.train_step.aux.values())
+        auxiliary = self.train_step.aux.values()
+        self._dilated = has_dilated_depthwise(self.model, *auxiliary)
         self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
         self.optimizers.load_state(moments)
         self.ema = self._average(keep=keep_ema)
         self._tap()
 
-    def _carry_aux(self, former: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def _carry_aux(self, former: Mapping[str, Named]) -> None:
         """Give auxiliary modules the weights that they had, where names and shapes agree."""
         for name, module in self.train_step.aux.items():
             module.to(self.setup.device).train()
@@ -533,7 +546,12 @@ class Run:
             return None
         if self.ema is None or not keep:
             return Ema(self.model, decay)
-        return Ema(self.model, decay, earlier=self.ema.values, steps=self.ema.steps)
+        return Ema(
+            self.model,
+            decay,
+            earlier=self.ema.values,
+            steps=self.ema.steps,
+        )
 
     def _compose(self) -> TrainStep:
         """Ask every technique for its part of the step, then the phase."""
@@ -758,7 +776,7 @@ def continued(
     return replace(setup, timetable=timetable)
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _under(prefix: str, tensors: Named) -> dict[str, Tensor]:
     """Put a prefix before the names of tensors; `_part` takes it away."""
     named = {}
     for name, value in tensors.items():
@@ -766,18 +784,22 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def _on_device(tensors: Mapping[str, Tensor], device: str) -> dict[str, Tensor]:
+def _on_device(tensors: Named, device: str) -> dict[str, Tensor]:
     moved = {}
     for name, value in tensors.items():
         moved[name] = value.to(device)
     return moved
 
 
-def _same_shapes(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
+def _same_shapes(left: Named, right: Named) -> bool:
     """Return whether two sets of tensors have the same names and shapes."""
     if left.keys() != right.keys():
         return False
-    return all(left[name].shape == right[name].shape for name in left)
+
+    def same(name: str) -> bool:
+        return left[name].shape == right[name].shape
+
+    return all(same(name) for name in left)
 
 
 def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:

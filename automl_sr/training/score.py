@@ -45,8 +45,10 @@ def hold_out(samples: Samples, seed: int) -> tuple[Samples, Samples]:
             f"of {count} none is left to train on.",
             "Train on more images.",
         )
-    order = torch.randperm(count, generator=generator(seed, "held out"))
-    held = min(MOST, max(1, round(SHARE * count)))
+    numbers = generator(seed, "held out")
+    order = torch.randperm(count, generator=numbers)
+    share = max(1, round(SHARE * count))
+    held = min(MOST, share)
     # Sorted, so that both parts keep the order of the images.
     kept_places = order[held:].sort().values
     held_places = order[:held].sort().values
@@ -93,7 +95,11 @@ class Scorer:
                 self._known[digest] = self._measured(weights, make)
         return self._known[digest]
 
-    def _measured(self, weights: Mapping[str, Tensor], make: Callable[[], nn.Module]) -> float:
+    def _measured(
+        self,
+        weights: Mapping[str, Tensor],
+        make: Callable[[], nn.Module],
+    ) -> float:
         place = torch.device(self.device)
         # Asked for inside a loss, a score would be computed in the number format of training.
         plain = torch.autocast(place.type, enabled=False)
@@ -137,14 +143,16 @@ class _ModuleRunner:
         for port in self.inputs:
             # torch takes no arrays with negative strides, such as those of mirrored images.
             array = np.ascontiguousarray(feed[port.name])
-            tensors.append(torch.from_numpy(array).to(self._place))
+            tensor = torch.from_numpy(array)
+            tensors.append(tensor.to(self._place))
 
         outputs = self._module(*tensors)
         if not isinstance(outputs, tuple | list):
             outputs = (outputs,)
         arrays: dict[str, NDArray[Any]] = {}
         for port, output in zip(self.outputs, outputs, strict=True):
-            arrays[port.name] = output.float().cpu().numpy()
+            values = output.float().cpu()
+            arrays[port.name] = values.numpy()
         return arrays
 
 
@@ -157,7 +165,8 @@ def _digest(model: str, weights: Mapping[str, Tensor]) -> str:
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
         # With type and shape: equal bytes are not yet equal tensors.
-        head = f"{name};{value.dtype};{tuple(value.shape)};"
+        shape = tuple(value.shape)
+        head = f"{name};{value.dtype};{shape};"
         total.update(head.encode())
         # As bytes, because NumPy knows no bfloat16.
         content = value.reshape(-1).view(torch.uint8)

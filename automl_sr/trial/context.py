@@ -279,7 +279,7 @@ class Context:
                 f"{key!r} is shared by nobody.",
                 "Ask `run.context.for_technique(self)` for the context.",
             )
-        parts = {
+        parts: dict[str, Any] = {
             "automl-sr": __version__,
             "key": key,
             "task": [self.task.kind, self.task.model_dump(mode="json")],

@@ -208,7 +208,8 @@ def _gather(
     columns = right * steps
     index = rows[:, :, None] + columns[:, None, :]
     # gather with an expanded index is four times as fast as flat[:, index] on a CPU
-    flat_index = index.view(1, -1).expand(3, -1)
+    flat_index = index.view(1, -1)
+    flat_index = flat_index.expand(3, -1)
     pixels = store.flat.gather(1, flat_index)
     return pixels.view(3, -1, size, size)
 

@@ -39,7 +39,11 @@ def example(
     place = liveliest(pair.hr, side, scale)
     bicubic = upscale(pair.lr, scale)
     pieces = [
-        Piece("original", _cut(pair.hr, place), values={"psnr_y": None}),
+        Piece(
+            "original",
+            _cut(pair.hr, place),
+            values={"psnr_y": None},
+        ),
         _measured(
             "bicubic",
             _cut(bicubic, place),
@@ -58,7 +62,12 @@ def example(
         pieces.append(piece)
 
     top, left, height, width = place
-    cut = {"top": top, "left": left, "height": height, "width": width}
+    cut = {
+        "top": top,
+        "left": left,
+        "height": height,
+        "width": width,
+    }
     return Example(pair.name, tuple(pieces), {"cut": cut})
 
 

@@ -36,7 +36,8 @@ def rgb_to_y(rgb: Image) -> Plane:
         raise DataError(f"Luma needs an image of shape [H, W, 3], not {list(rgb.shape)}.")
     # Rounding Y would move PSNR by 0.01 to 0.09 dB.
     values = rgb.astype(np.float64)
-    luma: Plane = values @ np.array(LUMA_WEIGHTS) + LUMA_OFFSET
+    weights = np.array(LUMA_WEIGHTS)
+    luma: Plane = values @ weights + LUMA_OFFSET
     return luma
 
 
@@ -54,7 +55,8 @@ def psnr(
     mse = float(np.mean(squares))
     if mse == 0:
         return math.inf
-    return 10.0 * math.log10(PEAK**2 / mse)
+    ratio = PEAK**2 / mse
+    return 10.0 * math.log10(ratio)
 
 
 def psnr_y(
@@ -63,7 +65,9 @@ def psnr_y(
     scale: int,
 ) -> float:
     """Return the PSNR in dB on luma; each image is RGB or already Y."""
-    return psnr(_luma(prediction), _luma(truth), scale)
+    first = _luma(prediction)
+    second = _luma(truth)
+    return psnr(first, second, scale)
 
 
 def psnr_rgb(
@@ -87,7 +91,9 @@ def ssim_y(
 
     Source: Wang et al., TIP 2004.
     """
-    return ssim(_luma(prediction), _luma(truth), scale)
+    first = _luma(prediction)
+    second = _luma(truth)
+    return ssim(first, second, scale)
 
 
 def ssim(

@@ -67,20 +67,22 @@ class SRSamples:
         """Raise DataError where LR, HR, names and windows do not fit together."""
         hr = self.hr
         lr = self.lr
-        if len(hr) != len(lr) or len(self.names) != len(lr):
-            raise DataError(
-                f"{len(hr)} HR images, {len(lr)} LR images and {len(self.names)} names."
-            )
+        names = self.names
+        if len(hr) != len(lr) or len(names) != len(lr):
+            raise DataError(f"{len(hr)} HR images, {len(lr)} LR images and {len(names)} names.")
 
-        high_enough = torch.equal(lr.heights * self.scale, hr.heights)
-        wide_enough = torch.equal(lr.widths * self.scale, hr.widths)
+        heights = lr.heights * self.scale
+        widths = lr.widths * self.scale
+        high_enough = torch.equal(heights, hr.heights)
+        wide_enough = torch.equal(widths, hr.widths)
         if not high_enough or not wide_enough:
             raise DataError(
                 f"Some HR images are not {self.scale} times as large as their LR images."
             )
 
         shape = tuple(self.windows.shape)
-        if len(shape) != 2 or shape[0] == 0 or shape[1] != len(WINDOW_FIELDS):
+        fields = len(WINDOW_FIELDS)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != fields:
             raise DataError(f"Windows are {shape}; at least one of {WINDOW_FIELDS} is needed.")
         _check_inside(self.windows, lr)
 
@@ -120,14 +122,20 @@ class SRSamples:
                 right = left + wide
                 seen[top:bottom, left:right] = True
             covered += int(seen.sum())
-        return covered * RGB * (1 + self.scale**2)
+        pixels = covered * (1 + self.scale**2)
+        return pixels * RGB
 
     def subset(self, indices: Indices) -> SRSamples:
         """Take the windows `indices`, in that order; pixels are shared, not copied."""
-        chosen = torch.as_tensor(indices, dtype=torch.long, device=self.windows.device)
+        chosen = torch.as_tensor(
+            indices,
+            dtype=torch.long,
+            device=self.windows.device,
+        )
         if len(chosen) == 0:
             raise DataError("A selection kept no sample.", "Keep a larger share.")
-        return replace(self, windows=self.windows[chosen])
+        windows = self.windows[chosen]
+        return replace(self, windows=windows)
 
     def sub_images(
         self,
@@ -156,7 +164,11 @@ class SRSamples:
                 for x in _starts(width, side, stride):
                     cut = (image, top + y, left + x, high, wide)
                     cuts.append(cut)
-        windows = torch.tensor(cuts, dtype=torch.long, device=self.windows.device)
+        windows = torch.tensor(
+            cuts,
+            dtype=torch.long,
+            device=self.windows.device,
+        )
         return replace(self, windows=windows)
 
     def crops(
@@ -178,7 +190,8 @@ class SRSamples:
         groups: dict[tuple[int, int], list[int]] = {}
         for index in wanted.tolist():
             height, width = windows[index, 3:].tolist()
-            group = groups.setdefault((height, width), [])
+            size = (height, width)
+            group = groups.setdefault(size, [])
             group.append(index)
 
         for group in groups.values():
@@ -187,7 +200,11 @@ class SRSamples:
                 rows = windows[part].tolist()
                 lr = [_cut(self.lr, row, 1) for row in rows]
                 hr = [_cut(self.hr, row, self.scale) for row in rows]
-                yield torch.tensor(part), torch.stack(lr), torch.stack(hr)
+                yield (
+                    torch.tensor(part),
+                    torch.stack(lr),
+                    torch.stack(hr),
+                )
 
     def to(self, device: str | torch.device) -> SRSamples:
         """Return the same samples on `device`; `self` where they are there already."""
@@ -278,9 +295,13 @@ def load_pairs(
 
     pairs: list[Pair] = []
     for index, path in enumerate(image_set.hr):
-        lr = _array(samples.lr.image(index))
-        hr = _array(samples.hr.image(index))
-        pairs.append(Pair(samples.names[index], lr, hr, path))
+        pair = Pair(
+            samples.names[index],
+            lr=_array(samples.lr.image(index)),
+            hr=_array(samples.hr.image(index)),
+            path=path,
+        )
+        pairs.append(pair)
     return pairs
 
 
@@ -321,7 +342,8 @@ def load_samples(
     """
     source = _Source(image_set, scale, degradation)
     reasons: dict[int, str] = {}
-    workers = workers or min(8, os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    workers = workers or min(8, cores)
     with ThreadPoolExecutor(workers) as pool:
         # Sizes before pixels: the flat tensor is as long as all images together.
         readable = []
@@ -383,7 +405,9 @@ class _Source:
             return error.message
         if min(height, width) < self.scale:
             return f"{path} has {width}x{height} pixels, less than the scale {self.scale}."
-        return height - height % self.scale, width - width % self.scale
+        high = height - height % self.scale
+        wide = width - width % self.scale
+        return high, wide
 
     def read_into(self, room: Tensor, index: int) -> Image | str | None:
         """Decode one HR image into its room [3, h, w], and return its LR image if one is shipped.
@@ -445,7 +469,8 @@ def _low_resolution(
         low = shipped[index]
         if low is None:
             low = degradation(_array(hr.image(index)), scale)
-        lr.image(index).copy_(_tensor(low))
+        room = lr.image(index)
+        room.copy_(_tensor(low))
 
     def make() -> dict[str, Tensor]:
         list(pool.map(fill, range(len(hr))))  # a list, so that what fails is raised

@@ -50,10 +50,11 @@ def smallest_tile(margin: int) -> int:
 
 def check_tile(tile: int, margin: int) -> None:
     """Raise UseError for a tile that is smaller than `smallest_tile(margin)`."""
-    if tile < smallest_tile(margin):
+    smallest = smallest_tile(margin)
+    if tile < smallest:
         raise UseError(
             f"A tile of {tile} pixels is too small for a model that looks {margin} pixels around.",
-            f"Use at least {smallest_tile(margin)}.",
+            f"Use at least {smallest}.",
         )
 
 
@@ -94,9 +95,10 @@ def spans(
             weights = weights * (1 - falls[index - 1])
         if index < len(falls):
             weights = weights * falls[index]
-        own = weights[start * scale : stop * scale]
-        tile_span = Span(start, stop, own.astype(np.float32))
-        tiles.append(tile_span)
+        first = start * scale
+        last = stop * scale
+        own = weights[first:last].astype(np.float32)
+        tiles.append(Span(start, stop, own))
     return tiles
 
 
@@ -180,7 +182,8 @@ def tile_for_memory(tensor_bytes: float, available: int | None = None) -> int:
     pixels = int(available / 4 / per_pixel)
     side = math.isqrt(pixels)
     aligned = side // ALIGN * ALIGN
-    return max(ALIGN, min(LARGEST_TILE, aligned))
+    largest = min(LARGEST_TILE, aligned)
+    return max(ALIGN, largest)
 
 
 def largest_tensor_bytes(
@@ -229,11 +232,14 @@ def _reach(
     present = image[:, :, centre, centre]
     changed[:, :, centre, centre] = 1 - np.rint(present)
 
-    difference = np.abs(run(changed) - run(image))
+    after = run(changed)
+    before = run(image)
+    difference = np.abs(after - before)
     noticed = difference.max(axis=(0, 1)) > NOTICED
     rows, columns = np.nonzero(noticed)
     if rows.size == 0:
         return 0
     down = np.abs(rows // scale - centre)
     right = np.abs(columns // scale - centre)
-    return int(max(down.max(), right.max()))
+    farthest = max(down.max(), right.max())
+    return int(farthest)
