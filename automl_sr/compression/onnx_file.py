@@ -127,7 +127,8 @@ class LayerTensors:
 def layer_tensors(path: Path | str) -> list[LayerTensors]:
     """List the nodes whose weight is stored, packed or not, in graph order.
 
-    These are the names that overrides need.
+    These are the names that overrides need; `output` is that of a rectifier which alone reads what
+    the node gives.
     """
     graph = load_onnx(path).graph
     stored = {tensor.name for tensor in graph.initializer}

@@ -50,7 +50,7 @@ INTEGER_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "Clip")
 
 def quantize_static(  # noqa: PLR0913 - each is a choice of its own
     exported: Exported | Path | str,
-    calibration: Calibration,
+    calibration: Iterable[Array | Mapping[str, Array]],
     out_path: Path | str,
     exclude: Sequence[str] = (),
     method: Method = "minmax",
@@ -100,7 +100,7 @@ def quantize_static(  # noqa: PLR0913 - each is a choice of its own
 
 def activation_ranges(
     exported: Exported | Path | str,
-    calibration: Calibration,
+    calibration: Iterable[Array | Mapping[str, Array]],
     method: Method = "minmax",
     *,
     percentile: float = 99.99,

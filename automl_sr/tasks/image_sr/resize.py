@@ -27,7 +27,10 @@ _KERNEL_WIDTH = 4.0
 _HALF_UP = 0.5 + 1e-9
 
 
-def imresize(image: Image, target: Target) -> Image:
+def imresize(
+    image: NDArray[np.uint8],
+    target: float | tuple[int, int],
+) -> NDArray[np.uint8]:
     """Resize as MATLAB's `imresize(image, target, 'bicubic')` does for uint8, bit for bit.
 
     image [H, W, C] or [H, W]; target: a scale factor, or (height, width) in pixels. Each pass is

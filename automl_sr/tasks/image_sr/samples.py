@@ -29,7 +29,6 @@ from automl_sr.tasks.image_sr.resize import crop_to_multiple
 __all__ = ["Pair", "PixelStore", "SRSamples", "load_pairs", "load_samples"]
 
 Image = NDArray[np.uint8]
-Indices = Tensor | Sequence[int]
 
 WINDOW_FIELDS = ("image", "top", "left", "height", "width")
 RGB = 3
@@ -125,7 +124,7 @@ class SRSamples:
         pixels = covered * (1 + self.scale**2)
         return pixels * RGB
 
-    def subset(self, indices: Indices) -> SRSamples:
+    def subset(self, indices: Tensor | Sequence[int]) -> SRSamples:
         """Take the windows `indices`, in that order; pixels are shared, not copied."""
         chosen = torch.as_tensor(
             indices,
@@ -173,7 +172,7 @@ class SRSamples:
 
     def crops(
         self,
-        indices: Indices | None = None,
+        indices: Tensor | Sequence[int] | None = None,
         chunk: int = 16,
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield windows as stacks of equal size, of at most `chunk` windows.
