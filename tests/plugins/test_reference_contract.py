@@ -6,13 +6,18 @@ from typing import ClassVar
 
 from automl_sr.testing import ArchitectureContract
 from automl_sr_plugins.reference import (
+    BSRN,
+    CARNM,
     DRRN,
     EDSR,
     ESPCN,
     FSRCNN,
     IDN,
     IMDN,
+    PAN,
     RDN,
+    RLFN,
+    SAFMN,
     SRCNN,
     MSRResNet,
     SwinIRLight,
@@ -21,6 +26,11 @@ from automl_sr_plugins.reference import (
 
 class TestReference(ArchitectureContract):
     technique = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR)
+
+
+class TestWithAttention(ArchitectureContract):
+    technique = (CARNM, PAN, BSRN, RLFN, SAFMN)
+    settings: ClassVar = {"blocks": 1}  # more of them are no other case
 
 
 class TestDistillationNets(ArchitectureContract):

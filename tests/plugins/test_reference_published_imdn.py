@@ -1,16 +1,9 @@
-"""IMDN as its authors published it: their weights, their PSNR, and contrast on flat patches."""
+"""IMDN as its authors published it: how their weights are read, and contrast on flat patches."""
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
 import torch
-from folders import shipped_sets
-from numpy.typing import NDArray
 
-from automl_sr.data.catalog import ImageSet
-from automl_sr.tasks.image_sr.image_model import ImageModel, evaluate_pairs
-from automl_sr.tasks.image_sr.samples import load_pairs
 from automl_sr_plugins.reference import published
 from automl_sr_plugins.reference.imdn import ContrastAttention, imdn
 from automl_sr_plugins.reference.published import Asked
@@ -39,27 +32,6 @@ def test_every_name_of_the_authors_has_one_of_ours() -> None:
 
 def test_a_file_of_another_net_is_none_of_imdn() -> None:
     assert published.imdn({"conv_first.weight": torch.zeros(1)}, RGB_X2) is None
-
-
-@pytest.mark.ci
-def test_the_published_weights_have_the_published_psnr_on_set5() -> None:
-    path = shipped_sets() / "weights" / "imdn" / "IMDN_x2.pth"
-    if not path.is_file():
-        pytest.skip(f"the published weights were not found: {path}")
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    found = published.imdn(stored, RGB_X2)
-    assert found is not None
-    fields, state = found
-    net = imdn(channels=3, scale=2, **fields).eval()
-    net.load_state_dict(state)
-
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            return net(torch.from_numpy(batch)).numpy()
-
-    pairs = load_pairs(ImageSet.from_folder(shipped_sets() / "Set5"), 2)
-    values = evaluate_pairs(ImageModel(run, 2, "rgb"), pairs, 2)
-    assert values["psnr_y"] == pytest.approx(38.00, abs=0.02)
 
 
 def test_contrast_is_the_standard_deviation_and_the_mean_of_each_channel() -> None:

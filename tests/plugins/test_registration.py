@@ -15,19 +15,24 @@ from automl_sr.space.section import read_space
 from automl_sr.testing.configurations import configurations
 from automl_sr.testing.tiny import tiny_task
 from automl_sr_plugins.reference import (
+    BSRN,
+    CARNM,
     DRRN,
     EDSR,
     ESPCN,
     FSRCNN,
     IDN,
     IMDN,
+    PAN,
     RDN,
+    RLFN,
+    SAFMN,
     SRCNN,
     MSRResNet,
     SwinIRLight,
 )
 
-NETS = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR)
+NETS = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR, CARNM, PAN, BSRN, RLFN, SAFMN)
 LARGER_NETS = (IDN, IMDN)
 HEAVY_NETS = (DRRN, RDN, SwinIRLight)
 
@@ -41,7 +46,7 @@ def registry():
     ("slot", "baseline", "others"),
     [
         (Slot.SELECTION, "none", {"random", "loss", "sobel"}),
-        (Slot.ARCHITECTURE, "fsrcnn", {"srcnn", "espcn", "msrresnet", "edsr", "idn", "imdn"}),
+        (Slot.ARCHITECTURE, "fsrcnn", {cls.name for cls in NETS + LARGER_NETS} - {"fsrcnn"}),
         (Slot.QUANTIZATION, "none", {"int8_ptq"}),
     ],
 )

@@ -4,13 +4,16 @@ students.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from automl_sr.api import Blueprint, Fixed, Float, Int, Slot, Technique, hookimpl
+from automl_sr.api import Blueprint, File, Fixed, Float, Int, Slot, Technique, hookimpl
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from automl_sr.api import Context, Task
 
 FAMILY = "automl_sr_plugins.reference"
@@ -18,12 +21,38 @@ NETS = f"{FAMILY}.nets"
 
 
 class _Reference(Technique):
-    """An architecture whose blueprint is its fields and what the task asks for."""
+    """An architecture whose blueprint is its fields and what the task asks for.
+
+    Training begins with the weights in a file where one is named: a published one, or the
+    `model.safetensors` of a trial.
+    """
 
     slot = Slot.ARCHITECTURE
 
+    weights: Annotated[
+        str, File(), Field(description="checkpoint of the same net to begin with; else drawn")
+    ] = ""
+
     def blueprint(self, task: Task, ctx: Context) -> Blueprint:
-        return Blueprint(f"reference.{self.name}", {**self.dump(), **task.dims()})
+        fields = self.dump()
+        del fields["weights"]
+        return Blueprint(f"reference.{self.name}", {**fields, **task.dims()})
+
+    def first_weights(self, blueprint: Blueprint, ctx: Context) -> Mapping[str, Tensor] | None:
+        return ctx.weights(self.weights, blueprint) if self.weights else None
+
+    def read_checkpoint(
+        self, tensors: Mapping[str, Tensor], task: Task
+    ) -> tuple[Technique, dict[str, Tensor]] | None:
+        from automl_sr_plugins.reference.published import READERS, Asked
+
+        if self.name not in READERS:
+            return super().read_checkpoint(tensors, task)
+        found = READERS[self.name](tensors, Asked(**task.dims()))
+        if found is None:
+            return None
+        fields, ours = found
+        return type(self)(**{**self.model_dump(), **fields}), ours
 
 
 class SRCNN(_Reference):
@@ -219,7 +248,106 @@ class SwinIRLight(_Reference):
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
 
 
+class CARNM(_Reference):
+    """A cascade of cascading blocks, whose units share their weights, with grouped convolutions.
+
+    Ahn, Kang, Sohn: Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual
+    Network, ECCV 2018. The published net is `width=64, blocks=3`.
+    """
+
+    name = "carn_m"
+    factories: ClassVar = {"reference.carn_m": f"{FAMILY}.carn_m:carn_m"}
+
+    width: Annotated[int, Int(8, 64, step=8), Field(ge=4, le=512, multiple_of=4)] = 16
+    blocks: Annotated[int, Int(1, 3), Field(ge=1, le=16)] = 2
+    groups: Annotated[Literal[1, 2, 4], Fixed()] = 4
+
+
+class PAN(_Reference):
+    """Self-calibrated blocks and a tail with pixel attention, added to a bilinear enlargement.
+
+    Zhao, Kong, He, Qiao, Dong: Efficient Image Super-Resolution Using Pixel Attention, ECCV
+    Workshops 2020. The published net is `width=40, tail=24, blocks=16`.
+    """
+
+    name = "pan"
+    factories: ClassVar = {"reference.pan": f"{FAMILY}.pan:pan"}
+
+    width: Annotated[int, Int(8, 40, step=8), Field(ge=2, le=512, multiple_of=2)] = 16
+    tail: Annotated[
+        int, Int(8, 24, step=8), Field(ge=1, le=256, description="width where it enlarges")
+    ] = 8
+    blocks: Annotated[int, Int(1, 16), Field(ge=1, le=128)] = 4
+
+
+class BSRN(_Reference):
+    """Distillation blocks of blueprint-separable convolutions with two kinds of attention.
+
+    Li et al.: Blueprint Separable Residual Network for Efficient Image Super-Resolution, CVPR
+    Workshops 2022. The published net is `width=64, blocks=8`.
+    """
+
+    name = "bsrn"
+    factories: ClassVar = {"reference.bsrn": f"{FAMILY}.bsrn:bsrn"}
+
+    width: Annotated[int, Int(8, 64, step=8), Field(ge=2, le=512, multiple_of=2)] = 16
+    blocks: Annotated[int, Int(1, 8), Field(ge=1, le=64)] = 3
+
+
+class RLFN(_Reference):
+    """Blocks of three convolutions and one attention, made for speed.
+
+    Kong et al.: Residual Local Feature Network for Efficient Super-Resolution, CVPR Workshops 2022.
+    The challenge's net is `width=46, middle=48, blocks=4, attention=16`; the paper's has 52, 52, 6
+    and 16, its small one 48, 48, 6 and 16.
+    """
+
+    name = "rlfn"
+    factories: ClassVar = {"reference.rlfn": f"{FAMILY}.rlfn:rlfn"}
+
+    width: Annotated[int, Int(8, 52, step=2), Field(ge=1, le=512)] = 16
+    middle: Annotated[
+        int, Int(8, 52, step=2), Field(ge=1, le=512, description="width inside of blocks")
+    ] = 16
+    blocks: Annotated[int, Int(1, 6), Field(ge=1, le=64)] = 2
+    attention: Annotated[
+        int, Int(4, 16, step=4), Field(ge=1, le=256, description="width of the attention")
+    ] = 8
+
+
+class SAFMN(_Reference):
+    """Features gated by their own convolutions at four sizes, and convolutional mixers.
+
+    Sun, Dong, Tang, Pan: Spatially-Adaptive Feature Modulation for Efficient Image
+    Super-Resolution, ICCV 2023. The paper's net is `width=36, blocks=8, form="iccv"`, that of the
+    NTIRE 2023 challenge `form="ntire"`.
+    """
+
+    name = "safmn"
+    factories: ClassVar = {"reference.safmn": f"{FAMILY}.safmn:safmn"}
+
+    width: Annotated[int, Int(8, 36, step=4), Field(ge=4, le=512, multiple_of=4)] = 16
+    blocks: Annotated[int, Int(1, 8), Field(ge=1, le=64)] = 3
+    form: Literal["ntire", "iccv"] = "ntire"
+
+
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
     """Return the architectures of this family."""
-    return [SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR, DRRN, IDN, IMDN, RDN, SwinIRLight]
+    return [
+        SRCNN,
+        FSRCNN,
+        ESPCN,
+        MSRResNet,
+        EDSR,
+        DRRN,
+        IDN,
+        IMDN,
+        RDN,
+        SwinIRLight,
+        CARNM,
+        PAN,
+        BSRN,
+        RLFN,
+        SAFMN,
+    ]
