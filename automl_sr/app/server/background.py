@@ -59,7 +59,10 @@ def run_in_background(work: Callable[[Tell], None]) -> Iterator[Any]:
 
 
 def _do(
-    work: Callable[[Tell], None], tell: Tell, told: queue.SimpleQueue[Any], gone: threading.Event
+    work: Callable[[Tell], None],
+    tell: Tell,
+    told: queue.SimpleQueue[Any],
+    gone: threading.Event,
 ) -> None:
     while not _turn.acquire(timeout=TICK):
         if gone.is_set():

@@ -66,7 +66,10 @@ class Login:
     """Asks for the password, and remembers who said it."""
 
     def __init__(
-        self, secret: Secret, port: int, clock: Callable[[], float] = time.monotonic
+        self,
+        secret: Secret,
+        port: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._secret = secret
         self._name = (  # cookies do not know ports: two apps on a machine need two names
@@ -196,5 +199,6 @@ def _page(request: Request, sentence: str = "", code: int = 200) -> HTMLResponse
         el("style", Markup(static_text("login.css"))),
     )
     return HTMLResponse(
-        f"<!DOCTYPE html>\n{el('html', head, el('body', el('main', form)), lang='en')}\n", code
+        f"<!DOCTYPE html>\n{el('html', head, el('body', el('main', form)), lang='en')}\n",
+        code,
     )

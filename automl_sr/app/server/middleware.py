@@ -79,7 +79,12 @@ class Door:
     """
 
     def __init__(
-        self, app: ASGIApp, names: Names, login: Login | None, quota: Quota, upload_bytes: int
+        self,
+        app: ASGIApp,
+        names: Names,
+        login: Login | None,
+        quota: Quota,
+        upload_bytes: int,
     ) -> None:
         self._app = app
         self._names = names
@@ -96,7 +101,9 @@ class Door:
             await WebSocketClose()(scope, receive, send)
             return
         await self._answer(
-            scope, receive, _with_headers(scope["path"], self._login is not None, send)
+            scope,
+            receive,
+            _with_headers(scope["path"], self._login is not None, send),
         )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -190,7 +197,8 @@ class Door:
     async def _upload(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client") or ("", 0)
         upload = self._quota.take(
-            network_of(client[0]), size
+            network_of(client[0]),
+            size,
         )  # a session would be new after each login
         if isinstance(upload, str):
             await PlainTextResponse(upload, 413)(scope, receive, send)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from automl_sr.errors import UseError
 
 PLACE = re.compile(
-    r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?", re.IGNORECASE
+    r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?",
+    re.IGNORECASE,
 )
 ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE)
 PORTS = {"http": 80, "https": 443}

@@ -80,7 +80,10 @@ def is_local(host: str) -> bool:
 
 
 def serve(
-    store: str | None, address: Address, registry: Registry, tell: Callable[[str], None]
+    store: str | None,
+    address: Address,
+    registry: Registry,
+    tell: Callable[[str], None],
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises UseError where the port is taken."""
     listening = _listen(address)
@@ -170,7 +173,8 @@ def check_proxy(text: str) -> str:
         ipaddress.ip_network(text)
     except ValueError:
         raise UseError(
-            f"--proxy {text!r} is no address.", "Give it as in 10.0.0.5 or 10.0.0.0/24."
+            f"--proxy {text!r} is no address.",
+            "Give it as in 10.0.0.5 or 10.0.0.0/24.",
         ) from None
     return text
 

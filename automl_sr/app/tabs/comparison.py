@@ -76,7 +76,9 @@ def comparison(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool)
 
 
 def groups_of(
-    shown: Snapshot, trials: Sequence[TrialRecord], everything: bool
+    shown: Snapshot,
+    trials: Sequence[TrialRecord],
+    everything: bool,
 ) -> list[tuple[str, list[Row], str]]:
     """Return the parts of the table: title, rows, and what to say where there are none."""
     found = differences(list(trials))
@@ -139,7 +141,9 @@ def _values(table: Mapping[str, Mapping[int, Any]], objectives: Sequence[Metric]
 
 
 def _plan(
-    trials: Sequence[TrialRecord], differing: Mapping[str, Any], everything: bool
+    trials: Sequence[TrialRecord],
+    differing: Mapping[str, Any],
+    everything: bool,
 ) -> list[Row]:
     params = [trial.params for trial in trials]
     names = dict.fromkeys(name for plan in params for name in plan)
@@ -198,5 +202,8 @@ def _line(row: Row) -> Markup:
         shown = join([cell, " ", el("span", STAR, title="best of these")]) if best else cell
         cells.append(el("td", shown, class_="right best" if best else "right"))
     return el(
-        "tr", el("td", row.name, class_="name"), cells, class_="differs" if row.differs else None
+        "tr",
+        el("td", row.name, class_="name"),
+        cells,
+        class_="differs" if row.differs else None,
     )

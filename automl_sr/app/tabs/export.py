@@ -67,7 +67,8 @@ def build(session: Session) -> None:
                 )
             )
     with gr.Accordion(
-        "The study file: a search with it trains this plan again, and no other", open=False
+        "The study file: a search with it trains this plan again, and no other",
+        open=False,
     ):
         code = gr.HTML(
             elem_id="export-yaml"
@@ -118,7 +119,9 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
 
 
 def models_of(
-    cache: StoreCache, shown: Snapshot, trial: TrialRecord
+    cache: StoreCache,
+    shown: Snapshot,
+    trial: TrialRecord,
 ) -> dict[str, RefinementRecord | None]:
     """Return the models of a trial by what a browser calls them: that of the search, then those
     trained longer.
@@ -152,7 +155,9 @@ def _button(name: str, path: Path | None) -> Any:
     else:
         what = name
     return gr.DownloadButton(
-        f"{LABELS[name]} ({what}, {size(path.stat().st_size)})", value=str(path), interactive=True
+        f"{LABELS[name]} ({what}, {size(path.stat().st_size)})",
+        value=str(path),
+        interactive=True,
     )
 
 
@@ -176,7 +181,10 @@ def _offer_report(session: Session) -> None:
         )
         make = gr.Button("Make the report", elem_id="export-make", min_width=180)
         download = gr.DownloadButton(
-            "Report", visible=False, elem_id="export-report", min_width=180
+            "Report",
+            visible=False,
+            elem_id="export-report",
+            min_width=180,
         )
     status = gr.HTML(elem_id="export-status")
 

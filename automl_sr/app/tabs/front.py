@@ -24,7 +24,11 @@ def build(session: Session) -> None:
         across = gr.Dropdown([], label="Across", elem_id="front-x", min_width=140)
         up = gr.Dropdown([], label="Up", elem_id="front-y", min_width=140)
         deep = gr.Dropdown(
-            [NO_AXIS], value=NO_AXIS, label="Third axis", elem_id="front-z", min_width=140
+            [NO_AXIS],
+            value=NO_AXIS,
+            label="Third axis",
+            elem_id="front-z",
+            min_width=140,
         )
         techniques = gr.Dropdown(
             [],
@@ -120,7 +124,9 @@ def figure_of(
     if len(axes) < 2:
         return {"note": "This study measures a single metric: see its history in the tab Why."}
     return front_figure(
-        shown, axes, lambda trial: _wanted(shown, trial, techniques or [], states or [], keeping)
+        shown,
+        axes,
+        lambda trial: _wanted(shown, trial, techniques or [], states or [], keeping),
     )
 
 

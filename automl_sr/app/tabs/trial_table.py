@@ -92,7 +92,10 @@ def neighbour(numbers: Sequence[int], chosen: int | None, by: int) -> int | None
 
 
 def _row(
-    shown: Snapshot, trial: TrialRecord, metrics: Sequence[str], slots: Sequence[str]
+    shown: Snapshot,
+    trial: TrialRecord,
+    metrics: Sequence[str],
+    slots: Sequence[str],
 ) -> list[Any]:
     measured = {**trial.costs, **trial.values}
     params = trial.params

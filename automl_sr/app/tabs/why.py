@@ -71,7 +71,11 @@ def build(session: Session) -> None:
     view = gr.Radio(list(VIEWS), value="history", label="Show", elem_id="why-view")
     with gr.Row():
         metric = gr.Dropdown(
-            [], label="Objective", elem_id="why-metric", visible=False, min_width=140
+            [],
+            label="Objective",
+            elem_id="why-metric",
+            visible=False,
+            min_width=140,
         )
         names = gr.Dropdown(
             [],
@@ -84,7 +88,12 @@ def build(session: Session) -> None:
             min_width=280,
         )
         across = gr.Dropdown(
-            [], label="Across", elem_id="why-across", visible=False, scale=2, min_width=180
+            [],
+            label="Across",
+            elem_id="why-across",
+            visible=False,
+            scale=2,
+            min_width=180,
         )
         up = gr.Dropdown([], label="Up", elem_id="why-up", visible=False, scale=2, min_width=180)
     words = gr.HTML(elem_id="why-words")
@@ -240,7 +249,8 @@ def _history(shown: Snapshot) -> Shown:
 def _importance(shown: Snapshot) -> Shown:
     found = shown.importance
     return Shown(
-        reasons.importance_figure(found), "" if "reason" in found else importance_words(found)
+        reasons.importance_figure(found),
+        "" if "reason" in found else importance_words(found),
     )
 
 
