@@ -72,7 +72,17 @@ def make_page(cache: StoreCache) -> gr.Blocks:
         cues = {}
         for name, _ in FOLLOWS:
             cues[name] = gr.Textbox("", visible="hidden")
-        session = Session(page, cache, study, trial, compared, version, opened, count, cues)
+        session = Session(
+            page,
+            cache,
+            study,
+            trial,
+            compared,
+            version,
+            opened,
+            count,
+            cues,
+        )
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
                 _add_tab(session, tab)
@@ -180,8 +190,22 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
     asked = [session.tab, session.study, session.trial, session.version, *cues]
     cue = script_with("cues.js", FOLLOWS, LINE)
     # Cues are given in the browser, which knows which tab is open and what each of them has shown.
-    gr.on([*changes, session.version.change], None, asked, cues, js=cue, api_visibility="private")
-    gr.on(changes, None, shown, None, js=static_text("page_address.js"), api_visibility="private")
+    gr.on(
+        [*changes, session.version.change],
+        None,
+        asked,
+        cues,
+        js=cue,
+        api_visibility="private",
+    )
+    gr.on(
+        changes,
+        None,
+        shown,
+        None,
+        js=static_text("page_address.js"),
+        api_visibility="private",
+    )
     session.listen_in_order(
         [session.cues[LINE].change],
         describe,

@@ -96,7 +96,13 @@ class Session:
             return *filled, int(count)
 
         given = [self.count, newest, *inputs]
-        listen(triggers, fill, given, [*outputs, newest], js=static_text("count_event.js"))
+        listen(
+            triggers,
+            fill,
+            given,
+            [*outputs, newest],
+            js=static_text("count_event.js"),
+        )
 
 
 def listen(

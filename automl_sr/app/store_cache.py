@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from automl_sr.errors import StoreError, UseError
 from automl_sr.presentation.importance import importance
-from automl_sr.presentation.progress import history, learning_curve
+from automl_sr.presentation.progress import Curve, history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, own_counts
 from automl_sr.store import models
 from automl_sr.store.database import default_url, masked, parse, sqlite_file
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.plugin.registry import Registry
 
+Marks = tuple[Any, ...]
+"""What tells two states of one trial apart."""
 MOST_CHANGED = 500
 """With more new trials than this everything is read again: databases limit how many one can be
 asked for by name.
@@ -172,7 +174,7 @@ class StoreCache:
         self._lock = threading.Lock()
         self._reading = threading.Lock()
         self._kept: dict[str, tuple[str, Snapshot]] = {}
-        self._curves: dict[int, tuple[str, list[dict[str, Any]]]] = {}
+        self._curves: dict[int, tuple[str, Curve]] = {}
         self._summaries: tuple[str, list[Summary]] = ("", [])
 
     @property
@@ -258,19 +260,31 @@ class StoreCache:
             if former is not None and known == version:
                 return former
             study = reader.study(name)
-            made = Snapshot(study, self._trials(study, former), reader, self.registry)
+            made = Snapshot(
+                study,
+                self._trials(study, former),
+                reader,
+                self.registry,
+            )
             if former is not None:
                 made.take_over(former)
             self._kept[name] = (version, made)
             return made
 
-    def _trials(self, study: StudyRecord, former: Snapshot | None) -> tuple[TrialRecord, ...]:
+    def _trials(
+        self,
+        study: StudyRecord,
+        former: Snapshot | None,
+    ) -> tuple[TrialRecord, ...]:
         """Return the trials; of those that are known already only what has changed is read."""
         there, count = self._marks_there(study)
         known: dict[int, TrialRecord] = {}
         if former is not None and former.study.id == study.id:
             known = {item.id: item for item in former.trials}
-        changed = [key for key, marks in there.items() if _marks(known.get(key)) != marks]
+        changed = []
+        for key, marks in there.items():
+            if _marks(known.get(key)) != marks:
+                changed.append(key)
         if len(changed) > MOST_CHANGED:
             return tuple(self.reader.trials(study))
 
@@ -288,7 +302,7 @@ class StoreCache:
         found.sort(key=lambda item: item.number)
         return tuple(found)
 
-    def _marks_there(self, study: StudyRecord) -> tuple[dict[int, tuple[Any, ...]], int | None]:
+    def _marks_there(self, study: StudyRecord) -> tuple[dict[int, Marks], int | None]:
         """Return what tells states of trials apart, by the trial's id, and the number of files."""
         trial = models.Trial
         # Claimed ones have no number yet: they are nothing to show.
@@ -315,7 +329,10 @@ class StoreCache:
         """
         trial = models.Trial
         # The values alone: the list needs no more of the trials of all studies.
-        query = select(trial.values).where(trial.study_id == study.id, trial.state.in_(FINISHED))
+        query = select(trial.values).where(
+            trial.study_id == study.id,
+            trial.state.in_(FINISHED),
+        )
         reached: dict[str, list[float]] = {}
         with self.reader.reading() as database:
             for values in database.scalars(query):
@@ -331,7 +348,7 @@ class StoreCache:
                 best[name] = metric.best(reached[name])
         return best
 
-    def curve(self, trial: TrialRecord) -> list[dict[str, Any]]:
+    def curve(self, trial: TrialRecord) -> Curve:
         """Return the learning curve that led to a trial's model: step, seconds, phase and loss."""
         key = f"{trial.state} {trial.finished}"
         known, curve = self._curves.get(trial.id, ("", []))
@@ -469,7 +486,7 @@ def _state(study: StudyRecord, working: bool) -> str:
     return "paused"
 
 
-def _marks(trial: TrialRecord | None) -> tuple[Any, ...]:
+def _marks(trial: TrialRecord | None) -> Marks:
     """Return what differs between two states of one trial."""
     # In a trial that is not finished anything may: it is always read again.
     if trial is None or trial.state in UNFINISHED:

@@ -131,7 +131,12 @@ def _image_model(opened: OnnxModel) -> SRModel:
     from automl_sr.tasks.image_sr.image_model import OnnxImageModel
 
     # With the session that is open already: the file is not loaded twice.
-    return OnnxImageModel(opened.path, opened.threads, opened.provider, session=opened.session)
+    return OnnxImageModel(
+        opened.path,
+        opened.threads,
+        opened.provider,
+        session=opened.session,
+    )
 
 
 def _evaluate(
@@ -194,7 +199,11 @@ def _print(values: dict[str, Any], metrics: Sequence[Metric]) -> None:
     print_table(["image", *columns], rows, title=title, right=columns)
 
 
-def _print_whole(values: dict[str, Any], metrics: Sequence[Metric], title: str) -> None:
+def _print_whole(
+    values: dict[str, Any],
+    metrics: Sequence[Metric],
+    title: str,
+) -> None:
     """Print what another task measured: its values are those of the set, not of single images."""
     rows = []
     for metric in metrics:

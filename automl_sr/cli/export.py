@@ -65,7 +65,11 @@ def export(
         print_lines(f"Nothing is packed in {FILES['onnx']}: there is no need for {UNPACKED}.")
 
 
-def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> RefinementRecord:
+def newest(
+    opened: Reader,
+    study: StudyRecord,
+    trial: TrialRecord,
+) -> RefinementRecord:
     """Return the refinement of a trial that was completed last.
 
     Raises UseError where there is none.

@@ -30,7 +30,11 @@ def page() -> str:
     return "\n".join([INTRODUCTION, *(_section(path, text) for path, text in helps(command))])
 
 
-def helps(command: Any, name: str = PROGRAM, parent: Any = None) -> Iterator[tuple[str, str]]:
+def helps(
+    command: Any,
+    name: str = PROGRAM,
+    parent: Any = None,
+) -> Iterator[tuple[str, str]]:
     """Yield the path and the help text of a command and of everything below it.
 
     They come in the order of `--help`.

@@ -63,7 +63,13 @@ class PlainLines(SearchCallback):
         for text in opening(study):
             note(text)
 
-    def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
+    def started(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        *,
+        resumed: bool,
+    ) -> None:
         """Say what a trial is."""
         self._said[number] = time.monotonic()
         words = plan_words(dict(params))
@@ -85,7 +91,14 @@ class PlainLines(SearchCallback):
             self._said[number] = now
             note(f"trial {number}: {progress(point)}")
 
-    def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
+    def rung(
+        self,
+        number: int,
+        index: int,
+        values: Mapping[str, float],
+        *,
+        go_on: bool,
+    ) -> None:
         """Say how a trial was judged."""
         decision = "is stopped"
         if go_on:
@@ -151,7 +164,13 @@ class LiveView(SearchCallback):
         for text in opening(study):
             self.say(text)
 
-    def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
+    def started(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        *,
+        resumed: bool,
+    ) -> None:
         """Show another trial."""
         shown = Running(number, plan_words(dict(params)))
         # Another mapping, as the thread that draws may be reading this one.
@@ -178,7 +197,14 @@ class LiveView(SearchCallback):
         # Most points have no values: those of the last rung stay.
         running.quality = dict(point.values) or running.quality
 
-    def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
+    def rung(
+        self,
+        number: int,
+        index: int,
+        values: Mapping[str, float],
+        *,
+        go_on: bool,
+    ) -> None:
         """Show what was measured last."""
         if number in self._running:
             self._running[number].quality = values

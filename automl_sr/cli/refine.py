@@ -205,7 +205,12 @@ class Lines(RefineCallback):
 
         self._now_and_then(f"{claim.title}: {progress(point)}")
 
-    def finished(self, claim: RefinementClaim, result: RefinementResult, seconds: float) -> None:
+    def finished(
+        self,
+        claim: RefinementClaim,
+        result: RefinementResult,
+        seconds: float,
+    ) -> None:
         """Say what came of it."""
         from automl_sr.cli.live import measured
 

@@ -154,7 +154,11 @@ def _values(text: str) -> dict[str, float]:
     return found
 
 
-def _table(study: str, store: str | None, reference: dict[str, float]) -> tuple[Table, list[str]]:
+def _table(
+    study: str,
+    store: str | None,
+    reference: dict[str, float],
+) -> tuple[Table, list[str]]:
     """Read a table file, or make the table of a stored study."""
     from automl_sr.search.replay.table import load_table
 

@@ -108,7 +108,13 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
         else:
             from automl_sr.search.workers.local_workers import search_together
 
-            end = search_together(loaded, registry, options, workers, callback=callback)
+            end = search_together(
+                loaded,
+                registry,
+                options,
+                workers,
+                callback=callback,
+            )
     options_again: dict[str, float | str | None] = {
         "artifacts": artifacts,
         "trials": trials,
@@ -232,7 +238,12 @@ def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
         values = map(end.reference.get, metrics)
         rows.append(["reference", *values, "without a model"])
     print_text("")
-    print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
+    print_table(
+        ["trial", *metrics, "plan"],
+        rows,
+        title="Front",
+        right=["trial", *metrics],
+    )
     print_text(f"\nModels: {end.artifacts}, a folder for each trial")
     export = next_command(f"export {spec.name} {front[0]['number']} -o DIR", store)
     print_text(f"Export one: {export}")

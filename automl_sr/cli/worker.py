@@ -64,7 +64,12 @@ def worker(
     from automl_sr.search.engine import Options, join_study, work
     from automl_sr.store.repository import PATIENCE_SECONDS, retry
 
-    options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
+    options = Options(
+        store=store,
+        device=device,
+        threads=threads,
+        no_cache=no_cache,
+    )
     with make_callback(quiet=quiet or attended) as callback:
         # One that takes the place of another may come while the database restarts; people learn of
         # a wrong URL at once.

@@ -68,7 +68,14 @@ class _Results:
         private = os.fdopen(os.dup(self._kept), "wb")
         self._claimed = io.TextIOWrapper(private, encoding, errors)
         # A stream of its own, so that who closes it does not close standard error.
-        sys.stdout = os.fdopen(_OUT, "w", 1, encoding, "backslashreplace", closefd=False)
+        sys.stdout = os.fdopen(
+            _OUT,
+            "w",
+            1,
+            encoding,
+            "backslashreplace",
+            closefd=False,
+        )
 
     def release(self) -> None:
         if self._claimed is None or self._former is None:
@@ -231,7 +238,13 @@ def print_table(
     shown = None
     if title is not None:
         shown = Text(_cell(title))
-    table = Table(title=shown, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=shown,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     flush_right = set(right)
     for column in columns:
         justify: Literal["left", "right"] = "left"

@@ -45,7 +45,11 @@ def model_files(
     )
 
 
-def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None) -> str:
+def card(
+    study: StudyRecord,
+    trial: TrialRecord,
+    refined: RefinementRecord | None = None,
+) -> str:
     """Return the model card.
 
     What the model is, what it was trained on, how it was measured, and where it ran.

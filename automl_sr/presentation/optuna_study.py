@@ -33,7 +33,11 @@ class RememberedStudy(optuna.study.Study):
     anew.
     """
 
-    def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> None:
+    def __init__(
+        self,
+        trials: Sequence[FrozenTrial],
+        directions: Sequence[StudyDirection],
+    ) -> None:
         storage = InMemoryStorage()
         storage.create_new_study(list(directions), NAME)
         super().__init__(NAME, storage)
@@ -89,7 +93,11 @@ def remember(
     return RememberedStudy(corrected(frozen), directions)
 
 
-def _usable(trial: TrialRecord, study: StudyRecord, ranges: dict[str, BaseDistribution]) -> bool:
+def _usable(
+    trial: TrialRecord,
+    study: StudyRecord,
+    ranges: dict[str, BaseDistribution],
+) -> bool:
     if trial.state not in FINISHED:
         return False
     if not trial.values.keys() >= set(study.objectives):

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from automl_sr.store.records import StudyRecord, TrialRecord
 
 
-def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
+def details(
+    opened: Reader,
+    study: StudyRecord,
+    trial: TrialRecord,
+) -> dict[str, Any]:
     """Return everything about a trial: what `show` prints."""
     from automl_sr.store.refinements import refinements
 

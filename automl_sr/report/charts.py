@@ -202,7 +202,14 @@ def _upright(
         y = _down(scale(value)) + 4
         parts.append(el("text", label, x=x + 5, y=y, class_="tick over"))
     if None in upright.values:
-        unused = el("text", "not used", x=x, y=TALL - 10, text_anchor="middle", class_="tick")
+        unused = el(
+            "text",
+            "not used",
+            x=x,
+            y=TALL - 10,
+            text_anchor="middle",
+            class_="tick",
+        )
         parts.append(unused)
     return parts
 
@@ -328,7 +335,14 @@ def _reference(x: Axis, y: Axis, at_x: float | None, at_y: float | None) -> Mark
         return el("path", d=f"M{left:g} {top:g}l6 6l-6 6l-6-6z", class_="reference")
     if at_y is not None:
         at = _y(y, at_y)
-        return el("line", x1=LEFT, x2=WIDTH - RIGHT, y1=at, y2=at, class_="reference")
+        return el(
+            "line",
+            x1=LEFT,
+            x2=WIDTH - RIGHT,
+            y1=at,
+            y2=at,
+            class_="reference",
+        )
     at = _x(x, at_x or 0.0)
     return el("line", x1=at, x2=at, y1=TOP, y2=HEIGHT - BOTTOM, class_="reference")
 
@@ -341,7 +355,12 @@ def _path(line: Line, x: Axis, y: Axis) -> Markup:
             # The corner at which the height of the point before ends.
             points.append((place[0], points[-1][1]))
         points.append(place)
-    return el("polyline", points=_points(points), class_=f"line {line.kind}", data_t=line.number)
+    return el(
+        "polyline",
+        points=_points(points),
+        class_=f"line {line.kind}",
+        data_t=line.number,
+    )
 
 
 def _points(points: Iterable[tuple[float, float]]) -> str:

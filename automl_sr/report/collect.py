@@ -41,7 +41,13 @@ SETTINGS = ("task", "objectives", "constraints", "device", "budget", "search")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
-def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -> dict[str, Any]:
+def collect(
+    reader: Reader,
+    name: str,
+    registry: Registry,
+    *,
+    images: int = 3,
+) -> dict[str, Any]:
     """Return what there is to say of a study.
 
     What needs more than the store (images, exported files, plugins) is left out with a sentence
@@ -150,7 +156,11 @@ def _row(trial: TrialRecord, study: StudyRecord, front: set[int]) -> dict[str, A
     }
 
 
-def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> dict[str, Any]:
+def _member(
+    trial: TrialRecord,
+    rungs: Sequence[RungRecord],
+    study: StudyRecord,
+) -> dict[str, Any]:
     steps = study.spec["budget"]["steps"]
     for row in rungs:
         if row.number == trial.number and not row.go_on:

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
 
 
-def study_page(reader: Reader, name: str, registry: Registry, *, images: int) -> str:
+def study_page(
+    reader: Reader,
+    name: str,
+    registry: Registry,
+    *,
+    images: int,
+) -> str:
     """Return the page of a study, with so many validation images.
 
     Raises StoreError for an unknown study.
@@ -127,7 +133,12 @@ def _chart(block: Chart) -> Markup:
     drawing = block.draw()
     caption = el("figcaption", block.caption)
     if block.wide:
-        return el("figure", _scrolled(drawing, block.caption), caption, class_="wide")
+        return el(
+            "figure",
+            _scrolled(drawing, block.caption),
+            caption,
+            class_="wide",
+        )
     return el("figure", drawing, caption)
 
 
@@ -192,7 +203,14 @@ def _tip(table: Table, row: Sequence[Any]) -> str:
 
 def _scrolled(inside: Markup, name: str) -> Markup:
     """Let what is too wide for a small screen scroll by itself, also by keyboard."""
-    return el("div", inside, class_="scroll", tabindex="0", role="region", aria_label=name)
+    return el(
+        "div",
+        inside,
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label=name,
+    )
 
 
 def _side(column: str, table: Table, cell: Any = None) -> str | None:

@@ -222,7 +222,13 @@ def _efficiency_table(scored: Sequence[Row]) -> Table:
         rows.append(cells)
     counted = ("t/t0", "F/F0", "P/P0", "multiply-adds", "parameters")
     columns = ("trial", "score", "above the floor", *counted)
-    return Table("NTIRE efficiency score", columns, rows, ("score", *counted), trials=numbers)
+    return Table(
+        "NTIRE efficiency score",
+        columns,
+        rows,
+        ("score", *counted),
+        trials=numbers,
+    )
 
 
 def _history(report: Report) -> Iterator[Block]:

@@ -143,7 +143,12 @@ def _lines(
     return [pale, line]
 
 
-def _marks(curve: Curve, places: Points, over: str, index: int) -> list[dict[str, Any]]:
+def _marks(
+    curve: Curve,
+    places: Points,
+    over: str,
+    index: int,
+) -> list[dict[str, Any]]:
     """Mark the rungs on the line: where the trial was when it was judged."""
     across = []
     heights = []

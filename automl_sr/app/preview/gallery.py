@@ -53,7 +53,14 @@ def shown(
     spec = StudySpec.from_json(study.spec, registry)
     guard = Guard(stop=stop)
     with StoredModels() as models:
-        found = gallery(spec.task, spec.search.seed, trials, models, EXAMPLES, guard)
+        found = gallery(
+            spec.task,
+            spec.search.seed,
+            trials,
+            models,
+            EXAMPLES,
+            guard,
+        )
     caption = el("p", found["caption"])
     return el("div", caption, list(map(_example, found["rows"])), class_="gallery")
 

@@ -106,7 +106,8 @@ def chosen(sets: Sequence[ImageSet], key: Any, scale: int, fit: Fit) -> Subject:
                     lr[factor] = (paths[index],)
                 alone = ImageSet(found.name, (path,), lr)
                 pair = load_pairs(alone, scale)[0]
-                return _within(Subject(path.stem, Picture(pair.lr), scale, pair.hr), fit)
+                subject = Subject(path.stem, Picture(pair.lr), scale, pair.hr)
+                return _within(subject, fit)
     raise UseError("This image is not in the study's sets.", "Choose one from the list.")
 
 
@@ -163,7 +164,12 @@ def as_original(
     Raises DataError where it is too small.
     """
     _check_side(name, picture.pixels, SMALLEST_ORIGINAL)
-    pixels, said = _fitted(images.to_rgb8(picture), OUTPUT_PIXELS, fit, "the original")
+    pixels, said = _fitted(
+        images.to_rgb8(picture),
+        OUTPUT_PIXELS,
+        fit,
+        "the original",
+    )
     # A whole number of low-resolution pixels on each side, so that results have its size.
     original = np.ascontiguousarray(crop_to_multiple(pixels, scale))
     small = Picture(downscale(original, scale))
@@ -186,7 +192,13 @@ def _pair_within(subject: Subject, original: Image, fit: Fit) -> Subject:
     scale = subject.scale
     if fit == "reduce":
         # Of a reduced original the low-resolution picture is made anew: its own would not fit.
-        return as_original(subject.name, Picture(original), scale, fit, subject.notes)
+        return as_original(
+            subject.name,
+            Picture(original),
+            scale,
+            fit,
+            subject.notes,
+        )
     full = subject.lr
     most = OUTPUT_PIXELS // scale**2
     lr, said = _fitted(full, most, fit, "the low-resolution picture")
@@ -202,7 +214,12 @@ def _pair_within(subject: Subject, original: Image, fit: Fit) -> Subject:
     )
 
 
-def _fitted(pixels: Image, most: int, fit: Fit, what: str) -> tuple[Image, tuple[str, ...]]:
+def _fitted(
+    pixels: Image,
+    most: int,
+    fit: Fit,
+    what: str,
+) -> tuple[Image, tuple[str, ...]]:
     """Cut the middle out of a picture with too many pixels, or reduce it, and say so."""
     height, width = pixels.shape[:2]
     if height * width <= most:
@@ -222,9 +239,11 @@ def _fitted(pixels: Image, most: int, fit: Fit, what: str) -> tuple[Image, tuple
         left = _middle(width, wide)
         small = np.ascontiguousarray(pixels[top : top + high, left : left + wide])
         done = "its middle,"
+    megapixels = f"{OUTPUT_PIXELS / 1e6:.0f}"
+    seen_height, seen_width = small.shape[:2]
     said = (
-        f"Results have at most {OUTPUT_PIXELS / 1e6:.0f} megapixels here: {what} has"
-        f" {width}x{height} pixels, and what you see is {done} {small.shape[1]}x{small.shape[0]}."
+        f"Results have at most {megapixels} megapixels here: {what} has"
+        f" {width}x{height} pixels, and what you see is {done} {seen_width}x{seen_height}."
     )
     return small, (said,)
 

@@ -79,7 +79,12 @@ def upscaled(
         yield by_trial(subject, trial, models, watch)
 
 
-def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: Watch) -> Result:
+def by_trial(
+    subject: Subject,
+    trial: TrialRecord,
+    models: StoredModels,
+    watch: Watch,
+) -> Result:
     """Upscale with one trial's exported file.
 
     Whatever is wrong with the file becomes the result's error.

@@ -13,9 +13,8 @@ Tell = Callable[[Any], None]
 TICK = 0.4
 """Seconds after which the listener is asked whether it is still there."""
 _END = object()
-_turn = (
-    threading.Lock()
-)  # several at once would take each other's memory, and make the times that are shown worthless
+# Several at once would take each other's memory, and make the times that are shown worthless.
+_turn = threading.Lock()
 
 
 class Stopped(Exception):  # noqa: N818 - what happened

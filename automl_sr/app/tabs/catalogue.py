@@ -74,10 +74,16 @@ def techniques_html(registry: Registry, asked: str, slot: str) -> str:
 
 
 def _in_order(registry: Registry, slot: Slot) -> list[type[Technique]]:
-    return sorted(registry.techniques[slot].values(), key=lambda cls: (not cls.baseline, cls.name))
+    known = registry.techniques[slot].values()
+    # The baseline first: it is what trial 0 takes.
+    return sorted(known, key=lambda cls: (not cls.baseline, cls.name))
 
 
-def _matches(registry: Registry, cls: type[Technique], words: Sequence[str]) -> bool:
+def _matches(
+    registry: Registry,
+    cls: type[Technique],
+    words: Sequence[str],
+) -> bool:
     source = registry.source(cls)
     parts = [cls.slot, cls.name, cls.__doc__ or "", source.plugin]
     for spec in search_fields(cls):
@@ -87,7 +93,12 @@ def _matches(registry: Registry, cls: type[Technique], words: Sequence[str]) -> 
     return all(word in text for word in words)
 
 
-def technique_html(registry: Registry, cls: type[Technique], *, unfolded: bool) -> str:
+def technique_html(
+    registry: Registry,
+    cls: type[Technique],
+    *,
+    unfolded: bool,
+) -> str:
     """Return one technique: what it does, where it comes from, its capabilities and its fields."""
     facts = []
     for name, fact in _facts(registry, cls).items():
@@ -134,7 +145,14 @@ def _fields(cls: type[Technique]) -> str:
     rows = []
     for spec in search_fields(cls):
         default = word(as_json(spec.default))
-        rows.append([spec.name, _may_be(cls, spec), default, searched(spec), spec.description])
+        cells = [
+            spec.name,
+            _may_be(cls, spec),
+            default,
+            searched(spec),
+            spec.description,
+        ]
+        rows.append(cells)
     if not rows:
         return "<p>It has no fields.</p>"
     return table("", ("field", "may be", "default", "searched", "what it is"), rows)
@@ -161,7 +179,8 @@ def searched(spec: SearchField) -> str:
             found = "fixed"
     conditions = []
     for name, values in spec.when.items():
-        conditions.append(f"{name} is {' or '.join(map(word, values))}")
+        allowed = " or ".join(map(word, values))
+        conditions.append(f"{name} is {allowed}")
     if conditions:
         return f"{found}, if {' and '.join(conditions)}"
     return found

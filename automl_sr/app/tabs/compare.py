@@ -71,7 +71,12 @@ def build(session: Session) -> None:
         listen([plot.select], clicked, [], [session.trial])
 
 
-def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) -> tuple[Any, ...]:
+def _filled(
+    session: Session,
+    shown: Snapshot,
+    found: list[int],
+    whole: bool,
+) -> tuple[Any, ...]:
     trials = []
     said = ""
     for item in found:
@@ -90,7 +95,8 @@ def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) ->
     curves = []
     for trial in trials:
         points = session.cache.curve(trial)
-        curves.append(Curve(trial.number, points, rungs.get(trial.number, [])))
+        judged = rungs.get(trial.number, [])
+        curves.append(Curve(trial.number, points, judged))
     # The same trials: what somebody has zoomed into stays so.
     keep = f"{shown.study.id} {found}"
     return (
@@ -132,7 +138,7 @@ def _bind(session: Session, choice: Any) -> None:
             return _kept(found, values), gr.skip()
         return _kept(found, values), found
 
-    def belong(name: str | None, former: str | None, compared: Any) -> tuple[str | None, list[int]]:
+    def belong(name: str | None, former: str | None, compared: Any) -> Any:
         """Forget numbers that mean trials of another study."""
         # The first study is that of the address, which names the numbers too.
         if former not in (None, name):
@@ -153,7 +159,13 @@ def _bind(session: Session, choice: Any) -> None:
         [owner, session.compared],
     )
     inputs = [session.study, session.compared, choice, sent]
-    session.show("compare", offer, inputs, [choice, sent], also=[session.compared.change])
+    session.show(
+        "compare",
+        offer,
+        inputs,
+        [choice, sent],
+        also=[session.compared.change],
+    )
 
 
 def _kept(found: list[int], values: Any) -> Any:

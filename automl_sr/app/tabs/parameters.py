@@ -18,6 +18,8 @@ from automl_sr.presentation.numbers import number
 from automl_sr.presentation.plan_words import short_name
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from automl_sr.app.figures.chart import Figure
     from automl_sr.app.store_cache import Snapshot
     from automl_sr.plugin.registry import Registry
@@ -77,11 +79,21 @@ def parameter_names(shown: Snapshot, registry: Registry) -> list[str]:
         # By how they are written: lists have no hash.
         if len(set(map(repr, values))) > 1:
             telling.append(name)
-    telling.sort(key=lambda name: (-weights.get(name, 0.0), -len(used[name]), name))
+
+    def order(name: str) -> tuple[float, int, str]:
+        weight = weights.get(name, 0.0)
+        return -weight, -len(used[name]), name
+
+    telling.sort(key=order)
     return telling
 
 
-def partner(shown: Snapshot, registry: Registry, names: Sequence[str], first: str) -> str:
+def partner(
+    shown: Snapshot,
+    registry: Registry,
+    names: Sequence[str],
+    first: str,
+) -> str:
     """Return the most important other parameter that plans use together with the first."""
     together: set[str] = set()
     for trial in remembered(shown, registry).remembered:
@@ -93,7 +105,12 @@ def partner(shown: Snapshot, registry: Registry, names: Sequence[str], first: st
     return first
 
 
-def slices_figure(shown: Snapshot, registry: Registry, metric: str, names: Sequence[str]) -> Figure:
+def slices_figure(
+    shown: Snapshot,
+    registry: Registry,
+    metric: str,
+    names: Sequence[str],
+) -> Figure:
     """Draw each parameter against an objective, in panels."""
     study = _some(shown, registry, MOST_SLICED)
     if not study.remembered:
@@ -139,9 +156,13 @@ def _slice(
     from optuna.visualization import plot_slice
 
     place = shown.study.objectives.index(metric)
-    drawn = readable(
-        plot_slice(study, [name], target=lambda trial: trial.values[place], target_name=metric)
+    figure = plot_slice(
+        study,
+        [name],
+        target=lambda trial: trial.values[place],
+        target_name=metric,
     )
+    drawn = readable(figure)
     traces = drawn["data"]
     for trace in traces:
         # Optuna colours by the number of the trial, which nothing else of the trace holds.
@@ -158,7 +179,13 @@ def _slice(
     return traces, _unquoted_axis(drawn["layout"]["xaxis"])
 
 
-def ranks_figure(shown: Snapshot, registry: Registry, metric: str, across: str, up: str) -> Figure:
+def ranks_figure(
+    shown: Snapshot,
+    registry: Registry,
+    metric: str,
+    across: str,
+    up: str,
+) -> Figure:
     """Draw two parameters against each other, coloured by the rank in an objective."""
     from optuna.visualization import plot_rank
 
@@ -174,9 +201,13 @@ def ranks_figure(shown: Snapshot, registry: Registry, metric: str, across: str, 
     if not both:
         return {"note": "No trial uses both of these parameters: choose others."}
 
-    drawn = readable(
-        plot_rank(study, [across, up], target=lambda trial: trial.values[place], target_name=metric)
+    figure = plot_rank(
+        study,
+        [across, up],
+        target=lambda trial: trial.values[place],
+        target_name=metric,
     )
+    drawn = readable(figure)
     points, colours = drawn["data"]
     points["customdata"] = both
     points["text"] = values
@@ -228,7 +259,11 @@ def parallel_figure(
     return {"data": data, "layout": _parallel_layout(shown, uprights)}
 
 
-def _drawn_trials(shown: Snapshot, registry: Registry, selected: int | None) -> list[TrialRecord]:
+def _drawn_trials(
+    shown: Snapshot,
+    registry: Registry,
+    selected: int | None,
+) -> list[TrialRecord]:
     """Return the trials that have a line: of too many some, but the selected one always."""
     known = {trial.number for trial in remembered(shown, registry).remembered}
     measured = [trial for trial in shown.trials if trial.number in known]
@@ -244,12 +279,17 @@ def _uprights(
     """Return the axes: parameters that any of these trials uses, then the objectives."""
     uprights = []
     # Plans say `quantization` whatever choice it was stored as: slot[a|b] and slot[a|c] are one.
-    for name in dict.fromkeys(name.partition("[")[0] for name in names):
-        values = [trial.params.get(name) for trial in trials]
-        if any(value is not None for value in values):
-            uprights.append(Upright(name, values))
+    plain: dict[str, None] = {}  # a set that keeps the order
+    for name in names:
+        slot, _, _ = name.partition("[")
+        plain[slot] = None
+    for name in plain:
+        choices = [trial.params.get(name) for trial in trials]
+        if any(choice is not None for choice in choices):
+            uprights.append(Upright(name, choices))
     for name in shown.study.objectives:
-        uprights.append(Upright(name, [trial.values[name] for trial in trials]))
+        values = [trial.values[name] for trial in trials]
+        uprights.append(Upright(name, values))
     return uprights
 
 
@@ -274,7 +314,8 @@ def _coordinates(
             places.append(place)
             heights.append(height)
             numbers.append(trial.number)
-            texts.append(label(f"{uprights[place].title}: {said}"))
+            title = uprights[place].title
+            texts.append(label(f"{title}: {said}"))
         for column in (places, heights, numbers, texts):
             column.append(None)  # plotly lifts its pen at what is missing
     colour = colour_of(shown, members[0])
@@ -404,7 +445,11 @@ def _some(shown: Snapshot, registry: Registry, most: int) -> RememberedStudy:
     measured = [trial for trial in shown.trials if trial.number in known]
     kept = {trial.number for trial in thinned(shown, measured, most)}
     some = study.only(kept)
-    some.remembered.sort(key=lambda trial: (trial.number in shown.front_numbers, trial.number))
+
+    def order(trial: FrozenTrial) -> tuple[bool, int]:
+        return trial.number in shown.front_numbers, trial.number
+
+    some.remembered.sort(key=order)
     return some
 
 

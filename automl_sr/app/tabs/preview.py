@@ -90,7 +90,12 @@ def build(session: Session) -> None:
                 elem_id="preview-trials",
             )
             with gr.Row():
-                show = gr.Button("Show", variant="primary", elem_id="preview-show", min_width=100)
+                show = gr.Button(
+                    "Show",
+                    variant="primary",
+                    elem_id="preview-show",
+                    min_width=100,
+                )
                 cancel = gr.Button(
                     "Cancel",
                     interactive=False,
@@ -124,7 +129,12 @@ def build(session: Session) -> None:
         if request.session_hash in cancelled:
             cancelled[request.session_hash].set()
 
-    _wire(session, [note, everything, pictures, panes, examples], [origin, own, image], trials)
+    _wire(
+        session,
+        [note, everything, pictures, panes, examples],
+        [origin, own, image],
+        trials,
+    )
     gr.on(
         [show.click],
         show_wish,
@@ -142,7 +152,12 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
     """Make what chooses a picture: its kind, the image of a set, and the column and controls of
     uploads.
     """
-    origin = gr.Radio(ORIGINS, value="valid", label="Picture", elem_id="preview-origin")
+    origin = gr.Radio(
+        ORIGINS,
+        value="valid",
+        label="Picture",
+        elem_id="preview-origin",
+    )
     image = gr.Dropdown([], label="Image", elem_id="preview-image")
     with gr.Column(visible=False) as own:
         file = gr.File(
@@ -154,7 +169,12 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
             elem_id="preview-file",
             height=130,
         )
-        use = gr.Radio(USES, value="enlarge", label="What to do with it", elem_id="preview-use")
+        use = gr.Radio(
+            USES,
+            value="enlarge",
+            label="What to do with it",
+            elem_id="preview-use",
+        )
     fit = gr.Radio(
         FITS,
         value="cut",
@@ -164,7 +184,12 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
     return origin, image, own, [file, use, fit]
 
 
-def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Dropdown) -> None:
+def _wire(
+    session: Session,
+    shown: list[Any],
+    source: list[Any],
+    trials: gr.Dropdown,
+) -> None:
     """Offer images and trials of the study.
 
     A trial that is selected elsewhere joins those that are picked.
@@ -172,7 +197,13 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
     cache = session.cache
     origin, own, image = source
 
-    def offer(name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
+    def offer(
+        name: Any,
+        kind: Any,
+        image_before: Any,
+        selected: Any,
+        picked: Any,
+    ) -> Any:
         study = snapshot(cache, name)
         reason = why_not(study, cache)
         if study is None or reason:
@@ -198,7 +229,13 @@ def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Drop
         )
 
     asked = [session.study, origin, image, session.trial, trials]
-    session.show("preview", offer, asked, [*shown, own, image, trials], also=[origin.change])
+    session.show(
+        "preview",
+        offer,
+        asked,
+        [*shown, own, image, trials],
+        also=[origin.change],
+    )
 
 
 def _no_models(offered: Sequence[TrialRecord], pictures: bool) -> str:
@@ -281,7 +318,11 @@ def label_of(study: Snapshot, trial: TrialRecord) -> str:
     return f"trial {trial.number}{place}: {values_words(trial)}"
 
 
-def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[int]) -> list[int]:
+def picks_of(
+    offered: Sequence[TrialRecord],
+    picked: list[int],
+    selected: list[int],
+) -> list[int]:
     """Return what was picked and is there, with the selected trial where there is room.
 
     The front's best where that is nothing.

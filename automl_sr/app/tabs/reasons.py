@@ -39,7 +39,11 @@ STATE_COLOURS = {
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
 
 
-def thinned(shown: Snapshot, trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
+def thinned(
+    shown: Snapshot,
+    trials: Sequence[TrialRecord],
+    most: int,
+) -> list[TrialRecord]:
     """Return the front, and of the other trials as many, evenly spread, as there is room for."""
     if len(trials) <= most:
         return list(trials)

@@ -49,7 +49,13 @@ def build(session: Session) -> None:
 
     # The first tab comes with the page: Gradio's events would fill it a second later.
     session.page.render_on_server(shown, first)
-    session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
+    session.show(
+        "studies",
+        fill,
+        [sent],
+        [shown, work, sent],
+        also=[session.page.load],
+    )
     listen([shown.select], clicked, [], [session.study])
     choose = script_with("set_property.js", "chosen")
     gr.on(

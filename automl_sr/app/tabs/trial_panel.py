@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 def panel(shown: Snapshot, trial: TrialRecord, found: Details) -> str:
     """Return a trial as a page shows it."""
-    measured = el("div", _values(shown, trial), _time(found), _shared(found), _rungs(found))
+    measured = el(
+        "div",
+        _values(shown, trial),
+        _time(found),
+        _shared(found),
+        _rungs(found),
+    )
     # What is wide stands below the others, over the whole page.
     wide = [_refinements(shown, found), _files(found)]
     panels = el("div", measured, _plan(found), wide, class_="panels")
@@ -39,7 +45,8 @@ def events(found: Details) -> str:
         title = f"{len(told)} events"
     inside = []
     for event in told:
-        inside.append(el("p", el("b", event["kind"]), f", {event['at']}"))
+        kind = el("b", event["kind"])
+        inside.append(el("p", kind, f", {event['at']}"))
         inside.append(el("pre", event["text"]))
     summary = el("summary", f"{title}: what happened to this trial")
     # Tracebacks are long: only a failure is open at first.
@@ -111,7 +118,8 @@ def _values(shown: Snapshot, trial: TrialRecord) -> Markup | None:
         last = measured
         if measured is None:
             last = before
-        rows.append([name, measured, before, _limit(limits.get(name), last)])
+        limit = _limit(limits.get(name), last)
+        rows.append([name, measured, before, limit])
     if not rows:
         return None
     columns = ["metric", "measured", "before training", "limit"]
@@ -129,7 +137,12 @@ def _limit(limits: Limits | None, value: float | None) -> Markup | str:
 
 def _plan(found: Details) -> Markup | None:
     if found["plan"]:
-        return table("Plan", ["parameter", "value"], found["plan"].items(), right=(1,))
+        return table(
+            "Plan",
+            ["parameter", "value"],
+            found["plan"].items(),
+            right=(1,),
+        )
     return None
 
 
@@ -152,7 +165,8 @@ def _shared(found: Details) -> Markup | None:
     lines = []
     for name, entry in shared.items():
         lines.append(el("li", shared_words(name, entry)))
-    return join([el("p", el("b", f"Results shared between trials{end}")), el("ul", lines)])
+    title = el("b", f"Results shared between trials{end}")
+    return join([el("p", title), el("ul", lines)])
 
 
 def _rungs(found: Details) -> Markup | None:
@@ -169,7 +183,14 @@ def _rungs(found: Details) -> Markup | None:
         if row["go_on"]:
             decision = "promoted"
         # People count rungs from one.
-        lines.append([row["rung"] + 1, row["step"], *values, decision, row.get("reason", "")])
+        cells = [
+            row["rung"] + 1,
+            row["step"],
+            *values,
+            decision,
+            row.get("reason", ""),
+        ]
+        lines.append(cells)
     head = ["rung", "step", *names, "then", "why"]
     return table("Rungs", head, lines, right=range(len(names) + 2))
 

@@ -44,10 +44,25 @@ def build(session: Session) -> None:
     )
     sent = gr.State("")
     with gr.Row():
-        before = gr.Button("Previous", elem_id="trials-previous", size="sm", min_width=100)
+        before = gr.Button(
+            "Previous",
+            elem_id="trials-previous",
+            size="sm",
+            min_width=100,
+        )
         after = gr.Button("Next", elem_id="trials-next", size="sm", min_width=100)
-        add = gr.Button("Add to comparison", elem_id="trials-add", size="sm", min_width=150)
-        clear = gr.Button("Clear comparison", elem_id="trials-clear", size="sm", min_width=150)
+        add = gr.Button(
+            "Add to comparison",
+            elem_id="trials-add",
+            size="sm",
+            min_width=150,
+        )
+        clear = gr.Button(
+            "Clear comparison",
+            elem_id="trials-clear",
+            size="sm",
+            min_width=150,
+        )
     chosen = gr.HTML(elem_id="trials-compared")
     look = static_text("trial_panel.css")
     panel = gr.HTML(elem_id="trial-panel", css_template=look, apply_default_css=False)
@@ -64,7 +79,13 @@ def build(session: Session) -> None:
     _gather(session, add, clear, chosen)
 
 
-def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any) -> None:
+def _show_table(
+    session: Session,
+    states: Any,
+    empty: Any,
+    table: Any,
+    sent: Any,
+) -> None:
     """Send rows only where they differ from those that were sent."""
     # Sorting, search and selection, which the browser alone knows, stay meanwhile.
 
@@ -81,7 +102,12 @@ def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any
         if not made.rows:
             return _no_table(NO_ROWS), gr.Dataframe(visible=False), digest
         value = {"headers": made.headers, "data": made.rows}
-        filled = gr.Dataframe(value=value, headers=made.headers, datatype=made.kinds, visible=True)
+        filled = gr.Dataframe(
+            value=value,
+            headers=made.headers,
+            datatype=made.kinds,
+            visible=True,
+        )
         return gr.HTML(visible=False), filled, digest
 
     inputs = [session.study, states, sent]
@@ -140,7 +166,13 @@ def _gather(session: Session, add: Any, clear: Any, chosen: Any) -> None:
 
     listen([add.click], put, [session.study, session.trial, compared], [compared])
     listen([clear.click], list, [], [compared])
-    session.show("trials", _compared_words, [compared], [chosen], also=[compared.change])
+    session.show(
+        "trials",
+        _compared_words,
+        [compared],
+        [chosen],
+        also=[compared.change],
+    )
 
 
 def with_trial(shown: Snapshot, compared: list[int], number: int) -> list[int]:
