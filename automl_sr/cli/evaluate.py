@@ -4,12 +4,14 @@ set.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from automl_sr.cli.checkpoint import Asked, export_checkpoint
 from automl_sr.errors import UseError
 from automl_sr.evaluation.guard import MOST_THREADS, SECONDS, Guard
 from automl_sr.presentation.console import print_json, print_table
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
 SCALES = (2, 3, 4)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one for each option
     model: Annotated[
-        str, typer.Argument(help="ONNX file, or the word `bicubic`", metavar="MODEL|bicubic")
+        str,
+        typer.Argument(
+            help="ONNX file, checkpoint (.safetensors, .pth, .pt), or the word `bicubic`",
+            metavar="MODEL|bicubic",
+        ),
     ],
     data: Annotated[
         str,
@@ -37,6 +43,16 @@ def evaluate(
     scale: Annotated[
         int | None,
         typer.Option(help="How many times larger: 2 (unless said), 3 or 4; super-resolution alone"),
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="Which net a checkpoint of others holds", metavar="NAME"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A field of that net, where its file does not tell", metavar="FIELD=VALUE"
+        ),
     ] = None,
     metrics: Annotated[
         str, typer.Option(help="Names of quality metrics, separated by commas")
@@ -54,46 +70,91 @@ def evaluate(
 
     As the literature does: luma for psnr_y and ssim_y, `scale` pixels cut from every border, mean
     over the images. A model of another task, as its file says, is measured by that task where it is
-    installed.
+    installed. A checkpoint is exported first, so that it is measured as shipped models are: the
+    model.safetensors of a trial, or a published one, of which the architecture is named.
 
     \b
     Examples:
       automl-sr evaluate bicubic --data photos-valid --scale 2
       automl-sr evaluate model.onnx --data photos-valid --json
+      automl-sr evaluate carn_m.pth --architecture carn_m --scale 4 --data photos-valid
     """
-    from automl_sr.evaluation.runtime import OnnxModel
-    from automl_sr.tasks.image_sr.task import ImageSR
-
     if scale is not None and scale not in SCALES:
         raise UseError(f"A scale of {scale} is not supported.", "Use 2, 3 or 4.")
-    opened = None
-    kind = ImageSR.kind
-    if model != "bicubic":
-        opened = OnnxModel(Path(model), threads, device, Guard(seconds=seconds))
-        # Files of other programs do not say it: they are taken for image models.
-        kind = opened.metadata.get("task", ImageSR.kind)
-
-    values: dict[str, Any] = {"model": model}
-    if opened is not None and kind != ImageSR.kind:
-        cls = _task_of(model, kind, scale)
-        chosen = _metrics(metrics, cls)
-        values |= {"task": kind, "data": data}
-        values |= _by_task(cls, opened, data, chosen)
-    else:
-        chosen = _metrics(metrics, ImageSR)
-        net: SRModel | str = "bicubic"
+    asked = Asked(architecture, tuple(settings or ()), scale)
+    with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder:
+        path, about = _file_of(model, asked, Path(folder))
+        opened = _opened(path, threads, device, seconds)
+        values, chosen = _measured(model, opened, data, scale, metrics)
         if opened is not None:
-            net = _image_model(opened)
-        scale = scale or SCALES[0]
-        values |= {"data": data, "scale": scale}
-        values |= _evaluate(net, data, scale, chosen)
-
+            opened.close()
+    values |= about
     if json:
         print_json(values)
     elif "per_image" in values:
         _print(values, chosen)
     else:
-        _print_whole(values, chosen, title=f"{model} ({kind}) on {data}")
+        _print_whole(values, chosen, title=f"{model} ({values['task']}) on {data}")
+
+
+def _file_of(model: str, asked: Asked, folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """Return the ONNX file to measure, if any, and what is to be said of its net.
+
+    Raises UseError for a checkpoint that is none, or of another net.
+    """
+    from automl_sr.plugin.registry import installed
+    from automl_sr.plugin.weights import ENDINGS
+
+    if Path(model).suffix in ENDINGS:
+        found = export_checkpoint(Path(model), asked, installed(), folder)
+        return found.path, {"net": found.about()}
+    if asked.architecture is not None or asked.fields:
+        raise UseError(
+            f"{model} is no checkpoint: --architecture and --set say which net one holds.",
+            f"Name a file that ends in {', '.join(ENDINGS)}, or leave them out.",
+        )
+    if model == "bicubic":
+        return None, {}
+    return Path(model), {}
+
+
+def _opened(path: Path | None, threads: int, device: str, seconds: float) -> OnnxModel | None:
+    from automl_sr.evaluation.runtime import OnnxModel
+
+    if path is None:
+        return None
+    return OnnxModel(path, threads, device, Guard(seconds=seconds))
+
+
+def _measured(
+    model: str,
+    opened: OnnxModel | None,
+    data: str,
+    scale: int | None,
+    metrics: str,
+) -> tuple[dict[str, Any], list[Metric]]:
+    """Return what is printed as JSON, and the metrics that were measured."""
+    from automl_sr.tasks.image_sr.task import ImageSR
+
+    values: dict[str, Any] = {"model": model}
+    if opened is not None:
+        # Files of other programs do not say it: they are taken for image models.
+        kind = opened.metadata.get("task", ImageSR.kind)
+        if kind != ImageSR.kind:
+            cls = _task_of(model, kind, scale)
+            chosen = _metrics(metrics, cls)
+            values |= {"task": kind, "data": data}
+            values |= _by_task(cls, opened, data, chosen)
+            return values, chosen
+
+    chosen = _metrics(metrics, ImageSR)
+    net: SRModel | str = "bicubic"
+    if opened is not None:
+        net = _image_model(opened)
+    scale = scale or SCALES[0]
+    values |= {"data": data, "scale": scale}
+    values |= _evaluate(net, data, scale, chosen)
+    return values, chosen
 
 
 def _task_of(model: str, kind: str, scale: int | None) -> type[Task]:

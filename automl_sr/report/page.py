@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.presentation.markup import Markup, el
 from automl_sr.presentation.numbers import number
 from automl_sr.report.collect import collect
-from automl_sr.report.document import Block, Chart, Code, Mono, Pictures, Section, Table, Text
+from automl_sr.report.document import Block, Chart, Code, Mono, Net, Pictures, Section, Table, Text
 from automl_sr.report.look import SCRIPT, STYLE
 from automl_sr.report.sections import moment, sections
 
@@ -119,6 +119,8 @@ def _block(block: Block) -> Markup:
             return _table(block)
         case Chart():
             return _chart(block)
+        case Net():
+            return _net(block)
         case Pictures():
             return _pictures(block)
 
@@ -140,6 +142,11 @@ def _chart(block: Chart) -> Markup:
             class_="wide",
         )
     return el("figure", drawing, caption)
+
+
+def _net(block: Net) -> Markup:
+    shown = _scrolled(block.drawing, block.title)
+    return el("details", el("summary", block.title), el("figure", shown))
 
 
 def _pictures(block: Pictures) -> Markup:

@@ -104,9 +104,6 @@ def technique_html(
     for name, fact in _facts(registry, cls).items():
         if fact:
             facts.append(f"{name}: {escaped(fact)}")
-    mark = ""
-    if cls.baseline:
-        mark = " (trial 0)"
     opened = ""
     if unfolded:
         opened = " open"
@@ -116,7 +113,7 @@ def technique_html(
         words = " ".join(part.split())
         if words:
             about += f"<p>{escaped(words)}</p>"
-    summary = f"<b>{escaped(cls.name)}</b>{mark}: {escaped(cls.title())}"
+    summary = f"<b>{escaped(cls.name)}</b>{_mark(cls)}: {escaped(cls.title())}"
     return (
         f"<details class='technique'{opened}><summary>{summary}</summary>"
         f"{about}<p>{' · '.join(facts)}</p>{_fields(cls)}</details>"
@@ -139,6 +136,15 @@ def _facts(registry: Registry, cls: type[Technique]) -> dict[str, str]:
         "requires": ", ".join(sorted(cls.requires)),
         "excludes": ", ".join(sorted(cls.conflicts)),
     }
+
+
+def _mark(cls: type[Technique]) -> str:
+    """Return when a study that names nothing uses a technique, if that is worth saying."""
+    if cls.baseline:
+        return " (trial 0)"
+    if cls.asked_only:
+        return " (only if named)"
+    return ""
 
 
 def _fields(cls: type[Technique]) -> str:
