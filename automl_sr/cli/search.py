@@ -76,6 +76,7 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
       automl-sr search studies/quickstart.yaml --workers 4 --minutes 10
       automl-sr search larger.yaml --warm-start quickstart
     """
+    # Before anything heavy is imported: a mistyped option is told at once.
     known_device(device)
     at_least_one("workers", workers)
     if (artifacts or "").startswith("memory:"):
@@ -107,42 +108,57 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
         else:
             from automl_sr.search.workers.local_workers import search_together
 
-            end = search_together(loaded, registry, options, workers, callback=callback)
-    again = next_command(
-        f"search {shlex.quote(str(study))}",
-        store,
-        artifacts=artifacts,
-        trials=trials,
-        minutes=minutes,
-        workers=workers if workers > 1 else None,
-        device=device if device != "auto" else None,
-        no_cache=no_cache,
-    )
+            end = search_together(
+                loaded,
+                registry,
+                options,
+                workers,
+                callback=callback,
+            )
+    options_again: dict[str, float | str | None] = {
+        "artifacts": artifacts,
+        "trials": trials,
+        "minutes": minutes,
+    }
+    # Defaults are left out: the command is to be read and typed.
+    if workers > 1:
+        options_again["workers"] = workers
+    if device != "auto":
+        options_again["device"] = device
+    # Not --warm-start, which is for a study that begins.
+    options_again["no_cache"] = no_cache
+    again = next_command(f"search {shlex.quote(str(study))}", store, **options_again)
     show_end(end, loaded.spec, json=json, again=again, store=store)
 
 
 def next_command(command: str, store: str | None, **options: float | str | None) -> str:
-    """Write a command that a person may run next, in the store that they named, with the options
-    that have a value.
+    """Return a command that a person may run next, with the options that have a value.
 
     `store` is what stood on the command line; one with a password is not printed, but spoken of.
     """
     words = ["automl-sr", command]
-    shown = store is not None and not _secret(store)
-    for name, value in {"store": store if shown else None, **options}.items():
+    elsewhere = ""
+    if store is not None and _secret(store):
+        elsewhere = ELSEWHERE
+        store = None
+    for name, value in {"store": store, **options}.items():
         if value is None or value is False:
             continue
         words.append(f"--{name.replace('_', '-')}")
-        if value is not True:
-            words.append(f"{value:.12g}" if isinstance(value, float) else shlex.quote(str(value)))
-    return " ".join(words) + ("" if shown or store is None else ELSEWHERE)
+        if value is True:  # a flag
+            continue
+        if isinstance(value, float):
+            words.append(f"{value:.12g}")  # without the .0 of whole numbers
+        else:
+            words.append(shlex.quote(str(value)))
+    return " ".join(words) + elsewhere
 
 
 ELSEWHERE = " (with AUTOML_SR_STORE set to this store)"
 
 
 def _secret(store: str) -> bool:
-    """Whether a store's URL holds what is not for people and logs."""
+    """Return whether a store's URL holds what is not for people and logs."""
     from automl_sr.store.database import masked
 
     shown = masked(store)
@@ -183,14 +199,15 @@ def show_end(
 
 
 def _in_store(text: str, name: str, store: str | None) -> str:
-    """Name the store in the commands that an error offers; a worker, whose store is in its
-    environment, cannot.
-    """
+    """Name the store in the commands that an error offers."""
+    # The search knows an opened store alone, not how the person named it; a worker, whose store is
+    # in its environment, has none to name.
     offered = re.compile(rf"automl-sr ((?:trials|show) {re.escape(name)}(?: \d+)?)(?![^\s`])(`?)")
 
     def named(found: re.Match[str]) -> str:
         command, quote = found.groups()
         written = next_command(command, store)
+        # The closing quote belongs behind the command, before what is said of the environment.
         bare = written.removesuffix(ELSEWHERE)
         return f"{bare}{quote}{written[len(bare) :]}"
 
@@ -199,40 +216,48 @@ def _in_store(text: str, name: str, store: str | None) -> str:
 
 def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
     """Print the front, what needs no model, and where the files are."""
-    counts = ", ".join(
-        f"{count} {state}" for state, count in end.summary["trials"].items() if count
-    )
-    print_text(f"{spec.name}: {counts or 'no trials'} in {duration(end.summary['seconds'])}")
+    counts = []
+    for state, count in end.summary["trials"].items():
+        if count:
+            counts.append(f"{count} {state}")
+    said = ", ".join(counts) or "no trials"
+    print_text(f"{spec.name}: {said} in {duration(end.summary['seconds'])}")
     if end.note:
         print_text(end.note)
     front = end.summary["front"]
     if not front:
         print_text(without_front(end.summary["trials"], constrained=bool(spec.constraints)))
         return
+
     metrics = spec.metrics()
     rows = []
     for row in front:
-        rows.append(
-            [row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])]
-        )
+        values = map(row["values"].get, metrics)
+        rows.append([row["number"], *values, plan_words(row["plan"])])
     if end.reference:
-        rows.append(
-            ["reference", *[end.reference.get(name) for name in metrics], "without a model"]
-        )
+        values = map(end.reference.get, metrics)
+        rows.append(["reference", *values, "without a model"])
     print_text("")
-    print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
+    print_table(
+        ["trial", *metrics, "plan"],
+        rows,
+        title="Front",
+        right=["trial", *metrics],
+    )
     print_text(f"\nModels: {end.artifacts}, a folder for each trial")
     export = next_command(f"export {spec.name} {front[0]['number']} -o DIR", store)
     print_text(f"Export one: {export}")
 
 
 def without_front(counts: Mapping[str, int], *, constrained: bool) -> str:
-    """Say why a study has no front, from its trials by state."""
+    """Return why a study has no front, from its trials by state."""
     measured = counts["complete"] + counts["pruned"]
+    # A duplicate has what its twin has: it was not tried.
     tried = sum(counts.values()) - counts["duplicate"]
     if tried and counts["failed"] == tried:
         return "All trials have failed."
-    if constrained and (measured or (tried and counts["infeasible"] == tried)):
+    all_infeasible = tried > 0 and counts["infeasible"] == tried
+    if constrained and (measured or all_infeasible):
         return "No model keeps to the constraints, so there is no front yet."
     if measured:
         return "No trial has values of all objectives, so there is no front yet."
