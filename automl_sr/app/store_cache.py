@@ -20,7 +20,7 @@ from automl_sr.presentation.progress import history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, own_counts
 from automl_sr.store import models
 from automl_sr.store.database import default_url, masked, parse, sqlite_file
-from automl_sr.store.leases import has_run_out, is_dead
+from automl_sr.store.leases import Owner, has_run_out, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import COUNTED, UNFINISHED, RungRecord, StudyRecord, TrialRecord
@@ -362,8 +362,10 @@ class StoreCache:
 
 def _worker(owner: str) -> str:
     """Name a worker as people know it: host and process."""
-    host, _, rest = owner.partition(":")
-    return f"{host.partition('.')[0]} (pid {rest.partition(':')[0]})"
+    known = Owner.parse(owner)
+    if known is None:
+        return owner
+    return f"{known.host} (pid {known.pid})"
 
 
 def _identity(url: str) -> tuple[int, int] | None:

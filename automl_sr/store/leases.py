@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -83,50 +84,85 @@ GIVEN_BACK: Mapping[str, Any] = MappingProxyType(
 """The fields of a lease that nobody has."""
 
 
+@dataclass(frozen=True)
+class Owner:
+    """A worker that holds a lease; rows keep it as `machine:pid:token`."""
+
+    machine: str
+    """As `node` names it; it holds no colon."""
+    pid: int
+    token: str
+    """Tells the workers of one process apart."""
+
+    @classmethod
+    def new(cls) -> Owner:
+        """Name a new worker of this process."""
+        return cls(node(), os.getpid(), uuid.uuid4().hex[:12])
+
+    @classmethod
+    def parse(cls, text: str) -> Owner | None:
+        """Return the owner that a row names; nothing where the text names none."""
+        machine, _, process = text.rpartition(":")[0].rpartition(":")
+        if not machine or not process.isdecimal():
+            return None
+        return cls(machine, int(process), text.rpartition(":")[2])
+
+    def __str__(self) -> str:
+        return f"{self.machine}:{self.pid}:{self.token}"
+
+    @property
+    def host(self) -> str:
+        """The machine as people name it."""
+        return self.machine.partition(".")[0]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its process runs on this machine, where its number means something."""
+        return self.machine == node()
+
+    def is_dead(self) -> bool:
+        """Whether its process has ended; of other machines nothing is known."""
+        if not self.is_here:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return _zombie(self.pid)
+
+
+def new_owner() -> str:
+    """Name a new worker of this process, as a row keeps it."""
+    return str(Owner.new())
+
+
+def is_dead(owner: str) -> bool:
+    """Return whether the process of an owner is known to have ended."""
+    known = Owner.parse(owner)
+    return known is not None and known.is_dead()
+
+
+def is_lost(owner: str) -> bool:
+    """Return whether an owner whose lease has ended is taken for dead.
+
+    Of other machines nothing better is known.
+    """
+    known = Owner.parse(owner)
+    return known is None or not known.is_here or known.is_dead()
+
+
 def has_run_out(owner: str, until_uptime: float | None, *, by_database: bool) -> bool:
-    """Return whether a lease has run out: for an owner on this machine its uptime says so, else the
-    database's clock.
+    """Return whether a lease has run out: on this machine its uptime says so, else the database.
 
     So a clock that is set in the middle of a search, by hours perhaps, takes no trial from a
     process that works on it, and leaves none to a process that hangs.
     """
-    if until_uptime is None or _place(owner)[0] != node():
+    known = Owner.parse(owner)
+    if until_uptime is None or known is None or not known.is_here:
         return by_database
     return uptime() > until_uptime
-
-
-def new_owner() -> str:
-    """Name a new worker of this process: `host:pid:uuid`."""
-    return f"{node()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
-
-
-def is_dead(owner: str) -> bool:
-    """Whether the process of an owner on this machine has ended; of other machines nothing is
-    known.
-    """
-    where, process = _place(owner)
-    if where != node():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        return False
-    return _zombie(int(process))
-
-
-def is_lost(owner: str) -> bool:
-    """Whether an owner whose lease has ended is taken for dead: of other machines nothing better is
-    known.
-    """
-    return _place(owner)[0] != node() or is_dead(owner)
-
-
-def _place(owner: str) -> tuple[str, str]:
-    """Return the machine and the process of an owner."""
-    where, _, process = owner.rpartition(":")[0].rpartition(":")
-    return where, process
 
 
 def _zombie(pid: int) -> bool:

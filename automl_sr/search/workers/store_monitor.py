@@ -14,7 +14,7 @@ from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.supervisor import State
 from automl_sr.search.workers.worker import FailuresInARow
 from automl_sr.store import models
-from automl_sr.store.leases import has_run_out, is_dead, node
+from automl_sr.store.leases import Owner, has_run_out, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import trial_record
 from automl_sr.store.records import COUNTED, UNFINISHED, Result, TrialRecord
@@ -110,8 +110,9 @@ class StoreMonitor:
         late = time.monotonic() - self._patience
         stuck = set()
         for owner, at in self._signs.items():
-            if at < late and _place(owner)[0] == node():
-                stuck.add(_place(owner)[1])
+            known = Owner.parse(owner)
+            if at < late and known is not None and known.is_here:
+                stuck.add(known.pid)
         return State(self._ended, over, idle, self._deaths, self._error, frozenset(stuck))
 
     # Reading
@@ -229,20 +230,16 @@ class StoreMonitor:
 
     def _name(self, owner: str) -> str:
         """Name a worker for people: one of ours by its number, others by their machine."""
-        where, pid = _place(owner)
-        if where == node():
-            name = self._names.get(pid)
-            if name:
-                return f"{name} (pid {pid})"
-            return f"pid {pid}"
-        return f"{where.split('.')[0]} (pid {pid})"
+        known = Owner.parse(owner)
+        if known is None:
+            return owner
+        if not known.is_here:
+            return f"{known.host} (pid {known.pid})"
+        name = self._names.get(known.pid)
+        if name:
+            return f"{name} (pid {known.pid})"
+        return f"pid {known.pid}"
 
 
 def _ended_states() -> ColumnElement[bool]:
     return models.Trial.state.not_in(UNFINISHED)
-
-
-def _place(owner: str) -> tuple[str, int]:
-    """Return the machine and the process of an owner, `machine:pid:uuid`."""
-    where, _, pid = owner.rpartition(":")[0].rpartition(":")
-    return where, int(pid) if pid.isdigit() else -1
