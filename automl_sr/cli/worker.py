@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -111,7 +112,10 @@ def _tell_supervisor(note: str, error: AutomlSRError | None) -> None:
     """
     import json
 
-    print_text(json.dumps({"note": note, "error": str(error or "")}))
+    said: dict[str, Any] = {"note": note, "error": str(error or "")}
+    if error is not None and error.offer is not None:
+        said |= {"error": error.message, "offer": dataclasses.asdict(error.offer)}
+    print_text(json.dumps(said))
 
 
 def _obey_standard_input() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, StopRequestedError
+from automl_sr.errors import AutomlSRError, Offer, StopRequestedError
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
 from automl_sr.search.study import join_study, open_study
@@ -112,9 +112,8 @@ def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
             " one that has died."
         )
     elif error is None and not found["front"] and found["trials"]["failed"]:
-        error = AutomlSRError(
-            "No trial was completed.", f"See why with: automl-sr trials {study.spec.name}"
-        )
+        offer = Offer("See why with:", f"trials {study.spec.name}")
+        error = AutomlSRError("No trial was completed.", offer=offer)
     return SearchEnd(
         found,
         dict(study.record.reference),

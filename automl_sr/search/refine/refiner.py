@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, StopRequestedError, StoreUnreachableError, TrialError
+from automl_sr.errors import (
+    AutomlSRError,
+    Offer,
+    StopRequestedError,
+    StoreUnreachableError,
+    TrialError,
+)
 from automl_sr.plugin.foreign import Mishap, contained, detail_of, one_line, text_of
 from automl_sr.plugin.process_state import ProcessState
 from automl_sr.search.refine.callbacks import RefineCallback, RefineReporter
@@ -116,7 +122,9 @@ def _end(study: OpenStudy, refiner: Refiner, stop: Stop) -> RefineEnd:
     elif error is None and set(states) == {"failed"}:
         error = AutomlSRError(
             f"No refinement was completed: {found['refinements'][0]['reason']}",
-            f"Where it happened is shown by `automl-sr show {study.spec.name} NUMBER`.",
+            offer=Offer(
+                "Where it happened is shown by", f"show {study.spec.name} NUMBER", quoted=True
+            ),
         )
     place = f"{study.artifacts.url}/{study.record.folder}"
     return RefineEnd(found, study.spec.metrics(), place, error)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, Any
 
-from automl_sr.errors import AutomlSRError, StoreError
+from automl_sr.errors import AutomlSRError, Offer, StoreError
 from automl_sr.search.workers.stop_signal import Stop
 
 LAST_WORDS_SECONDS = 2.0
@@ -98,9 +98,9 @@ class Supervisor:
 
     Each is a session of its own, so that Ctrl-C reaches the supervisor alone, and has a pipe for
     standard input, whose end asks it to stop; a supervisor that is killed asks in the same way.
-    What it prints as its last line is `{"note": ..., "error": ...}`: with exit code 1 or 2 such an
-    error ends the others, too. Who has not said it has died, whatever its exit code: a technique
-    may end the process with any.
+    What it prints as its last line is `{"note": ..., "error": ...}`, with an `offer` where the
+    error offers a command: with exit code 1 or 2 such an error ends the others, too. Who has not
+    said it has died, whatever its exit code: a technique may end the process with any.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class Supervisor:
         if self._stopping or (code == 0 and end):
             return
         if code in (1, 2) and end.get("error"):
-            self._give_up(AutomlSRError(end["error"]))
+            self._give_up(AutomlSRError(end["error"], offer=_offer(end.get("offer"))))
             return
         self._look_again()
         if not self._state.over:
@@ -365,6 +365,18 @@ def _last_words(lines: Sequence[str]) -> dict[str, Any]:
             found = {}
     except ValueError:
         return {}
-    if isinstance(found, dict):
-        return {key: value for key, value in found.items() if isinstance(value, str)}
-    return {}
+    if not isinstance(found, dict):
+        return {}
+    said: dict[str, Any] = {}
+    for key, value in found.items():
+        if isinstance(value, str) or key == "offer":
+            said[key] = value
+    return said
+
+
+def _offer(said: Any) -> Offer | None:
+    """Read the command that a worker's error offers; nothing where it is no such record."""
+    try:
+        return Offer(**said)
+    except TypeError:
+        return None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.errors import (
     AutomlSRError,
     InfeasibleError,
+    Offer,
     StopRequestedError,
     StoreError,
     StoreUnreachableError,
@@ -497,10 +498,10 @@ class FailuresInARow:
         last = self._causes[-MOST_FAILURES:]
         if len(last) < MOST_FAILURES or len(set(last)) > 1:
             return None
+        reason = (result.reason or "").rstrip(".")
         return AutomlSRError(
-            f"{MOST_FAILURES} trials in a row failed with the same cause:"
-            f" {(result.reason or '').rstrip('.')}.",
-            f"Where it happened is shown by `automl-sr show {self._study} NUMBER`.",
+            f"{MOST_FAILURES} trials in a row failed with the same cause: {reason}.",
+            offer=Offer("Where it happened is shown by", f"show {self._study} NUMBER", quoted=True),
         )
 
 
