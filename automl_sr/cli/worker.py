@@ -63,7 +63,7 @@ def worker(
     from automl_sr.cli.live import make_callback
     from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, join_study, work
-    from automl_sr.store.repository import PATIENCE_SECONDS, retry
+    from automl_sr.store.writer import PATIENCE_SECONDS, retry
 
     options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
     with make_callback(quiet=quiet or attended) as callback:

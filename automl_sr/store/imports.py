@@ -13,7 +13,8 @@ from sqlalchemy import insert, select
 
 from automl_sr.store import models
 from automl_sr.store.models import now
-from automl_sr.store.repository import Store, lock_study, transaction
+from automl_sr.store.repository import Store
+from automl_sr.store.writer import lock_study, transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -16,7 +16,8 @@ from automl_sr.store.leases import GIVEN_BACK, LeaseLostError, has_run_out, held
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import UNFINISHED, ArtifactRecord, StudyRecord
-from automl_sr.store.repository import Store, transaction
+from automl_sr.store.repository import Store
+from automl_sr.store.writer import transaction
 
 RefinementState = Literal["complete", "failed", "running", "waiting"]
 WORK = "refined"
