@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from automl_sr.errors import AutomlSRError, StopRequestedError
 from automl_sr.search.engine import SearchEnd
+from automl_sr.search.environment import cores
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
-from automl_sr.search.study import cores, open_study
+from automl_sr.search.study import open_study
 from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.store_monitor import StoreMonitor
 from automl_sr.search.workers.supervisor import Supervisor
