@@ -11,8 +11,8 @@ from sqlalchemy import func, or_, select
 
 from automl_sr.search.results import own_counts
 from automl_sr.search.workers.callbacks import SearchCallback
+from automl_sr.search.workers.failures import FailuresInARow
 from automl_sr.search.workers.supervisor import State
-from automl_sr.search.workers.worker import FailuresInARow
 from automl_sr.store import models
 from automl_sr.store.leases import Owner, has_run_out, is_dead
 from automl_sr.store.models import now
