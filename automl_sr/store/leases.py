@@ -31,11 +31,10 @@ def lease_seconds() -> float:
     Raises StoreError for a setting that is no time.
     """
     given = os.environ.get(LEASE_VARIABLE, "")
+    if not given:
+        return LEASE_SECONDS
     try:
-        if given:
-            seconds = float(given)
-        else:
-            seconds = LEASE_SECONDS
+        seconds = float(given)
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 86_400:
@@ -56,10 +55,13 @@ def node() -> str:
     of process ids.
     """
     parts = [platform.node() or "unknown"]
+    # Elsewhere than on Linux the host has to do.
     with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8])
-        parts.append(str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]"))
-    return ".".join(part.replace(":", "_") for part in parts)
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        parts.append(boot.strip()[:8])
+        namespace = Path("/proc/self/ns/pid").readlink()  # pid:[4026531836]
+        parts.append(str(namespace).strip("pid:[]"))
+    return ".".join(parts).replace(":", "_")  # colons are between the parts of an owner
 
 
 def uptime() -> float:
@@ -168,18 +170,18 @@ def has_run_out(owner: str, until_uptime: float | None, *, by_database: bool) ->
 def _zombie(pid: int) -> bool:
     """Whether a process has ended and only waits for its parent to notice."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (OSError, IndexError):
+        said = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
         return False
+    # "7 (a name, with ) in it) Z ...": the state follows the last bracket.
+    fields = said.rpartition(")")[2].split()
+    return bool(fields) and fields[0] in "ZX"
 
 
 class LeaseHeartbeat:
     """A thread that calls `renew` again and again; it stops, and says so, once the lease is lost.
 
-    `renew` returns False where another owner has taken over. A database that does not answer is
-    asked again for as long as it takes: whether the lease was lost meanwhile, its answer will tell.
-    So is one that cannot be asked, because a technique has left too little memory or depth of
-    recursion for that.
+    `renew` returns False where another owner has taken over.
     """
 
     def __init__(self, renew: Callable[[], bool], *, every: float) -> None:
@@ -191,6 +193,9 @@ class LeaseHeartbeat:
 
     def _work(self) -> None:
         while not self._end.wait(self._every):
+            # A database that does not answer is asked again for as long as it takes: whether the
+            # lease was lost meanwhile, its answer will tell. So is one that cannot be asked,
+            # because a technique has left too little memory or depth of recursion for that.
             with contextlib.suppress(Exception):
                 if not self._renew():
                     self.lost = True

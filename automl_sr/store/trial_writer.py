@@ -128,7 +128,7 @@ class TrialWriter(Writer):
             return RungVerdict(known.go_on, known.reason or "")
 
         query = select(rows.values).where(rows.study_id == claim.study_id, rows.rung == rung)
-        others = list(session.scalars(query.order_by(rows.trial_id)))
+        others: list[Mapping[str, float]] = list(session.scalars(query.order_by(rows.trial_id)))
         verdict = decide(others)
         row = {
             "trial_id": claim.trial_id,
