@@ -282,7 +282,8 @@ def _put_local(source: Path, path: Path) -> None:
         if not folder.exists():
             changed.append(folder.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    chance = uuid.uuid4().hex[:8]  # others may write the same file at once
+    partial = path.with_name(f"{path.name}.{chance}{PARTIAL}")
     try:
         with source.open("rb") as reading, partial.open("wb") as writing:
             shutil.copyfileobj(reading, writing, BLOCK)

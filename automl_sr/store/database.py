@@ -281,8 +281,10 @@ def _sqlite_url(url: URL, *, write: bool) -> URL:
             f"There is no store at {masked(str(url))}.",
             "Name one with --store, or run `automl-sr search`.",
         )
+    # As a URI: SQLite takes a mode in no other name of a file.
     query = {**url.query, "mode": "ro", "uri": "true"}
-    return url.set(database=f"file:{urllib.parse.quote(str(path.resolve()))}", query=query)
+    name = urllib.parse.quote(str(path.resolve()))
+    return url.set(database=f"file:{name}", query=query)
 
 
 @contextlib.contextmanager

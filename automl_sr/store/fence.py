@@ -19,19 +19,27 @@ from automl_sr.store.records import UNFINISHED, Claim
 def change_held(session: Session, claim: Claim, **fields: Any) -> bool:
     """Change a trial's row if the claim still holds it; False where it does not."""
     trial = models.Trial
-    held = (trial.id == claim.trial_id, trial.fence == claim.fence, trial.state.in_(UNFINISHED))
+    held = (
+        trial.id == claim.trial_id,
+        trial.fence == claim.fence,
+        trial.state.in_(UNFINISHED),
+    )
     # One statement both looks and writes: between two, another worker could take the trial over.
-    result: CursorResult[Any] = session.execute(update(trial).where(*held).values(**fields))  # type: ignore[assignment]
+    statement = update(trial).where(*held).values(**fields)
+    result: CursorResult[Any] = session.execute(statement)  # type: ignore[assignment]
     return result.rowcount == 1
 
 
 def is_held(session: Session, claim: Claim) -> bool:
     """Return whether the claim still holds its trial, which stays so until the transaction ends."""
     trial = models.Trial
-    held = select(trial.id).where(
-        trial.id == claim.trial_id, trial.fence == claim.fence, trial.state == "running"
+    held = (
+        trial.id == claim.trial_id,
+        trial.fence == claim.fence,
+        trial.state == "running",
     )
-    return session.scalar(held.with_for_update()) is not None
+    query = select(trial.id).where(*held)
+    return session.scalar(query.with_for_update()) is not None
 
 
 def is_ended_by(session: Session, claim: Claim) -> bool:
@@ -40,7 +48,11 @@ def is_ended_by(session: Session, claim: Claim) -> bool:
     That was done by a transaction whose answer got lost.
     """
     trial = models.Trial
-    ended = (trial.id == claim.trial_id, trial.fence == claim.fence, trial.state.not_in(UNFINISHED))
+    ended = (
+        trial.id == claim.trial_id,
+        trial.fence == claim.fence,
+        trial.state.not_in(UNFINISHED),
+    )
     return session.scalar(select(trial.id).where(*ended)) is not None
 
 

@@ -25,6 +25,11 @@ from automl_sr.store.records import (
 )
 from automl_sr.store.schema import check
 
+Counts = dict[str, int]
+"""Numbers of trials, by state."""
+Files = dict[str, ArtifactRecord]
+"""Files of a trial, by kind."""
+
 
 class Reader:
     """Studies and trials of one store.
@@ -120,7 +125,8 @@ class Reader:
     def by_key(self, study: StudyRecord, keys: Iterable[str]) -> dict[str, TrialRecord]:
         """Return the trials with these keys, without their files."""
         trial = models.Trial
-        query = select(trial).where(trial.study_id == study.id, trial.key.in_(list(keys)))
+        wanted = trial.key.in_(list(keys))
+        query = select(trial).where(trial.study_id == study.id, wanted)
         with self.reading() as session:
             found: dict[str, TrialRecord] = {}
             for row in session.scalars(query):
@@ -132,7 +138,8 @@ class Reader:
         trial = models.Trial
         own = trial.study_id == study.id
         with self.reading() as session:
-            row = session.scalars(select(trial).where(own, trial.number == number)).one_or_none()
+            query = select(trial).where(own, trial.number == number)
+            row = session.scalars(query).one_or_none()
             if row is not None:
                 files = _artifacts(session, study.id, [row.id])
                 return trial_record(row, files.get(row.id, {}))
@@ -145,7 +152,8 @@ class Reader:
     def curve(self, trial: TrialRecord) -> list[PointRecord]:
         """Return the learning curve of a trial, in the order in which it was learnt."""
         point = models.CurvePoint
-        query = select(point).where(point.trial_id == trial.id).order_by(point.at, point.step)
+        own = select(point).where(point.trial_id == trial.id)
+        query = own.order_by(point.at, point.step)
         found = []
         phases: dict[str, int] = {}  # in which order they came
         with self.reading() as session:
@@ -266,14 +274,14 @@ def _rung_record(row: models.Rung, number: int) -> RungRecord:
     )
 
 
-def _counts(session: Session, study_id: int | None = None) -> dict[int, dict[str, int]]:
+def _counts(session: Session, study_id: int | None = None) -> dict[int, Counts]:
     """Count trials, by study and state."""
     trial = models.Trial
     query = select(trial.study_id, trial.state, func.count())
     query = query.group_by(trial.study_id, trial.state)
     if study_id is not None:
         query = query.where(trial.study_id == study_id)
-    found: dict[int, dict[str, int]] = {}
+    found: dict[int, Counts] = {}
     for study, state, count in session.execute(query):
         own = found.setdefault(study, {})
         own[state] = count
@@ -282,7 +290,7 @@ def _counts(session: Session, study_id: int | None = None) -> dict[int, dict[str
 
 def _artifacts(
     session: Session, study_id: int, ids: Sequence[int] | None = None
-) -> dict[int, dict[str, ArtifactRecord]]:
+) -> dict[int, Files]:
     """Return the files of a study's trials, by id of the trial and kind."""
     trial = models.Trial
     file = models.Artifact
@@ -294,7 +302,7 @@ def _artifacts(
     )
     if ids is not None:
         query = query.where(trial.id.in_(ids))
-    found: dict[int, dict[str, ArtifactRecord]] = {}
+    found: dict[int, Files] = {}
     for row in session.scalars(query):
         own = found.setdefault(row.trial_id, {})
         own[row.kind] = ArtifactRecord(row.kind, row.url, row.sha256, row.bytes)

@@ -55,7 +55,8 @@ class RefinementRecord:
     @property
     def work(self) -> str:
         """Its folder, within the study's, for what a resume needs."""
-        return f"{WORK}/{self.steps}-{self.seed}/{self.number:05d}"
+        kind = f"{self.steps}-{self.seed}"
+        return f"{WORK}/{kind}/{self.number:05d}"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def request(
     """
     row = models.Refinement
     # Two that ask at once take turns: the second one finds the rows of the first.
-    session.execute(select(models.Study.id).where(models.Study.id == study.id).with_for_update())
+    own = select(models.Study.id).where(models.Study.id == study.id)
+    session.execute(own.with_for_update())
     query = select(row.trial_id, row.seed, row.id).where(
         row.trial_id.in_(trial_ids), row.steps == steps
     )
@@ -149,7 +151,8 @@ def request(
                 known[trial, seed] = _asked_for(session, study, trial, steps, seed)
             asked.append(known[trial, seed])
 
-    again = update(row).where(row.id.in_(asked), row.state == "failed")
+    failed = (row.id.in_(asked), row.state == "failed")
+    again = update(row).where(*failed)
     session.execute(again.values(state="waiting", reason=None, finished=None))
     return asked
 
@@ -189,7 +192,11 @@ def _claim(
     for found, number in _left_behind(session, owner, ids):
         fence = found.fence + 1
         # Only with the fence that was read: somebody may have been faster.
-        as_read = (row.id == found.id, row.fence == found.fence, row.state.in_(UNFINISHED))
+        as_read = (
+            row.id == found.id,
+            row.fence == found.fence,
+            row.state.in_(UNFINISHED),
+        )
         statement = (
             update(row)
             .where(*as_read)
@@ -265,7 +272,11 @@ def finish(
         finished=now(),
     )
     if not written:
-        ended = (row.id == held.id, row.fence == held.fence, row.state.not_in(UNFINISHED))
+        ended = (
+            row.id == held.id,
+            row.fence == held.fence,
+            row.state.not_in(UNFINISHED),
+        )
         if session.scalar(select(row.id).where(*ended)) is not None:
             return  # by a transaction of this very call, whose answer got lost
         raise lost(held)
@@ -291,8 +302,13 @@ def lost(held: RefinementClaim) -> LeaseLostError:
 def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:
     """Change a refinement's row if the claim still holds it."""
     row = models.Refinement
-    mine = (row.id == held.id, row.fence == held.fence, row.state.in_(UNFINISHED))
-    result: CursorResult[Any] = session.execute(update(row).where(*mine).values(**fields))  # type: ignore[assignment]
+    mine = (
+        row.id == held.id,
+        row.fence == held.fence,
+        row.state.in_(UNFINISHED),
+    )
+    statement = update(row).where(*mine).values(**fields)
+    result: CursorResult[Any] = session.execute(statement)  # type: ignore[assignment]
     return result.rowcount == 1
 
 

@@ -30,13 +30,14 @@ class StudyWriter(Writer):
         session.add(study)
         session.flush()  # the database gives the study its id, which the trial names
         key = uuid.uuid4().hex
-        session.add(models.Trial(study_id=study.id, key=key, state="waiting", number=0, fence=0))
+        baseline = models.Trial(study_id=study.id, key=key, state="waiting", number=0, fence=0)
+        session.add(baseline)
 
     @transaction
     def update_study(self, session: Session, study: StudyRecord, fields: Mapping[str, Any]) -> None:
         """Change fields of a study."""
-        own = models.Study.id == study.id
-        session.execute(update(models.Study).where(own).values(dict(fields)))
+        row = update(models.Study).where(models.Study.id == study.id)
+        session.execute(row.values(dict(fields)))
 
     @transaction
     def settle_environment(

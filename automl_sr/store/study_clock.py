@@ -22,9 +22,11 @@ class StudyClock(Writer):
         """Start the study's clock where no worker is running it; gives the seconds used so far."""
         # A study that nobody has touched for so long was not being searched: what has passed since
         # is not counted.
-        stale = or_(models.Study.active_at.is_(None), _gap() > 4 * self.renewal)
-        own = models.Study.id == study.id
-        session.execute(update(models.Study).where(own, stale).values(**_touched()))
+        row = models.Study
+        longest = 4 * self.renewal
+        stale = or_(row.active_at.is_(None), _gap() > longest)
+        begin = update(row).where(row.id == study.id, stale)
+        session.execute(begin.values(**_touched()))
         return move_on(session, study.id, self.lease)
 
     def tick(self, study: StudyRecord) -> float:
@@ -36,12 +38,12 @@ class StudyClock(Writer):
     def end_activity(self, session: Session, study: StudyRecord) -> float:
         """Stop the study's clock, unless other workers keep it running."""
         seconds = move_on(session, study.id, self.lease)
-        others = select(func.count()).where(
-            models.Trial.study_id == study.id, models.Trial.owner.is_not(None)
-        )
+        trial = models.Trial
+        others = select(func.count()).where(trial.study_id == study.id, trial.owner.is_not(None))
         if not session.scalar(others):
-            own = models.Study.id == study.id
-            session.execute(update(models.Study).where(own).values(active_at=None))
+            row = models.Study
+            stop = update(row).where(row.id == study.id)
+            session.execute(stop.values(active_at=None))
         return seconds
 
 
@@ -51,12 +53,16 @@ def move_on(session: Session, study_id: int, longest: float) -> float:
     A gap that is longer than `longest` seconds, those of a lease, is no search: the machine slept,
     or the worker was suspended.
     """
-    own = models.Study.id == study_id
+    row = models.Study
+    own = row.id == study_id
     gap = _gap()
-    passed = case((gap > longest, 0.0), (gap > 0.0, gap), else_=0.0)
-    seconds = models.Study.seconds + passed
-    session.execute(update(models.Study).where(own).values(seconds=seconds, **_touched()))
-    return session.scalar(select(models.Study.seconds).where(own)) or 0.0
+    too_long = (gap > longest, 0.0)
+    usual = (gap > 0.0, gap)  # a clock that was set back gives a negative one
+    passed = case(too_long, usual, else_=0.0)
+
+    statement = update(row).where(own)
+    session.execute(statement.values(seconds=row.seconds + passed, **_touched()))
+    return session.scalar(select(row.seconds).where(own)) or 0.0
 
 
 def _gap() -> ColumnElement[float]:
@@ -69,7 +75,8 @@ def _gap() -> ColumnElement[float]:
     here = and_(study.active_on == node(), study.active_uptime.is_not(None))
     by_uptime = literal(uptime()) - study.active_uptime
     by_database = now() - study.active_at
-    return case((study.active_at.is_(None), null()), (here, by_uptime), else_=by_database)
+    stands_still = study.active_at.is_(None)
+    return case((stands_still, null()), (here, by_uptime), else_=by_database)
 
 
 def _touched() -> dict[str, Any]:

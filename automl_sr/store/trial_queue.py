@@ -40,7 +40,8 @@ class TrialQueue(Writer):
         same_key = select(trial.id, trial.number).where(trial.key == key)
         known = session.execute(same_key).one_or_none()
         if known is not None:  # this very claim was committed when the connection got lost
-            return Claim(known[0], study.id, key, owner, 1, known[1] or 0)
+            trial_id, number = known
+            return Claim(trial_id, study.id, key, owner, 1, number or 0)
 
         if limit is not None and _taken(session, study.id) >= limit:
             return None
@@ -60,8 +61,8 @@ class TrialQueue(Writer):
         statement = insert(trial).values(
             **values, **held_for(self.lease), started=now(), created=now(), seconds=0.0
         )
-        trial_id = session.scalar(statement.returning(trial.id))
-        return Claim(trial_id or 0, study.id, key, owner, 1, number)
+        made = session.scalar(statement.returning(trial.id))
+        return Claim(made or 0, study.id, key, owner, 1, number)
 
     def take_over(self, study: StudyRecord, owner: str) -> Claim | None:
         """Take over a trial that waits, was released, or whose worker has died; the oldest
@@ -163,8 +164,9 @@ class TrialQueue(Writer):
 
     def budget(self, study: StudyRecord) -> dict[str, Any]:
         """Return the study's budget as it is now: a resume may have raised it since."""
+        query = select(models.Study.spec).where(models.Study.id == study.id)
         with self.reading() as session:
-            spec = session.scalar(select(models.Study.spec).where(models.Study.id == study.id))
+            spec = session.scalar(query)
         if spec:
             return dict(spec["budget"])
         return {}
@@ -194,7 +196,8 @@ def _taken(session: Session, study_id: int) -> int:
 def _waiting_for_equals(session: Session, study_id: int) -> int:
     """Count the trials that wait until an equal one has ended."""
     trial = models.Trial
-    query = _counting(study_id).where(trial.state == "waiting", trial.duplicate_of.is_not(None))
+    repeats = (trial.state == "waiting", trial.duplicate_of.is_not(None))
+    query = _counting(study_id).where(*repeats)
     return session.scalar(query) or 0
 
 
@@ -206,7 +209,8 @@ def _running(session: Session, study_id: int) -> int:
 def _next_number(session: Session, study_id: int) -> int:
     """Return the number of the next trial; the study is locked, so nobody else gets the same."""
     trial = models.Trial
-    last = session.scalar(select(func.max(trial.number)).where(trial.study_id == study_id))
+    query = select(func.max(trial.number)).where(trial.study_id == study_id)
+    last = session.scalar(query)
     if last is None:
         return 0
     return last + 1
@@ -218,7 +222,8 @@ def _left_behind(session: Session, study_id: int, owner: str) -> Iterator[models
     """
     trial = models.Trial
     expired = (func.coalesce(trial.lease_until, 0.0) < now()).label("expired")
-    query = select(trial, expired).where(trial.study_id == study_id, trial.state.in_(UNFINISHED))
+    unfinished = (trial.study_id == study_id, trial.state.in_(UNFINISHED))
+    query = select(trial, expired).where(*unfinished)
     for row, late in session.execute(query.order_by(trial.id)):
         if row.state == "waiting" and _original_runs(session, row):
             continue

@@ -96,7 +96,11 @@ class TrialWriter(Writer):
         for item in points:
             newest[item.phase, item.step] = item
         for phase, step in newest:
-            same = (point.trial_id == claim.trial_id, point.phase == phase, point.step == step)
+            same = (
+                point.trial_id == claim.trial_id,
+                point.phase == phase,
+                point.step == step,
+            )
             session.execute(delete(point).where(*same))
         rows = []
         for item in newest.values():
@@ -127,8 +131,9 @@ class TrialWriter(Writer):
         if known is not None:  # a takeover reads the answer, which is never given twice
             return RungVerdict(known.go_on, known.reason or "")
 
-        query = select(rows.values).where(rows.study_id == claim.study_id, rows.rung == rung)
-        others: list[Mapping[str, float]] = list(session.scalars(query.order_by(rows.trial_id)))
+        at_rung = (rows.study_id == claim.study_id, rows.rung == rung)
+        query = select(rows.values).where(*at_rung).order_by(rows.trial_id)
+        others: list[Mapping[str, float]] = [*session.scalars(query)]
         verdict = decide(others)
         row = {
             "trial_id": claim.trial_id,
@@ -171,12 +176,13 @@ class TrialWriter(Writer):
                 return
             raise lost(claim)
 
-        session.execute(delete(models.Artifact).where(models.Artifact.trial_id == claim.trial_id))
+        artifact = models.Artifact
+        session.execute(delete(artifact).where(artifact.trial_id == claim.trial_id))
         files = []
         for file in result.artifacts:
             files.append(_file_row(claim, file))
         if files:
-            session.execute(insert(models.Artifact), files)
+            session.execute(insert(artifact), files)
         if result.detail:
             add_event(session, claim.study_id, claim.trial_id, result.state, result.detail)
 

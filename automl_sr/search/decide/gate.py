@@ -69,6 +69,8 @@ class Gate:
     def __init__(self, setting: Setting, constraints: Mapping[str, Limits], scratch: Path) -> None:
         self.setting = setting
         self.constraints = dict(constraints)
+        self._task = setting.task
+        self._registry = setting.registry
         self._scratch = scratch
         self._metrics = self._measured_here()
         self._costs: dict[str, Costs] = {}
@@ -79,8 +81,9 @@ class Gate:
     def _measured_here(self) -> list[Metric]:
         """Return what is measured at the gate."""
         found = []
-        for name in dict.fromkeys(["params", *self.setting.metrics]):
-            metric = self.setting.registry.metric(name)
+        names = ["params", *self.setting.metrics]
+        for name in dict.fromkeys(names):  # each once
+            metric = self._registry.metric(name)
             # What takes an export or a timing is measured only where a plan may be rejected for it.
             costly = metric.level in ("artifact", "device")
             if metric.level == "blueprint" or (costly and name in self.constraints):
@@ -99,7 +102,7 @@ class Gate:
         context = make_context(plan, self.setting, scratch, observer)
         architecture = plan.techniques[Slot.ARCHITECTURE]
         own = context.for_technique(architecture)
-        blueprint = architecture.blueprint(self.setting.task, own)
+        blueprint = architecture.blueprint(self._task, own)
         smallest, largest = shippable(plan, blueprint, context)
 
         costs = self._measured(largest, context, self._metrics)
@@ -109,7 +112,8 @@ class Gate:
         memory = self._memory_problem(plan, [blueprint, largest], context, violations)
         if memory is not None:
             reasons.append(memory)
-        return Verdict(costs, "; ".join(reasons) or None, violations)
+        reason = "; ".join(reasons)
+        return Verdict(costs, reason or None, violations)
 
     def still_fits(self, plan: TrialPlan, folder: Path, blueprint: Blueprint) -> None:
         """Raise InfeasibleError where a model that training has changed can no longer keep to the
@@ -131,9 +135,8 @@ class Gate:
         lower, upper = self._bounds(plan, lowest, highest)
         reasons, violations = self._broken(lower, upper)
         if reasons:
-            raise InfeasibleError(
-                f"{'; '.join(reasons)}, as training has changed the model", violations
-            )
+            reason = "; ".join(reasons)
+            raise InfeasibleError(f"{reason}, as training has changed the model", violations)
 
     def _broken(self, lower: Costs, upper: Costs) -> tuple[list[str], Costs]:
         """Say which limits are broken at best, and by how much each one is."""
@@ -161,13 +164,14 @@ class Gate:
                 lower[metric.name] *= NOISE
                 upper[metric.name] /= NOISE
         for technique in plan.techniques.values():
-            lower, _ = technique.predict(lower, self.setting.task)
-            _, upper = technique.predict(upper, self.setting.task)
+            lower, _ = technique.predict(lower, self._task)
+            _, upper = technique.predict(upper, self._task)
         return lower, upper
 
     def _measured(self, blueprint: Blueprint, context: Context, metrics: Sequence[Metric]) -> Costs:
         """Return the costs of a blueprint; those that were measured before are remembered."""
-        known = self._costs.setdefault(blueprint.digest(), {})
+        digest = blueprint.digest()
+        known = self._costs.setdefault(digest, {})
         told = []
         others = []
         for metric in metrics:
@@ -190,20 +194,21 @@ class Gate:
     def _counted(self, blueprint: Blueprint, metrics: Sequence[Metric]) -> Costs:
         """Measure what the blueprint itself tells."""
         module = self._on_meta(blueprint)
-        example = as_inputs(self.setting.task.cost_example(module))
+        example = self._task.cost_example(module)
+        inputs = as_inputs(example)
         found = {}
         for metric in metrics:
             count = metric.function()
-            found[metric.name] = float(count(module, example))
+            found[metric.name] = float(count(module, inputs))
         return found
 
     def _exported(self, blueprint: Blueprint, metrics: Sequence[Metric], context: Context) -> Costs:
         """Export the untrained model and measure the file."""
         # Neither the size of the file nor its time depend on the weights.
-        model = build(blueprint, self.setting.registry)
+        model = build(blueprint, self._registry)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = Path(folder) / "untrained.onnx"
-            export_module(model, blueprint, self.setting.task, path)
+            export_module(model, blueprint, self._task, path)
             found: Costs = {}
             timed = []
             for metric in metrics:
@@ -219,7 +224,7 @@ class Gate:
     def _on_meta(self, blueprint: Blueprint) -> nn.Module:
         """Build a model without weights: for counting, shapes are enough."""
         with torch.device("meta"):
-            return build(blueprint, self.setting.registry)
+            return build(blueprint, self._registry)
 
     def _memory_problem(
         self,
@@ -240,7 +245,7 @@ class Gate:
         # Nets that are used in training beside the model, such as a teacher, come on top.
         for technique in plan.techniques.values():
             own = context.for_technique(technique)
-            for companion in technique.companions(trained[-1], self.setting.task, own):
+            for companion in technique.companions(trained[-1], self._task, own):
                 needed += self._companion_bytes(companion, recipe)
 
         free = free_memory(self.setting.train_device)
@@ -261,18 +266,19 @@ class Gate:
         if known is not None:
             return known
         module = self._on_meta(blueprint)
-        needed = training_bytes(module, *self._batch(module, recipe), half=half)
+        batch = self._batch(module, recipe)
+        needed = training_bytes(module, *batch, half=half)
         self._memory[key] = needed
         return needed
 
     def _companion_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
         module = self._on_meta(blueprint)
-        return helper_bytes(module, *self._batch(module, recipe))
+        batch = self._batch(module, recipe)
+        return helper_bytes(module, *batch)
 
     def _batch(self, module: nn.Module, recipe: Recipe) -> tuple[Tensor, ...]:
         """Return the inputs of one training step."""
-        task = self.setting.task
-        example = task.training_example(module, batch=recipe.batch, patch=recipe.patch)
+        example = self._task.training_example(module, batch=recipe.batch, patch=recipe.patch)
         return as_inputs(example)
 
 

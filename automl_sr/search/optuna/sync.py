@@ -89,7 +89,7 @@ def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> N
                 values = None
                 if result.state == "failed":
                     state = TrialState.FAIL
-                if complete and not (result.state == "duplicate" and _was_pruned(study, repeated)):
+                elif complete and not _repeats_pruned(study, result, repeated):
                     state = TrialState.COMPLETE
                     values = objectives
                 # The storage is told itself: `Study.tell` does the same, but reads the trial before
@@ -157,8 +157,9 @@ def _running(study: OpenStudy) -> list[FrozenTrial]:
     """Return the trials that have not ended for Optuna."""
     # Past Optuna's cache, which would read all others too.
     storage = getattr(study.storage, "_backend", study.storage)
+    own = study.optuna._study_id
     running = (TrialState.RUNNING,)
-    return list(storage.get_all_trials(study.optuna._study_id, deepcopy=False, states=running))
+    return list(storage.get_all_trials(own, deepcopy=False, states=running))
 
 
 def _counting(trials: Collection[FrozenTrial], key: str) -> FrozenTrial | None:
@@ -199,5 +200,9 @@ def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: in
         study.storage.set_trial_user_attr(trial._trial_id, RUNGS_ATTRIBUTE, kept)
 
 
-def _was_pruned(study: OpenStudy, number: int) -> bool:
-    return study.store.trial(study.record, number).state == "pruned"
+def _repeats_pruned(study: OpenStudy, result: Result, number: int) -> bool:
+    """Return whether a trial repeats one that was stopped at a rung."""
+    if result.state != "duplicate":
+        return False
+    repeated = study.store.trial(study.record, number)
+    return repeated.state == "pruned"
