@@ -110,8 +110,8 @@ def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
     nested ones included.
 
     The content of a file counts, its path does not. Raises TrialError for one that cannot be read.
-    A slot that nothing fills is left out: a plan means the same before a plugin could fill it and
-    afterwards.
+    A slot that nothing fills is left out, and so is a field that names no file: a plan means the
+    same before a plugin could fill the slot, or read a file, and afterwards.
     """
     content = {}
     for slot, technique in techniques.items():
@@ -129,10 +129,10 @@ def _identity(technique: Technique) -> dict[str, Any]:
             value = spec.default
         else:
             value = getattr(technique, spec.name)
-        if spec.is_file and value:
-            fields[spec.name] = {"sha256": _content(value)}
-        else:
+        if not spec.is_file:
             fields[spec.name] = _identity(value) if isinstance(value, Technique) else as_json(value)
+        elif value:
+            fields[spec.name] = {"sha256": _content(value)}
     return {"technique": technique.name, "version": technique.version, "fields": fields}
 
 

@@ -219,6 +219,7 @@ class TinyTrial:
             seed=SEED,
             device=self.device,
             scorer=self._scorer(),
+            architecture=self.architecture,
         )
 
     def _scorer(self) -> Scorer | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from automl_sr.errors import CheckpointError, NotFiniteError, PluginError
 from automl_sr.plugin.blueprint import Blueprint, build
+from automl_sr.plugin.weights import misfit
 from automl_sr.training.checkpoint import Snapshot
 from automl_sr.training.ema import Ema
 from automl_sr.training.optimizers import Optimizers
@@ -52,6 +53,8 @@ class Setup:
     """All training samples of the task; None where they are those that are trained on."""
     scorer: Scorer | None = None
     """What `run.score` measures with; None where no technique declares that it asks for scores."""
+    architecture: Technique | None = None
+    """Who is asked for the first weights; None where all are drawn."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +129,11 @@ class Run:
 
     @classmethod
     def start(cls, setup: Setup, blueprint: Blueprint) -> Run:
-        """Begin with fresh weights, drawn from the run's seed."""
+        """Begin with weights that are drawn from the run's seed, or that the architecture gives."""
         seed_model_randomness(setup.seed, "weights")
-        run = cls(setup, blueprint, build(blueprint, setup.context.registry))
+        model = build(blueprint, setup.context.registry)
+        _give_first_weights(model, setup, blueprint)
+        run = cls(setup, blueprint, model)
         run._enter(setup.timetable.spans[0])
         return run
 
@@ -756,6 +761,25 @@ class Run:
                 earlier=_part(snapshot, "average"),
                 steps=snapshot.meta["average_steps"],
             )
+
+
+def _give_first_weights(model: nn.Module, setup: Setup, blueprint: Blueprint) -> None:
+    """Replace drawn weights by those that the architecture has. Raises PluginError for misfits."""
+    architecture = setup.architecture
+    if architecture is None:
+        return
+    context = setup.context.for_technique(architecture)
+    given = architecture.first_weights(blueprint, context)
+    if given is None:
+        return
+
+    wrong = misfit(model.state_dict(), given)
+    wrong = replace(wrong, missing=())  # those stay as they were drawn
+    if wrong:
+        raise PluginError(
+            f"The first weights of {architecture.name!r} do not fit its model ({wrong})."
+        )
+    model.load_state_dict(dict(given), strict=False)
 
 
 def continued(

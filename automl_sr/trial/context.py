@@ -23,6 +23,7 @@ from automl_sr.files import content_digest, load_tensors, save_tensors
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.technique import Slot, Technique, files_of
+from automl_sr.plugin.weights import read_weights
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -31,6 +32,7 @@ from automl_sr.training.randomness import derive, generator, seed_model_randomne
 from automl_sr.training.recipe import Recipe
 from automl_sr.training.run import Setup
 from automl_sr.trial.cache import Cache, Make
+from automl_sr.trial.pretrained import weights_for
 
 if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
@@ -125,6 +127,18 @@ class Context:
         self._content(path)
         return Path(path)
 
+    def weights(self, path: str, blueprint: Blueprint) -> dict[str, Tensor]:
+        """Return the weights in a file that a field of this architecture names, for its model.
+
+        Our own files say of which model they are, others are read by `read_checkpoint`. Raises
+        TrialError, in one sentence, where the file is of another net, UseError where it is no
+        checkpoint; otherwise as `file`.
+        """
+        if self.owner is None:
+            raise PluginError(f"No technique asks for the weights in {path!r}.")
+        found = read_weights(self.file(path))
+        return weights_for(self.owner, found, blueprint, path, self)
+
     def _content(self, path: str) -> str:
         """Return the sha256 of a file, which has to be the one that was planned with."""
         found = content_digest(Path(path))
@@ -202,6 +216,7 @@ class Context:
                 timetable=timetable,
                 seed=seed,
                 device=self.device,
+                architecture=technique,
             )
             return _trained(setup, blueprint, folder, _OnlyStop(self.observer))
 

@@ -107,4 +107,5 @@ def make_setup(
         device=setting.train_device,
         full_data=training_data(plan, setting),
         scorer=_scorer(plan, setting),
+        architecture=plan.techniques[Slot.ARCHITECTURE],
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from automl_sr import __version__
 from automl_sr.compression.export import TOLERANCE, export_onnx, verify
+from automl_sr.compression.onnx_file import FIXED_TENSORS
 from automl_sr.errors import ExportError
 from automl_sr.files import save_tensors
 from automl_sr.plugin.task import as_inputs
@@ -76,11 +77,24 @@ def export_module(
     for key, value in task.dims().items():
         metadata[key] = str(value)
     metadata.update(task.metadata())
+    fixed = _fixed_tensors(module)
+    if fixed:
+        metadata[FIXED_TENSORS] = json.dumps(fixed)
 
     first, *others = (as_inputs(example) for example in task.examples(module))
     names = (interface.inputs, interface.outputs, interface.dynamic_axes)
     export_onnx(module, path, first, *names, metadata=metadata, check_inputs=others)
     return metadata
+
+
+def _fixed_tensors(module: nn.Module) -> list[str]:
+    """Name the kernels and tables that no training changes."""
+    # A file alone does not tell them from weights.
+    names = []
+    for name, value in module.named_buffers():
+        if value.dim() > 1 and value.is_floating_point():
+            names.append(name)
+    return names
 
 
 def artifacts_of(finished: TrainedModel) -> dict[str, Path]:
