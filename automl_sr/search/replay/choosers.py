@@ -73,7 +73,12 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class Chooser(Protocol):
     """Chooses the next row of one study."""
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
         """Return one of the untried rows for a trial that has just begun."""
 
 
@@ -132,7 +137,12 @@ class RandomChooser:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
         """Return any of them."""
         return int(self.rng.choice(untried))
 
@@ -156,7 +166,12 @@ class SobolChooser:
         self._place = np.empty(count, dtype=np.int64)
         self._place[np.argsort(numbers)] = (np.arange(count) - begin) % count
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
         """Return the next."""
         places = self._place[untried]
         return int(untried[np.argmin(places)])
@@ -165,7 +180,12 @@ class SobolChooser:
 class TPEChooser:
     """The tree-structured Parzen estimator, with the settings of one of Optuna's samplers."""
 
-    def __init__(self, sampler: TPESampler, domain: Domain, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        sampler: TPESampler,
+        domain: Domain,
+        rng: np.random.Generator,
+    ) -> None:
         self.sampler = sampler
         self.domain = domain
         self.rng = rng
@@ -173,7 +193,12 @@ class TPEChooser:
         self._known: set[frozenset[str]] = set()
         self._spaces: list[dict[str, BaseDistribution]] = []
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
         """Return the best by l / g of candidates drawn by l; any row while little is known."""
         trials: list[FrozenTrial] = []
         finished: list[FrozenTrial] = []
@@ -192,7 +217,11 @@ class TPEChooser:
         if multi:
             gamma = default_gamma_multiobjective
         # As in Optuna, running trials are divided too, but how many are good does not grow by them.
-        below, above = _split_trials(study, trials, gamma(len(finished)))
+        below, above = _split_trials(
+            study,
+            trials,
+            gamma(len(finished)),
+        )
         spaces = self.spaces(study, finished)
 
         good = self.log_ratio(spaces, below, level=multi)(untried)
@@ -268,12 +297,21 @@ class TPEChooser:
                 there = self.domain.have(space, rows)
                 some = rows[there]
                 if len(some):
-                    found[there] += self._against_a_draw(density, space, some)
+                    found[there] += self._against_a_draw(
+                        density,
+                        space,
+                        some,
+                    )
             return found
 
         return at
 
-    def _against_a_draw(self, density: _ParzenEstimator, space: Space, rows: Indices) -> Numbers:
+    def _against_a_draw(
+        self,
+        density: _ParzenEstimator,
+        space: Space,
+        rows: Indices,
+    ) -> Numbers:
         """Return the logarithm of a density over that of a random draw, at rows that have all."""
         numbers = {}
         prior = np.zeros(len(rows))
@@ -283,7 +321,13 @@ class TPEChooser:
         found: Numbers = density.log_pdf(numbers) - prior
         return found
 
-    def _fitted(self, space: Space, seen: Indices, *, level: bool) -> _ParzenEstimator:
+    def _fitted(
+        self,
+        space: Space,
+        seen: Indices,
+        *,
+        level: bool,
+    ) -> _ParzenEstimator:
         """Do what `TPESampler._build_parzen_estimator` does, with numbers that are looked up."""
         rows = seen[self.domain.have(space, seen)]
         observed = {}
@@ -312,7 +356,12 @@ class TPEChooser:
 class NSGA2Chooser:
     """The genetic algorithm: Optuna's generations and parents, a child among the untried rows."""
 
-    def __init__(self, sampler: NSGAIISampler, domain: Domain, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        sampler: NSGAIISampler,
+        domain: Domain,
+        rng: np.random.Generator,
+    ) -> None:
         self.sampler = sampler
         self.domain = domain
         self.rng = rng
@@ -320,7 +369,12 @@ class NSGA2Chooser:
         seed = rng.integers(2**32)
         sampler._rng.rng.seed(int(seed))
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
         """Return a child of drawn parents; in the first generation, any row."""
         generation = self.sampler.get_trial_generation(study, trial)
         population = self.sampler.get_parent_population(study, generation)
@@ -331,7 +385,12 @@ class NSGA2Chooser:
         shares = _shares(self.log_ratio(space, parents, untried))
         return int(self.rng.choice(untried, p=shares))
 
-    def log_ratio(self, space: Space, parents: Sequence[FrozenTrial], rows: Indices) -> Numbers:
+    def log_ratio(
+        self,
+        space: Space,
+        parents: Sequence[FrozenTrial],
+        rows: Indices,
+    ) -> Numbers:
         """Return the logarithm of the probability that parents have a child like a row.
 
         It is relative to a random draw. Parameters outside the space are drawn at random, and so
@@ -377,7 +436,11 @@ def _log_prior(item: BaseDistribution, numbers: Numbers) -> Numbers:
     It is taken with respect to what Parzen estimators take theirs to: lengths for a number of a
     range, counts for everything else, as Optuna integrates a density over each step.
     """
-    found: Numbers = np.where(np.isnan(numbers), np.nan, 0.0)
+    found: Numbers = np.where(
+        np.isnan(numbers),
+        np.nan,
+        0.0,
+    )
     match item:
         case CategoricalDistribution(choices=choices):
             return found - math.log(len(choices))
@@ -456,7 +519,11 @@ def _shares(log_weights: Numbers) -> Numbers:
     return shares
 
 
-def _best(rows: Indices, scores: Numbers, rng: np.random.Generator) -> int:
+def _best(
+    rows: Indices,
+    scores: Numbers,
+    rng: np.random.Generator,
+) -> int:
     """Return the row with the largest score; rounding apart, ties are drawn."""
     winners = rows[scores >= scores.max() - TIED]
     return int(rng.choice(winners))
@@ -479,7 +546,11 @@ class Sampler:
 def _ours(name: str) -> Make:
     """Return what makes the chooser of one of our samplers, with the settings of a search."""
 
-    def make(table: Table, domain: Domain, rng: np.random.Generator) -> Chooser:
+    def make(
+        table: Table,
+        domain: Domain,
+        rng: np.random.Generator,
+    ) -> Chooser:
         inner = make_sampler(name, 0, table.parameters)
         if isinstance(inner, ReproducibleSampler):
             inner = inner.inner
@@ -494,19 +565,35 @@ def _ours(name: str) -> Make:
     return make
 
 
-def _random(table: Table, domain: Domain, rng: np.random.Generator) -> Chooser:
+def _random(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
     return RandomChooser(rng)
 
 
-def _sobol(table: Table, domain: Domain, rng: np.random.Generator) -> Chooser:
+def _sobol(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
     return SobolChooser(table, rng)
 
 
-def _optuna_tpe(table: Table, domain: Domain, rng: np.random.Generator) -> Chooser:
+def _optuna_tpe(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
     return TPEChooser(TPESampler(), domain, rng)
 
 
-def _optuna_nsga2(table: Table, domain: Domain, rng: np.random.Generator) -> Chooser:
+def _optuna_nsga2(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
     return NSGA2Chooser(NSGAIISampler(), domain, rng)
 
 

@@ -127,7 +127,12 @@ class Comparison:
             "curves": curves,
         }
 
-    def _end(self, item: Studies, ranks: Numbers, rival: Studies | None) -> dict[str, Any]:
+    def _end(
+        self,
+        item: Studies,
+        ranks: Numbers,
+        rival: Studies | None,
+    ) -> dict[str, Any]:
         """Write what a combination has reached when the time is up."""
         to_target: dict[str, Any] | None = None
         if rival is not None:
@@ -175,7 +180,11 @@ class Comparison:
         at = _first(np.median(item.curves, axis=0), median[-1])
         share = at / _first(median, median[-1])
         # Shares may be infinite, between which nothing can be interpolated.
-        low, high = np.percentile(shares, INTERVAL, method="nearest")
+        low, high = np.percentile(
+            shares,
+            INTERVAL,
+            method="nearest",
+        )
         return {
             "seconds": _finite(at * self.seconds / (POINTS - 1)),
             "share": _finite(share),
@@ -201,26 +210,52 @@ def compare(
     domain = Domain(table)
     # A sampler that does not suit the table says so now, and not after the minutes of others.
     for item in asked:
-        sampler_of(item.sampler).make(table, domain, np.random.default_rng(0))
+        sampler_of(item.sampler).make(
+            table,
+            domain,
+            np.random.default_rng(0),
+        )
 
     studies: list[Studies] = []
     for done, item in enumerate(asked):
         traces: list[Trace] = []
         for seed in range(seeds):
-            simulation = Simulation(table, domain, item, seed=seed, seconds=limit, workers=workers)
+            simulation = Simulation(
+                table,
+                domain,
+                item,
+                seed=seed,
+                seconds=limit,
+                workers=workers,
+            )
             traces.append(simulation.run())
             if tell is not None:
                 tell(done * seeds + seed + 1, len(asked) * seeds)
         studies.append(_studies(item, traces, times))
-    return Comparison(table, limit, workers, times, tuple(studies))
+    return Comparison(
+        table,
+        limit,
+        workers,
+        times,
+        tuple(studies),
+    )
 
 
-def _studies(combination: Combination, traces: Sequence[Trace], times: Numbers) -> Studies:
+def _studies(
+    combination: Combination,
+    traces: Sequence[Trace],
+    times: Numbers,
+) -> Studies:
     """Put the traces of all seeds on the common times."""
     curves = np.stack([trace.at(times) for trace in traces])
     tried = np.median([trace.tried for trace in traces])
     complete = np.median([trace.complete for trace in traces])
-    return Studies(combination, curves, float(tried), float(complete))
+    return Studies(
+        combination,
+        curves,
+        float(tried),
+        float(complete),
+    )
 
 
 def band(curves: Numbers) -> tuple[Numbers, Numbers, Numbers]:

@@ -40,13 +40,15 @@ def agreement(table: Table) -> list[dict[str, Any]]:
             # What is timed changes between rung and end as well, but by noise alone.
             if objective.level == "device":
                 continue
-            then = np.array([rung.values[objective.name] for rung in reached])
-            end = np.array([row.values[objective.name] for row in rows])
+            name = objective.name
+            then = np.array([rung.values[name] for rung in reached])
+            end = np.array([row.values[name] for row in rows])
             # What training does not change (parameters) agrees with itself.
             if (then == end).all():
                 continue
+
             entry: dict[str, Any] = {
-                "objective": objective.name,
+                "objective": name,
                 "rung": number,
                 "step": max(rung.step for rung in reached),
                 "rows": len(rows),
@@ -69,21 +71,28 @@ def _at_rung(table: Table, number: int) -> tuple[list[Row], list[RungRow]]:
     return rows, reached
 
 
-def _inside_classes(rows: list[Row], then: Numbers, end: Numbers) -> dict[str, Any]:
+def _inside_classes(
+    rows: list[Row],
+    then: Numbers,
+    end: Numbers,
+) -> dict[str, Any]:
     """Return tau inside classes of cost: their average, then each."""
     parts: list[tuple[Numbers, Numbers]] = []
     classes: list[dict[str, Any]] = []
     for members in cost_classes(rows):
-        parts.append((then[members], end[members]))
-        entry: dict[str, Any] = dict(_span([rows[index] for index in members]))
+        early = then[members]
+        late = end[members]
+        parts.append((early, late))
+
+        entry: dict[str, Any] = {}
+        entry.update(_span([rows[index] for index in members]))
         entry["rows"] = len(members)
-        entry.update(interval(then[members], end[members]))
+        entry.update(interval(early, late))
         classes.append(entry)
 
-    cost = None
+    found: dict[str, Any] = {"cost": None}
     if classes:
-        cost = COST
-    found: dict[str, Any] = {"cost": cost}
+        found["cost"] = COST
     found.update(_pooled(parts))
     found["classes"] = classes
     return found
@@ -93,7 +102,8 @@ def tau(x: Numbers, y: Numbers) -> float:
     """Return Kendall's tau-b, which allows for ties; NaN where all are equal."""
     from scipy.stats import kendalltau
 
-    return float(kendalltau(x, y, variant="b").statistic)
+    result = kendalltau(x, y, variant="b")
+    return float(result.statistic)
 
 
 def interval(x: Numbers, y: Numbers) -> dict[str, float | None]:
@@ -112,13 +122,15 @@ def taus(x: Numbers, y: Numbers, weights: Numbers) -> Numbers:
     of_y = np.sign(y[:, None] - y[None])
 
     def count(pairs: Numbers) -> Numbers:
-        found: Numbers = ((weights @ pairs) * weights).sum(axis=1)
+        of_rows = (weights @ pairs) * weights
+        found: Numbers = of_rows.sum(axis=1)
         return found
 
     # Where all rows of a draw are equal, nothing is ordered: 0 / 0, NaN as in SciPy.
     with np.errstate(invalid="ignore", divide="ignore"):
-        ordered = count(of_x**2) * count(of_y**2)
-        found: Numbers = count(of_x * of_y) / np.sqrt(ordered)
+        agreeing = count(of_x * of_y)
+        untied = count(of_x**2) * count(of_y**2)
+        found: Numbers = agreeing / np.sqrt(untied)
     return found
 
 
@@ -136,9 +148,10 @@ def cost_classes(rows: list[Row]) -> list[NDArray[np.int64]]:
     if len(set(known)) < CLASSES:
         return []
 
+    costs = np.asarray(known)
     shares = np.arange(1, CLASSES) / CLASSES
-    edges = np.quantile(known, shares)
-    number = np.searchsorted(edges, np.asarray(known), side="left")
+    edges = np.quantile(costs, shares)
+    number = np.searchsorted(edges, costs, side="left")
     found: list[NDArray[np.int64]] = []
     for index in range(CLASSES):
         members = np.flatnonzero(number == index)
@@ -159,9 +172,12 @@ def _pooled(parts: list[tuple[Numbers, Numbers]]) -> dict[str, float | None]:
     values: list[float] = []
     draws: list[Numbers] = []
     for seed, (x, y) in enumerate(parts):
+        weights = _weights(len(x), seed)
         values.append(tau(x, y))
-        draws.append(taus(x, y, _weights(len(x), seed)))
-    return _summary(float(np.mean(values)), np.mean(draws, axis=0))
+        draws.append(taus(x, y, weights))
+    mean = float(np.mean(values))
+    means = np.mean(draws, axis=0)
+    return _summary(mean, means)
 
 
 def _summary(value: float, draws: Numbers) -> dict[str, float | None]:
@@ -170,11 +186,7 @@ def _summary(value: float, draws: Numbers) -> dict[str, float | None]:
     low = high = np.nan
     if len(draws):
         low, high = np.percentile(draws, INTERVAL)
-    return {
-        "tau": _finite(value),
-        "low": _finite(low),
-        "high": _finite(high),
-    }
+    return {"tau": _finite(value), "low": _finite(low), "high": _finite(high)}
 
 
 def _finite(number: float) -> float | None:

@@ -60,7 +60,11 @@ class Style:
     dash: tuple[int, int] | None
 
 
-def draw(path: Path, found: Mapping[str, Any], study: str) -> None:
+def draw(
+    path: Path,
+    found: Mapping[str, Any],
+    study: str,
+) -> None:
     """Write the JSON of a comparison as a PNG."""
     buffer = io.BytesIO()
     picture(found, study).save(buffer, format="PNG")
@@ -98,8 +102,18 @@ def picture(found: Mapping[str, Any], study: str) -> Image:
         curve = found["curves"][name]
         medians = curve["median"]
         begins = _first_above(medians, left.y[0])
-        _line(pen, _steps(left, times[begins:], medians[begins:]), styles[name], 2.4)
-        _line(pen, _steps(right, times, curve["mean_rank"]), styles[name], 2.4)
+        _line(
+            pen,
+            _steps(left, times[begins:], medians[begins:]),
+            styles[name],
+            2.4,
+        )
+        _line(
+            pen,
+            _steps(right, times, curve["mean_rank"]),
+            styles[name],
+            2.4,
+        )
 
     _heading(pen, found, study)
     _legend(pen, found["combinations"], styles, scale, unit)
@@ -125,12 +139,27 @@ def _first_above(values: Sequence[float], bottom: float) -> int:
     return len(values) - 1
 
 
-def _heading(pen: ImageDraw, found: Mapping[str, Any], study: str) -> None:
+def _heading(
+    pen: ImageDraw,
+    found: Mapping[str, Any],
+    study: str,
+) -> None:
     rival = ""
     if found["best_rival"]:
         rival = f"; dashed: where {found['best_rival']} ends"
-    _text(pen, (40, 18), f"{study}: {found['seeds']} simulated studies each", 20)
-    _text(pen, (40, 44), f"median over seeds with 95 % bootstrap interval{rival}", 13, PALE)
+    _text(
+        pen,
+        (40, 18),
+        f"{study}: {found['seeds']} simulated studies each",
+        20,
+    )
+    _text(
+        pen,
+        (40, 44),
+        f"median over seeds with 95 % bootstrap interval{rival}",
+        13,
+        PALE,
+    )
 
 
 def time_unit(seconds: float) -> tuple[float, str]:
@@ -142,7 +171,11 @@ def time_unit(seconds: float) -> tuple[float, str]:
     return 3600.0, "h"
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(
+    low: float,
+    high: float,
+    most: int = 6,
+) -> list[float]:
     """Return round numbers in a range, about `most` of them."""
     step = _round_step((high - low) / most)
     # Ends that lie on a tick but for rounding get theirs.
@@ -176,7 +209,14 @@ def _panels(
     # The best rank is above: the axis goes down, with some room for the lines at its ends.
     ranks = (len(names) + 0.2, 0.8)
     left = Panel(70, middle - 30, top, bottom, x, shares)
-    right = Panel(middle + 50, WIDTH - 30, top, bottom, x, ranks)
+    right = Panel(
+        middle + 50,
+        WIDTH - 30,
+        top,
+        bottom,
+        x,
+        ranks,
+    )
     return left, right
 
 
@@ -214,7 +254,11 @@ def _bands(
         outline = _enlarged([*upper, *reversed(lower)])
         layer = Image.new("L", size, 0)
         ImageDraw.Draw(layer).polygon(outline, fill=opacity)
-        image.paste(Image.new("RGB", size, style.color), (0, 0), layer)
+        image.paste(
+            Image.new("RGB", size, style.color),
+            (0, 0),
+            layer,
+        )
     return image
 
 
@@ -226,7 +270,11 @@ def _enlarged(points: Sequence[Point]) -> list[Point]:
     return large
 
 
-def _steps(panel: Panel, times: Sequence[float], values: Sequence[float]) -> list[Point]:
+def _steps(
+    panel: Panel,
+    times: Sequence[float],
+    values: Sequence[float],
+) -> list[Point]:
     """Return the corners of a curve that stays until the next time; it is cut off at the axes."""
     low = min(panel.y)
     high = max(panel.y)
@@ -241,7 +289,12 @@ def _steps(panel: Panel, times: Sequence[float], values: Sequence[float]) -> lis
     return points
 
 
-def _axes(pen: ImageDraw, panel: Panel, title: str, below: str) -> None:
+def _axes(
+    pen: ImageDraw,
+    panel: Panel,
+    title: str,
+    below: str,
+) -> None:
     """Draw the axes of a panel with their ticks, the words above it and those below it."""
     ranks = panel.y[0] > panel.y[1]
     if ranks:
@@ -250,7 +303,12 @@ def _axes(pen: ImageDraw, panel: Panel, title: str, below: str) -> None:
         values = ticks(*panel.y)
     for value in values:
         x, y = panel.at(panel.x[0], value)
-        _line(pen, [(x, y), (panel.right, y)], Style(GRID, None), 1)
+        _line(
+            pen,
+            [(x, y), (panel.right, y)],
+            Style(GRID, None),
+            1,
+        )
         _text(pen, (x - 8, y), f"{value:g}", 13, PALE, "rm")
     for value in ticks(*panel.x):
         x, y = panel.at(value, panel.y[0])
@@ -261,8 +319,22 @@ def _axes(pen: ImageDraw, panel: Panel, title: str, below: str) -> None:
     frame = [(panel.left, panel.top), corner, (panel.right, panel.bottom)]
     _line(pen, frame, Style(PALE, None), 1)
     middle = (panel.left + panel.right) / 2
-    _text(pen, (panel.left, panel.top - 10), title, 15, INK, "lb")
-    _text(pen, (middle, panel.bottom + 32), below, 13, PALE, "mt")
+    _text(
+        pen,
+        (panel.left, panel.top - 10),
+        title,
+        15,
+        INK,
+        "lb",
+    )
+    _text(
+        pen,
+        (middle, panel.bottom + 32),
+        below,
+        13,
+        PALE,
+        "mt",
+    )
 
 
 def _legend(
@@ -277,7 +349,12 @@ def _legend(
     for index, item in enumerate(combinations):
         x = 70 + (index // rows) * (WIDTH // 2)
         y = HEIGHT + 14 + LEGEND_LINE * (index % rows)
-        _line(pen, [(x, y), (x + 34, y)], styles[item["name"]], 3)
+        _line(
+            pen,
+            [(x, y), (x + 34, y)],
+            styles[item["name"]],
+            3,
+        )
         end = item["hypervolume"]
         interval = f"[{end['low']:.4f}, {end['high']:.4f}]"
         words = f"{item['name']}   {end['median']:.4f} {interval}"
@@ -285,7 +362,11 @@ def _legend(
         _text(pen, (x + 44, y), words, 13, INK, "lm")
 
 
-def _reached(reach: Mapping[str, Any] | None, scale: float, unit: str) -> str:
+def _reached(
+    reach: Mapping[str, Any] | None,
+    scale: float,
+    unit: str,
+) -> str:
     """Return when a curve gets to the dashed line, where there is one."""
     if reach is None:
         return ""
@@ -294,14 +375,24 @@ def _reached(reach: Mapping[str, Any] | None, scale: float, unit: str) -> str:
     return f"   at the line after {reach['seconds'] / scale:.3g} {unit}"
 
 
-def _line(pen: ImageDraw, points: Sequence[Point], style: Style, width: float) -> None:
+def _line(
+    pen: ImageDraw,
+    points: Sequence[Point],
+    style: Style,
+    width: float,
+) -> None:
     large = _enlarged(points)
     parts = [large]
     if style.dash is not None:
         parts = _dashed(large, style.dash)
     wide = max(1, round(width * SCALE))
     for part in parts:
-        pen.line(part, fill=style.color, width=wide, joint="curve")
+        pen.line(
+            part,
+            fill=style.color,
+            width=wide,
+            joint="curve",
+        )
 
 
 def _dashed(points: Sequence[Point], dash: tuple[int, int]) -> list[list[Point]]:
@@ -322,7 +413,12 @@ def _dashed(points: Sequence[Point], dash: tuple[int, int]) -> list[list[Point]]
             step = min(border - inside, length - done)
             if inside < drawn:
                 begins = _between(start, end, done, length)
-                ends = _between(start, end, done + step, length)
+                ends = _between(
+                    start,
+                    end,
+                    done + step,
+                    length,
+                )
                 parts.append([begins, ends])
             # Rounding can leave a step of nothing, which would never end.
             done += max(step, 1e-6)
@@ -330,7 +426,12 @@ def _dashed(points: Sequence[Point], dash: tuple[int, int]) -> list[list[Point]]
     return parts
 
 
-def _between(start: Point, end: Point, part: float, whole: float) -> Point:
+def _between(
+    start: Point,
+    end: Point,
+    part: float,
+    whole: float,
+) -> Point:
     """Return the point at which a part of the way is done."""
     x = start[0] + (end[0] - start[0]) * part / whole
     y = start[1] + (end[1] - start[1]) * part / whole
@@ -338,15 +439,16 @@ def _between(start: Point, end: Point, part: float, whole: float) -> Point:
 
 
 def _text(
-    pen: ImageDraw,
-    place: Point,
-    words: str,
-    size: int,
-    color: str = INK,
-    anchor: str = "lt",
+    pen: ImageDraw, place: Point, words: str, size: int, color: str = INK, anchor: str = "lt"
 ) -> None:
     from PIL import ImageFont
 
     font = ImageFont.load_default(size * SCALE)
     x, y = place
-    pen.text((x * SCALE, y * SCALE), words, fill=color, font=font, anchor=anchor)
+    pen.text(
+        (x * SCALE, y * SCALE),
+        words,
+        fill=color,
+        font=font,
+        anchor=anchor,
+    )

@@ -56,7 +56,12 @@ def record(
     for trial in trials:
         if not _is_row(trial):
             continue
-        row = _row(trial, rungs.get(trial.number, []), study, space)
+        row = _row(
+            trial,
+            rungs.get(trial.number, []),
+            study,
+            space,
+        )
         rows.append(row)
         if trial.state == "complete":
             complete.append(row["values"])
@@ -64,7 +69,12 @@ def record(
         raise UseError(f"No trial of {name!r} was trained to its end.", _recipe(name))
 
     data = _head(study)
-    data |= _objectives(study, registry, complete, reference)
+    data |= _objectives(
+        study,
+        registry,
+        complete,
+        reference,
+    )
     data["distributions"] = _distributions(space)
     data["rows"] = rows
     try:
@@ -125,7 +135,12 @@ def _objectives(
                 "log": metric.log,
             }
         )
-        worst[metric.name] = _worst(metric, complete, study, reference)
+        worst[metric.name] = _worst(
+            metric,
+            complete,
+            study,
+            reference,
+        )
         best[metric.name] = metric.best(values[metric.name] for values in complete)
     return {"objectives": objectives, "reference": worst, "ideal": best}
 
@@ -260,13 +275,25 @@ class Answers:
         return self._answer(name)
 
     def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+        self,
+        name: str,
+        low: int,
+        high: int,
+        *,
+        step: int = 1,
+        log: bool = False,
     ) -> int:
         """Return the plan's number."""
         return int(self._answer(name))
 
     def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+        self,
+        name: str,
+        low: float,
+        high: float,
+        *,
+        step: float | None = None,
+        log: bool = False,
     ) -> float:
         """Return the plan's number."""
         return float(self._answer(name))
@@ -296,18 +323,20 @@ def _worst(
 
     It is what is given, else what needs no model, else room around limit or rows.
     """
-    if metric.name in given:
-        return given[metric.name]
-    if metric.name in study.reference:
-        return float(study.reference[metric.name])
+    name = metric.name
+    if name in given:
+        return given[name]
+    if name in study.reference:
+        return float(study.reference[name])
 
-    found = [row[metric.name] for row in values]
-    lowest = min(found)
+    found = [row[name] for row in values]
     highest = max(found)
     if metric.direction == "maximize":
+        lowest = min(found)
         # The corner has to be worse than every row, also where all are equal.
-        return lowest - 0.1 * (highest - lowest or 1.0)
-    limits = study.spec["constraints"].get(metric.name, {})
+        span = highest - lowest or 1.0
+        return lowest - 0.1 * span
+    limits = study.spec["constraints"].get(name, {})
     limit = limits.get("max")
     if limit is None:
         limit = highest

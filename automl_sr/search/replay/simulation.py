@@ -124,13 +124,23 @@ class _Attributes:
         self._study = study
         self._of_study: dict[str, Any] = {}
 
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+    def set_trial_system_attr(
+        self,
+        trial_id: int,
+        key: str,
+        value: Any,
+    ) -> None:
         self._study.kept[trial_id].system_attrs[key] = value
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         return self._of_study
 
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+    def set_study_system_attr(
+        self,
+        study_id: int,
+        key: str,
+        value: Any,
+    ) -> None:
         self._of_study[key] = value
 
 
@@ -188,7 +198,11 @@ class Simulation:
         if kind == OPTUNA_MEDIAN:
             self._pruner = MedianPruner()
             kind = "none"
-        self._scheduler = scheduler_of(kind, table.reduction, table.metrics)
+        self._scheduler = scheduler_of(
+            kind,
+            table.reduction,
+            table.metrics,
+        )
         self._reached: dict[int, list[Mapping[str, float]]] = {}
 
         self._untried = np.ones(len(table.rows), dtype=bool)
@@ -222,7 +236,11 @@ class Simulation:
         # A sampler that lies about running trials counts this one too, so it is there already.
         self.study.kept.append(trial)
         self.study.look()
-        index = self._chooser.choose(self.study, trial, left)
+        index = self._chooser.choose(
+            self.study,
+            trial,
+            left,
+        )
         self._untried[index] = False
 
         row = self.table.rows[index]
@@ -235,13 +253,37 @@ class Simulation:
         _wait(under_way, self._started(trial, index, row, now))
         self.trace.tried += 1
 
-    def _started(self, trial: FrozenTrial, index: int, row: Row, now: float) -> _Running:
+    def _started(
+        self,
+        trial: FrozenTrial,
+        index: int,
+        row: Row,
+        now: float,
+    ) -> _Running:
         """Return a trial with the time that it takes: judging costs nothing where nobody judges."""
         if row.state != "complete":
-            return _Running(trial, index, now, (), row.seconds)
+            return _Running(
+                trial,
+                index,
+                now,
+                (),
+                row.seconds,
+            )
         if self.combination.scheduler == "none":
-            return _Running(trial, index, now, (), row.unjudged_seconds)
-        return _Running(trial, index, now, row.rungs, row.seconds)
+            return _Running(
+                trial,
+                index,
+                now,
+                (),
+                row.unjudged_seconds,
+            )
+        return _Running(
+            trial,
+            index,
+            now,
+            row.rungs,
+            row.seconds,
+        )
 
     def _goes_on(self, running: _Running) -> bool:
         """Judge a trial that reached a rung; one that is stopped or at its end is told."""
@@ -250,16 +292,28 @@ class Simulation:
             running.judged += 1
             if self._judged(running.trial, rung):
                 return True
-            self._tell(running, TrialState.PRUNED, rung.values)
+            self._tell(
+                running,
+                TrialState.PRUNED,
+                rung.values,
+            )
             return False
 
         row = self.table.rows[running.row]
         if row.state == "complete":
             self.trace.complete += 1
-            self._tell(running, TrialState.COMPLETE, row.values)
+            self._tell(
+                running,
+                TrialState.COMPLETE,
+                row.values,
+            )
         elif row.state == "infeasible":
             # As in a search: it has the costs that were known before training.
-            self._tell(running, TrialState.PRUNED, row.costs)
+            self._tell(
+                running,
+                TrialState.PRUNED,
+                row.costs,
+            )
         else:
             self._tell(running, TrialState.FAIL, {})
         return False
@@ -274,14 +328,23 @@ class Simulation:
             return not self._pruner.prune(self.study, trial)
 
         reached = self._reached.setdefault(rung.rung, [])
-        verdict = self._scheduler.decide(rung.rung, rung.values, reached)
+        verdict = self._scheduler.decide(
+            rung.rung,
+            rung.values,
+            reached,
+        )
         reached.append(rung.values)
         # Optuna has reports for one objective alone; its samplers order stopped trials by them.
         if len(self._names) == 1:
             trial.intermediate_values[rung.step] = first
         return verdict.go_on
 
-    def _tell(self, running: _Running, state: TrialState, values: Mapping[str, float]) -> None:
+    def _tell(
+        self,
+        running: _Running,
+        state: TrialState,
+        values: Mapping[str, float],
+    ) -> None:
         """End a trial as the search tells Optuna."""
         trial = running.trial
         for name, limits in self.table.constraints.items():

@@ -59,10 +59,17 @@ class Objective(Part):
     log: bool
 
     def metric(self) -> Metric:
-        """Return the description that schedulers and fronts take; nothing can be measured with
-        it.
+        """Return the description that schedulers and fronts take.
+
+        Nothing can be measured with it.
         """
-        return Metric(self.name, self.direction, self.level, "", log=self.log)
+        return Metric(
+            self.name,
+            self.direction,
+            self.level,
+            "",
+            log=self.log,
+        )
 
 
 class RungRow(Part):
@@ -116,7 +123,11 @@ class FloatRange(Part):
 
     low: Real
     high: Real
-    step: float | None = Field(default=None, gt=0, le=1e100)
+    step: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e100,
+    )
     log: bool = False
 
 
@@ -124,7 +135,9 @@ class Choices(Part):
     """Values, as Optuna writes them."""
 
     choices: Annotated[tuple[Value, ...], FailFast()] = Field(
-        strict=False, min_length=1, max_length=MOST_PARAMETERS
+        strict=False,
+        min_length=1,
+        max_length=MOST_PARAMETERS,
     )
 
 
@@ -213,7 +226,10 @@ class Table(Part):
     @functools.cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """The objectives as metrics."""
-        return tuple(objective.metric() for objective in self.objectives)
+        found: list[Metric] = []
+        for objective in self.objectives:
+            found.append(objective.metric())
+        return tuple(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -223,7 +239,11 @@ class Table(Part):
     @functools.cached_property
     def box(self) -> Box:
         """The box in which hypervolumes are measured."""
-        return Box(self.metrics, self.ideal, self.reference)
+        return Box(
+            self.metrics,
+            self.ideal,
+            self.reference,
+        )
 
     @functools.cached_property
     def parameters(self) -> dict[str, BaseDistribution]:
@@ -248,10 +268,16 @@ class Table(Part):
         data = self.model_dump(mode="json")
         lines: list[str] = []
         for row in data.pop("rows"):
-            lines.append(json.dumps(row, separators=(",", ":"), ensure_ascii=False))
+            line = json.dumps(
+                row,
+                separators=(",", ":"),
+                ensure_ascii=False,
+            )
+            lines.append(line)
         rows = ",\n".join(lines)
         # The rows go in before the closing brace of the rest.
-        head = json.dumps(data, indent=1, ensure_ascii=False).removesuffix("\n}")
+        head = json.dumps(data, indent=1, ensure_ascii=False)
+        head = head.removesuffix("\n}")
         text = f'{head},\n "rows": [\n{rows}\n]}}\n'
         write_atomically(path, text.encode())
 
@@ -374,14 +400,22 @@ def _check_row(row: Row, table: Table) -> None:
         return
 
     _check_objectives(row, row.values, "its values", table)
+    number = -1
+    last = 0.0
     for rung in row.rungs:
-        _check_objectives(row, rung.values, f"rung {rung.rung}", table)
-    times = [rung.seconds for rung in row.rungs]
-    times.append(row.seconds)
-    order = [rung.rung for rung in row.rungs]
-    if times != sorted(times) or order != sorted(set(order)):
+        where = f"rung {rung.rung}"
+        _check_objectives(row, rung.values, where, table)
+    for rung in row.rungs:
+        if rung.rung <= number or rung.seconds < last:
+            raise ValueError(f"row {row.number}: its rungs are not in order")
+        number = rung.rung
+        last = rung.seconds
+    if row.seconds < last:
         raise ValueError(f"row {row.number}: its rungs are not in order")
+    _check_judging(row)
 
+
+def _check_judging(row: Row) -> None:
     last = 0.0
     for rung in row.rungs:
         if rung.judging > rung.seconds - last:
@@ -391,7 +425,12 @@ def _check_row(row: Row, table: Table) -> None:
         last = rung.seconds
 
 
-def _check_objectives(row: Row, values: Mapping[str, float], where: str, table: Table) -> None:
+def _check_objectives(
+    row: Row,
+    values: Mapping[str, float],
+    where: str,
+    table: Table,
+) -> None:
     missing = set(table.names) - values.keys()
     if missing:
         raise ValueError(f"row {row.number}: {min(missing)} is missing in {where}")
