@@ -239,7 +239,12 @@ class Task(BaseModel):
         """
         raise DataError(f"The task {self.kind!r} has no images to show.")
 
-    def show(self, runners: Mapping[str, Runner], data: Any, count: int) -> Gallery:
+    def show(
+        self,
+        runners: Mapping[str, Runner],
+        data: Any,
+        count: int,
+    ) -> Gallery:
         """Set what shipped models make of the first samples of `data` side by side, in pictures or
         in texts.
         """
@@ -254,7 +259,14 @@ class Task(BaseModel):
     def check_training(self, train: Samples, *, patch: int) -> None:
         """Raise DataError where no batch could be drawn with these settings."""
 
-    def draw(self, train: Samples, generator: torch.Generator, *, batch: int, patch: int) -> Batch:
+    def draw(
+        self,
+        train: Samples,
+        generator: torch.Generator,
+        *,
+        batch: int,
+        patch: int,
+    ) -> Batch:
         """Make one batch on the samples' device; all randomness comes from the generator."""
         raise NotImplementedError
 
@@ -284,7 +296,13 @@ class Task(BaseModel):
         """Return the input (on the meta device) for which multiply-adds are quoted."""
         raise NotImplementedError
 
-    def training_example(self, model: nn.Module, *, batch: int, patch: int) -> Inputs:
+    def training_example(
+        self,
+        model: nn.Module,
+        *,
+        batch: int,
+        patch: int,
+    ) -> Inputs:
         """Return one training input on the meta device, from which memory is estimated."""
         raise NotImplementedError
 
@@ -345,12 +363,12 @@ class Task(BaseModel):
 
     @classmethod
     def of_file(cls, metadata: Mapping[str, str]) -> Self:
-        """Return the task of a shipped model, from what `dims` and `metadata` told the file. Raises
-        DataError.
+        """Return the task of a shipped model, from what `dims` and `metadata` told the file.
 
-        Fields that the file does not tell have their defaults.
+        Fields that the file does not tell have their defaults. Raises DataError.
         """
-        told = {}
+        # A file tells more than the fields of its task, and a task forbids what is none.
+        told: dict[str, str] = {}
         for name in cls.model_fields:
             if name in metadata:
                 told[name] = metadata[name]

@@ -126,6 +126,7 @@ class SearchSpace:
                 f" {FORMAT}.",
                 "Update automl-sr.",
             )
+        # In the stored order: earlier slots decide what later ones may choose.
         slots: list[SlotSpace] = []
         for item in data["slots"]:
             slot = Slot(item["slot"])
@@ -273,6 +274,7 @@ class _Walk:
                     item.start,
                 )
 
+        # What was noted while asking may mean nothing in the canonical form, known only now.
         made = _own(cls, functools.partial(_made, option, values))
         settled = _own(cls, made.canonical)
         if settled is not made or any(_may_hold_dead(cls, spec) for spec in specs.values()):
@@ -349,6 +351,7 @@ class _Walk:
 
     def _forget(self, name: str) -> None:
         """Remove a field and what is below it."""
+        # With the dot: `ops` is not the beginning of `ops_last`.
         below = f"{name}."
         for key in list(self.params):
             if key == name or key.startswith(below):

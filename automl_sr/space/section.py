@@ -218,6 +218,7 @@ class SpaceReader:
 
     def _baseline(self, slot: Slot) -> SlotSpace:
         """Return a slot that the file leaves out: its baseline, and nothing of it searched."""
+        # The baseline comes first among what is offered; without one, the first by name.
         cls = self._offered(slot, ())[0]
         fixed: Mapping[str, Any] = {}
         if slot is Slot.RECIPE:
@@ -419,6 +420,7 @@ class SpaceReader:
         known = f"{cls.name} has no fields."
         if cls.model_fields:
             known = f"Fields of {cls.name}: {', '.join(cls.model_fields)}."
+        # The guess first, since lists of fields are long.
         guess = nearest(name, cls.model_fields)
         return self.fail(
             (*path, name),

@@ -234,6 +234,8 @@ def count(
     if slots:
         discrete = _ways(slots, compatibility, 0, Chosen(), {})
     continuous = 0
+    # Over all parameters, not over those of one plan: a continuous one makes the number infinite
+    # wherever it is asked.
     for domain in ranges:
         if isinstance(domain, Float) and domain.step is None:
             continuous += 1
@@ -344,8 +346,10 @@ class _Settings:
             return self._vector(index, item, item.domain, values)
         if item.name in self.deciding:
             listed = _values(item.domain)
+            # A continuous field has no list; what depends on it is counted at its start.
             if listed is not None:
                 return self._each(index, item, listed, values)
+        # Nothing depends on the value, so that one stands for all.
         return _size(item.domain) * self._after(index, item, item.start, values)
 
     def _after(
@@ -407,6 +411,7 @@ def _vectors(
             yield before
             continue
         item = each.at(len(before))
+        # A place that means nothing has a single setting, as in the canonical form.
         listed: Iterable[Any] | None = None
         if is_used(cls, name, each, known, before):
             listed = _values(item)
