@@ -142,15 +142,13 @@ class Registry:
     def baseline(self, slot: Slot) -> type[Technique] | None:
         """Return the technique that trial 0 uses in a slot.
 
-        It is the one marked so, else the first by name.
+        It is the one marked so, else the first by name of those that need not be asked for.
         """
-        known = self.techniques[slot]
-        for cls in known.values():
-            if cls.baseline:
-                return cls
-        if not known:
-            return None
-        return known[min(known)]
+        known: list[type[Technique]] = []
+        for cls in self.techniques[slot].values():
+            if not cls.asked_only:
+                known.append(cls)
+        return min(known, key=lambda cls: (not cls.baseline, cls.name), default=None)
 
     def source(self, technique: type[Technique]) -> Source:
         """Say which plugin registered a technique."""

@@ -1,6 +1,4 @@
-"""Which techniques go together: requirements, conflicts, and whether a choice can still be
-completed.
-"""
+"""Which techniques go together, and whether a choice can still be completed."""
 
 from __future__ import annotations
 

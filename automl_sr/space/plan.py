@@ -155,12 +155,14 @@ def _identity(technique: Technique) -> dict[str, Any]:
         value = getattr(technique, spec.name)
         if spec.name in inactive:
             value = spec.default
-        if spec.is_file and value:
-            fields[spec.name] = {"sha256": _content(value)}
-        elif isinstance(value, Technique):
+        if isinstance(value, Technique):
             fields[spec.name] = _identity(value)
-        else:
+        elif not spec.is_file:
             fields[spec.name] = as_json(value)
+        # A field that names no file is left out: a plan means the same before its technique could
+        # read one and afterwards.
+        elif value:
+            fields[spec.name] = {"sha256": _content(value)}
     return {
         "technique": technique.name,
         "version": technique.version,

@@ -55,9 +55,10 @@ def read_space(
 ) -> tuple[tuple[SlotSpace, ...], tuple[str, ...]]:
     """Return the slots of a study's space and notes for the person.
 
-    Without a `space`, everything that is installed for the task is searched. With one, a slot that
-    it leaves out is its baseline with default fields. `folder` is where relative paths of files
-    begin, the working folder by default. Raises StudyFileError through `fail`.
+    Without a `space`, everything that is installed for the task is searched, but for what has to be
+    asked for by name. With one, a slot that it leaves out is its baseline with default fields.
+    `folder` is where relative paths of files begin, the working folder by default. Raises
+    StudyFileError through `fail`.
     """
     reader = SpaceReader(kind, registry, fail, folder)
     if raw is None:
@@ -84,7 +85,7 @@ class SpaceReader:
             self._fixes = dict(task.fixes)
 
     def everything(self) -> tuple[SlotSpace, ...]:
-        """Search all that is installed."""
+        """Search all that is installed, but for what has to be asked for by name."""
         return tuple(self._whole_slot(slot, ("space", slot.value)) for slot in self._filled())
 
     def asked(self, raw: Any) -> tuple[SlotSpace, ...]:
@@ -173,9 +174,15 @@ class SpaceReader:
         return filled
 
     def _fillable(self, slot: Slot) -> bool:
-        """Return whether more than core's `none` is installed for a slot."""
-        offered = self._offered(slot, ())
-        return any(not issubclass(cls, Nothing) for cls in offered)
+        """Return whether a slot that the file does not name is searched.
+
+        It is where there is more than core's `none`.
+        """
+        for cls in self._offered(slot, ()):
+            if cls.asked_only or issubclass(cls, Nothing):
+                continue
+            return True
+        return False
 
     def _offered(self, slot: Slot, lineage: Lineage) -> list[type[Technique]]:
         """List what may fill a slot, or a `Pick` inside other techniques.
@@ -189,6 +196,22 @@ class SpaceReader:
         # By name, since the order of choices is stored with a study, and that of entry points
         # changes with what else is installed.
         return sorted(fitting, key=lambda cls: (not cls.baseline, cls.name))
+
+    def _unnamed(self, slot: Slot, path: KeyPath, lineage: Lineage) -> list[type[Technique]]:
+        """List what may fill a slot in which the file names nothing."""
+        offered = self._offered(slot, lineage)
+        found: list[type[Technique]] = []
+        for cls in offered:
+            if not cls.asked_only:
+                found.append(cls)
+        if found:
+            return found
+        names = ", ".join(cls.name for cls in offered)
+        raise self.fail(
+            path,
+            f"what is installed for the slot {slot.value!r} is searched only where it is named.",
+            f"Name one or several of: {names}.",
+        )
 
     def _why_not(self, cls: type[Technique], lineage: Lineage) -> str | None:
         """Say why a technique cannot be used here."""
@@ -213,13 +236,25 @@ class SpaceReader:
         return None
 
     def _whole_slot(self, slot: Slot, path: KeyPath) -> SlotSpace:
-        options = self._whole(self._offered(slot, ()), path, ())
-        return self._made(slot, options)
+        return self._made(slot, self._all_of(slot, path, ()))
+
+    def _all_of(self, slot: Slot, path: KeyPath, lineage: Lineage) -> list[TechniqueSpace]:
+        """Search what the file need not name, with a note on the rest."""
+        unnamed = self._unnamed(slot, path, lineage)
+        rest: list[str] = []
+        for cls in self._offered(slot, lineage):
+            if cls.asked_only:
+                rest.append(cls.name)
+        note = f"of {slot.value}, searched only where the study file names it: {', '.join(rest)}."
+        # Once, though a slot may be nested in several techniques.
+        if rest and note not in self.notes:
+            self.notes.append(note)
+        return self._whole(unnamed, path, lineage)
 
     def _baseline(self, slot: Slot) -> SlotSpace:
         """Return a slot that the file leaves out: its baseline, and nothing of it searched."""
         # The baseline comes first among what is offered; without one, the first by name.
-        cls = self._offered(slot, ())[0]
+        cls = self._unnamed(slot, ("space", slot.value), ())[0]
         fixed: Mapping[str, Any] = {}
         if slot is Slot.RECIPE:
             fixed = self._fixes
@@ -288,10 +323,9 @@ class SpaceReader:
                 found.append(self._technique(cls, body, here, lineage))
             return found
 
-        offered = self._offered(slot, lineage)
         if isinstance(raw, Mapping):
-            return self._whole(offered, path, lineage)
-        names = ", ".join(cls.name for cls in offered)
+            return self._all_of(slot, path, lineage)
+        names = ", ".join(cls.name for cls in self._offered(slot, lineage))
         raise self.fail(
             path,
             f"{shown(raw)} names no technique.",

@@ -1,5 +1,6 @@
-"""Many simulated studies, and what they say: hypervolume over time, ranks, and the time to reach
-the best rival.
+"""Many simulated studies, and what they say.
+
+That is hypervolume over time, ranks, and the time to reach the best rival.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ def combinations(samplers: Sequence[str], schedulers: Sequence[str]) -> list[Com
 
 @dataclass(frozen=True)
 class Studies:
-    """All simulated studies of one combination: hypervolume at the common times, a row for each
-    seed.
+    """All simulated studies of one combination.
+
+    `curves` is the hypervolume at the common times, a row for each seed.
     """
 
     combination: Combination

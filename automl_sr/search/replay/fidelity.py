@@ -1,8 +1,7 @@
-"""How well the order of models at a rung foretells that at the end: Kendall's tau-b, over all and
-inside cost classes.
+"""How well the order of models at a rung foretells that at the end.
 
-Across classes of cost any measure of size gets a high tau; inside them it shows what a rung knows
-besides.
+It is measured by Kendall's tau-b, over all and inside cost classes. Across classes of cost any
+measure of size gets a high tau; inside them it shows what a rung knows besides.
 """
 
 from __future__ import annotations

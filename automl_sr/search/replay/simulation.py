@@ -116,8 +116,9 @@ class SimulatedStudy(Study):
 
 
 class _Attributes:
-    """The part of a storage that NSGA-II uses: it notes generations in trials and parents in the
-    study.
+    """The part of a storage that NSGA-II uses.
+
+    It notes generations in trials and parents in the study.
     """
 
     def __init__(self, study: SimulatedStudy) -> None:

@@ -1,8 +1,7 @@
-"""The table of a finished study: every configuration that was trained to its end, with curves,
-times and costs.
+"""The table of a finished study: every configuration that was trained to its end.
 
-A table is one JSON file that needs neither the store nor the plugins of its study: the
-distributions are inside.
+It holds their curves, times and costs. A table is one JSON file that needs neither the store nor
+the plugins of its study: the distributions are inside.
 """
 
 from __future__ import annotations
