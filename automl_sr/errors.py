@@ -65,8 +65,9 @@ class DataError(UseError):
 
 
 class ModelError(UseError):
-    """An ONNX file that cannot be opened, that hangs, or that is not what it says: no image can be
-    given to it.
+    """An ONNX file that cannot be opened, that hangs, or that is not what it says.
+
+    No image can be given to it.
     """
 
 
@@ -79,8 +80,9 @@ class StoreError(UseError):
 
 
 class StoreUnreachableError(StoreError):
-    """The database does not answer for now: it restarts, the connection was lost, or another writer
-    holds it.
+    """The database does not answer for now.
+
+    It restarts, the connection was lost, or another writer holds it.
     """
 
     exit_code = 1
@@ -91,9 +93,7 @@ class TrialError(AutomlSRError):
 
 
 class InfeasibleError(TrialError):
-    """A trial's model can no longer keep to the study's constraints, whatever is still done to
-    it.
-    """
+    """A trial's model can no longer keep to the constraints, whatever is still done to it."""
 
     def __init__(self, message: str, violations: Mapping[str, float]) -> None:
         super().__init__(message)

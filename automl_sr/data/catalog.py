@@ -1,5 +1,6 @@
-"""Named sets of images: folders under AUTOML_SR_DATA, any folder by its path, and photographs that
-come along.
+"""Named sets of images.
+
+They are folders under AUTOML_SR_DATA, any folder by its path, and photographs that come along.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class ImageSet:
 
     @classmethod
     def from_folder(cls, folder: str | Path, name: str = "") -> ImageSet:
-        """Return the set of a folder.
+        """Return the set of a folder with `HR` beside `LRbicx2`, or of a plain folder of images.
 
-        It is laid out as `HR` (or `GTmod12`) beside `LRbicx2` (or `LR_bicubic/X2`), or is a plain
-        folder of images. Raises DataError where there is no folder or no image in it.
+        `GTmod12` is as good as `HR`, and `LR_bicubic/X2` as `LRbicx2`. Raises DataError where
+        there is no folder or no image in it.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -69,8 +70,9 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The sets that can be named: subfolders of `folders` (the first one wins) and the photographs
-    of scikit-image.
+    """The sets that can be named.
+
+    They are the subfolders of `folders` (the first one wins) and the photographs of scikit-image.
     """
 
     folders: tuple[Path, ...] = ()

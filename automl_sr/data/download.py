@@ -1,5 +1,6 @@
-"""Fetch an archive of images: checked by sha256, unpacked safely, and visible under its name only
-when complete.
+"""Fetch an archive of images.
+
+It is checked by sha256, unpacked safely, and visible under its name only when complete.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ _BAD_ARCHIVE = (
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A public set: an archive with its sha256, or, where no trustworthy hash is published, where
-    to get it.
+    """A public set.
+
+    It is an archive with its sha256, or, where no trustworthy hash is published, where to get it.
     """
 
     about: str
@@ -93,12 +95,11 @@ def fetch(
     progress: Progress = lambda done, total: None,
     limit: int = SIZE_LIMIT,
 ) -> Path:
-    """Download a zip or tar archive and unpack its images as the set `into/name`; returns that
-    folder.
+    """Download a zip or tar archive and unpack its images as the set `into/name`.
 
-    Raises DataError for a bad name, address, hash or archive and where the set exists already;
-    AutomlSRError where the download fails or its sha256 differs. Nothing is left behind in either
-    case.
+    Returns that folder. Raises DataError for a bad name, address, hash or archive and where the set
+    exists already; AutomlSRError where the download fails or its sha256 differs. Nothing is left
+    behind in either case.
     """
     target = into / name
     _check_request(name, url, sha256, target)

@@ -1,5 +1,6 @@
-"""Read and write image files without losing what they hold: grey, 16 bit, transparency, colour
-profile, orientation.
+"""Read and write image files without losing what they hold.
+
+That may be grey, 16 bit, transparency, a colour profile or an orientation.
 """
 
 from __future__ import annotations

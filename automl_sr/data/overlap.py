@@ -1,5 +1,6 @@
-"""Images that two sets share: identical ones by the hash of their pixels, near-duplicates by a
-perceptual hash.
+"""Images that two sets share.
+
+Identical ones are found by the hash of their pixels, near-duplicates by a perceptual hash.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The description from which a model is rebuilt: a factory, its fields and the log of structural
-changes.
+"""The description from which a model is rebuilt.
+
+It is a factory, its fields and the log of structural changes.
 """
 
 from __future__ import annotations
@@ -70,10 +71,7 @@ class Blueprint:
         return cls(data["factory"], dict(data["fields"]), tuple(edits))
 
     def digest(self) -> str:
-        """Return a short name for the content.
-
-        Equal blueprints, and only those, have equal digests.
-        """
+        """Return a short name that equal blueprints, and only those, share."""
         text = json.dumps(
             self.to_json(),
             sort_keys=True,

@@ -1,5 +1,6 @@
-"""What is wrong with how a technique is declared: found when its plugin is loaded, before a study
-names it.
+"""What is wrong with how a technique is declared.
+
+It is found when its plugin is loaded, before a study names it.
 """
 
 from __future__ import annotations

@@ -31,8 +31,9 @@ MOST_LINES = 200
 
 @dataclass(frozen=True)
 class Mishap:
-    """What foreign code raised, in words: the exception itself would keep its frames with all their
-    tensors.
+    """What foreign code raised, in words.
+
+    The exception itself would keep its frames with all their tensors.
     """
 
     kind: type[BaseException]

@@ -1,5 +1,6 @@
-"""What a study can optimise or constrain: the description of a metric, and those that need no
-knowledge of a task.
+"""What a study can optimise or constrain.
+
+Here are the description of a metric, and those metrics that need no knowledge of a task.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ class Pretrained:
     tensors: Mapping[str, Tensor]
 
     def misfit(self, registry: Registry) -> Misfit:
-        """Compare the tensors with those of the blueprint's model, which the meta device holds."""
+        """Compare the tensors with those of the blueprint's model."""
+        # On the meta device: names and sizes are enough, and no memory is taken.
         with torch.device("meta"):
             outline = build(self.blueprint, registry).state_dict()
         return misfit(outline, self.tensors)
@@ -41,14 +42,17 @@ class Pretrained:
 
 
 def identified(
-    technique: Technique, tensors: Mapping[str, Tensor], ctx: Context
+    technique: Technique,
+    tensors: Mapping[str, Tensor],
+    ctx: Context,
 ) -> Pretrained | None:
     """Return the net that an architecture sees in the tensors of a foreign file, if any."""
     found = technique.read_checkpoint(tensors, ctx.task)
     if found is None:
         return None
     net, own = found
-    return Pretrained(net.blueprint(ctx.task, ctx.for_technique(net)), own)
+    blueprint = net.blueprint(ctx.task, ctx.for_technique(net))
+    return Pretrained(blueprint, own)
 
 
 def weights_for(
@@ -87,9 +91,11 @@ def difference(found: Blueprint, wanted: Blueprint) -> str:
         return ""
     if found.factory != wanted.factory:
         return f"it is a {found.factory}, not a {wanted.factory}"
-    said = []
+    said: list[str] = []
     for name in sorted({*found.fields, *wanted.fields}):
-        there, here = found.fields.get(name), wanted.fields.get(name)
+        there = found.fields.get(name)
+        here = wanted.fields.get(name)
         if there != here:
             said.append(f"{name} is {there!r} there and {here!r} here")
+    # Equal fields leave the edits.
     return ", ".join(said) or "its layers were changed while it was trained"

@@ -47,8 +47,9 @@ class EntryPoint(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a registered thing comes from: the plugin's name, and the distribution with its
-    version.
+    """Where a registered thing comes from.
+
+    `plugin` is the plugin's name.
     """
 
     plugin: str
@@ -148,7 +149,11 @@ class Registry:
         for cls in self.techniques[slot].values():
             if not cls.asked_only:
                 known.append(cls)
-        return min(known, key=lambda cls: (not cls.baseline, cls.name), default=None)
+        return min(
+            known,
+            key=lambda cls: (not cls.baseline, cls.name),
+            default=None,
+        )
 
     def source(self, technique: type[Technique]) -> Source:
         """Say which plugin registered a technique."""

@@ -50,8 +50,9 @@ class Slot(enum.StrEnum):
 
     @property
     def single(self) -> bool:
-        """Whether one technique always applies, so that its fields stand under the slot's own name
-        (`recipe.lr`).
+        """Whether one technique always applies.
+
+        Its fields then stand under the slot's own name (`recipe.lr`).
         """
         return self is Slot.RECIPE
 
@@ -181,11 +182,10 @@ class SearchField:
 
 
 class Technique(BaseModel):
-    """A way to choose data, build, train, compress or ship a model; its fields are its search
-    space.
+    """A way to choose data, build, train, compress or ship a model.
 
-    Every stage method is the identity unless a technique overrides it, so a technique writes only
-    what it does.
+    Its fields are its search space. Every stage method is the identity unless a technique overrides
+    it, so a technique writes only what it does.
     """
 
     model_config = ConfigDict(
@@ -269,8 +269,9 @@ class Technique(BaseModel):
         task: Task,
         ctx: Context,
     ) -> list[Blueprint]:
-        """List the models that lie in memory beside the trained one, such as a teacher; they are
-        not trained.
+        """List the models that lie in memory beside the trained one, such as a teacher.
+
+        They are not trained.
         """
         return []
 
@@ -279,8 +280,9 @@ class Technique(BaseModel):
         return phases
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
-        """Change losses, taps, auxiliary modules, groups or the update; a pure function of model,
-        state and phase.
+        """Change losses, taps, auxiliary modules, groups or the update.
+
+        It is a pure function of model, state and phase.
         """
         return step
 
@@ -301,19 +303,20 @@ class Technique(BaseModel):
     def predict(
         self, cost: Mapping[str, float], task: Task
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Bound what the shipped model will cost, given its cost before this technique: (lower,
-        upper).
+        """Bound what the shipped model will cost: (lower, upper).
+
+        `cost` is its cost before this technique.
         """
         return dict(cost), dict(cost)
 
     def canonical(self) -> Self:
-        """Return the technique that stands for all that mean the same; plans hold it and are
-        compared by it.
+        """Return the technique that stands for all that mean the same.
 
-        Here what is inactive gets its default, and vectors whose count or use is a function lose
-        what is beyond their count and get the first value of its range at each place that is not
-        used. A technique with more ways to say one thing (two inputs of a node in either order)
-        overrides it and begins with `super().canonical()`. Doing it twice must change nothing more.
+        Plans hold it and are compared by it. Here what is inactive gets its default, and vectors
+        whose count or use is a function lose what is beyond their count and get the first value of
+        its range at each place that is not used. A technique with more ways to say one thing (two
+        inputs of a node in either order) overrides it and begins with `super().canonical()`. Doing
+        it twice must change nothing more.
         """
         return _settled(self)
 

@@ -1,10 +1,9 @@
-"""How many places a vector field has, and which of them are used: numbers, or functions of other
-fields.
+"""How many places a vector field has, and which of them are used.
 
-Such a function is a static method of the technique. What its parameters are called says which
-fields it reads, so that these are asked first: `def edges(nodes: int) -> int`. One that says
-whether a place is used reads `place` besides, and may read the vector itself as far as the places
-before this one are known.
+Both are numbers, or functions of other fields. Such a function is a static method of the technique.
+What its parameters are called says which fields it reads, so that these are asked first: `def
+edges(nodes: int) -> int`. One that says whether a place is used reads `place` besides, and may read
+the vector itself as far as the places before this one are known.
 """
 
 from __future__ import annotations

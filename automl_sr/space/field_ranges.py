@@ -1,5 +1,6 @@
-"""What a study file may write for one field: a value, a range, or the allowed values of a
-choice.
+"""What a study file may write for one field.
+
+That is a value, a range, or the allowed values of a choice.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""One proposal, frozen: the technique of every slot with its fields, and a fingerprint of what that
-means.
+"""One proposal, frozen.
+
+It is the technique of every slot with its fields, and a fingerprint of what that means.
 """
 
 from __future__ import annotations

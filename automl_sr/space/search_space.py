@@ -1,10 +1,9 @@
-"""The search space of one study: what can be chosen, asked of Optuna step by step, and frozen into
-plans.
+"""The search space of one study.
 
-Parameters are stored as `selection`, `selection.loss.keep`, `architecture.cells.ops.0`,
-`recipe.lr`. Optuna does not let the choices of a parameter change, so where earlier slots leave
-only some techniques to a slot, the stored name says which: `quantization[none|int8_ptq]`. A plan
-always says `quantization`.
+What can be chosen is asked of Optuna step by step, and frozen into plans. Parameters are stored as
+`selection`, `selection.loss.keep`, `architecture.cells.ops.0`, `recipe.lr`. Optuna does not let the
+choices of a parameter change, so where earlier slots leave only some techniques to a slot, the
+stored name says which: `quantization[none|int8_ptq]`. A plan always says `quantization`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What a study file asks of the search space: its words, with the installed techniques, become
-domains.
+"""What a study file asks of the search space.
+
+Its words, with the installed techniques, become domains.
 """
 
 from __future__ import annotations

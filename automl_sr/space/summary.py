@@ -34,8 +34,9 @@ MANY = 100_000
 
 @dataclass(frozen=True)
 class Count:
-    """How many plans a space holds: the discrete choices, and the dimensions that are continuous
-    besides.
+    """How many plans a space holds.
+
+    `discrete` counts the discrete choices, `continuous` the dimensions that are continuous besides.
     """
 
     discrete: int

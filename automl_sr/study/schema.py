@@ -1,5 +1,6 @@
-"""The JSON Schema of study files, with all installed techniques, so that editors complete and check
-them.
+"""The JSON Schema of study files, with all installed techniques.
+
+With it, editors complete and check them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The study file: what a person asks for, checked so that every mistake is one sentence with its
-line.
+"""The study file: what a person asks for.
+
+It is checked so that every mistake is one sentence with its line.
 """
 
 from __future__ import annotations
@@ -203,8 +204,9 @@ class StudySpec(Part):
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study file that was read: its meaning, its resolved slots, its text and notes for the
-    person.
+    """A study file that was read.
+
+    That is its meaning, its resolved slots, its text and notes for the person.
     """
 
     spec: StudySpec
