@@ -95,8 +95,9 @@ class DataError(UseError):
 
 
 class ModelError(UseError):
-    """An ONNX file that cannot be opened, that hangs, or that is not what it says: no image can be
-    given to it.
+    """An ONNX file that cannot be opened, that hangs, or that is not what it says.
+
+    No image can be given to it.
     """
 
 
@@ -109,8 +110,9 @@ class StoreError(UseError):
 
 
 class StoreUnreachableError(StoreError):
-    """The database does not answer for now: it restarts, the connection was lost, or another writer
-    holds it.
+    """The database does not answer for now.
+
+    It restarts, the connection was lost, or another writer holds it.
     """
 
     exit_code = 1
@@ -121,9 +123,7 @@ class TrialError(AutomlSRError):
 
 
 class InfeasibleError(TrialError):
-    """A trial's model can no longer keep to the study's constraints, whatever is still done to
-    it.
-    """
+    """A trial's model can no longer keep to the constraints, whatever is still done to it."""
 
     def __init__(self, message: str, violations: Mapping[str, float]) -> None:
         super().__init__(message)
@@ -148,16 +148,21 @@ class StopRequestedError(AutomlSRError):
 
     def __init__(self, message: str, hint: str = "", *, signal_number: int = 2) -> None:
         super().__init__(message, hint)
+        # As shells say it of a program that a signal ended.
         self.exit_code = 128 + signal_number
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, for a message of one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    lines = str(error).strip().splitlines()
+    # Some errors have no text, as a bare `assert`.
+    if not lines:
+        return type(error).__name__
+    return lines[0][:300].rstrip(".")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant: ` Did you mean 'fsrcnn'?`, or nothing."""
+    """Say which known name was probably meant: `Did you mean 'fsrcnn'?`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     if matches:
         return f"Did you mean {matches[0]!r}?"
@@ -166,11 +171,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def located(path: KeyPath, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
     """Make an error that names the key path, and the file and line where they are known."""
-    parts = []
-    for part in (where, ".".join(str(part) for part in path)):
+    key = ".".join(map(str, path))
+    parts: list[str] = []
+    for part in (where, key, message):
         if part:
             parts.append(part)
-    return StudyFileError(shortened(": ".join([*parts, message])), hint)
+    # Values of strangers' files stand in messages, and may be of any length.
+    return StudyFileError(shortened(": ".join(parts)), hint)
 
 
 def shortened(text: str, most: int = 500) -> str:
@@ -178,20 +185,22 @@ def shortened(text: str, most: int = 500) -> str:
     if len(text) <= most:
         return text
     half = most // 2
-    return f"{text[:half]} [...] {text[-half:]}"
+    begin = text[:half]
+    end = text[-half:]
+    return f"{begin} [...] {end}"
 
 
 def shown(value: object) -> str:
-    """Write a value for a sentence; long ones are cut."""
-    if isinstance(value, bool):
-        if value:
-            return "true"
-        return "false"
+    """Write a value for a sentence, as a study file does; long ones are cut."""
     if value is None:
         return "an empty value"
-    if value in ([], {}):
-        if value == []:
-            return "an empty list"
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if value == []:
+        return "an empty list"
+    if value == {}:
         return "an empty mapping"
     text = repr(value)
     if len(text) <= 60:

@@ -95,7 +95,7 @@ def difference(found: Blueprint, wanted: Blueprint) -> str:
         return ""
     if found.factory != wanted.factory:
         return f"it is a {found.factory}, not a {wanted.factory}"
-    said = []
+    said: list[str] = []
     for name in sorted({*found.fields, *wanted.fields}):
         there = found.fields.get(name)
         here = wanted.fields.get(name)
