@@ -149,6 +149,16 @@ class File:
     """
 
 
+@dataclass(frozen=True)
+class Later:
+    """Let a field mean nothing at its default: one that a technique got when plans named it
+    already.
+
+    There the technique is what it was before it had the field: `dump` and fingerprints leave it
+    out, so that stored plans, blueprints and shared results are found again.
+    """
+
+
 Marker = Int | Float | Choice | Each | Pick
 
 
@@ -165,6 +175,8 @@ class SearchField:
     decided_by: frozenset[str] = frozenset()
     """For a vector, the fields that say how many places it has and which of them are used."""
     is_file: bool = False
+    later: bool = False
+    """Whether it is left out where it has its default."""
 
     def depends_on(self) -> set[str]:
         """Name the fields that decide whether, or how often, this one is asked."""
@@ -281,13 +293,9 @@ class Technique(BaseModel):
 
     def dump(self) -> dict[str, Any]:
         """Return the fields as JSON, with inactive ones at their defaults and nested techniques by
-        name.
+        name; those that came `Later` are left out at their defaults.
         """
-        inactive = inactive_fields(self)
-        return {
-            spec.name: as_json(spec.default if spec.name in inactive else getattr(self, spec.name))
-            for spec in search_fields(type(self))
-        }
+        return {name: as_json(value) for name, value in meant_fields(self).items()}
 
     @classmethod
     def title(cls) -> str:
@@ -386,6 +394,19 @@ def inactive_fields(technique: Technique) -> set[str]:
     return inactive
 
 
+def meant_fields(technique: Technique) -> dict[str, Any]:
+    """Return the values by which a technique is told apart from others of its name: inactive fields
+    have their defaults, and those that came `Later` are left out there.
+    """
+    inactive = inactive_fields(technique)
+    found: dict[str, Any] = {}
+    for spec in search_fields(type(technique)):
+        value = spec.default if spec.name in inactive else getattr(technique, spec.name)
+        if not (spec.later and as_json(value) == as_json(spec.default)):
+            found[spec.name] = value
+    return found
+
+
 def files_of(technique: Technique) -> dict[str, str]:
     """Return the paths of the files that a technique and those nested in it name, by field;
     inactive ones are none.
@@ -411,7 +432,7 @@ def search_fields(cls: type[Technique]) -> list[SearchField]:
 def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchField:
     when: Mapping[str, tuple[Scalar, ...]] = {}
     marker: Marker | None = None
-    fixed = is_file = False
+    fixed = is_file = later = False
     for item in info.metadata:
         if isinstance(item, When):
             when = item.conditions
@@ -419,6 +440,8 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
             fixed = True
         elif isinstance(item, File):
             is_file = True
+        elif isinstance(item, Later):
+            later = True
         elif isinstance(item, Int | Float | Choice | Each | Pick):
             marker = item
     if marker is None:
@@ -429,7 +452,7 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
         frozenset(decided_by(cls, name, marker)) if isinstance(marker, Each) else frozenset[str]()
     )
     description = info.description or ""
-    return SearchField(name, marker, default, when, searched, description, decided, is_file)
+    return SearchField(name, marker, default, when, searched, description, decided, is_file, later)
 
 
 def _implied_choice(annotation: Any) -> Choice | None:

@@ -22,7 +22,7 @@ from automl_sr.plugin.technique import (
     Technique,
     as_json,
     files_of,
-    inactive_fields,
+    meant_fields,
     search_fields,
 )
 from automl_sr.space.domains import installed_version
@@ -112,14 +112,13 @@ def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
 
 
 def _identity(technique: Technique) -> dict[str, Any]:
-    inactive = inactive_fields(technique)
-    fields = {}
-    for spec in search_fields(type(technique)):
-        value = spec.default if spec.name in inactive else getattr(technique, spec.name)
-        if spec.is_file and value:
-            fields[spec.name] = {"sha256": _content(value)}
+    files = {spec.name for spec in search_fields(type(technique)) if spec.is_file}
+    fields: dict[str, Any] = {}
+    for name, value in meant_fields(technique).items():
+        if name in files and value:
+            fields[name] = {"sha256": _content(value)}
         else:
-            fields[spec.name] = _identity(value) if isinstance(value, Technique) else as_json(value)
+            fields[name] = _identity(value) if isinstance(value, Technique) else as_json(value)
     return {"technique": technique.name, "version": technique.version, "fields": fields}
 
 
