@@ -12,7 +12,6 @@ from pydantic import Field
 
 from automl_sr.api import (
     Blueprint,
-    Choice,
     Edit,
     Fixed,
     Float,
@@ -182,7 +181,8 @@ class SESR(_Folding):
 
     Bhardwaj et al.: Collapsible Linear Blocks for Super-Efficient Super Resolution, MLSys 2022.
     The paper's nets are `m=3`, `m=5` and `m=7` with `f=16, p=256`, M11 `m=11, f=16, p=64` and XL
-    `m=11, f=32, p=64`, all with `activation="prelu", skip="nearest"`.
+    `m=11, f=32, p=64`, all with `activation="prelu", skip="nearest"`. The zero start of the last
+    layer is ours.
     """
 
     name = "sesr"
@@ -192,7 +192,7 @@ class SESR(_Folding):
     f: Annotated[int, Int(8, 32, step=8), Field(ge=1, le=512, description="features")] = 16
     p: Annotated[
         int,
-        Choice(32, 64, 128, 256),
+        Int(32, 256, log=True),
         Field(ge=1, le=1024, description="features inside a block while it is trained"),
     ] = 64
     activation: Literal["prelu", "relu"] = "prelu"
@@ -204,15 +204,15 @@ class ECBSR(_Folding):
     """Plain 3x3 convolutions, each trained as a sum with branches that look for edges.
 
     Zhang, Zeng, Zhang: Edge-oriented Convolution Block for Real-time Super Resolution on Mobile
-    Devices, ACM MM 2021. The paper's nets are `m=4` with `c=8` and `c=16`, all with
-    `skip="nearest"`.
+    Devices, ACM MM 2021. The paper's nets are `m=4` with `c=8` and `c=16`, both with
+    `skip="nearest"`. The zero start of the last layer is ours.
     """
 
     name = "ecbsr"
     factories: ClassVar = {"reference.ecbsr": f"{FAMILY}.ecbsr:ecbsr"}
 
     m: Annotated[
-        int, Int(1, 10), Field(ge=1, le=64, description="layers between first and last")
+        int, Int(1, 8), Field(ge=1, le=64, description="layers between first and last")
     ] = 4
     c: Annotated[int, Int(8, 32, step=8), Field(ge=1, le=512, description="features")] = 16
     identity: Annotated[bool, Fixed()] = False
@@ -230,7 +230,7 @@ class SPAN(_Folding):
     name = "span"
     factories: ClassVar = {"reference.span": f"{FAMILY}.span:span"}
 
-    width: Annotated[int, Int(8, 28, step=4), Field(ge=1, le=256)] = 12
+    width: Annotated[int, Int(8, 24, step=4), Field(ge=1, le=256)] = 12
     blocks: Annotated[int, Int(1, 6), Field(ge=1, le=32)] = 4
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
 

@@ -12,7 +12,8 @@ from automl_sr_plugins.reference.skips import Base, ShuffledOnto
 class ECBSR(nn.Module):
     """m blocks of c channels between a first and a last one (Zhang, Zeng, Zhang, ACM MM 2021).
 
-    Published with images in 0..255: with all biases 255 times as large it is the same net.
+    Published with images in 0..255: with all biases 255 times as large it is the same net. The
+    last layer starts at zero, which is ours.
     """
 
     def __init__(
@@ -22,7 +23,9 @@ class ECBSR(nn.Module):
         layers: list[nn.Module] = [EdgeBlock(channels, c), nn.PReLU(c)]
         for _ in range(m):
             layers += [EdgeBlock(c, c, identity=identity), nn.PReLU(c)]
-        layers.append(EdgeBlock(c, channels * scale * scale))
+        last = EdgeBlock(c, channels * scale * scale)
+        last.start_at_zero()
+        layers.append(last)
         self.backbone = nn.Sequential(*layers)
         self.tail = ShuffledOnto(channels, scale, skip)
 
