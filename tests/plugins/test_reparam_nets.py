@@ -13,6 +13,8 @@ from automl_sr.compression.export import export_onnx, verify
 from automl_sr.errors import PluginError
 from automl_sr.evaluation.cost import count_params
 from automl_sr.plugin.blueprint import Blueprint
+from automl_sr.plugin.technique import Slot
+from automl_sr.space.plan import fingerprint
 from automl_sr.tasks.image_sr.cost import macs_at_output
 from automl_sr.testing.tiny import tiny_task
 from automl_sr_plugins.reference import ECBSR, EDSR, FSRCNN, SESR, SPAN, PlainUSR
@@ -260,10 +262,18 @@ def test_a_block_that_is_wider_than_the_outer_ones_means_one_as_wide() -> None:
     assert (settled.w2, settled.dump()) == (8, PlainUSR(n=8, w2=8).dump())
 
 
+STORED = {
+    EDSR: "b09d65d02e2c22fdedbe110fa6cbdd4b09c3dee203d82f5c66f62d03bcc3baa0",
+    FSRCNN: "28d5d96f861f48f012b5ea67bde21bdbab8929c6eee089cf1ec702a69650c90d",
+}
+"""Fingerprints of their defaults, as studies stored them before there were wide nets."""
+
+
 @pytest.mark.parametrize("technique", [EDSR, FSRCNN])
 def test_a_plain_net_is_described_as_before_there_were_wide_ones(technique: Any) -> None:
     blueprint = technique().blueprint(tiny_task(), None)
     assert "reparam" not in blueprint.fields
     assert technique().shipped(blueprint, tiny_task(), None) == (blueprint, blueprint)
+    assert fingerprint({Slot.ARCHITECTURE: technique()}) == STORED[technique]
     wide = technique(reparam="edge").blueprint(tiny_task(), None)
     assert wide == Blueprint(blueprint.factory, {**blueprint.fields, "reparam": "edge"})
