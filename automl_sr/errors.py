@@ -129,12 +129,17 @@ def first_line(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known name was probably meant: ` Did you mean 'fsrcnn'?`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"Did you mean {matches[0]!r}?" if matches else ""
+    if matches:
+        return f"Did you mean {matches[0]!r}?"
+    return ""
 
 
 def located(path: KeyPath, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
     """Make an error that names the key path, and the file and line where they are known."""
-    parts = [part for part in (where, ".".join(str(part) for part in path)) if part]
+    parts = []
+    for part in (where, ".".join(str(part) for part in path)):
+        if part:
+            parts.append(part)
     return StudyFileError(shortened(": ".join([*parts, message])), hint)
 
 
@@ -149,10 +154,16 @@ def shortened(text: str, most: int = 500) -> str:
 def shown(value: object) -> str:
     """Write a value for a sentence; long ones are cut."""
     if isinstance(value, bool):
-        return "true" if value else "false"
+        if value:
+            return "true"
+        return "false"
     if value is None:
         return "an empty value"
     if value in ([], {}):
-        return "an empty list" if value == [] else "an empty mapping"
+        if value == []:
+            return "an empty list"
+        return "an empty mapping"
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if len(text) <= 60:
+        return text
+    return f"{text[:57]}..."

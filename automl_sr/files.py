@@ -51,11 +51,9 @@ def content_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        reason = (
-            "is not there"
-            if isinstance(error, FileNotFoundError)
-            else f"cannot be read ({error.strerror})"
-        )
+        reason = "is not there"
+        if not isinstance(error, FileNotFoundError):
+            reason = f"cannot be read ({error.strerror})"
         raise DataError(
             f"The file {path} {reason}.", "Put it there, or name another one."
         ) from error
@@ -78,12 +76,12 @@ def save_tensors(
     """
     from safetensors.torch import save
 
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = (
-        None
-        if header is None
-        else {HEADER: json.dumps({**header, DIGEST: _digest(plain)}, sort_keys=True)}
-    )
+    plain = {}
+    for name, tensor in tensors.items():
+        plain[name] = tensor.detach().cpu().contiguous().clone()
+    metadata = None
+    if header is not None:
+        metadata = {HEADER: json.dumps({**header, DIGEST: _digest(plain)}, sort_keys=True)}
     content = save(plain, metadata=metadata)
     write_atomically(path, content)
     return len(content)

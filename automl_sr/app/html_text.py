@@ -25,7 +25,9 @@ def values_words(trial: TrialRecord) -> str:
 
 def state_words(shown: Snapshot, trial: TrialRecord) -> str:
     """Say what became of a trial, and whether it is in the front."""
-    place = " in the front" if trial.number in shown.front_numbers else ""
+    place = ""
+    if trial.number in shown.front_numbers:
+        place = " in the front"
     return f"{trial.state}{place}"
 
 

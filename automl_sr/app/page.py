@@ -5,7 +5,7 @@ is shown.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,7 +80,9 @@ def make_page(cache: StoreCache) -> gr.Blocks:
         # not States, because those never reach the browser
         version, opened = gr.Textbox("", visible="hidden"), gr.Textbox("studies", visible="hidden")
         count = gr.Number(0, visible="hidden")
-        cues = {name: gr.Textbox("", visible="hidden") for name, _ in FOLLOWS}
+        cues = {}
+        for name, _ in FOLLOWS:
+            cues[name] = gr.Textbox("", visible="hidden")
         session = Session(page, cache, study, trial, compared, version, opened, count, cues)
         with gr.Tabs(elem_id="tabs") as tabs:
             for tab in TABS:
@@ -98,6 +100,34 @@ def make_page(cache: StoreCache) -> gr.Blocks:
     return page
 
 
+def _first(names: Sequence[str]) -> str | None:
+    return next(iter(names), None)
+
+
+def _asked_study(asked: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """Return the study that the address names; the first one where it names none that is there."""
+    name = asked.get("study")
+    if name in names:
+        return name
+    if name:
+        gr.Warning(escaped(f"There is no study {name!r} in this store."))
+    return _first(names)
+
+
+def _described(cache: StoreCache, name: str | None, chosen: Sequence[int]) -> str:
+    """Return a line about the first of the chosen trials."""
+    shown = None
+    if chosen:
+        shown = snapshot(cache, name)
+    if shown is None:
+        return NOTHING_SELECTED
+    try:
+        return trial_line(shown, shown.trial(chosen[0]))
+    except AutomlSRError as error:
+        gr.Warning(escaped(error))
+        return NOTHING_SELECTED
+
+
 def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> None:
     """Let the page follow the address when it is opened, the store while it changes, and the
     address the page.
@@ -110,17 +140,15 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
         tab = FORMER_IDS.get(named, named)
         # only where the address asks for one: the list can be seen, and another tab opened, before
         # this comes
-        opened = (
-            (gr.Tabs(selected=tab), tab)
-            if tab in {item.id for item in TABS}
-            else (gr.skip(), gr.skip())
-        )
+        if tab in {item.id for item in TABS}:
+            opened = (gr.Tabs(selected=tab), tab)
+        else:
+            opened = (gr.skip(), gr.skip())
         version = cache.version()
-        names = [] if version.startswith(NOTHING_THERE) else cache.names()
-        name = asked.get("study") or (names[0] if names else None)
-        if name is not None and name not in names:
-            gr.Warning(escaped(f"There is no study {name!r} in this store."))
-            name = names[0] if names else None
+        names = []
+        if not version.startswith(NOTHING_THERE):
+            names = cache.names()
+        name = _asked_study(asked, names)
         number = next(iter(compare.asked_for(asked.get("trial", ""))), None)
         compared = compare.asked_for(asked.get("compare", ""))
         return gr.Dropdown(choices=names, value=name), number, version, *opened, compared
@@ -132,19 +160,13 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
         if version.startswith(NOTHING_THERE):
             return version, gr.skip()
         names = cache.names()
-        chosen = name if name in names else (names[0] if names else None)
+        chosen = name
+        if name not in names:
+            chosen = _first(names)
         return version, gr.Dropdown(choices=names, value=chosen)
 
     def describe(name: str | None, chosen: Any) -> str:
-        found = numbers(chosen)
-        shown = snapshot(cache, name) if found else None
-        if shown is None:
-            return NOTHING_SELECTED
-        try:
-            return trial_line(shown, shown.trial(found[0]))
-        except AutomlSRError as error:
-            gr.Warning(escaped(error))
-            return NOTHING_SELECTED
+        return _described(cache, name, numbers(chosen))
 
     page.load(
         safely(arrive),
@@ -156,7 +178,9 @@ def _wire(page: gr.Blocks, session: Session, tabs: gr.Tabs, line: gr.HTML) -> No
     timer = gr.Timer(POLL_SECONDS)
     both = [session.version, session.study]
     listen([timer.tick], follow, both, both, trigger_mode="once")
-    changes = [item.change for item in (session.study, session.trial, session.tab)]
+    changes = []
+    for item in (session.study, session.trial, session.tab):
+        changes.append(item.change)
     cues, shown = list(session.cues.values()), [session.study, session.trial, session.tab]
     asked = [session.tab, session.study, session.trial, session.version, *cues]
     cue = script_with("cues.js", FOLLOWS, LINE)

@@ -64,7 +64,9 @@ class Session:
         guarded = safely(make)
 
         def fill(opened: str, *values: Any) -> Any:
-            return guarded(*values) if opened == tab else skip(len(outputs))
+            if opened == tab:
+                return guarded(*values)
+            return skip(len(outputs))
 
         triggers = [self.cues[tab].change, *also]
         self.listen_in_order(triggers, fill, [self.tab, *inputs], outputs)
@@ -87,7 +89,10 @@ class Session:
             if count < known:
                 return skip(len(outputs) + 1)
             made = make(*values)
-            filled = made if isinstance(made, tuple) else (made,)
+            if isinstance(made, tuple):
+                filled = made
+            else:
+                filled = (made,)
             return *filled, int(count)
 
         given = [self.count, newest, *inputs]
@@ -118,7 +123,9 @@ def listen(
 
 def skip(count: int) -> Any:
     """Leave all outputs as they are."""
-    return gr.skip() if count <= 1 else tuple(gr.skip() for _ in range(count))
+    if count <= 1:
+        return gr.skip()
+    return tuple(gr.skip() for _ in range(count))
 
 
 def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
@@ -157,7 +164,10 @@ def numbers(values: Any) -> list[int]:
     """Read numbers of trials as they come from a browser. Raises UseError for anything else."""
     if values in (None, ""):
         return []
-    found = values if isinstance(values, list) else [values]
+    if isinstance(values, list):
+        found = values
+    else:
+        found = [values]
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
         raise UseError("A trial is named by its number.")
     if not all(float(value).is_integer() and 0 <= value < MOST_TRIALS for value in found):

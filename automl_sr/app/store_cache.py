@@ -215,7 +215,10 @@ class StoreCache:
 
     def names(self) -> list[str]:
         """Name the studies, the newest first."""
-        return [study.name for study in reversed(self.reader.studies())]
+        found: list[str] = []
+        for study in reversed(self.reader.studies()):
+            found.append(study.name)
+        return found
 
     def summaries(self, version: str) -> list[Summary]:
         """List the studies with what they are doing, the newest first; from memory if they were
@@ -273,18 +276,25 @@ class StoreCache:
             .where(trial.study_id == study.id)
         )
         with self.reader.reading() as database:
-            there = {row.id: tuple(row) for row in database.execute(query)}
+            there = {}
+            for row in database.execute(query):
+                there[row.id] = tuple(row)
             count = database.scalar(files)
-        known = (
-            {}
-            if former is None or former.study.id != study.id
-            else {item.id: item for item in former.trials}
-        )
-        changed = [key for key, marks in there.items() if _marks(known.get(key)) != marks]
+        if former is None or former.study.id != study.id:
+            known = {}
+        else:
+            known = {item.id: item for item in former.trials}
+        changed = []
+        for key, marks in there.items():
+            if _marks(known.get(key)) != marks:
+                changed.append(key)
         if len(changed) > MOST_CHANGED:
             return tuple(self.reader.trials(study))
         known |= {item.id: item for item in self.reader.trials(study, ids=changed)}
-        found = [known[key] for key in there if key in known]
+        found = []
+        for key in there:
+            if key in known:
+                found.append(known[key])
         if sum(len(item.artifacts) for item in found) != count:  # `automl-sr gc` removed some
             return tuple(self.reader.trials(study))
         return tuple(sorted(found, key=lambda item: item.number))
@@ -305,7 +315,10 @@ class StoreCache:
             for name in study.objectives
             if name in self.registry.metrics
         ):
-            values = [row[metric.name] for row in fit if metric.name in row]
+            values = []
+            for row in fit:
+                if metric.name in row:
+                    values.append(row[metric.name])
             if values:
                 best[metric.name] = metric.best(values)
         return best
@@ -362,7 +375,9 @@ def _identity(url: str) -> tuple[int, int] | None:
         found = path and path.stat()
     except OSError:
         return None
-    return (found.st_dev, found.st_ino) if found else None
+    if found:
+        return (found.st_dev, found.st_ino)
+    return None
 
 
 def _version(database: Database, name: str | None = None) -> str:
@@ -397,7 +412,9 @@ def _version(database: Database, name: str | None = None) -> str:
     )
     if name is not None:
         parts = tuple(part.where(study.name == name) for part in parts)
-    found = [list(map(tuple, database.execute(part).all())) for part in parts]
+    found = []
+    for part in parts:
+        found.append(list(map(tuple, database.execute(part).all())))
     dead = [row[-1] is not None and is_dead(row[-1]) for row in found[2]]  # of that no row tells
     return hashlib.sha256(repr((found, dead)).encode()).hexdigest()
 
@@ -410,7 +427,9 @@ def _state(study: StudyRecord, working: bool) -> str:
     trials, minutes = budget.get("trials"), budget.get("minutes")
     spent = trials is not None and sum(counts[state] for state in COUNTED) >= trials
     over = minutes is not None and study.seconds >= 60 * minutes
-    return "finished" if spent or over else "paused"
+    if spent or over:
+        return "finished"
+    return "paused"
 
 
 def _marks(trial: TrialRecord | None) -> tuple[Any, ...]:

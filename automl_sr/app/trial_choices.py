@@ -26,4 +26,8 @@ def trial_choices(
         return list(trials)
     newest = {trial.number for trial in sorted(trials, key=lambda trial: trial.number)[-RECENT:]}
     wanted = {*chosen, *shown.front_numbers, *newest}
-    return [trial for trial in trials if trial.number in wanted]
+    found: list[TrialRecord] = []
+    for trial in trials:
+        if trial.number in wanted:
+            found.append(trial)
+    return found

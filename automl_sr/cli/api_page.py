@@ -68,7 +68,9 @@ def _members(cls: type) -> list[str]:
     for declared, text in _declared(cls):
         words = " ".join(text.split("\n\n")[0].split())
         listed.append(f"- `{declared}`" + (f": {words}" if words else ""))
-    return ["\n".join(listed)] if listed else []
+    if listed:
+        return ["\n".join(listed)]
+    return []
 
 
 def _declared(cls: type) -> Iterator[tuple[str, str]]:
@@ -89,8 +91,12 @@ def _declared(cls: type) -> Iterator[tuple[str, str]]:
 
 def _function(node: ast.FunctionDef) -> str:
     """Return a method as it is called, or a property as a field."""
-    decorators = {ast.unparse(decorator) for decorator in node.decorator_list}
-    returned = ast.unparse(node.returns) if node.returns else "None"
+    decorators = set()
+    for decorator in node.decorator_list:
+        decorators.add(ast.unparse(decorator))
+    returned = "None"
+    if node.returns:
+        returned = ast.unparse(node.returns)
     if "property" in decorators:
         return f"{node.name}: {returned}"
     given = ast.unparse(node.args).removeprefix("self").removeprefix("cls").removeprefix(", ")

@@ -33,7 +33,9 @@ def list_sets(json: JsonOption = False) -> None:
     from automl_sr.data.catalog import Catalog
 
     catalog = Catalog.from_environment()
-    rows = [_summary(catalog.find(name)) for name in catalog.names()]
+    rows = []
+    for name in catalog.names():
+        rows.append(_summary(catalog.find(name)))
     if json:
         print_json({"folders": [str(folder) for folder in catalog.folders], "sets": rows})
         return
@@ -77,7 +79,9 @@ def _summary(image_set: ImageSet) -> dict[str, Any]:
 
 
 def _size(size: list[int] | None) -> str | None:
-    return f"{size[0]}x{size[1]}" if size is not None else None
+    if size is not None:
+        return f"{size[0]}x{size[1]}"
+    return None
 
 
 @app.command()

@@ -32,7 +32,10 @@ def leave(code: int, patience: float | None = None) -> int:
     Python waits for threads that are no daemons, and for the handlers of `atexit`, for ever.
     """
     ends = threading.Event()
-    seconds = PATIENCE_SECONDS if patience is None else patience
+    if patience is None:
+        seconds = PATIENCE_SECONDS
+    else:
+        seconds = patience
     threading.Thread(
         target=_insist, args=(ends, code, seconds), name="automl-sr end", daemon=True
     ).start()
@@ -43,18 +46,26 @@ def leave(code: int, patience: float | None = None) -> int:
 def _insist(ends: threading.Event, code: int, seconds: float) -> None:
     ends.wait()
     time.sleep(seconds)
-    running = [
-        thread.name for thread in threading.enumerate() if not thread.daemon and thread.is_alive()
-    ]
-    left = [name for name in running if name != threading.main_thread().name]
-    what = f"threads that were left behind ({', '.join(left)})" if left else "an exit handler"
+    running = []
+    for thread in threading.enumerate():
+        if not thread.daemon and thread.is_alive():
+            running.append(thread.name)
+    left = []
+    for name in running:
+        if name != threading.main_thread().name:
+            left.append(name)
+    what = "an exit handler"
+    if left:
+        what = f"threads that were left behind ({', '.join(left)})"
     note(f"warning: {what} did not end within {seconds:g} s: the program ends without")
     REAL_EXIT(code)
 
 
 def _of_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and args.exc_type is not SystemExit:
-        name = args.thread.name if args.thread is not None else "a thread"
+        name = "a thread"
+        if args.thread is not None:
+            name = args.thread.name
         _tell(f"{name} ended with {one_line(args.exc_value)}", args.exc_value)
 
 

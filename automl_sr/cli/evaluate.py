@@ -162,11 +162,16 @@ def _metrics(names: str, task: type[Task]) -> list[Metric]:
     from automl_sr.plugin.registry import installed
 
     registry = installed()
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = []
+    for name in names.split(","):
+        if name.strip():
+            wanted.append(name.strip())
     usable = [metric for metric in registry.metrics_of(task) if metric.level == "quality"]
     if not wanted:
         return usable
-    found = [registry.metric(name) for name in dict.fromkeys(wanted)]
+    found = []
+    for name in dict.fromkeys(wanted):
+        found.append(registry.metric(name))
     for metric in found:
         if metric.level != "quality":
             raise UseError(
@@ -183,13 +188,15 @@ def _metrics(names: str, task: type[Task]) -> list[Metric]:
 
 
 def _print(values: dict[str, Any], metrics: Sequence[Metric]) -> None:
-    columns = [
-        f"{metric.name} ({metric.unit})" if metric.unit else metric.name for metric in metrics
-    ]
-    rows = [
-        [row["name"], *[_shown(row[metric.name], metric) for metric in metrics]]
-        for row in values["per_image"]
-    ]
+    columns = []
+    for metric in metrics:
+        if metric.unit:
+            columns.append(f"{metric.name} ({metric.unit})")
+        else:
+            columns.append(metric.name)
+    rows = []
+    for row in values["per_image"]:
+        rows.append([row["name"], *[_shown(row[metric.name], metric) for metric in metrics]])
     mean = ["mean", *[_shown(values[metric.name], metric) for metric in metrics]]
     title = f"{values['model']} on {values['data']}, x{values['scale']}, {values['images']} images"
     print_table(["image", *columns], [*rows, mean], title=title, right=columns)
@@ -199,4 +206,6 @@ def _shown(value: float, metric: Metric) -> str:
     """Two decimals for dB, four for similarities: as published tables print them."""
     if metric.unit == "dB":
         return f"{value:.2f}"
-    return f"{value:.4f}" if abs(value) <= 1 else number(value)
+    if abs(value) <= 1:
+        return f"{value:.4f}"
+    return number(value)

@@ -53,7 +53,9 @@ def export(
     opened = Reader.open(store)
     study = opened.study(name)
     found = opened.trial(study, trial)
-    chosen = newest(opened, study, found) if refined else None
+    chosen = None
+    if refined:
+        chosen = newest(opened, study, found)
     written = write_folder(study, found, output, chosen, unpacked=unpacked)
     if json:
         print_json({"study": name, "number": trial, "folder": str(output), "files": written})
@@ -70,7 +72,10 @@ def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> Refinement
     """
     from automl_sr.store.refinements import refinements
 
-    found = [row for row in refinements(opened, study, trial.number) if row.state == "complete"]
+    found = []
+    for row in refinements(opened, study, trial.number):
+        if row.state == "complete":
+            found.append(row)
     if not found:
         raise UseError(
             f"Trial {trial.number} of {study.name!r} was not refined.",

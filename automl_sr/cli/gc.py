@@ -104,4 +104,6 @@ def _sentence(found: Leftovers, *, dry_run: bool) -> str:
 
 
 def _files(number: int) -> str:
-    return f"{number} file" if number == 1 else f"{number} files"
+    if number == 1:
+        return f"{number} file"
+    return f"{number} files"

@@ -109,7 +109,9 @@ class Running:
         where = self.stage
         if self.point is not None and self.stage in TRAINING:
             where = progress(self.point)
-        known = f", {measured(self.quality)}" if self.quality else ""
+        known = ""
+        if self.quality:
+            known = f", {measured(self.quality)}"
         if self.worker:
             return [f"{self.worker}: trial {self.number}: {where}{known}"]
         return [f"trial {self.number}: {self.words}", f"  {where}{known}"]
@@ -193,17 +195,14 @@ class LiveView(SearchCallback):
             return ["reading the data ..."]
         done = sum(self._counts.get(state, 0) for state in ("complete", "pruned", "failed"))
         budget = study.spec.budget
-        words = [
-            f"{count} {state}"
-            for state, count in self._counts.items()
-            if count and state not in ("running", "waiting")
-        ]
+        words = []
+        for state, count in self._counts.items():
+            if count and state not in ("running", "waiting"):
+                words.append(f"{count} {state}")
         used = self._used + time.monotonic() - self._began
-        left = (
-            ""
-            if budget.minutes is None
-            else f", {duration(max(0.0, 60 * budget.minutes - used))} left"
-        )
+        left = ""
+        if budget.minutes is not None:
+            left = f", {duration(max(0.0, 60 * budget.minutes - used))} left"
         lines = [
             f"{study.spec.name}: {done} of {budget.trials or 'as many as fit'} trials"
             f" ({', '.join(words) or 'none yet'}), {duration(used)}{left}"
@@ -236,7 +235,9 @@ class LiveView(SearchCallback):
 def opening(study: OpenStudy) -> list[str]:
     """Say in lines what is searched."""
     device = f"training on {study.setting.train_device}, {study.setting.threads} threads"
-    verb = "goes on" if study.resumed else "begins"
+    verb = "begins"
+    if study.resumed:
+        verb = "goes on"
     lines = [f"note: {text}" for text in study.notes]
     lines.append(
         f"study {study.spec.name} {verb}: {', '.join(study.spec.objectives)}; {device};"

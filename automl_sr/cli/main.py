@@ -116,7 +116,10 @@ def _exit_code(given: Sequence[str]) -> int:
     except AutomlSRError as error:
         return _report(str(error), error, error.exit_code)
     except BaseException as error:  # noqa: BLE001 - the last resort: one line for the person, the traceback on demand
-        text = one_line(error) if text_of(error) else f"{one_line(error)}: no further text"
+        if text_of(error):
+            text = one_line(error)
+        else:
+            text = f"{one_line(error)}: no further text"
         return _report(f"{text} (set {DEBUG}=1 to see where).", error, 1)
     return code
 
@@ -163,7 +166,9 @@ def _run(arguments: list[str]) -> int:
         return _usage(error)
     except typer.Abort:  # what click makes of Ctrl-C
         raise KeyboardInterrupt from None
-    return result if isinstance(result, int) else 0
+    if isinstance(result, int):
+        return result
+    return 0
 
 
 def _usage(error: Any) -> int:
@@ -174,9 +179,14 @@ def _usage(error: Any) -> int:
     ):  # a group without a command: its message is the whole help
         note_lines(error.format_message())
         return 2
-    path = context.command_path if context is not None else PROGRAM
+    if context is not None:
+        path = context.command_path
+    else:
+        path = PROGRAM
     text = error.format_message()
-    end = "" if text.endswith((".", "?", "!")) else "."
+    end = "."
+    if text.endswith((".", "?", "!")):
+        end = ""
     return _report(f"{text}{end} See `{path} --help`.", error, 2)
 
 

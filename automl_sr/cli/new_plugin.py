@@ -50,7 +50,9 @@ class Kind(enum.StrEnum):
         """What it is called in a sentence."""
         if self in (Kind.METRIC, Kind.TASK):
             return f"a {self}"
-        article = "an" if self is Kind.ARCHITECTURE else "a"
+        article = "a"
+        if self is Kind.ARCHITECTURE:
+            article = "an"
         return f"{article} {self.value.replace('_', ' ')} technique"
 
     def known(self, registry: Registry) -> set[str]:
@@ -60,7 +62,10 @@ class Kind(enum.StrEnum):
         if self is Kind.METRIC:
             return set(registry.metrics)
         if self is Kind.TASK:
-            return {kind.replace("-", "_") for kind in registry.tasks}
+            found: set[str] = set()
+            for kind in registry.tasks:
+                found.add(kind.replace("-", "_"))
+            return found
         return set(registry.techniques[Slot(self.value)])
 
 

@@ -31,10 +31,11 @@ def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
         print_json(found)
         return
     columns = ("slot", "technique", "plugin", "version", "what it does")
-    rows = [
-        [row["slot"], row["name"], row["plugin"], row["distribution_version"], row["title"]]
-        for row in found["techniques"]
-    ]
+    rows = []
+    for row in found["techniques"]:
+        rows.append(
+            [row["slot"], row["name"], row["plugin"], row["distribution_version"], row["title"]]
+        )
     print_table(columns, rows)
     print_text("\ntasks: " + (", ".join(found["tasks"]) or "none"))
     print_text("metrics: " + ", ".join(found["metrics"]))

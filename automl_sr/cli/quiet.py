@@ -52,7 +52,9 @@ class _ToPerson(logging.Handler):
             warn(record.getMessage())
         elif debugging():
             note(f"debug: {record.name}: {record.getMessage()}")
-        error = record.exc_info[1] if record.exc_info else None
+        error = None
+        if record.exc_info:
+            error = record.exc_info[1]
         if error is not None and debugging():
             note_lines(detail_of(error))
 

@@ -224,7 +224,9 @@ def _print(end: RefineEnd) -> None:
     )
     for row in rows:
         if row["state"] != "complete" or row["reason"]:
-            reason = f": {row['reason']}" if row["reason"] else ""
+            reason = ""
+            if row["reason"]:
+                reason = f": {row['reason']}"
             print_lines(f"trial {row['number']}, seed {row['seed']}: {row['state']}{reason}")
     print_text(f"\nModels: {end.artifacts}, in the folders `refined-...` of each trial")
     done = [row for row in rows if row["state"] == "complete"]

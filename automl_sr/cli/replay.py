@@ -131,7 +131,11 @@ def replay(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _listed(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
+    found: list[str] = []
+    for item in text.split(","):
+        if item.strip():
+            found.append(item.strip())
+    return found
 
 
 def _values(text: str) -> dict[str, float]:
@@ -182,7 +186,10 @@ def _about(table: Table) -> dict[str, Any]:
 
 def _warnings(found: dict[str, Any]) -> list[str]:
     rows = sum(found["table"]["rows"].values())
-    names = [item["name"] for item in found["combinations"] if item["tried"] >= MOST_TRIED * rows]
+    names = []
+    for item in found["combinations"]:
+        if item["tried"] >= MOST_TRIED * rows:
+            names.append(item["name"])
     if not names:
         return []
     return [
@@ -271,7 +278,9 @@ def _agreement(item: dict[str, Any]) -> Sequence[Any]:
 
 
 def _digits(value: float | None, digits: int) -> str | None:
-    return None if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return None
+    return f"{value:.{digits}f}"
 
 
 def _interval(item: dict[str, Any], digits: int) -> str:

@@ -210,10 +210,11 @@ def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
         print_text(without_front(end.summary["trials"], constrained=bool(spec.constraints)))
         return
     metrics = spec.metrics()
-    rows = [
-        [row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])]
-        for row in front
-    ]
+    rows = []
+    for row in front:
+        rows.append(
+            [row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])]
+        )
     if end.reference:
         rows.append(
             ["reference", *[end.reference.get(name) for name in metrics], "without a model"]
@@ -233,8 +234,6 @@ def without_front(counts: Mapping[str, int], *, constrained: bool) -> str:
         return "All trials have failed."
     if constrained and (measured or (tried and counts["infeasible"] == tried)):
         return "No model keeps to the constraints, so there is no front yet."
-    return (
-        "No trial has values of all objectives, so there is no front yet."
-        if measured
-        else "No trial is complete yet."
-    )
+    if measured:
+        return "No trial has values of all objectives, so there is no front yet."
+    return "No trial is complete yet."

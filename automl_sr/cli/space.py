@@ -51,18 +51,31 @@ def space(
             }
         )
         return
-    lines = [line for node in resolved.tree() for line in drawn(node)]
-    besides = f", and {count.continuous} continuous dimensions besides" if count.continuous else ""
-    most = "at most " if count.at_most else ""
+    lines = []
+    for node in resolved.tree():
+        lines.extend(drawn(node))
+    besides = ""
+    if count.continuous:
+        besides = f", and {count.continuous} continuous dimensions besides"
+    most = ""
+    if count.at_most:
+        most = "at most "
     print_lines(*lines, "", f"{most}{count.discrete:,} discrete choices{besides}")
 
 
 def drawn(node: Node, indent: str = "") -> list[str]:
     """Write a node and what is below it, a line each."""
-    mark = "" if node.searched else " (not searched)" if node.kind == "slot" else ""
-    about = (
-        f": {node.detail}" if node.kind == "field" else f"  ({node.detail})" if node.detail else ""
-    )
-    condition = f", if {node.condition}" if node.condition else ""
+    mark = ""
+    if not node.searched:
+        mark = " (not searched)" if node.kind == "slot" else ""
+    if node.kind == "field":
+        about = f": {node.detail}"
+    elif node.detail:
+        about = f"  ({node.detail})"
+    else:
+        about = ""
+    condition = ""
+    if node.condition:
+        condition = f", if {node.condition}"
     line = f"{indent}{node.name}{mark}{about}{condition}"
     return [line, *(text for child in node.children for text in drawn(child, indent + "  "))]

@@ -42,7 +42,9 @@ def studies(store: Place = None, json: AsJson = False) -> None:
       automl-sr studies --store sqlite:///runs/automl-sr.db --json
     """
     opened = _open(store)
-    found = [StudyRow.of(study, when(study.created)) for study in opened.studies()]
+    found = []
+    for study in opened.studies():
+        found.append(StudyRow.of(study, when(study.created)))
     if json:
         print_json(StudiesOutput(store=opened.name, studies=found).model_dump())
         return
@@ -61,16 +63,17 @@ def studies(store: Place = None, json: AsJson = False) -> None:
         "time",
         "begun",
     )
-    rows = [
-        [
-            row.study,
-            ", ".join(row.objectives),
-            *[row.trials[state] for state in columns[2:8]],
-            duration(row.seconds),
-            row.created[:16].replace("T", " "),
-        ]
-        for row in found
-    ]
+    rows = []
+    for row in found:
+        rows.append(
+            [
+                row.study,
+                ", ".join(row.objectives),
+                *[row.trials[state] for state in columns[2:8]],
+                duration(row.seconds),
+                row.created[:16].replace("T", " "),
+            ]
+        )
     print_table(columns, rows, right=columns[2:9])
 
 
@@ -96,28 +99,33 @@ def trials(
     opened = _open(store)
     study = opened.study(name)
     everything = opened.trials(study)
-    found = [trial for trial in everything if state in ("", trial.state)]
+    found = []
+    for trial in everything:
+        if state in ("", trial.state):
+            found.append(trial)
     front = numbers_in_front(study, everything, installed().metrics)
     if json:
-        listed = [
-            ListedTrial.of(trial, front=None if front is None else trial.number in front)
-            for trial in found
-        ]
+        listed = []
+        for trial in found:
+            listed.append(
+                ListedTrial.of(trial, front=None if front is None else trial.number in front)
+            )
         print_json(TrialsOutput(study=study.name, trials=listed).model_dump())
         return
     metrics = study.metrics
     columns = ["trial", "state", *metrics, "seconds", "plan", "reason"]
-    rows = [
-        [
-            trial.number,
-            f"{trial.state}, front" if trial.number in (front or ()) else trial.state,
-            *[trial.values.get(metric) for metric in metrics],
-            f"{trial.seconds:.1f}",
-            plan_words(trial.params),
-            trial.reason or "",
-        ]
-        for trial in found
-    ]
+    rows = []
+    for trial in found:
+        rows.append(
+            [
+                trial.number,
+                f"{trial.state}, front" if trial.number in (front or ()) else trial.state,
+                *[trial.values.get(metric) for metric in metrics],
+                f"{trial.seconds:.1f}",
+                plan_words(trial.params),
+                trial.reason or "",
+            ]
+        )
     print_table(columns, rows, right=["trial", *metrics, "seconds"])
 
 
@@ -157,10 +165,17 @@ def show(
     if found["rungs"]:
         print_text("\nrungs:")
         metrics = list(found["rungs"][0]["values"])
-        rows = [
-            [r["rung"], r["step"], *[r["values"].get(m) for m in metrics], r["go_on"], r["reason"]]
-            for r in found["rungs"]
-        ]
+        rows = []
+        for r in found["rungs"]:
+            rows.append(
+                [
+                    r["rung"],
+                    r["step"],
+                    *[r["values"].get(m) for m in metrics],
+                    r["go_on"],
+                    r["reason"],
+                ]
+            )
         print_table(["rung", "step", *metrics, "promoted", "why"], rows)
     if found["refinements"]:
         from automl_sr.presentation.refinements import headings, table
@@ -201,7 +216,9 @@ def compare(
         )
     opened = _open(store)
     study = opened.study(name)
-    found = [opened.trial(study, item) for item in chosen]
+    found = []
+    for item in chosen:
+        found.append(opened.trial(study, item))
     rows = differences(found)
     if json:
         listed = [TrialRow.of(trial) for trial in found]
@@ -225,4 +242,6 @@ def _open(store: str | None) -> Reader:
 
 def _stages(seconds: dict[str, float]) -> str:
     shown = ", ".join(f"{name} {number(float(value))} s" for name, value in seconds.items())
-    return f" ({shown})" if shown else ""
+    if shown:
+        return f" ({shown})"
+    return ""

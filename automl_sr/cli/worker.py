@@ -68,7 +68,9 @@ def worker(
     with make_callback(quiet=quiet or attended) as callback:
         # One that takes the place of another may come while the database restarts; people learn of
         # a wrong URL at once.
-        patience = PATIENCE_SECONDS if attended else 0.0
+        patience = 0.0
+        if attended:
+            patience = PATIENCE_SECONDS
         try:
             study = retry(lambda: join_study(name, installed(), options), patience)
         except UseError as error:

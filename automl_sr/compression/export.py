@@ -131,7 +131,10 @@ def other_sizes(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inp
         shape = list(tensor.shape)
         for axis, label in axes.get(name, {}).items():
             old = shape[axis]
-            new = old + 1 if axis == 0 else (old + old // 2 + 4) // 4 * 4
+            if axis == 0:
+                new = old + 1
+            else:
+                new = (old + old // 2 + 4) // 4 * 4
             shape[axis] = lengths.setdefault(label, new)
         floating = tensor.is_floating_point()
         made.append(
@@ -220,7 +223,9 @@ def _folded(exporter: Callable[[_Request], bytes]) -> Callable[[_Request], bytes
 
 def _tied(net: nn.Module) -> set[str]:
     """Name the parameters that are one tensor with another: all but the first of each."""
-    every = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    every = set()
+    for name, _ in net.named_parameters(remove_duplicate=False):
+        every.add(name)
     return every - {name for name, _ in net.named_parameters()}
 
 
@@ -245,12 +250,17 @@ def _compare(
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    feeds = [entry.name for entry in session.get_inputs()]
+    feeds = []
+    for entry in session.get_inputs():
+        feeds.append(entry.name)
     worst = 0.0
     for inputs in checks:
         with torch.no_grad():
             expected = net(*inputs)
-        wanted = expected if isinstance(expected, tuple | list) else (expected,)
+        if isinstance(expected, tuple | list):
+            wanted = expected
+        else:
+            wanted = (expected,)
         given = session.run(
             None, {feed: tensor.numpy() for feed, tensor in zip(feeds, inputs, strict=True)}
         )
@@ -276,4 +286,6 @@ def _relative_difference(wanted: NDArray[Any], given: NDArray[Any]) -> float:
 
 
 def _as_tuple(entry: Tensor | Sequence[Tensor]) -> Inputs:
-    return (entry,) if isinstance(entry, Tensor) else tuple(entry)
+    if isinstance(entry, Tensor):
+        return (entry,)
+    return tuple(entry)

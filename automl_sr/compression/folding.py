@@ -31,7 +31,9 @@ def fold_constants(content: bytes, tied: Collection[str] = ()) -> bytes:
             return node.outputs[0].name not in shared
         # The library leaves these alone because they may become large: those of exported nets are a
         # few numbers.
-        return True if node.op_type == "ConstantOfShape" and _is_small(node) else None
+        if node.op_type == "ConstantOfShape" and _is_small(node):
+            return True
+        return None
 
     model = onnx_ir.serde.deserialize_model(onnx.load_model_from_string(content))
     fold(model, onnx_shape_inference=False, should_fold=should_fold)
@@ -47,7 +49,9 @@ SMALL = 64
 
 def _is_small(node: onnx_ir.Node) -> bool:
     shape = node.inputs[0]
-    known = None if shape is None else shape.const_value
+    known = None
+    if shape is not None:
+        known = shape.const_value
     return known is not None and int(known.numpy().prod()) <= SMALL
 
 

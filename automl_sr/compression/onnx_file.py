@@ -59,7 +59,10 @@ def load_onnx(path: Path | str, *, beside: bool = True) -> onnx.ModelProto:
 
 def read_metadata(path: Path | str) -> dict[str, str]:
     """Return the file's `metadata_props`."""
-    return {entry.key: entry.value for entry in load_onnx(path).metadata_props}
+    found: dict[str, str] = {}
+    for entry in load_onnx(path).metadata_props:
+        found[entry.key] = entry.value
+    return found
 
 
 def layer_nodes(path: Path | str) -> list[tuple[str, str]]:
@@ -67,7 +70,11 @@ def layer_nodes(path: Path | str) -> list[tuple[str, str]]:
     are first and last.
     """
     graph = load_onnx(path).graph
-    return [(node.name, node.op_type) for node in graph.node if node.op_type in WEIGHTED_OPERATORS]
+    found: list[tuple[str, str]] = []
+    for node in graph.node:
+        if node.op_type in WEIGHTED_OPERATORS:
+            found.append((node.name, node.op_type))
+    return found
 
 
 def scope_of(node: str) -> str:
@@ -107,7 +114,9 @@ def layer_tensors(path: Path | str) -> list[LayerTensors]:
     what gets quantized.
     """
     graph = load_onnx(path).graph
-    stored = {tensor.name for tensor in graph.initializer}
+    stored = set()
+    for tensor in graph.initializer:
+        stored.add(tensor.name)
     stored |= {node.output[0] for node in graph.node if node.domain == PACKED_DOMAIN}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -136,12 +145,11 @@ def graph_digest(path: Path | str) -> str:
     model = load_onnx(path)
     del model.metadata_props[:]
     _forget_packing(model)
-    sizes = {
-        name
-        for node in model.graph.node
-        if node.op_type not in VALUE_OPERATORS
-        for name in node.input
-    }
+    sizes = set()
+    for node in model.graph.node:
+        if node.op_type not in VALUE_OPERATORS:
+            for name in node.input:
+                sizes.add(name)
     for tensor in model.graph.initializer:
         if tensor.name not in sizes and tensor.data_type != onnx.TensorProto.INT64:
             empty = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
@@ -159,7 +167,10 @@ def without_unused_imports(content: bytes) -> bytes:
     for function in model.functions:
         nodes += _all_nodes(function.node)
     used = {node.domain for node in nodes} | {""}
-    kept = [entry for entry in model.opset_import if entry.domain in used]
+    kept = []
+    for entry in model.opset_import:
+        if entry.domain in used:
+            kept.append(entry)
     del model.opset_import[:]
     model.opset_import.extend(kept)
     return bytes(model.SerializeToString())
@@ -212,7 +223,9 @@ def _forget_packing(model: onnx.ModelProto) -> None:
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Keep warnings, log lines and prints of exporters and quantizers off the terminal."""
-    loggers = [logging.getLogger(name) for name in CHATTY_LOGGERS]
+    loggers = []
+    for name in CHATTY_LOGGERS:
+        loggers.append(logging.getLogger(name))
     levels = [logger.level for logger in loggers]
     lost = io.StringIO()
     with (

@@ -123,7 +123,9 @@ class Codebook:
     def table(self) -> Array:
         """The entries as float32 [K, d]."""
         found = np.asarray(self.entries, dtype=np.float32)
-        return found[:, None] if found.ndim == 1 else found
+        if found.ndim == 1:
+            return found[:, None]
+        return found
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,15 @@ def pack_weights(
     that is smaller, and weights that were packed before are packed anew.
     Raises ExportError for an unknown name, or a weight that the packing cannot give.
     """
-    source = exported.path if isinstance(exported, Exported) else Path(exported)
+    if isinstance(exported, Exported):
+        source = exported.path
+    else:
+        source = Path(exported)
     model = load_onnx(source)
     _unpack(model, weights)
-    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    stored = {}
+    for tensor in model.graph.initializer:
+        stored[tensor.name] = tensor
     for name, packing in weights.items():
         if name not in stored:
             reason = f"{source} stores no tensor {name!r} that could be packed."
@@ -161,7 +168,10 @@ def pack_weights(
     plain.CopyFrom(model)
     _unpack(plain)
     # The functions weigh more than the weights of a very small net.
-    best = model if model.ByteSize() < plain.ByteSize() else plain
+    if model.ByteSize() < plain.ByteSize():
+        best = model
+    else:
+        best = plain
     return _write(best, Path(out_path))
 
 
@@ -172,7 +182,10 @@ def unpack_weights(exported: Exported | Path | str, out_path: Path | str) -> Exp
     Its output is the packed file's, and so is everything else. Raises ExportError for a file that
     cannot be read.
     """
-    source = exported.path if isinstance(exported, Exported) else Path(exported)
+    if isinstance(exported, Exported):
+        source = exported.path
+    else:
+        source = Path(exported)
     model = load_onnx(source)
     _unpack(model)
     return _write(model, Path(out_path))
@@ -186,7 +199,10 @@ def is_packed(path: Path | str) -> bool:
 
 
 def _write(model: onnx.ModelProto, target: Path) -> Exported:
-    metadata = {entry.key: entry.value for entry in model.metadata_props if entry.key != METADATA}
+    metadata = {}
+    for entry in model.metadata_props:
+        if entry.key != METADATA:
+            metadata[entry.key] = entry.value
     packed = len(_packed_weights(model))
     if packed:
         metadata[METADATA] = str(packed)
@@ -200,12 +216,23 @@ def _packed_weights(model: onnx.ModelProto) -> list[str]:
     reads, are none.
     """
     nodes = _packed_nodes(model)
-    read = {name for node in nodes for name in node.input}
-    return [node.output[0] for node in nodes if node.output[0] not in read]
+    read = set()
+    for node in nodes:
+        for name in node.input:
+            read.add(name)
+    found: list[str] = []
+    for node in nodes:
+        if node.output[0] not in read:
+            found.append(node.output[0])
+    return found
 
 
 def _packed_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    return [node for node in model.graph.node if node.domain == PACKED_DOMAIN]
+    found: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.domain == PACKED_DOMAIN:
+            found.append(node)
+    return found
 
 
 def _pack(model: onnx.ModelProto, tensor: onnx.TensorProto, packing: Packing) -> None:
@@ -220,7 +247,9 @@ def _pack(model: onnx.ModelProto, tensor: onnx.TensorProto, packing: Packing) ->
     if best.size >= tensor.ByteSize():
         return
     model.graph.initializer.remove(tensor)
-    known = {entry.name for entry in model.graph.initializer}
+    known = set()
+    for entry in model.graph.initializer:
+        known.add(entry.name)
     model.graph.initializer.extend(entry for entry in best.tensors if entry.name not in known)
     for position, node in enumerate(best.nodes):
         model.graph.node.insert(position, node)
@@ -322,8 +351,12 @@ def _planes(codes: Array, bits: int) -> tuple[Array, list[float]]:
     is worth.
     """
     whole = codes.astype(np.uint32)
-    ones = [(whole >> bit & 1).astype(np.uint8) for bit in range(bits)]
-    planes = [np.packbits(one, bitorder="little") for one in ones]
+    ones = []
+    for bit in range(bits):
+        ones.append((whole >> bit & 1).astype(np.uint8))
+    planes = []
+    for one in ones:
+        planes.append(np.packbits(one, bitorder="little"))
     return np.stack(planes), [float(2**bit) for bit in range(bits)]
 
 
@@ -402,15 +435,25 @@ def _output_axis(model: onnx.ModelProto, name: str, dimensions: int) -> int:
         if node.op_type == "MatMul":
             return dimensions - 1
         if node.op_type == "Gemm":
-            return 0 if any(entry.name == "transB" and entry.i for entry in node.attribute) else 1
+            if any(entry.name == "transB" and entry.i for entry in node.attribute):
+                return 0
+            return 1
     return 0
 
 
 def _declare(model: onnx.ModelProto) -> None:
     """Bring the functions that are called, and their domain, and take others of ours out."""
-    called = {node.op_type for node in _packed_nodes(model)}
-    others = [function for function in model.functions if function.domain != PACKED_DOMAIN]
-    imports = [entry for entry in model.opset_import if entry.domain != PACKED_DOMAIN]
+    called = set()
+    for node in _packed_nodes(model):
+        called.add(node.op_type)
+    others = []
+    for function in model.functions:
+        if function.domain != PACKED_DOMAIN:
+            others.append(function)
+    imports = []
+    for entry in model.opset_import:
+        if entry.domain != PACKED_DOMAIN:
+            imports.append(entry)
     del model.functions[:], model.opset_import[:]
     model.functions.extend(others)
     model.opset_import.extend(imports)
@@ -424,7 +467,10 @@ def _declare(model: onnx.ModelProto) -> None:
 
 def _unpack(model: onnx.ModelProto, names: Collection[str] | None = None) -> None:
     """Store packed weights in float again: all, or those with these names."""
-    wanted = [name for name in _packed_weights(model) if names is None or name in names]
+    wanted = []
+    for name in _packed_weights(model):
+        if names is None or name in names:
+            wanted.append(name)
     if not wanted:
         return
     needed = {*wanted}
@@ -449,10 +495,18 @@ def _evaluate(
     """Run these nodes with ONNX Runtime, as it does when it loads the file."""
     import onnxruntime
 
-    read = {name for node in nodes for name in node.input}
-    stored = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    read = set()
+    for node in nodes:
+        for name in node.input:
+            read.add(name)
+    stored = []
+    for tensor in model.graph.initializer:
+        if tensor.name in read:
+            stored.append(tensor)
     kind = onnx.TensorProto.FLOAT
-    outputs = [onnx.helper.make_tensor_value_info(name, kind, None) for name in names]
+    outputs = []
+    for name in names:
+        outputs.append(onnx.helper.make_tensor_value_info(name, kind, None))
     graph = onnx.helper.make_graph(list(nodes), "weights", [], outputs, stored)
     alone = onnx.helper.make_model(
         graph,

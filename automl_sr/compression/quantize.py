@@ -71,7 +71,10 @@ def quantize_static(  # noqa: PLR0913 - each is a choice of its own
     is closer to the float model and slower. Raises ExportError for unknown node names, no
     calibration data, or where ONNX Runtime refuses.
     """
-    source = exported.path if isinstance(exported, Exported) else Path(exported)
+    if isinstance(exported, Exported):
+        source = exported.path
+    else:
+        source = Path(exported)
     _check_names(source, exclude)
     with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder, silenced():
         try:
@@ -110,7 +113,10 @@ def activation_ranges(
     `overrides`; `layer_tensors` and `Layer.stored` say which tensors a layer reads and gives.
     Raises ExportError as it does.
     """
-    source = exported.path if isinstance(exported, Exported) else Path(exported)
+    if isinstance(exported, Exported):
+        source = exported.path
+    else:
+        source = Path(exported)
     with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder, silenced():
         try:
             prepared = _prepare(source, Path(folder), ())
@@ -140,7 +146,9 @@ def _ranges(
         extra_options={"percentile": percentile} if method == "percentile" else {},
     )
     calibrator.collect_data(_reader(prepared, calibration))
-    stored = {tensor.name for tensor in load_onnx(prepared).graph.initializer}
+    stored = set()
+    for tensor in load_onnx(prepared).graph.initializer:
+        stored.add(tensor.name)
     found = calibrator.compute_data()
     return {
         name: (float(np.min(found[name].lowest)), float(np.max(found[name].highest)))
@@ -150,11 +158,11 @@ def _ranges(
 
 
 def _metadata(source: Path) -> dict[str, str]:
-    return {
-        entry.key: entry.value
-        for entry in load_onnx(source).metadata_props
-        if entry.key != METADATA
-    }
+    found: dict[str, str] = {}
+    for entry in load_onnx(source).metadata_props:
+        if entry.key != METADATA:
+            found[entry.key] = entry.value
+    return found
 
 
 def _float_skips(model: onnx.ModelProto) -> None:
@@ -182,9 +190,9 @@ def _before_rounding(name: str, made: Mapping[str, onnx.NodeProto]) -> str | Non
     if node is None or node.op_type != "DequantizeLinear":
         return None
     rounding = made.get(node.input[0])
-    return (
-        None if rounding is None or rounding.op_type != "QuantizeLinear" else str(rounding.input[0])
-    )
+    if rounding is None or rounding.op_type != "QuantizeLinear":
+        return None
+    return str(rounding.input[0])
 
 
 def _is_integer_layer(node: onnx.NodeProto | None, made: Mapping[str, onnx.NodeProto]) -> bool:
@@ -205,7 +213,9 @@ class _Request:
 
 
 def _check_names(source: Path, exclude: Sequence[str]) -> None:
-    known = {node.name for node in load_onnx(source).graph.node}
+    known = set()
+    for node in load_onnx(source).graph.node:
+        known.add(node.name)
     for name in exclude:
         if name not in known:
             raise ExportError(
@@ -225,7 +235,9 @@ def _prepare(source: Path, folder: Path, exclude: Sequence[str]) -> Path:
         quant_pre_process(
             str(plain), str(prepared), skip_optimization=not fuse, skip_symbolic_shape=True
         )
-        names = {node.name for node in load_onnx(prepared).graph.node}
+        names = set()
+        for node in load_onnx(prepared).graph.node:
+            names.add(node.name)
         if names.issuperset(exclude):
             break
     return prepared
@@ -240,7 +252,9 @@ def _quantize(
     from onnxruntime.quantization import QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
 
-    weights = {tensor.name for tensor in load_onnx(prepared).graph.initializer}
+    weights = set()
+    for tensor in load_onnx(prepared).graph.initializer:
+        weights.add(tensor.name)
     target = folder / "int8.onnx"
     quantize(
         prepared,
@@ -286,29 +300,32 @@ def _options(request: _Request, weights: set[str]) -> dict[str, Any]:
 
 
 def _parts(entry: Override) -> list[Mapping[str, Any]]:
-    return [entry] if isinstance(entry, Mapping) else list(entry)
+    if isinstance(entry, Mapping):
+        return [entry]
+    return list(entry)
 
 
 def _as_arrays(part: Mapping[str, Any], *, weight: bool, activations: str) -> dict[str, Any]:
     """ONNX Runtime takes arrays of the right type only, and fails on plain numbers."""
     types: dict[str, Any] = {"scale": np.float32, "rmin": np.float32, "rmax": np.float32}
     types["zero_point"] = np.int8 if weight else np.dtype(activations)
-    return {
-        key: np.array(value, dtype=types[key]) if key in types else value
-        for key, value in part.items()
-    }
+    found: dict[str, Any] = {}
+    for key, value in part.items():
+        found[key] = np.array(value, dtype=types[key]) if key in types else value
+    return found
 
 
 def _unsupported(prepared: Path) -> list[str]:
     """Name grouped transposed convolutions: ONNX Runtime 1.31 takes the scales of one group for all
     output channels.
     """
-    return [
-        node.name
-        for node in load_onnx(prepared).graph.node
-        if node.op_type == "ConvTranspose"
-        and any(entry.name == "group" and entry.i > 1 for entry in node.attribute)
-    ]
+    found: list[str] = []
+    for node in load_onnx(prepared).graph.node:
+        if node.op_type == "ConvTranspose" and any(
+            entry.name == "group" and entry.i > 1 for entry in node.attribute
+        ):
+            found.append(node.name)
+    return found
 
 
 def _reader(prepared: Path, calibration: Iterable[Array | Mapping[str, Array]]) -> Any:
@@ -328,9 +345,13 @@ def _reader(prepared: Path, calibration: Iterable[Array | Mapping[str, Array]]) 
             self.count += 1
             if entry is None:
                 return None
-            named = entry if isinstance(entry, Mapping) else {name: entry}
-            return {
-                key: np.ascontiguousarray(value, dtype=np.float32) for key, value in named.items()
-            }
+            if isinstance(entry, Mapping):
+                named = entry
+            else:
+                named = {name: entry}
+            found = {}
+            for key, value in named.items():
+                found[key] = np.ascontiguousarray(value, dtype=np.float32)
+            return found
 
     return Reader()

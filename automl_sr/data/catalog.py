@@ -74,18 +74,20 @@ class Catalog:
     @classmethod
     def from_environment(cls) -> Catalog:
         """The folders of AUTOML_SR_DATA (a path list); `./data` where it is not set."""
-        listed = [
-            Path(part).expanduser()
-            for part in os.environ.get(VARIABLE, "").split(os.pathsep)
-            if part.strip()
-        ]
+        listed = []
+        for part in os.environ.get(VARIABLE, "").split(os.pathsep):
+            if part.strip():
+                listed.append(Path(part).expanduser())
         return cls(tuple(listed) if listed else (DEFAULT_FOLDER,))
 
     def names(self) -> list[str]:
         """Names of all sets with at least one image, sorted; nested sets are not listed, `find`
         takes `Vid4/city`.
         """
-        found = set(PHOTOS) if _photo_folder() is not None else set()
+        if _photo_folder() is not None:
+            found = set(PHOTOS)
+        else:
+            found = set()
         for folder in self.folders:
             if folder.is_dir():
                 found.update(
@@ -144,8 +146,12 @@ def _lr_images(folder: Path, hr: Sequence[Path]) -> dict[int, tuple[Path, ...]]:
         if match is None:
             continue
         scale = int(match[1])
-        by_stem = {path.stem: path for path in find_images(child)}
-        found = [by_stem.get(f"{path.stem}x{scale}", by_stem.get(path.stem)) for path in hr]
+        by_stem = {}
+        for path in find_images(child):
+            by_stem[path.stem] = path
+        found = []
+        for path in hr:
+            found.append(by_stem.get(f"{path.stem}x{scale}", by_stem.get(path.stem)))
         complete = tuple(path for path in found if path is not None)
         if len(complete) == len(hr):
             by_scale.setdefault(scale, complete)

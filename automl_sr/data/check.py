@@ -39,11 +39,14 @@ def check_set(image_set: ImageSet, small_side: int) -> dict[str, Any]:
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         looks = list(pool.map(_look, image_set.hr))
-        lr_looks = {
-            scale: list(pool.map(_look_at_size, files)) for scale, files in image_set.lr.items()
-        }
+        lr_looks = {}
+        for scale, files in image_set.lr.items():
+            lr_looks[scale] = list(pool.map(_look_at_size, files))
     everything = [*looks, *(look for side in lr_looks.values() for look in side)]
-    readable = [look for look in looks if not look.reason]
+    readable = []
+    for look in looks:
+        if not look.reason:
+            readable.append(look)
     same, similar = duplicates_within([look.mark for look in readable if look.mark is not None])
     return {
         "name": image_set.name,
@@ -71,18 +74,15 @@ def check_set(image_set: ImageSet, small_side: int) -> dict[str, Any]:
 
 
 def _misfits(hr: Sequence[_Look], lr: Sequence[_Look], scale: int) -> list[dict[str, str]]:
-    return [
-        {
-            "file": str(low.path),
-            "reason": (
-                f"{low.width}x{low.height} is not 1/{scale} of {high.width}x{high.height}; LR is"
-                " made anew"
-            ),
-        }
-        for high, low in zip(hr, lr, strict=True)
-        if not (high.reason or low.reason)
-        and (low.width, low.height) != (high.width // scale, high.height // scale)
-    ]
+    found: list[dict[str, str]] = []
+    for high, low in zip(hr, lr, strict=True):
+        if high.reason or low.reason:
+            continue
+        if (low.width, low.height) == (high.width // scale, high.height // scale):
+            continue
+        sizes = f"{low.width}x{low.height} is not 1/{scale} of {high.width}x{high.height}"
+        found.append({"file": str(low.path), "reason": f"{sizes}; LR is made anew"})
+    return found
 
 
 def _look(path: Path) -> _Look:

@@ -141,7 +141,9 @@ def _download(url: str, path: Path, progress: Progress, limit: int) -> str:
             path.open("wb") as file,
         ):
             length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isdecimal() else None
+            total = None
+            if length.isdecimal():
+                total = int(length)
             done = 0
             while chunk := response.read(_CHUNK):
                 done += len(chunk)
@@ -199,7 +201,9 @@ def _members(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
         for member in tar:
             if not _is_image(member.name) or member.isdir():
                 continue
-            found = tar.extractfile(member) if member.isreg() else None
+            found = None
+            if member.isreg():
+                found = tar.extractfile(member)
             if found is None:
                 raise DataError(
                     f"{member.name} in the archive is a link or device, not a file.",

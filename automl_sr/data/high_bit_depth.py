@@ -32,7 +32,9 @@ def encode_png16(channels: NDArray[np.uint16], icc: bytes | None) -> bytes:
     filtered[0, 1:] = rows[0]
     filtered[1:, 1:] = rows[1:] - rows[:-1]
     header = struct.pack(">IIBBBBB", width, height, 16, _PNG_COLOUR_TYPE[count], 0, 0, 0)
-    profile = _png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc)) if icc is not None else b""
+    profile = b""
+    if icc is not None:
+        profile = _png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc))
     pixels = _png_chunk(b"IDAT", zlib.compress(filtered.tobytes()))
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -78,7 +80,9 @@ def tiff_upright(content: bytes) -> bytes:
     """The same TIFF file with its orientation tag, where the first directory has one, set to 1
     (upright).
     """
-    order = "<" if content[:2] == b"II" else ">"
+    order = ">"
+    if content[:2] == b"II":
+        order = "<"
     version, start = struct.unpack_from(order + "HI", content, 2)
     if version != _TIFF_CLASSIC:
         return content

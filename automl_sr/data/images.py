@@ -120,7 +120,9 @@ def probe(path: str | Path, limit: int | None = None) -> tuple[int, int]:
             )  # first: Pillow decodes a whole PNG to look for its orientation
             turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
             width, height = _stored_size(image)
-            return (width, height) if turned else (height, width)
+            if turned:
+                return (width, height)
+            return (height, width)
     except FileNotFoundError as error:
         raise DataError(f"There is no image {path}.") from error
     except UnidentifiedImageError as error:
@@ -160,7 +162,9 @@ def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint16:
         pixels = (pixels.astype(np.uint32) + 128) // 257
     pixels = pixels.astype(np.uint8)
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    if pixels.shape[2] == 1:
+        return np.repeat(pixels, 3, axis=2)
+    return pixels
 
 
 def find_images(folder: str | Path) -> list[Path]:
@@ -170,11 +174,10 @@ def find_images(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", "Check the path.")
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
+    found = []
+    for path in folder.iterdir():
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+            found.append(path)
     return sorted(found, key=lambda path: _natural(path.name))
 
 
@@ -200,7 +203,8 @@ def _content(path: Path) -> bytes:
 
 
 def _check_size(path: Path, width: int, height: int, limit: int | None) -> None:
-    limit = PIXEL_LIMIT if limit is None else limit
+    if limit is None:
+        limit = PIXEL_LIMIT
     if width * height > limit:
         raise DataError(
             f"{path} has {width}x{height} pixels, more than the limit of {limit}.", "Cut it first."
@@ -231,9 +235,16 @@ def _picture(path: Path, image: Image.Image) -> Picture:
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("F", "I"):
         raise DataError(f"{path} holds 32-bit pixels.", "Store it with 8 or 16 bits per channel.")
-    mode = ("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB")
+    if transparent:
+        mode = "LA" if grey else "RGBA"
+    elif grey:
+        mode = "L"
+    else:
+        mode = "RGB"
     # A profile of CMYK or Lab does not describe the RGB that comes out of the conversion.
-    icc = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile")
+    icc = None
+    if image.mode not in ("CMYK", "LAB"):
+        icc = image.info.get("icc_profile")
     array = np.array(image if image.mode == mode else image.convert(mode))
     if array.ndim == 2:
         return Picture(array[:, :, None], None, icc, path)
@@ -276,8 +287,13 @@ def _read_deep(path: Path, image: Image.Image, content: bytes) -> Picture:
         )
     array = _turn(np.asarray(decoded, dtype=np.uint16), orientation)
     grey = image.format == "PNG" and content[25] == _PNG_GREY_ALPHA
-    pixels = array[:, :, :1] if grey else array[:, :, 2::-1]
-    alpha = np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
+    if grey:
+        pixels = array[:, :, :1]
+    else:
+        pixels = array[:, :, 2::-1]
+    alpha = None
+    if array.shape[2] == 4:
+        alpha = np.ascontiguousarray(array[:, :, 3])
     return Picture(np.ascontiguousarray(pixels), alpha, icc, path)
 
 
@@ -310,7 +326,10 @@ def _encode(path: Path, suffix: str, picture: Picture) -> bytes:
             )
         return _DEEP_ENCODERS[suffix](channels, picture.icc)
     image = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
-    extra = {"icc_profile": picture.icc} if picture.icc is not None else {}
+    if picture.icc is not None:
+        extra = {"icc_profile": picture.icc}
+    else:
+        extra = {}
     stream = io.BytesIO()
     image.save(stream, name, **options, **extra)
     return stream.getvalue()

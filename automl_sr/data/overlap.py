@@ -70,7 +70,11 @@ def marks(image_set: ImageSet) -> list[ImageMark]:
     """Marks of all HR images that can be read; the others are reported where they are loaded."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = pool.map(_mark_if_readable, image_set.hr)
-        return [one for one in found if one is not None]
+        result: list[ImageMark] = []
+        for one in found:
+            if one is not None:
+                result.append(one)
+        return result
 
 
 def _mark_if_readable(path: Path) -> ImageMark | None:
@@ -97,16 +101,19 @@ def identical(a: Sequence[ImageMark], b: Sequence[ImageMark]) -> list[tuple[Path
     by_content: dict[str, list[Path]] = {}
     for one in a:
         by_content.setdefault(one.content, []).append(one.path)
-    return [(path, other.path) for other in b for path in by_content.get(other.content, [])]
+    found: list[tuple[Path, Path]] = []
+    for other in b:
+        for path in by_content.get(other.content, []):
+            found.append((path, other.path))
+    return found
 
 
 def alike(a: Sequence[ImageMark], b: Sequence[ImageMark], limit: int = NEAR) -> list[Match]:
     """Pairs of marks within `limit` differing bits and with different content, nearest first."""
-    found = [
-        Match(a[row].path, b[column].path, int(distance))
-        for row, column, distance in _within(a, b, limit)
-        if a[row].content != b[column].content
-    ]
+    found = []
+    for row, column, distance in _within(a, b, limit):
+        if a[row].content != b[column].content:
+            found.append(Match(a[row].path, b[column].path, int(distance)))
     return sorted(found, key=lambda match: (match.distance, str(match.first), str(match.second)))
 
 
@@ -114,11 +121,17 @@ def duplicates_within(
     found: Sequence[ImageMark], limit: int = NEAR
 ) -> tuple[list[tuple[Path, Path]], list[Match]]:
     """(identical pairs, near-duplicates) among the images of one set, each pair once."""
-    place = {one.path: index for index, one in enumerate(found)}
-    same = [(x, y) for x, y in identical(found, found) if place[x] < place[y]]
-    near = [
-        match for match in alike(found, found, limit) if place[match.first] < place[match.second]
-    ]
+    place = {}
+    for index, one in enumerate(found):
+        place[one.path] = index
+    same = []
+    for x, y in identical(found, found):
+        if place[x] < place[y]:
+            same.append((x, y))
+    near = []
+    for match in alike(found, found, limit):
+        if place[match.first] < place[match.second]:
+            near.append(match)
     return same, near
 
 

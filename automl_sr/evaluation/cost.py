@@ -92,7 +92,9 @@ def on_meta(module: nn.Module) -> nn.Module:
     tensors = [*module.parameters(), *module.buffers()]
     if all(tensor.is_meta for tensor in tensors):
         return module
-    memo: dict[int, Any] = {id(tensor): _meta_tensor(tensor) for tensor in tensors}
+    memo: dict[int, Any] = {}
+    for tensor in tensors:
+        memo[id(tensor)] = _meta_tensor(tensor)
     return copy.deepcopy(module, memo)
 
 
@@ -115,7 +117,9 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
     if tensor.is_meta:
         return tensor
     empty = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(empty, tensor.requires_grad)
+    return empty
 
 
 def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> int:
@@ -148,7 +152,10 @@ def recurrent_by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
     """Replace the forward passes of recurrent layers by their output's shape and a count of
     operations.
     """
-    layers = [part for part in net.modules() if isinstance(part, nn.RNNBase)]
+    layers = []
+    for part in net.modules():
+        if isinstance(part, nn.RNNBase):
+            layers.append(part)
     for layer in layers:
         layer.forward = functools.partial(_recurrent, layer, counted)
     try:

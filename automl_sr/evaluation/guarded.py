@@ -63,7 +63,9 @@ class GuardedSession:
         self._process, self._channel = _start(shared)
         self._end = weakref.finalize(self, _end, self._process, self._channel, shared)
         # CUDA reserves more addresses than there is memory.
-        limit = None if provider == "cuda" else self._memory
+        limit = None
+        if provider != "cuda":
+            limit = self._memory
         found = self._ask(
             {
                 "do": "open",
@@ -108,7 +110,10 @@ class GuardedSession:
             {"do": "run", "feed": places, "outputs": list(outputs), "most": most}, seconds
         )
         with self._ended_explained():
-            return {name: value.copy() for name, value in self._shared.views(given).items()}
+            found: dict[str, Array] = {}
+            for name, value in self._shared.views(given).items():
+                found[name] = value.copy()
+            return found
 
     def _ask(self, request: dict[str, Any], seconds: float) -> Any:
         """Send a request, wait for its answer, and give its result."""
@@ -153,11 +158,9 @@ class GuardedSession:
 
     def _ended(self) -> UseError:
         code = self._process.returncode
-        how = (
-            f" ({signal.Signals(-code).name})"
-            if code is not None and code < 0 and code != -signal.SIGKILL
-            else ""
-        )
+        how = ""
+        if code is not None and code < 0 and code != -signal.SIGKILL:
+            how = f" ({signal.Signals(-code).name})"
         free = f"{self._memory / 1e9:.3g} GB"
         return ModelError(
             f"{self._path} made ONNX Runtime break down{how}.",

@@ -51,7 +51,10 @@ def timed_in_turns(
             if _unsteady(best) <= STEADY:
                 break
             best = min(best, _round(calls, 0, runs), key=_unsteady)
-    return {name: _summary(values) for name, values in best.items()}
+    found: dict[str, Latency] = {}
+    for name, values in best.items():
+        found[name] = _summary(values)
+    return found
 
 
 def latency_ms(own: Latency, reference: Latency | None) -> float:

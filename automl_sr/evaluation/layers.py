@@ -97,7 +97,9 @@ def layers(model: nn.Module, task: Task, exported: Path | str | None = None) -> 
         if any(tensor.is_meta for tensor in model.parameters()):
             raise
         found = _watch(copy.deepcopy(model).to("cpu"), lambda net: task.examples(net)[0])
-    return found if exported is None else _located(found, layer_tensors(exported))
+    if exported is None:
+        return found
+    return _located(found, layer_tensors(exported))
 
 
 @dataclass
@@ -136,7 +138,10 @@ class _Watch(TorchFunctionMode):
         self.origins: dict[int, _Origin] = {}
         self.alive: list[Tensor] = []  # no address is given out twice
         self.running: list[str] = []
-        weights = [(name, value) for name, value in model.named_parameters() if value.dim() > 1]
+        weights = []
+        for name, value in model.named_parameters():
+            if value.dim() > 1:
+                weights.append((name, value))
         self.owners = {id(value): name for name, value in weights}
 
     def begin(self, inputs: Iterable[Tensor]) -> None:
@@ -145,7 +150,10 @@ class _Watch(TorchFunctionMode):
 
     def origin(self, value: Any) -> _Origin | None:
         """Return where a value comes from; nothing where it does not depend on the inputs."""
-        found = [known for tensor in _tensors(value) if (known := self.origins.get(_place(tensor)))]
+        found = []
+        for tensor in _tensors(value):
+            if known := self.origins.get(_place(tensor)):
+                found.append(known)
         if not found:
             return None
         return _Origin(frozenset().union(*(known.layers for known in found)))
@@ -172,7 +180,10 @@ class _Watch(TorchFunctionMode):
 
     def end(self, output: Any) -> list[Layer]:
         self._mark(self.origin(output), "last")
-        return [seen.as_layer() for seen in self.seen.values()]
+        found: list[Layer] = []
+        for seen in self.seen.values():
+            found.append(seen.as_layer())
+        return found
 
     def __torch_function__(
         self,
@@ -206,11 +217,17 @@ class _Watch(TorchFunctionMode):
     def _weight_of(self, func: Any, args: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
         if func not in FUNCTIONS:
             return None
-        weight = args[1] if len(args) > 1 else named.get("weight")
+        if len(args) > 1:
+            weight = args[1]
+        else:
+            weight = named.get("weight")
         return self.owners.get(id(weight))
 
     def _look_at_sum(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        terms = [term for term in (*args, named.get("other")) if isinstance(term, Tensor)]
+        terms = []
+        for term in (*args, named.get("other")):
+            if isinstance(term, Tensor):
+                terms.append(term)
         origins = [self.origin(term) for term in terms]
         if len(terms) == 2 and all(origins) and terms[0].shape == terms[1].shape:
             for origin in origins:
@@ -252,8 +269,13 @@ def _hooks(model: nn.Module, watch: _Watch) -> Iterator[None]:
         kind = _kind(part)
         if kind is not None:
             name = names[id(part)]
-            matrices = [key for key, value in part.named_parameters() if value.dim() > 1]
-            weight = matrices[0] if matrices else "weight"
+            matrices = []
+            for key, value in part.named_parameters():
+                if value.dim() > 1:
+                    matrices.append(key)
+            weight = "weight"
+            if matrices:
+                weight = matrices[0]
             watch.enter(name, kind, f"{name}.{weight}" if name else weight, (args, named))
 
     def after(part: nn.Module, args: Any, named: Any, output: Any) -> None:
@@ -296,7 +318,10 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if isinstance(value, tuple | list):
-        return [tensor for item in value for tensor in _tensors(item)]
+        found: list[Tensor] = []
+        for item in value:
+            found.extend(_tensors(item))
+        return found
     return []
 
 

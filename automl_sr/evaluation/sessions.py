@@ -89,7 +89,9 @@ class LocalSession:
 
     def run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
         """Return outputs by name. Raises UseError for arrays that the net cannot take."""
-        given = {name: np.ascontiguousarray(value) for name, value in feed.items()}
+        given = {}
+        for name, value in feed.items():
+            given[name] = np.ascontiguousarray(value)
         try:
             found = self._session.run(list(outputs), given)
         except Exception as error:  # onnxruntime's exceptions share no other base
@@ -172,7 +174,9 @@ def check_one_to_one(path: Path, signature: Signature) -> None:
     """Raise ModelError for a net that does not take one batch of numbers, or gives none first."""
     inputs = signature.inputs
     if len(inputs) != 1:
-        names = f" ({', '.join(port.name for port in inputs)})" if inputs else ""
+        names = ""
+        if inputs:
+            names = f" ({', '.join(port.name for port in inputs)})"
         raise ModelError(
             f"{path} takes {len(inputs) or 'no'} inputs{names}.", "A model has to take one batch."
         )

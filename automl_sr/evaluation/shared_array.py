@@ -52,7 +52,10 @@ class SharedArrays:
 
     def views(self, places: Sequence[Place]) -> dict[str, Array]:
         """Return the arrays that are in it, until the next ones are put there."""
-        return {place[0]: self._view(place) for place in places}
+        found: dict[str, Array] = {}
+        for place in places:
+            found[place[0]] = self._view(place)
+        return found
 
     def _view(self, place: Place) -> Array:
         _, type_, shape, start = place

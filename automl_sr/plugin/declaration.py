@@ -53,12 +53,13 @@ def _declaration_problems(cls: type[Technique]) -> list[str]:
         return [f"{cls.__name__}.version must be text"]
     if not isinstance(cls.scores, bool):
         return [f"{cls.__name__}.scores must be True or False"]
-    return [
-        f"{cls.__name__}.{name} must be a frozenset of strings"
-        for name in ("tasks", "provides", "requires", "conflicts")
-        if not isinstance(getattr(cls, name), frozenset)
-        or not all(isinstance(item, str) for item in getattr(cls, name))
-    ]
+    found: list[str] = []
+    for name in ("tasks", "provides", "requires", "conflicts"):
+        if not isinstance(getattr(cls, name), frozenset) or not all(
+            isinstance(item, str) for item in getattr(cls, name)
+        ):
+            found.append(f"{cls.__name__}.{name} must be a frozenset of strings")
+    return found
 
 
 def _marker_problems(cls: type[Technique], spec: SearchField, names: set[str]) -> list[str]:
@@ -71,14 +72,14 @@ def _marker_problems(cls: type[Technique], spec: SearchField, names: set[str]) -
         ]
     if isinstance(marker, Pick):
         fits = not marker.slot.single and accepts(cls, spec.name, Technique())
-        return (
-            []
-            if fits
-            else [f"{where} must be declared as `Technique` and pick from a slot with a choice"]
-        )
+        if fits:
+            return []
+        return [f"{where} must be declared as `Technique` and pick from a slot with a choice"]
     if isinstance(marker, Each):
         return _vector_problems(cls, spec, marker, names)
-    return [] if marker is None else _item_problems(cls, spec, marker)
+    if marker is None:
+        return []
+    return _item_problems(cls, spec, marker)
 
 
 def _vector_problems(
@@ -95,7 +96,10 @@ def _vector_problems(
         return [f"{where} is used by {each.used!r}, which is no static method of {cls.__name__}"]
     readable = {each.count: names - {spec.name}, each.used: names | {PLACE}}
     for function, allowed in readable.items():
-        unknown = [name for name in reads(cls, str(function)) if name not in allowed]
+        unknown = []
+        for name in reads(cls, str(function)):
+            if name not in allowed:
+                unknown.append(name)
         if unknown:
             return [f"{where}: {function!r} reads {unknown[0]!r}, which is no other field"]
     if isinstance(each.item, tuple):
@@ -107,26 +111,31 @@ def _ends_problems(cls: type[Technique], spec: SearchField, each: Each) -> list[
     """Check ranges that differ from place to place: each alone, and both ends of all of them at
     once.
     """
-    wrong = [problem for item in each.ranges() for problem in _range_problems(spec, item)]
+    wrong = []
+    for item in each.ranges():
+        wrong.extend(_range_problems(spec, item))
     if wrong:
         return wrong[:1]
-    size = (
-        min(len(spec.default), each.max)
-        if isinstance(spec.default, tuple) and spec.default
-        else each.max
-    )
-    ends = [tuple(_ends(each.at(place))[end] for place in range(size)) for end in (0, 1)]
-    return [
-        f"field {spec.name!r}: {list(values)} of its ranges is outside its hard limits"
-        for values in ends
-        if not accepts(cls, spec.name, values)
-    ]
+    if isinstance(spec.default, tuple) and spec.default:
+        size = min(len(spec.default), each.max)
+    else:
+        size = each.max
+    ends = []
+    for end in (0, 1):
+        ends.append(tuple(_ends(each.at(place))[end] for place in range(size)))
+    found: list[str] = []
+    for values in ends:
+        if not accepts(cls, spec.name, values):
+            found.append(
+                f"field {spec.name!r}: {list(values)} of its ranges is outside its hard limits"
+            )
+    return found
 
 
 def _ends(item: Range) -> tuple[Any, Any]:
-    return (
-        (item.options[0], item.options[-1]) if isinstance(item, Choice) else (item.low, item.high)
-    )
+    if isinstance(item, Choice):
+        return (item.options[0], item.options[-1])
+    return (item.low, item.high)
 
 
 def _item_problems(cls: type[Technique], spec: SearchField, item: Range) -> list[str]:
@@ -174,11 +183,10 @@ def _range_problems(spec: SearchField, item: Range) -> list[str]:
 def _takes(cls: type[Technique], spec: SearchField, value: Any) -> bool:
     """Whether a field accepts a value; for a vector, in all its places."""
     if isinstance(spec.marker, Each):
-        size = (
-            len(spec.default)
-            if isinstance(spec.default, tuple) and spec.default
-            else spec.marker.max
-        )
+        if isinstance(spec.default, tuple) and spec.default:
+            size = len(spec.default)
+        else:
+            size = spec.marker.max
         return accepts(cls, spec.name, (value,) * size)
     return accepts(cls, spec.name, value)
 
@@ -186,15 +194,15 @@ def _takes(cls: type[Technique], spec: SearchField, value: Any) -> bool:
 def _circle_problems(specs: list[SearchField]) -> list[str]:
     """Refuse fields that depend on each other in a circle."""
     known: set[str] = set()
-    waiting = {spec.name: spec.depends_on() for spec in specs}
+    waiting = {}
+    for spec in specs:
+        waiting[spec.name] = spec.depends_on()
     while ready := {name for name, needs in waiting.items() if needs <= known}:
         known |= ready
         waiting = {name: needs for name, needs in waiting.items() if name not in ready}
-    return (
-        [f"the fields {', '.join(map(repr, waiting))} depend on each other in a circle"]
-        if waiting
-        else []
-    )
+    if waiting:
+        return [f"the fields {', '.join(map(repr, waiting))} depend on each other in a circle"]
+    return []
 
 
 def _default_problems(cls: type[Technique]) -> list[str]:

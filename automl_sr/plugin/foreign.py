@@ -69,8 +69,13 @@ def one_line(error: BaseException) -> str:
     """
     text = text_of(error)
     named = not (text and isinstance(error, AutomlSRError))
-    line = f"{_name(error)}: {text}".rstrip(": ") if named else text
-    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 3]}..."
+    if named:
+        line = f"{_name(error)}: {text}".rstrip(": ")
+    else:
+        line = text
+    if len(line) <= LONGEST_LINE:
+        return line
+    return f"{line[: LONGEST_LINE - 3]}..."
 
 
 def text_of(error: BaseException) -> str:
@@ -88,10 +93,12 @@ def detail_of(error: BaseException) -> str:
         text = "".join(traceback.format_exception(error))
     except BaseException as second:  # noqa: BLE001 - its author wrote anything into __str__
         return f"{one_line(error)}\n(its traceback cannot be made: {_name(second)})"
-    lines = [
-        line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}..."
-        for line in text.splitlines()
-    ]
+    lines = []
+    for line in text.splitlines():
+        if len(line) <= LONGEST_LINE:
+            lines.append(line)
+        else:
+            lines.append(f"{line[:LONGEST_LINE]}...")
     if len(lines) > MOST_LINES:
         left = MOST_LINES // 2
         lines = [*lines[:left], f"... {len(lines) - 2 * left} lines more ...", *lines[-left:]]

@@ -70,7 +70,9 @@ class Metric:
         """Return what makes smaller values the better ones: -1 where the metric is maximised, else
         1.
         """
-        return -1 if self.direction == "maximize" else 1
+        if self.direction == "maximize":
+            return -1
+        return 1
 
     def loss(self, value: float) -> float:
         """Return the value with its sign changed where the metric is maximised: smaller is
@@ -92,7 +94,10 @@ class Metric:
 
         Raises PluginError where the task does not know that.
         """
-        missing = [name for name in self.needs if known.get(name) is None]
+        missing = []
+        for name in self.needs:
+            if known.get(name) is None:
+                missing.append(name)
         if missing:
             raise PluginError(
                 f"The metric {self.name!r} needs the {missing[0]} of a sample, which is not known"
@@ -102,7 +107,9 @@ class Metric:
 
     def better(self, a: float, b: float) -> bool:
         """Whether value `a` is strictly better than value `b`."""
-        return a > b if self.direction == "maximize" else a < b
+        if self.direction == "maximize":
+            return a > b
+        return a < b
 
 
 BUILTIN_METRICS: tuple[Metric, ...] = (

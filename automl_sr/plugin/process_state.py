@@ -132,12 +132,12 @@ def _closed(stream: Any) -> bool:
 
 def _set_streams(kept: tuple[tuple[Any, bool], ...]) -> None:
     _hold_numbers()
-    opened = [
-        os.fdopen(number, "r" if number == 0 else "w", 1, closefd=False)
-        if _closed(stream) and not closed
-        else stream
-        for number, (stream, closed) in enumerate(kept)
-    ]
+    opened = []
+    for number, (stream, closed) in enumerate(kept):
+        if _closed(stream) and not closed:
+            opened.append(os.fdopen(number, "r" if number == 0 else "w", 1, closefd=False))
+        else:
+            opened.append(stream)
     sys.stdin, sys.stdout, sys.stderr = opened
 
 
@@ -234,10 +234,14 @@ def _limits() -> dict[int, int]:
     """Return how much of each resource may be used."""
     if sys.platform == "win32":
         return {}
-    named = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-    return {
-        getattr(resource, name): resource.getrlimit(getattr(resource, name))[0] for name in named
-    }
+    named = []
+    for name in dir(resource):
+        if name.startswith("RLIMIT_"):
+            named.append(name)
+    found: dict[int, int] = {}
+    for name in named:
+        found[getattr(resource, name)] = resource.getrlimit(getattr(resource, name))[0]
+    return found
 
 
 def _set_limits(kept: dict[int, int]) -> None:
@@ -291,7 +295,10 @@ PYTHON = (
 
 
 def _handlers() -> dict[int, Any]:
-    return {int(number): signal.getsignal(number) for number in signal.valid_signals()}
+    found: dict[int, Any] = {}
+    for number in signal.valid_signals():
+        found[int(number)] = signal.getsignal(number)
+    return found
 
 
 def _set_handlers(kept: dict[int, Any]) -> None:
@@ -305,7 +312,10 @@ def _timers() -> dict[int, bool]:
     if not hasattr(signal, "getitimer"):
         return {}
     every = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-    return {which: signal.getitimer(which)[0] > 0 for which in every}
+    found: dict[int, bool] = {}
+    for which in every:
+        found[which] = signal.getitimer(which)[0] > 0
+    return found
 
 
 def _set_timers(kept: dict[int, bool]) -> None:
@@ -315,11 +325,9 @@ def _set_timers(kept: dict[int, bool]) -> None:
 
 
 def _blocked() -> set[Any]:
-    return (
-        signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        if hasattr(signal, "pthread_sigmask")
-        else set()
-    )
+    if hasattr(signal, "pthread_sigmask"):
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return set()
 
 
 def _set_blocked(kept: set[Any]) -> None:
@@ -424,7 +432,10 @@ def _set_backends(kept: tuple[Any, ...]) -> None:
 
 
 def _autocast() -> dict[str, bool]:
-    return {device: _torch().is_autocast_enabled(device) for device in ("cpu", "cuda")}
+    found: dict[str, bool] = {}
+    for device in ("cpu", "cuda"):
+        found[device] = _torch().is_autocast_enabled(device)
+    return found
 
 
 def _set_autocast(kept: dict[str, bool]) -> None:

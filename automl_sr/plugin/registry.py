@@ -106,7 +106,11 @@ class Registry:
 
     def metrics_of(self, task: type[Task]) -> list[Metric]:
         """List the metrics that a task can be measured by."""
-        return [metric for metric in self.metrics.values() if self.why_not(metric, task) is None]
+        found: list[Metric] = []
+        for metric in self.metrics.values():
+            if self.why_not(metric, task) is None:
+                found.append(metric)
+        return found
 
     def why_not(self, metric: Metric, task: type[Task]) -> str | None:
         """Say why a task cannot be measured by a metric, if so."""
@@ -135,8 +139,13 @@ class Registry:
         name.
         """
         known = self.techniques[slot]
-        marked = [cls for cls in known.values() if cls.baseline]
-        return marked[0] if marked else next((known[name] for name in sorted(known)), None)
+        marked = []
+        for cls in known.values():
+            if cls.baseline:
+                marked.append(cls)
+        if marked:
+            return marked[0]
+        return next((known[name] for name in sorted(known)), None)
 
     def source(self, technique: type[Technique]) -> Source:
         """Say which plugin registered a technique."""
@@ -164,12 +173,12 @@ class Registry:
                 f"{key} is marked as baseline, but the slot {cls.slot!r} already has one."
             )
         taken = (set(cls.factories) & set(self.factories)) | (set(cls.edits) & set(self.edits))
-        clashes = [
-            name
-            for name in taken
-            if self.factories.get(name) != cls.factories.get(name)
-            or self.edits.get(name) != cls.edits.get(name)
-        ]
+        clashes = []
+        for name in taken:
+            if self.factories.get(name) != cls.factories.get(name) or self.edits.get(
+                name
+            ) != cls.edits.get(name):
+                clashes.append(name)
         if clashes:
             raise PluginError(f"The blueprint name {clashes[0]!r} of {key} is already taken.")
         self.techniques[cls.slot][cls.name] = cls
@@ -200,7 +209,10 @@ class Registry:
             raise PluginError(
                 f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name."
             )
-        unknown = [name for name in metric.needs if name not in NEEDS.get(metric.level, ())]
+        unknown = []
+        for name in metric.needs:
+            if name not in NEEDS.get(metric.level, ()):
+                unknown.append(name)
         if unknown:
             raise PluginError(
                 f"The metric {metric.name!r} needs {unknown[0]!r}, which nothing gives to"
@@ -275,12 +287,16 @@ def _tried(work: Callable[[], T]) -> T | Mishap:
 
 
 def _reason_of(error: BaseException) -> str:
-    return text_of(error) if isinstance(error, PluginError) else one_line(error)
+    if isinstance(error, PluginError):
+        return text_of(error)
+    return one_line(error)
 
 
 def _name_of(item: object) -> str:
     found = contained(lambda: str(getattr(item, "name", getattr(item, "kind", item))))
-    return found if isinstance(found, str) else object.__repr__(item)
+    if isinstance(found, str):
+        return found
+    return object.__repr__(item)
 
 
 def discover(
@@ -324,7 +340,9 @@ def installed() -> Registry:
 
 def _version(distribution: str) -> str:
     try:
-        return importlib.metadata.version(distribution) if distribution else ""
+        if distribution:
+            return importlib.metadata.version(distribution)
+        return ""
     except importlib.metadata.PackageNotFoundError:
         return ""
 

@@ -184,7 +184,9 @@ class Shared(Protocol):
 
 def as_inputs(given: Inputs) -> tuple[Tensor, ...]:
     """Return the inputs of a module as a tuple, also where it is a single tensor."""
-    return given if isinstance(given, tuple) else (given,)
+    if isinstance(given, tuple):
+        return given
+    return (given,)
 
 
 def alone(
@@ -348,7 +350,10 @@ class Task(BaseModel):
 
         Fields that the file does not tell have their defaults.
         """
-        told = {name: metadata[name] for name in cls.model_fields if name in metadata}
+        told = {}
+        for name in cls.model_fields:
+            if name in metadata:
+                told[name] = metadata[name]
         try:
             return cls.model_validate(told)
         except ValidationError as error:

@@ -106,11 +106,15 @@ class Each:
 
     def at(self, place: int) -> Range:
         """Return the range of one place."""
-        return self.item[place] if isinstance(self.item, tuple) else self.item
+        if isinstance(self.item, tuple):
+            return self.item[place]
+        return self.item
 
     def ranges(self) -> tuple[Range, ...]:
         """Return the ranges of all places, each once."""
-        return tuple(dict.fromkeys(self.item)) if isinstance(self.item, tuple) else (self.item,)
+        if isinstance(self.item, tuple):
+            return tuple(dict.fromkeys(self.item))
+        return (self.item,)
 
 
 @dataclass(frozen=True)
@@ -317,7 +321,9 @@ T = TypeVar("T", bound="Technique")
 
 def first_value(item: Range) -> Scalar:
     """Return the first value of a range: what stands where nothing is used."""
-    return item.options[0] if isinstance(item, Choice) else item.low
+    if isinstance(item, Choice):
+        return item.options[0]
+    return item.low
 
 
 def _settled(technique: T) -> T:
@@ -339,7 +345,9 @@ def _settled(technique: T) -> T:
             continue
         if as_json(settled) != as_json(value):
             changed[spec.name] = known[spec.name] = settled
-    return technique.model_copy(update=changed) if changed else technique
+    if changed:
+        return technique.model_copy(update=changed)
+    return technique
 
 
 def _settled_vector(
@@ -359,13 +367,15 @@ def used_places(technique: Technique, spec: SearchField) -> list[int]:
     if not isinstance(spec.marker, Each) or not has_dead_ends(owner, spec.marker):
         return list(range(len(value)))
     each = spec.marker
-    known = {other.name: getattr(technique, other.name) for other in search_fields(owner)}
+    known = {}
+    for other in search_fields(owner):
+        known[other.name] = getattr(technique, other.name)
     count = min(places(owner, each, known), len(value))
-    return [
-        place
-        for place in range(count)
-        if is_used(owner, spec.name, each, known, tuple(value[:place]))
-    ]
+    found: list[int] = []
+    for place in range(count):
+        if is_used(owner, spec.name, each, known, tuple(value[:place])):
+            found.append(place)
+    return found
 
 
 def in_order(specs: list[SearchField]) -> list[SearchField]:
@@ -401,8 +411,11 @@ def meant_fields(technique: Technique) -> dict[str, Any]:
     inactive = inactive_fields(technique)
     found: dict[str, Any] = {}
     for spec in search_fields(type(technique)):
-        value = spec.default if spec.name in inactive else getattr(technique, spec.name)
-        if not (spec.later and as_json(value) == as_json(spec.default)):
+        value = getattr(technique, spec.name)
+        if spec.name in inactive:
+            value = spec.default
+        says_nothing = spec.later and as_json(value) == as_json(spec.default)
+        if not says_nothing:
             found[spec.name] = value
     return found
 
@@ -426,7 +439,10 @@ def files_of(technique: Technique) -> dict[str, str]:
 
 def search_fields(cls: type[Technique]) -> list[SearchField]:
     """Read the dimensions of a technique off its pydantic fields, in the order of declaration."""
-    return [_search_field(cls, name, info) for name, info in cls.model_fields.items()]
+    found: list[SearchField] = []
+    for name, info in cls.model_fields.items():
+        found.append(_search_field(cls, name, info))
+    return found
 
 
 def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchField:
@@ -448,9 +464,10 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
         marker = _implied_choice(info.annotation)
     default = info.get_default(call_default_factory=True)
     searched = marker is not None and not fixed
-    decided = (
-        frozenset(decided_by(cls, name, marker)) if isinstance(marker, Each) else frozenset[str]()
-    )
+    if isinstance(marker, Each):
+        decided = frozenset(decided_by(cls, name, marker))
+    else:
+        decided = frozenset[str]()
     description = info.description or ""
     return SearchField(name, marker, default, when, searched, description, decided, is_file, later)
 
@@ -475,12 +492,13 @@ def why_refused(cls: type[Technique], name: str, value: Any) -> str | None:
     except ValidationError as error:
         # What a validator of the whole model says depends on the other fields, which a study file
         # may set as well.
-        own = [
-            item
-            for item in error.errors()
-            if item["loc"][:1] == (name,) and item["type"] != "frozen_instance"
-        ]
-        return own[0]["msg"] if own else None
+        own = []
+        for item in error.errors():
+            if item["loc"][:1] == (name,) and item["type"] != "frozen_instance":
+                own.append(item)
+        if own:
+            return own[0]["msg"]
+        return None
     return None
 
 
@@ -488,4 +506,6 @@ def first_error(error: ValidationError) -> str:
     """Put the first complaint of pydantic into one line."""
     item = error.errors()[0]
     where = ".".join(str(part) for part in item["loc"])
-    return f"{where}: {item['msg']}" if where else item["msg"]
+    if where:
+        return f"{where}: {item['msg']}"
+    return item["msg"]

@@ -25,13 +25,17 @@ def named(owner: type, name: str) -> Callable[..., Any] | None:
     none.
     """
     found = inspect.getattr_static(owner, name, None)
-    return found.__func__ if isinstance(found, staticmethod) else None
+    if isinstance(found, staticmethod):
+        return found.__func__
+    return None
 
 
 def reads(owner: type, name: str) -> tuple[str, ...]:
     """Return what a function of a technique reads: names of fields, `place` among them."""
     function = named(owner, name)
-    return () if function is None else tuple(inspect.signature(function).parameters)
+    if function is None:
+        return ()
+    return tuple(inspect.signature(function).parameters)
 
 
 def decided_by(owner: type, field: str, each: Each) -> set[str]:

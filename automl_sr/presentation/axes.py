@@ -38,9 +38,14 @@ class Axis:
         found = list(values) or [0.0, 1.0]
         low, high = min(found), max(found)
         if log and low > 0:
-            margin = (high / low) ** pad if high > low else 1.3
+            margin = 1.3
+            if high > low:
+                margin = (high / low) ** pad
             return cls(title, low / margin, high * margin, log=True, whole=whole)
-        margin = pad * (high - low) if high > low else abs(high) * 0.1 or 1.0
+        if high > low:
+            margin = pad * (high - low)
+        else:
+            margin = abs(high) * 0.1 or 1.0
         return cls(title, low - margin, high + margin, whole=whole)
 
     def at(self, value: float) -> float:
@@ -51,14 +56,24 @@ class Axis:
 
     def ticks(self) -> list[float]:
         """Return some round values."""
-        found = self._log_ticks() if self.log else []
-        found = found if len(found) > 2 else self._even_ticks()
-        return [value for value in found if not self.whole or float(value).is_integer()]
+        found = []
+        if self.log:
+            found = self._log_ticks()
+        if len(found) <= 2:
+            found = self._even_ticks()
+        result: list[float] = []
+        for value in found:
+            if not self.whole or float(value).is_integer():
+                result.append(value)
+        return result
 
     def _log_ticks(self) -> list[float]:
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         for digits in ((1, 2, 5), (1, 3), (1,)):
-            found = [digit * 10.0**power for power in powers for digit in digits]
+            found = []
+            for power in powers:
+                for digit in digits:
+                    found.append(digit * 10.0**power)
             found = [value for value in found if self.low <= value <= self.high]
             if len(found) <= 8:
                 return found
@@ -69,8 +84,14 @@ class Axis:
         power = 10.0 ** math.floor(math.log10(rough))
         step = next((power * digit for digit in (1, 2, 5) if power * digit >= rough), 10 * power)
         first = math.ceil(self.low / step)
-        found = [index * step for index in range(first, math.floor(self.high / step) + 1)]
-        return [value for value in found if not self.log or value > 0]
+        found = []
+        for index in range(first, math.floor(self.high / step) + 1):
+            found.append(index * step)
+        result: list[float] = []
+        for value in found:
+            if not self.log or value > 0:
+                result.append(value)
+        return result
 
 
 @dataclass(frozen=True)
@@ -93,15 +114,23 @@ class Upright:
         """Say where a value lies, from 0 to 1, and which values are named on the axis."""
         words = self.words
         if words:
-            places = {word: (index + 0.5) / len(words) for index, word in enumerate(words)}
+            places = {}
+            for index, word in enumerate(words):
+                places[word] = (index + 0.5) / len(words)
             return (lambda value: places[str(value)]), [(word, short_name(word)) for word in words]
-        values = [float(value) for value in self.values if value is not None]
+        values = []
+        for value in self.values:
+            if value is not None:
+                values.append(float(value))
         log, whole = (
             min(values) > 0 and max(values) / min(values) >= LOG_FROM,
             all(map(float.is_integer, values)),
         )
         axis = Axis.over("", values, log=log, whole=whole, pad=0.0)
-        ticks = [tick for tick in axis.ticks() if _apart(tick, values, axis)]
+        ticks = []
+        for tick in axis.ticks():
+            if _apart(tick, values, axis):
+                ticks.append(tick)
         return axis.at, [
             (value, short(value)) for value in dict.fromkeys([min(values), *ticks, max(values)])
         ]

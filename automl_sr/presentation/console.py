@@ -43,7 +43,9 @@ class _Results:
 
     @property
     def stream(self) -> TextIO:
-        return sys.stdout if self._claimed is None else self._claimed
+        if self._claimed is None:
+            return sys.stdout
+        return self._claimed
 
     def claim(self) -> None:
         if self._claimed is not None or sys.stdout is None:
@@ -167,9 +169,14 @@ def warn(text: str) -> None:
 
 def console(*, stderr: bool = True) -> Console:
     """Make a rich console, on standard error by default; pipes and files get plain, uncut lines."""
-    stream = sys.stderr if stderr else _results.stream
+    if stderr:
+        stream = sys.stderr
+    else:
+        stream = _results.stream
     terminal = stream.isatty()
-    width = None if terminal or "COLUMNS" in os.environ else WIDE
+    width = None
+    if not (terminal or "COLUMNS" in os.environ):
+        width = WIDE
     made: Console = _console_class()(
         file=stream, width=width, highlight=False, soft_wrap=False, markup=False
     )
@@ -211,11 +218,15 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    shown = None if title is None else Text(_cell(title))
+    shown = None
+    if title is not None:
+        shown = Text(_cell(title))
     table = Table(title=shown, title_justify="left", box=None, pad_edge=False, header_style="bold")
     flush_right = set(right)
     for column in columns:
-        justify = "right" if column in flush_right else "left"
+        justify = "left"
+        if column in flush_right:
+            justify = "right"
         table.add_column(Text(_cell(column)), justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*(Text(_cell(cell)) for cell in row))

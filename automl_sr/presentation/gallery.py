@@ -40,11 +40,13 @@ def gallery(
 
     data = task.load_examples(seed, count)
     # A store may come from others: its files are run as files of others are.
-    runners = {
-        str(trial.number): OnnxModel(models.path(trial), cores(), guard=guard) for trial in trials
-    }
+    runners = {}
+    for trial in trials:
+        runners[str(trial.number)] = OnnxModel(models.path(trial), cores(), guard=guard)
     found = task.show(runners, data, count)
-    rows = [_row(example) for example in found.examples]
+    rows = []
+    for example in found.examples:
+        rows.append(_row(example))
     return {
         **found.about,
         "caption": found.caption,
@@ -66,7 +68,10 @@ def _piece(piece: Piece) -> dict[str, Any]:
     what, number = (
         (piece.what, None) if piece.runner is None else (f"trial {piece.runner}", int(piece.runner))
     )
-    shown = {"text": piece.text} if piece.picture is None else {"image": data_uri(piece.picture)}
+    if piece.picture is None:
+        shown = {"text": piece.text}
+    else:
+        shown = {"image": data_uri(piece.picture)}
     return {"what": what, "number": number, **piece.values, "note": piece.note, **shown}
 
 
@@ -75,10 +80,13 @@ def data_uri(image: Image) -> str:
     from PIL import Image as Pillow
     from PIL import features
 
-    kind = "webp" if features.check("webp") else "png"
+    kind = "png"
+    if features.check("webp"):
+        kind = "webp"
     buffer = io.BytesIO()
-    options = (
-        {"lossless": True, "quality": 90, "method": 4} if kind == "webp" else {"optimize": True}
-    )
+    if kind == "webp":
+        options = {"lossless": True, "quality": 90, "method": 4}
+    else:
+        options = {"optimize": True}
     Pillow.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -31,7 +31,9 @@ def el(tag: str, *children: Any, **attributes: Any) -> Markup:
         for name, value in attributes.items()
         if value is not None and value is not False
     )
-    inside = "" if tag in VOID else f"{join(children)}</{tag}>"
+    inside = ""
+    if tag not in VOID:
+        inside = f"{join(children)}</{tag}>"
     return Markup(f"<{tag}{given}>{inside}")
 
 
@@ -42,7 +44,10 @@ def join(parts: Iterable[Any]) -> Markup:
 
 def escape(value: Any) -> str:
     """Write a value as text that means nothing to HTML."""
-    text = f"{value:.5g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        text = f"{value:.5g}"
+    else:
+        text = str(value)
     return html.escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), quote=True)
 
 

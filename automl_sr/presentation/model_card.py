@@ -22,15 +22,22 @@ def model_files(
     study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None
 ) -> Mapping[str, ArtifactRecord]:
     """Return the files of a trial's model by kind. Raises UseError for a trial without one."""
-    files = trial.artifacts if refined is None else refined.artifacts
+    if refined is None:
+        files = trial.artifacts
+    else:
+        files = refined.artifacts
     if not files and trial.state in ("complete", "pruned"):
         raise UseError(
             f"The files of trial {trial.number} of {study.name!r} were removed by `automl-sr gc`.",
             "It keeps those of the front.",
         )
     if "onnx" not in files:
-        reason = f": {trial.reason}" if trial.reason else ""
-        hint = f"Trial {trial.duplicate_of} has the same." if trial.duplicate_of is not None else ""
+        reason = ""
+        if trial.reason:
+            reason = f": {trial.reason}"
+        hint = ""
+        if trial.duplicate_of is not None:
+            hint = f"Trial {trial.duplicate_of} has the same."
         raise UseError(
             f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.",
             hint,
@@ -101,10 +108,9 @@ def _refined(trial: TrialRecord, refined: RefinementRecord | None) -> list[str]:
     before = _list({name: number(value) for name, value in trial.values.items()})
     sections = [f"## Before refining\n\nWhat the search measured of this trial:\n\n{before}"]
     if refined.tests:
-        rows = {
-            name: ", ".join(f"{metric} {number(value)}" for metric, value in values.items())
-            for name, values in refined.tests.items()
-        }
+        rows = {}
+        for name, values in refined.tests.items():
+            rows[name] = ", ".join(f"{metric} {number(value)}" for metric, value in values.items())
         sections.append(
             f"## Test sets\n\nWhole images, measured on the exported file.\n\n{_list(rows)}"
         )
@@ -112,10 +118,9 @@ def _refined(trial: TrialRecord, refined: RefinementRecord | None) -> list[str]:
 
 
 def _table(values: Any, reference: Any) -> str:
-    rows = [
-        f"| {name} | {number(value)} | {number(reference.get(name))} |"
-        for name, value in values.items()
-    ]
+    rows = []
+    for name, value in values.items():
+        rows.append(f"| {name} | {number(value)} | {number(reference.get(name))} |")
     return "\n".join(["| metric | this model | without a model |", "|---|---|---|", *rows])
 
 
@@ -124,7 +129,9 @@ def _list(values: Any) -> str:
 
 
 def _words(value: Any) -> str:
-    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)
 
 
 def _flat(values: Any) -> dict[str, Any]:

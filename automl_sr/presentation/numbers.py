@@ -35,13 +35,17 @@ def number(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        if value:
+            return "yes"
+        return "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
         if not math.isfinite(value):
             return "-"
-        return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+        if abs(value) >= 10_000:
+            return f"{value:,.0f}"
+        return f"{value:.4g}"
     return str(value)
 
 
@@ -50,9 +54,9 @@ def size(number: int) -> str:
     amount, unit = float(number), 0
     while amount >= 999.95 and unit + 1 < len(UNITS):
         amount, unit = amount / 1000, unit + 1
-    return (
-        f"{amount:.1f} {UNITS[unit]}" if unit else f"{number} {UNITS[0] if number != 1 else 'byte'}"
-    )
+    if unit:
+        return f"{amount:.1f} {UNITS[unit]}"
+    return f"{number} {UNITS[0] if number != 1 else 'byte'}"
 
 
 def duration(seconds: float) -> str:

@@ -51,8 +51,13 @@ class RememberedStudy(optuna.study.Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        chosen = [trial for trial in self.remembered if states is None or trial.state in states]
-        return copy.deepcopy(chosen) if deepcopy else chosen
+        chosen = []
+        for trial in self.remembered:
+            if states is None or trial.state in states:
+                chosen.append(trial)
+        if deepcopy:
+            return copy.deepcopy(chosen)
+        return chosen
 
 
 def remember(
@@ -70,14 +75,19 @@ def remember(
     judged: dict[int, list[RungRecord]] = {}
     for row in rungs:
         judged.setdefault(row.number, []).append(row)
-    usable = [trial for trial in trials if _usable(trial, study, ranges)]
-    frozen = [_frozen(trial, study, judged.get(trial.number, []), ranges) for trial in usable]
-    directions = [
-        StudyDirection.MAXIMIZE
-        if registry.metric(name).direction == "maximize"
-        else StudyDirection.MINIMIZE
-        for name in study.objectives
-    ]
+    usable = []
+    for trial in trials:
+        if _usable(trial, study, ranges):
+            usable.append(trial)
+    frozen = []
+    for trial in usable:
+        frozen.append(_frozen(trial, study, judged.get(trial.number, []), ranges))
+    directions = []
+    for name in study.objectives:
+        if registry.metric(name).direction == "maximize":
+            directions.append(StudyDirection.MAXIMIZE)
+        else:
+            directions.append(StudyDirection.MINIMIZE)
     return RememberedStudy(corrected(frozen), directions)
 
 
@@ -95,7 +105,9 @@ def _frozen(
 ) -> FrozenTrial:
     """Make of our row what Optuna was told of it."""
     params = dict((trial.asked or {})["params"])
-    rows = {str(row.rung): [row.values[name] for name in study.objectives] for row in rungs}
+    rows = {}
+    for row in rungs:
+        rows[str(row.rung)] = [row.values[name] for name in study.objectives]
     stopped = trial.state == "pruned" and rows
     return FrozenTrial(
         number=trial.number,

@@ -9,14 +9,19 @@ from automl_sr.presentation.numbers import number
 
 def plan_words(plan: dict[str, Any], most: int = 6) -> str:
     """Name the techniques of a plan, and the numbers of the architecture."""
-    slots = {name: value for name, value in plan.items() if "." not in name}
-    chosen = [f"{name}={value}" for name, value in slots.items() if value != "none"]
+    slots = {}
+    for name, value in plan.items():
+        if "." not in name:
+            slots[name] = value
+    chosen = []
+    for name, value in slots.items():
+        if value != "none":
+            chosen.append(f"{name}={value}")
     prefix = f"architecture.{slots.get('architecture')}."
-    details = [
-        f"{name.removeprefix(prefix)}={number(value)}"
-        for name, value in plan.items()
-        if name.startswith(prefix)
-    ]
+    details = []
+    for name, value in plan.items():
+        if name.startswith(prefix):
+            details.append(f"{name.removeprefix(prefix)}={number(value)}")
     return " ".join([*chosen, *details[:most]])
 
 
@@ -25,5 +30,10 @@ def short_name(text: str, most: int = 19) -> str:
     same.
     """
     parts = text.split(".")
-    name = ".".join(parts[1:]) if len(parts) > 2 else text
-    return name if len(name) <= most else f"…{name[-most + 1 :]}"
+    if len(parts) > 2:
+        name = ".".join(parts[1:])
+    else:
+        name = text
+    if len(name) <= most:
+        return name
+    return f"…{name[-most + 1 :]}"

@@ -46,7 +46,9 @@ def history(
         about: dict[str, Any] = {"kind": "best", "metric": objectives[0].name}
     elif len(objectives) <= MOST_OBJECTIVES:
         values = [trial.values for trial in fit]
-        ranges = {metric: [row[metric.name] for row in values] for metric in objectives}
+        ranges = {}
+        for metric in objectives:
+            ranges[metric] = [row[metric.name] for row in values]
         moving = tuple(metric for metric, row in ranges.items() if max(row) > min(row))
         box = Box(
             moving,
@@ -114,7 +116,9 @@ def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dic
         phases.setdefault(point.phase, []).append(point)
     kept: list[PointRecord] = []
     for members in phases.values():
-        end = kept[-1].step if kept else 0
+        end = 0
+        if kept:
+            end = kept[-1].step
         kept += sorted(
             (point for point in members if point.step > end), key=lambda point: point.step
         )

@@ -14,7 +14,10 @@ def rung_summary(rows: Sequence[RungRecord]) -> list[dict[str, Any]]:
     """Say of each rung who came so far, who was stopped, and between which values they lay."""
     found = []
     for rung in sorted({row.rung for row in rows}):
-        here = [row for row in rows if row.rung == rung]
+        here = []
+        for row in rows:
+            if row.rung == rung:
+                here.append(row)
         names = list(dict.fromkeys(name for row in here for name in row.values))
         found.append(
             {

@@ -82,7 +82,10 @@ class Study:
         """
         if state is not None and state not in STATES:
             raise UseError(f"Unknown state {state!r}.", f"States: {', '.join(STATES)}.")
-        wanted = [] if state is None else [state]
+        if state is None:
+            wanted = []
+        else:
+            wanted = [state]
         found = self._reader.trials(self._record(), wanted)
         return [_trial(record) for record in found]
 
@@ -94,7 +97,9 @@ class Study:
         from automl_sr.plugin.registry import installed
 
         study = self._record()
-        metrics = {name: installed().metric(name) for name in study.objectives}
+        metrics = {}
+        for name in study.objectives:
+            metrics[name] = installed().metric(name)
         found = front_of(study, self._reader.trials(study), metrics)
         return [_trial(record) for record in found]
 
@@ -105,7 +110,10 @@ class Study:
         """
         record = self._reader.trial(self._record(), number)
         points = self._reader.curve(record)
-        return [Point(row.phase, row.step, row.loss, row.rate, dict(row.values)) for row in points]
+        found: list[Point] = []
+        for row in points:
+            found.append(Point(row.phase, row.step, row.loss, row.rate, dict(row.values)))
+        return found
 
     def frame(self) -> pandas.DataFrame:
         """Return the trials as a frame, indexed by number.

@@ -64,10 +64,16 @@ def secrets_of(arguments: Iterable[str], environment: Mapping[str, str]) -> froz
     environment.
     """
     variables = (value for name, value in environment.items() if _SECRET_NAME.search(name))
-    found = {value for value in variables if len(value) >= SHORTEST_VARIABLE}
+    found = set()
+    for value in variables:
+        if len(value) >= SHORTEST_VARIABLE:
+            found.add(value)
     for address in _addresses(arguments, environment):
         found |= _passwords(address)
-    known = {form for secret in found for form in _forms(secret)}
+    known = set()
+    for secret in found:
+        for form in _forms(secret):
+            known.add(form)
     return frozenset(form for form in known if len(form) >= SHORTEST_SECRET)
 
 
@@ -94,10 +100,16 @@ def _passwords(address: str) -> set[str]:
     if at:
         user, colon, password = front.partition(":")
         folder = not colon and "/" in user  # whose name may hold an @
-        found = set() if folder else {password if colon else user}
+        if folder:
+            found = set()
+        else:
+            found = {password if colon else user}
     else:  # then a password may stand where the port belongs
         port = rest.partition("/")[0].partition(":")[2]
-        found = set() if port.isdecimal() else {port}
+        if port.isdecimal():
+            found = set()
+        else:
+            found = {port}
     found |= {part for password in found for part in _PARTS.split(password)}
     _, _, query = address.partition("?")
     for setting in re.split(r"[&;?]", query):
@@ -113,35 +125,46 @@ def _without_password(match: re.Match[str]) -> str:
     if not slashes:
         scheme, slashes, rest = match[0].partition(":")
     user, colon, _ = rest.partition(":")
-    return f"{scheme}{slashes}{user}:{HIDDEN}@" if colon else match[0]
+    if colon:
+        return f"{scheme}{slashes}{user}:{HIDDEN}@"
+    return match[0]
 
 
 def _forms(secret: str) -> set[str]:
     """Write a secret as programs do: as it is, decoded, encoded, and quoted by Python."""
     plain = {secret, urllib.parse.unquote(secret), urllib.parse.unquote_plus(secret)}
-    encoded = {
-        quote(form, safe="", errors="surrogatepass")
-        for form in plain
-        for quote in (urllib.parse.quote, urllib.parse.quote_plus)
-    }
-    return {form for text in plain | encoded for form in (text, repr(text)[1:-1])}
+    encoded = set()
+    for form in plain:
+        for quote in (urllib.parse.quote, urllib.parse.quote_plus):
+            encoded.add(quote(form, safe="", errors="surrogatepass"))
+    found: set[str] = set()
+    for text in plain | encoded:
+        for form in (text, repr(text)[1:-1]):
+            found.add(form)
+    return found
 
 
 def _kept(match: re.Match[str]) -> str:
-    return match[0] if match[0] in _KEPT else _escape(match)
+    if match[0] in _KEPT:
+        return match[0]
+    return _escape(match)
 
 
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file's name that is no UTF-8
         code -= 0xDC00
-    return match[0].encode("unicode_escape").decode() if match[0] in "\t\n\r" else _written(code)
+    if match[0] in "\t\n\r":
+        return match[0].encode("unicode_escape").decode()
+    return _written(code)
 
 
 def _written(code: int) -> str:
     if code <= 0xFF:
         return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    if code <= 0xFFFF:
+        return f"\\u{code:04x}"
+    return f"\\U{code:08x}"
 
 
 def _json_escape(match: re.Match[str]) -> str:

@@ -52,7 +52,9 @@ def shared_words(name: str, entry: Mapping[str, Any]) -> str:
     seconds, waited = float(entry["seconds"]), float(entry.get("waited", 0.0))
     if not entry["reused"]:
         return f"{name} (made in {seconds:.1f} s)"
-    waiting = f" after waiting {waited:.1f} s for it" if waited else ""
+    waiting = ""
+    if waited:
+        waiting = f" after waiting {waited:.1f} s for it"
     return f"{name} (reused{waiting}, saved {max(0.0, seconds - waited):.1f} s)"
 
 

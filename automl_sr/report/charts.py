@@ -51,11 +51,14 @@ def scatter(
 ) -> Markup:
     """Draw points, the front on top of the others, and where the reference without a model lies."""
     order = {"broken": 0, "pruned": 1, "complete": 2, "front": 3}
-    inside: list[Markup] = [_path(line, x, y) for line in lines]
+    inside: list[Markup] = []
+    for line in lines:
+        inside.append(_path(line, x, y))
     legend: list[tuple[str, str]] = []
-    known = [
-        (axis, value) for axis, value in zip((x, y), reference, strict=True) if value is not None
-    ]
+    known = []
+    for axis, value in zip((x, y), reference, strict=True):
+        if value is not None:
+            known.append((axis, value))
     if known and all(axis.low <= value <= axis.high for axis, value in known):
         inside.append(_reference(x, y, *reference))
         legend.append(("reference", "without a model"))
@@ -88,7 +91,10 @@ def lines(
     """Draw lines, with marks on top."""
     inside = [_path(line, x, y) for line in drawn]
     inside += [_mark(mark, _x(x, mark.x), _y(y, mark.y)) for mark in marks]
-    legend = [(f"line {line.kind}", line.title) for line in drawn if line.title]
+    legend = []
+    for line in drawn:
+        if line.title:
+            legend.append((f"line {line.kind}", line.title))
     if any(mark.kind == "pruned" for mark in marks):
         legend.append(("pruned", "stopped here"))
     return _frame(title, x, y, inside, legend)
@@ -132,7 +138,9 @@ def parallel(
         scale, ticks = upright.scale()
         unused = any(value is None for value in upright.values)
         heights.append([1.0 if value is None else scale(value) for value in upright.values])
-        labels = [(label, _down(scale(value), height, top, bottom)) for value, label in ticks]
+        labels = []
+        for value, label in ticks:
+            labels.append((label, _down(scale(value), height, top, bottom)))
         inside += [
             el("line", x1=x, x2=x, y1=top, y2=height - bottom, class_="axis"),
             el(
@@ -227,18 +235,21 @@ def _legend(entries: Sequence[tuple[str, str]]) -> Markup:
     """Say what is drawn how, above the drawing, where text flows as the screen lets it."""
     items = []
     for kind, name in entries:
-        swatch = (
-            el("line", x1=1, x2=17, y1=6, y2=6, class_=kind)
-            if kind == "reference" or kind.startswith("line")
-            else _mark(Mark(0, 0, NOBODY, kind), 9, 6)
-        )
+        if kind == "reference" or kind.startswith("line"):
+            swatch = el("line", x1=1, x2=17, y1=6, y2=6, class_=kind)
+        else:
+            swatch = _mark(Mark(0, 0, NOBODY, kind), 9, 6)
         items.append(el("li", el("svg", swatch, viewBox="0 0 18 12", aria_hidden="true"), name))
-    return el("ul", items, class_="legend") if items else Markup()
+    if items:
+        return el("ul", items, class_="legend")
+    return Markup()
 
 
 def _mark(mark: Mark, x: float, y: float) -> Markup:
     """Draw a mark whose form also tells what its colour does."""
-    number = None if mark.number == NOBODY else mark.number
+    number = None
+    if mark.number != NOBODY:
+        number = mark.number
     if mark.kind == "pruned":
         return el("path", d=f"M{x - 4:g} {y - 3:g}h8l-4 7z", class_="mark pruned", data_t=number)
     if mark.kind == "broken":
@@ -269,9 +280,13 @@ def _reference(x: Axis, y: Axis, at_x: float | None, at_y: float | None) -> Mark
 
 
 def _path(line: Line, x: Axis, y: Axis) -> Markup:
-    points = [(_x(x, value), _y(y, height)) for value, height in line.points]
+    points = []
+    for value, height in line.points:
+        points.append((_x(x, value), _y(y, height)))
     if line.steps:
-        corners = [(after[0], before[1]) for before, after in itertools.pairwise(points)]
+        corners = []
+        for before, after in itertools.pairwise(points):
+            corners.append((after[0], before[1]))
         points = [point for pair in zip(points, corners, strict=False) for point in pair] + points[
             -1:
         ]

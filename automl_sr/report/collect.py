@@ -48,7 +48,9 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
     study = reader.study(name)
     trials = reader.trials(study)
     rungs = reader.rungs(study)
-    objectives = [registry.metric(objective) for objective in study.objectives]
+    objectives = []
+    for objective in study.objectives:
+        objectives.append(registry.metric(objective))
     front = front_of(study, trials, registry.metrics)
     in_front = {member.number for member in front}
     metrics = [registry.metric(name) for name in study.metrics]
@@ -142,7 +144,10 @@ def _row(trial: TrialRecord, study: StudyRecord, front: set[int]) -> dict[str, A
 
 
 def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> dict[str, Any]:
-    stopped = [row.step for row in rungs if row.number == trial.number and not row.go_on]
+    stopped = []
+    for row in rungs:
+        if row.number == trial.number and not row.go_on:
+            stopped.append(row.step)
     return {
         **TrialRow.of(trial).model_dump(),
         "words": plan_words(trial.params),
@@ -181,11 +186,10 @@ def _failures(
     found = []
     for (state, _), members in sorted(groups.items(), key=lambda group: -len(group[1])):
         first = members[0]
-        details = [
-            event.text
-            for event in reader.events(study, first.number)
-            if event.kind == state and event.text
-        ]
+        details = []
+        for event in reader.events(study, first.number):
+            if event.kind == state and event.text:
+                details.append(event.text)
         found.append(
             {
                 "state": state,
@@ -208,13 +212,12 @@ def _costs(
         for stage, seconds in trial.stage_seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds
     total = sum(trial.seconds for trial in trials)
-    states = {
-        state: {
+    states = {}
+    for state in dict.fromkeys(trial.state for trial in trials):
+        states[state] = {
             "trials": sum(trial.state == state for trial in trials),
             "seconds": sum(trial.seconds for trial in trials if trial.state == state),
         }
-        for state in dict.fromkeys(trial.state for trial in trials)
-    }
     return {
         "seconds": total,
         "stages": stages,
@@ -231,22 +234,30 @@ def _saved_by_stopping(
     times all steps.
     """
     steps = study.spec["budget"]["steps"]
-    stopped_at = {row.number: row.step for row in rungs if not row.go_on}
+    stopped_at = {}
+    for row in rungs:
+        if not row.go_on:
+            stopped_at[row.number] = row.step
     saved = []
     for trial in trials:
         training = trial.stage_seconds.get("train", 0.0)
         if trial.state == "pruned" and trial.number in stopped_at and training > 0:
             whole = training * steps / stopped_at[trial.number]
             saved.append(max(0.0, whole - training - trial.stage_seconds.get("branch", 0.0)))
-    return {"trials": len(saved), "seconds": sum(saved)} if saved else None
+    if saved:
+        return {"trials": len(saved), "seconds": sum(saved)}
+    return None
 
 
 def _saved_by_reuse(trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
     """Add up the seconds of results that were copied from a trial with the same plan."""
-    seconds = {trial.number: trial.seconds for trial in trials}
-    twins = [
-        trial for trial in trials if trial.state == "duplicate" and trial.duplicate_of in seconds
-    ]
+    seconds = {}
+    for trial in trials:
+        seconds[trial.number] = trial.seconds
+    twins = []
+    for trial in trials:
+        if trial.state == "duplicate" and trial.duplicate_of in seconds:
+            twins.append(trial)
     if not twins:
         return None
     saved = sum(max(0.0, seconds[twin.duplicate_of or 0] - twin.seconds) for twin in twins)

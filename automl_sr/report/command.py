@@ -88,7 +88,9 @@ def _format(asked: str | None, output: Path | None) -> str:
         raise UseError(
             f"{output} is a folder.", "Name a file in it, which ends in .html, .md or .json."
         )
-    suffix = "" if output is None else output.suffix.lower()
+    suffix = ""
+    if output is not None:
+        suffix = output.suffix.lower()
     if asked is None and suffix and suffix not in SUFFIXES:
         raise UseError(
             f"{output} does not say its format: {suffix} is none of {', '.join(SUFFIXES)}.",

@@ -25,8 +25,14 @@ SELDOM = 0.25
 
 def fronts(report: Report) -> Iterator[Block]:
     """Draw each pair of objectives; a single one against the constrained metrics."""
-    objectives = [metric for metric in report["metrics"] if metric["objective"]]
-    others = [metric for metric in report["metrics"] if not metric["objective"]]
+    objectives = []
+    for metric in report["metrics"]:
+        if metric["objective"]:
+            objectives.append(metric)
+    others = []
+    for metric in report["metrics"]:
+        if not metric["objective"]:
+            others.append(metric)
     pairs = list(itertools.combinations(objectives, 2)) or [
         (objectives[0], other) for other in others
     ]
@@ -53,19 +59,30 @@ def importances(report: Report) -> Iterator[Block]:
 
 def coordinates(report: Report) -> Iterator[Block]:
     """Draw a line for each trial across its parameters and objectives."""
-    rows = [
-        row for row in report["trials"] if row["values"] and row["state"] in ("complete", "pruned")
-    ]
-    objectives = [metric["name"] for metric in report["metrics"] if metric["objective"]]
+    rows = []
+    for row in report["trials"]:
+        if row["values"] and row["state"] in ("complete", "pruned"):
+            rows.append(row)
+    objectives = []
+    for metric in report["metrics"]:
+        if metric["objective"]:
+            objectives.append(metric["name"])
     rows = [row for row in rows if all(name in row["values"] for name in objectives)]
     names = _telling_parameters(report, rows)
     if len(rows) < 2 or not names:
         return
     kept = sorted(rows, key=lambda row: (not row["front"], -row["number"]))[:MOST_LINES]
     kept.sort(key=lambda row: row["number"])
-    uprights = [Upright(name, [row["plan"].get(name) for row in kept]) for name in names]
+    uprights = []
+    for name in names:
+        uprights.append(Upright(name, [row["plan"].get(name) for row in kept]))
     uprights += [Upright(name, [row["values"][name] for row in kept]) for name in objectives]
-    kinds = ["front" if row["front"] else row["state"] for row in kept]
+    kinds = []
+    for row in kept:
+        if row["front"]:
+            kinds.append("front")
+        else:
+            kinds.append(row["state"])
     caption = (
         "Parameters and objectives: each line is a trial, the front's in colour; what a plan does"
         " not use runs below."
@@ -82,16 +99,21 @@ def coordinates(report: Report) -> Iterator[Block]:
 def learning(curves: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
     """Draw the loss over steps and over seconds."""
     for key, name in (("step", "steps"), ("seconds", "seconds of training")):
-        drawn = [
-            Line(f"trial {curve['number']}", points, f"c{index}", number=curve["number"])
-            for index, curve in enumerate(curves)
-            if len(
-                points := [
-                    (p[key], p["loss"]) for p in curve["points"] if p[key] is not None and p["loss"]
-                ]
-            )
-            > 1
-        ]
+        drawn = []
+        for index, curve in enumerate(curves):
+            if (
+                len(
+                    points := [
+                        (p[key], p["loss"])
+                        for p in curve["points"]
+                        if p[key] is not None and p["loss"]
+                    ]
+                )
+                > 1
+            ):
+                drawn.append(
+                    Line(f"trial {curve['number']}", points, f"c{index}", number=curve["number"])
+                )
         if drawn:
             caption = f"Training loss over {name}"
             yield Chart(caption, functools.partial(_learning, drawn, name, caption))
@@ -105,17 +127,21 @@ def rungs(report: Report) -> Iterator[Block]:
 
 
 def _front(report: Report, across: Mapping[str, Any], up: Mapping[str, Any], caption: str) -> Any:
-    rows = [
-        row
-        for row in report["trials"]
-        if row["state"] in ("complete", "pruned")
-        and across["name"] in row["values"]
-        and up["name"] in row["values"]
-    ]
-    marks = [
-        Mark(row["values"][across["name"]], row["values"][up["name"]], row["number"], _kind(row))
-        for row in rows
-    ]
+    rows = []
+    for row in report["trials"]:
+        if (
+            row["state"] in ("complete", "pruned")
+            and across["name"] in row["values"]
+            and up["name"] in row["values"]
+        ):
+            rows.append(row)
+    marks = []
+    for row in rows:
+        marks.append(
+            Mark(
+                row["values"][across["name"]], row["values"][up["name"]], row["number"], _kind(row)
+            )
+        )
     reference = tuple(report["study"]["reference"].get(metric["name"]) for metric in (across, up))
     xs, ys = (
         _with_room([mark.x for mark in marks], reference[0]),
@@ -138,21 +164,27 @@ def _with_room(values: list[float], reference: float | None) -> list[float]:
     if reference is None or not values:
         return values
     span, whole = max(values) - min(values), max(*values, reference) - min(*values, reference)
-    return [*values, reference] if whole <= MOST_ROOM * span else values
+    if whole <= MOST_ROOM * span:
+        return [*values, reference]
+    return values
 
 
 def _history(found: Mapping[str, Any], key: str, what: str, caption: str) -> Any:
-    known = [point for point in found["points"] if point["value"] is not None]
+    known = []
+    for point in found["points"]:
+        if point["value"] is not None:
+            known.append(point)
     scale, title = 1.0, "finished trials"
     if key == "seconds":
         scale, title = unit_of_time(known[-1]["seconds"])
-    points = [(point[key] / scale, point["value"]) for point in known]
+    points = []
+    for point in known:
+        points.append((point[key] / scale, point["value"]))
     x = Axis.over(title, [0.0, *(point[0] for point in points)], whole=key == "count")
-    marks = [
-        Mark(place[0], place[1], point["number"])
-        for index, (place, point) in enumerate(zip(points, known, strict=True))
-        if index == 0 or point["value"] != known[index - 1]["value"]
-    ]
+    marks = []
+    for index, (place, point) in enumerate(zip(points, known, strict=True)):
+        if index == 0 or point["value"] != known[index - 1]["value"]:
+            marks.append(Mark(place[0], place[1], point["number"]))
     return lines(
         caption,
         x,
@@ -164,7 +196,10 @@ def _history(found: Mapping[str, Any], key: str, what: str, caption: str) -> Any
 
 def _learning(drawn: Sequence[Line], name: str, caption: str) -> Any:
     x = Axis.over(name, [0.0, *(point[0] for line in drawn for point in line.points)])
-    losses = [point[1] for line in drawn for point in line.points]
+    losses = []
+    for line in drawn:
+        for point in line.points:
+            losses.append(point[1])
     return lines(caption, x, Axis.over("loss", losses, log=min(losses) > 0), drawn)
 
 
@@ -232,7 +267,9 @@ def _kind(row: Mapping[str, Any]) -> str:
 
 
 def _title(metric: Mapping[str, Any]) -> str:
-    return f"{metric['name']} ({metric['unit']})" if metric["unit"] else str(metric["name"])
+    if metric["unit"]:
+        return f"{metric['name']} ({metric['unit']})"
+    return str(metric["name"])
 
 
 def _better(metric: Mapping[str, Any]) -> str:

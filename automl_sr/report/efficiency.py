@@ -59,13 +59,19 @@ def efficiency(
     if runtime is None:
         return {"reason": f"The study measures no runtime ({' or '.join(RUNTIMES)})."}
     quality = next((name for name in QUALITIES if name in baseline.values), None)
-    floor = None if quality is None else baseline.values[quality] - SLACK
+    floor = None
+    if quality is not None:
+        floor = baseline.values[quality] - SLACK
     own = {**_counts(spec, baseline, models, registry), "runtime": baseline.values[runtime]}
     rows = []
     for trial in front:
         costs = {**_counts(spec, trial, models, registry), "runtime": trial.values[runtime]}
-        ratios = {name: costs[name] / own[name] for name in WEIGHTS}
-        passes = None if quality is None or floor is None else trial.values[quality] >= floor
+        ratios = {}
+        for name in WEIGHTS:
+            ratios[name] = costs[name] / own[name]
+        passes = None
+        if not (quality is None or floor is None):
+            passes = trial.values[quality] >= floor
         rows.append(
             {
                 "number": trial.number,
@@ -100,7 +106,9 @@ def _counts(
     from automl_sr.plugin.blueprint import Blueprint, build
     from automl_sr.plugin.task import as_inputs
 
-    metadata = {entry.key: entry.value for entry in load_onnx(models.path(trial)).metadata_props}
+    metadata = {}
+    for entry in load_onnx(models.path(trial)).metadata_props:
+        metadata[entry.key] = entry.value
     if "blueprint" not in metadata:
         raise DataError(f"The file of trial {trial.number} does not say how its model is built.")
     with torch.device("meta"):

@@ -43,5 +43,7 @@ def spread(front: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     """
     if len(front) <= most:
         return list(front)
-    places = {round(place * (len(front) - 1) / (most - 1)) for place in range(most)}
+    places = set()
+    for place in range(most):
+        places.add(round(place * (len(front) - 1) / (most - 1)))
     return [front[place] for place in sorted(places)]

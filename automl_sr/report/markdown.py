@@ -21,7 +21,10 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"Written {moment(report['made'])} by {report['made_by']}.",
     ]
     for section in sections(report):
-        texts = [text for block in section.blocks if (text := _block(block))]
+        texts = []
+        for block in section.blocks:
+            if text := _block(block):
+                texts.append(text)
         parts += [f"## {section.title}", *texts] if texts else []
     return "\n\n".join(parts) + "\n"
 
@@ -37,7 +40,9 @@ def code(text: str) -> str:
     """
     flat = " ".join(text.split()).replace("|", "\\|")
     fence = "`" * (_longest_run(flat) + 1)
-    room = " " if "`" in flat else ""
+    room = ""
+    if "`" in flat:
+        room = " "
     return f"{fence}{room}{flat}{room}{fence}"
 
 
@@ -51,25 +56,37 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Pictures():
-            cells = [[picture.title, picture.note] for picture in block.pictures if picture.note]
+            cells = []
+            for picture in block.pictures:
+                if picture.note:
+                    cells.append([picture.title, picture.note])
             return _table(Table(block.caption, ("image", "PSNR"), cells, ("PSNR",)))
         case Chart():
             return ""
 
 
 def _table(table: Table) -> str:
-    rules = ["---:" if column in table.right else "---" for column in table.columns]
+    rules = []
+    for column in table.columns:
+        if column in table.right:
+            rules.append("---:")
+        else:
+            rules.append("---")
     rows = [
         [escape(column) for column in table.columns],
         rules,
         *[[_cell(cell) for cell in row] for row in table.rows],
     ]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines = []
+    for row in rows:
+        lines.append(f"| {' | '.join(row)} |")
     return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
 
 
 def _cell(cell: Any) -> str:
-    return code(cell.text) if isinstance(cell, Mono) else escape(number(cell))
+    if isinstance(cell, Mono):
+        return code(cell.text)
+    return escape(number(cell))
 
 
 def _longest_run(text: str) -> int:

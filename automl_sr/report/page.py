@@ -91,7 +91,9 @@ def _section(section: Section) -> Markup:
 
 
 def _row(charts: Sequence[Markup]) -> list[Markup]:
-    return [el("div", list(charts), class_="charts")] if charts else []
+    if charts:
+        return [el("div", list(charts), class_="charts")]
+    return []
 
 
 def _block(block: Block) -> Markup:
@@ -108,7 +110,10 @@ def _block(block: Block) -> Markup:
             return _table(block)
         case Chart():
             drawing = block.draw()
-            inside = _scrolled(drawing, block.caption) if block.wide else drawing
+            if block.wide:
+                inside = _scrolled(drawing, block.caption)
+            else:
+                inside = drawing
             return el(
                 "figure",
                 inside,
@@ -116,14 +121,15 @@ def _block(block: Block) -> Markup:
                 class_="wide" if block.wide else None,
             )
         case Pictures():
-            pieces = [
-                el(
-                    "figure",
-                    el("img", src=p.uri, alt=p.alt),
-                    el("figcaption", p.title, el("br"), p.note),
+            pieces = []
+            for p in block.pictures:
+                pieces.append(
+                    el(
+                        "figure",
+                        el("img", src=p.uri, alt=p.alt),
+                        el("figcaption", p.title, el("br"), p.note),
+                    )
                 )
-                for p in block.pictures
-            ]
             return el("div", el("h3", block.caption), el("div", pieces, class_="pictures"))
 
 
@@ -143,7 +149,9 @@ def _table(table: Table) -> Markup:
             )
             for place, (column, cell) in enumerate(zip(table.columns, row, strict=True))
         ]
-        mark = table.trials[index] if index < len(table.trials) else None
+        mark = None
+        if index < len(table.trials):
+            mark = table.trials[index]
         rows.append(
             el(
                 "tr",
@@ -155,16 +163,17 @@ def _table(table: Table) -> Markup:
         )
     whole = el("table", el("caption", table.caption), el("thead", head), el("tbody", rows))
     shown = _scrolled(whole, table.caption)
-    return el("details", el("summary", table.caption), shown) if table.folded else shown
+    if table.folded:
+        return el("details", el("summary", table.caption), shown)
+    return shown
 
 
 def _tip(table: Table, row: Sequence[Any]) -> str:
     """Say in short what a mark in a chart stands for."""
-    cells = [
-        (column, number(cell))
-        for column, cell in zip(table.columns, row, strict=True)
-        if cell not in (None, "")
-    ]
+    cells = []
+    for column, cell in zip(table.columns, row, strict=True):
+        if cell not in (None, ""):
+            cells.append((column, number(cell)))
     return "\n".join(
         text if column in ("trial", "plan") else f"{column}: {text}" for column, text in cells
     )
@@ -179,8 +188,12 @@ def _side(column: str, table: Table, cell: Any = None) -> str | None:
     """Set numbers flush right, and give long text room on small screens."""
     if column in table.right:
         return "right"
-    return "long" if isinstance(cell, str) and len(cell) > 40 else None
+    if isinstance(cell, str) and len(cell) > 40:
+        return "long"
+    return None
 
 
 def _cell(cell: Any) -> Markup | str:
-    return el("code", cell.text) if isinstance(cell, Mono) else number(cell)
+    if isinstance(cell, Mono):
+        return el("code", cell.text)
+    return number(cell)

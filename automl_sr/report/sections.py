@@ -38,7 +38,11 @@ def sections(report: Report) -> list[Section]:
         ),
         Section("All trials", list(_trials(report))),
     ]
-    return [part for part in parts if part.blocks]
+    found: list[Section] = []
+    for part in parts:
+        if part.blocks:
+            found.append(part)
+    return found
 
 
 def _summary(report: Report) -> Iterator[Block]:
@@ -69,7 +73,9 @@ def _summary(report: Report) -> Iterator[Block]:
 
 def _best(front: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the row of the front that is best in one metric."""
-    sign = -1 if metric["direction"] == "maximize" else 1
+    sign = 1
+    if metric["direction"] == "maximize":
+        sign = -1
     name = metric["name"]
     return min(front, key=lambda row: sign * row["values"][name])
 
@@ -78,24 +84,27 @@ def _front(report: Report) -> Iterator[Block]:
     front = report["front"]
     if not front:
         return
-    these = "These models are" if len(front) > 1 else "This model is"
+    these = "This model is"
+    if len(front) > 1:
+        these = "These models are"
     yield Text(
         f"{these} dominated by no other: whatever is better in one objective is worse in another."
         " All values are those of the exported file on the validation set."
     )
     yield _front_table(report)
     yield from drawings.fronts(report)
-    files = [
-        [
-            f"trial {row['number']}",
-            file["kind"],
-            file["bytes"],
-            Mono(file["url"]),
-            Mono(file["sha256"]),
-        ]
-        for row in front
-        for file in row["files"]
-    ]
+    files = []
+    for row in front:
+        for file in row["files"]:
+            files.append(
+                [
+                    f"trial {row['number']}",
+                    file["kind"],
+                    file["bytes"],
+                    Mono(file["url"]),
+                    Mono(file["sha256"]),
+                ]
+            )
     columns = ("trial", "kind", "bytes", "place", "sha256")
     yield Table("Files of the front", columns, files, ("bytes",), folded=len(files) > 8)
     plans = "\n".join(
@@ -107,18 +116,22 @@ def _front(report: Report) -> Iterator[Block]:
 def _front_table(report: Report) -> Table:
     """Set the front's values side by side; parameters are known of every plan, measured or not."""
     front, reference = report["front"], report["study"]["reference"]
-    extra = [] if "params" in _metric_names(report) else ["params before compression"]
-    rows = [
-        [
-            f"trial {row['number']}",
-            *_values(report, row["values"]),
-            *[_whole(row["planned_params"]) for _ in extra],
-            row["state"],
-            row["steps"],
-            row["words"],
-        ]
-        for row in front
-    ]
+    if "params" in _metric_names(report):
+        extra = []
+    else:
+        extra = ["params before compression"]
+    rows = []
+    for row in front:
+        rows.append(
+            [
+                f"trial {row['number']}",
+                *_values(report, row["values"]),
+                *[_whole(row["planned_params"]) for _ in extra],
+                row["state"],
+                row["steps"],
+                row["words"],
+            ]
+        )
     if reference:
         rows.append(
             ["without a model", *_values(report, reference), *[None for _ in extra], None, None, ""]
@@ -141,12 +154,17 @@ def _images(report: Report) -> Iterator[Block]:
 def _example(row: Report) -> Block:
     """Set the pieces of one example side by side, or one below the other where they are texts."""
     if all("image" in piece for piece in row["pieces"]):
-        pictures = [
-            Picture(piece["what"], piece["note"], piece["image"], f"{row['name']}, {piece['what']}")
-            for piece in row["pieces"]
-        ]
+        pictures = []
+        for piece in row["pieces"]:
+            pictures.append(
+                Picture(
+                    piece["what"], piece["note"], piece["image"], f"{row['name']}, {piece['what']}"
+                )
+            )
         return Pictures(row["name"], pictures)
-    lines = [[piece["what"], piece.get("text", ""), piece["note"]] for piece in row["pieces"]]
+    lines = []
+    for piece in row["pieces"]:
+        lines.append([piece["what"], piece.get("text", ""), piece["note"]])
     return Table(row["name"], ["of", "text", "value"], lines)
 
 
@@ -171,17 +189,18 @@ def _efficiency(report: Report) -> Iterator[Block]:
             " for which the task quotes them (image-sr: an output of 1280x720), before"
             " quantization."
         )
-    rows = [
-        [
-            f"trial {row['number']}",
-            row["score"],
-            {True: "yes", False: "no", None: "unknown"}[row["passes"]],
-            *[row["ratios"][name] for name in ("runtime", "macs", "params")],
-            int(row["macs"]),
-            int(row["params"]),
-        ]
-        for row in found["rows"]
-    ]
+    rows = []
+    for row in found["rows"]:
+        rows.append(
+            [
+                f"trial {row['number']}",
+                row["score"],
+                {True: "yes", False: "no", None: "unknown"}[row["passes"]],
+                *[row["ratios"][name] for name in ("runtime", "macs", "params")],
+                int(row["macs"]),
+                int(row["params"]),
+            ]
+        )
     columns = (
         "trial",
         "score",
@@ -219,11 +238,12 @@ def _history(report: Report) -> Iterator[Block]:
             if after["value"] != before["value"]
         ),
     ]
-    rows = [
-        [f"trial {row['number']}", row["count"], duration(row["seconds"]), row["value"]]
-        for row in changes
-        if row["value"] is not None
-    ]
+    rows = []
+    for row in changes:
+        if row["value"] is not None:
+            rows.append(
+                [f"trial {row['number']}", row["count"], duration(row["seconds"]), row["value"]]
+            )
     yield Table(
         "When the front grew",
         ("trial", "trials so far", "time so far", _history_name(found)),
@@ -241,7 +261,9 @@ def _importance(report: Report) -> Iterator[Block]:
     yield Text(importance_words(found))
     yield from drawings.importances(report)
     for name, shares in found["objectives"].items():
-        rows = [[parameter, f"{100 * share:.1f} %"] for parameter, share in shares.items()]
+        rows = []
+        for parameter, share in shares.items():
+            rows.append([parameter, f"{100 * share:.1f} %"])
         yield Table(f"Importance for {name}", ("parameter", "share"), rows, ("share",), folded=True)
 
 
@@ -250,7 +272,10 @@ def _coordinates(report: Report) -> Iterator[Block]:
 
 
 def _curves(report: Report) -> Iterator[Block]:
-    curves = [curve for curve in report["curves"] if curve["points"]]
+    curves = []
+    for curve in report["curves"]:
+        if curve["points"]:
+            curves.append(curve)
     if not curves:
         return
     more = len(report["front"]) - len(report["curves"])
@@ -264,17 +289,18 @@ def _curves(report: Report) -> Iterator[Block]:
         + " Losses compare only where plans have the same loss and data."
     )
     yield from drawings.learning(curves)
-    rows = [
-        [
-            f"trial {curve['number']}",
-            last["step"],
-            last["phase"],
-            last["loss"],
-            _seconds(last["seconds"]),
-        ]
-        for curve in curves
-        for last in curve["points"][-1:]
-    ]
+    rows = []
+    for curve in curves:
+        for last in curve["points"][-1:]:
+            rows.append(
+                [
+                    f"trial {curve['number']}",
+                    last["step"],
+                    last["phase"],
+                    last["loss"],
+                    _seconds(last["seconds"]),
+                ]
+            )
     columns = ("trial", "last step", "phase", "loss", "seconds of training")
     yield Table("Where the curves end", columns, rows, ("last step", "loss", "seconds of training"))
 
@@ -289,34 +315,34 @@ def _stopping(report: Report) -> Iterator[Block]:
             else "No trial has reached a rung yet."
         )
         return
-    share = (
-        f"; one trial in {scheduler['reduction']} goes on at each rung"
-        if scheduler["kind"] == "pareto-asha"
-        else ""
-    )
+    share = ""
+    if scheduler["kind"] == "pareto-asha":
+        share = f"; one trial in {scheduler['reduction']} goes on at each rung"
     yield Text(
         f"The scheduler is {scheduler['kind']}{share}. Values at a rung are those of a model that"
         " was finished and exported there."
     )
     names = list(dict.fromkeys(name for rung in report["rungs"] for name in rung["values"]))
-    rows = [
-        [
-            f"rung {rung['rung'] + 1}",
-            " or ".join(number(step) for step in rung["steps"]),
-            rung["reached"],
-            len(rung["stopped"]),
-            *[_spread(rung["values"].get(name)) for name in names],
-        ]
-        for rung in report["rungs"]
-    ]
+    rows = []
+    for rung in report["rungs"]:
+        rows.append(
+            [
+                f"rung {rung['rung'] + 1}",
+                " or ".join(number(step) for step in rung["steps"]),
+                rung["reached"],
+                len(rung["stopped"]),
+                *[_spread(rung["values"].get(name)) for name in names],
+            ]
+        )
     columns = ("rung", "steps", "reached", "stopped", *[f"{name} (median)" for name in names])
     yield Table("Rungs", columns, rows, columns[1:])
     yield from drawings.rungs(report)
-    stopped = [
-        [f"rung {rung['rung'] + 1}", ", ".join(str(trial) for trial in rung["stopped"])]
-        for rung in report["rungs"]
-        if rung["stopped"]
-    ]
+    stopped = []
+    for rung in report["rungs"]:
+        if rung["stopped"]:
+            stopped.append(
+                [f"rung {rung['rung'] + 1}", ", ".join(str(trial) for trial in rung["stopped"])]
+            )
     if stopped:
         yield Table("Which trials were stopped where", ("rung", "trials"), stopped)
 
@@ -345,30 +371,36 @@ def _failures(report: Report) -> Iterator[Block]:
 def _costs(report: Report) -> Iterator[Block]:
     costs = report["costs"]
     if costs["states"]:
-        rows = [
-            [
-                state,
-                row["trials"],
-                duration(row["seconds"]),
-                _share(row["seconds"], costs["seconds"]),
-            ]
-            for state, row in costs["states"].items()
-        ]
+        rows = []
+        for state, row in costs["states"].items():
+            rows.append(
+                [
+                    state,
+                    row["trials"],
+                    duration(row["seconds"]),
+                    _share(row["seconds"], costs["seconds"]),
+                ]
+            )
         yield Table(
             "Time by state", ("state", "trials", "time", "share"), rows, ("trials", "time", "share")
         )
     if costs["stages"]:
         total = sum(costs["stages"].values())
-        rows = [
-            [stage, duration(seconds), _share(seconds, total)]
-            for stage, seconds in costs["stages"].items()
-        ]
+        rows = []
+        for stage, seconds in costs["stages"].items():
+            rows.append([stage, duration(seconds), _share(seconds, total)])
         yield Table("Time by stage", ("stage", "time", "share"), rows, ("time", "share"))
     if report["shared"]:
-        rows = [
-            [row["name"], _some(row["made_by"]), _some(row["reused_by"]), duration(row["saved"])]
-            for row in report["shared"]
-        ]
+        rows = []
+        for row in report["shared"]:
+            rows.append(
+                [
+                    row["name"],
+                    _some(row["made_by"]),
+                    _some(row["reused_by"]),
+                    duration(row["saved"]),
+                ]
+            )
         columns = ("result", "made by trials", "reused by trials", "time saved")
         yield Table("Results that trials share", columns, rows, ("time saved",))
     for key, words in (
@@ -404,20 +436,23 @@ def _study(report: Report) -> Iterator[Block]:
 
 def _trials(report: Report) -> Iterator[Block]:
     names = _metric_names(report)
-    rows = [
-        [
-            f"trial {row['number']}",
-            f"{row['state']}, front" if row["front"] else row["state"],
-            *_values(report, row["values"]),
-            duration(row["seconds"]),
-            row["words"],
-            row["reason"] or "",
-        ]
-        for row in report["trials"]
-    ]
+    rows = []
+    for row in report["trials"]:
+        rows.append(
+            [
+                f"trial {row['number']}",
+                f"{row['state']}, front" if row["front"] else row["state"],
+                *_values(report, row["values"]),
+                duration(row["seconds"]),
+                row["words"],
+                row["reason"] or "",
+            ]
+        )
     if rows:
         columns = ("trial", "state", *names, "time", "plan", "reason")
-        marked = [row["number"] for row in report["trials"]]
+        marked = []
+        for row in report["trials"]:
+            marked.append(row["number"])
         yield Table(
             f"{len(rows)} trials",
             columns,
@@ -436,50 +471,63 @@ def moment(iso: str) -> str:
 
 def _goals(report: Report) -> str:
     """Say what is asked of models."""
-    goals = [
-        f"{'the largest' if metric['direction'] == 'maximize' else 'the smallest'} {metric['name']}"
-        for metric in report["metrics"]
-        if metric["objective"]
-    ]
-    limits = [
-        f"{metric['name']} {words} {number(limit)}"
-        for metric in report["metrics"]
-        for key, words in (("min", "of at least"), ("max", "of at most"))
-        if (limit := metric["limits"].get(key)) is not None
-    ]
+    goals = []
+    for metric in report["metrics"]:
+        if metric["objective"]:
+            wanted = "the smallest"
+            if metric["direction"] == "maximize":
+                wanted = "the largest"
+            goals.append(f"{wanted} {metric['name']}")
+    limits = []
+    for metric in report["metrics"]:
+        for key, words in (("min", "of at least"), ("max", "of at most")):
+            if (limit := metric["limits"].get(key)) is not None:
+                limits.append(f"{metric['name']} {words} {number(limit)}")
     asked = f"Asked for: {' and '.join(goals)}"
-    return f"{asked}, with {' and '.join(limits)}." if limits else f"{asked}."
+    if limits:
+        return f"{asked}, with {' and '.join(limits)}."
+    return f"{asked}."
 
 
 def _metric_names(report: Report) -> list[str]:
-    return [metric["name"] for metric in report["metrics"]]
+    found: list[str] = []
+    for metric in report["metrics"]:
+        found.append(metric["name"])
+    return found
 
 
 def _titled(metric: Mapping[str, Any]) -> str:
-    return f"{metric['name']} ({metric['unit']})" if metric["unit"] else str(metric["name"])
+    if metric["unit"]:
+        return f"{metric['name']} ({metric['unit']})"
+    return str(metric["name"])
 
 
 def _history_name(found: Mapping[str, Any]) -> str:
-    return "hypervolume" if found["kind"] == "hypervolume" else str(found["metric"])
+    if found["kind"] == "hypervolume":
+        return "hypervolume"
+    return str(found["metric"])
 
 
 def _values(report: Report, values: Mapping[str, float]) -> list[Any]:
     """Write measurements in the order of the metrics."""
-    return [_value(metric, values.get(metric["name"])) for metric in report["metrics"]]
+    found: list[Any] = []
+    for metric in report["metrics"]:
+        found.append(_value(metric, values.get(metric["name"])))
+    return found
 
 
 def _value(metric: Mapping[str, Any], value: float | None) -> Any:
     """Write a measurement: two decimals for dB, as published tables have them."""
-    return f"{value:.2f}" if metric["unit"] == "dB" and value is not None else _whole(value)
+    if metric["unit"] == "dB" and value is not None:
+        return f"{value:.2f}"
+    return _whole(value)
 
 
 def _whole(value: float | None) -> int | float | None:
     """Take large counts for what they are, so that they are written alike."""
-    return (
-        int(value)
-        if value is not None and abs(value) >= 1000 and float(value).is_integer()
-        else value
-    )
+    if value is not None and abs(value) >= 1000 and float(value).is_integer():
+        return int(value)
+    return value
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
@@ -507,12 +555,18 @@ def _spread(values: Mapping[str, float] | None) -> str | None:
 
 def _some(trials: Sequence[int], most: int = 12) -> str:
     shown = ", ".join(str(trial) for trial in trials[:most])
-    return f"{shown} and {len(trials) - most} more" if len(trials) > most else shown
+    if len(trials) > most:
+        return f"{shown} and {len(trials) - most} more"
+    return shown
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole > 0 else "-"
+    if whole > 0:
+        return f"{100 * part / whole:.0f} %"
+    return "-"
 
 
 def _seconds(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
+    if value is None:
+        return None
+    return round(value, 1)

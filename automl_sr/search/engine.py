@@ -95,18 +95,16 @@ def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
         )
     elif isinstance(error, ExhaustedError):
         note = str(error)
-        error = error if not found["front"] else None
+        # A finite space that has been tried through is an end like any other, if it gave a front.
+        if found["front"]:
+            error = None
     elif error is None and (stop.requested() or worker.short_of_time):
-        left = (
-            " A trial is half-way and goes on when the time is raised."
-            if found["trials"]["running"]
-            else ""
-        )
-        up = (
-            "The time is up."
-            if stop.requested()
-            else "The time that is left is too short for another trial."
-        )
+        left = ""
+        if found["trials"]["running"]:
+            left = " A trial is half-way and goes on when the time is raised."
+        up = "The time that is left is too short for another trial."
+        if stop.requested():
+            up = "The time is up."
         note = f"{up}{left}"
     elif error is None and found["trials"]["running"]:
         note = (

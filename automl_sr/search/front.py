@@ -71,7 +71,10 @@ def pareto_front(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric
     """
     if not values:
         return []
-    return [int(index) for index in np.flatnonzero(front_numbers(as_losses(values, metrics)) == 0)]
+    found: list[int] = []
+    for index in np.flatnonzero(front_numbers(as_losses(values, metrics)) == 0):
+        found.append(int(index))
+    return found
 
 
 def epsilon_net(points: Points) -> Order:
@@ -148,7 +151,9 @@ def hypervolume(points: Points, reference: NDArray[np.float64]) -> float:
     Exact: by strips for two objectives, by slices along the first objective for more.
     """
     inside = np.unique(points[(points < reference).all(axis=1)], axis=0)
-    return _volume(inside[front_numbers(inside) == 0], reference) if len(inside) else 0.0
+    if len(inside):
+        return _volume(inside[front_numbers(inside) == 0], reference)
+    return 0.0
 
 
 def _volume(front: Points, reference: NDArray[np.float64]) -> float:

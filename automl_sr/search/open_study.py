@@ -44,7 +44,10 @@ class OpenStudy:
     @property
     def objectives(self) -> list[Metric]:
         """The metrics that are optimised."""
-        return [self.registry.metric(name) for name in self.spec.objectives]
+        found: list[Metric] = []
+        for name in self.spec.objectives:
+            found.append(self.registry.metric(name))
+        return found
 
 
 @dataclass(frozen=True)

@@ -75,4 +75,6 @@ def _asked(space: SearchSpace) -> set[str]:
 
 
 def _words(device: str) -> str:
-    return "this GPU" if device.startswith("cuda") else "this processor"
+    if device.startswith("cuda"):
+        return "this GPU"
+    return "this processor"

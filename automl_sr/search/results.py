@@ -31,10 +31,17 @@ def front_of(
     A trial that was stopped at a rung left a finished model, measured as it ships, which counts
     like any other.
     """
-    objectives = [metrics[name] for name in study.objectives]
-    fit = [trial for trial in trials if trial.state in FINISHED and feasible(study, trial.values)]
+    objectives = []
+    for name in study.objectives:
+        objectives.append(metrics[name])
+    fit = []
+    for trial in trials:
+        if trial.state in FINISHED and feasible(study, trial.values):
+            fit.append(trial)
     fit = [trial for trial in fit if all(metric.name in trial.values for metric in objectives)]
-    front = [fit[index] for index in pareto_front([trial.values for trial in fit], objectives)]
+    front = []
+    for index in pareto_front([trial.values for trial in fit], objectives):
+        front.append(fit[index])
     first = objectives[0]
     return sorted(front, key=lambda trial: (first.loss(trial.values[first.name]), trial.number))
 
@@ -45,7 +52,10 @@ def numbers_in_front(
     """Return the numbers of the front, or nothing where an objective's plugin is not installed."""
     if not all(name in metrics for name in study.objectives):
         return None
-    return {trial.number for trial in front_of(study, trials, metrics)}
+    found = set()
+    for trial in front_of(study, trials, metrics):
+        found.add(trial.number)
+    return found
 
 
 def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
@@ -61,7 +71,10 @@ def own_counts(study: StudyRecord) -> dict[str, int]:
     imported are left out.
     """
     imported = study.environment.get(ORIGIN, {}).get("states", {})
-    return {state: count - imported.get(state, 0) for state, count in study.counts.items()}
+    found: dict[str, int] = {}
+    for state, count in study.counts.items():
+        found[state] = count - imported.get(state, 0)
+    return found
 
 
 def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str, Any]:

@@ -68,7 +68,10 @@ class Leftovers:
         for file in self.files:
             numbers[file.kind] += 1
             sizes[file.kind] += file.bytes
-        return {kind: (numbers[kind], sizes[kind]) for kind in sorted(numbers)}
+        found: dict[str, tuple[int, int]] = {}
+        for kind in sorted(numbers):
+            found[kind] = (numbers[kind], sizes[kind])
+        return found
 
 
 def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metric]) -> Leftovers:
@@ -82,12 +85,19 @@ def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metr
     _check_metrics(study, metrics)
     before, refined_before = store.trials(study), refinements(store, study)
     places = _places(study, before, refined_before)
-    reachable = [place for place in places if place.there]
-    listed = [(place, place.files(study.folder)) for place in reachable]
+    reachable = []
+    for place in places:
+        if place.there:
+            reachable.append(place)
+    listed = []
+    for place in reachable:
+        listed.append((place, place.files(study.folder)))
     works = _distinct(
         Artifacts(str(work_folder(place, study.folder).parent)) for place in reachable
     )
-    worked = [(place, place.files(study.folder)) for place in works]
+    worked = []
+    for place in works:
+        worked.append((place, place.files(study.folder)))
     trials = store.trials(study)
     refined = _Refined(study, refined_before, refinements(store, study))
 
@@ -112,8 +122,14 @@ def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metr
             for name, size in files.items()
         ),
     ]
-    kept = [size for _, _, size, kind in verdicts if kind is None]
-    gone = [(place, name, size, kind) for place, name, size, kind in verdicts if kind is not None]
+    kept = []
+    for _, _, size, kind in verdicts:
+        if kind is None:
+            kept.append(size)
+    gone = []
+    for place, name, size, kind in verdicts:
+        if kind is not None:
+            gone.append((place, name, size, kind))
     return Leftovers(
         study,
         tuple(
@@ -138,7 +154,9 @@ def remove(store: Store, found: Leftovers) -> None:
     """
     store.forget_artifacts(found.study, found.trials)
     # From here on no other study can import these files: what has not been imported by now may go.
-    needed = {_name_of(found.study, url) for url in named_elsewhere(store, found.study)}
+    needed = set()
+    for url in named_elsewhere(store, found.study):
+        needed.add(_name_of(found.study, url))
     for file in found.files:
         if _name_of(found.study, file.url) not in needed:
             delete(file.url)
@@ -157,10 +175,14 @@ class _Refined:
         before: Sequence[RefinementRecord],
         now: Sequence[RefinementRecord],
     ) -> None:
-        ended = {(row.id, row.fence) for row in before if row.state not in UNFINISHED}
-        goes_on = [
-            row for row in now if row.state in UNFINISHED or (row.id, row.fence) not in ended
-        ]
+        ended = set()
+        for row in before:
+            if row.state not in UNFINISHED:
+                ended.add((row.id, row.fence))
+        goes_on = []
+        for row in now:
+            if row.state in UNFINISHED or (row.id, row.fence) not in ended:
+                goes_on.append(row)
         self.trials = {row.trial_id for row in goes_on}
         """Trials whose checkpoints are needed."""
         self.named = {_name_of(study, file.url) for row in now for file in row.artifacts.values()}
@@ -193,7 +215,10 @@ class _Rules:
         self._front = {trial.number for trial in front}
         here = {place.identity for place in reachable}
         kept = members | refined.trials
-        others = [trial for trial in trials if trial.number in self.ended and trial.id not in kept]
+        others = []
+        for trial in trials:
+            if trial.number in self.ended and trial.id not in kept:
+                others.append(trial)
         self.forgotten = [
             trial
             for trial in others
@@ -229,7 +254,9 @@ class _Rules:
         if number.isdigit() and int(number) in self._front and rest.startswith("trunk/"):
             # versions that knew no attempts left a member's last checkpoint here, to go on from
             return None
-        return HALF if name.endswith(PARTIAL) else WORK
+        if name.endswith(PARTIAL):
+            return HALF
+        return WORK
 
     def _left_alone(self, name: str) -> bool:
         """Whether a file belongs to a trial or refinement that had not ended when the files were
@@ -260,7 +287,10 @@ def _distinct(places: Iterable[Artifacts]) -> list[Artifacts]:
 
 
 def _urls(owner: TrialRecord | RefinementRecord) -> list[str]:
-    return [file.url for file in owner.artifacts.values()]
+    found: list[str] = []
+    for file in owner.artifacts.values():
+        found.append(file.url)
+    return found
 
 
 def _root_of(study: StudyRecord, url: str) -> str:
@@ -275,11 +305,16 @@ def _name_of(study: StudyRecord, url: str) -> str:
 
 def _place_of(study: StudyRecord, url: str) -> object:
     root = _root_of(study, url)
-    return Artifacts(root).identity if root else None
+    if root:
+        return Artifacts(root).identity
+    return None
 
 
 def _check_metrics(study: StudyRecord, metrics: Mapping[str, Metric]) -> None:
-    missing = [name for name in study.objectives if name not in metrics]
+    missing = []
+    for name in study.objectives:
+        if name not in metrics:
+            missing.append(name)
     if missing:
         raise PluginError(
             f"The front of {study.name!r} cannot be told: no plugin that is installed measures"

@@ -289,12 +289,16 @@ def training_device(asked: str) -> str:
         raise UseError(
             "There is no CUDA device that torch can use.", "Write --device cpu or --device auto."
         )
-    return "cuda" if there and asked != "cpu" else "cpu"
+    if there and asked != "cpu":
+        return "cuda"
+    return "cpu"
 
 
 def cores() -> int:
     """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _create(
@@ -310,12 +314,18 @@ def _create(
 
     One process does it, and what a killed one began is finished.
     """
-    old = None if warm_start is None else store.study(warm_start)
+    old = None
+    if warm_start is not None:
+        old = store.study(warm_start)
     precision = _first_precision(old, setting.train_device)
     check_precision(spec.name, space, precision, setting.train_device)  # before anything is written
     here = {**environment(setting), PRECISION: precision, "data": setting.data.fingerprint}
-    taken = None if old is None else plan_warm_start(store, old, TrialImporter(spec, space, here))
-    quality = [setting.registry.metric(name) for name in setting.metrics]
+    taken = None
+    if old is not None:
+        taken = plan_warm_start(store, old, TrialImporter(spec, space, here))
+    quality = []
+    for name in setting.metrics:
+        quality.append(setting.registry.metric(name))
     reference = spec.task.reference(
         setting.data, [metric for metric in quality if metric.level == "quality"]
     )
@@ -328,7 +338,9 @@ def _create(
             return _resume(
                 store, found, spec, setting.registry, source, setting.data.fingerprint, None
             )
-        directions = [setting.registry.metric(name).direction for name in spec.objectives]
+        directions = []
+        for name in spec.objectives:
+            directions.append(setting.registry.metric(name).direction)
         study = optuna.create_study(
             study_name=spec.name, storage=storage, directions=list(directions), load_if_exists=True
         )
@@ -356,7 +368,9 @@ def _first_precision(old: StudyRecord | None, device: str) -> str:
     """
     from automl_sr.training.precision import own_format
 
-    inherited = None if old is None else old.environment.get(PRECISION)
+    inherited = None
+    if old is not None:
+        inherited = old.environment.get(PRECISION)
     return str(inherited or own_format(device))
 
 
@@ -376,7 +390,9 @@ def _same_start(found: StudyRecord, warm_start: str | None) -> None:
     """
     began = found.environment.get(ORIGIN, {}).get("study")
     if warm_start is not None and began != warm_start:
-        how = "without those of another one" if began is None else f"with those of {began!r}"
+        how = "without those of another one"
+        if began is not None:
+            how = f"with those of {began!r}"
         raise UseError(
             f"The study {found.name!r} cannot be begun with the trials of {warm_start!r}: it is"
             f" there, begun {how}.",
@@ -399,12 +415,17 @@ def _resume(
     """
     # Read anew, so that a key which an older version did not know has its default.
     differences = changes(StudySpec.from_json(found.spec, registry).to_json(), spec.to_json())
-    real = {name: pair for name, pair in differences.items() if name not in FREE_TO_CHANGE}
+    real = {}
+    for name, pair in differences.items():
+        if name not in FREE_TO_CHANGE:
+            real[name] = pair
     if real:
         shown = "; ".join(
             f"{name}: {old} is now {new}" for name, (old, new) in list(real.items())[:5]
         )
-        more = f" and {len(real) - 5} more" if len(real) > 5 else ""
+        more = ""
+        if len(real) > 5:
+            more = f" and {len(real) - 5} more"
         raise UseError(
             f"The study {spec.name!r} in {store.name} was begun with other settings"
             f" ({shown}{more}).",
@@ -448,7 +469,10 @@ def _same_software(study: StudyRecord, registry: Registry, instead: str) -> None
     began = {**study.environment["plugins"], "automl-sr": study.environment["automl-sr"]}
     here = {**plugin_versions(registry), "automl-sr": __version__}
     used = {"automl-sr", *_plugins_of(study, registry)}
-    other = [name for name in sorted(used) if began.get(name) != here.get(name)]
+    other = []
+    for name in sorted(used):
+        if began.get(name) != here.get(name):
+            other.append(name)
     if other:
         shown = "; ".join(
             f"{name}: {began.get(name, 'none')} there, {here.get(name, 'none')} here"
@@ -480,11 +504,11 @@ def _plugins_of(study: StudyRecord, registry: Registry) -> set[str]:
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Compare two specifications key by key: what differs, as {"search.seed": (0, 1)}."""
     before, after = _leaves(old), _leaves(new)
-    return {
-        name: (before.get(name, "nothing"), after.get(name, "nothing"))
-        for name in {**before, **after}
-        if before.get(name) != after.get(name)
-    }
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in {**before, **after}:
+        if before.get(name) != after.get(name):
+            found[name] = (before.get(name, "nothing"), after.get(name, "nothing"))
+    return found
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -528,10 +552,10 @@ def environment(setting: Setting) -> dict[str, Any]:
 
 def plugin_versions(registry: Registry) -> dict[str, str]:
     """Return the distribution and version of every plugin."""
-    return {
-        source.plugin: f"{source.distribution} {source.version}".strip()
-        for source in registry.sources.values()
-    }
+    found: dict[str, str] = {}
+    for source in registry.sources.values():
+        found[source.plugin] = f"{source.distribution} {source.version}".strip()
+    return found
 
 
 def _installed(distribution: str) -> str | None:

@@ -54,7 +54,10 @@ def _content(
 ) -> dict[str, Any]:
     spec = study.spec
     search = {"sampler": spec["search"]["sampler"], "scheduler": "none"}
-    budget = {key: value for key, value in spec["budget"].items() if key not in NOT_ALONE}
+    budget = {}
+    for key, value in spec["budget"].items():
+        if key not in NOT_ALONE:
+            budget[key] = value
     content = {
         "name": study_name(study.name, number),
         "task": dict(spec["task"]),
@@ -68,7 +71,11 @@ def _content(
             name: _slot(Slot(name), item, registry) for name, item in plan["techniques"].items()
         },
     }
-    return {key: value for key, value in content.items() if value not in ({}, [])}
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if value not in ({}, []):
+            found[key] = value
+    return found
 
 
 def study_name(name: str, number: int) -> str:
@@ -79,13 +86,19 @@ def study_name(name: str, number: int) -> str:
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if value is not None:
+            found[key] = value
+    return found
 
 
 def _slot(slot: Slot, item: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
     cls = registry.technique(slot, item["technique"])
     fields = _fields(cls, item["fields"], registry)
-    return fields if slot.single else {cls.name: fields}
+    if slot.single:
+        return fields
+    return {cls.name: fields}
 
 
 def _fields(cls: type[Technique], values: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
@@ -115,12 +128,12 @@ def _written(study: StudyRecord, trial: TrialRecord, content: Mapping[str, Any])
     yaml.default_flow_style = False
     body = io.StringIO()
     yaml.dump(dict(content), body)
-    early = (
-        " The search stopped it early; this trains it to the end."
-        if trial.state == "pruned"
-        else ""
-    )
-    name = study.name if NAME.fullmatch(study.name) else "a study"
+    early = ""
+    if trial.state == "pruned":
+        early = " The search stopped it early; this trains it to the end."
+    name = "a study"
+    if NAME.fullmatch(study.name):
+        name = study.name
     return (
         f"# Trial {trial.number} of {name}, alone: its plan, task, device and seed.{early}\n"
         f"# `automl-sr search` with this file trains it as trial 0.\n{body.getvalue()}"

@@ -155,14 +155,11 @@ class TrialImporter:
     """
 
     def __post_init__(self) -> None:
-        found: dict[str, Any] = {
-            slot.slot.value: option.name
-            for slot in self.space.slots
-            for option in slot.options
-            if changes_nothing(option.technique)
-        }
+        found: dict[str, Any] = {}
         for slot in self.space.slots:
             for option in slot.options:
+                if changes_nothing(option.technique):
+                    found[slot.slot.value] = option.name
                 found.update(_later_defaults(option, prefix_of(slot.slot, option.name)))
         object.__setattr__(self, "neutral", found)
 
@@ -195,17 +192,18 @@ class TrialImporter:
         found += _unequal(
             "budget", {"steps": before.budget.steps}, {"steps": self.spec.budget.steps}
         )
-        missing = [name for name in self.spec.metrics() if name not in before.metrics()]
+        missing = []
+        for name in self.spec.metrics():
+            if name not in before.metrics():
+                missing.append(name)
         found += [f"{', '.join(missing)}: not measured there"] if missing else []
         if any(self.registry.metric(name).level == "device" for name in self.spec.metrics()):
             found += _unequal("device", there["device"], here["device"])
         if old.environment.get("data") != self.environment["data"]:
             seeds = [before.search.seed, self.spec.search.seed]
-            drawn = (
-                f" (search.seed {seeds[0]} there, {seeds[1]} here, may draw them)"
-                if seeds[0] != seeds[1]
-                else ""
-            )
+            drawn = ""
+            if seeds[0] != seeds[1]:
+                drawn = f" (search.seed {seeds[0]} there, {seeds[1]} here, may draw them)"
             found.append(f"other images{drawn}")
         return found + self._software(old)
 
@@ -213,17 +211,20 @@ class TrialImporter:
         """Compare the versions of what both studies use."""
         sources = self.registry.sources
         both = _techniques(old.space) & _techniques(self.space.to_json())
-        used = {sources[name].plugin for name in both if name in sources}
+        used = set()
+        for name in both:
+            if name in sources:
+                used.add(sources[name].plugin)
         there, here = old.environment, self.environment
         versions = [("automl-sr", there["automl-sr"], here["automl-sr"])]
         versions += [
             (name, there["plugins"].get(name), here["plugins"].get(name)) for name in sorted(used)
         ]
-        return [
-            f"{name}: {then or 'none'} there, {now or 'none'} here"
-            for name, then, now in versions
-            if then != now
-        ]
+        found: list[str] = []
+        for name, then, now in versions:
+            if then != now:
+                found.append(f"{name}: {then or 'none'} there, {now or 'none'} here")
+        return found
 
     # Single trials
 
@@ -239,7 +240,9 @@ class TrialImporter:
             self.spec.search.scheduler,
         )
         same_places = "none" not in (there.kind, here.kind) and there.reduction == here.reduction
-        return here.rungs - there.rungs if same_places else None
+        if same_places:
+            return here.rungs - there.rungs
+        return None
 
     def take(
         self, old: StudyRecord, trial: TrialRecord, rungs: Sequence[RungRecord], shift: int | None
@@ -276,7 +279,9 @@ class TrialImporter:
         except TrialError:
             return None  # a technique refuses its defaults in these ranges
         known = plan.fingerprint in {item.fingerprint for item in imports}
-        return None if known else {"params": start, "notes": {}}
+        if known:
+            return None
+        return {"params": start, "notes": {}}
 
     def _recreated(self, trial: TrialRecord) -> tuple[TrialPlan, dict[str, Any]]:
         """Ask for an old plan in the new space; gives it, and its parameters by stored name.
@@ -295,11 +300,10 @@ class TrialImporter:
         except TrialError:
             raise LeftOutError("refused by a technique") from None
         before = trial.plan["techniques"]
-        meant = {
-            slot: item
-            for slot, item in plan.techniques.items()
-            if slot.value in before or not changes_nothing(type(item))
-        }
+        meant = {}
+        for slot, item in plan.techniques.items():
+            if slot.value in before or not changes_nothing(type(item)):
+                meant[slot] = item
         if fingerprint(meant) != trial.fingerprint:
             raise LeftOutError(_difference(before, trial.params, plan))
         return plan, recall.asked
@@ -312,16 +316,18 @@ class TrialImporter:
         """
         limits = self.spec.constraints
         if trial.state != "infeasible":
-            missing = [name for name in self.spec.metrics() if name not in values]
+            missing = []
+            for name in self.spec.metrics():
+                if name not in values:
+                    missing.append(name)
             if missing:
                 raise LeftOutError(f"without a value of {missing[0]}")
             return {}, broken(limits, values)
         lower, upper = self._bounds(plan, trial.costs)
-        violations = {
-            name: limit.violation(lower[name], upper[name])
-            for name, limit in limits.items()
-            if name in lower
-        }
+        violations = {}
+        for name, limit in limits.items():
+            if name in lower:
+                violations[name] = limit.violation(lower[name], upper[name])
         if not any(amount > 0 for amount in violations.values()):
             raise LeftOutError("rejected for reasons that the new study does not have")
         return violations, broken(limits, lower) or trial.reason
@@ -344,18 +350,19 @@ class TrialImporter:
         """Go through the rungs that the new study has too, under its numbers."""
         for row in rungs:
             if row.rung + shift >= 0:
-                values = {
-                    name: row.values[name] for name in self.spec.metrics() if name in row.values
-                }
+                values = {}
+                for name in self.spec.metrics():
+                    if name in row.values:
+                        values[name] = row.values[name]
                 yield replace(row, rung=row.rung + shift, values=values)
 
     def _notes(self) -> dict[str, Any]:
         """Make old trials the first generation of NSGA-II: it breeds from none that has no
         generation.
         """
-        return (
-            {NSGAIISampler._get_generation_key(): 0} if self.spec.search.sampler == "nsga2" else {}
-        )
+        if self.spec.search.sampler == "nsga2":
+            return {NSGAIISampler._get_generation_key(): 0}
+        return {}
 
 
 class Recall:
@@ -447,13 +454,13 @@ def _difference(before: Mapping[str, Any], params: Mapping[str, Any], plan: Tria
         if name not in params:
             return f"without {name}"
         if not same(params[name], value):
-            return (
-                _lacking(name, params[name])
-                if name in set(Slot)
-                else f"with another {name} than the new study's"
-            )
+            if name in set(Slot):
+                return _lacking(name, params[name])
+            return f"with another {name} than the new study's"
     gone = [name for name in params if name not in plan.params]
-    return f"with {gone[0]}, which is gone" if gone else "that mean something else now"
+    if gone:
+        return f"with {gone[0]}, which is gone"
+    return "that mean something else now"
 
 
 def _lacking(name: str, value: Any) -> str:
@@ -463,16 +470,16 @@ def _lacking(name: str, value: Any) -> str:
 def _unequal(
     part: str, there: Mapping[str, Any], here: Mapping[str, Any], free: Sequence[str] = ()
 ) -> list[str]:
-    return [
-        f"{part}.{name}: {there.get(name)} there, {here.get(name)} here"
-        for name in {**there, **here}
-        if name not in free and there.get(name) != here.get(name)
-    ]
+    found: list[str] = []
+    for name in {**there, **here}:
+        if name not in free and there.get(name) != here.get(name):
+            found.append(f"{part}.{name}: {there.get(name)} there, {here.get(name)} here")
+    return found
 
 
 def _techniques(space: Mapping[str, Any]) -> set[str]:
-    return {
-        f"{slot['slot']}.{option['technique']}"
-        for slot in space["slots"]
-        for option in slot["options"]
-    }
+    found: set[str] = set()
+    for slot in space["slots"]:
+        for option in slot["options"]:
+            found.add(f"{slot['slot']}.{option['technique']}")
+    return found

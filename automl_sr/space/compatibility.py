@@ -54,12 +54,13 @@ class Compatibility:
         """List the options of a slot that fit what earlier slots chose and that later slots can
         complete.
         """
-        return [
-            option
-            for option in self.slots[index].options
-            if chosen.fits(option.technique)
-            and self.completable(index + 1, chosen.plus(option.technique))
-        ]
+        found: list[TechniqueSpace] = []
+        for option in self.slots[index].options:
+            if chosen.fits(option.technique) and self.completable(
+                index + 1, chosen.plus(option.technique)
+            ):
+                found.append(option)
+        return found
 
     def completable(self, index: int, chosen: Chosen) -> bool:
         """Whether the slots from `index` on can be filled."""
@@ -96,20 +97,21 @@ def reachable(slots: Sequence[SlotSpace]) -> list[set[str]]:
     compatibility = Compatibility(slots)
     if not slots or not compatibility.completable(0, Chosen()):
         return [set() for _ in slots]
-    return [
-        {option.name for chosen in states for option in compatibility.allowed(index, chosen)}
-        for index, states in enumerate(compatibility.states())
-    ]
+    found: list[set[str]] = []
+    for index, states in enumerate(compatibility.states()):
+        found.append(
+            {option.name for chosen in states for option in compatibility.allowed(index, chosen)}
+        )
+    return found
 
 
 def why_never(slots: Sequence[SlotSpace], technique: type[Technique]) -> str:
     """Say why a technique occurs in no complete choice."""
-    others = [
-        option.technique
-        for slot in slots
-        for option in slot.options
-        if option.technique is not technique
-    ]
+    others = []
+    for slot in slots:
+        for option in slot.options:
+            if option.technique is not technique:
+                others.append(option.technique)
     provided: Capabilities = technique.provides.union(*(other.provides for other in others))
     missing = sorted(technique.requires - provided)
     if missing:

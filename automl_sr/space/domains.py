@@ -50,11 +50,10 @@ class FieldSpace:
 
     def needs(self, technique: type[Technique]) -> set[str]:
         """Name the fields of its technique that must be known before this one is asked."""
-        decided = (
-            decided_by(technique, self.name, self.domain)
-            if isinstance(self.domain, Each)
-            else set()
-        )
+        if isinstance(self.domain, Each):
+            decided = decided_by(technique, self.name, self.domain)
+        else:
+            decided = set()
         return set(self.when) | decided
 
 
@@ -146,7 +145,9 @@ def on_grid(low: float, high: float, step: float | None) -> float:
 
 def tidy(value: float) -> float:
     """Remove the dust of adding up decimal fractions: 0.35000000000000003 becomes 0.35."""
-    return value if isinstance(value, int) else float(f"{value:.12g}")
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.12g}")
 
 
 def snap(domain: Int | Float, value: float) -> float:
@@ -155,7 +156,9 @@ def snap(domain: Int | Float, value: float) -> float:
     if domain.step is not None:
         clipped = tidy(domain.low + round((clipped - domain.low) / domain.step) * domain.step)
     clipped = min(max(clipped, domain.low), domain.high)
-    return round(clipped) if isinstance(domain, Int) else float(clipped)
+    if isinstance(domain, Int):
+        return round(clipped)
+    return float(clipped)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -171,11 +174,16 @@ def start_of(domain: Domain, default: Any) -> Any:
         case Choice(options=values):
             return next((value for value in values if same(value, default)), values[0])
         case Each(max=most):
-            given = list(default) if isinstance(default, list | tuple) else []
+            if isinstance(default, list | tuple):
+                given = list(default)
+            else:
+                given = []
             padded = (given + [given[-1] if given else None] * most)[:most]
             return tuple(start_of(domain.at(place), value) for place, value in enumerate(padded))
         case Nested(options=options):
-            return default if any(option.name == default for option in options) else options[0].name
+            if any(option.name == default for option in options):
+                return default
+            return options[0].name
         case _:
             return snap(domain, default if isinstance(default, int | float) else domain.low)
 
@@ -194,7 +202,9 @@ def domain_to_json(domain: Domain) -> dict[str, Any]:
                 else domain_to_json(item)
             )
             vector = {"each": ranges, "count": count, "max": most}
-            return vector if domain.used is None else {**vector, "used": domain.used}
+            if domain.used is None:
+                return vector
+            return {**vector, "used": domain.used}
         case Nested(slot=slot, options=options):
             return {
                 "pick": slot.value,
@@ -267,7 +277,10 @@ def technique_from_json(slot: Slot, data: Mapping[str, Any], registry: Registry)
         )
         for item in data["fields"]
     )
-    unknown = [item.name for item in fields if item.name not in cls.model_fields]
+    unknown = []
+    for item in fields:
+        if item.name not in cls.model_fields:
+            unknown.append(item.name)
     if unknown:
         raise PluginError(
             f"The study searches {slot}.{cls.name}.{unknown[0]}, which the installed technique does"

@@ -88,7 +88,10 @@ class Narrower:
         is its limit.
         """
         if isinstance(own, Choice):
-            options = asked.options if isinstance(asked, Choice) else ()
+            if isinstance(asked, Choice):
+                options = asked.options
+            else:
+                options = ()
             kept = [value for value in options if any(same(value, known) for known in own.options)]
             if kept:
                 return Choice(*kept)
@@ -143,11 +146,9 @@ class Narrower:
             and self._why_refused(raw) is None
         ):
             return raw
-        guess = (
-            nearest(raw, [value for value in marker.options if isinstance(value, str)])
-            if isinstance(raw, str)
-            else ""
-        )
+        guess = ""
+        if isinstance(raw, str):
+            guess = nearest(raw, [value for value in marker.options if isinstance(value, str)])
         raise self.fail(
             path,
             f"{shown(raw)} is not an allowed value.",
@@ -187,7 +188,10 @@ class Narrower:
                 raise self.fail((*path, key), f"unknown key {key!r} in a range.", hint)
         ends = {}
         for end in ("low", "high"):
-            given = raw[end] if end in raw else getattr(marker, end, None)
+            if end in raw:
+                given = raw[end]
+            else:
+                given = getattr(marker, end, None)
             if given is None:
                 raise self.fail(
                     path,
@@ -251,7 +255,9 @@ class Narrower:
 
     def _typed(self, kind: type[int] | type[float], raw: Any, path: KeyPath) -> Any:
         """Make sure of a number; 8.0 and 1e3 are whole numbers too."""
-        word = "a whole number" if kind is int else "a number"
+        word = "a number"
+        if kind is int:
+            word = "a whole number"
         if (
             isinstance(raw, bool)
             or not isinstance(raw, int | float)
@@ -286,10 +292,15 @@ class Narrower:
             return _why_outside(widest(marker), value)
         if isinstance(marker, Each):
             default = self.spec.default
-            size = len(default) if isinstance(default, list | tuple) and default else marker.max
+            if isinstance(default, list | tuple) and default:
+                size = len(default)
+            else:
+                size = marker.max
             value = [value] * size
         message = why_refused(self.cls, self.spec.name, value)
-        return None if message is None else message.replace("Input should", "it should")
+        if message is None:
+            return None
+        return message.replace("Input should", "it should")
 
     def _unmarked(self, raw: Any, path: KeyPath) -> Domain:
         """Set a field of another type, or open it to a list of values."""
@@ -316,24 +327,33 @@ class Narrower:
 def _why_outside(limits: Range, value: Any) -> str | None:
     """Say why a value is at no place of a vector whose places have limits of their own."""
     if isinstance(limits, Choice):
-        return None if any(same(value, known) for known in limits.options) else "no place takes it"
+        if any(same(value, known) for known in limits.options):
+            return None
+        return "no place takes it"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "it should be a number"
-    return (
-        None if limits.low <= value <= limits.high else f"places take {limits.low} to {limits.high}"
-    )
+    if limits.low <= value <= limits.high:
+        return None
+    return f"places take {limits.low} to {limits.high}"
 
 
 def number_kind(annotation: Any) -> type[int] | type[float] | None:
     """Say whether a field without a marker is a number, also where it may be None."""
-    parts = [part for part in typing.get_args(annotation) if part is not type(None)]
+    parts = []
+    for part in typing.get_args(annotation):
+        if part is not type(None):
+            parts.append(part)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType) and len(parts) == 1:
         annotation = parts[0]
     if annotation is int:
         return int
-    return float if annotation is float else None
+    if annotation is float:
+        return float
+    return None
 
 
 def _yaml(value: Any) -> str:
     """Write a value as a study file has it."""
-    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return {True: "true", False: "false"}[value]
+    return str(value)

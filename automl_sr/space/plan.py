@@ -54,9 +54,17 @@ class TrialPlan:
 
         Raises TrialError for a file that cannot be read.
         """
-        ordered = {slot: techniques[slot].canonical() for slot in Slot if slot in techniques}
-        paths = {path for technique in ordered.values() for path in files_of(technique).values()}
-        files = {path: _content(path) for path in sorted(paths)}
+        ordered = {}
+        for slot in Slot:
+            if slot in techniques:
+                ordered[slot] = techniques[slot].canonical()
+        paths = set()
+        for technique in ordered.values():
+            for path in files_of(technique).values():
+                paths.add(path)
+        files = {}
+        for path in sorted(paths):
+            files[path] = _content(path)
         frozen = MappingProxyType(dict(params))
         return cls(MappingProxyType(ordered), frozen, fingerprint(ordered), MappingProxyType(files))
 
@@ -65,10 +73,13 @@ class TrialPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Write the plan as JSON."""
-        techniques = {
-            slot.value: {"technique": item.name, "version": item.version, "fields": item.dump()}
-            for slot, item in self.techniques.items()
-        }
+        techniques = {}
+        for slot, item in self.techniques.items():
+            techniques[slot.value] = {
+                "technique": item.name,
+                "version": item.version,
+                "fields": item.dump(),
+            }
         plan = {
             "techniques": techniques,
             "params": dict(self.params),
@@ -102,11 +113,10 @@ def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
     A slot that nothing fills is left out: a plan means the same before a plugin could fill it and
     afterwards.
     """
-    content = {
-        slot.value: _identity(technique.canonical())
-        for slot, technique in techniques.items()
-        if not says_nothing(technique)
-    }
+    content = {}
+    for slot, technique in techniques.items():
+        if not says_nothing(technique):
+            content[slot.value] = _identity(technique.canonical())
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -117,8 +127,10 @@ def _identity(technique: Technique) -> dict[str, Any]:
     for name, value in meant_fields(technique).items():
         if name in files and value:
             fields[name] = {"sha256": _content(value)}
+        elif isinstance(value, Technique):
+            fields[name] = _identity(value)
         else:
-            fields[name] = _identity(value) if isinstance(value, Technique) else as_json(value)
+            fields[name] = as_json(value)
     return {"technique": technique.name, "version": technique.version, "fields": fields}
 
 

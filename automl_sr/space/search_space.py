@@ -103,14 +103,15 @@ class SearchSpace:
 
     def to_json(self) -> dict[str, Any]:
         """Write the space as JSON, to be frozen with the study."""
-        slots = [
-            {
-                "slot": slot.slot.value,
-                "start": slot.start,
-                "options": [technique_to_json(option) for option in slot.options],
-            }
-            for slot in self.slots
-        ]
+        slots = []
+        for slot in self.slots:
+            slots.append(
+                {
+                    "slot": slot.slot.value,
+                    "start": slot.start,
+                    "options": [technique_to_json(option) for option in slot.options],
+                }
+            )
         return {"format": FORMAT, "slots": slots}
 
     @classmethod
@@ -158,7 +159,10 @@ class SearchSpace:
 
     def parameters(self) -> dict[str, BaseDistribution]:
         """Return the distribution of every parameter that any plan can ask, by stored name."""
-        return {name: distribution(domain) for name, domain in self.ranges()}
+        found: dict[str, BaseDistribution] = {}
+        for name, domain in self.ranges():
+            found[name] = distribution(domain)
+        return found
 
     def count(self) -> Count:
         """Count the plans that can be proposed."""
@@ -196,12 +200,14 @@ class SearchSpace:
         walk = _Walk(ask, {})
         for index, slot in enumerate(self.slots):
             names = tuple(option.name for option in self.compatibility.allowed(index, chosen))
-            start = slot.start if slot.start in names else names[0]
-            name = (
-                names[0]
-                if len(names) == 1
-                else ask(stored_name(slot, names), Choice(*names), start)
-            )
+            if slot.start in names:
+                start = slot.start
+            else:
+                start = names[0]
+            if len(names) == 1:
+                name = names[0]
+            else:
+                name = ask(stored_name(slot, names), Choice(*names), start)
             if not slot.slot.single:
                 walk.params[slot.slot.value] = name
             option = slot.option(name)
@@ -219,7 +225,9 @@ class _Walk:
 
     def technique(self, option: TechniqueSpace, prefix: str) -> Technique:
         """Ask the active fields of a technique and make it."""
-        specs = {spec.name: spec for spec in search_fields(option.technique)}
+        specs = {}
+        for spec in search_fields(option.technique):
+            specs[spec.name] = spec
         values: dict[str, Any] = {}
         for item in option.fields:
             if not is_active(item, values):
@@ -290,7 +298,10 @@ class _Walk:
     def nested(self, domain: Nested, name: str, start: str) -> Technique:
         """Choose a nested technique and ask its fields."""
         names = tuple(option.name for option in domain.options)
-        picked = names[0] if len(names) == 1 else self.ask(name, Choice(*names), start)
+        if len(names) == 1:
+            picked = names[0]
+        else:
+            picked = self.ask(name, Choice(*names), start)
         self.params[name] = picked
         return self.technique(domain.option(picked), f"{name}.{picked}")
 
@@ -298,7 +309,10 @@ class _Walk:
         """Ask one value, unless there is only one."""
         value: Any
         if is_single(domain):
-            value = domain.options[0] if isinstance(domain, Choice) else domain.low
+            if isinstance(domain, Choice):
+                value = domain.options[0]
+            else:
+                value = domain.low
         else:
             value = self.ask(name, domain, start)
         self.params[name] = value = value if isinstance(domain, Choice) else snap(domain, value)
@@ -333,16 +347,16 @@ def _made(option: TechniqueSpace, values: Mapping[str, Any]) -> Technique:
 
 def prefix_of(slot: Slot, technique: str) -> str:
     """Return what the parameters of a technique begin with."""
-    return slot.value if slot.single else f"{slot.value}.{technique}"
+    if slot.single:
+        return slot.value
+    return f"{slot.value}.{technique}"
 
 
 def stored_name(slot: SlotSpace, names: Sequence[str]) -> str:
     """Name the choice of a slot's technique; a choice among some only says among which."""
-    return (
-        slot.slot.value
-        if len(names) == len(slot.options)
-        else f"{slot.slot.value}[{'|'.join(names)}]"
-    )
+    if len(names) == len(slot.options):
+        return slot.slot.value
+    return f"{slot.slot.value}[{'|'.join(names)}]"
 
 
 def flat(name: str, value: Any) -> dict[str, JSON]:
@@ -350,11 +364,11 @@ def flat(name: str, value: Any) -> dict[str, JSON]:
     field.
     """
     if isinstance(value, list):
-        return {
-            key: item
-            for place, entry in enumerate(value)
-            for key, item in flat(f"{name}.{place}", entry).items()
-        }
+        found: dict[str, JSON] = {}
+        for place, entry in enumerate(value):
+            for key, item in flat(f"{name}.{place}", entry).items():
+                found[key] = item
+        return found
     if isinstance(value, dict) and "technique" in value:
         chosen = value["technique"]
         inner = (

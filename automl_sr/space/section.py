@@ -62,7 +62,10 @@ def read_space(
     it leaves out is its baseline with default fields.
     """
     reader = SpaceReader(kind, registry, fail, folder)
-    slots = reader.everything() if raw is None else reader.asked(raw)
+    if raw is None:
+        slots = reader.everything()
+    else:
+        slots = reader.asked(raw)
     return reader.fitting(slots), tuple(reader.notes)
 
 
@@ -164,11 +167,10 @@ class SpaceReader:
         """List what may fill a slot, or a `Pick` inside other techniques: the baseline first, then
         by name.
         """
-        fitting = [
-            cls
-            for cls in self.registry.techniques[slot].values()
-            if self._why_not(cls, lineage) is None
-        ]
+        fitting = []
+        for cls in self.registry.techniques[slot].values():
+            if self._why_not(cls, lineage) is None:
+                fitting.append(cls)
         return sorted(fitting, key=lambda cls: (not cls.baseline, cls.name))
 
     def _why_not(self, cls: type[Technique], lineage: Lineage) -> str | None:
@@ -205,8 +207,13 @@ class SpaceReader:
 
     def _baseline(self, slot: Slot) -> SlotSpace:
         cls = self._offered(slot, ())[0]
-        fixed = self._fixes if slot is Slot.RECIPE else {}
-        values = {spec.name: fixed.get(spec.name, spec.default) for spec in search_fields(cls)}
+        if slot is Slot.RECIPE:
+            fixed = self._fixes
+        else:
+            fixed = {}
+        values = {}
+        for spec in search_fields(cls):
+            values[spec.name] = fixed.get(spec.name, spec.default)
         fields = tuple(
             self._field(spec, Constant(as_json(values[spec.name])))
             for spec in in_order(search_fields(cls))
@@ -291,7 +298,10 @@ class SpaceReader:
         """Read the fields of one technique; those that are not named keep the plugin's own
         space.
         """
-        body = {} if raw is None else raw
+        if raw is None:
+            body = {}
+        else:
+            body = raw
         if not isinstance(body, Mapping):
             hint = (
                 f"Write `{cls.name}: {{}}` for its own space, or its fields:"
@@ -300,11 +310,10 @@ class SpaceReader:
             raise self.fail(path, f"{shown(raw)} is not a mapping of fields.", hint)
         for name in body:
             if name not in cls.model_fields:
-                known = (
-                    f"Fields of {cls.name}: {', '.join(cls.model_fields)}."
-                    if cls.model_fields
-                    else f"{cls.name} has no fields."
-                )
+                if cls.model_fields:
+                    known = f"Fields of {cls.name}: {', '.join(cls.model_fields)}."
+                else:
+                    known = f"{cls.name} has no fields."
                 raise self.fail(
                     (*path, name),
                     f"unknown field {name!r}.",
@@ -343,12 +352,18 @@ class SpaceReader:
                 tuple(self._options(marker.slot, {} if raw is _OWN else raw, path, inner)),
             )
         if raw is _OWN or (raw == {} and isinstance(raw, Mapping) and marker is not None):
-            searched = marker if spec.searched or raw is not _OWN else None
-            return Constant(as_json(spec.default)) if searched is None else even(searched)
+            searched = None
+            if spec.searched or raw is not _OWN:
+                searched = marker
+            if searched is None:
+                return Constant(as_json(spec.default))
+            return even(searched)
         narrower = Narrower(cls, spec, self.fail)
         domain = narrower.read(raw, path)
         self.notes += narrower.notes
-        return self._with_files(domain, path) if spec.is_file else domain
+        if spec.is_file:
+            return self._with_files(domain, path)
+        return domain
 
     def _with_files(self, domain: Domain, path: KeyPath) -> Domain:
         """Write the paths of files in full, so that they are found wherever the study goes on."""
@@ -378,12 +393,12 @@ _OWN = object()
 
 def even(marker: Int | Float | Choice | Each) -> Int | Float | Choice | Each:
     """End a range on its last step, so that its bounds can be reached."""
-    return each_range(marker, _even) if isinstance(marker, Each) else _even(marker)
+    if isinstance(marker, Each):
+        return each_range(marker, _even)
+    return _even(marker)
 
 
 def _even(item: Range) -> Range:
-    return (
-        item
-        if isinstance(item, Choice)
-        else between(item, item.low, on_grid(item.low, item.high, item.step))
-    )
+    if isinstance(item, Choice):
+        return item
+    return between(item, item.low, on_grid(item.low, item.high, item.step))

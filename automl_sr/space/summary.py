@@ -48,7 +48,9 @@ class Count:
     @property
     def total(self) -> int | None:
         """The number of different plans, or None where it is infinite or not known."""
-        return None if self.continuous or self.at_most else self.discrete
+        if self.continuous or self.at_most:
+            return None
+        return self.discrete
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def tree(slots: Sequence[SlotSpace]) -> tuple[Node, ...]:
 
 
 def _technique(option: TechniqueSpace, prefix: str, start: str) -> Node:
-    needs = [f"requires {name}" for name in sorted(option.technique.requires)]
+    needs = []
+    for name in sorted(option.technique.requires):
+        needs.append(f"requires {name}")
     needs += [f"excludes {name}" for name in sorted(option.technique.conflicts)]
     detail = "; ".join([*(["trial 0"] if option.name == start else []), *needs])
     return Node("technique", option.name, detail, children=_fields(option, prefix))
@@ -126,7 +130,9 @@ def _fields(option: TechniqueSpace, prefix: str) -> tuple[Node, ...]:
 
 def condition(item: FieldSpace) -> str:
     """Say when a field is asked."""
-    parts = [f"{name} is {' or '.join(map(word, values))}" for name, values in item.when.items()]
+    parts = []
+    for name, values in item.when.items():
+        parts.append(f"{name} is {' or '.join(map(word, values))}")
     if isinstance(item.domain, Each) and item.domain.used is not None:
         parts.append(f"{item.domain.used} says so of the place")
     return " and ".join(parts)
@@ -144,38 +150,42 @@ def describe(domain: Domain) -> str:
         case Choice(options=values):
             return " | ".join(word(value) for value in values)
         case Each(count=count, max=most):
-            many = (
-                f"{count} places"
-                if isinstance(count, int)
-                else f"one for each of {count}, at most {most}"
-            )
-            ranges = [describe(item) for item in domain.ranges()]
-            said = (
-                ", ".join(ranges)
-                if len(ranges) <= FEW
-                else f"{ranges[0]}, {ranges[1]}, ..., {ranges[-1]}"
-            )
+            if isinstance(count, int):
+                many = f"{count} places"
+            else:
+                many = f"one for each of {count}, at most {most}"
+            ranges = []
+            for item in domain.ranges():
+                ranges.append(describe(item))
+            if len(ranges) <= FEW:
+                said = ", ".join(ranges)
+            else:
+                said = f"{ranges[0]}, {ranges[1]}, ..., {ranges[-1]}"
             return f"({said}) x {many}"
         case Nested(slot=slot):
             return f"a nested {slot.value}"
         case _:
             if domain.low == domain.high:
                 return f"fixed: {domain.low:g}"
-            step = (
-                ""
-                if domain.step in (None, 1) and not (isinstance(domain, Float) and domain.step)
-                else f", step {domain.step:g}"
-            )
+            step = ""
+            if not (domain.step in (None, 1) and not (isinstance(domain, Float) and domain.step)):
+                step = f", step {domain.step:g}"
             return f"{domain.low:g} .. {domain.high:g}{step}{', log' if domain.log else ''}"
 
 
 def word(value: Any) -> str:
     """Write a value as a study file does."""
     if isinstance(value, bool):
-        return "true" if value else "false"
+        if value:
+            return "true"
+        return "false"
     if isinstance(value, list):
         return f"[{', '.join(word(item) for item in value)}]"
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "null"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
 
 
 def count(
@@ -186,9 +196,13 @@ def count(
 
     `ranges` are the domains of all parameters that any plan can ask.
     """
-    discrete = _ways(slots, compatibility, 0, Chosen(), {}) if slots else 0
+    discrete = 0
+    if slots:
+        discrete = _ways(slots, compatibility, 0, Chosen(), {})
     continuous = sum(isinstance(domain, Float) and domain.step is None for domain in ranges)
-    options = [option for slot in slots for option in _nested(slot.options)]
+    options: list[TechniqueSpace] = []
+    for slot in slots:
+        options.extend(_nested(slot.options))
     return Count(discrete, continuous, any(_is_bound(option) for option in options))
 
 
@@ -205,8 +219,14 @@ def _is_bound(option: TechniqueSpace) -> bool:
     if option.technique.canonical is not Technique.canonical:
         return True
     deciding = set().union(*(item.needs(option.technique) for item in option.fields))
-    vectors = [item for item in option.fields if isinstance(item.domain, Each)]
-    long = [item.name for item in vectors if _most(item.domain) > MANY]
+    vectors = []
+    for item in option.fields:
+        if isinstance(item.domain, Each):
+            vectors.append(item)
+    long = []
+    for item in vectors:
+        if _most(item.domain) > MANY:
+            long.append(item.name)
     return any(
         item.name in long and (item.name in deciding or _is_chain(option, item)) for item in vectors
     )
@@ -214,7 +234,9 @@ def _is_bound(option: TechniqueSpace) -> bool:
 
 def _is_chain(option: TechniqueSpace, item: FieldSpace) -> bool:
     """Whether it depends on a vector's own entries which of its other places are used."""
-    used = item.domain.used if isinstance(item.domain, Each) else None
+    used = None
+    if isinstance(item.domain, Each):
+        used = item.domain.used
     return used is not None and item.name in reads(option.technique, used)
 
 
@@ -247,9 +269,9 @@ def combinations(option: TechniqueSpace) -> int:
     """Count the settings of a technique's discrete fields that mean different things."""
     cls = option.technique
     deciding = set().union(*(item.needs(cls) for item in option.fields))
-    defaults = {
-        name: info.get_default(call_default_factory=True) for name, info in cls.model_fields.items()
-    }
+    defaults = {}
+    for name, info in cls.model_fields.items():
+        defaults[name] = info.get_default(call_default_factory=True)
 
     def below(index: int, values: Mapping[str, Any]) -> int:
         if index == len(option.fields):
@@ -290,8 +312,13 @@ def _vectors(
             yield before
             continue
         item = each.at(len(before))
-        listed = _values(item) if is_used(cls, name, each, known, before) else None
-        values = [first_value(item)] if listed is None else list(listed)
+        listed = None
+        if is_used(cls, name, each, known, before):
+            listed = _values(item)
+        if listed is None:
+            values = [first_value(item)]
+        else:
+            values = list(listed)
         unfinished += [(*before, value) for value in values]
 
 

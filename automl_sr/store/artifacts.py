@@ -73,19 +73,25 @@ class Artifacts:
     @property
     def folder(self) -> Path | None:
         """The local folder, where it is one."""
-        return Path(self._root or "/") if self.local else None
+        if self.local:
+            return Path(self._root or "/")
+        return None
 
     @property
     def url(self) -> str:
         """The location as it is recorded: local folders as absolute paths."""
-        return str(self.folder) if self.local else self.location.rstrip("/")
+        if self.local:
+            return str(self.folder)
+        return self.location.rstrip("/")
 
     @property
     def beside(self) -> Path:
         """The folder in which checkpoints and shared results lie: a local location itself, else
         `runs`.
         """
-        return self.folder if self.folder is not None else self._runs
+        if self.folder is not None:
+            return self.folder
+        return self._runs
 
     @property
     def identity(self) -> tuple[Any, str]:
@@ -132,11 +138,11 @@ class Artifacts:
             except FileNotFoundError:
                 return {}
         prefix = f"{top}/"
-        return {
-            path.removeprefix(prefix): int(info["size"] or 0)
-            for path, info in found.items()
-            if path != top
-        }
+        result: dict[str, int] = {}
+        for path, info in found.items():
+            if path != top:
+                result[path.removeprefix(prefix)] = int(info["size"] or 0)
+        return result
 
     def prune(self, *folder: str) -> None:
         """Remove the empty folders below a folder, and itself if it is empty then; only on this
@@ -184,7 +190,9 @@ class Artifacts:
 
     def _protocols(self) -> set[str]:
         names = self._fs.protocol
-        return {names} if isinstance(names, str) else set(names)
+        if isinstance(names, str):
+            return {names}
+        return set(names)
 
 
 def fetch(record: ArtifactRecord, target: Path) -> Path:

@@ -71,10 +71,9 @@ def masked(url: str) -> str:
         return "the store"
     if "@" in (parsed.host or ""):
         return "the store"  # part of a password that was not escaped
-    hidden = {
-        key: value if _harmless(key.lower(), str(value)) else "***"
-        for key, value in parsed.query.items()
-    }
+    hidden = {}
+    for key, value in parsed.query.items():
+        hidden[key] = value if _harmless(key.lower(), str(value)) else "***"
     return parsed.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
@@ -214,7 +213,9 @@ def _name_of_program(url: URL) -> dict[str, str]:
     """Let administrators, and those who wait for a lock, see which process a connection belongs
     to.
     """
-    return {} if "application_name" in url.query else {"application_name": _this_process()[:63]}
+    if "application_name" in url.query:
+        return {}
+    return {"application_name": _this_process()[:63]}
 
 
 def _seconds(url: URL) -> float:
@@ -243,7 +244,9 @@ def open_engine(url: str, *, write: bool) -> Engine:
 
 def sqlite_file(url: URL) -> Path | None:
     """Return the file of a SQLite store."""
-    return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+    if url.get_backend_name() == "sqlite":
+        return Path(str(url.database))
+    return None
 
 
 def anchored(url: str) -> str:
@@ -365,7 +368,9 @@ def creating(engine: Engine) -> contextlib.AbstractContextManager[None]:
     other lock is waited for.
     """
     path = sqlite_file(engine.url)
-    return _creating_there(engine) if path is None else _creating_here(path, _seconds(engine.url))
+    if path is None:
+        return _creating_there(engine)
+    return _creating_here(path, _seconds(engine.url))
 
 
 @contextlib.contextmanager

@@ -24,12 +24,21 @@ def storable_text(text: str) -> str:
 
 def finite_only(values: Mapping[str, float]) -> dict[str, float]:
     """Leave out numbers that JSON lacks."""
-    return {name: value for name, value in values.items() if math.isfinite(value)}
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        if math.isfinite(value):
+            found[name] = value
+    return found
 
 
 def _storable(value: Any) -> Any:
     if isinstance(value, str):
         return storable_text(value)
     if isinstance(value, Mapping):
-        return {storable_text(str(key)): _storable(item) for key, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value
+        found = {}
+        for key, item in value.items():
+            found[storable_text(str(key))] = _storable(item)
+        return found
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    return value

@@ -67,37 +67,43 @@ def create_study_with(
     session.add(study)
     session.flush()
     at = session.scalar(select(now()))
-    rows = [_row(study.id, number, item, at) for number, item in enumerate(imports)]
+    rows = []
+    for number, item in enumerate(imports):
+        rows.append(_row(study.id, number, item, at))
     session.add_all(rows)
     session.flush()
-    heirs = {item.source: row.id for item, row in zip(imports, rows, strict=True)}
+    heirs = {}
+    for item, row in zip(imports, rows, strict=True):
+        heirs[item.source] = row.id
     file = models.Artifact
     files = session.scalars(select(file).where(file.trial_id.in_(list(heirs)))).all()
-    copies = [
-        {
-            "trial_id": heirs[f.trial_id],
-            "kind": f.kind,
-            "url": f.url,
-            "sha256": f.sha256,
-            "bytes": f.bytes,
-        }
-        for f in files
-    ]
-    rungs = [
-        {
-            "trial_id": row.id,
-            "rung": rung.rung,
-            "study_id": study.id,
-            "step": rung.step,
-            "seconds": rung.seconds,
-            "values": dict(rung.values),
-            "go_on": rung.go_on,
-            "reason": rung.reason,
-            "at": at,
-        }
-        for item, row in zip(imports, rows, strict=True)
-        for rung in item.rungs
-    ]
+    copies = []
+    for f in files:
+        copies.append(
+            {
+                "trial_id": heirs[f.trial_id],
+                "kind": f.kind,
+                "url": f.url,
+                "sha256": f.sha256,
+                "bytes": f.bytes,
+            }
+        )
+    rungs = []
+    for item, row in zip(imports, rows, strict=True):
+        for rung in item.rungs:
+            rungs.append(
+                {
+                    "trial_id": row.id,
+                    "rung": rung.rung,
+                    "study_id": study.id,
+                    "step": rung.step,
+                    "seconds": rung.seconds,
+                    "values": dict(rung.values),
+                    "go_on": rung.go_on,
+                    "reason": rung.reason,
+                    "at": at,
+                }
+            )
     if copies:
         session.execute(insert(file), copies)
     if rungs:
@@ -138,7 +144,11 @@ def named_elsewhere(reader: Reader, study: StudyRecord) -> set[str]:
         urls = session.scalars(
             query.where(trial.study_id != study.id, trial.origin.is_not(None)).distinct()
         )
-        return {url for url in urls if f"/{study.folder}/" in url}
+        found: set[str] = set()
+        for url in urls:
+            if f"/{study.folder}/" in url:
+                found.add(url)
+        return found
 
 
 def _row(study_id: int, number: int, item: Import, at: float | None) -> models.Trial:

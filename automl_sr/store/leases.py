@@ -31,7 +31,10 @@ def lease_seconds() -> float:
     """
     given = os.environ.get(LEASE_VARIABLE, "")
     try:
-        seconds = float(given) if given else LEASE_SECONDS
+        if given:
+            seconds = float(given)
+        else:
+            seconds = LEASE_SECONDS
     except ValueError:
         seconds = 0.0
     if not 0.1 <= seconds <= 86_400:

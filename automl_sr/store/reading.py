@@ -65,7 +65,10 @@ class Reader:
         with self.reading() as session:
             counts = _counts(session)
             rows = session.scalars(select(models.Study).order_by(models.Study.id))
-            return [study_record(row, counts.get(row.id, {})) for row in rows]
+            found: list[StudyRecord] = []
+            for row in rows:
+                found.append(study_record(row, counts.get(row.id, {})))
+            return found
 
     def find_study(self, name: str) -> StudyRecord | None:
         """Return a study, or nothing."""
@@ -73,9 +76,9 @@ class Reader:
             row = session.scalars(
                 select(models.Study).where(models.Study.name == name)
             ).one_or_none()
-            return (
-                None if row is None else study_record(row, _counts(session, row.id).get(row.id, {}))
-            )
+            if row is None:
+                return None
+            return study_record(row, _counts(session, row.id).get(row.id, {}))
 
     def study(self, name: str) -> StudyRecord:
         """Return a study. Raises StoreError with the nearest name."""
@@ -103,17 +106,20 @@ class Reader:
             query = query.where(models.Trial.id.in_(ids))
         with self.reading() as session:
             files = _artifacts(session, study.id, ids)
-            return [
-                trial_record(row, files.get(row.id, {}))
-                for row in session.scalars(query.order_by(models.Trial.number))
-            ]
+            found: list[TrialRecord] = []
+            for row in session.scalars(query.order_by(models.Trial.number)):
+                found.append(trial_record(row, files.get(row.id, {})))
+            return found
 
     def by_key(self, study: StudyRecord, keys: Iterable[str]) -> dict[str, TrialRecord]:
         """Return the trials with these keys, without their files."""
         trial = models.Trial
         query = select(trial).where(trial.study_id == study.id, trial.key.in_(list(keys)))
         with self.reading() as session:
-            return {row.key: trial_record(row, {}) for row in session.scalars(query)}
+            found: dict[str, TrialRecord] = {}
+            for row in session.scalars(query):
+                found[row.key] = trial_record(row, {})
+            return found
 
     def trial(self, study: StudyRecord, number: int) -> TrialRecord:
         """Return one trial. Raises StoreError."""
@@ -126,7 +132,9 @@ class Reader:
                 last = session.scalar(
                     select(func.max(models.Trial.number)).where(models.Trial.study_id == study.id)
                 )
-                hint = "It has no trials yet." if last is None else f"Numbers go from 0 to {last}."
+                hint = "It has no trials yet."
+                if last is not None:
+                    hint = f"Numbers go from 0 to {last}."
                 raise StoreError(f"The study {study.name!r} has no trial {number}.", hint)
             return trial_record(row, _artifacts(session, study.id, [row.id]).get(row.id, {}))
 
@@ -135,12 +143,18 @@ class Reader:
         point = models.CurvePoint
         query = select(point).where(point.trial_id == trial.id).order_by(point.at, point.step)
         with self.reading() as session:
-            found = [
-                PointRecord(
-                    row.phase, row.step, row.loss, row.rate, row.images_per_second, row.values or {}
+            found = []
+            for row in session.scalars(query):
+                found.append(
+                    PointRecord(
+                        row.phase,
+                        row.step,
+                        row.loss,
+                        row.rate,
+                        row.images_per_second,
+                        row.values or {},
+                    )
                 )
-                for row in session.scalars(query)
-            ]
         phases = list(dict.fromkeys(point.phase for point in found))
         return sorted(
             found, key=lambda item: (phases.index(item.phase), item.step)
@@ -157,18 +171,20 @@ class Reader:
         if number is not None:
             query = query.where(models.Trial.number == number)
         with self.reading() as session:
-            return [
-                RungRecord(
-                    found or 0,
-                    row.rung,
-                    row.step,
-                    row.values,
-                    row.go_on,
-                    row.seconds,
-                    row.reason or "",
+            result: list[RungRecord] = []
+            for found, row in session.execute(query):
+                result.append(
+                    RungRecord(
+                        found or 0,
+                        row.rung,
+                        row.step,
+                        row.values,
+                        row.go_on,
+                        row.seconds,
+                        row.reason or "",
+                    )
                 )
-                for found, row in session.execute(query)
-            ]
+            return result
 
     def events(self, study: StudyRecord, number: int | None = None) -> list[EventRecord]:
         """Return what happened to a study, or to one trial, the oldest first."""
@@ -181,10 +197,10 @@ class Reader:
         if number is not None:
             query = query.where(models.Trial.number == number)
         with self.reading() as session:
-            return [
-                EventRecord(row.kind, row.text, row.at, found)
-                for found, row in session.execute(query)
-            ]
+            result: list[EventRecord] = []
+            for found, row in session.execute(query):
+                result.append(EventRecord(row.kind, row.text, row.at, found))
+            return result
 
 
 def study_record(row: models.Study, counts: Mapping[str, int]) -> StudyRecord:

@@ -110,7 +110,9 @@ class TrialRecord:
     @property
     def params(self) -> dict[str, Any]:
         """The plan, flat by parameter name."""
-        return dict(self.plan["params"]) if self.plan else {}
+        if self.plan:
+            return dict(self.plan["params"])
+        return {}
 
 
 @dataclass(frozen=True)

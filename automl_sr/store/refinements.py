@@ -111,7 +111,10 @@ def refinements(
     if number is not None:
         query = query.where(models.Trial.number == number)
     with reader.reading() as session:
-        return [_record(found, trial or 0) for found, trial in session.execute(query)]
+        result: list[RefinementRecord] = []
+        for found, trial in session.execute(query):
+            result.append(_record(found, trial or 0))
+        return result
 
 
 @transaction
@@ -232,7 +235,9 @@ def finish(
     Raises LeaseLostError where another owner has taken over.
     """
     row = models.Refinement
-    files = {f.kind: {"url": f.url, "sha256": f.sha256, "bytes": f.bytes} for f in result.artifacts}
+    files = {}
+    for f in result.artifacts:
+        files[f.kind] = {"url": f.url, "sha256": f.sha256, "bytes": f.bytes}
     written = _fenced(
         session,
         held,
@@ -292,7 +297,10 @@ def _left_behind(
         .where(row.id.in_(ids), row.state.in_(UNFINISHED))
     )
     rows = {found.id: (found, number or 0, late) for found, number, late in session.execute(query)}
-    in_order = [rows[known] for known in ids if known in rows]
+    in_order = []
+    for known in ids:
+        if known in rows:
+            in_order.append(rows[known])
     yield from ((found, number) for found, number, _ in in_order if found.owner in (None, owner))
     for found, number, late in in_order:
         if found.owner in (None, owner):
@@ -304,10 +312,9 @@ def _left_behind(
 def _record(row: models.Refinement, number: int) -> RefinementRecord:
     """Freeze a row."""
     state: Any = row.state
-    files = {
-        kind: ArtifactRecord(kind, f["url"], f["sha256"], f["bytes"])
-        for kind, f in (row.artifacts or {}).items()
-    }
+    files = {}
+    for kind, f in (row.artifacts or {}).items():
+        files[kind] = ArtifactRecord(kind, f["url"], f["sha256"], f["bytes"])
     return RefinementRecord(
         id=row.id,
         trial_id=row.trial_id,

@@ -303,7 +303,9 @@ class Store(Reader):
         if 0 < (session.scalar(repeats) or 0) >= (session.scalar(running) or 0):
             return None
         last = session.scalar(select(func.max(trial.number)).where(own))
-        number = 0 if last is None else last + 1
+        number = 0
+        if last is not None:
+            number = last + 1
         values = {
             "study_id": study.id,
             "key": key,
@@ -399,7 +401,9 @@ class Store(Reader):
         """Release a trial so that any worker may go on with it, at once or when another trial has
         ended.
         """
-        state = "running" if waiting_for is None else "waiting"
+        state = "waiting"
+        if waiting_for is None:
+            state = "running"
         fields = {**GIVEN_BACK, "seconds": seconds, "duplicate_of": waiting_for}
         _fenced(session, claim, state=state, **fields)
 
@@ -421,9 +425,10 @@ class Store(Reader):
             lock_study(
                 session, claim.study_id
             )  # of two equal plans that are frozen at once, one has to see the other
-        fields = (
-            {"plan": plan, "fingerprint": fingerprint, "asked": asked} if claim.plan is None else {}
-        )
+        if claim.plan is None:
+            fields = {"plan": plan, "fingerprint": fingerprint, "asked": asked}
+        else:
+            fields = {}
         if not (_fenced(session, claim, **fields) if fields else _holds(session, claim)):
             raise _lost(claim)
         if fingerprint is None:
@@ -436,14 +441,18 @@ class Store(Reader):
             trial.state.in_(["complete", "pruned", "running"]),
         )
         rows = list(session.scalars(query.order_by(trial.number)))
-        done = [row for row in rows if row.state != "running"]
-        earlier = [row for row in rows if row.state == "running" and row.id < claim.trial_id]
+        done = []
+        for row in rows:
+            if row.state != "running":
+                done.append(row)
+        earlier = []
+        for row in rows:
+            if row.state == "running" and row.id < claim.trial_id:
+                earlier.append(row)
         found = next(iter(done or earlier), None)
-        return (
-            None
-            if found is None
-            else DuplicateOf(found.number or 0, found.state, found.values or {})
-        )
+        if found is None:
+            return None
+        return DuplicateOf(found.number or 0, found.state, found.values or {})
 
     def unfinished(self, study: StudyRecord) -> int:
         """Count the trials that are running or waiting, with whichever worker."""
@@ -457,7 +466,9 @@ class Store(Reader):
         """Return the study's budget as it is now: a resume may have raised it since."""
         with self.reading() as session:
             spec = session.scalar(select(models.Study.spec).where(models.Study.id == study.id))
-            return dict(spec["budget"]) if spec else {}
+            if spec:
+                return dict(spec["budget"])
+            return {}
 
     def usual_seconds(self, study: StudyRecord) -> list[float]:
         """Return how long each trial took that left a model."""
@@ -589,16 +600,17 @@ class Store(Reader):
                 return
             raise _lost(claim)
         session.execute(delete(models.Artifact).where(models.Artifact.trial_id == claim.trial_id))
-        files = [
-            {
-                "trial_id": claim.trial_id,
-                "kind": f.kind,
-                "url": f.url,
-                "sha256": f.sha256,
-                "bytes": f.bytes,
-            }
-            for f in result.artifacts
-        ]
+        files = []
+        for f in result.artifacts:
+            files.append(
+                {
+                    "trial_id": claim.trial_id,
+                    "kind": f.kind,
+                    "url": f.url,
+                    "sha256": f.sha256,
+                    "bytes": f.bytes,
+                }
+            )
         if files:
             session.execute(insert(models.Artifact), files)
         if result.detail:
@@ -610,12 +622,16 @@ class Store(Reader):
         with self.reading() as session:
             query = select(trial).where(trial.study_id == claim.study_id, trial.number == number)
             row = session.scalars(query).one_or_none()
-            return None if row is None else DuplicateOf(number, row.state, row.values or {})
+            if row is None:
+                return None
+            return DuplicateOf(number, row.state, row.values or {})
 
 
 def finite(value: float | None) -> float | None:
     """Keep what a number column of every database can hold."""
-    return value if value is not None and math.isfinite(value) else None
+    if value is not None and math.isfinite(value):
+        return value
+    return None
 
 
 def _fenced(session: Session, claim: Claim, **fields: Any) -> bool:

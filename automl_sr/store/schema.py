@@ -64,7 +64,9 @@ def version(engine: Engine) -> str | None:
 
 
 def _refuse_newer(name: str, found: str | None) -> None:
-    known = {path.stem.split("_")[0] for path in (FOLDER / "versions").glob("*.py")}
+    known = set()
+    for path in (FOLDER / "versions").glob("*.py"):
+        known.add(path.stem.split("_")[0])
     if found is not None and found not in known:
         raise StoreError(
             f"{name} was written by a newer version (tables {found}).", "Update automl-sr."

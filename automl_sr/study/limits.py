@@ -32,7 +32,10 @@ class Limits(Part):
 
         0 or less keeps them.
         """
-        highest = lower if upper is None else upper
+        if upper is None:
+            highest = lower
+        else:
+            highest = upper
         amounts = []
         if self.max is not None:
             amounts.append((lower - self.max) / (abs(self.max) or 1.0))
@@ -66,7 +69,10 @@ def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> st
 
 def stored_limits(spec: Mapping[str, Any]) -> dict[str, Limits]:
     """Return the limits of a stored study's spec by metric."""
-    return {name: Limits.model_validate(limits) for name, limits in spec["constraints"].items()}
+    found: dict[str, Limits] = {}
+    for name, limits in spec["constraints"].items():
+        found[name] = Limits.model_validate(limits)
+    return found
 
 
 def exact(value: float) -> str:

@@ -116,15 +116,15 @@ def _task(kind: str, cls: type[BaseModel]) -> Json:
 
 def _or_one(part: Json) -> Json:
     """Let a list be written as its only entry, as tasks read it."""
-    return (
-        {"anyOf": [part, part["items"]]}
-        if part.get("type") == "array" and isinstance(part.get("items"), dict)
-        else part
-    )
+    if part.get("type") == "array" and isinstance(part.get("items"), dict):
+        return {"anyOf": [part, part["items"]]}
+    return part
 
 
 def _space() -> Json:
-    slots = {slot.value: {"$ref": f"#/$defs/{slot.value}"} for slot in Slot}
+    slots = {}
+    for slot in Slot:
+        slots[slot.value] = {"$ref": f"#/$defs/{slot.value}"}
     return {"type": "object", "additionalProperties": False, "properties": slots}
 
 
@@ -134,19 +134,16 @@ def _slot(slot: Slot, registry: Registry) -> Json:
     """
     known = registry.techniques[slot]
     if slot.single:
-        return (
-            {"$ref": f"#/$defs/{slot}.{next(iter(known))}"}
-            if known
-            else {"type": "object", "maxProperties": 0}
-        )
+        if known:
+            return {"$ref": f"#/$defs/{slot}.{next(iter(known))}"}
+        return {"type": "object", "maxProperties": 0}
     names = {"enum": sorted(known)}
-    bodies = {
-        name: {
+    bodies = {}
+    for name, cls in sorted(known.items()):
+        bodies[name] = {
             "anyOf": [{"$ref": f"#/$defs/{slot}.{name}"}, {"type": "null"}],
             "description": cls.title(),
         }
-        for name, cls in sorted(known.items())
-    }
     mapping = {"type": "object", "additionalProperties": False, "properties": bodies}
     return {
         "anyOf": [
@@ -159,7 +156,9 @@ def _slot(slot: Slot, registry: Registry) -> Json:
 
 def _technique(cls: type[Technique]) -> Json:
     """Return what may be written for a technique: `{}` for its own space, or fields."""
-    fields = {spec.name: _field(cls, spec) for spec in search_fields(cls)}
+    fields = {}
+    for spec in search_fields(cls):
+        fields[spec.name] = _field(cls, spec)
     return {
         "type": "object",
         "description": cls.title(),
@@ -171,11 +170,9 @@ def _technique(cls: type[Technique]) -> Json:
 def _field(cls: type[Technique], spec: SearchField) -> Json:
     info = cls.model_fields[spec.name]
     marker = spec.marker
-    own = (
-        f"searched by default: {describe(marker)}"
-        if spec.searched and isinstance(marker, Int | Float | Choice | Each)
-        else ""
-    )
+    own = ""
+    if spec.searched and isinstance(marker, Int | Float | Choice | Each):
+        own = f"searched by default: {describe(marker)}"
     condition = "; ".join(
         f"only if {name} is {' or '.join(map(str, values))}" for name, values in spec.when.items()
     )
@@ -189,12 +186,15 @@ def _field(cls: type[Technique], spec: SearchField) -> Json:
         forms = _forms(marker, value)
     else:
         kind = number_kind(info.annotation)
-        forms = (
-            [value, {"type": "array"}] if kind is None else [value, *_ranges(kind is int, value)]
-        )
+        if kind is None:
+            forms = [value, {"type": "array"}]
+        else:
+            forms = [value, *_ranges(kind is int, value)]
     schema: Json = {"anyOf": forms, "description": about}
     default = as_json(spec.default)
-    return schema if default is None else {**schema, "default": default}
+    if default is None:
+        return schema
+    return {**schema, "default": default}
 
 
 def _forms(marker: Int | Float | Choice, value: Json) -> list[Json]:
@@ -238,13 +238,18 @@ def _of_place(item: Range) -> Json:
     """Return one value of one place of a vector whose places differ: the range of each is its
     limit.
     """
-    limits = {} if isinstance(item, Choice) else {"minimum": item.low, "maximum": item.high}
+    if isinstance(item, Choice):
+        limits = {}
+    else:
+        limits = {"minimum": item.low, "maximum": item.high}
     return _forms(item, limits)[0]
 
 
 def _ranges(whole: bool, value: Json) -> list[Json]:
     """Return a range as a list of two numbers and as a mapping."""
-    kind = "integer" if whole else "number"
+    kind = "number"
+    if whole:
+        kind = "integer"
     number: Json = {"type": kind, **_limits(value)}
     mapping = {
         "low": number,
@@ -259,13 +264,19 @@ def _ranges(whole: bool, value: Json) -> list[Json]:
 
 
 def _limits(value: Json) -> Json:
-    return {key: value[key] for key in _LIMITS if key in value}
+    found = {}
+    for key in _LIMITS:
+        if key in value:
+            found[key] = value[key]
+    return found
 
 
 def field_schema(cls: type[Technique], spec: SearchField) -> Json:
     """Return the schema of a field's own type and hard limits, without its search range."""
     info = cls.model_fields[spec.name]
-    return {} if isinstance(spec.marker, Pick) else _value(info.annotation, info.metadata)
+    if isinstance(spec.marker, Pick):
+        return {}
+    return _value(info.annotation, info.metadata)
 
 
 def _value(annotation: Any, metadata: list[Any]) -> Json:
@@ -277,12 +288,13 @@ def _value(annotation: Any, metadata: list[Any]) -> Json:
     except PydanticInvalidForJsonSchema:
         return {}
     # For a number that may be empty, the limits stand in the number's branch.
-    branches = [
-        branch for branch in schema.get("anyOf", []) if branch.get("type") in ("integer", "number")
-    ]
-    return (
-        {**schema, **_limits(branches[0])} if len(branches) == 1 and not _limits(schema) else schema
-    )
+    branches = []
+    for branch in schema.get("anyOf", []):
+        if branch.get("type") in ("integer", "number"):
+            branches.append(branch)
+    if len(branches) == 1 and not _limits(schema):
+        return {**schema, **_limits(branches[0])}
+    return schema
 
 
 def _annotated(annotation: Any, metadata: list[Any]) -> Any:

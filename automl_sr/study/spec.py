@@ -38,15 +38,21 @@ NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
 def _one_as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value]
+    return value
 
 
 def _kind_as_mapping(value: Any) -> Any:
-    return {"kind": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"kind": value}
+    return value
 
 
 def _auto_as_none(value: Any) -> Any:
-    return None if value == "auto" else value
+    if value == "auto":
+        return None
+    return value
 
 
 class Device(Part):
@@ -161,7 +167,10 @@ class StudySpec(Part):
     @field_validator("objectives", "observe")
     @classmethod
     def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = [name for index, name in enumerate(value) if name in value[:index]]
+        twice = []
+        for index, name in enumerate(value):
+            if name in value[:index]:
+                twice.append(name)
         if twice:
             raise ValueError(f"{twice[0]!r} is listed twice")
         return value
@@ -232,7 +241,10 @@ def read_spec(raw: Any, registry: Registry, fail: Fail) -> StudySpec:
             f"the study file is a {type(raw).__name__}, not a mapping of keys.",
             "It begins with `name: ...`.",
         )
-    unknown = [key for key in raw if key not in StudySpec.model_fields]
+    unknown = []
+    for key in raw:
+        if key not in StudySpec.model_fields:
+            unknown.append(key)
     if unknown:
         hint = (
             f"{nearest(unknown[0], StudySpec.model_fields)} Keys:"
@@ -271,7 +283,10 @@ def _read_task(raw: Any, registry: Registry, fail: Fail) -> Task:
             f"unknown task {kind!r}.",
             join(nearest(str(kind), registry.tasks), f"Kinds: {known}."),
         )
-    fields = {key: value for key, value in raw.items() if key != "kind"}
+    fields = {}
+    for key, value in raw.items():
+        if key != "kind":
+            fields[key] = value
     cls = registry.tasks[kind]
     try:
         return cls.model_validate(fields)
@@ -284,7 +299,9 @@ def _check_metrics(spec: StudySpec, registry: Registry, fail: Fail) -> None:
     places = [(("objectives", index), name) for index, name in enumerate(spec.objectives)]
     places += [(("constraints", name), name) for name in spec.constraints]  # type: ignore[misc]
     places += [(("observe", index), name) for index, name in enumerate(spec.observe)]
-    usable = [metric.name for metric in registry.metrics_of(type(spec.task))]
+    usable = []
+    for metric in registry.metrics_of(type(spec.task)):
+        usable.append(metric.name)
     for path, name in places:
         if name not in registry.metrics:
             raise fail(

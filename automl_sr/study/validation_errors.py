@@ -71,7 +71,9 @@ def _wording(kind: str, item: Mapping[str, Any]) -> tuple[str, str]:
         return f"{shown(value)} is not {_WRONG[kind]}.", ""
     if kind == "literal_error":
         expected = str(item["ctx"]["expected"]).replace(" or ", ", ")
-        names = [part.strip("' ") for part in expected.split(",")]
+        names = []
+        for part in expected.split(","):
+            names.append(part.strip("' "))
         return f"{shown(value)} is not allowed.", join(
             nearest(str(value), names), f"Allowed: {', '.join(names)}."
         )
@@ -110,7 +112,9 @@ def _model_at(model: type[BaseModel], location: KeyPath) -> type[BaseModel] | No
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, BaseModel) else None
+        if issubclass(annotation, BaseModel):
+            return annotation
+        return None
     inner = (_inner_model(part) for part in typing.get_args(annotation))
     return next((found for found in inner if found is not None), None)
 
@@ -118,11 +122,17 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 def keys_of(model: type[BaseModel], location: KeyPath) -> list[str]:
     """List the keys that a mapping at a key path can have."""
     found = _model_at(model, location)
-    return list(found.model_fields) if found else []
+    if found:
+        return list(found.model_fields)
+    return []
 
 
 def _described(model: type[BaseModel], location: KeyPath) -> str:
     """Say what a key is for."""
     found = _model_at(model, location[:-1])
-    info = found.model_fields.get(str(location[-1])) if found else None
-    return info.description or "" if info else ""
+    info = None
+    if found:
+        info = found.model_fields.get(str(location[-1]))
+    if info:
+        return info.description or ""
+    return ""

@@ -83,7 +83,9 @@ def _neighbours(path: Path) -> str:
     found = sorted(item.name for item in path.parent.iterdir() if item.suffix in (".yaml", ".yml"))[
         :5
     ]
-    return f"In that folder are: {', '.join(found)}." if found else ""
+    if found:
+        return f"In that folder are: {', '.join(found)}."
+    return ""
 
 
 def parse(text: str, file: str) -> tuple[Any, Lines]:
@@ -165,7 +167,8 @@ class _Reader:
 
         if node is None:
             return None
-        line = node.start_mark.line + 1 if line is None else line
+        if line is None:
+            line = node.start_mark.line + 1
         self.lines.put(path, line)
         self.nodes += 1
         if self.nodes > MAX_VALUES or len(path) > MAX_DEPTH:
@@ -176,11 +179,16 @@ class _Reader:
             )
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
-        kind = "map" if isinstance(node, MappingNode) else "seq"
+        kind = "seq"
+        if isinstance(node, MappingNode):
+            kind = "map"
         if node.tag != _TAG + kind:
             raise self._refused(node, path)
         if kind == "seq":
-            return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
+            found = []
+            for index, item in enumerate(node.value):
+                found.append(self.value(item, (*path, index)))
+            return found
         return self._mapping(node, path)
 
     def _mapping(self, node: Any, path: KeyPath) -> dict[str, Any]:
@@ -246,7 +254,9 @@ def _integer(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise ValueError("too many digits")
     digits = text.replace("_", "").lower()
-    sign = -1 if digits.startswith("-") else 1
+    sign = 1
+    if digits.startswith("-"):
+        sign = -1
     digits = digits.lstrip("+-")
     for prefix, base in (("0x", 16), ("0o", 8), ("0b", 2)):
         if digits.startswith(prefix):

@@ -49,10 +49,10 @@ class ArchitectureContract(TechniqueContract):
         """Return inputs of several sizes, odd ones among them."""
         generator = torch.Generator().manual_seed(0)
         channels = task.dims()["channels"]
-        return [
-            torch.rand(batch, channels, h, w, generator=generator)
-            for batch, h, w in ((2, 7, 11), (1, 16, 9))
-        ]
+        found: list[Tensor] = []
+        for batch, h, w in ((2, 7, 11), (1, 16, 9)):
+            found.append(torch.rand(batch, channels, h, w, generator=generator))
+        return found
 
     @pytest.fixture
     def nets(

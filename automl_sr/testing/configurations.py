@@ -93,11 +93,15 @@ def _ends(cls: type[Technique], specs: Mapping[str, SearchField], *, high: bool)
 def _end(item: Range, *, high: bool) -> Any:
     if isinstance(item, Choice):
         return item.options[-1 if high else 0]
-    return item.high if high else item.low
+    if high:
+        return item.high
+    return item.low
 
 
 def _length(cls: type[Technique], each: Each, fields: Mapping[str, Any]) -> int:
-    defaults = {spec.name: spec.default for spec in search_fields(cls)}
+    defaults = {}
+    for spec in search_fields(cls):
+        defaults[spec.name] = spec.default
     return places(cls, each, {**defaults, **fields})
 
 

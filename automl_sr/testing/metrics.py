@@ -35,13 +35,18 @@ class MetricContract:
             raise TypeError(
                 f"{cls.__name__} inherits a contract: set `metric = YOUR_METRIC` in it."
             )
-        return list(cls.metric) if isinstance(cls.metric, list | tuple) else [cls.metric]
+        if isinstance(cls.metric, list | tuple):
+            return list(cls.metric)
+        return [cls.metric]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test for every metric, or for those of one level."""
         for level in ("any", "quality", "blueprint", "artifact", "device"):
             if f"{level}_metric" in metafunc.fixturenames:
-                chosen = [item for item in self.metrics() if level in ("any", item.level)]
+                chosen = []
+                for item in self.metrics():
+                    if level in ("any", item.level):
+                        chosen.append(item)
                 metafunc.parametrize(
                     f"{level}_metric", [pytest.param(item, id=item.name) for item in chosen]
                 )
@@ -77,7 +82,9 @@ class MetricContract:
         """Measured on a photograph with more and more noise; only perfection may be infinite."""
         path, truth = self.sample_file(tmp_path), photograph()
         measure = functools.partial(quality_metric.of_sample, path=path)
-        values = [measure(noisy(truth, level), truth, self.scale) for level in (0, 2, 8, 32)]
+        values = []
+        for level in (0, 2, 8, 32):
+            values.append(measure(noisy(truth, level), truth, self.scale))
         assert not math.isnan(values[0])
         assert all(math.isfinite(value) for value in values[1:])
         assert all(quality_metric.better(a, b) for a, b in itertools.pairwise(values)), values
@@ -89,7 +96,9 @@ class MetricContract:
         from automl_sr.testing.tiny_net import contract_net
 
         with torch.device("meta"):
-            nets = [contract_net(channels=1, scale=2, width=width) for width in (4, 16)]
+            nets = []
+            for width in (4, 16):
+                nets.append(contract_net(channels=1, scale=2, width=width))
             small, large = (
                 float(blueprint_metric.function()(net, [torch.empty(1, 1, 24, 32)])) for net in nets
             )
@@ -105,7 +114,9 @@ class MetricContract:
         from automl_sr.evaluation.latency import Latency
 
         reference = Latency(10.0, 9.0, 12.0, 20)
-        given = reference if "reference_net" in device_metric.needs else None
+        given = None
+        if "reference_net" in device_metric.needs:
+            given = reference
         fast, slow = (
             float(device_metric.function()(Latency(t, 0.9 * t, 1.2 * t, 20), given))
             for t in (5.0, 20.0)

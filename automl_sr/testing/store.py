@@ -113,10 +113,9 @@ class StoreContract:
     def test_what_its_environment_lacks_is_settled_once(self, store: Store) -> None:
         """By whoever comes first; the others find that, and the rest of the environment stays."""
         study = new_study(store, "queue", environment={"threads": 2})
-        asking = [
-            functools.partial(store.settle_environment, study, "precision", name)
-            for name in ("bf16", "fp32")
-        ]
+        asking = []
+        for name in ("bf16", "fp32"):
+            asking.append(functools.partial(store.settle_environment, study, "precision", name))
         together([*asking, *asking])
         settled = store.study("queue").environment
         assert settled in ({"threads": 2, "precision": "bf16"}, {"threads": 2, "precision": "fp32"})
@@ -138,7 +137,10 @@ class StoreContract:
     ) -> None:
         """However many workers ask at the same moment; the baseline holds a place too."""
         asking = [lambda: store.claim_new(study, new_owner(), 11)] * 30
-        claims = [claim for claim in together(asking) if claim is not None]
+        claims = []
+        for claim in together(asking):
+            if claim is not None:
+                claims.append(claim)
         assert sorted(claim.number for claim in claims) == list(range(1, 11))
         assert len({claim.key for claim in claims}) == 10
         assert [trial.number for trial in store.trials(study)] == list(range(11))
@@ -191,7 +193,9 @@ class StoreContract:
 
     def test_the_oldest_trial_is_taken_first(self, store: Store, study: StudyRecord) -> None:
         """In the order of their numbers, whenever they were released."""
-        claims = [begun(store, study, fingerprint) for fingerprint in "abc"]
+        claims = []
+        for fingerprint in "abc":
+            claims.append(begun(store, study, fingerprint))
         for claim in reversed(claims):
             store.release(claim, 0.0)
         assert [taken_over(store, study).number for _ in claims] == [1, 2, 3]
@@ -237,7 +241,9 @@ class StoreContract:
 
     def test_one_of_many_takes_over(self, store: Store, study: StudyRecord) -> None:
         """Each trial that was left behind, however many workers look at the same moment."""
-        claims = [begun(store, study, str(number)) for number in range(12)]
+        claims = []
+        for number in range(12):
+            claims.append(begun(store, study, str(number)))
         for claim in claims:
             store.release(claim, 0.0)
 
@@ -378,7 +384,9 @@ class StoreContract:
         self, store: Store, study: StudyRecord
     ) -> None:
         """Each one sees all those before it: no two take the same last place."""
-        claims = [begun(store, study, str(number)) for number in range(8)]
+        claims = []
+        for number in range(8):
+            claims.append(begun(store, study, str(number)))
         seen: list[int] = []
 
         def decide(rows: list[Mapping[str, float]]) -> RungVerdict:

@@ -86,7 +86,10 @@ class TaskContract:
             raise TypeError(
                 f"{cls.__name__} inherits a contract: set `task` and `architecture` in it."
             )
-        made = cls.task if isinstance(cls.task, Task) else cls.task()
+        if isinstance(cls.task, Task):
+            made = cls.task
+        else:
+            made = cls.task()
         assert isinstance(made, Task)
         return made
 
@@ -216,9 +219,10 @@ class TaskContract:
     ) -> None:
         """By each loss that a recipe can ask for."""
         model = net[0]
-        losses = (
-            [made_task.fixes["loss"]] if "loss" in made_task.fixes else ["l1", "charbonnier", "mse"]
-        )
+        if "loss" in made_task.fixes:
+            losses = [made_task.fixes["loss"]]
+        else:
+            losses = ["l1", "charbonnier", "mse"]
         numbers = generator(1, "contract")
         batch = made_task.draw(
             data.train, numbers, batch=made_recipe.batch, patch=made_recipe.patch
@@ -228,10 +232,9 @@ class TaskContract:
             loss = made_task.loss(made_task.forward(model, batch), batch, kind)
             assert loss.shape == ()
             loss.backward()  # type: ignore[no-untyped-call]
-            found = {
-                name: value.grad is not None and bool(value.grad.any())
-                for name, value in model.named_parameters()
-            }
+            found = {}
+            for name, value in model.named_parameters():
+                found[name] = value.grad is not None and bool(value.grad.any())
             assert [name for name, alive in found.items() if not alive] == []
 
     # ---- before training -------------------------------------------------------------------------
@@ -244,10 +247,11 @@ class TaskContract:
         example = as_inputs(made_task.cost_example(outline))
         assert all(tensor.is_meta for tensor in example)
         assert count_macs(outline, *example) == count_macs(model, *example) > 0
-        batches = [
-            as_inputs(made_task.training_example(outline, batch=count, patch=made_recipe.patch))
-            for count in (1, 8)
-        ]
+        batches = []
+        for count in (1, 8):
+            batches.append(
+                as_inputs(made_task.training_example(outline, batch=count, patch=made_recipe.patch))
+            )
         small, large = (training_bytes(outline, *batch) for batch in batches)
         assert 0 < small < large
 

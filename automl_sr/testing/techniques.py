@@ -148,22 +148,26 @@ class TechniqueContract:
             raise TypeError(
                 f"{cls.__name__} inherits a contract: set `technique = YourTechnique` in it."
             )
-        return list(cls.technique) if isinstance(cls.technique, list | tuple) else [cls.technique]
+        if isinstance(cls.technique, list | tuple):
+            return list(cls.technique)
+        return [cls.technique]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Run each test for every class or every configuration of it."""
-        classes = [cls for cls in self.technique_classes() if concerns(metafunc.function, cls)]
+        classes = []
+        for cls in self.technique_classes():
+            if concerns(metafunc.function, cls):
+                classes.append(cls)
         if "technique_class" in metafunc.fixturenames:
             metafunc.parametrize(
                 "technique_class", [pytest.param(cls, id=cls.name) for cls in classes]
             )
         if "configured" in metafunc.fixturenames:
-            cases = [
-                pytest.param(technique.canonical(), id=f"{cls.name}-{name}")
-                for cls in classes
-                for name, technique in configurations(cls, self.settings).items()
-                if name == "default" or matters(cls, metafunc.fixturenames)
-            ]
+            cases = []
+            for cls in classes:
+                for name, technique in configurations(cls, self.settings).items():
+                    if name == "default" or matters(cls, metafunc.fixturenames):
+                        cases.append(pytest.param(technique.canonical(), id=f"{cls.name}-{name}"))
             metafunc.parametrize("configured", cases, scope="class")
 
     def trial_of(self, technique: Technique, folder: Path) -> TinyTrial:
@@ -277,7 +281,9 @@ class TechniqueContract:
         again = configured.select_data(trial.data, trial.context(configured))
         assert again.fingerprint == chosen.fingerprint
         if configured.slot is Slot.SELECTION and isinstance(chosen, SRSamples):
-            windows = [tuple(window) for window in chosen.windows.tolist()]
+            windows = []
+            for window in chosen.windows.tolist():
+                windows.append(tuple(window))
             assert len(set(windows)) == len(windows), "a sample was chosen twice"
             assert isinstance(trial.data, SRSamples)
             assert chosen.lr is trial.data.lr, (
@@ -318,7 +324,10 @@ class TechniqueContract:
     def test_every_parameter_learns(self, trained: tuple[TrainedModel, Trace]) -> None:
         """A parameter without a gradient is dead weight in the shipped file."""
         _, trace = trained
-        dead = [name for name, alive in trace.learnt.items() if not alive]
+        dead = []
+        for name, alive in trace.learnt.items():
+            if not alive:
+                dead.append(name)
         assert [
             name for name in dead if not any(re.fullmatch(mask, name) for mask in self.not_trained)
         ] == []
@@ -387,11 +396,9 @@ class TechniqueContract:
         """On inputs of two sizes, within `export_tolerance` of the output's range."""
         finished, _ = trained
         assert finished.onnx is not None
-        tolerance = (
-            self.export_tolerance
-            if any(overrides(cls, "export") for cls in self.technique_classes())
-            else 1e-4
-        )
+        tolerance = 1e-4
+        if any(overrides(cls, "export") for cls in self.technique_classes()):
+            tolerance = self.export_tolerance
         assert (
             verify(
                 finished.onnx, finished.module, finished.task.examples(finished.module), tolerance
@@ -412,7 +419,10 @@ class TechniqueContract:
         """A plan is rejected untrained by its lower bound, so the bounds must hold."""
         finished, _ = trained
         without = self.trial_of(TinyNet(), tmp_path / "plain")
-        others = [item for item in trial.techniques if item is not configured]
+        others = []
+        for item in trial.techniques:
+            if item is not configured:
+                others.append(item)
         plain = replace(without, techniques=in_pipeline_order(others))
         before = cost_of(plain.shipped(plain.walk(Trace())))
         lower, upper = configured.predict(before, trial.task)
@@ -430,11 +440,10 @@ def _tests_of(suite: type) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for base in reversed(suite.__mro__):
-        tests = {
-            name: value
-            for name, value in vars(base).items()
-            if name.startswith("test_") and value is not None
-        }
+        tests = {}
+        for name, value in vars(base).items():
+            if name.startswith("test_") and value is not None:
+                tests[name] = value
         found.update(tests)
     return found
 

@@ -57,9 +57,9 @@ class Checkpoints:
         for path in self._paths():
             try:
                 tensors, meta = load_tensors(path)
-                constants = {
-                    name: load_tensors(self._constant(name))[0] for name in meta["constants"]
-                }
+                constants = {}
+                for name in meta["constants"]:
+                    constants[name] = load_tensors(self._constant(name))[0]
             except (DataError, KeyError) as error:
                 log.warning(
                     "checkpoint %s is damaged (%s); falling back to the one before",

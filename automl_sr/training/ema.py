@@ -44,4 +44,8 @@ class Ema:
 
 def floating_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the model's own floating-point tensors by name, detached but not copied."""
-    return {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
+    found: dict[str, Tensor] = {}
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            found[name] = value
+    return found

@@ -85,13 +85,18 @@ def save(run: Run, observer: Observer, checkpoints: Checkpoints) -> None:
 def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints) -> Run:
     """Go on from the newest checkpoint, or begin where there is none."""
     snapshot = checkpoints.latest()
-    return Run.start(setup, blueprint) if snapshot is None else Run.restore(setup, snapshot)
+    if snapshot is None:
+        return Run.start(setup, blueprint)
+    return Run.restore(setup, snapshot)
 
 
 def finish_branch(trunk: Run, observer: Observer, checkpoints: Checkpoints) -> Run:
     """Copy the trunk and run the tail phases on the copy; resumes a branch that was interrupted."""
     snapshot = checkpoints.latest()
-    branch = trunk.branch() if snapshot is None else Run.restore(trunk.setup, snapshot)
+    if snapshot is None:
+        branch = trunk.branch()
+    else:
+        branch = Run.restore(trunk.setup, snapshot)
     train(branch, branch.end, observer, checkpoints)
     branch.leave_tail()
     return branch

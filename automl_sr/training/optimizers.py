@@ -28,7 +28,10 @@ class Optimizers:
         groups: Mapping[str, ParamGroup],
         recipe: Recipe,
     ) -> None:
-        taken = {name for group in groups.values() for name in group.parameters}
+        taken = set()
+        for group in groups.values():
+            for name in group.parameters:
+                taken.add(name)
         unknown = taken - set(parameters)
         if unknown:
             raise PluginError(
@@ -53,7 +56,11 @@ class Optimizers:
 
     def automatic(self) -> list[str]:
         """Name the groups that the default update steps."""
-        return [name for name, group in self.groups.items() if group.automatic]
+        found: list[str] = []
+        for name, group in self.groups.items():
+            if group.automatic:
+                found.append(name)
+        return found
 
     def set_rates(self, factor: float) -> None:
         """Set every group's rate; those that are not scheduled keep their own."""
@@ -81,11 +88,18 @@ class Optimizers:
 
     def parameters(self, groups: Iterable[str]) -> list[nn.Parameter]:
         """Return the parameters of these groups."""
-        return [self._parameters[key] for name in groups for key in self.groups[name].parameters]
+        found: list[nn.Parameter] = []
+        for name in groups:
+            for key in self.groups[name].parameters:
+                found.append(self._parameters[key])
+        return found
 
     def each(self, groups: Iterable[str]) -> list[torch.optim.Optimizer]:
         """Return the optimizers of these groups."""
-        return [self._optimizers[name] for name in groups]
+        found: list[torch.optim.Optimizer] = []
+        for name in groups:
+            found.append(self._optimizers[name])
+        return found
 
     def state(self) -> dict[str, Tensor]:
         """Return all state as tensors named `group|parameter|key`."""

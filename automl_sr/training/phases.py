@@ -128,8 +128,14 @@ class Timetable:
 
         Raises PluginError.
         """
-        trunk = [phase for phase in phases if not phase.tail]
-        tail = [phase for phase in phases if phase.tail]
+        trunk = []
+        for phase in phases:
+            if not phase.tail:
+                trunk.append(phase)
+        tail = []
+        for phase in phases:
+            if phase.tail:
+                tail.append(phase)
         names = [phase.name for phase in phases]
         if len(set(names)) != len(names) or not trunk:
             raise PluginError(
@@ -138,7 +144,9 @@ class Timetable:
         if min(phase.share for phase in phases) <= 0:
             raise PluginError("Every phase needs a share above 0.")
         rest = (1 - cooldown) / sum(phase.share for phase in phases)
-        shares = [(phase, rest * phase.share) for phase in tail]
+        shares = []
+        for phase in tail:
+            shares.append((phase, rest * phase.share))
         if cooldown > 0:
             shares.insert(0, (Phase(COOLDOWN, cooldown, decay=True, tail=True), cooldown))
         trunk_steps = steps - sum(max(1, round(share * steps)) for _, share in shares)
@@ -169,7 +177,9 @@ class Timetable:
             inherits=False,
             counts=True,
         )
-        shares = [max(share, share * self.steps / steps) for _, share in self.tail]
+        shares = []
+        for _, share in self.tail:
+            shares.append(max(share, share * self.steps / steps))
         tail_steps = sum(max(1, round(share * steps)) for share in shares)
         trunk_steps = steps - tail_steps
         if trunk_steps < 1:
@@ -225,7 +235,9 @@ class Timetable:
         for span in self.spans:
             if not span.phase.rung or span.stop >= self.trunk_steps:
                 continue
-            number = self._number(span, begin, count, reduction) if span.stop >= earliest else None
+            number = None
+            if span.stop >= earliest:
+                number = self._number(span, begin, count, reduction)
             if number is None:
                 unnumbered.append(span.stop)
                 continue
@@ -256,7 +268,9 @@ class Timetable:
             return None
         share = (span.stop - begin) / (self.trunk_steps - begin)
         power = round(-math.log(share) / math.log(reduction))
-        return count - 1 - power if 0 < power < count else None
+        if 0 < power < count:
+            return count - 1 - power
+        return None
 
     def _is_asked(self, step: int) -> bool:
         return any(span.phase.rung and span.stop == step for span in self.spans)
@@ -270,9 +284,9 @@ class Timetable:
 
     def signature(self) -> list[list[Any]]:
         """Return the table as JSON, so that a resume with another one can be refused."""
-        trunk: list[list[Any]] = [
-            [span.phase.name, span.start, span.stop, span.phase.lr] for span in self.spans
-        ]
+        trunk: list[list[Any]] = []
+        for span in self.spans:
+            trunk.append([span.phase.name, span.start, span.stop, span.phase.lr])
         return trunk + [[phase.name, share, phase.lr] for phase, share in self.tail]
 
 
@@ -283,11 +297,10 @@ def _spans(phases: Sequence[Phase], start: int, stop: int) -> list[Span]:
     for index, phase in enumerate(phases):
         done += phase.share
         left = len(phases) - index - 1
-        end = (
-            stop
-            if left == 0
-            else min(max(begin + 1, start + round((stop - start) * done / total)), stop - left)
-        )
+        if left == 0:
+            end = stop
+        else:
+            end = min(max(begin + 1, start + round((stop - start) * done / total)), stop - left)
         spans.append(Span(index, phase, begin, end))
         begin = end
     return spans

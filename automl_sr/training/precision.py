@@ -35,7 +35,9 @@ class Precision:
         if self.kind == "fp32":
             return contextlib.nullcontext()
         cast = torch.autocast(self.device_type, FORMATS[self.kind], cache_enabled=True)
-        return _with_right_gradients(cast) if dilated and self.device_type == "cpu" else cast
+        if dilated and self.device_type == "cpu":
+            return _with_right_gradients(cast)
+        return cast
 
     def backward(self, loss: Tensor) -> None:
         """Compute gradients, scaled where fp16 needs it."""
@@ -124,30 +126,51 @@ class _DilatedInFloat(TorchFunctionMode):
 def _is_dilated_depthwise(
     args: tuple[Any, ...], kwargs: Mapping[str, Any], groups_at: int, dilation_at: int
 ) -> bool:
-    groups = args[groups_at] if len(args) > groups_at else kwargs.get("groups", 1)
+    if len(args) > groups_at:
+        groups = args[groups_at]
+    else:
+        groups = kwargs.get("groups", 1)
     if groups == 1:
         return False
-    dilation = args[dilation_at] if len(args) > dilation_at else kwargs.get("dilation", 1)
-    steps = (dilation,) if isinstance(dilation, int) else tuple(dilation)
-    weight = args[1] if len(args) > 1 else kwargs["weight"]
+    if len(args) > dilation_at:
+        dilation = args[dilation_at]
+    else:
+        dilation = kwargs.get("dilation", 1)
+    if isinstance(dilation, int):
+        steps = (dilation,)
+    else:
+        steps = tuple(dilation)
+    if len(args) > 1:
+        weight = args[1]
+    else:
+        weight = kwargs["weight"]
     return max(steps) > 1 and tuple(weight.shape[:2]) == (groups, 1)
 
 
 def _as_float(value: Any) -> Any:
-    return value.float() if isinstance(value, Tensor) else value
+    if isinstance(value, Tensor):
+        return value.float()
+    return value
 
 
 def resolve(kind: str, device: str, auto: str = "auto") -> str:
     """Say which format a kind means: `auto` that of the study, or else the device's own."""
-    meant = auto if kind == "auto" else kind
-    return own_format(device) if meant == "auto" else meant
+    if kind == "auto":
+        meant = auto
+    else:
+        meant = kind
+    if meant == "auto":
+        return own_format(device)
+    return meant
 
 
 def own_format(device: str) -> str:
     """Name the format that suits a device: bf16, on older CUDA devices fp16, else fp32."""
     if is_native("bf16", device):
         return "bf16"
-    return "fp16" if _on_cuda(device) else "fp32"
+    if _on_cuda(device):
+        return "fp16"
+    return "fp32"
 
 
 def is_native(kind: str, device: str) -> bool:

@@ -147,13 +147,17 @@ class Run:
     @property
     def end(self) -> int:
         """The step at which this run (trunk or branch) ends."""
-        return self.spans[-1].stop if self.spans else self.step
+        if self.spans:
+            return self.spans[-1].stop
+        return self.step
 
     @property
     def spans(self) -> tuple[Span, ...]:
         """The phases of the trunk, or of the tail of a branch (none where there is no tail)."""
         table = self.setup.timetable
-        return table.spans if self.branch_step is None else table.tail_spans(self.branch_step)
+        if self.branch_step is None:
+            return table.spans
+        return table.tail_spans(self.branch_step)
 
     # ---- what techniques use ---------------------------------------------------------------------
 
@@ -165,7 +169,10 @@ class Run:
         (`run.full_data`).
         """
         numbers = generator(self.seed, stream, self.step)
-        samples = self.data if data is None else data
+        if data is None:
+            samples = self.data
+        else:
+            samples = data
         batch = self.task.draw(samples, numbers, batch=self.recipe.batch, patch=self.recipe.patch)
         if (
             self.recipe.channels_last
@@ -178,11 +185,15 @@ class Run:
     @property
     def full_data(self) -> Samples:
         """All training samples of the task, without selection or distillation."""
-        return self.setup.data if self.setup.full_data is None else self.setup.full_data
+        if self.setup.full_data is None:
+            return self.setup.data
+        return self.setup.full_data
 
     def _next_batch(self) -> Batch:
         source = self.train_step.batch
-        return self.batch() if source is None else source(self)
+        if source is None:
+            return self.batch()
+        return source(self)
 
     def generator(self, *what: Any) -> torch.Generator:
         """Return a random generator for a purpose; add `run.step` to the purpose to have another
@@ -196,10 +207,15 @@ class Run:
         """Run the model once and add up the loss terms, those of the step by default: the sum, and
         each term.
         """
-        asked = self.train_step.losses if losses is None else losses
+        if losses is None:
+            asked = self.train_step.losses
+        else:
+            asked = losses
         with self.precision.autocast(dilated=self._dilated):
             output = self.forward(batch)
-            terms = {name: term(output, batch, self) for name, term in asked.items()}
+            terms = {}
+            for name, term in asked.items():
+                terms[name] = term(output, batch, self)
         return torch.stack(list(terms.values())).sum(), terms
 
     def forward(self, batch: Batch) -> Output:
@@ -227,7 +243,10 @@ class Run:
         """Step the named groups (all automatic ones by default) on a batch, by the step's losses or
         by others.
         """
-        names = self.optimizers.automatic() if groups is None else list(groups)
+        if groups is None:
+            names = self.optimizers.automatic()
+        else:
+            names = list(groups)
         self.optimizers.zero()
         total, terms = self.loss(batch, losses)
         self.last_loss = total.detach()
@@ -284,12 +303,17 @@ class Run:
         """Return the weights with which the model is evaluated and shipped: the average where there
         is one.
         """
-        weights = {name: value.detach() for name, value in self.model.state_dict().items()}
+        weights = {}
+        for name, value in self.model.state_dict().items():
+            weights[name] = value.detach()
         if self.ema is not None:
             weights.update(self.ema.values)
         if self.train_step.eval_weights is not None:
             weights = self.train_step.eval_weights(self, weights)
-        return {name: value.clone() for name, value in weights.items()}
+        found: dict[str, Tensor] = {}
+        for name, value in weights.items():
+            found[name] = value.clone()
+        return found
 
     def score(self) -> float:
         """Return the quality of the float model on samples held out for this; higher is better.
@@ -335,7 +359,9 @@ class Run:
         """Raise NotFiniteError if the last loss was NaN or infinite."""
         value = float(self.last_loss)
         if not math.isfinite(value):
-            phase = self.span.phase.name if self.span else ""
+            phase = ""
+            if self.span:
+                phase = self.span.phase.name
             raise NotFiniteError(
                 f"The loss became {value} by step {self.step} ({phase}, rate"
                 f" {self.recipe.lr * self.rate():.2g}).",
@@ -372,7 +398,10 @@ class Run:
                     f"Phase {span.phase.name!r}: a changed model needs its blueprint."
                 )
             if change.blueprint is not None:
-                model = self._built_from(change.blueprint) if change.model is None else change.model
+                if change.model is None:
+                    model = self._built_from(change.blueprint)
+                else:
+                    model = change.model
                 self.model, self.blueprint = self._placed(model), change.blueprint
                 if self.context.fits is not None:
                     self.context.fits(self.blueprint)
@@ -391,11 +420,10 @@ class Run:
         model = build(blueprint, self.context.registry)
         present = self.model.state_dict()
         own = model.state_dict()
-        fitting = {
-            key: present[key]
-            for key in own
-            if key in present and present[key].shape == own[key].shape
-        }
+        fitting = {}
+        for key in own:
+            if key in present and present[key].shape == own[key].shape:
+                fitting[key] = present[key]
         model.load_state_dict(fitting, strict=False)
         return model
 
@@ -409,7 +437,10 @@ class Run:
         """Compose the step of core's and the techniques' parts; optimizer, average and aux weights
         are carried over.
         """
-        moments = self.optimizers.state() if keep_optimizer else {}
+        if keep_optimizer:
+            moments = self.optimizers.state()
+        else:
+            moments = {}
         aux_before = {name: module.state_dict() for name, module in self.train_step.aux.items()}
         if not keep_optimizer:
             self.warm_from = self.step
@@ -426,7 +457,9 @@ class Run:
         self.optimizers = Optimizers(self._trainable(), self.train_step.groups, self.recipe)
         self.optimizers.load_state(moments)
         if self.recipe.ema and self.train_step.ema:
-            earlier_ema = self.ema if keep_ema else None
+            earlier_ema = None
+            if keep_ema:
+                earlier_ema = self.ema
             self.ema = Ema(
                 self.model,
                 self.recipe.ema,
@@ -635,11 +668,11 @@ def continued(setup: Setup, snapshot: Snapshot, steps: int) -> Setup:
 
 def _part(snapshot: Snapshot, prefix: str) -> dict[str, Tensor]:
     start = f"{prefix}|"
-    return {
-        name[len(start) :]: value
-        for name, value in snapshot.tensors.items()
-        if name.startswith(start)
-    }
+    found: dict[str, Tensor] = {}
+    for name, value in snapshot.tensors.items():
+        if name.startswith(start):
+            found[name[len(start) :]] = value
+    return found
 
 
 def _task_loss(output: Output, batch: Batch, run: Run) -> Tensor:

@@ -108,11 +108,19 @@ class _ModuleRunner:
     def run(self, feed: Mapping[str, NDArray[Any]], /) -> dict[str, NDArray[Any]]:
         """Return all outputs by name for all inputs by name."""
         given = [feed[port.name] for port in self.inputs]
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(self._place) for array in given]
+        tensors = []
+        for array in given:
+            tensors.append(torch.from_numpy(np.ascontiguousarray(array)).to(self._place))
         made = self._module(*tensors)
-        outputs = made if isinstance(made, tuple | list) else (made,)
+        if isinstance(made, tuple | list):
+            outputs = made
+        else:
+            outputs = (made,)
         named = zip(self.outputs, outputs, strict=True)
-        return {port.name: output.float().cpu().numpy() for port, output in named}
+        found: dict[str, NDArray[Any]] = {}
+        for port, output in named:
+            found[port.name] = output.float().cpu().numpy()
+        return found
 
 
 def _digest(model: str, weights: Mapping[str, Tensor]) -> str:

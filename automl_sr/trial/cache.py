@@ -154,7 +154,10 @@ class Cache:
             os.utime(path)  # what was used last goes last
         self.hits.append(name)
         if digest not in self._entries:
-            waiting = {"waited": round(waited, 3)} if waited >= POLL_SECONDS else {}
+            if waited >= POLL_SECONDS:
+                waiting = {"waited": round(waited, 3)}
+            else:
+                waiting = {}
             self._note(
                 digest,
                 {"name": name, "seconds": header.get("seconds", 0.0), "reused": True, **waiting},
@@ -176,7 +179,9 @@ class Cache:
 
         self._making.append(digest)
         try:
-            made = {key: value.detach().cpu().contiguous() for key, value in make(scratch).items()}
+            made = {}
+            for key, value in make(scratch).items():
+                made[key] = value.detach().cpu().contiguous()
         except BaseException:
             _keep_seconds(scratch, seconds())
             raise
@@ -366,7 +371,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _files(path: Path) -> Iterator[os.stat_result]:
     """Look at a file or folder and all that is in it, as far as it does not vanish meanwhile."""
-    inside = [Path(place, name) for place, _, names in os.walk(path) for name in names]
+    inside = []
+    for place, _, names in os.walk(path):
+        for name in names:
+            inside.append(Path(place, name))
     for item in (path, *inside):
         with contextlib.suppress(OSError):
             yield item.stat()

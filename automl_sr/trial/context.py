@@ -281,11 +281,17 @@ class Context:
 
     def _contents(self, technique: Technique) -> dict[str, str]:
         """Return the sha256 of every file that a technique names, by field."""
-        return {name: self._content(path) for name, path in files_of(technique).items()}
+        found: dict[str, str] = {}
+        for name, path in files_of(technique).items():
+            found[name] = self._content(path)
+        return found
 
     def _name(self, key: str) -> str:
         """Name a result as people read it: who made it, and the words with which its key begins."""
-        owner = [self.owner.slot.value, self.owner.name] if self.owner is not None else []
+        if self.owner is not None:
+            owner = [self.owner.slot.value, self.owner.name]
+        else:
+            owner = []
         return "/".join([*owner, *_words(key)])
 
     def _identity(self, technique: Technique) -> list[str]:

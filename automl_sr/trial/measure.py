@@ -41,10 +41,12 @@ def measure(
     trial's by stage.
     """
     path = artifacts_of(finished)["onnx"]
-    metrics = [setting.registry.metric(name) for name in setting.metrics]
-    by_level = {
-        level: [metric for metric in metrics if metric.level == level] for level in get_args(Level)
-    }
+    metrics = []
+    for name in setting.metrics:
+        metrics.append(setting.registry.metric(name))
+    by_level = {}
+    for level in get_args(Level):
+        by_level[level] = [metric for metric in metrics if metric.level == level]
     values: dict[str, float] = {}
     if by_level["quality"]:
         # Every core for quality: the number of threads changes the time that this takes, not the
@@ -60,7 +62,10 @@ def measure(
         values |= measure_device(path, setting, by_level["device"], context)
     for technique in pipeline:
         values = technique.evaluate(values, finished, context.for_technique(technique))
-    return {name: float(value) for name, value in values.items()}
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        found[name] = float(value)
+    return found
 
 
 def measure_device(
@@ -74,20 +79,23 @@ def measure_device(
     """
     device, task = setting.device, setting.task
     needed = any("reference_net" in setting.registry.metric(name).needs for name in setting.metrics)
-    files = {"own": path, "reference": task.reference_net()} if needed else {"own": path}
+    if needed:
+        files = {"own": path, "reference": task.reference_net()}
+    else:
+        files = {"own": path}
 
     def make(_: Path) -> dict[str, Tensor]:
-        runners = {
-            name: OnnxModel(file, device.threads, device.provider) for name, file in files.items()
-        }
-        calls = {
-            name: _call(runner, task.latency_example(runner, device.input))
-            for name, runner in runners.items()
-        }
+        runners = {}
+        for name, file in files.items():
+            runners[name] = OnnxModel(file, device.threads, device.provider)
+        calls = {}
+        for name, runner in runners.items():
+            calls[name] = _call(runner, task.latency_example(runner, device.input))
         timed = timed_in_turns(calls)
-        return {
-            name: torch.tensor(astuple(found), dtype=torch.float64) for name, found in timed.items()
-        }
+        result: dict[str, Tensor] = {}
+        for name, found in timed.items():
+            result[name] = torch.tensor(astuple(found), dtype=torch.float64)
+        return result
 
     parts = {
         "graphs": {name: graph_digest(file) for name, file in files.items()},
@@ -96,13 +104,15 @@ def measure_device(
         "onnxruntime": onnxruntime.__version__,
     }
     kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
-    timed = {name: _latency(found.tolist()) for name, found in kept.items()}
-    return {
-        metric.name: metric.function()(
+    timed = {}
+    for name, found in kept.items():
+        timed[name] = _latency(found.tolist())
+    result: dict[str, float] = {}
+    for metric in metrics:
+        result[metric.name] = metric.function()(
             timed["own"], timed["reference"] if "reference_net" in metric.needs else None
         )
-        for metric in metrics
-    }
+    return result
 
 
 def _call(runner: Runner, example: Array | Feed) -> Callable[[], object]:

@@ -70,11 +70,10 @@ class StageClock:
     def seconds(self) -> dict[str, float]:
         """End the last stage and give all of them."""
         now = time.monotonic()
-        running = (
-            {self._stage: self._seconds.get(self._stage, 0.0) + now - self._since}
-            if self._stage
-            else {}
-        )
+        if self._stage:
+            running = {self._stage: self._seconds.get(self._stage, 0.0) + now - self._since}
+        else:
+            running = {}
         return {**self._seconds, **running}
 
 
@@ -85,7 +84,10 @@ def _earlier_seconds(kept: Path) -> dict[str, float]:
     if not kept.exists():
         return {}
     seconds: dict[str, float] = json.loads(kept.read_text())
-    return {"branch" if stage == "fork" else stage: value for stage, value in seconds.items()}
+    found: dict[str, float] = {}
+    for stage, value in seconds.items():
+        found["branch" if stage == "fork" else stage] = value
+    return found
 
 
 class CurveObserver:
@@ -104,7 +106,9 @@ class CurveObserver:
         self._add(run, 0.0, values)
 
     def _add(self, run: Run, images_per_second: float, values: Mapping[str, float]) -> None:
-        phase = run.span.phase.name if run.span else ""
+        phase = ""
+        if run.span:
+            phase = run.span.phase.name
         rate = run.recipe.lr * run.rate()
         loss = float(run.last_loss)
         self._observer.point(

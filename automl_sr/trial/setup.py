@@ -55,7 +55,9 @@ def make_context(
 def training_data(plan: TrialPlan, setting: Setting) -> Samples:
     """Return what a trial may train on: all training samples, but for those held out for scores."""
     samples = setting.data.train
-    return hold_out(samples, setting.seed)[0] if asked(plan.techniques.values()) else samples
+    if asked(plan.techniques.values()):
+        return hold_out(samples, setting.seed)[0]
+    return samples
 
 
 def _scorer(plan: TrialPlan, setting: Setting) -> Scorer | None:
@@ -67,8 +69,13 @@ def _scorer(plan: TrialPlan, setting: Setting) -> Scorer | None:
 
 def _first_quality(setting: Setting) -> Metric:
     """Return the study's first quality objective, or the task's first metric where it has none."""
-    objectives = [setting.registry.metric(name) for name in setting.objectives]
-    quality = [metric for metric in objectives if metric.level == "quality"]
+    objectives = []
+    for name in setting.objectives:
+        objectives.append(setting.registry.metric(name))
+    quality = []
+    for metric in objectives:
+        if metric.level == "quality":
+            quality.append(metric)
     return (quality or setting.task.metrics)[0]
 
 

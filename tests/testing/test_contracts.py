@@ -16,6 +16,8 @@ from faulty_techniques import Boastful, Swapping, Undocumented, Whimsical
 from automl_sr.testing import TechniqueContract
 
 HERE = Path(__file__).parent
+# The suites of all faulty techniques run in one process, which a busy machine makes slow.
+pytestmark = pytest.mark.timeout(300)
 HEAVY = "test_declaring_it_imports_nothing_heavy"
 
 
@@ -40,7 +42,7 @@ def failures(tmp_path_factory) -> dict[str, set[str]]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found: dict[str, set[str]] = {}

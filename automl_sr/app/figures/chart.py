@@ -67,5 +67,9 @@ def selecting(session: Session, plot: gr.HTML) -> None:
 
 def clicked(event: gr.EventData) -> int | None:
     """Return the trial that was clicked in a chart."""
-    number = event._data.get("number") if isinstance(event._data, dict) else None
-    return number if isinstance(number, int) and not isinstance(number, bool) else None
+    number = None
+    if isinstance(event._data, dict):
+        number = event._data.get("number")
+    if isinstance(number, int) and not isinstance(number, bool):
+        return number
+    return None

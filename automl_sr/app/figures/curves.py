@@ -50,13 +50,14 @@ def curve_figure(
     """
     data = []
     for index, curve in enumerate(curves):
-        places = [
-            point for point in curve.points if point[over] is not None and (point["loss"] or 0) > 0
-        ]
+        places = []
+        for point in curve.points:
+            if point[over] is not None and (point["loss"] or 0) > 0:
+                places.append(point)
         if places:
-            drawn = [
-                {**point, "loss": mean} for point, mean in zip(places, smooth(places), strict=True)
-            ]
+            drawn = []
+            for point, mean in zip(places, smooth(places), strict=True):
+                drawn.append({**point, "loss": mean})
             data += [*_lines(curve, places, drawn, over, index), *_marks(curve, drawn, over, index)]
     if not data:
         trained = any(point["loss"] for curve in curves for point in curve.points)
@@ -76,10 +77,17 @@ def smooth(places: Sequence[Mapping[str, Any]]) -> list[float]:
     """Return the mean loss around each point, by ratio as the axis is: batches differ more than a
     trend does.
     """
-    logs = [math.log(point["loss"]) for point in places]
+    logs = []
+    for point in places:
+        logs.append(math.log(point["loss"]))
     reach = len(logs) // SMOOTHING
-    windows = [logs[max(0, index - reach) : index + reach + 1] for index in range(len(logs))]
-    return [math.exp(math.fsum(window) / len(window)) for window in windows]
+    windows = []
+    for index in range(len(logs)):
+        windows.append(logs[max(0, index - reach) : index + reach + 1])
+    found: list[float] = []
+    for window in windows:
+        found.append(math.exp(math.fsum(window) / len(window)))
+    return found
 
 
 def _lines(
@@ -117,15 +125,22 @@ def _lines(
             f"trial {curve.number}<br>{AXES[over]} %{{x:.4~g}}<br>loss %{{y:.4~g}}<extra></extra>"
         ),
     }
-    return [pale, line] if len(places) >= SMOOTHING else [line]
+    if len(places) >= SMOOTHING:
+        return [pale, line]
+    return [line]
 
 
 def _marks(
     curve: Curve, places: Sequence[Mapping[str, Any]], over: str, index: int
 ) -> list[dict[str, Any]]:
     """Mark the rungs on the line: where the trial was when it was judged."""
-    reached = [(rung, _at(places, rung.step)) for rung in curve.rungs]
-    found = [(rung, place) for rung, place in reached if place is not None]
+    reached = []
+    for rung in curve.rungs:
+        reached.append((rung, _at(places, rung.step)))
+    found = []
+    for rung, place in reached:
+        if place is not None:
+            found.append((rung, place))
     if not found:
         return []
     colour = COLOURS[index % len(COLOURS)]
@@ -147,14 +162,21 @@ def _marks(
 
 def _at(places: Sequence[Mapping[str, Any]], step: int) -> Mapping[str, Any] | None:
     """Return the last point of a curve at or before a step: curves are thinned out."""
-    before = [place for place in places if place["step"] <= step]
-    return before[-1] if before else None
+    before = []
+    for place in places:
+        if place["step"] <= step:
+            before.append(place)
+    if before:
+        return before[-1]
+    return None
 
 
 def rung_words(rung: RungRecord) -> str:
     """Describe a rung where a pointer rests on it."""
     values = "<br>".join(escaped(f"{name}: {number(value)}") for name, value in rung.values.items())
-    then = "promoted" if rung.go_on else "stopped here"
+    then = "stopped here"
+    if rung.go_on:
+        then = "promoted"
     return f"trial {rung.number}, rung {rung.rung + 1} at step {rung.step:,}: {then}<br>{values}"
 
 
@@ -168,8 +190,12 @@ def cost_figure(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) ->
     names = list(table)
     data = []
     for index, trial in enumerate(trials):
-        values = [table[name].get(trial.number) for name in names]
-        shares = [_share(value, table[name]) for name, value in zip(names, values, strict=True)]
+        values = []
+        for name in names:
+            values.append(table[name].get(trial.number))
+        shares = []
+        for name, value in zip(names, values, strict=True):
+            shares.append(_share(value, table[name]))
         data.append(
             {
                 "type": "bar",
@@ -206,7 +232,10 @@ def costs_of(
     for trial in trials:
         for name, value in {**trial.costs, **trial.values}.items():
             metric = metrics.get(name)
-            cost = name in trial.costs if metric is None else metric.direction == "minimize"
+            if metric is None:
+                cost = name in trial.costs
+            else:
+                cost = metric.direction == "minimize"
             if cost and value >= 0:
                 found.setdefault(name, {})[trial.number] = value
     return found
@@ -214,4 +243,8 @@ def costs_of(
 
 def _share(value: float | None, row: Mapping[int, float]) -> float | None:
     most = max(row.values())
-    return None if value is None else (100 * value / most if most > 0 else 0.0)
+    if value is None:
+        return None
+    if most > 0:
+        return 100 * value / most
+    return 0.0

@@ -58,15 +58,23 @@ def front_figure(
     wanted: Callable[[TrialRecord], bool] = lambda trial: True,
 ) -> Figure:
     """Draw trials over two or three metrics, the front joined by a line where there are two."""
-    trials = [trial for trial in shown.trials if wanted(trial)]
+    trials = []
+    for trial in shown.trials:
+        if wanted(trial):
+            trials.append(trial)
     names = [metric.name for metric in axes]
-    placed = {trial.number: measured(trial, names) for trial in trials}
+    placed = {}
+    for trial in trials:
+        placed[trial.number] = measured(trial, names)
     trials = [trial for trial in trials if placed[trial.number] is not None]
     if not trials:
         return {"note": "No trial has been measured yet, or the filters leave none."}
     data = []
     for kind in KINDS:
-        members = [trial for trial in trials if kind_of(shown, trial) == kind.name]
+        members = []
+        for trial in trials:
+            if kind_of(shown, trial) == kind.name:
+                members.append(trial)
         if members:
             data.append(
                 _trace(
@@ -78,7 +86,10 @@ def front_figure(
                 )
             )
     if len(axes) == 2:
-        line = [placed[trial.number] for trial in shown.front if placed.get(trial.number)]
+        line = []
+        for trial in shown.front:
+            if placed.get(trial.number):
+                line.append(placed[trial.number])
         data.insert(0, _edge(sorted(line)))
     columns = list(zip(*(placed[trial.number] for trial in trials), strict=True))
     return {"data": data, "layout": _layout(axes, columns, shown)}
@@ -89,7 +100,9 @@ def measured(trial: TrialRecord, names: Sequence[str]) -> tuple[float, ...] | No
     among them.
     """
     found = {**trial.costs, **trial.values}
-    return tuple(found[name] for name in names) if all(name in found for name in names) else None
+    if all(name in found for name in names):
+        return tuple(found[name] for name in names)
+    return None
 
 
 def hover(shown: Snapshot, trial: TrialRecord) -> str:
@@ -105,7 +118,10 @@ def _trace(
     kind: Kind, members: list[TrialRecord], places: list[Any], shown: Snapshot, solid: bool
 ) -> dict[str, Any]:
     columns = dict(zip("xyz", map(list, zip(*places, strict=True)), strict=False))
-    marker = {**kind.marker, "size": 4} if solid else kind.marker
+    if solid:
+        marker = {**kind.marker, "size": 4}
+    else:
+        marker = kind.marker
     return {
         "type": "scatter3d" if solid else "scatter",
         "mode": "markers",
@@ -134,21 +150,25 @@ def _edge(line: list[Any]) -> dict[str, Any]:
 def _layout(
     axes: Sequence[Metric], columns: list[tuple[float, ...]], shown: Snapshot
 ) -> dict[str, Any]:
-    found = {
-        f"{letter}axis": axis(metric, values)
-        for letter, metric, values in zip("xyz", axes, columns, strict=False)
-    }
+    found = {}
+    for letter, metric, values in zip("xyz", axes, columns, strict=False):
+        found[f"{letter}axis"] = axis(metric, values)
     common = {
         "hovermode": "closest",
         "uirevision": f"{shown.study.id} {[metric.name for metric in axes]}",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     }
-    return {**common, "scene": found} if len(axes) == 3 else {**common, **found}
+    if len(axes) == 3:
+        return {**common, "scene": found}
+    return {**common, **found}
 
 
 def axis(metric: Metric, values: Sequence[float]) -> dict[str, Any]:
     """Describe an axis: its metric with its unit, and by ratio where costs spread widely."""
-    title = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
+    if metric.unit:
+        title = f"{metric.name} ({metric.unit})"
+    else:
+        title = metric.name
     wide = metric.log and min(values) > 0 and max(values) / min(values) >= LOG_FROM
     return {"title": {"text": title}, **({"type": "log"} if wide else {})}
 

@@ -16,20 +16,21 @@ def table(
 
     Where it is too wide it can be moved, by keys too.
     """
-    body = [
-        el(
-            "tr",
-            [
-                el(
-                    "td",
-                    cell if isinstance(cell, Markup) else number(cell),
-                    class_=_kind(index, right),
-                )
-                for index, cell in enumerate(row)
-            ],
+    body = []
+    for row in rows:
+        body.append(
+            el(
+                "tr",
+                [
+                    el(
+                        "td",
+                        cell if isinstance(cell, Markup) else number(cell),
+                        class_=_kind(index, right),
+                    )
+                    for index, cell in enumerate(row)
+                ],
+            )
         )
-        for row in rows
-    ]
     top = el(
         "tr",
         [
@@ -53,4 +54,6 @@ def _kind(index: int, right: Collection[int]) -> str | None:
     """
     if index in right:
         return "right"
-    return None if index else "name"
+    if index:
+        return None
+    return "name"

@@ -64,9 +64,8 @@ def _example(row: Mapping[str, Any]) -> Markup:
 
 def _piece(name: str, piece: Mapping[str, Any]) -> Markup:
     what = piece["what"]
-    inside = (
-        el("p", piece["text"])
-        if "text" in piece
-        else el("img", src=piece["image"], alt=f"{name}, {what}")
-    )
+    if "text" in piece:
+        inside = el("p", piece["text"])
+    else:
+        inside = el("img", src=piece["image"], alt=f"{name}, {what}")
     return el("figure", inside, el("figcaption", what, el("br"), piece["note"]))

@@ -74,17 +74,22 @@ def sets_of(task: ImageSR, origin: Origin, seed: int) -> list[ImageSet]:
         return [catalog.find(name) for name in task.test]
     if isinstance(task.valid, str):
         return [replace(task._sets(catalog, seed)[1], name="valid")]
-    return [catalog.find(name) for name in task.valid]
+    found: list[ImageSet] = []
+    for name in task.valid:
+        found.append(catalog.find(name))
+    return found
 
 
 def listed(sets: Sequence[ImageSet]) -> list[tuple[str, str]]:
     """List the images of sets: what a person reads, and a key that is no path."""
     several = len(sets) > 1
-    return [
-        (f"{found.name}: {path.stem}" if several else path.stem, f"{place}/{index}")
-        for place, found in enumerate(sets)
-        for index, path in enumerate(found.hr)
-    ]
+    result: list[tuple[str, str]] = []
+    for place, found in enumerate(sets):
+        for index, path in enumerate(found.hr):
+            result.append(
+                (f"{found.name}: {path.stem}" if several else path.stem, f"{place}/{index}")
+            )
+    return result
 
 
 def chosen(sets: Sequence[ImageSet], key: Any, scale: int, fit: Fit) -> Subject:
@@ -97,9 +102,9 @@ def chosen(sets: Sequence[ImageSet], key: Any, scale: int, fit: Fit) -> Subject:
     for place, found in enumerate(sets):
         for index, path in enumerate(found.hr):
             if f"{place}/{index}" == key:
-                lr: dict[int, tuple[Path, ...]] = {
-                    factor: (paths[index],) for factor, paths in found.lr.items()
-                }
+                lr: dict[int, tuple[Path, ...]] = {}
+                for factor, paths in found.lr.items():
+                    lr[factor] = (paths[index],)
                 pair = load_pairs(ImageSet(found.name, (path,), lr), scale)[0]
                 return _within(Subject(path.stem, Picture(pair.lr), scale, pair.hr), fit)
     raise UseError("This image is not in the study's sets.", "Choose one from the list.")

@@ -79,7 +79,9 @@ class Login:
         """Return whether a request comes from somebody who was let in."""
         request = Request(scope)
         name = _cookie_name(self._name, request)
-        tokens = [_cookie(header, name) for header in request.headers.getlist("cookie")]
+        tokens = []
+        for header in request.headers.getlist("cookie"):
+            tokens.append(_cookie(header, name))
         return any(token is not None and self._sessions.knows(token) for token in tokens)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +110,9 @@ class Login:
         if not (isinstance(user, str) and isinstance(password, str)):
             return _refused(request, "A name and a password are asked for.", 400)
         # nothing waits between the brake and the count: of many requests at once none slips through
-        address = request.client.host if request.client else ""
+        address = ""
+        if request.client:
+            address = request.client.host
         pause = math.ceil(self._brake.pause(address))
         if pause > 0:
             sentence = f"There were too many wrong passwords. Try again in {pause} s."
@@ -131,7 +135,9 @@ def _cookie_name(name: str, request: Request) -> str:
     """Return the cookie's name: with HTTPS one that no other machine and no page without HTTPS can
     set.
     """
-    return f"__Host-{name}" if request.url.scheme == "https" else name
+    if request.url.scheme == "https":
+        return f"__Host-{name}"
+    return name
 
 
 def _cookie(header: str, name: str) -> str | None:
@@ -139,7 +145,9 @@ def _cookie(header: str, name: str) -> str | None:
         found = SimpleCookie(header).get(name)
     except CookieError:
         return None
-    return None if found is None else found.value
+    if found is None:
+        return None
+    return found.value
 
 
 def _let_in(request: Request) -> Response:

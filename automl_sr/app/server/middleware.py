@@ -105,7 +105,9 @@ class Door:
         refusal = self._stranger(scope, headers)
         login = self._asking(scope)
         if refusal is None and login is not None:
-            refusal = self._size_refusal(path, headers) if path == LOGIN else None
+            refusal = None
+            if path == LOGIN:
+                refusal = self._size_refusal(path, headers)
         elif refusal is None:
             refusal = self._refusal(scope, headers)
         if refusal is not None:
@@ -115,11 +117,10 @@ class Door:
         if login is not None:
             await login.answer(scope, receive, send)
             return
-        kept = [
-            (name, value)
-            for name, value in scope["headers"]
-            if not BELIEVED.fullmatch(name.lower())
-        ]
+        kept = []
+        for name, value in scope["headers"]:
+            if not BELIEVED.fullmatch(name.lower()):
+                kept.append((name, value))
         scope = {**scope, "headers": kept}
         if scope["method"] == "POST" and path.rstrip("/") == UPLOAD:
             await self._upload(int(headers.get("content-length", "0")), scope, receive, send)
@@ -131,7 +132,9 @@ class Door:
         if self._login is None:
             return None
         inside = scope["path"] != LOGIN and self._login.knows(scope)
-        return None if inside else self._login
+        if inside:
+            return None
+        return self._login
 
     def _stranger(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """Refuse other names of this machine, and everything that the page of another site has a

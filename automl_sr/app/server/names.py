@@ -28,7 +28,9 @@ class Place:
 
     def port_for(self, scheme: str) -> int:
         """Return the port that is meant, named or not."""
-        return PORTS[scheme] if self.port is None else self.port
+        if self.port is None:
+            return PORTS[scheme]
+        return self.port
 
 
 def read_place(text: str) -> Place | None:
@@ -56,7 +58,9 @@ def plain_address(text: str) -> str:
         address = ipaddress.ip_address(text)
     except ValueError:
         return text.lower()
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    mapped = None
+    if isinstance(address, ipaddress.IPv6Address):
+        mapped = address.ipv4_mapped
     return str(mapped or address)
 
 
@@ -97,7 +101,9 @@ class Names:
     def is_own_page(self, origin: str, scheme: str, host: str) -> bool:
         """Return whether an Origin header names a page that this app has sent."""
         found = ORIGIN.fullmatch(origin)
-        page = read_place(found[2]) if found else None
+        page = None
+        if found:
+            page = read_place(found[2])
         asked = read_place(host)
         if found is None or page is None or asked is None:
             return False
@@ -107,7 +113,10 @@ class Names:
             return True
         if secure == "http" and scheme == "https":
             return False
-        ports = {known.port_for(secure) for known in self.public if known.name == page.name}
+        ports = set()
+        for known in self.public:
+            if known.name == page.name:
+                ports.add(known.port_for(secure))
         if page.name == asked.name and asked.port is not None and ports:
             ports.add(asked.port)  # the proxy listens there, and has passed on what it was asked
         return port in ports

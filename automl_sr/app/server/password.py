@@ -59,7 +59,10 @@ def read_auth_file(path: Path) -> Secret:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise UseError(f"--auth-file {path} cannot be read: {reason}.") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = []
+    for line in text.splitlines():
+        if line.strip():
+            lines.append(line)
     if len(content) > AUTH_BYTES or len(lines) != 1:
         raise UseError(f"--auth-file {path} does not hold one line, user:password.")
     return read_auth(lines[0], f"--auth-file {path}")

@@ -62,7 +62,10 @@ class Address:
     @property
     def url(self) -> str:
         """What to open in a browser."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        if ":" in self.host:
+            host = f"[{self.host}]"
+        else:
+            host = self.host
         return f"http://{host}:{self.port}"
 
 
@@ -110,7 +113,9 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
 
     app.add_api_route("/assets/{name}", asset, response_model=None)
     names = Names(address.host, address.public_names, network=not address.local)
-    login = None if address.auth is None else Login(address.auth, address.port)
+    login = None
+    if address.auth is not None:
+        login = Login(address.auth, address.port)
     app.add_middleware(Door, names=names, login=login, quota=Quota(), upload_bytes=UPLOAD_BYTES)
     if (
         address.public_names
@@ -138,7 +143,10 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
 
 def _listen(address: Address) -> socket.socket:
     """Take the port before anything slow is done. Raises UseError."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    if ":" in address.host:
+        family = socket.AF_INET6
+    else:
+        family = socket.AF_INET
     # With the protocol named, asyncio sends small answers at once: else each file of the page waits
     # 40 ms for its end.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -171,7 +179,9 @@ def check_reach(host: str, auth: Secret | None, no_auth: bool, public: bool = Fa
     """Refuse to show a store to a network that nobody meant to show it to. Raises UseError."""
     if auth is not None or no_auth or (is_local(host) and not public):
         return
-    where = "Behind a proxy" if is_local(host) else f"On {host}"
+    where = "Behind a proxy"
+    if not is_local(host):
+        where = f"On {host}"
     raise UseError(
         f"{where} anybody in the network could look at this store.",
         f"Give --auth-file FILE or {AUTH} with user:password, or say --no-auth if that is meant.",

@@ -30,7 +30,9 @@ class ServerRenderedBlocks(GuardedBlocks):
         """What Gradio writes into the page: all components with their values."""
         if "components" not in self._described:
             return self._described
-        components = [self._rendered(item) for item in self._described["components"]]
+        components = []
+        for item in self._described["components"]:
+            components.append(self._rendered(item))
         return {**self._described, "components": components}
 
     @config.setter

@@ -75,7 +75,9 @@ def _in_order(registry: Registry, slot: Slot) -> list[type[Technique]]:
 
 def _matches(registry: Registry, cls: type[Technique], words: Sequence[str]) -> bool:
     source = registry.source(cls)
-    fields = [f"{spec.name} {spec.description}" for spec in search_fields(cls)]
+    fields = []
+    for spec in search_fields(cls):
+        fields.append(f"{spec.name} {spec.description}")
     capabilities = [*cls.provides, *cls.requires, *cls.conflicts, *cls.tasks]
     text = " ".join(
         [cls.slot, cls.name, cls.__doc__ or "", source.plugin, *fields, *capabilities]
@@ -99,8 +101,13 @@ def technique_html(registry: Registry, cls: type[Technique], *, unfolded: bool) 
         "excludes": ", ".join(sorted(cls.conflicts)),
     }
     said = " · ".join(f"{name}: {escaped(fact)}" for name, fact in facts.items() if fact)
-    mark = " (trial 0)" if cls.baseline else ""
-    more = [part for part in (cls.__doc__ or "").strip().split("\n\n")[1:] if part.strip()]
+    mark = ""
+    if cls.baseline:
+        mark = " (trial 0)"
+    more = []
+    for part in (cls.__doc__ or "").strip().split("\n\n")[1:]:
+        if part.strip():
+            more.append(part)
     about = "".join(f"<p>{escaped(' '.join(part.split()))}</p>" for part in more)
     return (
         f"<details class='technique'{' open' * unfolded}><summary><b>{escaped(cls.name)}</b>{mark}:"
@@ -109,23 +116,26 @@ def technique_html(registry: Registry, cls: type[Technique], *, unfolded: bool) 
 
 
 def _fields(cls: type[Technique]) -> str:
-    rows = [
-        [
-            spec.name,
-            _may_be(cls, spec),
-            word(as_json(spec.default)),
-            searched(spec),
-            spec.description,
-        ]
-        for spec in search_fields(cls)
-    ]
+    rows = []
+    for spec in search_fields(cls):
+        rows.append(
+            [
+                spec.name,
+                _may_be(cls, spec),
+                word(as_json(spec.default)),
+                searched(spec),
+                spec.description,
+            ]
+        )
     if not rows:
         return "<p>It has no fields.</p>"
     return table("", ("field", "may be", "default", "searched", "what it is"), rows)
 
 
 def _may_be(cls: type[Technique], spec: SearchField) -> str:
-    return "a technique" if isinstance(spec.marker, Pick) else type_words(field_schema(cls, spec))
+    if isinstance(spec.marker, Pick):
+        return "a technique"
+    return type_words(field_schema(cls, spec))
 
 
 def searched(spec: SearchField) -> str:
@@ -138,11 +148,16 @@ def searched(spec: SearchField) -> str:
     else:
         found = ""
     if not spec.searched:
-        found = f"fixed; if opened: {found}" if found else "fixed"
-    conditions = [
-        f"{name} is {' or '.join(map(word, values))}" for name, values in spec.when.items()
-    ]
-    return f"{found}, if {' and '.join(conditions)}" if conditions else found
+        if found:
+            found = f"fixed; if opened: {found}"
+        else:
+            found = "fixed"
+    conditions = []
+    for name, values in spec.when.items():
+        conditions.append(f"{name} is {' or '.join(map(word, values))}")
+    if conditions:
+        return f"{found}, if {' and '.join(conditions)}"
+    return found
 
 
 def type_words(schema: Mapping[str, Any]) -> str:
@@ -156,7 +171,9 @@ def type_words(schema: Mapping[str, Any]) -> str:
         return "null"
     if kind == "array":
         items = schema.get("items")
-        return f"list of {type_words(items)}" if isinstance(items, Mapping) and items else "list"
+        if isinstance(items, Mapping) and items:
+            return f"list of {type_words(items)}"
+        return "list"
     return " ".join(part for part in (KINDS.get(str(kind), "anything"), _limits(schema)) if part)
 
 
@@ -164,25 +181,27 @@ def _limits(schema: Mapping[str, Any]) -> str:
     """Put limits into words: from 1 to 64, above 0, to below 1, in steps of 2."""
     low = next((f"{name} {number(schema[key])}" for key, name in _LOWER if key in schema), "")
     high = next((f"{name} {number(schema[key])}" for key, name in _UPPER if key in schema), "")
-    steps = f"in steps of {number(schema['multipleOf'])}" if "multipleOf" in schema else ""
+    steps = ""
+    if "multipleOf" in schema:
+        steps = f"in steps of {number(schema['multipleOf'])}"
     return " ".join(part for part in (low, high, steps) if part)
 
 
 def tasks_html(registry: Registry) -> str:
     """List the tasks and the metrics, with what each of them is."""
-    tasks = [
-        [kind, " ".join((cls.__doc__ or "").split()), ", ".join(cls.model_fields)]
-        for kind, cls in sorted(registry.tasks.items())
-    ]
-    metrics = [
-        [
-            metric.name,
-            f"{metric.direction}{f', {metric.unit}' if metric.unit else ''}",
-            metric.level,
-            metric.help,
-        ]
-        for metric in registry.metrics.values()
-    ]
+    tasks = []
+    for kind, cls in sorted(registry.tasks.items()):
+        tasks.append([kind, " ".join((cls.__doc__ or "").split()), ", ".join(cls.model_fields)])
+    metrics = []
+    for metric in registry.metrics.values():
+        metrics.append(
+            [
+                metric.name,
+                f"{metric.direction}{f', {metric.unit}' if metric.unit else ''}",
+                metric.level,
+                metric.help,
+            ]
+        )
     return table("Tasks", ("task", "what is learnt", "keys in a study file"), tasks) + table(
         "Metrics", ("metric", "better", "known from", "what it is"), metrics
     )
@@ -190,7 +209,9 @@ def tasks_html(registry: Registry) -> str:
 
 def unavailable_html(registry: Registry) -> str:
     """List what was found but cannot be used, with the reasons."""
-    rows = [[item.plugin, item.what, item.reason] for item in registry.unavailable]
+    rows = []
+    for item in registry.unavailable:
+        rows.append([item.plugin, item.what, item.reason])
     if not rows:
         return "<p>Everything that was found can be used.</p>"
     return table("Found, but unavailable", ("plugin", "what", "reason"), rows)
@@ -202,7 +223,9 @@ def method_cards(registry: Registry) -> dict[str, str]:
     for known in registry.techniques.values():
         for cls in known.values():
             plugin = registry.source(cls).plugin
-            card = None if plugin in found else method_card(cls)
+            card = None
+            if plugin not in found:
+                card = method_card(cls)
             if card is not None:
                 found[plugin] = card
     return dict(sorted(found.items()))
@@ -224,4 +247,6 @@ def method_card(cls: type[Technique]) -> str | None:
 def _followable(link: re.Match[str]) -> str:
     """Keep links to the network: pictures and files beside the card are not served."""
     picture, text, target = link.groups()
-    return text if picture or not target.startswith(("https://", "http://")) else link.group()
+    if picture or not target.startswith(("https://", "http://")):
+        return text
+    return link.group()

@@ -72,17 +72,22 @@ def build(session: Session) -> None:
 
 def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) -> tuple[Any, ...]:
     trials = [shown.by_number[item] for item in found if item in shown.by_number][:MOST_COMPARED]
-    missing = [item for item in found if item not in shown.by_number]
+    missing = []
+    for item in found:
+        if item not in shown.by_number:
+            missing.append(item)
     said = "".join(f"<p>{escaped(shown.study.name)} has no trial {item}.</p>" for item in missing)
     if len(trials) < 2:
         return f"{said}<p>{TOO_FEW}</p>", None, None, None
-    rungs: dict[int, list[Any]] = {trial.number: [] for trial in trials}
+    rungs: dict[int, list[Any]] = {}
+    for trial in trials:
+        rungs[trial.number] = []
     for rung in shown.rungs:
         if rung.number in rungs:
             rungs[rung.number].append(rung)
-    curves = [
-        Curve(trial.number, session.cache.curve(trial), rungs[trial.number]) for trial in trials
-    ]
+    curves = []
+    for trial in trials:
+        curves.append(Curve(trial.number, session.cache.curve(trial), rungs[trial.number]))
     keep = f"{shown.study.id} {found}"
     return (
         said + comparison(shown, trials, whole),
@@ -98,7 +103,10 @@ def _bind(session: Session, choice: Any) -> None:
 
     def offer(name: str | None, compared: Any, now: Any, known: str) -> Any:
         shown, found = snapshot(session.cache, name), numbers(compared)
-        choices = [] if shown is None else choices_of(shown, found)
+        if shown is None:
+            choices = []
+        else:
+            choices = choices_of(shown, found)
         digest = f"{name} {choices}"
         if digest == known and now == found:
             return skip(2)
@@ -109,10 +117,14 @@ def _bind(session: Session, choice: Any) -> None:
         found, wrong = ([], []) if shown is None else understood(shown, values)
         for sentence in wrong:
             gr.Warning(escaped(sentence))
-        kept = gr.skip() if found == values else gr.Dropdown(value=found)
-        there = (
-            [] if shown is None else [item for item in numbers(compared) if item in shown.by_number]
-        )
+        if found == values:
+            kept = gr.skip()
+        else:
+            kept = gr.Dropdown(value=found)
+        if shown is None:
+            there = []
+        else:
+            there = [item for item in numbers(compared) if item in shown.by_number]
         # The list cannot hold a number that is not there: of an address it is told in the table,
         # and stays told.
         return kept, gr.skip() if found == there else found
@@ -154,7 +166,10 @@ def _follow_address(session: Session) -> None:
 
 def asked_for(text: str) -> list[int]:
     """Read the numbers of an address, `3,7`; what is none is left out."""
-    found = [int(word) for word in text.split(",") if _is_number(word)]
+    found = []
+    for word in text.split(","):
+        if _is_number(word):
+            found.append(int(word))
     return list(dict.fromkeys(found))[:MOST_COMPARED]
 
 
@@ -182,7 +197,10 @@ def understood(shown: Snapshot, values: Any) -> tuple[list[int], list[str]]:
 def choices_of(shown: Snapshot, chosen: list[int]) -> list[tuple[str, int]]:
     """Offer trials with a plan, the newest first."""
     planned = trial_choices(shown, [trial for trial in shown.trials if trial.plan], chosen)
-    return [(label(shown, trial), trial.number) for trial in reversed(planned)]
+    found: list[tuple[str, int]] = []
+    for trial in reversed(planned):
+        found.append((label(shown, trial), trial.number))
+    return found
 
 
 def label(shown: Snapshot, trial: TrialRecord) -> str:

@@ -38,24 +38,30 @@ class Row:
 def comparison(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool) -> str:
     """Set trials side by side; of their plans what differs, or everything."""
     groups = groups_of(shown, trials, everything)
-    body = [
-        el(
-            "tbody",
-            el("tr", el("th", title, colspan=len(trials) + 1, class_="group", scope="rowgroup")),
-            [_line(row) for row in rows] or el("tr", el("td", nothing, colspan=len(trials) + 1)),
+    body = []
+    for title, rows, nothing in groups:
+        if rows or nothing:
+            body.append(
+                el(
+                    "tbody",
+                    el(
+                        "tr",
+                        el("th", title, colspan=len(trials) + 1, class_="group", scope="rowgroup"),
+                    ),
+                    [_line(row) for row in rows]
+                    or el("tr", el("td", nothing, colspan=len(trials) + 1)),
+                )
+            )
+    heads = []
+    for trial, colour in zip(trials, COLOURS, strict=False):
+        heads.append(
+            el(
+                "th",
+                el("span", "", class_="swatch", style=f"background: {colour}"),
+                f"trial {trial.number}",
+                scope="col",
+            )
         )
-        for title, rows, nothing in groups
-        if rows or nothing
-    ]
-    heads = [
-        el(
-            "th",
-            el("span", "", class_="swatch", style=f"background: {colour}"),
-            f"trial {trial.number}",
-            scope="col",
-        )
-        for trial, colour in zip(trials, COLOURS, strict=False)
-    ]
     caption = f"{STAR} best of these in an objective" + (
         "; what differs is set off" if everything else ""
     )
@@ -74,11 +80,9 @@ def groups_of(
 ) -> list[tuple[str, list[Row], str]]:
     """Return the parts of the table: title, rows, and what to say where there are none."""
     found = differences(list(trials))
-    same = (
-        "Their plans do not differ."
-        if all(trial.plan for trial in trials)
-        else "There are no plans yet."
-    )
+    same = "There are no plans yet."
+    if all(trial.plan for trial in trials):
+        same = "Their plans do not differ."
     return [
         ("Trial", [Row("state", [state_words(shown, trial) for trial in trials])], ""),
         (
@@ -103,7 +107,10 @@ def groups_of(
 
 def best_of(row: Mapping[int, Any], metric: Metric) -> frozenset[int]:
     """Return the positions of the best values of a row, where there are values to choose from."""
-    known = {index: value for index, value in enumerate(row.values()) if value is not None}
+    known = {}
+    for index, value in enumerate(row.values()):
+        if value is not None:
+            known[index] = value
     if len(known) < 2:
         return frozenset()
     top = metric.best(known.values())
@@ -112,19 +119,23 @@ def best_of(row: Mapping[int, Any], metric: Metric) -> frozenset[int]:
 
 def _values(table: Mapping[str, Mapping[int, Any]], objectives: Sequence[Metric]) -> list[Row]:
     """List the objectives first, the best of each marked."""
-    by_name = {metric.name: metric for metric in objectives}
+    by_name = {}
+    for metric in objectives:
+        by_name[metric.name] = metric
     names = [
         *(name for name in by_name if name in table),
         *(name for name in table if name not in by_name),
     ]
-    return [
-        Row(
-            name,
-            _cells(table[name]),
-            best_of(table[name], by_name[name]) if name in by_name else frozenset(),
+    found: list[Row] = []
+    for name in names:
+        found.append(
+            Row(
+                name,
+                _cells(table[name]),
+                best_of(table[name], by_name[name]) if name in by_name else frozenset(),
+            )
         )
-        for name in names
-    ]
+    return found
 
 
 def _plan(
@@ -132,46 +143,48 @@ def _plan(
 ) -> list[Row]:
     params = [trial.params for trial in trials]
     names = dict.fromkeys(name for plan in params for name in plan)
-    return [
-        Row(
-            name,
-            [number(plan.get(name)) for plan in params],
-            differs=everything and name in differing,
-        )
-        for name in names
-        if everything or name in differing
-    ]
+    found: list[Row] = []
+    for name in names:
+        if everything or name in differing:
+            found.append(
+                Row(
+                    name,
+                    [number(plan.get(name)) for plan in params],
+                    differs=everything and name in differing,
+                )
+            )
+    return found
 
 
 def _time(trials: Sequence[TrialRecord]) -> list[Row]:
     names = dict.fromkeys(name for trial in trials for name in trial.stage_seconds)
-    stages = [
-        Row(name, [_seconds(trial.stage_seconds.get(name)) for trial in trials]) for name in names
-    ]
+    stages = []
+    for name in names:
+        stages.append(Row(name, [_seconds(trial.stage_seconds.get(name)) for trial in trials]))
     return [*stages, Row("in all", [_seconds(trial.seconds) for trial in trials])]
 
 
 def _shared(trials: Sequence[TrialRecord]) -> list[Row]:
     names = dict.fromkeys(name for trial in trials for name in trial.shared)
-    rows = [Row(name, [_share(name, trial.shared.get(name)) for trial in trials]) for name in names]
-    return (
-        [*rows, Row("saved", [_seconds(saved_seconds(trial.shared)) for trial in trials])]
-        if rows
-        else []
-    )
+    rows = []
+    for name in names:
+        rows.append(Row(name, [_share(name, trial.shared.get(name)) for trial in trials]))
+    if rows:
+        return [*rows, Row("saved", [_seconds(saved_seconds(trial.shared)) for trial in trials])]
+    return []
 
 
 def _share(name: str, entry: Mapping[str, Any] | None) -> str:
     """Say what a trial had of a shared result; its name stands at the row's beginning."""
-    return (
-        "-"
-        if entry is None
-        else shared_words(name, entry).removeprefix(f"{name} (").removesuffix(")")
-    )
+    if entry is None:
+        return "-"
+    return shared_words(name, entry).removeprefix(f"{name} (").removesuffix(")")
 
 
 def _seconds(value: Any) -> str:
-    return "-" if value is None else seconds_words(float(value))
+    if value is None:
+        return "-"
+    return seconds_words(float(value))
 
 
 def _cells(row: Mapping[int, Any]) -> list[str]:

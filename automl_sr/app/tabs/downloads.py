@@ -43,7 +43,9 @@ class Downloads:
     def study_file(self) -> str:
         """The text of the study file, if there is one."""
         path = self.files.get(STUDY)
-        return "" if path is None else path.read_text(encoding="utf-8")
+        if path is None:
+            return ""
+        return path.read_text(encoding="utf-8")
 
 
 def downloads_of(
@@ -81,7 +83,9 @@ def downloads_of(
     except AutomlSRError as error:
         problems.append(f"There is no study file of this plan: {error}")
     if stored:
-        ending = "" if refined is None else f"-refined-{refined.steps}-{refined.seed}"
+        ending = ""
+        if refined is not None:
+            ending = f"-refined-{refined.steps}-{refined.seed}"
         name = f"{study_name(study.name, trial.number)}{ending}"
         found[EVERYTHING] = kept(_archive(name, found), folder, f"{name}.zip")
     return Downloads(found, tuple(problems))
@@ -93,7 +97,9 @@ def fetched(record: ArtifactRecord, folder: Path, name: str) -> Path:
     Raises StoreError where it is gone or altered.
     """
     path = _place(folder, record.sha256, name)
-    return path if _renewed(path) else fetch(record, path)
+    if _renewed(path):
+        return path
+    return fetch(record, path)
 
 
 def kept(content: bytes, folder: Path, name: str) -> Path:

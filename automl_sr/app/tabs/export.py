@@ -54,17 +54,18 @@ def build(session: Session) -> None:
     about = gr.HTML(elem_id="export-about")
     which = gr.Dropdown([], label="Which of its models", elem_id="export-which", visible=False)
     with gr.Row():
-        buttons = [
-            gr.DownloadButton(
-                label,
-                interactive=False,
-                size="md",
-                min_width=180,
-                elem_id=f"export-{name.replace('.', '-')}",
-                variant="primary" if name == EVERYTHING else "secondary",
+        buttons = []
+        for name, label in LABELS.items():
+            buttons.append(
+                gr.DownloadButton(
+                    label,
+                    interactive=False,
+                    size="md",
+                    min_width=180,
+                    elem_id=f"export-{name.replace('.', '-')}",
+                    variant="primary" if name == EVERYTHING else "secondary",
+                )
             )
-            for name, label in LABELS.items()
-        ]
     with gr.Accordion(
         "The study file: a search with it trains this plan again, and no other", open=False
     ):
@@ -82,9 +83,14 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
     def fill(name: str | None, number: Any, model: Any) -> tuple[Any, ...]:
         shown = snapshot(cache, name)
         found = numbers(number)
-        trial = shown.by_number.get(found[0]) if shown is not None and found else None
+        trial = None
+        if shown is not None and found:
+            trial = shown.by_number.get(found[0])
         if shown is None or trial is None:
-            said = NO_STUDY if shown is None else NO_TRIAL
+            if shown is None:
+                said = NO_STUDY
+            else:
+                said = NO_TRIAL
             return (
                 f"<p>{escaped(said)}</p>",
                 gr.Dropdown(visible=False),
@@ -92,9 +98,14 @@ def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], co
                 "",
             )
         models = models_of(cache, shown, trial)
-        chosen = model if model in models else SEARCHED
+        if model in models:
+            chosen = model
+        else:
+            chosen = SEARCHED
         downloads = downloads_of(shown.study, trial, models[chosen], cache.registry, folder())
-        choices = [(model_words(refined), key) for key, refined in models.items()]
+        choices = []
+        for key, refined in models.items():
+            choices.append((model_words(refined), key))
         return (
             described(shown, trial, downloads),
             gr.Dropdown(choices=choices, value=chosen, visible=len(models) > 1),
@@ -113,7 +124,10 @@ def models_of(
     trained longer.
     """
     rows = refinements(cache.reader, shown.study, trial.number)
-    longer = {f"refined-{row.id}": row for row in rows if row.state == "complete"}
+    longer = {}
+    for row in rows:
+        if row.state == "complete":
+            longer[f"refined-{row.id}"] = row
     return {SEARCHED: None, **longer}
 
 
@@ -133,7 +147,10 @@ def described(shown: Snapshot, trial: TrialRecord, downloads: Downloads) -> str:
 def _button(name: str, path: Path | None) -> Any:
     if path is None:
         return gr.DownloadButton(LABELS[name], value=None, interactive=False)
-    what = path.suffix.removeprefix(".") if name == EVERYTHING else name
+    if name == EVERYTHING:
+        what = path.suffix.removeprefix(".")
+    else:
+        what = name
     return gr.DownloadButton(
         f"{LABELS[name]} ({what}, {size(path.stat().st_size)})", value=str(path), interactive=True
     )

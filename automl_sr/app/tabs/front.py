@@ -51,7 +51,9 @@ def build(session: Session) -> None:
         if not name or name == before:
             return skip(5)
         study = cache.study(str(name))
-        found = [metric.name for metric in metrics_of(study, cache.registry)]
+        found = []
+        for metric in metrics_of(study, cache.registry):
+            found.append(metric.name)
         first, second = found[0], (found[1] if len(found) > 1 else found[0])
         return (
             name,
@@ -67,7 +69,9 @@ def build(session: Session) -> None:
             return written({"note": NO_STUDY}), ""
         # a figure of thousands of points is sent where it differs, and only there
         wanted = f"{shown.content} {chosen}"
-        return skip(2) if wanted == known else (written(figure_of(shown, *chosen)), wanted)
+        if wanted == known:
+            return skip(2)
+        return (written(figure_of(shown, *chosen)), wanted)
 
     session.show("front", offer, [session.study, offered], [offered, *controls[:4]])
     session.show(
@@ -84,12 +88,12 @@ def searched_techniques(study: StudyRecord) -> list[str]:
     """Name the techniques that a study chooses from, where there is a choice:
     architecture=fsrcnn.
     """
-    return [
-        f"{slot['slot']}={option['technique']}"
-        for slot in study.space["slots"]
-        if len(slot["options"]) > 1
-        for option in slot["options"]
-    ]
+    found: list[str] = []
+    for slot in study.space["slots"]:
+        if len(slot["options"]) > 1:
+            for option in slot["options"]:
+                found.append(f"{slot['slot']}={option['technique']}")
+    return found
 
 
 def figure_of(
@@ -102,11 +106,17 @@ def figure_of(
     keeping: bool,
 ) -> Any:
     """Draw what the controls ask for."""
-    by_name = {metric.name: metric for metric in shown.metrics}
-    asked = [name for name in (across, up, deep) if name in by_name]
-    axes = (
-        [by_name[name] for name in asked] if len(asked) > 1 else list(reversed(shown.metrics[:2]))
-    )
+    by_name = {}
+    for metric in shown.metrics:
+        by_name[metric.name] = metric
+    asked = []
+    for name in (across, up, deep):
+        if name in by_name:
+            asked.append(name)
+    if len(asked) > 1:
+        axes = [by_name[name] for name in asked]
+    else:
+        axes = list(reversed(shown.metrics[:2]))
     if len(axes) < 2:
         return {"note": "This study measures a single metric: see its history in the tab Why."}
     return front_figure(

@@ -76,9 +76,10 @@ def parameter_names(shown: Snapshot, registry: Registry) -> list[str]:
 
 def partner(shown: Snapshot, registry: Registry, names: Sequence[str], first: str) -> str:
     """Name the most important other parameter that plans use together with the first."""
-    params = [
-        trial.params for trial in remembered(shown, registry).remembered if first in trial.params
-    ]
+    params = []
+    for trial in remembered(shown, registry).remembered:
+        if first in trial.params:
+            params.append(trial.params)
     return next(
         (name for name in names if name != first and any(name in row for row in params)), first
     )
@@ -108,12 +109,16 @@ def slices_figure(shown: Snapshot, registry: Registry, metric: str, names: Seque
     }
     data = []
     for index, name in enumerate(names, start=1):
-        suffix = "" if index == 1 else str(index)
+        suffix = ""
+        if index != 1:
+            suffix = str(index)
         drawn = readable(
             plot_slice(study, [name], target=lambda trial: trial.values[place], target_name=metric)
         )
         for trace in drawn["data"]:
-            numbers = [int(value) for value in trace["marker"]["color"]]
+            numbers = []
+            for value in trace["marker"]["color"]:
+                numbers.append(int(value))
             trace |= {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "customdata": numbers}
             trace["marker"] = {
                 **_marker(shown, numbers),
@@ -136,9 +141,10 @@ def ranks_figure(shown: Snapshot, registry: Registry, metric: str, across: str, 
     from optuna.visualization import plot_rank
 
     study = _some(shown, registry, MOST_RANKED)
-    both = [
-        trial.number for trial in study.remembered if across in trial.params and up in trial.params
-    ]
+    both = []
+    for trial in study.remembered:
+        if across in trial.params and up in trial.params:
+            both.append(trial.number)
     if not both:
         return {"note": "No trial uses both of these parameters: choose others."}
     place = shown.study.objectives.index(metric)
@@ -146,12 +152,16 @@ def ranks_figure(shown: Snapshot, registry: Registry, metric: str, across: str, 
         plot_rank(study, [across, up], target=lambda trial: trial.values[place], target_name=metric)
     )
     points, colours = drawn["data"]
-    values = {trial.number: trial.values[place] for trial in study.remembered}
+    values = {}
+    for trial in study.remembered:
+        values[trial.number] = trial.values[place]
     points |= {"customdata": both, "text": [number(float(values[key])) for key in both]}
     points["marker"] |= _marker(shown, both)
     points["hovertemplate"] = _hover(across, up, f"<br>{metric} %{{text}}")
     points.pop("hovertext", None)
-    layout = {key: drawn["layout"][key] for key in ("xaxis", "yaxis")}
+    layout = {}
+    for key in ("xaxis", "yaxis"):
+        layout[key] = drawn["layout"][key]
     layout["yaxis"]["title"]["standoff"] = 12
     layout |= {
         "hovermode": "closest",
@@ -237,20 +247,30 @@ def _coordinates(
 
 def _heights(upright: Upright) -> list[float]:
     at, _ = upright.scale()
-    return [BELOW if value is None else _between(at, upright, value) for value in upright.values]
+    found: list[float] = []
+    for value in upright.values:
+        if value is None:
+            found.append(BELOW)
+        else:
+            found.append(_between(at, upright, value))
+    return found
 
 
 def _between(at: Any, upright: Upright, value: Any) -> float:
     """Say where a value lies; on an axis of equal values, in its middle."""
     equal = len({repr(other) for other in upright.values if other is not None}) == 1
-    return 0.5 if equal else float(at(value))
+    if equal:
+        return 0.5
+    return float(at(value))
 
 
 def _parallel_layout(shown: Snapshot, uprights: Sequence[Upright]) -> dict[str, Any]:
     texts = []
     for place, upright in enumerate(uprights):
         at, ticks = upright.scale()
-        rows = [(_between(at, upright, value), words) for value, words in ticks]
+        rows = []
+        for value, words in ticks:
+            rows.append((_between(at, upright, value), words))
         rows += [(BELOW, "not used")] * any(value is None for value in upright.values)
         texts += [
             {
@@ -302,10 +322,15 @@ def _plain(part: Any) -> Any:
     match part:
         case {"bdata": str(data), "dtype": str(kind)}:
             values = np.frombuffer(base64.b64decode(data), dtype=kind)
-            shape = [int(size) for size in str(part.get("shape", len(values))).split(",")]
+            shape = []
+            for size in str(part.get("shape", len(values))).split(","):
+                shape.append(int(size))
             return values.reshape(shape).tolist()
         case dict():
-            return {key: _plain(value) for key, value in part.items()}
+            found = {}
+            for key, value in part.items():
+                found[key] = _plain(value)
+            return found
         case list():
             return [_plain(value) for value in part]
         case str():
@@ -316,7 +341,9 @@ def _plain(part: Any) -> Any:
 def _some(shown: Snapshot, registry: Registry, most: int) -> RememberedStudy:
     """Return the study with as many trials as are drawn, the front last so that it lies on top."""
     study = remembered(shown, registry)
-    known = {trial.number for trial in study.remembered}
+    known = set()
+    for trial in study.remembered:
+        known.add(trial.number)
     kept = thinned(shown, [trial for trial in shown.trials if trial.number in known], most)
     some = study.only({trial.number for trial in kept})
     some.remembered.sort(key=lambda trial: (trial.number in shown.front_numbers, trial.number))
@@ -325,7 +352,9 @@ def _some(shown: Snapshot, registry: Registry, most: int) -> RememberedStudy:
 
 def _marker(shown: Snapshot, numbers: Sequence[int]) -> dict[str, Any]:
     """Draw a blue rim around the front."""
-    front = [key in shown.front_numbers for key in numbers]
+    front = []
+    for key in numbers:
+        front.append(key in shown.front_numbers)
     rims = {
         "color": [BLUE if member else "#8c959f" for member in front],
         "width": [2.5 if m else 0.5 for m in front],
@@ -346,7 +375,9 @@ def _in_hover(name: str) -> str:
 def _unquoted(value: Any) -> Any:
     """Write a category as people do: Optuna shows its quotes."""
     quoted = isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == "'"
-    return value[1:-1] if quoted else value
+    if quoted:
+        return value[1:-1]
+    return value
 
 
 def _unquoted_axis(axis: Mapping[str, Any]) -> dict[str, Any]:

@@ -48,17 +48,21 @@ def build(session: Session) -> None:
         card = gr.Markdown(visible=False, elem_id="plugins-card", line_breaks=False)
 
         def read(name: Any) -> Any:
-            found = cards.get(name) if isinstance(name, str) else None
-            return (
-                gr.skip() if found is None else gr.Markdown(found, visible=True, line_breaks=False)
-            )
+            found = None
+            if isinstance(name, str):
+                found = cards.get(name)
+            if found is None:
+                return gr.skip()
+            return gr.Markdown(found, visible=True, line_breaks=False)
 
         listen([chosen.change], read, [chosen], [card])
     gr.HTML(tasks_html(registry), elem_id="plugins-tasks", apply_default_css=False)
     gr.HTML(unavailable_html(registry), elem_id="plugins-unavailable", apply_default_css=False)
 
     def find(text: Any, place: Any) -> str:
-        wanted = place if place in list(Slot) else ""
+        wanted = ""
+        if place in list(Slot):
+            wanted = place
         return techniques_html(registry, str(text or "")[:LONGEST_SEARCH], wanted)
 
     listen([asked.change, slot.input], find, [asked, slot], [found])

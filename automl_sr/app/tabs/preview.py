@@ -205,7 +205,9 @@ def why_not(study: Snapshot | None, cache: StoreCache) -> str:
     """Say why a study has no previews, if it has none."""
     if study is None:
         return NO_STUDY
-    return "" if enlarges(study.study) else why_no_gallery(study.study, cache.registry)
+    if enlarges(study.study):
+        return ""
+    return why_no_gallery(study.study, cache.registry)
 
 
 def _has_viewer(cache: StoreCache, name: Any) -> bool:
@@ -226,7 +228,9 @@ def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, st
     if origin == UPLOAD:
         return gr.Dropdown(visible=False), ""
     try:
-        found = [(name, f"{origin}/{key}") for name, key in listed(_sets(study, origin))]
+        found = []
+        for name, key in listed(_sets(study, origin)):
+            found.append((name, f"{origin}/{key}"))
     except AutomlSRError as error:
         return gr.Dropdown(choices=[], value=None, visible=True), str(error)
     kept = chosen_before in [key for _, key in found]
@@ -236,7 +240,10 @@ def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, st
 
 def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
     """Return the trials that left an ONNX file, the front first."""
-    rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
+    rest = []
+    for trial in study.trials:
+        if trial.number not in study.front_numbers:
+            rest.append(trial)
     return trial_choices(
         study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen
     )
@@ -244,7 +251,9 @@ def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRec
 
 def label_of(study: Snapshot, trial: TrialRecord) -> str:
     """Describe a trial in a list: trial 12 (front): psnr_y 34.1, params 6,577."""
-    place = " (front)" if trial.number in study.front_numbers else ""
+    place = ""
+    if trial.number in study.front_numbers:
+        place = " (front)"
     return f"trial {trial.number}{place}: {values_words(trial)}"
 
 
@@ -253,7 +262,10 @@ def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[i
     the front's best.
     """
     known = [trial.number for trial in offered]
-    kept = [number for number in picked if number in known]
+    kept = []
+    for number in picked:
+        if number in known:
+            kept.append(number)
     kept += [number for number in selected if number in known and number not in kept]
     return kept[:MOST_TRIALS] or known[:1]
 
@@ -382,7 +394,10 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
         )
     path: Path = uploaded(wish.file)
     picture, notes = decoded(path, UPLOAD_BYTES)
-    take = as_original if wish.use == "original" else to_upscale
+    if wish.use == "original":
+        take = as_original
+    else:
+        take = to_upscale
     return take(path.stem, picture, scale, fit, notes)
 
 
@@ -392,7 +407,10 @@ def ended(said: str) -> tuple[str, Any]:
 
 
 def _task(study: Snapshot) -> ImageSR:
-    fields = {key: value for key, value in study.study.spec["task"].items() if key != "kind"}
+    fields = {}
+    for key, value in study.study.spec["task"].items():
+        if key != "kind":
+            fields[key] = value
     return ImageSR.model_validate(fields)
 
 
@@ -403,11 +421,15 @@ def _sets(study: Snapshot, origin: Any) -> list[Any]:
 
 
 def _progress(what: str, done: int, total: int) -> str:
-    return f"{what}: tile {done + 1} of {total}" if total > 1 else what
+    if total > 1:
+        return f"{what}: tile {done + 1} of {total}"
+    return what
 
 
 def _noted(text: str) -> str:
-    return f"<p>{escaped(text)}</p>" if text else ""
+    if text:
+        return f"<p>{escaped(text)}</p>"
+    return ""
 
 
 def _said(text: str) -> str:

@@ -43,15 +43,27 @@ def thinned(shown: Snapshot, trials: Sequence[TrialRecord], most: int) -> list[T
     if len(trials) <= most:
         return list(trials)
     front = _spread([trial for trial in trials if trial.number in shown.front_numbers], most)
-    others = [trial for trial in trials if trial.number not in shown.front_numbers]
-    kept = {trial.number for trial in (*front, *_spread(others, most - len(front)))}
-    return [trial for trial in trials if trial.number in kept]
+    others = []
+    for trial in trials:
+        if trial.number not in shown.front_numbers:
+            others.append(trial)
+    kept = set()
+    for trial in (*front, *_spread(others, most - len(front))):
+        kept.add(trial.number)
+    found: list[TrialRecord] = []
+    for trial in trials:
+        if trial.number in kept:
+            found.append(trial)
+    return found
 
 
 def _spread(trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     if len(trials) <= most:
         return list(trials)
-    return [trials[place * len(trials) // most] for place in range(most)]
+    found: list[TrialRecord] = []
+    for place in range(most):
+        found.append(trials[place * len(trials) // most])
+    return found
 
 
 def history_figure(shown: Snapshot) -> Figure:
@@ -59,7 +71,10 @@ def history_figure(shown: Snapshot) -> Figure:
     found = shown.history
     if "reason" in found:
         return {"note": found["reason"]}
-    points = [point for point in found["points"] if point["value"] is not None]
+    points = []
+    for point in found["points"]:
+        if point["value"] is not None:
+            points.append(point)
     what = found["metric"] or "hypervolume"
     scale, unit = unit_of_time(points[-1]["seconds"])
     panels = (
@@ -94,7 +109,10 @@ def _steps(points: Sequence[Mapping[str, Any]], key: str, by: float, what: str) 
             if after["value"] != before["value"]
         ),
     ]
-    steps = made if made[-1] is points[-1] else [*made, points[-1]]
+    if made[-1] is points[-1]:
+        steps = made
+    else:
+        steps = [*made, points[-1]]
     sizes = [8] * len(made) + [0] * (len(steps) - len(made))
     return {
         "type": "scatter",
@@ -112,10 +130,13 @@ def _each_trial(
     shown: Snapshot, points: Sequence[Mapping[str, Any]], key: str, by: float, metric: str
 ) -> dict[str, Any]:
     """Draw what each trial reached itself, behind the best so far."""
-    places = {point["number"]: point[key] / by for point in points}
-    measured = [
-        trial for trial in shown.trials if trial.number in places and metric in trial.values
-    ]
+    places = {}
+    for point in points:
+        places[point["number"]] = point[key] / by
+    measured = []
+    for trial in shown.trials:
+        if trial.number in places and metric in trial.values:
+            measured.append(trial)
     trials = thinned(shown, measured, MOST_POINTS)
     return {
         "type": "scatter",
@@ -137,7 +158,9 @@ def importance_figure(found: Mapping[str, Any]) -> Figure:
     layout["grid"] = {"rows": len(panels), "columns": 1, "pattern": "independent", "ygap": 0.35}
     data = []
     for place, (metric, shares) in enumerate(panels, start=1):
-        suffix = "" if place == 1 else str(place)
+        suffix = ""
+        if place != 1:
+            suffix = str(place)
         rows = list(shares.items())[:MOST_BARS][::-1]
         data.append(
             {
@@ -164,17 +187,31 @@ def rungs_figure(shown: Snapshot, metric: Metric) -> Figure:
     paths = rung_paths(shown, metric.name)
     if not paths:
         return {"note": _no_rungs(shown)}
-    judged = [trial for trial in shown.trials if trial.number in paths]
-    drawn = {trial.number: paths[trial.number] for trial in thinned(shown, judged, MOST_LINES)}
-    stopped = {row.number for row in shown.rungs if not row.go_on}
+    judged = []
+    for trial in shown.trials:
+        if trial.number in paths:
+            judged.append(trial)
+    drawn = {}
+    for trial in thinned(shown, judged, MOST_LINES):
+        drawn[trial.number] = paths[trial.number]
+    stopped = set()
+    for row in shown.rungs:
+        if not row.go_on:
+            stopped.add(row.number)
     front = shown.front_numbers
-    others = {key: path for key, path in drawn.items() if key not in front}
+    others = {}
+    for key, path in drawn.items():
+        if key not in front:
+            others[key] = path
     data = [
         _lines("other trials", others, GREY, 1.0, 0.5),
         _lines("front", {key: path for key, path in drawn.items() if key in front}, BLUE, 2.0, 1.0),
         _marks("stopped here", [(key, path[-1]) for key, path in drawn.items() if key in stopped]),
     ]
-    values = [value for path in drawn.values() for _, value in path]
+    values = []
+    for path in drawn.values():
+        for _, value in path:
+            values.append(value)
     return {
         "data": data,
         "layout": {
@@ -206,18 +243,21 @@ def rungs_table(shown: Snapshot) -> str:
     found = rung_summary(shown.rungs)
     if not found:
         return ""
-    names = [metric.name for metric in shown.objectives]
+    names = []
+    for metric in shown.objectives:
+        names.append(metric.name)
     columns = ("rung", "steps", "reached", "stopped", *(f"{name} (median)" for name in names))
-    rows = [
-        [
-            rung["rung"] + 1,
-            " or ".join(number(step) for step in rung["steps"]),
-            rung["reached"],
-            len(rung["stopped"]),
-            *(rung["values"].get(name, {}).get("median") for name in names),
-        ]
-        for rung in found
-    ]
+    rows = []
+    for rung in found:
+        rows.append(
+            [
+                rung["rung"] + 1,
+                " or ".join(number(step) for step in rung["steps"]),
+                rung["reached"],
+                len(rung["stopped"]),
+                *(rung["values"].get(name, {}).get("median") for name in names),
+            ]
+        )
     title = "Rungs: how many trials came so far, and how many were stopped"
     return table(title, columns, rows, right=range(len(columns)))
 
@@ -242,11 +282,10 @@ def timeline_figure(shown: Snapshot, now: float) -> Figure:
     lanes = lanes_of([(begin, end) for _, begin, end in spans])
     data = []
     for state in STATES:
-        rows = [
-            (trial, begin, end, lane)
-            for (trial, begin, end), lane in zip(spans, lanes, strict=True)
-            if trial.state == state
-        ]
+        rows = []
+        for (trial, begin, end), lane in zip(spans, lanes, strict=True):
+            if trial.state == state:
+                rows.append((trial, begin, end, lane))
         if rows:
             data.append(_bars(state, rows))
     return {

@@ -37,7 +37,9 @@ def build(session: Session) -> None:
 
     def fill(known: str) -> Any:
         version = session.cache.version()
-        return skip(3) if version == known else (*_filled(session.cache, version), version)
+        if version == known:
+            return skip(3)
+        return (*_filled(session.cache, version), version)
 
     session.page.render_on_server(shown, lambda: _filled(session.cache, session.cache.version())[0])
     session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
@@ -50,14 +52,23 @@ def build(session: Session) -> None:
 
 def _filled(cache: StoreCache, version: str) -> tuple[Markup, str]:
     """Return the list and who works. Raises StoreError."""
-    found = [] if version.startswith(NOTHING_THERE) else cache.summaries(version)
-    return (_studies(found), _work(found)) if found else (_nothing(cache.name, version), "")
+    if version.startswith(NOTHING_THERE):
+        found = []
+    else:
+        found = cache.summaries(version)
+    if found:
+        return (_studies(found), _work(found))
+    return (_nothing(cache.name, version), "")
 
 
 def clicked(event: gr.EventData) -> Any:
     """Return the study that was clicked in the list."""
-    name = event._data.get("study") if isinstance(event._data, dict) else None
-    return name if isinstance(name, str) else gr.skip()
+    name = None
+    if isinstance(event._data, dict):
+        name = event._data.get("study")
+    if isinstance(name, str):
+        return name
+    return gr.skip()
 
 
 def _studies(found: list[Summary]) -> Markup:
@@ -69,16 +80,19 @@ def _row(item: Summary) -> list[Any]:
     best = ", ".join(f"{name} {number(value)}" for name, value in item.best.items())
     begun = datetime.datetime.fromtimestamp(study.created, datetime.UTC).strftime("%Y-%m-%d %H:%M")
     link = el("a", study.name, href=f"?{urlencode({'study': study.name})}", data_study=study.name)
-    counts = [study.counts[state] for state in SHOWN_STATES]
+    counts = []
+    for state in SHOWN_STATES:
+        counts.append(study.counts[state])
     return [link, item.state, best, *counts, duration(study.seconds), begun]
 
 
 def _work(found: list[Summary]) -> str:
-    rows = [
-        [item.study.name, str(work.number), work.stage, _progress(work), work.worker]
-        for item in found
-        for work in item.work
-    ]
+    rows = []
+    for item in found:
+        for work in item.work:
+            rows.append(
+                [item.study.name, str(work.number), work.stage, _progress(work), work.worker]
+            )
     if not rows:
         return "<p>No worker is searching at the moment.</p>"
     return table("Workers", ("study", "trial", "stage", "training step", "worker"), rows)

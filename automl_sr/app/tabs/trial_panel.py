@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 def panel(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> str:
     """Describe a trial; `found` is what `automl_sr.cli.trials.details` says of it."""
     measured = el("div", _values(shown, trial), _time(found), _shared(found), _rungs(found))
-    wide = [part for part in (_refinements(shown, found), _files(found)) if part]
+    wide = []
+    for part in (_refinements(shown, found), _files(found)):
+        if part:
+            wide.append(part)
     return el(
         "section",
         _head(shown, trial, found),
@@ -37,18 +40,23 @@ def events(found: Mapping[str, Any]) -> str:
     told = found["events"]
     if not told:
         return ""
-    title = "1 event" if len(told) == 1 else f"{len(told)} events"
-    inside = [
-        [el("p", el("b", event["kind"]), f", {event['at']}"), el("pre", event["text"])]
-        for event in told
-    ]
+    title = "1 event"
+    if len(told) != 1:
+        title = f"{len(told)} events"
+    inside = []
+    for event in told:
+        inside.append(
+            [el("p", el("b", event["kind"]), f", {event['at']}"), el("pre", event["text"])]
+        )
     summary = el("summary", f"{title}: what happened to this trial")
     return el("details", summary, inside, open=found["state"] == "failed")
 
 
 def seconds_words(seconds: float) -> str:
     """Write a time with tenths where whole seconds say little."""
-    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return duration(seconds)
 
 
 def saved_seconds(shared: Mapping[str, Mapping[str, Any]]) -> float:
@@ -90,7 +98,9 @@ def _progress(found: Mapping[str, Any]) -> str:
     if not found["curve"]:
         return f"Now: {stage}."
     last = found["curve"][-1]
-    loss = f", loss {number(float(last['loss']))}" if last["loss"] is not None else ""
+    loss = ""
+    if last["loss"] is not None:
+        loss = f", loss {number(float(last['loss']))}"
     return f"Now: {stage}; trained {last['step']:,} steps{loss}."
 
 
@@ -108,7 +118,10 @@ def _values(shown: Snapshot, trial: TrialRecord) -> Markup | None:
     rows = []
     for name in known:
         measured, before = trial.values.get(name), trial.costs.get(name)
-        last = before if measured is None else measured
+        if measured is None:
+            last = before
+        else:
+            last = measured
         rows.append([name, measured, before, _limit(limits.get(name), last)])
     return table(
         "Values and costs", ["metric", "measured", "before training", "limit"], rows, right=(1, 2)
@@ -125,16 +138,18 @@ def _limit(limits: Limits | None, value: float | None) -> Markup | str:
 
 
 def _plan(found: Mapping[str, Any]) -> Markup | None:
-    return (
-        table("Plan", ["parameter", "value"], found["plan"].items(), right=(1,))
-        if found["plan"]
-        else None
-    )
+    if found["plan"]:
+        return table("Plan", ["parameter", "value"], found["plan"].items(), right=(1,))
+    return None
 
 
 def _time(found: Mapping[str, Any]) -> Markup:
-    stages = {name: float(value) for name, value in found["stage_seconds"].items()}
-    rows = [[name, seconds_words(value)] for name, value in stages.items()]
+    stages = {}
+    for name, value in found["stage_seconds"].items():
+        stages[name] = float(value)
+    rows = []
+    for name, value in stages.items():
+        rows.append([name, seconds_words(value)])
     return table(
         "Time",
         ["stage", "seconds"],
@@ -148,8 +163,12 @@ def _shared(found: Mapping[str, Any]) -> Markup | None:
     if not shared:
         return None
     saved = saved_seconds(shared)
-    end = f"; {seconds_words(saved)} saved" if saved else ""
-    lines = [el("li", shared_words(name, entry)) for name, entry in shared.items()]
+    end = ""
+    if saved:
+        end = f"; {seconds_words(saved)} saved"
+    lines = []
+    for name, entry in shared.items():
+        lines.append(el("li", shared_words(name, entry)))
     return join([el("p", el("b", f"Results shared between trials{end}")), el("ul", lines)])
 
 
@@ -158,22 +177,25 @@ def _rungs(found: Mapping[str, Any]) -> Markup | None:
     if not rows:
         return None
     names = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    cells = [
-        [
-            row["rung"] + 1,
-            row["step"],
-            *[row["values"].get(name) for name in names],
-            _then(row["go_on"]),
-            row.get("reason", ""),
-        ]
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        cells.append(
+            [
+                row["rung"] + 1,
+                row["step"],
+                *[row["values"].get(name) for name in names],
+                _then(row["go_on"]),
+                row.get("reason", ""),
+            ]
+        )
     head = ["rung", "step", *names, "then", "why"]
     return table("Rungs", head, cells, right=range(len(names) + 2))
 
 
 def _then(promoted: bool) -> str:
-    return "promoted" if promoted else "stopped"
+    if promoted:
+        return "promoted"
+    return "stopped"
 
 
 def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:
@@ -183,7 +205,9 @@ def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:
     rows = found["refinements"]
     if not rows:
         return None
-    metrics = [metric.name for metric in shown.metrics]
+    metrics = []
+    for metric in shown.metrics:
+        metrics.append(metric.name)
     head = ["trial", "seed", "steps", *headings(rows, metrics)]
     made = table(
         "Refined; values of the search stand first",
@@ -191,19 +215,23 @@ def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:
         refined_table(rows, metrics),
         range(len(head)),
     )
-    told = [
-        el(
-            "p",
-            f"Seed {row['seed']}: {row['state']}" + (f": {row['reason']}" if row["reason"] else ""),
-        )
-        for row in rows
-        if row["state"] != "complete" or row["reason"]
-    ]
+    told = []
+    for row in rows:
+        if row["state"] != "complete" or row["reason"]:
+            told.append(
+                el(
+                    "p",
+                    f"Seed {row['seed']}: {row['state']}"
+                    + (f": {row['reason']}" if row["reason"] else ""),
+                )
+            )
     return el("div", made, told, class_="wide")
 
 
 def _files(found: Mapping[str, Any]) -> Markup | None:
     if not found["artifacts"]:
         return None
-    rows = [[file["kind"], size(file["bytes"]), file["url"]] for file in found["artifacts"]]
+    rows = []
+    for file in found["artifacts"]:
+        rows.append([file["kind"], size(file["bytes"]), file["url"]])
     return el("div", table("Files", ["kind", "size", "place"], rows, right=(1,)), class_="wide")

@@ -41,7 +41,9 @@ def table_of(shown: Snapshot, states: Collection[str]) -> Table:
 
     Raises PluginError where a metric is not installed.
     """
-    metrics = [metric.name for metric in shown.metrics]
+    metrics = []
+    for metric in shown.metrics:
+        metrics.append(metric.name)
     slots = slots_of(shown.trials)
     columns: list[tuple[str, Kind]] = [
         ("trial", "number"),
@@ -52,7 +54,10 @@ def table_of(shown: Snapshot, states: Collection[str]) -> Table:
         *[(name, "str") for name in slots],
         ("reason", "str"),
     ]
-    rows = [_row(shown, trial, metrics, slots) for trial in shown.trials if trial.state in states]
+    rows = []
+    for trial in shown.trials:
+        if trial.state in states:
+            rows.append(_row(shown, trial, metrics, slots))
     return Table([name for name, _ in columns], [kind for _, kind in columns], rows)
 
 
@@ -72,11 +77,18 @@ def neighbour(numbers: Sequence[int], chosen: int | None, by: int) -> int | None
     the same.
     """
     if chosen is None:
-        return (numbers[0] if by > 0 else numbers[-1]) if numbers else None
-    beyond = [number for number in numbers if (number > chosen if by > 0 else number < chosen)]
+        if numbers:
+            return numbers[0] if by > 0 else numbers[-1]
+        return None
+    beyond = []
+    for number in numbers:
+        if number > chosen if by > 0 else number < chosen:
+            beyond.append(number)
     if not beyond:
         return chosen
-    return beyond[0] if by > 0 else beyond[-1]
+    if by > 0:
+        return beyond[0]
+    return beyond[-1]
 
 
 def _row(
@@ -85,7 +97,9 @@ def _row(
     measured = {**trial.costs, **trial.values}
     params = trial.params
     # seconds of a trial that goes on would change the table at each of its checkpoints
-    seconds = None if trial.state in UNFINISHED else round(trial.seconds, 1)
+    seconds = None
+    if trial.state not in UNFINISHED:
+        seconds = round(trial.seconds, 1)
     return [
         trial.number,
         trial.state,
@@ -103,9 +117,13 @@ def _short(value: float | None) -> float | int | None:
         return None
     if float(value).is_integer() and abs(value) < 1e15:
         return int(value)
-    return float(f"{value:.{DIGITS}g}") if abs(value) < 10**DIGITS else round(value)
+    if abs(value) < 10**DIGITS:
+        return float(f"{value:.{DIGITS}g}")
+    return round(value)
 
 
 def _cut(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST_REASON else f"{line[: LONGEST_REASON - 1]}…"
+    if len(line) <= LONGEST_REASON:
+        return line
+    return f"{line[: LONGEST_REASON - 1]}…"

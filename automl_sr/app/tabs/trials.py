@@ -74,7 +74,10 @@ def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any
     def fill(name: str | None, wanted: Any, known: str) -> Any:
         shown = snapshot(session.cache, name)
         if shown is None or not shown.trials:
-            note = NO_STUDY if shown is None else NO_TRIALS
+            if shown is None:
+                note = NO_STUDY
+            else:
+                note = NO_TRIALS
             return gr.HTML(note, visible=True), gr.Dataframe(visible=False), ""
         made = table_of(shown, ticked(wanted))
         digest = f"{shown.study.id} {made.digest}"
@@ -99,7 +102,9 @@ def _show_trial(session: Session, panel: Any, told: Any) -> None:
 
     def describe(name: str | None, number: Any) -> tuple[str, str]:
         shown, found = snapshot(session.cache, name), numbers(number)
-        trial = shown.by_number.get(found[0]) if shown is not None and found else None
+        trial = None
+        if shown is not None and found:
+            trial = shown.by_number.get(found[0])
         if shown is None or trial is None:
             return HINT, ""
         everything = details(session.cache.reader, shown.study, trial)
@@ -114,7 +119,10 @@ def _stepping(session: Session, by: int) -> Any:
         if shown is None:
             return skip(1)
         states = ticked(wanted)
-        listed = [trial.number for trial in shown.trials if trial.state in states]
+        listed = []
+        for trial in shown.trials:
+            if trial.state in states:
+                listed.append(trial.number)
         return neighbour(listed, found[0] if found else None, by)
 
     return step
@@ -153,7 +161,11 @@ def with_trial(shown: Snapshot, compared: list[int], number: int) -> list[int]:
 
 def ticked(wanted: Any) -> list[str]:
     """Read the states that a browser asks for."""
-    return [state for state in STATES if isinstance(wanted, list) and state in wanted]
+    found: list[str] = []
+    for state in STATES:
+        if isinstance(wanted, list) and state in wanted:
+            found.append(state)
+    return found
 
 
 def _compared_words(compared: Any) -> str:
@@ -165,5 +177,10 @@ def _compared_words(compared: Any) -> str:
 
 def _row_number(event: gr.SelectData) -> Any:
     row = event.row_value
-    found = numbers(row[0]) if isinstance(row, list) and row else []
-    return found[0] if found else gr.skip()
+    if isinstance(row, list) and row:
+        found = numbers(row[0])
+    else:
+        found = []
+    if found:
+        return found[0]
+    return gr.skip()

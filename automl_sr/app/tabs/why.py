@@ -171,12 +171,24 @@ def chosen(shown: Snapshot, registry: Registry, selected: Any, *asked: Any) -> C
     """
     view, metric, names, across, up = asked
     objectives = shown.study.objectives
-    known = offered_names(shown, registry) if view in PARAMETRIC else []
-    picked = [name for name in names if name in known] if isinstance(names, list) else []
-    first = across if across in known else "".join(known[:1])
-    second = (
-        up if up in known else parameters.partner(shown, registry, known, first) if known else ""
-    )
+    if view in PARAMETRIC:
+        known = offered_names(shown, registry)
+    else:
+        known = []
+    if isinstance(names, list):
+        picked = [name for name in names if name in known]
+    else:
+        picked = []
+    if across in known:
+        first = across
+    else:
+        first = "".join(known[:1])
+    if up in known:
+        second = up
+    elif known:
+        second = parameters.partner(shown, registry, known, first)
+    else:
+        second = ""
     found = numbers(selected)
     return Choice(
         view if view in dict(VIEWS).values() else "history",
@@ -235,12 +247,12 @@ def _importance(shown: Snapshot) -> Shown:
 def _rungs(shown: Snapshot, name: str) -> Shown:
     metric = next(metric for metric in shown.objectives if metric.name == name)
     judged = len({row.number for row in shown.rungs})
-    said = (
-        f"{name} of the models that were finished and exported at each rung, and of those that came"
-        " to the end."
-        if judged
-        else ""
-    )
+    said = ""
+    if judged:
+        said = (
+            f"{name} of the models that were finished and exported at each rung,"
+            " and of those that came to the end."
+        )
     return Shown(
         reasons.rungs_figure(shown, metric),
         said + _part(judged, reasons.MOST_LINES),
@@ -250,11 +262,9 @@ def _rungs(shown: Snapshot, name: str) -> Shown:
 
 def _timeline(shown: Snapshot) -> Shown:
     begun = sum(trial.started is not None and trial.origin is None for trial in shown.trials)
-    part = (
-        f" The latest {reasons.MOST_POINTS} of {begun} are drawn."
-        if begun > reasons.MOST_POINTS
-        else ""
-    )
+    part = ""
+    if begun > reasons.MOST_POINTS:
+        part = f" The latest {reasons.MOST_POINTS} of {begun} are drawn."
     said = (
         "Each bar is a trial, from the moment when a worker first took it until it ended, pauses"
         " included."
@@ -268,8 +278,6 @@ def _models(shown: Snapshot, registry: Registry) -> int:
 
 def _part(count: int, most: int) -> str:
     """Say where not all are drawn."""
-    return (
-        f" The front and others, {most} of {count} trials in all, are drawn."
-        if count > most
-        else ""
-    )
+    if count > most:
+        return f" The front and others, {most} of {count} trials in all, are drawn."
+    return ""

@@ -105,11 +105,10 @@ class Gate:
         Only what the blueprint itself tells is looked at: exporting and timing would hold up the
         training.
         """
-        told = [
-            metric
-            for metric in self._metrics
-            if metric.level == "blueprint" and metric.name in self.constraints
-        ]
+        told = []
+        for metric in self._metrics:
+            if metric.level == "blueprint" and metric.name in self.constraints:
+                told.append(metric)
         if not told:
             return
         context = make_context(plan, self.setting, folder)
@@ -159,16 +158,28 @@ class Gate:
         digest.
         """
         known = self._costs.setdefault(blueprint.digest(), {})
-        missing = [metric for metric in metrics if metric.name not in known]
-        told = [metric for metric in missing if metric.level == "blueprint"]
+        missing = []
+        for metric in metrics:
+            if metric.name not in known:
+                missing.append(metric)
+        told = []
+        for metric in missing:
+            if metric.level == "blueprint":
+                told.append(metric)
         if told:
             module = self._on_meta(blueprint)
             example = as_inputs(self.setting.task.cost_example(module))
             known |= {metric.name: float(metric.function()(module, example)) for metric in told}
-        others = [metric for metric in missing if metric.level != "blueprint"]
+        others = []
+        for metric in missing:
+            if metric.level != "blueprint":
+                others.append(metric)
         if others:
             known |= self._exported(blueprint, others, context)
-        return {metric.name: known[metric.name] for metric in metrics}
+        found: dict[str, float] = {}
+        for metric in metrics:
+            found[metric.name] = known[metric.name]
+        return found
 
     def _exported(
         self, blueprint: Blueprint, metrics: list[Metric], context: Context
@@ -180,8 +191,14 @@ class Gate:
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = Path(folder) / "untrained.onnx"
             export_module(model, blueprint, self.setting.task, path)
-            found = {m.name: float(m.function()(path)) for m in metrics if m.level == "artifact"}
-            timed = [metric for metric in metrics if metric.level == "device"]
+            found = {}
+            for m in metrics:
+                if m.level == "artifact":
+                    found[m.name] = float(m.function()(path))
+            timed = []
+            for metric in metrics:
+                if metric.level == "device":
+                    timed.append(metric)
             return found | (measure_device(path, self.setting, timed, context) if timed else {})
 
     def _on_meta(self, blueprint: Blueprint) -> nn.Module:
@@ -258,4 +275,6 @@ def free_memory(device: str) -> int:
 
 
 def _range(lower: float, upper: float) -> str:
-    return exact(lower) if lower == upper else f"{exact(lower)} to {exact(upper)}"
+    if lower == upper:
+        return exact(lower)
+    return f"{exact(lower)} to {exact(upper)}"

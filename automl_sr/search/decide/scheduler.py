@@ -67,7 +67,9 @@ class ParetoASHA:
         if points[-1, 0] <= points[:, 0].min():
             return RungVerdict(True, f"the best of {count} in {self.objectives[0].name}")
         own, best = place(points, count - 1), max(1, count // self.reduction)
-        rule = "the best one is promoted" if best == 1 else f"the best {best} are promoted"
+        rule = "the best one is promoted"
+        if best != 1:
+            rule = f"the best {best} are promoted"
         return RungVerdict(own <= best, f"place {own} of {count}; {rule}")
 
 

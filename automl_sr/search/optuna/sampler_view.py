@@ -52,12 +52,19 @@ class StudyView(optuna.study.Study):
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         """Return the trials as samplers see them; `use_cache` allows those of the first look."""
-        trials = self._seen if use_cache else None
+        trials = None
+        if use_cache:
+            trials = self._seen
         if trials is None:
             trials = corrected(self.storage.get_all_trials(self._study_id, deepcopy=False))
             trials = self._seen = with_rejected(trials) if self._rejected else trials
-        chosen = [trial for trial in trials if states is None or trial.state in states]
-        return copy.deepcopy(chosen) if deepcopy else chosen
+        chosen = []
+        for trial in trials:
+            if states is None or trial.state in states:
+                chosen.append(trial)
+        if deepcopy:
+            return copy.deepcopy(chosen)
+        return chosen
 
 
 def corrected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -65,7 +72,10 @@ def corrected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     gained after it.
     """
     gains: dict[int, list[float]] = {}
-    return [_completed(trial, trials, gains) for trial in trials]
+    found: list[FrozenTrial] = []
+    for trial in trials:
+        found.append(_completed(trial, trials, gains))
+    return found
 
 
 def _completed(
@@ -87,17 +97,16 @@ def _gain(rung: int, objectives: int, trials: Sequence[FrozenTrial]) -> list[flo
     """Return for each objective the median of what complete trials gained from this rung to their
     end; 0 for none.
     """
-    pairs = [
-        (_rungs(trial)[rung], trial.values)
-        for trial in trials
-        if trial.state is TrialState.COMPLETE and rung in _rungs(trial)
-    ]
+    pairs = []
+    for trial in trials:
+        if trial.state is TrialState.COMPLETE and rung in _rungs(trial):
+            pairs.append((_rungs(trial)[rung], trial.values))
     if not pairs:
         return [0.0] * objectives
-    return [
-        statistics.median(end[index] - then[index] for then, end in pairs)
-        for index in range(objectives)
-    ]
+    found: list[float] = []
+    for index in range(objectives):
+        found.append(statistics.median(end[index] - then[index] for then, end in pairs))
+    return found
 
 
 def with_rejected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -112,14 +121,16 @@ def with_rejected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     rejected = [trial for trial in trials if _is_rejected(trial)]
     if not done or not rejected:
         return list(trials)
-    values = [
-        statistics.median(column) for column in zip(*(trial.values for trial in done), strict=True)
-    ]
+    values = []
+    for column in zip(*(trial.values for trial in done), strict=True):
+        values.append(statistics.median(column))
     known = {name for trial in done for name in trial.constraints}
     broken = {
         name for trial in rejected for name, amount in trial.constraints.items() if amount > 0
     }
-    usual = {name: _usual(name, done) for name in sorted(known | broken)}
+    usual = {}
+    for name in sorted(known | broken):
+        usual[name] = _usual(name, done)
     seen = {trial.number: _with_constraints(trial, usual) for trial in [*done, *rejected]}
     for trial in rejected:
         seen[trial.number].state = TrialState.COMPLETE
@@ -134,18 +145,22 @@ def _is_rejected(trial: FrozenTrial) -> bool:
 
 
 def _usual(name: str, done: Sequence[FrozenTrial]) -> float:
-    amounts = [trial.constraints[name] for trial in done if name in trial.constraints]
-    return statistics.median(amounts) if amounts else -1.0
+    amounts = []
+    for trial in done:
+        if name in trial.constraints:
+            amounts.append(trial.constraints[name])
+    if amounts:
+        return statistics.median(amounts)
+    return -1.0
 
 
 def _with_constraints(trial: FrozenTrial, usual: Mapping[str, float]) -> FrozenTrial:
     """Copy a trial with exactly these constraints, in this order."""
     own = trial.constraints
-    others = {
-        key: value
-        for key, value in trial.system_attrs.items()
-        if not key.startswith(_CONSTRAINTS_KEY)
-    }
+    others = {}
+    for key, value in trial.system_attrs.items():
+        if not key.startswith(_CONSTRAINTS_KEY):
+            others[key] = value
     seen = copy.copy(trial)
     seen.system_attrs = others | {
         f"{_CONSTRAINTS_KEY}:{name}": own.get(name, usual[name]) for name in usual
@@ -155,4 +170,7 @@ def _with_constraints(trial: FrozenTrial, usual: Mapping[str, float]) -> FrozenT
 
 def _rungs(trial: FrozenTrial) -> dict[int, list[float]]:
     stored: dict[str, Any] = trial.user_attrs.get(RUNGS_ATTRIBUTE, {})
-    return {int(rung): values for rung, values in stored.items()}
+    found: dict[int, list[float]] = {}
+    for rung, values in stored.items():
+        found[int(rung)] = values
+    return found

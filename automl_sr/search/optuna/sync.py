@@ -46,7 +46,10 @@ def project(study: OpenStudy, claim: Claim, asked: Mapping[str, Any]) -> FrozenT
     def once() -> FrozenTrial:
         nonlocal may_be_there
         with explained(study.store.url):
-            known = _of_key(study, claim.key) if may_be_there else []
+            if may_be_there:
+                known = _of_key(study, claim.key)
+            else:
+                known = []
             may_be_there = True  # should the connection get lost now
             if known:
                 return known[0]
@@ -63,11 +66,17 @@ def tell(study: OpenStudy, trial: FrozenTrial, number: int, result: Result) -> N
     and reading one takes six statements. A duplicate is told as what it repeats. Infeasible plans
     are told as pruned with their violations, from which samplers learn where not to go.
     """
-    objectives = [result.values[name] for name in study.spec.objectives if name in result.values]
+    objectives = []
+    for name in study.spec.objectives:
+        if name in result.values:
+            objectives.append(result.values[name])
     complete = result.state in ("complete", "duplicate") and len(objectives) == len(
         study.spec.objectives
     )
-    repeated = number if result.duplicate_of is None else result.duplicate_of
+    if result.duplicate_of is None:
+        repeated = number
+    else:
+        repeated = result.duplicate_of
 
     def once() -> None:
         with explained(study.store.url):
@@ -108,17 +117,19 @@ def _reconcile(study: OpenStudy) -> int:
         if not ended:
             return 0  # nothing was left behind; all trials need not be looked at
         trials = study.optuna.get_trials(deepcopy=False)
-    left = [
-        t
-        for t in trials
-        if t.state is TrialState.RUNNING and str(t.user_attrs.get(KEY_ATTRIBUTE)) in ended
-    ]
+    left = []
+    for t in trials:
+        if t.state is TrialState.RUNNING and str(t.user_attrs.get(KEY_ATTRIBUTE)) in ended:
+            left.append(t)
     told = 0
     for trial in left:
         key = trial.user_attrs.get(KEY_ATTRIBUTE)
         row = rows.get(str(key))
         counts = row is not None and _counting(trials, key) is trial
-        result = _result_of(row) if counts and row is not None else Result("failed")
+        if counts and row is not None:
+            result = _result_of(row)
+        else:
+            result = Result("failed")
         tell(study, trial, row.number if row is not None else -1, result)
         told += 1
     return told
@@ -142,15 +153,26 @@ def _result_of(row: TrialRecord) -> Result:
 
 def _counting(trials: list[FrozenTrial], key: Any) -> FrozenTrial:
     """Return the one Optuna trial of a key that counts: one that has ended, else the first."""
-    same = [trial for trial in trials if trial.user_attrs.get(KEY_ATTRIBUTE) == key]
-    ended = [trial for trial in same if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    same = []
+    for trial in trials:
+        if trial.user_attrs.get(KEY_ATTRIBUTE) == key:
+            same.append(trial)
+    ended = []
+    for trial in same:
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            ended.append(trial)
     return next(iter(ended), same[0])
 
 
 def _of_key(study: OpenStudy, key: str) -> list[FrozenTrial]:
     trials = study.optuna.get_trials(deepcopy=False)
-    same = [trial for trial in trials if trial.user_attrs.get(KEY_ATTRIBUTE) == key]
-    return [_counting(trials, key)] if same else []
+    same = []
+    for trial in trials:
+        if trial.user_attrs.get(KEY_ATTRIBUTE) == key:
+            same.append(trial)
+    if same:
+        return [_counting(trials, key)]
+    return []
 
 
 def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: int) -> None:
@@ -173,9 +195,9 @@ def _annotate(study: OpenStudy, trial: FrozenTrial, result: Result, rungs_of: in
     if study.setting.rungs > 1:
         rows = study.store.rungs(study.record, rungs_of)
         if rows:
-            kept = {
-                str(row.rung): [row.values[name] for name in study.spec.objectives] for row in rows
-            }
+            kept = {}
+            for row in rows:
+                kept[str(row.rung)] = [row.values[name] for name in study.spec.objectives]
             study.storage.set_trial_user_attr(trial._trial_id, RUNGS_ATTRIBUTE, kept)
 
 

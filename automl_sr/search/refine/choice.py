@@ -42,7 +42,9 @@ class Request:
 
 def steps_of(study: StudyRecord, asked: Request) -> int:
     """Return the steps of each refinement."""
-    return LONGER * int(study.spec["budget"]["steps"]) if asked.steps is None else asked.steps
+    if asked.steps is None:
+        return LONGER * int(study.spec["budget"]["steps"])
+    return asked.steps
 
 
 def chosen(
@@ -53,7 +55,9 @@ def chosen(
     Raises UseError where there are none, or one that was named cannot be refined.
     """
     if asked.trials:
-        named = [reader.trial(study, number) for number in dict.fromkeys(asked.trials)]
+        named = []
+        for number in dict.fromkeys(asked.trials):
+            named.append(reader.trial(study, number))
         for trial in named:
             _check(study, trial)
         return named
@@ -81,7 +85,9 @@ def no_checkpoint(trial: TrialRecord) -> tuple[str, str]:
         return f"repeats trial {trial.duplicate_of} and left no files", "Refine that one."
     if trial.state in FINISHED:
         return "has no checkpoint any more", "`automl-sr gc` keeps those of the front."
-    reason = f": {trial.reason}" if trial.reason else ""
+    reason = ""
+    if trial.reason:
+        reason = f": {trial.reason}"
     return f"is {trial.state} and left nothing to go on from{reason}", ""
 
 
@@ -89,7 +95,14 @@ def summary(reader: Reader, study: StudyRecord, ids: Sequence[int]) -> dict[str,
     """Return what `refine` prints: the refinements with these ids, in their order by trial and
     seed.
     """
-    trials = {trial.id: trial for trial in reader.trials(study)}
-    rows = [row for row in refinements(reader, study) if row.id in set(ids)]
-    made = [Refinement.of(row, trials[row.trial_id]) for row in rows]
+    trials = {}
+    for trial in reader.trials(study):
+        trials[trial.id] = trial
+    rows = []
+    for row in refinements(reader, study):
+        if row.id in set(ids):
+            rows.append(row)
+    made = []
+    for row in rows:
+        made.append(Refinement.of(row, trials[row.trial_id]))
     return RefineOutput(study=study.name, refinements=made).model_dump()

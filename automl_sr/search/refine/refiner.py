@@ -105,7 +105,9 @@ def refine(
 
 def _end(study: OpenStudy, refiner: Refiner, stop: Stop) -> RefineEnd:
     found = summary(study.store, study.record, refiner.ids)
-    states = [row["state"] for row in found["refinements"]]
+    states = []
+    for row in found["refinements"]:
+        states.append(row["state"])
     error = refiner.error
     if stop.signal_number is not None:
         error = StopRequestedError(
@@ -220,11 +222,10 @@ class Refiner:
         )
         self._callback.started(claim)
         trial_folder = self._open_folder(claim)
-        result = (
-            self._result(claim, trial_folder, reporter, watchdog)
-            if isinstance(trial_folder, TrialFolder)
-            else RefinementResult("failed", reason=one_line(trial_folder))
-        )
+        if isinstance(trial_folder, TrialFolder):
+            result = self._result(claim, trial_folder, reporter, watchdog)
+        else:
+            result = RefinementResult("failed", reason=one_line(trial_folder))
         if heartbeat.lost:
             raise stored.lost(claim)
         if result is None:
@@ -281,7 +282,9 @@ class Refiner:
             return None
         finally:
             self._put_process_back(claim)
-        return self._explained(found, reporter, watchdog) if isinstance(found, Mishap) else found
+        if isinstance(found, Mishap):
+            return self._explained(found, reporter, watchdog)
+        return found
 
     def _explained(
         self, mishap: Mishap, reporter: RefineReporter, watchdog: Watchdog

@@ -81,7 +81,10 @@ def run_refinement(
         setup = continued(make_setup(plan, setting, context, data), base, job.steps)
         checkpoints = Checkpoints(folder / "trunk")
         kept = checkpoints.latest()
-        trunk = Run.go_on(setup, base) if kept is None else Run.restore(setup, kept)
+        if kept is None:
+            trunk = Run.go_on(setup, base)
+        else:
+            trunk = Run.restore(setup, kept)
         train(trunk, trunk.end, context.observer, checkpoints)
         trunk.leave_phase()
         save(trunk, context.observer, checkpoints)
@@ -119,7 +122,10 @@ def test(
         except DataError as error:
             notes.append(f"test set {name}: {error.message}")
             continue
-        infinite = [metric for metric, value in values.items() if not math.isfinite(value)]
+        infinite = []
+        for metric, value in values.items():
+            if not math.isfinite(value):
+                infinite.append(metric)
         notes += [
             f"test set {name}: {metric} is no number (an image of one flat colour?)"
             for metric in infinite
@@ -145,10 +151,11 @@ def _quality_metrics(setting: Setting) -> Sequence[Metric]:
     """Return all that is measured on outputs: the task's metrics, and those that the study took
     from plugins.
     """
-    asked = [setting.registry.metric(name) for name in setting.metrics]
-    named = {
-        metric.name: metric
-        for metric in (*setting.task.metrics, *asked)
-        if metric.level == "quality"
-    }
+    asked = []
+    for name in setting.metrics:
+        asked.append(setting.registry.metric(name))
+    named = {}
+    for metric in (*setting.task.metrics, *asked):
+        if metric.level == "quality":
+            named[metric.name] = metric
     return list(named.values())

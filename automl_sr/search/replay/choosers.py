@@ -154,16 +154,21 @@ class TPEChooser:
         """Draw candidates by l and take the best by l / g; as long as little is known, draw at
         random.
         """
-        trials = [
-            other
-            for other in study._get_trials(deepcopy=False)
-            if self._counts(other) and other is not trial
-        ]
-        finished = [other for other in trials if other.state in FINISHED]
+        trials = []
+        for other in study._get_trials(deepcopy=False):
+            if self._counts(other) and other is not trial:
+                trials.append(other)
+        finished = []
+        for other in trials:
+            if other.state in FINISHED:
+                finished.append(other)
         if len(finished) < self.sampler._n_startup_trials:
             return int(self.rng.choice(untried))
         multi = study._is_multi_objective()
-        gamma = default_gamma_multiobjective if multi else default_gamma
+        if multi:
+            gamma = default_gamma_multiobjective
+        else:
+            gamma = default_gamma
         below, above = _split_trials(study, trials, gamma(len(finished)))
         spaces = self.spaces(study, finished)
         good = self.log_ratio(spaces, below, level=multi)(untried)
@@ -179,7 +184,9 @@ class TPEChooser:
         """Divide the space into what the sampler proposes jointly: groups, what all trials have, or
         each by itself.
         """
-        keys = {frozenset(trial.distributions) for trial in finished}
+        keys = set()
+        for trial in finished:
+            keys.add(frozenset(trial.distributions))
         if keys <= self._known and self._spaces:
             return self._spaces
         self._known |= keys
@@ -190,7 +197,9 @@ class TPEChooser:
                     self._groups.add_distributions(
                         {name: self.domain.space[name] for name in self._open(names)}
                     )
-                joint = [set(space) for space in self._groups.search_spaces]
+                joint = []
+                for space in self._groups.search_spaces:
+                    joint.append(set(space))
             else:
                 joint = [self._open(frozenset.intersection(*self._known))]
         left = self.domain.space.keys() - set().union(*joint)
@@ -236,8 +245,12 @@ class TPEChooser:
         """Do what `TPESampler._build_parzen_estimator` does, with numbers that are looked up."""
         have = functools.reduce(np.logical_and, (self.domain.has(name, seen) for name in space))
         rows = seen[have]
-        observed = {name: self.domain.numbers[name][rows] for name in space}
-        weights = np.ones(len(rows)) if level else None
+        observed = {}
+        for name in space:
+            observed[name] = self.domain.numbers[name][rows]
+        weights = None
+        if level:
+            weights = np.ones(len(rows))
         return _ParzenEstimator(
             observed, dict(space), self.sampler._parzen_estimator_parameters, weights
         )
@@ -346,7 +359,10 @@ def _cells(item: BaseDistribution, numbers: Numbers) -> tuple[Indices, Numbers]:
         return cells, masses
     count = round((item.high - item.low) / item.step) + 1
     values: Numbers = item.low + float(item.step) * np.arange(count, dtype=np.float64)
-    own = _tenth(item, values) if count > CELLS else np.arange(count)
+    if count > CELLS:
+        own = _tenth(item, values)
+    else:
+        own = np.arange(count)
     mass = np.bincount(own, weights=np.exp(_log_prior(item, values)))
     cells[there] = own[np.rint((numbers[there] - item.low) / item.step).astype(np.int64)]
     masses[there] = mass[cells[there]]
@@ -389,7 +405,10 @@ class Sampler:
 def _ours(name: str) -> Callable[[Table, Domain, np.random.Generator], Chooser]:
     def make(table: Table, domain: Domain, rng: np.random.Generator) -> Chooser:
         wrapped = make_sampler(name, 0, table.parameters)
-        inner = wrapped.inner if isinstance(wrapped, ReproducibleSampler) else wrapped
+        if isinstance(wrapped, ReproducibleSampler):
+            inner = wrapped.inner
+        else:
+            inner = wrapped
         if isinstance(inner, TPESampler):
             return TPEChooser(inner, domain, rng)
         if isinstance(inner, NSGAIISampler):

@@ -37,13 +37,15 @@ def combinations(samplers: Sequence[str], schedulers: Sequence[str]) -> list[Com
 
     Leaves out what Optuna does not have: its pruner for several objectives. Raises UseError.
     """
-    named = [Combination(*name.split("+", 1)) for name in samplers if "+" in name]
-    pairs = [
-        Combination(name, scheduler)
-        for name in samplers
-        if "+" not in name
-        for scheduler in schedulers
-    ]
+    named = []
+    for name in samplers:
+        if "+" in name:
+            named.append(Combination(*name.split("+", 1)))
+    pairs = []
+    for name in samplers:
+        if "+" not in name:
+            for scheduler in schedulers:
+                pairs.append(Combination(name, scheduler))
     found = list(dict.fromkeys([*named, *pairs]))
     for item in found:
         item.check()
@@ -85,22 +87,28 @@ class Comparison:
         It has the largest median hypervolume at the end, or, where that is equal, the largest on
         the way.
         """
-        plain = [item for item in self.studies if item.combination.scheduler in RIVALS]
-        medians = [np.median(item.curves, axis=0) for item in plain]
+        plain = []
+        for item in self.studies:
+            if item.combination.scheduler in RIVALS:
+                plain.append(item)
+        medians = []
+        for item in plain:
+            medians.append(np.median(item.curves, axis=0))
         ranked = sorted(
             zip(medians, plain, strict=True), key=lambda pair: (-pair[0][-1], -pair[0].sum())
         )
-        return ranked[0][1] if ranked else None
+        if ranked:
+            return ranked[0][1]
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """Write what scripts read."""
         rival = self.rival
         ranks = self.mean_ranks()
-        reached = (
-            {}
-            if rival is None
-            else {item.combination.name: self.reach(item, rival) for item in self.studies}
-        )
+        if rival is None:
+            reached = {}
+        else:
+            reached = {item.combination.name: self.reach(item, rival) for item in self.studies}
         return {
             "seconds": self.seconds,
             "workers": self.workers,
@@ -151,10 +159,9 @@ class Comparison:
         """
         draws = _draws(len(item.curves))
         own, theirs = (np.median(part.curves[draws], axis=1) for part in (item, rival))
-        shares = [
-            _first(mine, other[-1]) / _first(other, other[-1])
-            for mine, other in zip(own, theirs, strict=True)
-        ]
+        shares = []
+        for mine, other in zip(own, theirs, strict=True):
+            shares.append(_first(mine, other[-1]) / _first(other, other[-1]))
         target = np.median(rival.curves, axis=0)
         at = _first(np.median(item.curves, axis=0), target[-1])
         share = at / _first(target, target[-1])
@@ -177,7 +184,10 @@ def compare(
     tell: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Simulate every combination with every seed; `tell` gets how many of how many are done."""
-    limit = SHARE * table.seconds / workers if seconds is None else seconds
+    if seconds is None:
+        limit = SHARE * table.seconds / workers
+    else:
+        limit = seconds
     times = np.linspace(0.0, limit, POINTS)
     domain = Domain(table)
     for item in asked:
@@ -226,8 +236,12 @@ def _first(curve: Numbers, target: float) -> float:
     where it does not.
     """
     position = int(np.searchsorted(curve, target - 1e-12))
-    return float(max(position, 1)) if position < len(curve) else math.inf
+    if position < len(curve):
+        return float(max(position, 1))
+    return math.inf
 
 
 def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    if math.isfinite(value):
+        return float(value)
+    return None

@@ -31,7 +31,10 @@ def agreement(table: Table) -> list[dict[str, Any]]:
     """
     found = []
     for rung in sorted({rung.rung for row in table.complete for rung in row.rungs}):
-        rows = [row for row in table.complete if any(item.rung == rung for item in row.rungs)]
+        rows = []
+        for row in table.complete:
+            if any(item.rung == rung for item in row.rungs):
+                rows.append(row)
         for name in [
             objective.name for objective in table.objectives if objective.level != "device"
         ]:
@@ -43,7 +46,9 @@ def agreement(table: Table) -> list[dict[str, Any]]:
                 continue
             step = max(item.step for row in rows for item in row.rungs if item.rung == rung)
             classes = cost_classes(rows)
-            inside = [interval(then[part], end[part]) for part in classes]
+            inside = []
+            for part in classes:
+                inside.append(interval(then[part], end[part]))
             pooled = _pooled([(then[part], end[part]) for part in classes])
             found.append(
                 {
@@ -81,7 +86,9 @@ def taus(x: Numbers, y: Numbers, weights: Numbers) -> Numbers:
     """Return tau-b of many draws of the same rows at once: how often each row was drawn. [r, n] ->
     [r].
     """
-    signs = [np.sign(values[:, None] - values[None]) for values in (x, y)]
+    signs = []
+    for values in (x, y):
+        signs.append(np.sign(values[:, None] - values[None]))
 
     def count(pairs: Numbers) -> Numbers:
         found: Numbers = ((weights @ pairs) * weights).sum(axis=1)
@@ -98,30 +105,41 @@ def cost_classes(rows: list[Row]) -> list[NDArray[np.int64]]:
     """Divide rows into thirds by their parameters; nothing where these are not known or hardly
     differ.
     """
-    costs = [row.costs.get(COST, row.values.get(COST)) for row in rows]
-    known = [cost for cost in costs if cost is not None]
+    costs = []
+    for row in rows:
+        costs.append(row.costs.get(COST, row.values.get(COST)))
+    known = []
+    for cost in costs:
+        if cost is not None:
+            known.append(cost)
     if len(known) < len(rows) or len(set(known)) < CLASSES:
         return []
     edges = np.quantile(known, [(index + 1) / CLASSES for index in range(CLASSES - 1)])
     number = np.searchsorted(edges, np.asarray(known), side="left")
-    return [part for index in range(CLASSES) if len(part := np.flatnonzero(number == index)) > 1]
+    found: list[NDArray[np.int64]] = []
+    for index in range(CLASSES):
+        if len(part := np.flatnonzero(number == index)) > 1:
+            found.append(part)
+    return found
 
 
 def _pooled(parts: list[tuple[Numbers, Numbers]]) -> dict[str, float | None]:
     """Average tau over classes; each class is drawn again by itself."""
     if not parts:
         return _summary(np.nan, np.empty(0))
-    draws = [taus(x, y, _weights(len(x), seed)) for seed, (x, y) in enumerate(parts)]
+    draws = []
+    for seed, (x, y) in enumerate(parts):
+        draws.append(taus(x, y, _weights(len(x), seed)))
     return _summary(float(np.mean([tau(x, y) for x, y in parts])), np.mean(draws, axis=0))
 
 
 def _summary(value: float, draws: Numbers) -> dict[str, float | None]:
     draws = draws[np.isfinite(draws)]
     low, high = np.percentile(draws, INTERVAL) if len(draws) else (np.nan, np.nan)
-    return {
-        key: float(number) if np.isfinite(number) else None
-        for key, number in (("tau", value), ("low", low), ("high", high))
-    }
+    found = {}
+    for key, number in (("tau", value), ("low", low), ("high", high)):
+        found[key] = float(number) if np.isfinite(number) else None
+    return found
 
 
 def _weights(rows: int, seed: int) -> Numbers:
@@ -130,5 +148,7 @@ def _weights(rows: int, seed: int) -> Numbers:
 
 
 def _span(rows: list[Row]) -> dict[str, float]:
-    costs = [row.costs.get(COST, row.values.get(COST, 0.0)) for row in rows]
+    costs = []
+    for row in rows:
+        costs.append(row.costs.get(COST, row.values.get(COST, 0.0)))
     return {"from": min(costs), "to": max(costs)}

@@ -67,7 +67,9 @@ def picture(found: Mapping[str, Any], study: str) -> Image:
     """Draw the JSON of a comparison."""
     from PIL import Image, ImageDraw
 
-    names = [item["name"] for item in found["combinations"]]
+    names = []
+    for item in found["combinations"]:
+        names.append(item["name"])
     styles = {
         name: Style(COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)])
         for index, name in enumerate(names)
@@ -77,7 +79,9 @@ def picture(found: Mapping[str, Any], study: str) -> Image:
     size = (WIDTH * SCALE, height * SCALE)
     image = Image.new("RGB", size, "white")
     scale, unit = time_unit(found["seconds"])
-    times = [seconds / scale for seconds in found["curves"]["seconds"]]
+    times = []
+    for seconds in found["curves"]["seconds"]:
+        times.append(seconds / scale)
     left, right = _panels(found, times, names)
     image.paste(_bands(size, left, times, found["curves"], styles), (0, 0))
     pen = ImageDraw.Draw(image)
@@ -97,7 +101,9 @@ def picture(found: Mapping[str, Any], study: str) -> Image:
         )
         _line(pen, _steps(left, times[shown:], curve["median"][shown:]), styles[name], 2.4)
         _line(pen, _steps(right, times, curve["mean_rank"]), styles[name], 2.4)
-    rival = f"; dashed: where {found['best_rival']} ends" if found["best_rival"] else ""
+    rival = ""
+    if found["best_rival"]:
+        rival = f"; dashed: where {found['best_rival']} ends"
     _text(pen, (40, 18), f"{study}: {found['seeds']} simulated studies each", 20)
     _text(pen, (40, 44), f"median over seeds with 95 % bootstrap interval{rival}", 13, PALE)
     _legend(pen, found["combinations"], styles, scale, unit)
@@ -108,7 +114,9 @@ def time_unit(seconds: float) -> tuple[float, str]:
     """Choose the unit in which a time has few digits."""
     if seconds < 300:
         return 1.0, "s"
-    return (60.0, "min") if seconds < 3 * 3600 else (3600.0, "h")
+    if seconds < 3 * 3600:
+        return (60.0, "min")
+    return (3600.0, "h")
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -117,13 +125,18 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+    found: list[float] = []
+    for index in range(first, math.floor(high / step + 1e-9) + 1):
+        found.append(round(index * step, 12))
+    return found
 
 
 def _panels(
     found: Mapping[str, Any], times: Sequence[float], names: Sequence[str]
 ) -> tuple[Panel, Panel]:
-    curves = [found["curves"][name] for name in names]
+    curves = []
+    for name in names:
+        curves.append(found["curves"][name])
     top = max(max(curve["high"]) for curve in curves)
     # What happens near the top decides; the first tenth of the time only shows that everything
     # begins at nothing.
@@ -154,7 +167,9 @@ def _bands(
         layer = Image.new("L", size, 0)
         upper = _steps(panel, times, curves[name]["high"])
         lower = _steps(panel, times, curves[name]["low"])
-        outline = [(x * SCALE, y * SCALE) for x, y in [*upper, *reversed(lower)]]
+        outline = []
+        for x, y in [*upper, *reversed(lower)]:
+            outline.append((x * SCALE, y * SCALE))
         ImageDraw.Draw(layer).polygon(outline, fill=max(12, min(38, 270 // len(styles))))
         image.paste(Image.new("RGB", size, style.color), (0, 0), layer)
     return image
@@ -176,9 +191,10 @@ def _steps(
 
 def _axes(pen: ImageDraw, panel: Panel, title: str, below: str) -> None:
     ranks = panel.y[0] > panel.y[1]
-    values = (
-        [float(rank) for rank in range(1, math.floor(panel.y[0]) + 1)] if ranks else ticks(*panel.y)
-    )
+    if ranks:
+        values = [float(rank) for rank in range(1, math.floor(panel.y[0]) + 1)]
+    else:
+        values = ticks(*panel.y)
     for value in values:
         x, y = panel.at(panel.x[0], value)
         _line(pen, [(x, y), (panel.right, y)], Style(GRID, None), 1)
@@ -224,7 +240,9 @@ def _legend(
 def _line(
     pen: ImageDraw, points: Sequence[tuple[float, float]], style: Style, width: float
 ) -> None:
-    large = [(x * SCALE, y * SCALE) for x, y in points]
+    large = []
+    for x, y in points:
+        large.append((x * SCALE, y * SCALE))
     wide = max(1, round(width * SCALE))
     for part in [large] if style.dash is None else _dashed(large, style.dash):
         pen.line(part, fill=style.color, width=wide, joint="curve")

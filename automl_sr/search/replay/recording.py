@@ -57,11 +57,17 @@ def record(
     rungs: dict[int, list[RungRecord]] = {}
     for rung in store.rungs(study):
         rungs.setdefault(rung.number, []).append(rung)
-    objectives = [registry.metric(metric) for metric in study.objectives]
-    rows = [
-        _row(trial, rungs.get(trial.number, []), study, space) for trial in trials if _is_row(trial)
-    ]
-    complete = [row["values"] for row in rows if row["state"] == "complete"]
+    objectives = []
+    for metric in study.objectives:
+        objectives.append(registry.metric(metric))
+    rows = []
+    for trial in trials:
+        if _is_row(trial):
+            rows.append(_row(trial, rungs.get(trial.number, []), study, space))
+    complete = []
+    for row in rows:
+        if row["state"] == "complete":
+            complete.append(row["values"])
     if not complete:
         raise UseError(f"No trial of {name!r} was trained to its end.", _recipe(name))
     data = {
@@ -124,14 +130,20 @@ def _row(
 
 def _sharing(trial: TrialRecord) -> float:
     """Return the seconds in which a trial made shared results, or waited for them."""
-    shared = [entry for name, entry in trial.shared.items() if not _is_timing(name)]
+    shared = []
+    for name, entry in trial.shared.items():
+        if not _is_timing(name):
+            shared.append(entry)
     made = sum(entry.get("seconds", 0.0) for entry in shared if not entry.get("reused"))
     return float(made + sum(entry.get("waited", 0.0) for entry in shared))
 
 
 def _timing(trial: TrialRecord) -> float:
     """Return the seconds in which a trial timed its graphs, or waited for another one to do so."""
-    entries = [entry for name, entry in trial.shared.items() if _is_timing(name)]
+    entries = []
+    for name, entry in trial.shared.items():
+        if _is_timing(name):
+            entries.append(entry)
     return float(
         sum(entry.get("waited" if entry.get("reused") else "seconds", 0.0) for entry in entries)
     )

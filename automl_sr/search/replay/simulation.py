@@ -96,7 +96,11 @@ class SimulatedStudy(Study):
     ) -> list[FrozenTrial]:
         if self._seen is None:
             self._seen = corrected(self.kept) if self._sees_stopped else list(self.kept)
-        return [trial for trial in self._seen if states is None or trial.state in states]
+        found: list[FrozenTrial] = []
+        for trial in self._seen:
+            if states is None or trial.state in states:
+                found.append(trial)
+        return found
 
 
 class _Attributes:
@@ -156,13 +160,17 @@ class Simulation:
         self.workers = workers
         known = sampler_of(combination.sampler)
         self._names = table.names[:1] if known.first_alone else table.names
-        directions = [objective.direction for objective in table.objectives[: len(self._names)]]
+        directions = []
+        for objective in table.objectives[: len(self._names)]:
+            directions.append(objective.direction)
         self.study = SimulatedStudy(directions, sees_stopped=known.sees_stopped)
         self._chooser = known.make(
             table, domain, np.random.default_rng([seed, *combination.name.encode()])
         )
         self._pruner = MedianPruner() if combination.scheduler == OPTUNA_MEDIAN else None
-        kind = "none" if self._pruner else combination.scheduler
+        kind = "none"
+        if not self._pruner:
+            kind = combination.scheduler
         self._scheduler = scheduler_of(kind, table.reduction, table.metrics)
         self._untried = np.ones(len(table.rows), dtype=bool)
         self._reached: dict[int, list[Mapping[str, float]]] = {}
@@ -203,7 +211,10 @@ class Simulation:
         trial.distributions = {name: self.table.parameters[name] for name in row.params}
         trial.user_attrs[ROW] = index
         judged = row.state == "complete" and self.combination.scheduler != "none"
-        end = row.seconds if judged or row.state != "complete" else row.unjudged_seconds
+        if judged or row.state != "complete":
+            end = row.seconds
+        else:
+            end = row.unjudged_seconds
         running = _Running(trial, index, now, row.rungs if judged else (), end)
         heapq.heappush(under_way, (running.next(), number, running))
         self.trace.tried += 1
@@ -277,4 +288,6 @@ class Simulation:
         row = self.table.rows[running.row]
         if running.trial.state == TrialState.COMPLETE:
             return row.values
-        return row.rungs[running.judged - 1].values if running.judged else None
+        if running.judged:
+            return row.rungs[running.judged - 1].values
+        return None

@@ -225,12 +225,19 @@ class Table(Part):
     @functools.cached_property
     def parameters(self) -> dict[str, BaseDistribution]:
         """The distribution of every parameter by stored name."""
-        return {name: _distribution(name, item) for name, item in self.distributions.items()}
+        found: dict[str, BaseDistribution] = {}
+        for name, item in self.distributions.items():
+            found[name] = _distribution(name, item)
+        return found
 
     @property
     def complete(self) -> list[Row]:
         """Rows that were trained to the end."""
-        return [row for row in self.rows if row.state == "complete"]
+        found: list[Row] = []
+        for row in self.rows:
+            if row.state == "complete":
+                found.append(row)
+        return found
 
     @property
     def seconds(self) -> float:
@@ -320,10 +327,9 @@ def _distribution(name: str, item: Parameter) -> BaseDistribution:
         low, high = float(item.attributes.low), float(item.attributes.high)
         if (high - low) / item.attributes.step > MOST_STEPS:
             raise ValueError(f"distributions.{name}: its range has too many steps")
-    kinds: dict[str, Any] = {
-        kind.__name__: kind
-        for kind in (CategoricalDistribution, FloatDistribution, IntDistribution)
-    }
+    kinds: dict[str, Any] = {}
+    for kind in (CategoricalDistribution, FloatDistribution, IntDistribution):
+        kinds[kind.__name__] = kind
     try:
         made: BaseDistribution = kinds[item.name](**dict(item.attributes))
     except ValueError as error:
@@ -342,7 +348,9 @@ def _check_row(row: Row, table: Table) -> None:
         raise ValueError(f"row {row.number}: the parameter {min(unknown)} has no distribution")
     if row.state != "complete":
         return
-    names = {objective.name for objective in table.objectives}
+    names = set()
+    for objective in table.objectives:
+        names.add(objective.name)
     for values, where in [
         (row.values, "its values"),
         *((rung.values, f"rung {rung.rung}") for rung in row.rungs),

@@ -77,11 +77,16 @@ def environments(study: OpenStudy, workers: int, threads: int) -> list[dict[str,
         "AUTOML_SR_ARTIFACTS": study.artifacts.url,
         "OMP_NUM_THREADS": str(threads),
     }
-    found = gpus() if study.setting.train_device.startswith("cuda") else []
-    one_each = [
-        {"CUDA_VISIBLE_DEVICES": found[index % len(found)]} if found else {}
-        for index in range(workers)
-    ]
+    if study.setting.train_device.startswith("cuda"):
+        found = gpus()
+    else:
+        found = []
+    one_each = []
+    for index in range(workers):
+        if found:
+            one_each.append({"CUDA_VISIBLE_DEVICES": found[index % len(found)]})
+        else:
+            one_each.append({})
     return [{**common, **gpu} for gpu in one_each]
 
 
@@ -91,11 +96,10 @@ def gpus() -> list[str]:
 
     count = torch.cuda.device_count()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = (
-        [name.strip() for name in given.split(",")]
-        if given
-        else [str(index) for index in range(count)]
-    )
+    if given:
+        names = [name.strip() for name in given.split(",")]
+    else:
+        names = [str(index) for index in range(count)]
     return names[:count]
 
 

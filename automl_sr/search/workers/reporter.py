@@ -104,7 +104,9 @@ class TrialReporter(Reporter):
     def send_pending(self) -> None:
         """Write the points that a former attempt could not."""
         if self._pending.exists():
-            kept = [PointRecord(**item) for item in json.loads(self._pending.read_text())]
+            kept = []
+            for item in json.loads(self._pending.read_text()):
+                kept.append(PointRecord(**item))
             with self.reporting():
                 self._store.points(self._claim, kept)
             self._pending.unlink()
@@ -125,7 +127,10 @@ class TrialReporter(Reporter):
         """
         self._alive("")
         self._callback.point(self._number, point)
-        values = {name: value for name, value in point.values.items() if math.isfinite(value)}
+        values = {}
+        for name, value in point.values.items():
+            if math.isfinite(value):
+                values[name] = value
         record = PointRecord(
             point.phase, point.step, point.loss, point.rate, point.images_per_second, values
         )
@@ -135,7 +140,10 @@ class TrialReporter(Reporter):
             except StoreUnreachableError as error:
                 self.silent = error
         if self.silent is not None:
-            kept = json.loads(self._pending.read_text()) if self._pending.exists() else []
+            if self._pending.exists():
+                kept = json.loads(self._pending.read_text())
+            else:
+                kept = []
             write_atomically(
                 self._pending, json.dumps([*kept, dataclasses.asdict(record)]).encode()
             )

@@ -35,7 +35,9 @@ class Stop:
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the time is up; nothing where there is no limit."""
-        return None if self._deadline is None else self._deadline - time.monotonic()
+        if self._deadline is None:
+            return None
+        return self._deadline - time.monotonic()
 
     def requested(self) -> bool:
         """Whether to stop now."""

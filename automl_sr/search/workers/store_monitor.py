@@ -108,11 +108,10 @@ class StoreMonitor:
         over = spent or (budget.minutes is not None and study.seconds >= 60 * budget.minutes)
         idle = over and not any(seen.holder for seen in self._seen.values())
         late = time.monotonic() - self._patience
-        stuck = {
-            _place(owner)[1]
-            for owner, at in self._signs.items()
-            if at < late and _place(owner)[0] == node()
-        }
+        stuck = set()
+        for owner, at in self._signs.items():
+            if at < late and _place(owner)[0] == node():
+                stuck.add(_place(owner)[1])
         return State(self._ended, over, idle, self._deaths, self._error, frozenset(stuck))
 
     # Reading
@@ -137,7 +136,9 @@ class StoreMonitor:
             select(trial).where(own, _ended_states(), new).order_by(trial.finished)
         )
         ended = [trial_record(row, {}) for row in rows]
-        ids = {item.id: item.number for item in [*(seen.trial for seen in unfinished), *ended]}
+        ids = {}
+        for item in [*(seen.trial for seen in unfinished), *ended]:
+            ids[item.id] = item.number
         rungs = (
             select(models.Rung).where(models.Rung.trial_id.in_(list(ids))).order_by(models.Rung.at)
         )
@@ -184,7 +185,9 @@ class StoreMonitor:
     def _report(self, seen: Seen, rungs: list[tuple[int, models.Rung]]) -> None:
         """Tell what has changed of an unfinished trial."""
         number, before = seen.trial.number, self._seen.get(seen.trial.number)
-        former = before.holder if before else None
+        former = None
+        if before:
+            former = before.holder
         if former is not None and seen.holder is None:
             self._callback.works(number, "")
             if seen.trial.owner != former or is_dead(former):
@@ -229,7 +232,9 @@ class StoreMonitor:
         where, pid = _place(owner)
         if where == node():
             name = self._names.get(pid)
-            return f"{name} (pid {pid})" if name else f"pid {pid}"
+            if name:
+                return f"{name} (pid {pid})"
+            return f"pid {pid}"
         return f"{where.split('.')[0]} (pid {pid})"
 
 

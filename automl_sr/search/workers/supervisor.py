@@ -144,7 +144,11 @@ class Supervisor:
             self._ask_to_stop()  # where this process fails, its workers checkpoint and end
 
     def _running(self) -> list[Place]:
-        return [place for place in self.places if place.process is not None]
+        found: list[Place] = []
+        for place in self.places:
+            if place.process is not None:
+                found.append(place)
+        return found
 
     def _start_those_due(self) -> bool:
         """Start processes whose time has come; gives whether others are still to come."""
@@ -252,7 +256,10 @@ class Supervisor:
         place.deaths = place.deaths + 1 if quick and place.reached == reached else 1
         place.reached = reached
         if place.deaths >= self._patience.deaths:
-            last = place.said[-1] if place.said else how
+            if place.said:
+                last = place.said[-1]
+            else:
+                last = how
             self._give_up(
                 AutomlSRError(
                     f"{place.name} died {place.deaths} times in a row, at last with: {last}"
@@ -352,11 +359,12 @@ def _last_words(lines: Sequence[str]) -> dict[str, Any]:
     died.
     """
     try:
-        found = json.loads(lines[-1]) if lines else {}
+        if lines:
+            found = json.loads(lines[-1])
+        else:
+            found = {}
     except ValueError:
         return {}
-    return (
-        {key: value for key, value in found.items() if isinstance(value, str)}
-        if isinstance(found, dict)
-        else {}
-    )
+    if isinstance(found, dict):
+        return {key: value for key, value in found.items() if isinstance(value, str)}
+    return {}

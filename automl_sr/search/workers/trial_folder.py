@@ -90,7 +90,9 @@ class TrialFolder:
         if self._artifacts.local:
             return None
         try:
-            entries = [self._upload(name, path) for name, path in resumable(self.folder).items()]
+            entries = []
+            for name, path in resumable(self.folder).items():
+                entries.append(self._upload(name, path))
         except StoreError as error:
             log.warning("a checkpoint was not copied: %s", error)
             return None
@@ -107,7 +109,9 @@ class TrialFolder:
         if self._given is None:
             return
         self._stored = self._given
-        needed = {entry["url"] for entry in self._stored["files"]}
+        needed = set()
+        for entry in self._stored["files"]:
+            needed.add(entry["url"])
         self._uploaded = {
             key: entry for key, entry in self._uploaded.items() if entry["url"] in needed
         }
@@ -129,10 +133,9 @@ class TrialFolder:
         if self._artifacts.local:
             return
         try:
-            found = {
-                self._artifacts.url_of(*self._place, name)
-                for name in self._artifacts.files(*self._place)
-            }
+            found = set()
+            for name in self._artifacts.files(*self._place):
+                found.add(self._artifacts.url_of(*self._place, name))
         except StoreError as error:
             log.warning("copies of checkpoints are left for `automl-sr gc`: %s", error)
             return
@@ -245,7 +248,9 @@ def _copy(source: Path, target: Path) -> None:
     Its owner may still live: where files vanish, newer ones have come, so look again.
     """
     for _ in range(LOOKS):
-        taken = [_taken(path, target / name) for name, path in resumable(source).items()]
+        taken = []
+        for name, path in resumable(source).items():
+            taken.append(_taken(path, target / name))
         if all(taken):
             return
 

@@ -206,7 +206,9 @@ class Watchdog:
             f"; {self._block.place()} could not be interrupted, so the process was ended"
         )
         problem = self._record_in_time()
-        kept = f"That could not be recorded ({problem})." if problem else "That is recorded."
+        kept = "That is recorded."
+        if problem:
+            kept = f"That could not be recorded ({problem})."
         line = (
             f"automl-sr: {self._name} hung: {self._reason}. {kept} The same command goes on with"
             " the study.\n"
@@ -239,7 +241,9 @@ class Watchdog:
         return f"it took longer than budget.trial_minutes ({self._minutes:g})"
 
     def _where(self) -> str:
-        return f"stage {self._stage}" if self._stage else "before its first stage"
+        if self._stage:
+            return f"stage {self._stage}"
+        return "before its first stage"
 
 
 def _frames() -> dict[int, FrameType]:
@@ -356,8 +360,6 @@ def _is_importing(frame: FrameType | None, around: FrameType | None) -> bool:
 
 def _span(seconds: float) -> str:
     """Write a time as a person does: `30 minutes`, `0.2 s`."""
-    return (
-        f"{seconds:.3g} s"
-        if seconds < 60
-        else f"{seconds / 60:.3g} minute{'' if seconds == 60 else 's'}"
-    )
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} minute{'' if seconds == 60 else 's'}"

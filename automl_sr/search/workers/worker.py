@@ -236,7 +236,9 @@ class Worker:
 
     def _watchdog(self, claim: Claim) -> Watchdog:
         budget = self.study.spec.budget
-        limit = None if budget.trial_minutes is None else 60 * budget.trial_minutes - claim.seconds
+        limit = None
+        if budget.trial_minutes is not None:
+            limit = 60 * budget.trial_minutes - claim.seconds
         return Watchdog(
             limit,
             60 * budget.stall_minutes,
@@ -285,8 +287,14 @@ class Worker:
         """Let the sampler draw; the baseline is given, and what a former owner drew for a refused
         plan is too.
         """
-        start = self.study.space.default_params() if claim.number == 0 else {}
-        fixed = claim.asked["params"] if claim.asked is not None else start
+        if claim.number == 0:
+            start = self.study.space.default_params()
+        else:
+            start = {}
+        if claim.asked is not None:
+            fixed = claim.asked["params"]
+        else:
+            fixed = start
         with explained(self._store.url):
             proposal = Proposal(self.study.optuna, claim.number, fixed)
             try:
@@ -338,7 +346,9 @@ class Worker:
             return None
         finally:
             self._put_process_back(claim)
-        return self._explained(found, reporter, watchdog) if isinstance(found, Mishap) else found
+        if isinstance(found, Mishap):
+            return self._explained(found, reporter, watchdog)
+        return found
 
     def _explained(
         self, mishap: Mishap, reporter: TrialReporter, watchdog: Watchdog
@@ -368,7 +378,9 @@ class Worker:
 
     def _import_for(self, claim: Claim, plan: TrialPlan) -> None:
         """Import what the trial needs, in time of its own. Raises OverdueError."""
-        metrics = [self.study.registry.metric(name) for name in self.study.setting.metrics]
+        metrics = []
+        for name in self.study.setting.metrics:
+            metrics.append(self.study.registry.metric(name))
         with Watchdog(
             None, IMPORT_SECONDS, self._recorder(claim), name=f"trial {claim.number}"
         ).watching():
@@ -497,7 +509,9 @@ class ExhaustedError(AutomlSRError):
 
 
 def _fatal(claim: Claim) -> str:
-    where = f" (stage {claim.stage})" if claim.stage else ""
+    where = ""
+    if claim.stage:
+        where = f" (stage {claim.stage})"
     return (
         f"its worker died {claim.takeovers} times at the same place{where}: perhaps it needs more"
         " memory than there is"
@@ -512,7 +526,9 @@ def detail_to_keep(mishap: Mishap) -> str:
     """Return the traceback, but for where a trial stood when it was asked to stop, which is of no
     interest.
     """
-    return "" if issubclass(mishap.kind, StopRequestedError) else mishap.detail
+    if issubclass(mishap.kind, StopRequestedError):
+        return ""
+    return mishap.detail
 
 
 def failure_words(error: BaseException) -> str:
@@ -524,7 +540,9 @@ def failure_words(error: BaseException) -> str:
         tried = next((part for part in said if part.startswith("Tried")), "").removeprefix(
             "Tried to allocate "
         )
-        wanted = f" ({tried} more were asked for)" if tried else ""
+        wanted = ""
+        if tried:
+            wanted = f" ({tried} more were asked for)"
         return (
             f"the GPU has too little memory for this plan{wanted}: a smaller batch or patch needs"
             " less"

@@ -109,7 +109,10 @@ class PatchSource:
             DIHEDRAL * self.places, (batch,), generator=generator, device=generator.device
         ).cpu()
         place = numbers // DIHEDRAL
-        turn = numbers % DIHEDRAL if augment else torch.zeros_like(numbers)
+        if augment:
+            turn = numbers % DIHEDRAL
+        else:
+            turn = torch.zeros_like(numbers)
         row = torch.searchsorted(self.ends, place, right=True)
         image, top, left, height, width = self.windows[row].unbind(1)
         room_x = width - self.patch + 1

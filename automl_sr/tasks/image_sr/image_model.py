@@ -174,8 +174,13 @@ class OnnxImageModel(OnnxModel):
 
     def _channels(self) -> int:
         shape = self.inputs[0].shape
-        fixed = shape[1] if len(shape) == RANK else None
-        count = fixed if isinstance(fixed, int) else self.number("channels")
+        fixed = None
+        if len(shape) == RANK:
+            fixed = shape[1]
+        if isinstance(fixed, int):
+            count = fixed
+        else:
+            count = self.number("channels")
         if count not in CHANNELS:
             raise ModelError(
                 f"{self.path} takes {count} channels.", "An enlarging net has 1 (luma) or 3 (RGB)."
@@ -185,14 +190,18 @@ class OnnxImageModel(OnnxModel):
     def _color(self) -> Color:
         color = self.metadata.get("color")
         if color not in ("y", "rgb"):
-            return "y" if self.channels == 1 else "rgb"
+            if self.channels == 1:
+                return "y"
+            return "rgb"
         if (color == "y") != (self.channels == 1):
             raise ModelError(
                 f"{self.path} says in its metadata that it works on {color}, but it takes"
                 f" {self.channels} channels.",
                 "Export it again.",
             )
-        return "y" if color == "y" else "rgb"
+        if color == "y":
+            return "y"
+        return "rgb"
 
     def _overlap(self) -> int | None:
         if "overlap" not in self.metadata:
@@ -211,7 +220,9 @@ class OnnxImageModel(OnnxModel):
         image = self.example(height, width)
         first = self.outputs[0].name
         output = self.session.first_run({self.inputs[0].name: image}, [first])[first]
-        scale = output.shape[-1] // width if output.ndim == RANK else 0
+        scale = 0
+        if output.ndim == RANK:
+            scale = output.shape[-1] // width
         if scale < 1 or output.shape != (1, self.channels, scale * height, scale * width):
             became = f"{_times(image.shape)} becomes {_times(output.shape)}"
             raise ModelError(f"{self.path} is no upscaling net: {became}.", _WANTED)
@@ -286,7 +297,9 @@ def super_resolve(model: SRModel, lr: Image) -> Image:
     bicubic.
     """
     output = network_output(model, lr)
-    return with_chroma(output, lr) if output.ndim == 2 else output
+    if output.ndim == 2:
+        return with_chroma(output, lr)
+    return output
 
 
 def with_chroma(luma: Image, lr: Image) -> Image:
@@ -335,11 +348,10 @@ def evaluate_pairs(
     model: a net, or the word `bicubic`. Without `metrics` those of the task. Raises DataError for
     no pairs, UseError for a model of another scale.
     """
-    chosen = [
-        metric
-        for metric in (IMAGE_METRICS if metrics is None else metrics)
-        if metric.level == "quality"
-    ]
+    chosen = []
+    for metric in IMAGE_METRICS if metrics is None else metrics:
+        if metric.level == "quality":
+            chosen.append(metric)
     if isinstance(model, str):
         if model != "bicubic":
             raise UseError(f"{model!r} is no model.", "Give a net, or the word 'bicubic'.")
@@ -348,28 +360,31 @@ def evaluate_pairs(
             f"The model enlarges {model.scale} times, not {scale} times.",
             f"Use a scale of {model.scale}.",
         )
-    rows: list[dict[str, Any]] = [
-        {"name": pair.name, **_qualities(model, pair, scale, chosen)} for pair in pairs
-    ]
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        rows.append({"name": pair.name, **_qualities(model, pair, scale, chosen)})
     if not rows:
         raise DataError("There are no images to evaluate on.")
-    means = {
-        metric.name: math.fsum(row[metric.name] for row in rows) / len(rows) for metric in chosen
-    }
+    means = {}
+    for metric in chosen:
+        means[metric.name] = math.fsum(row[metric.name] for row in rows) / len(rows)
     return {**means, "per_image": rows}
 
 
 def _qualities(
     model: SRModel | str, pair: Pair, scale: int, metrics: Sequence[Metric]
 ) -> dict[str, float]:
-    output = upscale(pair.lr, scale) if isinstance(model, str) else network_output(model, pair.lr)
+    if isinstance(model, str):
+        output = upscale(pair.lr, scale)
+    else:
+        output = network_output(model, pair.lr)
     images: Mapping[str, Image] = {"y": output[:, :, None] if output.ndim == 2 else output}
     if any(metric.color == "rgb" for metric in metrics):
         images = {**images, "rgb": with_chroma(output, pair.lr) if output.ndim == 2 else output}
-    return {
-        metric.name: metric.of_sample(images[metric.color], pair.hr, scale, path=pair.path)
-        for metric in metrics
-    }
+    found: dict[str, float] = {}
+    for metric in metrics:
+        found[metric.name] = metric.of_sample(images[metric.color], pair.hr, scale, path=pair.path)
+    return found
 
 
 def _to_uint8(values: Array) -> Image:

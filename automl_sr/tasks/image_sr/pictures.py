@@ -40,7 +40,10 @@ def example(pair: Pair, scale: int, models: Mapping[str, ImageModel]) -> Example
     ]
     for name, model in models.items():
         output = network_output(model, pair.lr)
-        enlarged = with_chroma(output, pair.lr) if output.ndim == 2 else output
+        if output.ndim == 2:
+            enlarged = with_chroma(output, pair.lr)
+        else:
+            enlarged = output
         pieces.append(_measured(name, cut(enlarged), psnr_y(output, pair.hr, scale), runner=name))
     about = {"cut": {"top": top, "left": left, "height": height, "width": width}}
     return Example(pair.name, tuple(pieces), about)

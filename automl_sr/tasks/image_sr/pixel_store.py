@@ -87,7 +87,9 @@ class PixelStore:
         heights = torch.tensor([height for height, _ in sizes], dtype=torch.long)
         widths = torch.tensor([width for _, width in sizes], dtype=torch.long)
         ends = torch.cumsum(heights * widths, 0)
-        total = int(ends[-1]) if len(sizes) else 0
+        total = 0
+        if len(sizes):
+            total = int(ends[-1])
         return cls(
             allocate(total, cache_share), ends - heights * widths, heights, widths, digest=""
         )

@@ -43,7 +43,9 @@ def psnr(a: Image, b: Image, scale: int = 0) -> float:
     """
     first, second = _cropped(a, b, scale)
     mse = float(np.mean(np.square(first - second)))
-    return math.inf if mse == 0 else 10.0 * math.log10(PEAK**2 / mse)
+    if mse == 0:
+        return math.inf
+    return 10.0 * math.log10(PEAK**2 / mse)
 
 
 def psnr_y(prediction: Image, truth: Image, scale: int) -> float:
@@ -91,7 +93,9 @@ def ssim(a: Image, b: Image, scale: int = 0) -> float:
 def _luma(image: Image) -> Image:
     if image.ndim == 2:
         return image
-    return image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else rgb_to_y(image)
+    if image.ndim == 3 and image.shape[2] == 1:
+        return image[:, :, 0]
+    return rgb_to_y(image)
 
 
 def _cropped(a: Image, b: Image, scale: int) -> tuple[Plane, Plane]:

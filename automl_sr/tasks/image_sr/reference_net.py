@@ -25,7 +25,10 @@ def reference_net(scale: int, channels: int = 1, folder: Path | str | None = Non
     Network", ECCV 2016, with fixed random weights: times do not depend on them. The file is the
     same on every machine.
     """
-    place = Path(folder) if folder is not None else cache_folder()
+    if folder is not None:
+        place = Path(folder)
+    else:
+        place = cache_folder()
     path = place / f"reference-v{REFERENCE_VERSION}-x{scale}-c{channels}.onnx"
     if not path.exists():
         write_atomically(path, bytes(_fsrcnn_small(scale, channels).SerializeToString()))

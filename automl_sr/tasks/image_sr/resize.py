@@ -101,8 +101,14 @@ def _passes(
         scales = (float(target), float(target))
     if min(sizes) < 1:
         raise DataError(f"Cannot resize {shape[1]}x{shape[0]} pixels to {sizes[1]}x{sizes[0]}.")
-    order = (0, 1) if scales[0] <= scales[1] else (1, 0)
-    return [(axis, sizes[axis], scales[axis]) for axis in order]
+    if scales[0] <= scales[1]:
+        order = (0, 1)
+    else:
+        order = (1, 0)
+    found: list[tuple[int, int, float]] = []
+    for axis in order:
+        found.append((axis, sizes[axis], scales[axis]))
+    return found
 
 
 def _resize_axis(

@@ -129,12 +129,11 @@ class SRSamples:
                 " multiples."
             )
         size, step = size // self.scale, step // self.scale
-        cuts = [
-            (image, top + y, left + x, min(size, height), min(size, width))
-            for image, top, left, height, width in self.windows.tolist()
-            for y in _starts(height, size, step)
-            for x in _starts(width, size, step)
-        ]
+        cuts = []
+        for image, top, left, height, width in self.windows.tolist():
+            for y in _starts(height, size, step):
+                for x in _starts(width, size, step):
+                    cuts.append((image, top + y, left + x, min(size, height), min(size, width)))
         return replace(
             self, windows=torch.tensor(cuts, dtype=torch.long, device=self.windows.device)
         )
@@ -148,11 +147,10 @@ class SRSamples:
         Every index comes once; order is by size (first seen first), then as given. All windows
         without `indices`.
         """
-        wanted = (
-            torch.arange(len(self))
-            if indices is None
-            else torch.as_tensor(indices, dtype=torch.long).cpu()
-        )
+        if indices is None:
+            wanted = torch.arange(len(self))
+        else:
+            wanted = torch.as_tensor(indices, dtype=torch.long).cpu()
         windows = self.windows.cpu()
         groups: dict[tuple[int, int], list[int]] = {}
         for index in wanted.tolist():
@@ -178,7 +176,9 @@ def _starts(length: int, size: int, step: int) -> list[int]:
     if length <= size:
         return [0]
     starts = list(range(0, length - size + 1, step))
-    return starts if starts[-1] + size == length else [*starts, length - size]
+    if starts[-1] + size == length:
+        return starts
+    return [*starts, length - size]
 
 
 def _cut(store: PixelStore, window: Sequence[int], scale: int) -> Tensor:
@@ -222,10 +222,12 @@ def load_pairs(
     found = load_samples(image_set, scale, degradation, shared=shared)
     if found.skipped:
         raise DataError(found.skipped[0][1])
-    return [
-        Pair(name, _array(found.lr.image(index)), _array(found.hr.image(index)), path)
-        for index, (name, path) in enumerate(zip(found.names, image_set.hr, strict=True))
-    ]
+    result: list[Pair] = []
+    for index, (name, path) in enumerate(zip(found.names, image_set.hr, strict=True)):
+        result.append(
+            Pair(name, _array(found.lr.image(index)), _array(found.hr.image(index)), path)
+        )
+    return result
 
 
 def middles(samples: SRSamples, side: int) -> list[Pair]:
@@ -256,7 +258,10 @@ def load_samples(
     """
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         probes = list(pool.map(lambda path: _hr_size(path, scale), image_set.hr))
-        readable = [index for index, probed in enumerate(probes) if not isinstance(probed, str)]
+        readable = []
+        for index, probed in enumerate(probes):
+            if not isinstance(probed, str):
+                readable.append(index)
         hr = PixelStore.empty(
             [probed for probed in probes if not isinstance(probed, str)], cache_share
         )
@@ -265,19 +270,38 @@ def load_samples(
             enumerate(readable),
         )
         found: dict[int, NDArray[np.uint8] | str | None] = dict(zip(readable, read, strict=True))
-        reasons = {index: probed for index, probed in enumerate(probes) if isinstance(probed, str)}
+        reasons = {}
+        for index, probed in enumerate(probes):
+            if isinstance(probed, str):
+                reasons[index] = probed
         reasons |= {index: reason for index, reason in found.items() if isinstance(reason, str)}
-        skipped = [(image_set.hr[index], reason) for index, reason in sorted(reasons.items())]
-        kept = [place for place, index in enumerate(readable) if index not in reasons]
+        skipped = []
+        for index, reason in sorted(reasons.items()):
+            skipped.append((image_set.hr[index], reason))
+        kept = []
+        for place, index in enumerate(readable):
+            if index not in reasons:
+                kept.append(place)
         if not kept:
-            first = f" First reason: {skipped[0][1]}" if skipped else ""
-            hint = "`automl-sr data check` lists every file."
-            raise DataError(f"No image of {image_set.name} can be used.{first}", hint)
+            raise _nothing_usable(image_set, skipped)
         hr = hr.sealed(kept)
-        shipped = [low for low in found.values() if not isinstance(low, str)]
+        shipped = []
+        for low in found.values():
+            if not isinstance(low, str):
+                shipped.append(low)
         lr = _low_resolution(hr, shipped, scale, degradation, pool, cache_share, shared)
-    names = [image_set.hr[readable[place]].stem for place in kept]
+    names = []
+    for place in kept:
+        names.append(image_set.hr[readable[place]].stem)
     return SRSamples.whole(hr, lr, scale, names, skipped)
+
+
+def _nothing_usable(image_set: ImageSet, skipped: Sequence[tuple[Path, str]]) -> DataError:
+    first = ""
+    if skipped:
+        first = f" First reason: {skipped[0][1]}"
+    hint = "`automl-sr data check` lists every file."
+    return DataError(f"No image of {image_set.name} can be used.{first}", hint)
 
 
 def _hr_size(path: Path, scale: int) -> tuple[int, int] | str:
@@ -307,13 +331,17 @@ def _read(
         pixels = crop_to_multiple(images.to_rgb8(images.read(path)), scale)
         low = _shipped(image_set, index, scale, degradation)
     except DataError as error:
-        return error.message if str(path) in error.message else f"{path}: {error.message}"
+        if str(path) in error.message:
+            return error.message
+        return f"{path}: {error.message}"
     room = hr.image(place)
     if room.shape[1:] != pixels.shape[:2]:
         return f"{path}: the header promises another size than its pixels have."
     room.copy_(torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1))
     fits = low is not None and (low.shape[0] * scale, low.shape[1] * scale) == pixels.shape[:2]
-    return low if fits else None
+    if fits:
+        return low
+    return None
 
 
 def _shipped(
@@ -338,12 +366,17 @@ def _low_resolution(
     """Take shipped LR images, and make the others; where none is shipped and they fit into memory,
     others get them.
     """
-    sizes = [(int(h) // scale, int(w) // scale) for h, w in zip(hr.heights, hr.widths, strict=True)]
+    sizes = []
+    for h, w in zip(hr.heights, hr.widths, strict=True):
+        sizes.append((int(h) // scale, int(w) // scale))
     lr = PixelStore.empty(sizes, cache_share)
 
     def fill(index: int) -> None:
         found = shipped[index]
-        made = degradation(_array(hr.image(index)), scale) if found is None else found
+        if found is None:
+            made = degradation(_array(hr.image(index)), scale)
+        else:
+            made = found
         lr.image(index).copy_(torch.from_numpy(np.ascontiguousarray(made)).permute(2, 0, 1))
 
     def make() -> dict[str, Tensor]:

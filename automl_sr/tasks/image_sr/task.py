@@ -61,7 +61,9 @@ class ImageSR(Task):
     @field_validator("train", "test", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return (value,)
+        return value
 
     @field_validator("valid", mode="before")
     @classmethod
@@ -91,14 +93,18 @@ class ImageSR(Task):
         samples = load_samples(train, self.scale, shared=shared)
         everything = dict(zip(valid.hr, load_pairs(valid, self.scale, shared=shared), strict=True))
         pairs = _without_flat(everything)
-        notes = [f"skipped: {reason}" for _, reason in samples.skipped]
+        notes = []
+        for _, reason in samples.skipped:
+            notes.append(f"skipped: {reason}")
         notes += [
             f"left out of validation: {path} is one flat colour, its PSNR is infinite"
             for path in everything
             if path not in pairs
         ]
         in_training = _marks_of(samples, train)
-        in_validation = [mark_pixels(path, pair.hr) for path, pair in pairs.items()]
+        in_validation = []
+        for path, pair in pairs.items():
+            in_validation.append(mark_pixels(path, pair.hr))
         same = identical(in_training, in_validation)
         if same:
             raise DataError(
@@ -154,7 +160,9 @@ class ImageSR(Task):
         from automl_sr.tasks.image_sr.samples import load_pairs
 
         _, valid = self._sets(Catalog.from_environment(), seed)
-        lr = {scale: paths[:count] for scale, paths in valid.lr.items()}
+        lr = {}
+        for scale, paths in valid.lr.items():
+            lr[scale] = paths[:count]
         return load_pairs(ImageSet(valid.name, valid.hr[:count], lr), self.scale)
 
     def show(self, runners: Mapping[str, Runner], data: list[Pair], count: int) -> Gallery:
@@ -164,11 +172,14 @@ class ImageSR(Task):
         from automl_sr.tasks.image_sr.image_model import ImageModel
         from automl_sr.tasks.image_sr.pictures import SIDE, example
 
-        models = {
-            name: ImageModel(runner, self.scale, self.color) for name, runner in runners.items()
-        }
+        models = {}
+        for name, runner in runners.items():
+            models[name] = ImageModel(runner, self.scale, self.color)
         examples = tuple(example(pair, self.scale, models) for pair in data[:count])
-        sets = self.valid if isinstance(self.valid, str) else ", ".join(self.valid)
+        if isinstance(self.valid, str):
+            sets = self.valid
+        else:
+            sets = ", ".join(self.valid)
         caption = (
             f"Cuts of {SIDE} pixels from images of {sets}, where they have the most detail, at"
             f" x{self.scale}. PSNR on luma is that of the whole image."
@@ -255,7 +266,9 @@ class ImageSR(Task):
         from automl_sr.tasks.image_sr.samples import middles
 
         pairs = middles(_sr(samples), SCORED_SIDE)
-        named = {Path(str(place)): pair for place, pair in enumerate(pairs)}
+        named = {}
+        for place, pair in enumerate(pairs):
+            named[Path(str(place))] = pair
         return list(_without_flat(named).values())
 
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
@@ -271,7 +284,10 @@ class ImageSR(Task):
         largest = int(_sr(train).windows[:, 3:].amin(dim=1).max())
         source = _patches(_sr(train), min(CALIBRATION_PATCH, largest))
         lr, _ = source.draw(generator(seed, "calibration"), count, augment=False, color=self.color)
-        return [image[None].cpu().numpy() for image in lr]
+        found: list[Array] = []
+        for image in lr:
+            found.append(image[None].cpu().numpy())
+        return found
 
     def metadata(self) -> dict[str, str]:
         """Return the colour space on which the model works."""
@@ -292,14 +308,20 @@ class ImageSR(Task):
 
 
 def _means(result: dict[str, Any], metrics: Sequence[Metric]) -> dict[str, float]:
-    return {metric.name: float(result[metric.name]) for metric in metrics}
+    found: dict[str, float] = {}
+    for metric in metrics:
+        found[metric.name] = float(result[metric.name])
+    return found
 
 
 def _without_flat(pairs: dict[Path, Pair]) -> dict[Path, Pair]:
     """Take out images of one colour: any model gets them right, so that every mean over them would
     be infinite.
     """
-    kept = {path: pair for path, pair in pairs.items() if not (pair.hr == pair.hr[:1, :1]).all()}
+    kept = {}
+    for path, pair in pairs.items():
+        if not (pair.hr == pair.hr[:1, :1]).all():
+            kept[path] = pair
     if not kept:
         raise DataError("Every validation image is one flat colour.", "Validate on photographs.")
     return kept
@@ -310,11 +332,14 @@ def _marks_of(samples: SRSamples, files: ImageSet) -> list[ImageMark]:
     from automl_sr.data.overlap import mark_pixels
 
     skipped = {path for path, _ in samples.skipped}
-    kept = [path for path in files.hr if path not in skipped]
-    return [
-        mark_pixels(path, samples.hr.image(index).permute(1, 2, 0).numpy())
-        for index, path in enumerate(kept)
-    ]
+    kept = []
+    for path in files.hr:
+        if path not in skipped:
+            kept.append(path)
+    found: list[ImageMark] = []
+    for index, path in enumerate(kept):
+        found.append(mark_pixels(path, samples.hr.image(index).permute(1, 2, 0).numpy()))
+    return found
 
 
 def _sr(train: Samples) -> SRSamples:
@@ -367,7 +392,9 @@ def _split(whole: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet
 def _pick(whole: ImageSet, indices: Sequence[int]) -> ImageSet:
     from automl_sr.data.catalog import ImageSet
 
-    lr = {scale: tuple(paths[index] for index in indices) for scale, paths in whole.lr.items()}
+    lr = {}
+    for scale, paths in whole.lr.items():
+        lr[scale] = tuple(paths[index] for index in indices)
     return ImageSet(whole.name, tuple(whole.hr[index] for index in indices), lr)
 
 

@@ -76,7 +76,10 @@ class Upscaler:
         """
         peak = np.iinfo(picture.pixels.dtype).max
         values = picture.pixels.astype(np.float32) / np.float32(peak)
-        enlarged = self._grey(values) if values.shape[2] == 1 else self._colour(values)
+        if values.shape[2] == 1:
+            enlarged = self._grey(values)
+        else:
+            enlarged = self._colour(values)
         alpha = None
         if picture.alpha is not None:
             alpha = _stored(
@@ -143,7 +146,10 @@ def expand(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        inside = images.find_images(path) if path.is_dir() else [path]
+        if path.is_dir():
+            inside = images.find_images(path)
+        else:
+            inside = [path]
         if not inside:
             raise DataError(f"There are no images in {path}.")
         found.update(dict.fromkeys(inside))
@@ -154,7 +160,9 @@ def _target(source: Path, folder: Path, scale: int, taken: set[Path]) -> Path:
     """Name the output; files of one name from several folders, and the inputs themselves, are never
     overwritten.
     """
-    suffix = source.suffix.lower() if source.suffix.lower() in KEPT_SUFFIXES else ".png"
+    suffix = ".png"
+    if source.suffix.lower() in KEPT_SUFFIXES:
+        suffix = source.suffix.lower()
     target = folder / f"{source.stem}_x{scale}{suffix}"
     count = 1
     while target.resolve() in taken:

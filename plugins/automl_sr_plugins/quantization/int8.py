@@ -58,7 +58,11 @@ def float_layers(finished: TrainedModel, keep_float: KeepFloat) -> list[str]:
     """
     found = learnt_layers(finished)
     ends = {"none": frozenset(), "last": {"last"}, "first_last": {"first", "last"}}[keep_float]
-    kept = [node.node for layer in found if layer.roles & ends for node in layer.stored]
+    kept = []
+    for layer in found:
+        if layer.roles & ends:
+            for node in layer.stored:
+                kept.append(node.node)
     return list(dict.fromkeys([*fixed_kernel_layers(finished), *kept]))
 
 
@@ -66,11 +70,16 @@ def fixed_kernel_layers(finished: TrainedModel) -> list[str]:
     """Return the convolutions of the file whose kernels were never learnt, such as a bicubic
     skip's.
     """
-    learnt = {node.node for layer in learnt_layers(finished) for node in layer.stored}
+    learnt = set()
+    for layer in learnt_layers(finished):
+        for node in layer.stored:
+            learnt.add(node.node)
     nodes = layer_nodes(_exported(finished))
-    return [
-        name for name, kind in nodes if kind in ("Conv", "ConvTranspose") and name not in learnt
-    ]
+    found: list[str] = []
+    for name, kind in nodes:
+        if kind in ("Conv", "ConvTranspose") and name not in learnt:
+            found.append(name)
+    return found
 
 
 def learnt_layers(finished: TrainedModel) -> list[Layer]:

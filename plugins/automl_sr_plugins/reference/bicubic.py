@@ -33,7 +33,9 @@ def phase_weights(scale: int) -> list[list[float]]:
     phases = []
     for phase in range(scale):
         position = (phase + 0.5) / scale - 0.5
-        weights = [cubic(position - tap) for tap in range(-RADIUS, RADIUS + 1)]
+        weights = []
+        for tap in range(-RADIUS, RADIUS + 1):
+            weights.append(cubic(position - tap))
         total = math.fsum(weights)
         phases.append([weight / total for weight in weights])
     return phases

@@ -26,7 +26,9 @@ def check_choice(net: str, field: str, value: object, allowed: tuple[object, ...
 def check_positive(net: str, **values: float) -> None:
     """Refuse sizes below one and factors that are not positive."""
     for field, value in values.items():
-        least = 1 if isinstance(value, int) else 0
+        least = 0
+        if isinstance(value, int):
+            least = 1
         if not (value >= least and value > 0):
             raise PluginError(
                 f"The net {net!r} cannot be made with {field} = {value!r}.", "Give a larger number."

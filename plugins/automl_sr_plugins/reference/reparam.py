@@ -252,8 +252,9 @@ class GatedBlock(Wide):
         self.gate_out = nn.Linear(max(1, channels // 2), wide, bias=False)
         for layer in (self.gate_in, self.gate_out):
             nn.init.constant_(layer.weight, 1 / layer.in_features)
-        self.gather = nn.Conv2d(channels, 1, 1) if gathers else None
-        if self.gather is not None:
+        self.gather: nn.Conv2d | None = None
+        if gathers:
+            self.gather = nn.Conv2d(channels, 1, 1)
             nn.init.constant_(self.gather.weight, 1 / channels)
             nn.init.zeros_(_bias(self.gather))
 
@@ -266,6 +267,7 @@ class GatedBlock(Wide):
         """Return the product of the layers; where channels are gathered, with the identity."""
         weights = self.channel_weights()
         back = _matrix(self.squeeze)
+
         middle = weights[:, None, None, None] * self.middle.weight
         middle = middle + _identity_kernel(middle)
         weight = torch.einsum("oq,qpyx->opyx", back, middle)
@@ -274,6 +276,7 @@ class GatedBlock(Wide):
         bias = _bias(self.squeeze) + back @ (weights * _bias(self.middle) + through)
         if self.gather is None:
             return weight, bias
+
         weight = weight + _identity_kernel(weight)
         share = _matrix(self.gather)[0]
         first = torch.einsum("o,oiyx->iyx", share, weight)

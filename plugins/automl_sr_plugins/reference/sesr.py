@@ -37,7 +37,11 @@ class SESR(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(m):
             layers.append(LinearBlock(f, f, 3, p, bias=biases, identity=True))
-            layers.append(nn.PReLU(f) if activation == "prelu" else nn.ReLU())
+            if activation == "prelu":
+                layers.append(nn.PReLU(f))
+            else:
+                layers.append(nn.ReLU())
+
         self.body = nn.Sequential(*layers)
         self.last = LinearBlock(f, channels * scale * scale, 5, p, bias=biases)
         self.last.start_at_zero()

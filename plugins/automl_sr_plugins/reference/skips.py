@@ -21,7 +21,9 @@ class ShuffledOnto(nn.Module):
     def __init__(self, channels: int, scale: int, base: Base) -> None:
         super().__init__()
         self.copies = scale * scale
-        self.bicubic = BicubicUpsample(channels, scale) if base == "bicubic" else None
+        self.bicubic: BicubicUpsample | None = None
+        if base == "bicubic":
+            self.bicubic = BicubicUpsample(channels, scale)
         self.shuffle = nn.PixelShuffle(scale)
 
     def forward(self, maps: Tensor, image: Tensor) -> Tensor:
@@ -29,6 +31,7 @@ class ShuffledOnto(nn.Module):
         if self.bicubic is not None:
             added: Tensor = self.bicubic(image) + self.shuffle(maps)
             return added
+
         # One channel is added to all maps as it is; what repeats it would be one more operation.
         if image.shape[1] > 1:
             image = image.repeat_interleave(self.copies, dim=1)

@@ -44,8 +44,11 @@ class SPAN(Residual):
 
     def __init__(self, channels: int, scale: int, width: int, blocks: int, skip: Skip) -> None:
         super().__init__(channels, scale, skip)
-        colour = MEAN if channels == len(MEAN) else (LUMA_MEAN,)
+        colour: tuple[float, ...] = MEAN
+        if channels == 1:
+            colour = (LUMA_MEAN,)
         self.register_buffer("mean", torch.tensor(colour)[:, None, None])
+
         self.conv_1 = ThreeLayerBlock(channels, width)
         self.blocks = nn.ModuleList(SelfWeighed(width) for _ in range(blocks))
         self.conv_2 = ThreeLayerBlock(width, width)

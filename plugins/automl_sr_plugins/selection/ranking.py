@@ -71,22 +71,22 @@ def varied(scores: NDArray[Any], groups: NDArray[Any], kept: int) -> Indices:
     names, sizes = np.unique(np.asarray(groups), return_counts=True)
     order = hardest_first(scores)
     parts = shares_of(sizes, kept)
-    picked = [
-        order[np.asarray(groups)[order] == name][:part]
-        for name, part in zip(names, parts, strict=True)
-    ]
-    return np.concatenate(picked) if picked else order[:0]
+    picked = []
+    for name, part in zip(names, parts, strict=True):
+        picked.append(order[np.asarray(groups)[order] == name][:part])
+    if picked:
+        return np.concatenate(picked)
+    return order[:0]
 
 
 def _place_within(groups: NDArray[Any]) -> Indices:
     """Say for each position how many earlier positions belong to the same group."""
     by_group = np.argsort(groups, kind="stable")
     ordered = groups[by_group]
-    starts = (
-        np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-        if len(ordered)
-        else np.zeros(0, dtype=np.int64)
-    )
+    if len(ordered):
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    else:
+        starts = np.zeros(0, dtype=np.int64)
     lengths = np.diff(np.r_[starts, len(ordered)])
     places = np.empty(len(ordered), dtype=np.int64)
     places[by_group] = np.arange(len(ordered)) - np.repeat(starts, lengths)

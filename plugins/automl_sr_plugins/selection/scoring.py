@@ -118,7 +118,9 @@ def as_input(images: Tensor, channels: int) -> Tensor:
     """Return uint8 RGB [B, 3, H, W] as a net sees it: float [B, c, H, W] in 0..1, luma for one
     channel.
     """
-    return luma(images)[:, None] if channels == 1 else images.float() / 255
+    if channels == 1:
+        return luma(images)[:, None]
+    return images.float() / 255
 
 
 def sources_of(data: SRSamples) -> NDArray[np.int64]:
@@ -128,5 +130,8 @@ def sources_of(data: SRSamples) -> NDArray[np.int64]:
 
 def kept(data: SRSamples, indices: NDArray[Any]) -> SRSamples:
     """Keep these samples, at least one of them, in their original order."""
-    chosen = np.sort(indices) if len(indices) else np.zeros(1, dtype=np.int64)
+    if len(indices):
+        chosen = np.sort(indices)
+    else:
+        chosen = np.zeros(1, dtype=np.int64)
     return data.subset(torch.from_numpy(chosen))

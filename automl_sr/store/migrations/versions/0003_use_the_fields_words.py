@@ -30,9 +30,9 @@ def upgrade() -> None:
         seconds = row.stage_seconds
         if not seconds or "fork" not in seconds:
             continue
-        renamed = {
-            "branch" if stage == "fork" else stage: value for stage, value in seconds.items()
-        }
+        renamed = {}
+        for stage, value in seconds.items():
+            renamed["branch" if stage == "fork" else stage] = value
         connection.execute(
             TRIALS.update().where(TRIALS.c.id == row.id).values(stage_seconds=renamed)
         )
