@@ -17,8 +17,8 @@ class SESR(nn.Module):
 
     Enlarging by 4 shuffles once: published are two shuffles by 2, which give the same net with the
     16 last channels in another order. The output is not clipped: who makes an image of it does
-    that, and a clipped pixel has no gradient. The last layer starts at zero, which is ours: a
-    random start there makes wide blocks fail at rates that plain layers learn well at.
+    that, and a clipped pixel has no gradient. The last layer starts at zero, which is ours: wide
+    blocks are sensitive to the learning rate, and less so from there.
     """
 
     def __init__(

@@ -4,7 +4,7 @@
 
 Each run is one trial of a study, exported, and measured as exported on sets that it has not seen.
 A row "in the time of" another one trains so many steps as take as long as that one's: the rates of
-both are those of the rows with equal steps, of the same seed.
+both are those of the rows with equal steps, of the same seed. Nothing else may run beside it.
 """
 
 from __future__ import annotations
