@@ -240,7 +240,8 @@ class PlainUSR(_Folding):
 
     Wang et al.: PlainUSR: Chasing Faster ConvNet for Efficient Super-Resolution, ACCV 2024. The
     paper's nets are U `kind="ultra", n=16, w2=8`, T `ultra, 32, 16`, S `general, 32, 16, w3=8,
-    f=4`, M `general, 48, 32, 16, 8`, base `general, 64, 48, 32, 16`, L `large, 80, 64, 48, 16`.
+    f=4`, M `general, 48, 32, 16, 8`, base `general, 64, 48, 32, 16`, L `large, 80, 64, 48, 16`. The
+    start at exactly the image with its pixels repeated is ours.
     """
 
     name = "plainusr"

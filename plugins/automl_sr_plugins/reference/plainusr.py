@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from automl_sr_plugins.reference.checks import check_choice, check_image, check_positive
-from automl_sr_plugins.reference.reparam import GatedBlock
+from automl_sr_plugins.reference.reparam import GatedBlock, bias_of, zero_start
 
 WINDOW = 7
 """Side of the window that the attention pools over."""
@@ -101,7 +101,8 @@ class PlainUSR(nn.Module):
     """Parts of a few widths between two convolutions (Wang et al., ACCV 2024).
 
     The image goes along in channels of its own: the untrained head puts it there, and the untrained
-    tail enlarges them by repeating pixels.
+    tail enlarges them by repeating pixels. Published nets add random weights to both; without
+    these, which is ours, an untrained net gives nothing but the enlarged image.
     """
 
     def __init__(self, channels: int, scale: int, n: int, parts: list[Part]) -> None:
@@ -112,11 +113,14 @@ class PlainUSR(nn.Module):
         self.parts = nn.Sequential(*parts)
         last = nn.Conv2d(wide, channels * copies, 3, padding=1)
         self.tail = nn.Sequential(last, nn.PixelShuffle(scale))
+        zero_start(last)
         with torch.no_grad():
+            self.head.weight[n:] = 0
+            bias_of(self.head)[n:] = 0
             for channel in range(channels):
                 own = slice(channel * copies, (channel + 1) * copies)
-                self.head.weight[n + channel, channel, 1, 1] += 1
-                last.weight[own, n + channel, 1, 1] += 1
+                self.head.weight[n + channel, channel, 1, 1] = 1
+                last.weight[own, n + channel, 1, 1] = 1
 
     def forward(self, image: Tensor) -> Tensor:
         """Enlarge a batch."""

@@ -167,14 +167,14 @@ class EdgeBlock(Wide):
         weight = self.plain.weight
         weight = weight + torch.einsum("odyx,di->oiyx", second.weight, _matrix(first))
         weight = weight + torch.einsum("jo,jyx,joi->oiyx", self.scale, self.masks, points)
-        bias = _bias(self.plain) + _bias(second) + self.shift.sum(0)
-        bias = bias + torch.einsum("odyx,d->o", second.weight, _bias(first))
+        bias = bias_of(self.plain) + bias_of(second) + self.shift.sum(0)
+        bias = bias + torch.einsum("odyx,d->o", second.weight, bias_of(first))
         return weight, bias
 
     def expanded(self, features: Tensor) -> Tensor:
         """Return the sum of what all branches give."""
         output: Tensor = self.plain(features)
-        output = output + self.squeeze(_padded_by_bias(self.expand(features), _bias(self.expand)))
+        output = output + self.squeeze(_padded_by_bias(self.expand(features), bias_of(self.expand)))
         for layer, scale, shift, mask in zip(
             self.edges, self.scale, self.shift, self.masks, strict=True
         ):
@@ -187,7 +187,7 @@ class EdgeBlock(Wide):
         """Let the last layer of each branch be zero; it learns first."""
         for layer in (self.plain, self.squeeze):
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(_bias(layer))
+            nn.init.zeros_(bias_of(layer))
         nn.init.zeros_(self.scale)
         nn.init.zeros_(self.shift)
 
@@ -213,9 +213,9 @@ class ThreeLayerBlock(Wide):
         weight = torch.einsum("oq,qpyx->opyx", back, self.middle.weight)
         weight = torch.einsum("opyx,pi->oiyx", weight, _matrix(self.expand))
         weight = weight + functional.pad(self.beside.weight, (1, 1, 1, 1))
-        through = torch.einsum("qpyx,p->q", self.middle.weight, _bias(self.expand))
-        bias = _bias(self.squeeze) + _bias(self.beside)
-        return weight, bias + back @ (_bias(self.middle) + through)
+        through = torch.einsum("qpyx,p->q", self.middle.weight, bias_of(self.expand))
+        bias = bias_of(self.squeeze) + bias_of(self.beside)
+        return weight, bias + back @ (bias_of(self.middle) + through)
 
     def expanded(self, features: Tensor) -> Tensor:
         """Return what both branches give."""
@@ -227,7 +227,7 @@ class ThreeLayerBlock(Wide):
         """Let the last layer of both branches be zero; it learns first."""
         for layer in (self.squeeze, self.beside):
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(_bias(layer))
+            nn.init.zeros_(bias_of(layer))
 
 
 class GatedBlock(Wide):
@@ -256,7 +256,7 @@ class GatedBlock(Wide):
         if gathers:
             self.gather = nn.Conv2d(channels, 1, 1)
             nn.init.constant_(self.gather.weight, 1 / channels)
-            nn.init.zeros_(_bias(self.gather))
+            nn.init.zeros_(bias_of(self.gather))
 
     def channel_weights(self) -> Tensor:
         """Return a, the weight of each channel in between [2 * channels]."""
@@ -272,22 +272,22 @@ class GatedBlock(Wide):
         middle = middle + _identity_kernel(middle)
         weight = torch.einsum("oq,qpyx->opyx", back, middle)
         weight = torch.einsum("opyx,pi->oiyx", weight, _matrix(self.expand))
-        through = torch.einsum("qpyx,p->q", middle, _bias(self.expand))
-        bias = _bias(self.squeeze) + back @ (weights * _bias(self.middle) + through)
+        through = torch.einsum("qpyx,p->q", middle, bias_of(self.expand))
+        bias = bias_of(self.squeeze) + back @ (weights * bias_of(self.middle) + through)
         if self.gather is None:
             return weight, bias
 
         weight = weight + _identity_kernel(weight)
         share = _matrix(self.gather)[0]
         first = torch.einsum("o,oiyx->iyx", share, weight)
-        level = share @ bias + _bias(self.gather)
+        level = share @ bias + bias_of(self.gather)
         return torch.cat([first[None], weight[1:]]), torch.cat([level, bias[1:]])
 
     def expanded(self, features: Tensor) -> Tensor:
         """Return what the layers give; where channels are gathered, with the identity."""
         wide = self.expand(features)
         weights = self.channel_weights()[:, None, None]
-        middle = self.middle(_padded_by_bias(wide, _bias(self.expand)))
+        middle = self.middle(_padded_by_bias(wide, bias_of(self.expand)))
         output: Tensor = self.squeeze(weights * middle + wide)
         if self.gather is None:
             return output
@@ -297,7 +297,7 @@ class GatedBlock(Wide):
     def start_at_zero(self) -> None:
         """Let the last layer be zero, so that the block gives its input; it learns first."""
         nn.init.zeros_(self.squeeze.weight)
-        nn.init.zeros_(_bias(self.squeeze))
+        nn.init.zeros_(bias_of(self.squeeze))
 
 
 def conv3(reparam: Reparam, inputs: int, outputs: int) -> nn.Conv2d | Wide:
@@ -356,7 +356,7 @@ def _matrix(layer: nn.Module) -> Tensor:
     return weight[:, :, 0, 0]
 
 
-def _bias(layer: nn.Conv2d) -> Tensor:
+def bias_of(layer: nn.Conv2d) -> Tensor:
     """Return the bias of a layer that has one."""
     if layer.bias is None:
         raise TypeError("The layer was made without a bias.")
