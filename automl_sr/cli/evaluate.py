@@ -4,12 +4,14 @@ set.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from automl_sr.cli.checkpoint import Asked, export_checkpoint
 from automl_sr.errors import UseError
 from automl_sr.evaluation.guard import MOST_THREADS, SECONDS, Guard
 from automl_sr.presentation.console import print_json, print_table
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
 SCALES = (2, 3, 4)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 - one for each option
     model: Annotated[
-        str, typer.Argument(help="ONNX file, or the word `bicubic`", metavar="MODEL|bicubic")
+        str,
+        typer.Argument(
+            help="ONNX file, checkpoint (.safetensors, .pth, .pt), or the word `bicubic`",
+            metavar="MODEL|bicubic",
+        ),
     ],
     data: Annotated[
         str,
@@ -37,6 +43,16 @@ def evaluate(
     scale: Annotated[
         int | None,
         typer.Option(help="How many times larger: 2 (unless said), 3 or 4; super-resolution alone"),
+    ] = None,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help="Which net a checkpoint of others holds", metavar="NAME"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A field of that net, where its file does not tell", metavar="FIELD=VALUE"
+        ),
     ] = None,
     metrics: Annotated[
         str, typer.Option(help="Names of quality metrics, separated by commas")
@@ -54,23 +70,70 @@ def evaluate(
 
     As the literature does: luma for psnr_y and ssim_y, `scale` pixels cut from every border, mean
     over the images. A model of another task, as its file says, is measured by that task where it is
-    installed.
+    installed. A checkpoint is exported first, so that it is measured as shipped models are: the
+    model.safetensors of a trial, or a published one, of which the architecture is named.
 
     \b
     Examples:
       automl-sr evaluate bicubic --data photos-valid --scale 2
       automl-sr evaluate model.onnx --data photos-valid --json
+      automl-sr evaluate carn_m.pth --architecture carn_m --scale 4 --data photos-valid
     """
-    from automl_sr.evaluation.runtime import OnnxModel
-    from automl_sr.tasks.image_sr.task import ImageSR
-
     if scale is not None and scale not in SCALES:
         raise UseError(f"A scale of {scale} is not supported.", "Use 2, 3 or 4.")
-    opened = (
-        None
-        if model == "bicubic"
-        else OnnxModel(Path(model), threads, device, Guard(seconds=seconds))
-    )
+    asked = Asked(architecture, tuple(settings or ()), scale)
+    with tempfile.TemporaryDirectory(prefix="automl-sr-") as folder:
+        path, about = _file_of(model, asked, Path(folder))
+        opened = _opened(path, threads, device, seconds)
+        values, chosen = _measured(model, opened, data, scale, metrics)
+        if opened is not None:
+            opened.close()
+    values |= about
+    if json:
+        print_json(values)
+    elif "per_image" in values:
+        _print(values, chosen)
+    else:
+        rows = [
+            [metric.name, _shown(values[metric.name], metric), metric.unit] for metric in chosen
+        ]
+        title = f"{model} ({values['task']}) on {data}"
+        print_table(["metric", "value", "unit"], rows, title=title, right=["value"])
+
+
+def _file_of(model: str, asked: Asked, folder: Path) -> tuple[Path | None, dict[str, Any]]:
+    """Return the ONNX file to measure, if any, and what is to be said of its net.
+
+    Raises UseError for a checkpoint that is none, or of another net.
+    """
+    from automl_sr.plugin.registry import installed
+    from automl_sr.plugin.weights import ENDINGS
+
+    if Path(model).suffix in ENDINGS:
+        found = export_checkpoint(Path(model), asked, installed(), folder)
+        return found.path, {"net": found.about()}
+    if asked.architecture is not None or asked.fields:
+        raise UseError(
+            f"{model} is no checkpoint: --architecture and --set say which net one holds.",
+            f"Name a file that ends in {', '.join(ENDINGS)}, or leave them out.",
+        )
+    return (None if model == "bicubic" else Path(model)), {}
+
+
+def _opened(path: Path | None, threads: int, device: str, seconds: float) -> OnnxModel | None:
+    from automl_sr.evaluation.runtime import OnnxModel
+
+    if path is None:
+        return None
+    return OnnxModel(path, threads, device, Guard(seconds=seconds))
+
+
+def _measured(
+    model: str, opened: OnnxModel | None, data: str, scale: int | None, metrics: str
+) -> tuple[dict[str, Any], list[Metric]]:
+    """Return what is printed as JSON, and the metrics that were measured."""
+    from automl_sr.tasks.image_sr.task import ImageSR
+
     kind = ImageSR.kind if opened is None else opened.metadata.get("task", ImageSR.kind)
     if opened is not None and kind != ImageSR.kind:
         cls = _task_of(model, kind, scale)
@@ -91,17 +154,7 @@ def evaluate(
             "scale": scale,
             **_evaluate(net, data, scale, chosen),
         }
-    if json:
-        print_json(values)
-    elif "per_image" in values:
-        _print(values, chosen)
-    else:
-        rows = [
-            [metric.name, _shown(values[metric.name], metric), metric.unit] for metric in chosen
-        ]
-        print_table(
-            ["metric", "value", "unit"], rows, title=f"{model} ({kind}) on {data}", right=["value"]
-        )
+    return values, chosen
 
 
 def _task_of(model: str, kind: str, scale: int | None) -> type[Task]:

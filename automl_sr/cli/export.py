@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.errors import UseError
-from automl_sr.presentation.console import print_json, print_lines
+from automl_sr.errors import DataError, UseError, first_line
+from automl_sr.presentation.console import print_json, print_lines, warn
 from automl_sr.presentation.model_card import CARD, FILES, card, model_files
 
 UNPACKED = "model-unpacked.onnx"
+DRAWING = "model.svg"
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
@@ -41,6 +42,8 @@ def export(
     ] = False,
 ) -> None:
     """Write a trial's model.onnx, model.safetensors and model card to a new folder, all or nothing.
+
+    model.svg is a drawing of the net.
 
     \b
     Examples:
@@ -122,6 +125,7 @@ def write_folder(
                 fetch(files[kind], scratch / file)
         if unpacked:
             _unpack(scratch / FILES["onnx"], scratch / UNPACKED)
+        _draw(scratch / FILES["onnx"], scratch / DRAWING)
         (scratch / CARD).write_text(card(study, trial, refined), encoding="utf-8")
         scratch.chmod(0o755)
         written = sorted(path.name for path in scratch.iterdir())
@@ -131,6 +135,16 @@ def write_folder(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return written
+
+
+def _draw(model: Path, target: Path) -> None:
+    """Draw the net; a file that cannot be drawn is a model all the same, and it is said why."""
+    from automl_sr.presentation.drawing import net_drawing
+
+    try:
+        target.write_text(net_drawing(model, model.name).file(), encoding="utf-8")
+    except DataError as error:
+        warn(f"There is no {DRAWING}: {first_line(error)}")
 
 
 def _unpack(packed: Path, target: Path) -> None:

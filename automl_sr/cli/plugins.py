@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
 
 
+ASKED_ONLY = "(only if named) "
+"""Stands before the title of a technique that a study searches only where its file names it."""
+
+
 def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List what is installed, and what is unavailable and why.
 
     Techniques stand by slot, the baseline (trial 0) first, with the plugin that brought them and
-    its version.
+    its version. Those marked "only if named" are searched only where a study file names them.
 
     \b
     Examples:
@@ -33,9 +37,10 @@ def plugins(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
     columns = ("slot", "technique", "plugin", "version", "what it does")
     rows = []
     for row in found["techniques"]:
-        rows.append(
-            [row["slot"], row["name"], row["plugin"], row["distribution_version"], row["title"]]
-        )
+        what = row["title"]
+        if row["asked_only"]:
+            what = f"{ASKED_ONLY}{what}"
+        rows.append([row["slot"], row["name"], row["plugin"], row["distribution_version"], what])
     print_table(columns, rows)
     print_text("\ntasks: " + (", ".join(found["tasks"]) or "none"))
     print_text("metrics: " + ", ".join(found["metrics"]))
@@ -59,6 +64,7 @@ def listing(registry: Registry) -> dict[str, Any]:
                     "name": cls.name,
                     "version": cls.version,
                     "baseline": cls.baseline,
+                    "asked_only": cls.asked_only,
                     "title": cls.title(),
                     "fields": list(cls.model_fields),
                     "tasks": cls.tasks,

@@ -4,13 +4,15 @@ writes to it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from automl_sr.errors import UseError
 from automl_sr.presentation.comparison import differences
-from automl_sr.presentation.console import print_json, print_lines, print_table, print_text
+from automl_sr.presentation.console import note, print_json, print_lines, print_table, print_text
+from automl_sr.presentation.model_card import model_files
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.presentation.plan_words import plan_words
 from automl_sr.presentation.trial_details import details, shared_words, when
@@ -25,6 +27,7 @@ from automl_sr.search.output import (
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
+    from automl_sr.store.records import StudyRecord, TrialRecord
 
 Name = Annotated[str, typer.Argument(help="Name of the study", metavar="NAME")]
 Place = Annotated[
@@ -132,7 +135,14 @@ def trials(
 def show(
     name: Name,
     trial: Annotated[int, typer.Argument(help="Number of the trial", metavar="NUMBER")],
+    drawing: Annotated[
+        Path | None,
+        typer.Argument(help="File that --draw writes; default: NAME-NUMBER.svg", metavar="FILE"),
+    ] = None,
     store: Place = None,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Draw the net of its model as SVG instead")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Show everything about one trial: plan, values, costs, rungs, files and what went wrong.
@@ -140,15 +150,25 @@ def show(
     \b
     Examples:
       automl-sr show quickstart 7
+      automl-sr show quickstart 7 --draw net.svg
     """
     opened = _open(store)
     study = opened.study(name)
-    found = details(opened, study, opened.trial(study, trial))
+    record = opened.trial(study, trial)
+    if draw or drawing is not None:
+        _draw(study, record, drawing, asked=draw, quiet=json)
+    if draw and not json:
+        return
+    found = details(opened, study, record)
     if json:
         print_json(found)
         return
+    _print_trial(study, found)
+
+
+def _print_trial(study: StudyRecord, found: dict[str, Any]) -> None:
     print_lines(
-        f"{name}, trial {trial}: {found['state']}"
+        f"{study.name}, trial {found['number']}: {found['state']}"
         + (f" ({found['reason']})" if found["reason"] else "")
     )
     print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))
@@ -193,6 +213,29 @@ def show(
         )
     for event in found["events"]:
         print_text(f"\n{event['at']} {event['kind']}:\n{event['text']}")
+
+
+def _draw(
+    study: StudyRecord, trial: TrialRecord, file: Path | None, *, asked: bool, quiet: bool
+) -> None:
+    """Write the drawing of a trial's net and say where it is: on standard error where standard
+    output holds JSON alone.
+    """
+    if not asked:
+        raise UseError(f"What is {file} for?", f"Write --draw {file} to draw the net.")
+    from automl_sr.files import write_atomically
+    from automl_sr.presentation.drawing import stored_drawing
+
+    target = file or Path(f"{study.name}-{trial.number}.svg")
+    drawing = stored_drawing(model_files(study, trial)["onnx"])
+    try:
+        write_atomically(target, drawing.file().encode())
+    except OSError as error:
+        raise UseError(
+            f"{target} cannot be written: {error.strerror}.", "Name another file after --draw."
+        ) from error
+    tell = note if quiet else print_lines
+    tell(f"{target}: {drawing.caption}")
 
 
 def compare(

@@ -1,6 +1,6 @@
-"""From a trained module to the ONNX file that is shipped, checked against the module on several
-input sizes.
+"""From a trained module to the ONNX file that is shipped.
 
+The file is checked against the module on several input sizes.
 The TorchScript exporter goes first: it takes 0.05 to 0.1 s where torch.export takes seconds. Where
 it fails, or where tracing fixed a shape so that the file differs from the module on another size,
 torch.export is used instead.
@@ -74,24 +74,31 @@ def export_onnx(
     example = tuple(tensor.detach().cpu() for tensor in example_inputs)
     axes = dynamic_axes or {}
     checks = [example, *(tuple(inputs) for inputs in check_inputs)]
-    # Given inputs may all be single images, on which a batch size fixed by tracing would not show.
-    checks.append(
-        _doubled(example, input_names, axes)
-        if check_inputs
-        else other_sizes(example, input_names, axes)
+    if check_inputs:
+        # They may all be single images, on which a batch size fixed by tracing would not show.
+        checks.append(_doubled(example, input_names, axes))
+    else:
+        checks.append(other_sizes(example, input_names, axes))
+
+    request = _Request(
+        net=net,
+        example=example,
+        input_names=tuple(input_names),
+        output_names=tuple(output_names),
+        axes=axes,
+        opset=opset,
     )
-    request = _Request(net, example, tuple(input_names), tuple(output_names), axes, opset)
+    properties = dict(metadata or {})
+    target = Path(path)
     reasons = []
-    for name, exporter in (("torchscript", _by_tracing), ("torch.export", _by_torch_export)):
+    for name, exporter in EXPORTERS.items():
         try:
-            content = _with_metadata(_quietly(_folded(exporter), request), metadata or {})
-            difference = _write_checked(content, Path(path), net, checks)
-        except Exception as error:  # noqa: BLE001 - exporters raise anything; every reason is reported below
+            content = _with_metadata(_folded(exporter, request), properties)
+            difference = _write_checked(content, target, net, checks)
+        except Exception as error:  # noqa: BLE001 - exporters raise anything
             reasons.append(f"{name}: {type(error).__name__}: {first_line(error)}")
             continue
-        return Exported(
-            Path(path), Path(path).stat().st_size, name, dict(metadata or {}), difference
-        )
+        return Exported(target, target.stat().st_size, name, properties, difference)
     raise ExportError(
         f"{type(module).__name__} cannot be exported to ONNX ({'; '.join(reasons)}).",
         "Operations without an ONNX form, or shapes computed as Python numbers, are the usual"
@@ -105,16 +112,16 @@ def verify(
     inputs: Sequence[Tensor | Sequence[Tensor]],
     tolerance: float = TOLERANCE,
 ) -> float:
-    """Return the largest difference between the file and the module on these inputs, relative to
-    the output's range.
+    """Return the largest difference between the file and the module on these inputs.
 
-    The module runs on the CPU in evaluation mode and is left as it is. Raises ExportError above
-    `tolerance`, and for a file that ONNX Runtime cannot run.
+    It is relative to the output's range. The module runs on the CPU in evaluation mode and is left
+    as it is. Raises ExportError above `tolerance`, and for a file that ONNX Runtime cannot run.
     """
     net = copy.deepcopy(module).to(device="cpu", dtype=torch.float32).eval()
     content = Path(path).read_bytes()
+    checks = [_as_tuple(entry) for entry in inputs]
     try:
-        return _compare(content, str(path), net, [_as_tuple(entry) for entry in inputs], tolerance)
+        return _compare(content, str(path), net, checks, tolerance)
     except ExportError:
         raise
     except Exception as error:  # ONNX Runtime has types of its own
@@ -122,34 +129,39 @@ def verify(
 
 
 def other_sizes(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inputs:
-    """Make inputs of other lengths along the dynamic axes: batches one longer, sides half as long
-    again, to a multiple of 4. Axes with one name keep one length."""
+    """Make inputs of other lengths along the dynamic axes.
+
+    Batches are one longer, sides half as long again, to a multiple of 4. Axes with one name keep
+    one length.
+    """
     generator = torch.Generator().manual_seed(0)
     lengths: dict[str, int] = {}
-    made = []
+    inputs = []
     for name, tensor in zip(names, example, strict=True):
         shape = list(tensor.shape)
         for axis, label in axes.get(name, {}).items():
             old = shape[axis]
-            if axis == 0:
-                new = old + 1
-            else:
+            new = old + 1
+            if axis != 0:
                 new = (old + old // 2 + 4) // 4 * 4
             shape[axis] = lengths.setdefault(label, new)
-        floating = tensor.is_floating_point()
-        made.append(
-            torch.rand(shape, generator=generator)
-            if floating
-            else torch.zeros(shape, dtype=tensor.dtype)
-        )
-    return tuple(made)
+        if tensor.is_floating_point():
+            inputs.append(torch.rand(shape, generator=generator))
+        else:
+            # Zero is an index that every table has.
+            inputs.append(torch.zeros(shape, dtype=tensor.dtype))
+    return tuple(inputs)
 
 
 def _doubled(example: Inputs, names: Sequence[str], axes: DynamicAxes) -> Inputs:
-    pairs = zip(names, example, strict=True)
-    return tuple(
-        torch.cat([tensor, tensor]) if 0 in axes.get(name, {}) else tensor for name, tensor in pairs
-    )
+    """Make inputs of twice the batch size, where the batch is a dynamic axis."""
+    inputs = []
+    for name, tensor in zip(names, example, strict=True):
+        if 0 in axes.get(name, {}):
+            inputs.append(torch.cat([tensor, tensor]))
+        else:
+            inputs.append(tensor)
+    return tuple(inputs)
 
 
 @dataclass(frozen=True)
@@ -179,10 +191,10 @@ def _by_tracing(request: _Request) -> bytes:
 
 
 def _by_torch_export(request: _Request) -> bytes:
-    shapes = tuple(
-        dict.fromkeys(request.axes.get(name, {}), torch.export.Dim.DYNAMIC)
-        for name in request.input_names
-    )
+    shapes = []
+    for name in request.input_names:
+        axes = request.axes.get(name, {})
+        shapes.append(dict.fromkeys(axes, torch.export.Dim.DYNAMIC))
     # torch.export writes a length of 1 into the file as a constant, whatever axis is said to be
     # dynamic.
     example = _doubled(request.example, request.input_names, request.axes)
@@ -191,7 +203,7 @@ def _by_torch_export(request: _Request) -> bytes:
         example,
         input_names=request.input_names,
         output_names=request.output_names,
-        dynamic_shapes=shapes,
+        dynamic_shapes=tuple(shapes),
         opset_version=request.opset,
         dynamo=True,
         external_data=False,
@@ -199,34 +211,35 @@ def _by_torch_export(request: _Request) -> bytes:
     )
     if program is None:
         raise ExportError("torch.onnx.export gave no program.")
+
     model = program.model_proto
     for tensor in [*model.graph.input, *model.graph.output]:  # torch.export names axes s0, s1, ...
+        dims = tensor.type.tensor_type.shape.dim
         for axis, label in request.axes.get(tensor.name, {}).items():
-            tensor.type.tensor_type.shape.dim[axis].dim_param = label
+            dims[axis].dim_param = label
     return bytes(model.SerializeToString())
 
 
-def _quietly(exporter: Callable[[_Request], bytes], request: _Request) -> bytes:
-    """Run an exporter without its warnings, log lines and prints: their message, if any, is in what
-    it raises.
-    """
+EXPORTERS: Mapping[str, Callable[[_Request], bytes]] = {
+    "torchscript": _by_tracing,
+    "torch.export": _by_torch_export,
+}
+"""In the order in which they are tried."""
+
+
+def _folded(exporter: Callable[[_Request], bytes], request: _Request) -> bytes:
+    """Run an exporter, and fold what its file works out from constants."""
+    # Without its warnings, log lines and prints: their message, if any, is in what it raises.
     with silenced():
-        return exporter(request)
-
-
-def _folded(exporter: Callable[[_Request], bytes]) -> Callable[[_Request], bytes]:
-    def export_and_fold(request: _Request) -> bytes:
-        return fold_constants(exporter(request), _tied(request.net))
-
-    return export_and_fold
+        content = exporter(request)
+        return fold_constants(content, _tied(request.net))
 
 
 def _tied(net: nn.Module) -> set[str]:
     """Name the parameters that are one tensor with another: all but the first of each."""
-    every = set()
-    for name, _ in net.named_parameters(remove_duplicate=False):
-        every.add(name)
-    return every - {name for name, _ in net.named_parameters()}
+    every = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    first = {name for name, _ in net.named_parameters()}
+    return every - first
 
 
 def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
@@ -235,14 +248,23 @@ def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _write_checked(content: bytes, path: Path, net: nn.Module, checks: Sequence[Inputs]) -> float:
+def _write_checked(
+    content: bytes,
+    path: Path,
+    net: nn.Module,
+    checks: Sequence[Inputs],
+) -> float:
     difference = _compare(content, path.name, net, checks, TOLERANCE)
     write_atomically(path, content)
     return difference
 
 
 def _compare(
-    content: bytes, name: str, net: nn.Module, checks: Sequence[Inputs], tolerance: float
+    content: bytes,
+    name: str,
+    net: nn.Module,
+    checks: Sequence[Inputs],
+    tolerance: float,
 ) -> float:
     import onnxruntime
 
@@ -250,30 +272,34 @@ def _compare(
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    feeds = []
-    for entry in session.get_inputs():
-        feeds.append(entry.name)
+    names = [entry.name for entry in session.get_inputs()]
     worst = 0.0
     for inputs in checks:
         with torch.no_grad():
-            expected = net(*inputs)
-        if isinstance(expected, tuple | list):
-            wanted = expected
-        else:
-            wanted = (expected,)
-        given = session.run(
-            None, {feed: tensor.numpy() for feed, tensor in zip(feeds, inputs, strict=True)}
-        )
-        for want, got in zip(wanted, given, strict=True):
+            wanted = net(*inputs)
+        if not isinstance(wanted, tuple | list):
+            wanted = (wanted,)
+        feed = {}
+        for key, tensor in zip(names, inputs, strict=True):
+            feed[key] = tensor.numpy()
+
+        for want, got in zip(wanted, session.run(None, feed), strict=True):
             difference = _relative_difference(want.numpy(), np.asarray(got))
             if not difference <= tolerance:  # also true for NaN
-                shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in inputs)
                 raise ExportError(
                     f"{name} differs from the module by {difference:.2g} of the output range for an"
-                    f" input of {shapes} (allowed: {tolerance:g})."
+                    f" input of {_sizes(inputs)} (allowed: {tolerance:g})."
                 )
             worst = max(worst, difference)
     return worst
+
+
+def _sizes(inputs: Inputs) -> str:
+    """Write the shapes of inputs for a sentence."""
+    written = []
+    for tensor in inputs:
+        written.append("x".join(str(side) for side in tensor.shape))
+    return ", ".join(written)
 
 
 def _relative_difference(wanted: NDArray[Any], given: NDArray[Any]) -> float:
@@ -281,8 +307,9 @@ def _relative_difference(wanted: NDArray[Any], given: NDArray[Any]) -> float:
         return float("inf")
     if wanted.size == 0:
         return 0.0
-    spread = float(wanted.max() - wanted.min()) or 1.0
-    return float(np.max(np.abs(wanted.astype(np.float64) - given))) / spread
+    spread = float(wanted.max() - wanted.min()) or 1.0  # a flat output has no range
+    difference = np.abs(wanted.astype(np.float64) - given)
+    return float(np.max(difference)) / spread
 
 
 def _as_tuple(entry: Tensor | Sequence[Tensor]) -> Inputs:

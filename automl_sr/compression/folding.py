@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 
 def fold_constants(content: bytes, tied: Collection[str] = ()) -> bytes:
-    """Return the ONNX model without the nodes that give the same whatever the input, their results
-    stored instead.
+    """Return the ONNX model with what depends on no input worked out and stored.
 
     Exporters store equal tensors once, such as biases that are all zero, and give the others as
     copies: those become tensors of their own again, under the names of their parameters. `tied`
@@ -49,10 +48,10 @@ SMALL = 64
 
 def _is_small(node: onnx_ir.Node) -> bool:
     shape = node.inputs[0]
-    known = None
-    if shape is not None:
-        known = shape.const_value
-    return known is not None and int(known.numpy().prod()) <= SMALL
+    if shape is None or shape.const_value is None:
+        return False
+    sides = shape.const_value.numpy()
+    return int(sides.prod()) <= SMALL
 
 
 def _without_notes(model: onnx.ModelProto) -> None:

@@ -16,7 +16,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from automl_sr.compression.onnx_file import PACKED_DOMAIN, Exported, drop_unread, load_onnx
+from automl_sr.compression.onnx_file import (
+    PACKED_DOMAIN,
+    Exported,
+    drop_unread,
+    load_onnx,
+    source_of,
+)
 from automl_sr.errors import ExportError, nearest
 from automl_sr.files import write_atomically
 
@@ -108,13 +114,16 @@ class Uniform:
     @property
     def lowest(self) -> int:
         """The smallest multiple."""
-        return -(2 ** (self.bits - 1)) if self.low is None else self.low
+        if self.low is None:
+            return -int(2 ** (self.bits - 1))
+        return self.low
 
 
 @dataclass(frozen=True)
 class Codebook:
-    """Weights that are taken from a list: `entries` [K], or [K, d] for d weights that follow each
-    other in memory.
+    """Weights that are taken from a list.
+
+    `entries` is [K], or [K, d] for d weights that follow each other in memory.
     """
 
     entries: Sequence[float] | Array
@@ -122,10 +131,10 @@ class Codebook:
     @property
     def table(self) -> Array:
         """The entries as float32 [K, d]."""
-        found = np.asarray(self.entries, dtype=np.float32)
-        if found.ndim == 1:
-            return found[:, None]
-        return found
+        table = np.asarray(self.entries, dtype=np.float32)
+        if table.ndim == 1:
+            return table[:, None]
+        return table
 
 
 @dataclass(frozen=True)
@@ -141,19 +150,15 @@ def pack_weights(
     out_path: Path | str,
     weights: Mapping[str, Packing],
 ) -> Exported:
-    """Return the file written to `out_path`, in which these weights are packed, each where that
-    saves bytes.
+    """Return the file written to `out_path`, in which these weights are packed.
 
-    weights: by name of the stored tensor, which is the parameter's name in the module;
-    `Layer.stored` tells others. They have the packing's values already: nothing is rounded here.
-    Zeros of a `Uniform` or one-dimensional `Codebook` are left out as those of a `Sparse` where
-    that is smaller, and weights that were packed before are packed anew.
-    Raises ExportError for an unknown name, or a weight that the packing cannot give.
+    Each is packed where that saves bytes. weights: by name of the stored tensor, which is the
+    parameter's name in the module; `Layer.stored` tells others. They have the packing's values
+    already: nothing is rounded here. Zeros of a `Uniform` or one-dimensional `Codebook` are left
+    out as those of a `Sparse` where that is smaller, and weights that were packed before are packed
+    anew. Raises ExportError for an unknown name, or a weight that the packing cannot give.
     """
-    if isinstance(exported, Exported):
-        source = exported.path
-    else:
-        source = Path(exported)
+    source = source_of(exported)
     model = load_onnx(source)
     _unpack(model, weights)
     stored = {}
@@ -161,41 +166,40 @@ def pack_weights(
         stored[tensor.name] = tensor
     for name, packing in weights.items():
         if name not in stored:
-            reason = f"{source} stores no tensor {name!r} that could be packed."
-            raise ExportError(reason, nearest(name, stored))
+            raise ExportError(
+                f"{source} stores no tensor {name!r} that could be packed.",
+                nearest(name, stored),
+            )
         _pack(model, stored[name], packing)
+
+    # The functions weigh more than the weights of a very small net.
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     _unpack(plain)
-    # The functions weigh more than the weights of a very small net.
+    best = plain
     if model.ByteSize() < plain.ByteSize():
         best = model
-    else:
-        best = plain
     return _write(best, Path(out_path))
 
 
 def unpack_weights(exported: Exported | Path | str, out_path: Path | str) -> Exported:
-    """Return the file written to `out_path`, with all weights in float, for runtimes that do not
-    fold constants.
+    """Return the file written to `out_path`, with all weights in float.
 
-    Its output is the packed file's, and so is everything else. Raises ExportError for a file that
-    cannot be read.
+    It is for runtimes that do not fold constants; its output is the packed file's, and so is
+    everything else. Raises ExportError for a file that cannot be read.
     """
-    if isinstance(exported, Exported):
-        source = exported.path
-    else:
-        source = Path(exported)
-    model = load_onnx(source)
+    model = load_onnx(source_of(exported))
     _unpack(model)
     return _write(model, Path(out_path))
 
 
 def is_packed(path: Path | str) -> bool:
-    """Return whether weights of this file are packed. Raises ExportError for a file that cannot be
-    read.
+    """Return whether weights of this file are packed.
+
+    Raises ExportError for a file that cannot be read.
     """
-    return bool(_packed_nodes(load_onnx(path)))
+    nodes = _packed_nodes(load_onnx(path))
+    return bool(nodes)
 
 
 def _write(model: onnx.ModelProto, target: Path) -> Exported:
@@ -212,45 +216,48 @@ def _write(model: onnx.ModelProto, target: Path) -> Exported:
 
 
 def _packed_weights(model: onnx.ModelProto) -> list[str]:
-    """Name the weights that are packed; the values of a sparse one, which only its own function
-    reads, are none.
-    """
+    """Name the weights that are packed."""
     nodes = _packed_nodes(model)
-    read = set()
+    read: set[str] = set()
     for node in nodes:
-        for name in node.input:
-            read.add(name)
-    found: list[str] = []
+        read.update(node.input)
+    names: list[str] = []
     for node in nodes:
-        if node.output[0] not in read:
-            found.append(node.output[0])
-    return found
+        output = node.output[0]
+        # The values of a sparse weight, which only its own function reads, are no weight.
+        if output not in read:
+            names.append(output)
+    return names
 
 
 def _packed_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    found: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.domain == PACKED_DOMAIN:
-            found.append(node)
-    return found
+            nodes.append(node)
+    return nodes
 
 
 def _pack(model: onnx.ModelProto, tensor: onnx.TensorProto, packing: Packing) -> None:
     """Replace a stored tensor by the smallest form that gives it, which may be itself."""
     if tensor.data_type != onnx.TensorProto.FLOAT:
-        reason = f"{tensor.name!r} is not stored as float32."
-        raise ExportError(reason, "Only weights can be packed.")
+        raise ExportError(
+            f"{tensor.name!r} is not stored as float32.",
+            "Only weights can be packed.",
+        )
     weight = onnx.numpy_helper.to_array(tensor)
     axis = _output_axis(model, tensor.name, weight.ndim)
     forms = _forms(tensor.name, weight, packing, axis)
     best = min(forms, key=lambda form: form.size)
     if best.size >= tensor.ByteSize():
         return
+
     model.graph.initializer.remove(tensor)
-    known = set()
-    for entry in model.graph.initializer:
-        known.add(entry.name)
-    model.graph.initializer.extend(entry for entry in best.tensors if entry.name not in known)
+    known = {entry.name for entry in model.graph.initializer}
+    for entry in best.tensors:
+        if entry.name not in known:  # several weights share the scale of 1
+            model.graph.initializer.append(entry)
+    # In front: a node may read only what stands before it.
     for position, node in enumerate(best.nodes):
         model.graph.node.insert(position, node)
     _declare(model)
@@ -266,30 +273,42 @@ class _Form:
     @property
     def size(self) -> int:
         nodes = sum(node.ByteSize() for node in self.nodes)
-        return int(nodes + sum(tensor.ByteSize() for tensor in self.tensors))
+        tensors = sum(tensor.ByteSize() for tensor in self.tensors)
+        return int(nodes + tensors)
 
 
-def _forms(name: str, weight: Array, packing: Packing, axis: int) -> list[_Form]:
+def _forms(
+    name: str,
+    weight: Array,
+    packing: Packing,
+    axis: int,
+) -> list[_Form]:
+    """Return the forms in which a weight can be packed, dense and sparse."""
     flat = weight.reshape(-1)
     kept = flat != 0
+    inner = f"{name}.values"
+    count = (int(kept.sum()),)
     if isinstance(packing, Sparse):
-        values = _Form((), (_tensor(f"{name}.values", flat[kept]),))
+        values = _Form((), (_tensor(inner, flat[kept]),))
         return [_sparse(name, weight.shape, kept, values, None)]
+
     if isinstance(packing, Codebook):
         table = packing.table
         indices = _indices(name, flat, table)
         dense = _codebook(name, indices, table, weight.shape)
+        # Entries of several weights are kept or left out together: there is no sparse form.
         if table.shape[1] > 1 or not kept.any():
             return [dense]
-        inner = _codebook(f"{name}.values", indices[kept], table, (int(kept.sum()),))
-        return [dense, _sparse(name, weight.shape, kept, inner, None)]
+        values = _codebook(inner, indices[kept], table, count)
+        return [dense, _sparse(name, weight.shape, kept, values, None)]
+
     scale = _scale(name, packing, weight, axis)
     codes = _codes(name, weight, packing, scale).reshape(-1)
     dense = _uniform(name, codes, packing, weight.shape, scale)
     if not kept.any():
         return [dense]
-    inner = _uniform(f"{name}.values", codes[kept], packing, (int(kept.sum()),), None)
-    return [dense, _sparse(name, weight.shape, kept, inner, scale)]
+    values = _uniform(inner, codes[kept], packing, count, None)
+    return [dense, _sparse(name, weight.shape, kept, values, scale)]
 
 
 def _uniform(
@@ -313,13 +332,24 @@ def _uniform(
     return _Form((call,), tuple(stored))
 
 
-def _codebook(name: str, indices: Array, table: Array, shape: Sequence[int]) -> _Form:
-    planes, powers = _planes(indices, max(1, (len(table) - 1).bit_length()))
+def _codebook(
+    name: str,
+    indices: Array,
+    table: Array,
+    shape: Sequence[int],
+) -> _Form:
+    bits = (len(table) - 1).bit_length()
+    planes, powers = _planes(indices, max(1, bits))
     stored = [_tensor(f"{name}.planes", planes), _tensor(f"{name}.entries", table)]
-    return _Form(
-        (_call("Codebook", name, stored, powers=powers, count=[len(indices)], shape=shape),),
-        tuple(stored),
+    call = _call(
+        "Codebook",
+        name,
+        stored,
+        powers=powers,
+        count=[len(indices)],
+        shape=shape,
     )
+    return _Form((call,), tuple(stored))
 
 
 def _sparse(
@@ -330,9 +360,18 @@ def _sparse(
     scale: Array | None,
 ) -> _Form:
     planes, powers = _planes(kept, 1)
-    mask, factor = _tensor(f"{name}.mask", planes), _scale_tensor(name, scale)
-    read = [mask, onnx.TensorProto(name=f"{name}.values"), factor]
-    call = _call("Sparse", name, read, powers=powers, count=[len(kept)], shape=shape)
+    mask = _tensor(f"{name}.mask", planes)
+    factor = _scale_tensor(name, scale)
+    # Only its name counts: the values may be a node's output.
+    inner = onnx.TensorProto(name=f"{name}.values")
+    call = _call(
+        "Sparse",
+        name,
+        [mask, inner, factor],
+        powers=powers,
+        count=[len(kept)],
+        shape=shape,
+    )
     return _Form((*values.nodes, call), (*values.tensors, mask, factor))
 
 
@@ -347,17 +386,18 @@ def _call(
 
 
 def _planes(codes: Array, bits: int) -> tuple[Array, list[float]]:
-    """Return the codes' bits as uint8 [bits, count / 8], the first code lowest, and what each bit
-    is worth.
+    """Return the codes' bits as uint8 [bits, count / 8], and what each bit is worth.
+
+    The first code is the lowest bit of the first byte.
     """
     whole = codes.astype(np.uint32)
-    ones = []
-    for bit in range(bits):
-        ones.append((whole >> bit & 1).astype(np.uint8))
     planes = []
-    for one in ones:
-        planes.append(np.packbits(one, bitorder="little"))
-    return np.stack(planes), [float(2**bit) for bit in range(bits)]
+    powers = []
+    for bit in range(bits):
+        ones = (whole >> bit & 1).astype(np.uint8)
+        planes.append(np.packbits(ones, bitorder="little"))
+        powers.append(float(2**bit))
+    return np.stack(planes), powers
 
 
 def _tensor(name: str, values: Array) -> onnx.TensorProto:
@@ -370,7 +410,12 @@ def _scale_tensor(name: str, scale: Array | None) -> onnx.TensorProto:
     return _tensor(f"{name}.scale", scale)
 
 
-def _scale(name: str, packing: Uniform, weight: Array, axis: int) -> Array:
+def _scale(
+    name: str,
+    packing: Uniform,
+    weight: Array,
+    axis: int,
+) -> Array:
     """Return the scale in a shape that is broadcast over the weight."""
     scale = np.asarray(packing.scale, dtype=np.float32)
     sound = np.all((scale > 0) & np.isfinite(scale))
@@ -387,13 +432,23 @@ def _scale(name: str, packing: Uniform, weight: Array, axis: int) -> Array:
             f"{name!r} has {channels} output channels, and its scale is {list(scale.shape)}.",
             "Give one number, or one for each output channel.",
         )
-    return scale.reshape([-1 if place == axis else 1 for place in range(weight.ndim)])
+    spread = [1] * weight.ndim
+    spread[axis] = channels
+    return scale.reshape(spread)
 
 
-def _codes(name: str, weight: Array, packing: Uniform, scale: Array) -> Array:
+def _codes(
+    name: str,
+    weight: Array,
+    packing: Uniform,
+    scale: Array,
+) -> Array:
     codes = np.rint(weight / scale).astype(np.int64)
-    low, high = packing.lowest, packing.lowest + 2**packing.bits - 1
-    given = np.clip(codes, low, high).astype(np.float32) * scale
+    low = packing.lowest
+    high = low + 2**packing.bits - 1
+    within = np.clip(codes, low, high)
+    # As the file will compute it, in float32.
+    given = within.astype(np.float32) * scale
     _check_close(name, weight, given, f"{packing.bits} bits")
     return codes
 
@@ -409,12 +464,18 @@ def _indices(name: str, flat: Array, table: Array) -> Array:
             f"Entries are 1 to {2**MOST_BITS}, and their length divides the number of weights.",
         )
     groups = flat.reshape(-1, length)
-    indices: Array = KDTree(table).query(groups)[1]
+    indices: Array
+    _, indices = KDTree(table).query(groups)
     _check_close(name, groups, table[indices], f"{count} entries")
     return indices
 
 
-def _check_close(name: str, weight: Array, given: Array, what: str) -> None:
+def _check_close(
+    name: str,
+    weight: Array,
+    given: Array,
+    what: str,
+) -> None:
     difference = float(np.max(np.abs(weight - given), initial=0.0))
     allowed = CLOSE * float(np.max(np.abs(weight), initial=0.0))
     if not difference <= allowed:  # also true for NaN
@@ -443,26 +504,22 @@ def _output_axis(model: onnx.ModelProto, name: str, dimensions: int) -> int:
 
 def _declare(model: onnx.ModelProto) -> None:
     """Bring the functions that are called, and their domain, and take others of ours out."""
-    called = set()
-    for node in _packed_nodes(model):
-        called.add(node.op_type)
-    others = []
-    for function in model.functions:
-        if function.domain != PACKED_DOMAIN:
-            others.append(function)
-    imports = []
-    for entry in model.opset_import:
-        if entry.domain != PACKED_DOMAIN:
-            imports.append(entry)
-    del model.functions[:], model.opset_import[:]
-    model.functions.extend(others)
-    model.opset_import.extend(imports)
+    called = {node.op_type for node in _packed_nodes(model)}
+    for entries in (model.functions, model.opset_import):
+        for entry in list(entries):
+            if entry.domain == PACKED_DOMAIN:
+                entries.remove(entry)
     if not called:
         return
-    model.opset_import.append(onnx.helper.make_opsetid(PACKED_DOMAIN, 1))
+
+    opset = onnx.helper.make_opsetid(PACKED_DOMAIN, 1)
+    model.opset_import.append(opset)
     head = f'<opset_import: ["" : 18, "{PACKED_DOMAIN}" : 1], domain: "{PACKED_DOMAIN}">'
-    for name in sorted({*called, "Codes"}):
-        model.functions.append(onnx.parser.parse_function(head + FUNCTIONS[name]))
+    # All others call it.
+    called.add("Codes")
+    for name in sorted(called):
+        function = onnx.parser.parse_function(head + FUNCTIONS[name])
+        model.functions.append(function)
 
 
 def _unpack(model: onnx.ModelProto, names: Collection[str] | None = None) -> None:
@@ -473,12 +530,14 @@ def _unpack(model: onnx.ModelProto, names: Collection[str] | None = None) -> Non
             wanted.append(name)
     if not wanted:
         return
-    needed = {*wanted}
+
+    needed = set(wanted)
     chosen: list[onnx.NodeProto] = []
     for node in reversed(_packed_nodes(model)):  # what a node reads stands before it
         if node.output[0] in needed:
             chosen.insert(0, node)
             needed.update(node.input)
+
     values = _evaluate(model, chosen, wanted)
     for node in chosen:
         model.graph.node.remove(node)
@@ -495,18 +554,18 @@ def _evaluate(
     """Run these nodes with ONNX Runtime, as it does when it loads the file."""
     import onnxruntime
 
-    read = set()
+    read: set[str] = set()
     for node in nodes:
-        for name in node.input:
-            read.add(name)
+        read.update(node.input)
     stored = []
     for tensor in model.graph.initializer:
         if tensor.name in read:
             stored.append(tensor)
-    kind = onnx.TensorProto.FLOAT
     outputs = []
     for name in names:
-        outputs.append(onnx.helper.make_tensor_value_info(name, kind, None))
+        output = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        outputs.append(output)
+
     graph = onnx.helper.make_graph(list(nodes), "weights", [], outputs, stored)
     alone = onnx.helper.make_model(
         graph,
@@ -520,5 +579,5 @@ def _evaluate(
     content = alone.SerializeToString()
     providers = ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(content, options, providers=providers)
-    found: list[Array] = session.run(list(names), {})
-    return found
+    values: list[Array] = session.run(list(names), {})
+    return values

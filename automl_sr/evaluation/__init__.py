@@ -1,3 +1,1 @@
-"""Measuring: image quality, cost before training, models as shipped (ONNX Runtime) and tiled
-upscaling.
-"""
+"""Measuring: cost before training, and models as shipped (ONNX Runtime)."""

@@ -1,5 +1,6 @@
-"""What a model costs, known before it is trained: everything runs on torch's meta device, without
-data or weights.
+"""What a model costs, known before it is trained.
+
+Everything runs on torch's meta device, without data or weights.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import contextlib
 import copy
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,71 +28,89 @@ def count_params(module: nn.Module) -> int:
 
 
 def count_macs(module: nn.Module, *inputs: Tensor) -> int:
-    """Count multiply-adds of one forward pass: convolutions, matrix products, recurrent layers and
-    attention.
+    """Count multiply-adds of one forward pass.
 
-    Inputs may lie on any device, only their shapes and types count. The module is left as it is.
+    These are convolutions, matrix products, recurrent layers and attention. Inputs may lie on any
+    device, only their shapes and types count. The module is left as it is.
     """
-    flops = forward_flops(on_meta(module), [_meta_tensor(tensor) for tensor in inputs])
+    flops = forward_flops(on_meta(module), _meta_tensors(inputs))
     return flops // 2  # torch counts a multiply-add as two operations
 
 
 def activation_bytes(module: nn.Module, *inputs: Tensor) -> int:
-    """Estimate the bytes that autograd keeps for the backward pass of these inputs, each storage
-    counted once.
-    """
+    """Estimate the bytes that autograd keeps for the backward pass of these inputs."""
     return sum(_kept_for_backward(module, inputs))
 
 
 def _kept_for_backward(module: nn.Module, inputs: Sequence[Tensor]) -> list[int]:
-    """Return the bytes of each storage that autograd keeps."""
+    """Return the bytes of each storage that autograd keeps, each counted once."""
     net = on_meta(module)
+    parameters = set()
+    for tensor in (*net.parameters(), *net.buffers()):
+        parameters.add(_address(tensor))
     held: dict[int, int] = {}
-    parameters = {tensor.untyped_storage()._cdata for tensor in (*net.parameters(), *net.buffers())}
     kept: list[Tensor] = []  # keeps storages alive, so that no address is given out twice
 
     def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in parameters and storage._cdata not in held:
-            held[storage._cdata] = storage.nbytes()
+        address = _address(tensor)
+        if address not in parameters and address not in held:
+            held[address] = tensor.untyped_storage().nbytes()
             kept.append(tensor)
         return tensor
 
     keep = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     with torch.device("meta"), torch.enable_grad(), keep:
-        output = net(*[_meta_tensor(tensor) for tensor in inputs])
+        output = net(*_meta_tensors(inputs))
     del output
     return list(held.values())
 
 
-def training_bytes(module: nn.Module, *inputs: Tensor, copies: int = 5, half: bool = False) -> int:
-    """Estimate the memory of training on a batch of these shapes; `half`: the forward pass is in
-    bf16 or fp16.
+def _address(tensor: Tensor) -> int:
+    """Return what tells storages apart; tensors of the meta device have no address in memory."""
+    return int(tensor.untyped_storage()._cdata)
 
-    `copies` of the parameters: weight, gradient, two moments of Adam and the moving average. The
-    backward pass adds the gradients on both sides of one layer, which weigh most where the maps are
-    largest.
+
+def training_bytes(
+    module: nn.Module,
+    *inputs: Tensor,
+    copies: int = 5,
+    half: bool = False,
+) -> int:
+    """Estimate the memory of training on a batch of these shapes.
+
+    `copies` of the parameters: weight, gradient, two moments of Adam and the moving average.
+    `half`: the forward pass is in bf16 or fp16.
     """
     kept = _kept_for_backward(module, inputs)
-    maps = sum(kept) + 2 * max(kept, default=0)
-    return count_params(module) * BYTES * copies + round(maps * (HALF if half else 1.0))
+    # The backward pass adds the gradients on both sides of one layer, which weigh most where the
+    # maps are largest.
+    gradients = 2 * max(kept, default=0)
+    maps = float(sum(kept) + gradients)
+    if half:
+        maps *= HALF
+    weights = count_params(module) * BYTES
+    return weights * copies + round(maps)
 
 
 def helper_bytes(module: nn.Module, *inputs: Tensor) -> int:
-    """Estimate the memory of a model that runs beside the trained one: its weights, and the maps
-    around one layer.
+    """Estimate the memory of a model that runs beside the trained one.
+
+    It holds its weights, and the maps around one layer.
     """
-    largest = max(_kept_for_backward(module, inputs), default=0)
+    kept = _kept_for_backward(module, inputs)
+    largest = max(kept, default=0)
     return count_params(module) * BYTES + 2 * largest
 
 
 def on_meta(module: nn.Module) -> nn.Module:
-    """Copy a module onto the meta device without copying its weights; one that is there already is
-    given back.
+    """Copy a module onto the meta device without copying its weights.
+
+    One that is there already is given back.
     """
     tensors = [*module.parameters(), *module.buffers()]
     if all(tensor.is_meta for tensor in tensors):
         return module
+    # What the copy is told to have copied already, it takes as it is.
     memo: dict[int, Any] = {}
     for tensor in tensors:
         memo[id(tensor)] = _meta_tensor(tensor)
@@ -122,36 +141,42 @@ def _meta_tensor(tensor: Tensor) -> Tensor:
     return empty
 
 
+def _meta_tensors(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [_meta_tensor(tensor) for tensor in tensors]
+
+
 def forward_flops(net: nn.Module, inputs: Sequence[Tensor], **forward: Any) -> int:
     """Return the operations of one forward pass of a net on the meta device, as torch counts them.
 
-    Recurrent layers are counted by a formula: the meta device would unroll them step by step, for
-    up to a minute.
+    Recurrent layers are counted by a formula.
     """
-    # A mode other than training keeps dropout and batch statistics out; it is put back because the
-    # net may be shared.
+    # Evaluation mode keeps dropout and batch statistics out; the mode is put back because the net
+    # may be shared.
     modes = [(part, part.training) for part in net.modules()]
     net.eval()
-    counted: list[int] = []
+    counter = FlopCounterMode(display=False)
+    recurrent: list[int] = []
     try:
         with (
             torch.device("meta"),
             torch.no_grad(),
-            FlopCounterMode(display=False) as counter,
-            recurrent_by_formula(net, counted),
+            counter,
+            recurrent_by_formula(net, recurrent),
         ):
             net(*inputs, **forward)
     finally:
         for part, training in modes:
             part.training = training
-    return int(counter.get_total_flops()) + sum(counted)
+    return int(counter.get_total_flops()) + sum(recurrent)
 
 
 @contextlib.contextmanager
 def recurrent_by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
-    """Replace the forward passes of recurrent layers by their output's shape and a count of
-    operations.
+    """Replace the forward passes of recurrent layers by their output's shape.
+
+    The operations of each pass are added to `counted`.
     """
+    # The meta device would unroll these layers step by step, for up to a minute.
     layers = []
     for part in net.modules():
         if isinstance(part, nn.RNNBase):
@@ -165,27 +190,56 @@ def recurrent_by_formula(net: nn.Module, counted: list[int]) -> Iterator[None]:
             del layer.forward
 
 
+GATES = {"LSTM": 4, "GRU": 3}
+"""Matrix products of a step; plain recurrent layers have one."""
+
+
 def _recurrent(
-    layer: nn.RNNBase, counted: list[int], sequence: Tensor, state: Any = None
+    layer: nn.RNNBase,
+    counted: list[int],
+    sequence: Tensor,
+    state: Any = None,
 ) -> tuple[Tensor, Any]:
-    """Stand in for a recurrent layer on [length, batch, in], [batch, length, in] or [length,
-    in].
+    """Stand in for a recurrent layer.
+
+    sequence: [length, batch, in], [batch, length, in] or [length, in].
     """
-    gates = {"LSTM": 4, "GRU": 3}.get(layer.mode, 1)
-    directions = 2 if layer.bidirectional else 1
+    directions = 1
+    if layer.bidirectional:
+        directions = 2
     width = layer.proj_size or layer.hidden_size
-    positions = math.prod(sequence.shape[:-1])
-    for depth in range(layer.num_layers):
-        before = layer.input_size if depth == 0 else width * directions
-        macs = gates * layer.hidden_size * (before + width) + layer.proj_size * layer.hidden_size
-        counted.append(2 * directions * positions * macs)
+    _count_recurrent(layer, counted, math.prod(sequence.shape[:-1]), directions)
+
     output = sequence.new_empty((*sequence.shape[:-1], width * directions))
-    batch_axis = 0 if layer.batch_first else 1
-    batch = (sequence.shape[batch_axis],) if sequence.dim() == 3 else ()
-    hidden = sequence.new_empty((layer.num_layers * directions, *batch, width))
+    depths = layer.num_layers * directions
+    batch = _batch_shape(layer, sequence)
+    hidden = sequence.new_empty((depths, *batch, width))
     if layer.mode != "LSTM":
         return output, hidden
-    return output, (
-        hidden,
-        sequence.new_empty((layer.num_layers * directions, *batch, layer.hidden_size)),
-    )
+    cell = sequence.new_empty((depths, *batch, layer.hidden_size))
+    return output, (hidden, cell)
+
+
+def _count_recurrent(
+    layer: nn.RNNBase,
+    counted: list[int],
+    positions: int,
+    directions: int,
+) -> None:
+    """Count the operations of a recurrent layer over so many positions."""
+    gates = GATES.get(layer.mode, 1)
+    width = layer.proj_size or layer.hidden_size
+    projection = layer.proj_size * layer.hidden_size
+    before = layer.input_size
+    for _ in range(layer.num_layers):
+        macs = gates * layer.hidden_size * (before + width) + projection
+        counted.append(2 * directions * positions * macs)
+        before = width * directions  # the next one reads both directions
+
+
+def _batch_shape(layer: nn.RNNBase, sequence: Tensor) -> tuple[int, ...]:
+    if sequence.dim() != 3:
+        return ()
+    if layer.batch_first:
+        return (sequence.shape[0],)
+    return (sequence.shape[1],)

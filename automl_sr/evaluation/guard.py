@@ -24,8 +24,9 @@ class Guard:
     """Keeps a file of others within bounds. Raises UseError for seconds that are no time."""
 
     stop: Callable[[], bool] = _never
-    """Asked ten times a second: True ends the work with StopRequestedError, and so does whatever it
-    raises.
+    """Asked ten times a second: True ends the work with StopRequestedError.
+
+    So does whatever it raises.
     """
     seconds: float = SECONDS
     """So long one run may take."""
@@ -33,7 +34,8 @@ class Guard:
     def __post_init__(self) -> None:
         if not 0 < self.seconds < math.inf:
             raise UseError(
-                f"A model cannot be given {self.seconds:g} seconds.", "Give it more than 0."
+                f"A model cannot be given {self.seconds:g} seconds.",
+                "Give it more than 0.",
             )
 
     @property

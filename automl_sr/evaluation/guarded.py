@@ -1,6 +1,6 @@
-"""A file of others in a process of its own, which can be ended at any time and gets only so much
-memory.
+"""A file of others in a process of its own.
 
+It can be ended at any time, and gets only so much memory.
 Nothing less ends all of them: ONNX Runtime looks at `RunOptions.terminate` between two nodes, so
 that a loop with an empty body, or one huge product of matrices, goes on for ever; and while a
 session is made, constants are folded for as long as it takes, whatever its cancellation flag says.
@@ -53,7 +53,13 @@ class GuardedSession:
     Raises what `LocalSession` does, and ModelError for one that is ended.
     """
 
-    def __init__(self, path: Path, threads: int, provider: str, guard: Guard) -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int,
+        provider: str,
+        guard: Guard,
+    ) -> None:
         check_file(path)
         self._path = path
         self._guard = guard
@@ -61,23 +67,25 @@ class GuardedSession:
         shared = make_shared()
         self._shared = SharedArrays(shared)
         self._process, self._channel = _start(shared)
+        # Where nobody closes it, the process ends with this object, or with the interpreter.
         self._end = weakref.finalize(self, _end, self._process, self._channel, shared)
+
         # CUDA reserves more addresses than there is memory.
         limit = None
         if provider != "cuda":
             limit = self._memory
-        found = self._ask(
-            {
-                "do": "open",
-                "path": str(path),
-                "threads": threads,
-                "provider": provider,
-                "memory": limit,
-            },
-            guard.first_seconds,
-        )
+        request = {
+            "do": "open",
+            "path": str(path),
+            "threads": threads,
+            "provider": provider,
+            "memory": limit,
+        }
+        told = self._ask(request, guard.first_seconds)
         self.signature = Signature(
-            _ports(found["inputs"]), _ports(found["outputs"]), found["metadata"]
+            _ports(told["inputs"]),
+            _ports(told["outputs"]),
+            told["metadata"],
         )
 
     def run(self, feed: Feed, outputs: Sequence[str]) -> dict[str, Array]:
@@ -89,13 +97,13 @@ class GuardedSession:
         return self._run(feed, outputs, self._guard.first_seconds)
 
     def apart(self, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function(path, *arguments)` gives, called in the other process: all have to
-        fit into JSON.
+        """Return what `function(path, *arguments)` gives, called in the other process.
+
+        Arguments and result have to fit into JSON.
         """
         place = f"{function.__module__}:{function.__qualname__}"
-        result: T = self._ask(
-            {"do": "call", "place": place, "arguments": arguments}, self._guard.first_seconds
-        )
+        request = {"do": "call", "place": place, "arguments": arguments}
+        result: T = self._ask(request, self._guard.first_seconds)
         return result
 
     def close(self) -> None:
@@ -105,15 +113,20 @@ class GuardedSession:
     def _run(self, feed: Feed, outputs: Sequence[str], seconds: float) -> dict[str, Array]:
         with self._ended_explained():
             places = self._shared.put(feed)
-        most = self._memory // 4
-        given = self._ask(
-            {"do": "run", "feed": places, "outputs": list(outputs), "most": most}, seconds
-        )
+        request = {
+            "do": "run",
+            "feed": places,
+            "outputs": list(outputs),
+            "most": self._memory // 4,
+        }
+        given = self._ask(request, seconds)
+
+        arrays: dict[str, Array] = {}
         with self._ended_explained():
-            found: dict[str, Array] = {}
+            # Copied: the next run writes over the views.
             for name, value in self._shared.views(given).items():
-                found[name] = value.copy()
-            return found
+                arrays[name] = value.copy()
+        return arrays
 
     def _ask(self, request: dict[str, Any], seconds: float) -> Any:
         """Send a request, wait for its answer, and give its result."""
@@ -140,16 +153,14 @@ class GuardedSession:
 
     @contextlib.contextmanager
     def _ended_explained(self) -> Any:
-        """End the process where anything goes wrong: what comes next on the line would be anybody's
-        guess.
-        """
+        """End the process where anything goes wrong, and say why it has ended."""
+        # What comes next on the line would be anybody's guess.
         try:
             yield
         except (EOFError, OSError, ValueError) as error:
+            # Else it would seem to have died of being ended here.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(
-                    LAST_WORDS
-                )  # else it would seem to have died of being ended here
+                self._process.wait(LAST_WORDS)
             self.close()
             raise self._ended() from error
         except BaseException:
@@ -159,6 +170,7 @@ class GuardedSession:
     def _ended(self) -> UseError:
         code = self._process.returncode
         how = ""
+        # SIGKILL says nothing: it is what this side ends the process with.
         if code is not None and code < 0 and code != -signal.SIGKILL:
             how = f" ({signal.Signals(-code).name})"
         free = f"{self._memory / 1e9:.3g} GB"
@@ -170,10 +182,11 @@ class GuardedSession:
 
 def _start(shared: int) -> tuple[subprocess.Popen[bytes], Connection]:
     ours, theirs = Pipe()
+    line = theirs.fileno()
     try:
         process = subprocess.Popen(  # noqa: S603 - the program is our own
-            [sys.executable, "-P", "-m", MODEL_PROCESS, str(theirs.fileno()), str(shared)],
-            pass_fds=[theirs.fileno(), shared],
+            [sys.executable, "-P", "-m", MODEL_PROCESS, str(line), str(shared)],
+            pass_fds=[line, shared],
             stdin=subprocess.PIPE,  # its end tells the other process that this one is gone
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -184,6 +197,7 @@ def _start(shared: int) -> tuple[subprocess.Popen[bytes], Connection]:
         os.close(shared)
         raise
     finally:
+        # The other process has its own copy: with this one open its end would never be noticed.
         theirs.close()
     return process, ours
 
@@ -198,7 +212,10 @@ def _end(process: subprocess.Popen[bytes], channel: Connection, shared: int) -> 
 
 
 def _ports(found: list[dict[str, Any]]) -> tuple[Port, ...]:
-    return tuple(Port(item["name"], item["type"], tuple(item["shape"])) for item in found)
+    ports = []
+    for item in found:
+        ports.append(Port(item["name"], item["type"], tuple(item["shape"])))
+    return tuple(ports)
 
 
 def _free_memory() -> int:

@@ -1,5 +1,6 @@
-"""Latency of shipped models, measured in turns with a fixed reference net and by one process of the
-host at a time.
+"""Latency of shipped models.
+
+They are timed in turns with a fixed reference net, by one process of the host at a time.
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ RESOLUTION_MS = 0.02
 
 @dataclass(frozen=True)
 class Latency:
-    """Times of single forward passes in ms: median, fastest, 90th percentile, and how many were
-    taken.
-    """
+    """Times of single forward passes in ms, and how many were taken."""
 
     median_ms: float
     fastest_ms: float
@@ -36,25 +35,31 @@ class Latency:
 
 
 def timed_in_turns(
-    calls: Mapping[str, Callable[[], Any]], warmup: int = 2, runs: int = 20, rounds: int = 4
+    calls: Mapping[str, Callable[[], Any]],
+    warmup: int = 2,
+    runs: int = 20,
+    rounds: int = 4,
 ) -> dict[str, Latency]:
-    """Time calls in turns: A B, B A, A B, ... What slows the machine down for a while then slows
-    all of them.
+    """Time calls in turns: A B, B A, A B, ...
 
-    Waits for other processes of this host that measure. A machine whose load changes meanwhile
-    slows some calls and not others: where the two halves of a round disagree, it is repeated, and
-    of `rounds` that all do, the steadiest one counts.
+    What slows the machine down for a while then slows all of them. Waits for other processes of
+    this host that measure.
     """
     with measuring_lock():
         best = _round(calls, warmup, runs)
+        # A machine whose load changes meanwhile slows some calls and not others: where the two
+        # halves of a round disagree, it is repeated, and of `rounds` that all do, the steadiest
+        # one counts.
         for _ in range(1, rounds):
             if _unsteady(best) <= STEADY:
                 break
-            best = min(best, _round(calls, 0, runs), key=_unsteady)
-    found: dict[str, Latency] = {}
+            again = _round(calls, 0, runs)
+            best = min(best, again, key=_unsteady)
+
+    summaries: dict[str, Latency] = {}
     for name, values in best.items():
-        found[name] = _summary(values)
-    return found
+        summaries[name] = _summary(values)
+    return summaries
 
 
 def latency_ms(own: Latency, reference: Latency | None) -> float:
@@ -68,10 +73,10 @@ def latency_ratio(own: Latency, reference: Latency) -> float:
 
 
 def measuring_lock() -> FileLock:
-    """Return the lock under which anything on this host measures time, shared by all users and
-    studies.
-    """
-    return FileLock(Path(tempfile.gettempdir()) / "automl-sr-measuring.lock", mode=0o666)
+    """Return the lock under which anything on this host measures time."""
+    # Writable for all: users and studies share it.
+    place = Path(tempfile.gettempdir()) / "automl-sr-measuring.lock"
+    return FileLock(place, mode=0o666)
 
 
 def cache_folder() -> Path:
@@ -81,8 +86,11 @@ def cache_folder() -> Path:
 
 
 def _round(
-    calls: Mapping[str, Callable[[], Any]], warmup: int, runs: int
+    calls: Mapping[str, Callable[[], Any]],
+    warmup: int,
+    runs: int,
 ) -> dict[str, list[float]]:
+    """Return the times of each call in ms."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     for turn in range(warmup + runs):
@@ -92,6 +100,7 @@ def _round(
             elapsed = time.perf_counter() - start
             if turn >= warmup:
                 times[name].append(elapsed * 1000)
+        # The other way round: each call comes first as often as it comes last.
         order.reverse()
     return times
 
@@ -101,13 +110,19 @@ def _unsteady(times: Mapping[str, list[float]]) -> float:
     worst = 0.0
     for values in times.values():
         half = len(values) // 2
-        if half:
-            first, second = float(np.median(values[:half])), float(np.median(values[half:]))
-            worst = max(worst, (abs(first - second) - RESOLUTION_MS) / min(first, second))
+        if half == 0:
+            continue
+        first = float(np.median(values[:half]))
+        second = float(np.median(values[half:]))
+        difference = abs(first - second) - RESOLUTION_MS
+        worst = max(worst, difference / min(first, second))
     return worst
 
 
 def _summary(values: list[float]) -> Latency:
     return Latency(
-        float(np.median(values)), min(values), float(np.percentile(values, 90)), len(values)
+        median_ms=float(np.median(values)),
+        fastest_ms=min(values),
+        p90_ms=float(np.percentile(values, 90)),
+        runs=len(values),
     )

@@ -1,5 +1,6 @@
-"""The other side of `GuardedSession`: `python -m` it with two descriptors, of the line and of the
-shared array.
+"""The other side of `GuardedSession`.
+
+`python -m` it with two descriptors: of the line, and of the shared array.
 """
 
 from __future__ import annotations
@@ -45,10 +46,17 @@ class Server:
         try:
             answer = {"result": self._result(request)}
         except AutomlSRError as error:
-            answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+            answer = {
+                "error": type(error).__name__,
+                "message": error.message,
+                "hint": error.hint,
+            }
         except Exception as error:  # noqa: BLE001 - a file of others may fail in any way
-            message = f"{self._path} cannot be used: {first_line(error)}."
-            answer = {"error": ModelError.__name__, "message": message, "hint": ""}
+            answer = {
+                "error": ModelError.__name__,
+                "message": f"{self._path} cannot be used: {first_line(error)}.",
+                "hint": "",
+            }
         self._channel.send_bytes(json.dumps(answer).encode())
 
     def _result(self, request: dict[str, Any]) -> Any:
@@ -56,29 +64,41 @@ class Server:
             case "open":
                 return self._open(request)
             case "call":
-                return pkgutil.resolve_name(request["place"])(self._path, *request["arguments"])
+                function = pkgutil.resolve_name(request["place"])
+                return function(self._path, *request["arguments"])
             case _:
-                return self._run(request["feed"], request["outputs"], request["most"])
+                return self._run(
+                    request["feed"],
+                    request["outputs"],
+                    request["most"],
+                )
 
     def _open(self, request: dict[str, Any]) -> dict[str, Any]:
+        # Before the file is looked at: opening it is what may take all memory.
         if request["memory"] is not None:
             _limit_memory(request["memory"])
         self._path = Path(request["path"])
-        self._session = LocalSession(self._path, request["threads"], request["provider"])
+        self._session = LocalSession(
+            self._path,
+            request["threads"],
+            request["provider"],
+        )
         return asdict(self._session.signature)
 
     def _run(self, feed: list[Place], outputs: list[str], most: int) -> list[Place]:
         if self._session is None:
             raise ModelError("No file is open.")
-        found = self._session.run(self._shared.views(feed), outputs)
-        bytes_ = sum(value.nbytes for value in found.values())
-        if bytes_ > most:
+        given = self._session.run(self._shared.views(feed), outputs)
+
+        # Before they are copied: the shared file lies in memory as well.
+        size = sum(value.nbytes for value in given.values())
+        if size > most:
             shapes = ", ".join(str(list(shape)) for _, _, shape, _ in feed)
-            size = f"{bytes_ / 1e9:.3g} GB"
             raise ModelError(
-                f"{self._path} gives {size} for an input of {shapes}, more than there is room for."
+                f"{self._path} gives {size / 1e9:.3g} GB for an input of {shapes}, more than there"
+                " is room for."
             )
-        return self._shared.put(found)
+        return self._shared.put(given)
 
 
 def _limit_memory(size: int) -> None:
@@ -98,14 +118,20 @@ def _prepare() -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
+        # No dump of a process that breaks down: it would be as large as its memory.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    sys.stdin.buffer.read()  # ends when the other process does, however that happens
     os._exit(0)
 
 
-if __name__ == "__main__":
+def _main() -> None:
     _prepare()
-    Server(Connection(int(sys.argv[1])), SharedArrays(int(sys.argv[2]))).serve()
+    line, shared = (int(word) for word in sys.argv[1:3])
+    Server(Connection(line), SharedArrays(shared)).serve()
+
+
+if __name__ == "__main__":
+    _main()

@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 class OnnxModel:
-    """An ONNX file, called with one float32 batch, or run on arrays by name; its exporter wrote the
-    `metadata`.
+    """An ONNX file, called with one float32 batch, or run on arrays by name.
 
-    Raises ModelError for a missing or damaged file, or one of another kind, UseError for a provider
-    that is not installed. With a guard, ModelError and StopRequestedError where it takes too long,
-    or is not wanted any more. `session` is one of this file that is open already.
+    Its exporter wrote the `metadata`. Raises ModelError for a missing or damaged file, or one of
+    another kind, UseError for a provider that is not installed. With a guard, ModelError and
+    StopRequestedError where it takes too long, or is not wanted any more. `session` is one of this
+    file that is open already.
     """
 
     def __init__(
@@ -59,16 +59,17 @@ class OnnxModel:
         """Raise ModelError for a file that is no such model; models of one kind look closer."""
 
     def __call__(self, batch: Array, /) -> Array:
-        """Return the first output for one float32 batch. Raises UseError for an input that the net
-        cannot take.
+        """Return the first output for one float32 batch.
 
-        Raises ModelError for a net that takes more than one input, or other numbers.
+        Raises UseError for an input that the net cannot take, ModelError for a net that takes more
+        than one input, or other numbers.
         """
         check_one_to_one(self.path, self.session.signature)
-        first = self.outputs[0].name
-        return self.session.run({self.inputs[0].name: np.asarray(batch, np.float32)}, [first])[
-            first
-        ]
+        taken = self.inputs[0].name
+        given = self.outputs[0].name
+        feed = {taken: np.asarray(batch, np.float32)}
+        outputs = self.session.run(feed, [given])
+        return outputs[given]
 
     def run(self, feed: Feed, /) -> dict[str, Array]:
         """Return all outputs by name for all inputs by name.
@@ -76,13 +77,13 @@ class OnnxModel:
         Raises UseError for inputs that the net cannot take.
         """
         given = fitted(self.path, self.session.signature, feed)
-        return self.session.run(given, [port.name for port in self.outputs])
+        names = [port.name for port in self.outputs]
+        return self.session.run(given, names)
 
     def apart(self, function: Callable[..., T], *arguments: object) -> T:
-        """Return what `function(path, *arguments)` gives, called where the file is open: reading it
-        may hang as well.
+        """Return what `function(path, *arguments)` gives, called where the file is open.
 
-        Arguments and result are such as fit into JSON.
+        Reading a file may hang as well. Arguments and result are such as fit into JSON.
         """
         return self.session.apart(function, *arguments)
 
@@ -100,11 +101,17 @@ class OnnxModel:
         except (KeyError, ValueError) as error:
             found = self.metadata.get(key, "nothing")
             raise ModelError(
-                f"{self.path} does not tell its {key} (found: {found[:40]}).", "Export it again."
+                f"{self.path} does not tell its {key} (found: {found[:40]}).",
+                "Export it again.",
             ) from error
 
 
-def _opened(path: Path, threads: int, provider: str, guard: Guard | None) -> Session:
+def _opened(
+    path: Path,
+    threads: int,
+    provider: str,
+    guard: Guard | None,
+) -> Session:
     if guard is None:
         return LocalSession(path, threads, provider)
     return GuardedSession(path, threads, provider, guard)

@@ -75,9 +75,9 @@ class Session(Protocol):
 
 
 class LocalSession:
-    """A file in a session of this process: a fixed number of threads, deterministic, no spinning
-    threads.
+    """A file in a session of this process.
 
+    It has a fixed number of threads, which do not spin, and is deterministic.
     Raises ModelError for a missing or damaged file, UseError for a provider that is not installed.
     """
 
@@ -93,10 +93,10 @@ class LocalSession:
         for name, value in feed.items():
             given[name] = np.ascontiguousarray(value)
         try:
-            found = self._session.run(list(outputs), given)
+            arrays = self._session.run(list(outputs), given)
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise _failed(self._path, feed, error) from error
-        return dict(zip(outputs, found, strict=True))
+        return dict(zip(outputs, arrays, strict=True))
 
     first_run = run
 
@@ -127,27 +127,11 @@ def _open(path: Path, threads: int, provider: str) -> Any:
             f"ONNX Runtime has no device {provider!r} here.",
             "Use cpu, or install onnxruntime-gpu for cuda.",
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.use_deterministic_compute = True
-    # Errors are raised too: what is written besides would reach the terminal as it is.
-    options.log_severity_level = 4
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = _options(threads)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[name])
     except Exception as error:  # onnxruntime's exceptions share no other base
-        if _needs_memory(error):
-            raise ModelError(f"{path} needs more memory to be opened than is free.") from error
-        if any(word in str(error) for word in _OUTSIDE):
-            raise ModelError(
-                f"{path} wants to read weights outside of its own folder.",
-                "Put them beside it, or into it.",
-            ) from error
-        raise ModelError(
-            f"{path} is no ONNX model that ONNX Runtime can run: {_reason(error)}."
-        ) from error
+        raise _not_opened(path, error) from error
     if session.get_providers()[0] != name:  # ONNX Runtime falls back to the CPU without a word
         raise UseError(
             f"ONNX Runtime cannot start the device {provider!r} here.",
@@ -156,15 +140,43 @@ def _open(path: Path, threads: int, provider: str) -> Any:
     return session
 
 
+def _options(threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    # Errors are raised too: what is written besides would reach the terminal as it is.
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _not_opened(path: Path, error: Exception) -> ModelError:
+    """Make the error of a file that cannot be opened."""
+    if _needs_memory(error):
+        return ModelError(f"{path} needs more memory to be opened than is free.")
+    said = str(error)
+    if any(word in said for word in _OUTSIDE):
+        return ModelError(
+            f"{path} wants to read weights outside of its own folder.",
+            "Put them beside it, or into it.",
+        )
+    return ModelError(f"{path} is no ONNX model that ONNX Runtime can run: {_reason(error)}.")
+
+
 def _signature(path: Path, session: Any) -> Signature:
-    inputs = tuple(_port(item) for item in session.get_inputs())
-    outputs = tuple(_port(item) for item in session.get_outputs())
     try:
         metadata = dict(session.get_modelmeta().custom_metadata_map)
     except UnicodeDecodeError as error:
         raise ModelError(
-            f"{path} has metadata that are not text in UTF-8.", "Export it again."
+            f"{path} has metadata that are not text in UTF-8.",
+            "Export it again.",
         ) from error
+    inputs = _ports(session.get_inputs())
+    outputs = _ports(session.get_outputs())
     if not outputs:
         raise ModelError(f"{path} gives no output.", "Export it again.")
     return Signature(inputs, outputs, metadata)
@@ -178,17 +190,20 @@ def check_one_to_one(path: Path, signature: Signature) -> None:
         if inputs:
             names = f" ({', '.join(port.name for port in inputs)})"
         raise ModelError(
-            f"{path} takes {len(inputs) or 'no'} inputs{names}.", "A model has to take one batch."
+            f"{path} takes {len(inputs) or 'no'} inputs{names}.",
+            "A model has to take one batch.",
         )
-    if inputs[0].type != FLOAT:
+    taken = inputs[0].type
+    if taken != FLOAT:
         raise ModelError(
-            f"{path} takes {inputs[0].type}.",
+            f"{path} takes {taken}.",
             "A model has to take tensor(float): export it in float32.",
         )
     given = signature.outputs[0].type
     if given not in READABLE:
         raise ModelError(
-            f"{path} gives {given}.", "A model has to give tensor(float): export it in float32."
+            f"{path} gives {given}.",
+            "A model has to give tensor(float): export it in float32.",
         )
 
 
@@ -201,36 +216,54 @@ def fitted(path: Path, signature: Signature, feed: Feed) -> dict[str, Array]:
     for port in (*signature.inputs, *signature.outputs):
         if port.type not in TYPES:
             raise ModelError(
-                f"{path} has {port.name} of the type {port.type}.", "Export it with plain numbers."
+                f"{path} has {port.name} of the type {port.type}.",
+                "Export it with plain numbers.",
             )
-    names = [port.name for port in signature.inputs]
-    if set(feed) != set(names):
-        raise UseError(
-            f"{path} takes {', '.join(names) or 'nothing'}, not {', '.join(feed) or 'nothing'}."
-        )
-    return {port.name: np.asarray(feed[port.name], TYPES[port.type]) for port in signature.inputs}
+
+    wanted = [port.name for port in signature.inputs]
+    if set(feed) != set(wanted):
+        taken = ", ".join(wanted) or "nothing"
+        given = ", ".join(feed) or "nothing"
+        raise UseError(f"{path} takes {taken}, not {given}.")
+
+    arrays = {}
+    for port in signature.inputs:
+        arrays[port.name] = np.asarray(feed[port.name], TYPES[port.type])
+    return arrays
 
 
-def _port(item: Any) -> Port:
-    return Port(item.name, item.type, tuple(item.shape))
+def _ports(items: Sequence[Any]) -> tuple[Port, ...]:
+    ports = []
+    for item in items:
+        ports.append(Port(item.name, item.type, tuple(item.shape)))
+    return tuple(ports)
 
 
 def _failed(path: Path, feed: Feed, error: Exception) -> UseError:
     """Make the error of a run."""
     sizes = {name: list(value.shape) for name, value in feed.items()}
-    several = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    size = several if len(sizes) != 1 else next(iter(sizes.values()))
+    if len(sizes) == 1:
+        [size] = map(str, sizes.values())
+    else:
+        size = ", ".join(f"{name} {shape}" for name, shape in sizes.items())
     if _needs_memory(error):
         return UseError(
-            f"{path} needs more memory for {size} than is free.", "Give it smaller images or tiles."
+            f"{path} needs more memory for {size} than is free.",
+            "Give it smaller images or tiles.",
         )
     return UseError(f"{path} cannot run on {size}: {_reason(error)}.")
 
 
 def _needs_memory(error: BaseException) -> bool:
-    return isinstance(error, MemoryError) or any(word in str(error) for word in _NO_MEMORY)
+    if isinstance(error, MemoryError):
+        return True
+    said = str(error)
+    return any(word in said for word in _NO_MEMORY)
 
 
 def _reason(error: BaseException) -> str:
-    said = _PLACE.sub("", _CODE.sub("", str(error)))
-    return " ".join(said.split())[:MOST_WORDS].rstrip(". ") or type(error).__name__
+    """Return the words of an error that say something to people."""
+    said = _CODE.sub("", str(error))
+    said = _PLACE.sub("", said)
+    words = " ".join(said.split())[:MOST_WORDS]
+    return words.rstrip(". ") or type(error).__name__

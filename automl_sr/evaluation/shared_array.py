@@ -1,5 +1,6 @@
-"""Memory that two processes see: arrays pass through it, as a pipe would copy them in many small
-pieces.
+"""Memory that two processes see.
+
+Arrays pass through it, as a pipe would copy them in many small pieces.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def make_shared() -> int:
 
 
 class SharedArrays:
-    """The arrays of one run at a time in a file that grows as needed; the descriptor stays the
-    caller's.
+    """The arrays of one run at a time in a file that grows as needed.
+
+    The descriptor stays the caller's.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -42,8 +44,12 @@ class SharedArrays:
         places: list[Place] = []
         end = 0
         for name, array in arrays.items():
-            places.append((name, array.dtype.str, array.shape, end))
-            end += -(-array.nbytes // ALIGNED) * ALIGNED
+            place: Place = (name, array.dtype.str, array.shape, end)
+            places.append(place)
+            blocks = -(-array.nbytes // ALIGNED)
+            end += blocks * ALIGNED
+
+        # The file never shrinks: views of earlier arrays would point beyond its end.
         if os.fstat(self._descriptor).st_size < end:
             os.ftruncate(self._descriptor, end)
         for place, array in zip(places, arrays.values(), strict=True):
@@ -52,18 +58,23 @@ class SharedArrays:
 
     def views(self, places: Sequence[Place]) -> dict[str, Array]:
         """Return the arrays that are in it, until the next ones are put there."""
-        found: dict[str, Array] = {}
+        arrays: dict[str, Array] = {}
         for place in places:
-            found[place[0]] = self._view(place)
-        return found
+            name = place[0]
+            arrays[name] = self._view(place)
+        return arrays
 
     def _view(self, place: Place) -> Array:
         _, type_, shape, start = place
         dtype = np.dtype(type_)
         count = math.prod(shape)
         if count == 0:
-            return np.empty(shape, dtype=dtype)
+            return np.empty(shape, dtype=dtype)  # a map of no bytes cannot be made
+
         end = start + count * dtype.itemsize
         if self._map is None or len(self._map) < end:
-            self._map = mmap.mmap(self._descriptor, os.fstat(self._descriptor).st_size)
-        return np.frombuffer(self._map, dtype=dtype, count=count, offset=start).reshape(shape)
+            # The other process may have made the file longer since it was mapped.
+            size = os.fstat(self._descriptor).st_size
+            self._map = mmap.mmap(self._descriptor, size)
+        flat = np.frombuffer(self._map, dtype=dtype, count=count, offset=start)
+        return flat.reshape(shape)

@@ -16,12 +16,18 @@ TRAINING = ("select", "train", "branch")
 
 def params_nonzero(trained: TrainedModel, seconds: Mapping[str, float]) -> float:
     """Measure of the metric `params_nonzero`."""
-    return float(sum(int(value.count_nonzero()) for value in trained.module.parameters()))
+    count = 0
+    for value in trained.module.parameters():
+        count += int(value.count_nonzero())
+    return float(count)
 
 
 def train_seconds(trained: TrainedModel, seconds: Mapping[str, float]) -> float:
     """Measure of the metric `train_seconds`."""
-    return float(sum(seconds.get(stage, 0.0) for stage in TRAINING))
+    total = 0.0
+    for stage in TRAINING:
+        total += seconds.get(stage, 0.0)
+    return total
 
 
 def data_bytes(trained: TrainedModel, seconds: Mapping[str, float]) -> float:

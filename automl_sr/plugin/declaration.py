@@ -53,6 +53,10 @@ def _declaration_problems(cls: type[Technique]) -> list[str]:
         return [f"{cls.__name__}.version must be text"]
     if not isinstance(cls.scores, bool):
         return [f"{cls.__name__}.scores must be True or False"]
+    if not isinstance(cls.asked_only, bool):
+        return [f"{cls.__name__}.asked_only must be True or False"]
+    if cls.asked_only and cls.baseline:
+        return [f"{cls.__name__} is the baseline, so that it cannot be asked_only"]
     found: list[str] = []
     for name in ("tasks", "provides", "requires", "conflicts"):
         if not isinstance(getattr(cls, name), frozenset) or not all(

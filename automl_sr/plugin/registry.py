@@ -136,16 +136,13 @@ class Registry:
 
     def baseline(self, slot: Slot) -> type[Technique] | None:
         """Return the technique that trial 0 uses in a slot: the one marked so, else the first by
-        name.
+        name of those that need not be asked for.
         """
-        known = self.techniques[slot]
-        marked = []
-        for cls in known.values():
-            if cls.baseline:
-                marked.append(cls)
-        if marked:
-            return marked[0]
-        return next((known[name] for name in sorted(known)), None)
+        known = []
+        for cls in self.techniques[slot].values():
+            if not cls.asked_only:
+                known.append(cls)
+        return min(known, key=lambda cls: (not cls.baseline, cls.name), default=None)
 
     def source(self, technique: type[Technique]) -> Source:
         """Say which plugin registered a technique."""

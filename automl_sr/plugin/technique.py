@@ -22,6 +22,8 @@ from automl_sr.plugin.vectors import decided_by, has_dead_ends, is_used, places
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch import Tensor
+
     from automl_sr.plugin.task import Samples, Task
     from automl_sr.training.phases import Phase
     from automl_sr.training.run import Run, TrainedModel
@@ -211,6 +213,10 @@ class Technique(BaseModel):
     """
     baseline: ClassVar[bool] = False
     """Exactly one technique of a slot is what trial 0 uses."""
+    asked_only: ClassVar[bool] = False
+    """Whether it is searched only where the study file names it: it costs more than a study should
+    spend unasked.
+    """
     tasks: ClassVar[frozenset[str]] = frozenset({"image-sr"})
     provides: ClassVar[frozenset[str]] = frozenset()
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -235,6 +241,26 @@ class Technique(BaseModel):
     def blueprint(self, task: Task, ctx: Context) -> Blueprint:
         """Describe the model to train; only architectures are asked."""
         raise NotImplementedError(f"{self.slot}.{self.name} is not an architecture")
+
+    def read_checkpoint(
+        self, tensors: Mapping[str, Tensor], task: Task
+    ) -> tuple[Technique, dict[str, Tensor]] | None:
+        """Return the net that a foreign file holds: the technique with its fields, and its tensors.
+
+        Only architectures are asked. The names and sizes of the tensors, which are those of the
+        file, say which fields the net has; they come back under the names that our model gives
+        them. None: the file is of another net. Without a method of its own an architecture takes
+        tensors as they are, for the fields that it has. Whether they fit is checked by core.
+        """
+        return self, dict(tensors)
+
+    def first_weights(self, blueprint: Blueprint, ctx: Context) -> Mapping[str, Tensor] | None:
+        """Return tensors with which the training of an architecture begins, by name.
+
+        It is asked once before step 0, after the weights were drawn, and never on resume. Tensors
+        that are left out stay as they were drawn; None leaves all.
+        """
+        return None
 
     def shipped(
         self, blueprint: Blueprint, task: Task, ctx: Context

@@ -20,6 +20,7 @@ from automl_sr.presentation.stored_models import StoredModels
 from automl_sr.presentation.trial_details import when
 from automl_sr.report.efficiency import efficiency
 from automl_sr.report.examples import examples, spread
+from automl_sr.report.nets import nets
 from automl_sr.search.output import File, TrialRow
 from automl_sr.search.results import FINISHED, feasible, front_of
 from automl_sr.study.spec import StudySpec
@@ -64,6 +65,7 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
             "environment": dict(study.environment),
             "front": [_member(trial, rungs, study) for trial in front],
             "trials": [_row(trial, study, in_front) for trial in trials],
+            "nets": nets(front, models),
             "images": _or_reason(lambda: examples(_spec(study, registry), front, models, images)),
             "efficiency": _or_reason(
                 lambda: efficiency(_spec(study, registry), trials, front, models, registry)

@@ -101,7 +101,9 @@ def _format(asked: str | None, output: Path | None) -> str:
 
 def _written(found: dict[str, Any], form: str) -> str:
     if form == "json":
-        return json_text.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        # Drawings are for people; programs that read reports find in them what they always found.
+        told = {key: value for key, value in found.items() if key != "nets"}
+        return json_text.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if form == "md":
         from automl_sr.report.markdown import markdown
 

@@ -61,6 +61,15 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Net:
+    """The drawing of a net, folded away under a title, and what it shows in words."""
+
+    title: str
+    words: str
+    drawing: Markup
+
+
+@dataclass(frozen=True)
 class Picture:
     """One piece of an image."""
 
@@ -78,7 +87,7 @@ class Pictures:
     pictures: Sequence[Picture]
 
 
-Block = Text | Code | Table | Chart | Pictures
+Block = Text | Code | Table | Chart | Net | Pictures
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 at.
 """
 
-STYLE = """
+from automl_sr.presentation.drawing.style import NET_STYLE
+
+STYLE = (
+    """
 :root {
   --paper: #ffffff; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --band: #f6f8fa;
   --accent: #0550ae; --pruned: #9a5b00; --other: #8c959f; --good: #1a7f37;
@@ -103,6 +106,8 @@ tr.on > * { background: var(--band); }
   h2 { break-after: avoid; }
 }
 """
+    + NET_STYLE
+)
 
 SCRIPT = """
 "use strict";

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from automl_sr.presentation.numbers import number
-from automl_sr.report.document import Block, Chart, Code, Mono, Pictures, Table, Text
+from automl_sr.report.document import Block, Chart, Code, Mono, Net, Pictures, Table, Text
 from automl_sr.report.sections import moment, sections
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#])")
@@ -61,6 +61,8 @@ def _block(block: Block) -> str:
                 if picture.note:
                     cells.append([picture.title, picture.note])
             return _table(Table(block.caption, ("image", "PSNR"), cells, ("PSNR",)))
+        case Net():
+            return f"{escape(block.title)}: {escape(block.words)}"
         case Chart():
             return ""
 

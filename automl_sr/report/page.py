@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.presentation.markup import Markup, el
 from automl_sr.presentation.numbers import number
 from automl_sr.report.collect import collect
-from automl_sr.report.document import Block, Chart, Code, Mono, Pictures, Section, Table, Text
+from automl_sr.report.document import Block, Chart, Code, Mono, Net, Pictures, Section, Table, Text
 from automl_sr.report.look import SCRIPT, STYLE
 from automl_sr.report.sections import moment, sections
 
@@ -120,6 +120,9 @@ def _block(block: Block) -> Markup:
                 el("figcaption", block.caption),
                 class_="wide" if block.wide else None,
             )
+        case Net():
+            shown = _scrolled(block.drawing, block.title)
+            return el("details", el("summary", block.title), el("figure", shown))
         case Pictures():
             pieces = []
             for p in block.pictures:

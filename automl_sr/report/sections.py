@@ -8,9 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from automl_sr.presentation.explanations import history_words, importance_words
+from automl_sr.presentation.markup import Markup
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.report import drawings
-from automl_sr.report.document import Block, Code, Mono, Picture, Pictures, Section, Table, Text
+from automl_sr.report.document import (
+    Block,
+    Code,
+    Mono,
+    Net,
+    Picture,
+    Pictures,
+    Section,
+    Table,
+    Text,
+)
 
 Report = Mapping[str, Any]
 
@@ -22,6 +33,7 @@ def sections(report: Report) -> list[Section]:
     parts = [
         Section("Summary", list(_summary(report))),
         Section("Front", list(_front(report))),
+        Section("Nets", list(_nets(report))),
         Section("Images", list(_images(report))),
         Section("Efficiency score", list(_efficiency(report))),
         Section("History", list(_history(report))),
@@ -139,6 +151,25 @@ def _front_table(report: Report) -> Table:
     right = [*[_titled(metric) for metric in report["metrics"]], *extra, "steps"]
     columns = ["trial", *right[:-1], "state", "steps", "plan"]
     return Table("The front", columns, rows, right, trials=[row["number"] for row in front])
+
+
+def _nets(report: Report) -> Iterator[Block]:
+    nets = report["nets"]
+    if not nets["rows"]:
+        return
+    yield Text(
+        "The nets of the front as they ship: blocks that repeat are drawn once, and what only moves"
+        " values is left out."
+    )
+    for row in nets["rows"]:
+        trials = f"trial{'s' * (len(row['trials']) > 1)} {_some(row['trials'])}"
+        if "reason" in row:
+            yield Text(f"There is no drawing for {trials}: {row['reason']}")
+            continue
+        title = f"{trials.capitalize()}: {row['caption']}"
+        yield Net(title, row["words"], Markup(row["svg"]))
+    if nets["more"]:
+        yield Text(f"{nets['more']} more are not drawn here; see `automl-sr show --draw`.")
 
 
 def _images(report: Report) -> Iterator[Block]:

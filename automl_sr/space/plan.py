@@ -110,8 +110,8 @@ def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
     nested ones included.
 
     The content of a file counts, its path does not. Raises TrialError for one that cannot be read.
-    A slot that nothing fills is left out: a plan means the same before a plugin could fill it and
-    afterwards.
+    A slot that nothing fills is left out, and so is a field that names no file: a plan means the
+    same before a plugin could fill the slot, or read a file, and afterwards.
     """
     content = {}
     for slot, technique in techniques.items():
@@ -125,12 +125,12 @@ def _identity(technique: Technique) -> dict[str, Any]:
     files = {spec.name for spec in search_fields(type(technique)) if spec.is_file}
     fields: dict[str, Any] = {}
     for name, value in meant_fields(technique).items():
-        if name in files and value:
-            fields[name] = {"sha256": _content(value)}
-        elif isinstance(value, Technique):
+        if isinstance(value, Technique):
             fields[name] = _identity(value)
-        else:
+        elif name not in files:
             fields[name] = as_json(value)
+        elif value:
+            fields[name] = {"sha256": _content(value)}
     return {"technique": technique.name, "version": technique.version, "fields": fields}
 
 

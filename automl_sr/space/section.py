@@ -58,8 +58,8 @@ def read_space(
 
     `folder` is where relative paths of files begin, the working folder by default.
 
-    Without a `space`, everything that is installed for the task is searched. With one, a slot that
-    it leaves out is its baseline with default fields.
+    Without a `space`, everything that is installed for the task is searched, but for what has to be
+    asked for by name. With one, a slot that it leaves out is its baseline with default fields.
     """
     reader = SpaceReader(kind, registry, fail, folder)
     if raw is None:
@@ -84,7 +84,7 @@ class SpaceReader:
         self._fixes = {} if task is None else dict(task.fixes)
 
     def everything(self) -> tuple[SlotSpace, ...]:
-        """Search all that is installed."""
+        """Search all that is installed, but for what has to be asked for by name."""
         slots = (self._whole_slot(slot, ("space", slot.value)) for slot in self._filled())
         return tuple(slots)
 
@@ -160,8 +160,12 @@ class SpaceReader:
         return filled
 
     def _fillable(self, slot: Slot) -> bool:
-        """Return whether more than core's `none` is installed for a slot."""
-        return any(not issubclass(cls, Nothing) for cls in self._offered(slot, ()))
+        """Return whether more than core's `none` is searched in a slot that the file does not
+        name.
+        """
+        return any(
+            not issubclass(cls, Nothing) and not cls.asked_only for cls in self._offered(slot, ())
+        )
 
     def _offered(self, slot: Slot, lineage: Lineage) -> list[type[Technique]]:
         """List what may fill a slot, or a `Pick` inside other techniques: the baseline first, then
@@ -172,6 +176,23 @@ class SpaceReader:
             if self._why_not(cls, lineage) is None:
                 fitting.append(cls)
         return sorted(fitting, key=lambda cls: (not cls.baseline, cls.name))
+
+    def _unnamed(self, slot: Slot, path: KeyPath, lineage: Lineage) -> list[type[Technique]]:
+        """List what may fill a slot in which the file names nothing."""
+        offered = self._offered(slot, lineage)
+        found = []
+        for cls in offered:
+            if not cls.asked_only:
+                found.append(cls)
+        if not found:
+            names = ", ".join(cls.name for cls in offered)
+            raise self.fail(
+                path,
+                f"what is installed for the slot {slot.value!r} is searched only where it is"
+                " named.",
+                f"Name one or several of: {names}.",
+            )
+        return found
 
     def _why_not(self, cls: type[Technique], lineage: Lineage) -> str | None:
         """Say why a technique cannot be used here."""
@@ -201,12 +222,22 @@ class SpaceReader:
         return None
 
     def _whole_slot(self, slot: Slot, path: KeyPath) -> SlotSpace:
-        return self._made(
-            slot, [self._technique(cls, {}, path, ()) for cls in self._offered(slot, ())]
-        )
+        return self._made(slot, self._all_of(slot, path, ()))
+
+    def _all_of(self, slot: Slot, path: KeyPath, lineage: Lineage) -> list[TechniqueSpace]:
+        """Search what the file need not name, with a note on the rest."""
+        unnamed = self._unnamed(slot, path, lineage)
+        rest = []
+        for cls in self._offered(slot, lineage):
+            if cls.asked_only:
+                rest.append(cls.name)
+        note = f"of {slot.value}, searched only where the study file names it: {', '.join(rest)}."
+        if rest and note not in self.notes:
+            self.notes.append(note)
+        return [self._technique(cls, {}, path, lineage) for cls in unnamed]
 
     def _baseline(self, slot: Slot) -> SlotSpace:
-        cls = self._offered(slot, ())[0]
+        cls = self._unnamed(slot, ("space", slot.value), ())[0]
         if slot is Slot.RECIPE:
             fixed = self._fixes
         else:
@@ -262,7 +293,7 @@ class SpaceReader:
                 for name, body in raw.items()
             ]
         if isinstance(raw, Mapping):
-            return [self._technique(cls, {}, path, lineage) for cls in self._offered(slot, lineage)]
+            return self._all_of(slot, path, lineage)
         names = ", ".join(cls.name for cls in self._offered(slot, lineage))
         raise self.fail(
             path,

@@ -1,5 +1,6 @@
-"""Contract suites for plugin authors: subclass one in a test module, name your technique, run
-pytest.
+"""Contract suites for plugin authors.
+
+Subclass one in a test module, name your technique, run pytest.
 
 from automl_sr.testing import ArchitectureContract
 from my_plugin import MyNet

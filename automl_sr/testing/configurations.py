@@ -1,6 +1,4 @@
-"""The corners of a technique's search space: defaults, all lows, all highs, and every choice
-once.
-"""
+"""The corners of a technique's search space: defaults, all lows, all highs, every choice once."""
 
 from __future__ import annotations
 
@@ -23,11 +21,16 @@ from automl_sr.plugin.technique import (
 )
 from automl_sr.plugin.vectors import places
 
+Kind = type[Technique]
+Fields = Mapping[str, Any]
+Specs = Mapping[str, SearchField]
+
 
 def configurations(
-    cls: type[Technique], settings: Mapping[str, Any] | None = None
+    cls: Kind,
+    settings: Fields | None = None,
 ) -> dict[str, Technique]:
-    """Make a technique at the corners of its space, by a name for each; equal ones are made once.
+    """Make a technique at the corners of its space, by a name for each.
 
     `settings` replaces fields in all of them, for instance to shorten a helper's training. Corners
     that the technique refuses are left out: `refusals` lists them.
@@ -35,81 +38,103 @@ def configurations(
     made: dict[str, Technique] = {}
     for name, fields in _corners(cls):
         try:
-            technique = cls(**{**fields, **(settings or {})})
+            technique = cls(**_set(fields, settings))
         except ValidationError:
             continue
-        if technique not in made.values():
+        if technique not in made.values():  # the only choice is the default too
             made[name] = technique
     return made
 
 
-def refusals(cls: type[Technique], settings: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """Say which corners of its own space a technique refuses, and why: a search would propose them
-    and fail.
+def refusals(cls: Kind, settings: Fields | None = None) -> dict[str, str]:
+    """Say which corners of its own space a technique refuses, and why.
+
+    A search would propose them and fail.
     """
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for name, fields in _corners(cls):
         try:
-            cls(**{**fields, **(settings or {})})
+            cls(**_set(fields, settings))
         except ValidationError as error:
-            found[name] = first_error(error)
-    return found
+            reasons[name] = first_error(error)
+    return reasons
 
 
-def _corners(cls: type[Technique]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _set(fields: Fields, settings: Fields | None) -> dict[str, Any]:
+    """Return fields with the settings in place of their own."""
+    joined = dict(fields)
+    joined.update(settings or {})
+    return joined
+
+
+def _corners(cls: Kind) -> Iterator[tuple[str, dict[str, Any]]]:
     specs = {spec.name: spec for spec in search_fields(cls)}
     yield "default", {}
     yield "lows", _ends(cls, specs, high=False)
     yield "highs", _ends(cls, specs, high=True)
     for spec in specs.values():
-        if isinstance(spec.marker, Choice):
-            for option in spec.marker.options:
-                yield f"{spec.name}={option}", {**_conditions(spec, specs), spec.name: option}
-        elif isinstance(spec.marker, Each) and isinstance(spec.marker.item, Choice):
-            for option in spec.marker.item.options:
-                length = _length(cls, spec.marker, {})
-                yield (
-                    f"{spec.name}={option}",
-                    {**_conditions(spec, specs), spec.name: (option,) * length},
-                )
+        marker = spec.marker
+        if isinstance(marker, Choice):
+            for option in marker.options:
+                fields = _conditions(spec, specs)
+                fields[spec.name] = option
+                yield f"{spec.name}={option}", fields
+        elif isinstance(marker, Each) and isinstance(marker.item, Choice):
+            for option in marker.item.options:
+                fields = _conditions(spec, specs)
+                length = _length(cls, marker, {})
+                fields[spec.name] = (option,) * length
+                yield f"{spec.name}={option}", fields
 
 
-def _ends(cls: type[Technique], specs: Mapping[str, SearchField], *, high: bool) -> dict[str, Any]:
-    """Set every number to one end of its range; vectors come last because others count them."""
-    fields = {
-        name: _end(spec.marker, high=high)
-        for name, spec in specs.items()
-        if isinstance(spec.marker, Int | Float)
-    }
+def _ends(cls: Kind, specs: Specs, *, high: bool) -> dict[str, Any]:
+    """Set every number to one end of its range."""
+    fields: dict[str, Any] = {}
+    for name, spec in specs.items():
+        if isinstance(spec.marker, Int | Float):
+            fields[name] = _end(spec.marker, high=high)
+
+    # Vectors come last because numbers say how long they are.
     for spec in in_order(list(specs.values())):
-        if isinstance(spec.marker, Each):
-            each = spec.marker
-            fields[spec.name] = tuple(
-                _end(each.at(place), high=high) for place in range(_length(cls, each, fields))
-            )
+        each = spec.marker
+        if not isinstance(each, Each):
+            continue
+        ends = []
+        for place in range(_length(cls, each, fields)):
+            item = each.at(place)
+            ends.append(_end(item, high=high))
+        fields[spec.name] = tuple(ends)
     return fields
 
 
 def _end(item: Range, *, high: bool) -> Any:
+    """Return one end of a range; those of a choice are its first and last options."""
     if isinstance(item, Choice):
-        return item.options[-1 if high else 0]
+        if high:
+            return item.options[-1]
+        return item.options[0]
     if high:
         return item.high
     return item.low
 
 
-def _length(cls: type[Technique], each: Each, fields: Mapping[str, Any]) -> int:
-    defaults = {}
+def _length(cls: Kind, each: Each, fields: Fields) -> int:
+    """Return how long a vector is where these fields are set."""
+    values = {}
     for spec in search_fields(cls):
-        defaults[spec.name] = spec.default
-    return places(cls, each, {**defaults, **fields})
+        values[spec.name] = spec.default
+    values.update(fields)
+    return places(cls, each, values)
 
 
-def _conditions(spec: SearchField, specs: Mapping[str, SearchField]) -> dict[str, Any]:
+def _conditions(spec: SearchField, specs: Specs) -> dict[str, Any]:
     """Set the fields on which this one depends so that it is active."""
     fields: dict[str, Any] = {}
-    for other, allowed in spec.when.items():
-        if specs[other].default not in allowed:
-            fields[other] = allowed[0]
-        fields = {**_conditions(specs[other], specs), **fields}
+    for name, allowed in spec.when.items():
+        other = specs[name]
+        if other.default not in allowed:
+            fields[name] = allowed[0]
+        # What the other field depends on in turn; what is set already stays.
+        before = _conditions(other, specs)
+        fields = {**before, **fields}
     return fields

@@ -33,12 +33,15 @@ class Trace:
 
     def look(self, run: Run) -> None:
         """Take note of the gradients of the last step."""
-        found = {}
+        learnt = {}
         for name, parameter in run.model.named_parameters():
-            if parameter.requires_grad:
-                grad = parameter.grad
-                found[name] = self.learnt.get(name, False) or bool(grad is not None and grad.any())
-        self.learnt = found
+            if not parameter.requires_grad:
+                continue
+            grad = parameter.grad
+            moved = grad is not None and bool(grad.any())
+            learnt[name] = moved or self.learnt.get(name, False)
+        # Anew, not added to: a model that was pruned or has grown has other parameters.
+        self.learnt = learnt
 
     def end(self, run: Run) -> None:
         """Keep everything that the run is now."""
@@ -47,20 +50,22 @@ class Trace:
 
 
 class StopInEveryPhase(Silent):
-    """Asks a run to stop two steps into each of its phases, as Ctrl-C would; goes along through all
-    attempts.
+    """Asks a run to stop two steps into each of its phases, as Ctrl-C would.
+
+    It goes along through all attempts.
     """
 
     def __init__(self, table: Timetable) -> None:
         spans = (*table.spans, *table.tail_spans(table.trunk_steps))
-        self.stops = {span.start + min(2, span.steps) for span in spans}
+        self.stops = set()
+        for span in spans:
+            into = min(2, span.steps)
+            self.stops.add(span.start + into)
         self.step = 0
 
     def stop_requested(self) -> bool:
-        """Count one step more, and say whether it is one of those: a run goes on where it
-        stopped.
-        """
-        self.step += 1
+        """Count one step more, and say whether it is one of those."""
+        self.step += 1  # of all attempts: a run goes on where it stopped
         return self.step in self.stops
 
 
@@ -69,8 +74,9 @@ class Killed(BaseException):
 
 
 class StopThenKill(Silent):
-    """Asks work to stop the first time, ends it without asking the second time, and then leaves it
-    alone.
+    """Asks work to stop the first time, and ends it without asking the second time.
+
+    Then it leaves the work alone.
     """
 
     def __init__(self) -> None:
@@ -85,23 +91,32 @@ class StopThenKill(Silent):
 
 
 def overrides(cls: type[Technique], *names: str) -> bool:
-    """Whether a technique has a stage method of its own among these."""
-    return any(getattr(cls, name) is not getattr(Technique, name) for name in names)
+    """Return whether a technique has a stage method of its own among these."""
+
+    def own(name: str) -> bool:
+        return getattr(cls, name) is not getattr(Technique, name)
+
+    return any(own(name) for name in names)
 
 
 def assert_same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     """Require the same names and the same bits."""
     assert found.keys() == wanted.keys()
-    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+    other = []
+    for name, value in wanted.items():
+        if not torch.equal(found[name], value):
+            other.append(name)
+    assert other == []
 
 
 def cost_of(finished: TrainedModel) -> dict[str, float]:
     """Return parameters, multiply-adds and bytes of a shipped model."""
     assert finished.onnx is not None
-    example = as_inputs(finished.task.cost_example(finished.module))
+    module = finished.module
+    example = as_inputs(finished.task.cost_example(module))
     return {
-        "params": float(count_params(finished.module)),
-        "macs": float(count_macs(finished.module, *example)),
+        "params": float(count_params(module)),
+        "macs": float(count_macs(module, *example)),
         "size_bytes": float(finished.onnx.stat().st_size),
     }
 
@@ -113,15 +128,15 @@ def heavy_imports_of(module: str) -> list[str]:
     A technique that is declared in the test module itself cannot show this, so the test is skipped
     there.
     """
-    if "pytest" in vars(sys.modules[module]) or module.rpartition(".")[2].startswith("test_"):
+    _, _, own_name = module.rpartition(".")
+    if "pytest" in vars(sys.modules[module]) or own_name.startswith("test_"):
         pytest.skip(
             f"{module} is a test module, which imports torch through pytest's fixtures anyway"
         )
     code = f"import sys, {module}; print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-    }
+    # The same folders as here: a module under test need not be installed.
+    environment = dict(os.environ)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(  # noqa: S603 - our own interpreter and a module name
         [sys.executable, "-c", code],
         capture_output=True,

@@ -27,7 +27,7 @@ from automl_sr.training.recipe import Recipe
 from automl_sr.trial.ship import export_module
 
 if TYPE_CHECKING:
-    from automl_sr.plugin.task import Feed
+    from automl_sr.plugin.task import Array, Feed
 
 SIZE = (24, 32)
 """Height and width that `device.input` asks for here."""
@@ -41,7 +41,13 @@ class Kept:
         self.kept: dict[str, dict[str, Tensor]] = {}
         self.made = 0
 
-    def __call__(self, name: str, parts: Mapping[str, Any], make: Any, /) -> dict[str, Tensor]:
+    def __call__(
+        self,
+        name: str,
+        parts: Mapping[str, Any],
+        make: Any,
+        /,
+    ) -> dict[str, Tensor]:
         """Return the kept tensors of these parts, which have to be JSON."""
         key = json.dumps([name, parts], sort_keys=True)
         if key not in self.kept:
@@ -67,9 +73,8 @@ class TaskContract:
     """A named set that `load_test` can read."""
 
     def __init_subclass__(cls) -> None:
-        """Leave out the tests about what the task does not do: pytest would list them as
-        skipped.
-        """
+        """Leave out the tests about what the task does not do."""
+        # Left out and not skipped: pytest would list them.
         super().__init_subclass__()
         if cls.test_set is None:
             cls.test_a_file_alone_can_be_evaluated = None  # type: ignore[assignment, method-assign]
@@ -103,8 +108,14 @@ class TaskContract:
     @classmethod
     def made_recipe(cls, made_task: Task) -> Recipe:
         """The recipe of the trial runs."""
-        small = {"batch": 2, "patch": 12, "precision": "fp32"}
-        return Recipe.model_validate({**small, **cls.recipe, **made_task.fixes})
+        fields: dict[str, Any] = {
+            "batch": 2,
+            "patch": 12,
+            "precision": "fp32",
+        }
+        fields.update(cls.recipe)
+        fields.update(made_task.fixes)
+        return Recipe.model_validate(fields)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -120,13 +131,19 @@ class TaskContract:
         folder = tmp_path_factory.mktemp("task")
         registry = contract_registry([type(technique)])
         trial = TinyTrial(
-            registry, made_task, data.train, (technique,), 2, folder, made_recipe, "cpu"
+            registry=registry,
+            task=made_task,
+            data=data.train,
+            techniques=(technique,),
+            steps=2,
+            folder=folder,
+            recipe=made_recipe,
+            device="cpu",
         )
         blueprint = technique.blueprint(made_task, trial.context(technique))
         before = torch.get_num_threads()
-        torch.set_num_threads(
-            1
-        )  # small nets are slower with more, and other tests run beside these
+        # Small nets are slower with more, and other tests run beside these.
+        torch.set_num_threads(1)
         torch.manual_seed(SEED)
         model = build(blueprint, registry)
         with torch.device("meta"):
@@ -139,47 +156,52 @@ class TaskContract:
     @pytest.fixture
     def runner(self, net: tuple[nn.Module, nn.Module, Path]) -> OnnxModel:
         """The exported file."""
-        return OnnxModel(net[2])
+        _, _, path = net
+        return OnnxModel(path)
 
     # ---- declaration -----------------------------------------------------------------------------
 
     def test_its_declaration_is_valid(self, made_task: Task) -> None:
-        """A kind for study files, one sentence that says what it is, metrics with help, and a
-        recipe that it fixes.
-        """
+        """A kind for study files, one sentence about it, metrics with help, and a recipe."""
         assert NAME.match(made_task.kind.replace("-", "_"))
-        assert (made_task.__doc__ or "").strip().split("\n")[0].endswith(".")
+        title, *_ = (made_task.__doc__ or "").strip().split("\n")
+        assert title.endswith(".")
         assert made_task.metrics
-        assert all(
-            metric.level == "quality" and metric.help.endswith(".") for metric in made_task.metrics
-        )
+        for metric in made_task.metrics:
+            assert metric.level == "quality"
+            assert metric.help.endswith(".")
         assert set(made_task.fixes) <= set(Recipe.model_fields)
 
     def test_it_survives_json(self, made_task: Task) -> None:
         """Studies are stored as JSON."""
-        written = json.loads(json.dumps(made_task.model_dump(mode="json"), allow_nan=False))
+        dumped = made_task.model_dump(mode="json")
+        written = json.loads(json.dumps(dumped, allow_nan=False))
         assert type(made_task).model_validate(written) == made_task
 
     # ---- data ------------------------------------------------------------------------------------
 
     def test_it_loads_the_same_data_each_time(self, made_task: Task, data: TaskData) -> None:
-        """A study goes on with the data with which it began: alone, and with what others have
-        made.
-        """
+        """A study goes on with the data with which it began: alone, and with what others made."""
         shared = Kept()
-        cold, made = made_task.load(SEED, shared), shared.made
+        cold = made_task.load(SEED, shared)
+        made = shared.made
         warm = made_task.load(SEED, shared)
         assert shared.made == made, "what is shared was made again"
-        assert cold.fingerprint == warm.fingerprint == data.fingerprint != ""
-        assert cold.train.fingerprint == warm.train.fingerprint == data.train.fingerprint != ""
+        assert cold.fingerprint == warm.fingerprint == data.fingerprint
+        assert cold.train.fingerprint == warm.train.fingerprint == data.train.fingerprint
+        assert data.fingerprint != ""
+        assert data.train.fingerprint != ""
 
     def test_its_samples_can_be_chosen_from(self, data: TaskData) -> None:
         """Selections keep some of them, and are told apart by their fingerprint."""
         count = len(data.train)
         assert count > 1
-        some = data.train.subset(list(range(0, count, 2)))
-        assert len(some) == len(range(0, count, 2))
-        assert some.fingerprint != data.train.fingerprint == data.train.to("cpu").fingerprint
+        every_second = list(range(0, count, 2))
+        some = data.train.subset(every_second)
+        assert len(some) == len(every_second)
+        assert some.fingerprint != data.train.fingerprint
+        moved = data.train.to("cpu")
+        assert moved.fingerprint == data.train.fingerprint
 
     def test_a_test_set_that_is_missing_is_an_error_that_says_so(self, made_task: Task) -> None:
         """`refine` leaves such a set out before it trains."""
@@ -191,24 +213,32 @@ class TaskContract:
     # ---- training --------------------------------------------------------------------------------
 
     def test_a_batch_depends_on_the_generator_alone(
-        self, made_task: Task, data: TaskData, made_recipe: Recipe
+        self,
+        made_task: Task,
+        data: TaskData,
+        made_recipe: Recipe,
     ) -> None:
         """Else a trial would not go on bit for bit after an interruption."""
         made_task.check_training(data.train, patch=made_recipe.patch)
-        drawn = []
-        for seed, process in ((1, 5), (1, 6), (2, 5)):
+
+        def drawn(seed: int, process: int) -> list[Tensor]:
+            # The process's own generators stand elsewhere after an interruption.
             torch.manual_seed(process)
             np.random.seed(process)
             numbers = generator(seed, "contract")
             batch = made_task.draw(
-                data.train, numbers, batch=made_recipe.batch, patch=made_recipe.patch
+                data.train,
+                numbers,
+                batch=made_recipe.batch,
+                patch=made_recipe.patch,
             )
-            drawn.append([*as_inputs(batch.inputs), batch.target])
-        assert all(torch.equal(a, b) for a, b in zip(drawn[0], drawn[1], strict=True))
-        assert not all(
-            a.shape == b.shape and torch.equal(a, b)
-            for a, b in zip(drawn[0], drawn[2], strict=True)
-        )
+            return [*as_inputs(batch.inputs), batch.target]
+
+        first = drawn(1, process=5)
+        again = drawn(1, process=6)
+        other = drawn(2, process=5)
+        assert equal(first, again)
+        assert not equal(first, other)
 
     def test_every_parameter_gets_a_gradient(
         self,
@@ -218,58 +248,73 @@ class TaskContract:
         net: tuple[nn.Module, nn.Module, Path],
     ) -> None:
         """By each loss that a recipe can ask for."""
-        model = net[0]
+        model, _, _ = net
+        losses = ["l1", "charbonnier", "mse"]
         if "loss" in made_task.fixes:
             losses = [made_task.fixes["loss"]]
-        else:
-            losses = ["l1", "charbonnier", "mse"]
-        numbers = generator(1, "contract")
         batch = made_task.draw(
-            data.train, numbers, batch=made_recipe.batch, patch=made_recipe.patch
+            data.train,
+            generator(1, "contract"),
+            batch=made_recipe.batch,
+            patch=made_recipe.patch,
         )
         for kind in losses:
             model.zero_grad()
-            loss = made_task.loss(made_task.forward(model, batch), batch, kind)
+            output = made_task.forward(model, batch)
+            loss = made_task.loss(output, batch, kind)
             assert loss.shape == ()
             loss.backward()  # type: ignore[no-untyped-call]
-            found = {}
+
+            dead = []
             for name, value in model.named_parameters():
-                found[name] = value.grad is not None and bool(value.grad.any())
-            assert [name for name, alive in found.items() if not alive] == []
+                if value.grad is None or not value.grad.any():
+                    dead.append(name)
+            assert dead == []
 
     # ---- before training -------------------------------------------------------------------------
 
     def test_costs_are_known_before_training(
-        self, made_task: Task, made_recipe: Recipe, net: tuple[nn.Module, nn.Module, Path]
+        self,
+        made_task: Task,
+        made_recipe: Recipe,
+        net: tuple[nn.Module, nn.Module, Path],
     ) -> None:
         """Examples fit a model on the meta device, and cost what they cost on the real one."""
         model, outline, _ = net
         example = as_inputs(made_task.cost_example(outline))
         assert all(tensor.is_meta for tensor in example)
         assert count_macs(outline, *example) == count_macs(model, *example) > 0
-        batches = []
+
+        needed = []
         for count in (1, 8):
-            batches.append(
-                as_inputs(made_task.training_example(outline, batch=count, patch=made_recipe.patch))
-            )
-        small, large = (training_bytes(outline, *batch) for batch in batches)
+            batch = made_task.training_example(outline, batch=count, patch=made_recipe.patch)
+            needed.append(training_bytes(outline, *as_inputs(batch)))
+        small, large = needed
         assert 0 < small < large
 
     # ---- the shipped file ------------------------------------------------------------------------
 
     def test_its_interface_names_what_the_file_takes_and_gives(
-        self, made_task: Task, net: tuple[nn.Module, nn.Module, Path], runner: OnnxModel
+        self,
+        made_task: Task,
+        net: tuple[nn.Module, nn.Module, Path],
+        runner: OnnxModel,
     ) -> None:
         """In that order; the file gives what the module gives on inputs of two sizes."""
         model, _, path = net
         interface: Interface = made_task.interface()
-        examples = made_task.examples(model)
-        assert tuple(port.name for port in runner.inputs) == interface.inputs
-        assert tuple(port.name for port in runner.outputs) == interface.outputs
+        inputs = [port.name for port in runner.inputs]
+        outputs = [port.name for port in runner.outputs]
+        assert inputs == list(interface.inputs)
+        assert outputs == list(interface.outputs)
         assert set(interface.ranges) <= set(interface.inputs)
-        assert (
-            len({tuple(tensor.shape for tensor in as_inputs(example)) for example in examples}) > 1
-        )
+
+        examples = made_task.examples(model)
+        sizes = set()
+        for example in examples:
+            shapes = [tensor.shape for tensor in as_inputs(example)]
+            sizes.add(tuple(shapes))
+        assert len(sizes) > 1
         assert verify(path, model, examples) <= TOLERANCE
 
     def test_the_file_says_of_which_task_it_is(self, made_task: Task, runner: OnnxModel) -> None:
@@ -280,41 +325,48 @@ class TaskContract:
         assert all(isinstance(value, str) for value in told.values())
 
     def test_quality_is_measured_on_the_file_and_the_same_each_time(
-        self, made_task: Task, data: TaskData, runner: OnnxModel
+        self,
+        made_task: Task,
+        data: TaskData,
+        runner: OnnxModel,
     ) -> None:
         """Every metric of the task, as one number; no training samples are needed for it."""
         found = made_task.measure_quality(runner, data, made_task.metrics)
-        assert found.keys() == {metric.name for metric in made_task.metrics}
-        assert all(math.isfinite(value) for value in found.values())
+        names = [metric.name for metric in made_task.metrics]
+        assert found.keys() == set(names)
+        for value in found.values():
+            assert math.isfinite(value)
         alone = TaskData(NoSamples(), data.valid)
         assert made_task.measure_quality(runner, alone, made_task.metrics) == found
-        assert made_task.reference(data, made_task.metrics).keys() <= found.keys()
+        reference = made_task.reference(data, made_task.metrics)
+        assert reference.keys() <= found.keys()
 
     def test_a_file_alone_can_be_evaluated(self, made_task: Task, runner: OnnxModel) -> None:
         """From what it tells, on a named set, as `refine` measures on a test set."""
         assert self.test_set is not None
-        own, again = (
-            task.measure_quality(
-                runner, TaskData(NoSamples(), task.load_test(self.test_set)), task.metrics
-            )
-            for task in (made_task, type(made_task).of_file(runner.metadata))
-        )
+        measured = []
+        for task in (made_task, type(made_task).of_file(runner.metadata)):
+            data = TaskData(NoSamples(), task.load_test(self.test_set))
+            measured.append(task.measure_quality(runner, data, task.metrics))
+        own, again = measured
         assert own == again
 
     def test_calibration_inputs_fit_the_file(
-        self, made_task: Task, data: TaskData, runner: OnnxModel
+        self,
+        made_task: Task,
+        data: TaskData,
+        runner: OnnxModel,
     ) -> None:
-        """As many as are asked for, the same ones each time, within the ranges that the interface
-        promises.
-        """
-        first, again = (list(made_task.calibration(data.train, runner, 3, SEED)) for _ in range(2))
+        """As many as are asked for, the same ones each time, as the file takes them."""
+        first = list(made_task.calibration(data.train, runner, 3, SEED))
+        again = list(made_task.calibration(data.train, runner, 3, SEED))
         assert len(first) == 3
         name = made_task.interface().inputs[0]
         for one, other in zip(first, again, strict=True):
-            feed, same = (
-                value if isinstance(value, Mapping) else {name: value} for value in (one, other)
-            )
-            assert all(np.array_equal(feed[key], same[key]) for key in feed)
+            feed = named(one, name)
+            same = named(other, name)
+            for key, value in feed.items():
+                assert np.array_equal(value, same[key])
             self.runs(runner, feed)
 
     def test_each_timed_file_gets_its_own_example(self, made_task: Task, runner: OnnxModel) -> None:
@@ -324,29 +376,47 @@ class TaskContract:
             timed.append(OnnxModel(made_task.reference_net()))
         for file in timed:
             example = made_task.latency_example(file, SIZE)
-            self.runs(
-                file, example if isinstance(example, Mapping) else {file.inputs[0].name: example}
-            )
+            self.runs(file, named(example, file.inputs[0].name))
 
     def test_it_shows_examples(self, made_task: Task, runner: OnnxModel) -> None:
         """In pictures or texts, with a piece of each model, and with what JSON can hold."""
-        gallery = made_task.show({"7": runner}, made_task.load_examples(SEED, 1), 1)
+        data = made_task.load_examples(SEED, 1)
+        gallery = made_task.show({"7": runner}, data, 1)
         assert gallery.caption.endswith(".")
-        (example,) = gallery.examples
-        assert [piece.runner for piece in example.pieces if piece.runner is not None] == ["7"]
+        [example] = gallery.examples
+
+        runners = []
+        values = []
         for piece in example.pieces:
+            if piece.runner is not None:
+                runners.append(piece.runner)
+            values.append(dict(piece.values))
             assert (piece.picture is None) == bool(piece.text)
-            assert piece.picture is None or (
-                piece.picture.dtype == np.uint8 and piece.picture.shape[2:] == (3,)
-            )
-        json.dumps(
-            [gallery.about, example.about, [dict(piece.values) for piece in example.pieces]],
-            allow_nan=False,
-        )
+            if piece.picture is not None:
+                assert piece.picture.dtype == np.uint8
+                assert piece.picture.shape[2:] == (3,)
+        assert runners == ["7"]
+        json.dumps([gallery.about, example.about, values], allow_nan=False)
 
     @staticmethod
     def runs(runner: Runner, feed: Feed) -> None:
         """Assert that a file takes a feed and gives numbers."""
         found = runner.run(feed)
         assert found
-        assert all(np.isfinite(value).all() for value in found.values())
+        for value in found.values():
+            assert np.isfinite(value).all()
+
+
+def equal(left: list[Tensor], right: list[Tensor]) -> bool:
+    """Return whether two lists hold the same tensors; other shapes are other tensors."""
+    for one, other in zip(left, right, strict=True):
+        if one.shape != other.shape or not torch.equal(one, other):
+            return False
+    return True
+
+
+def named(example: Array | Feed, name: str) -> Feed:
+    """Return an example by the names of inputs: a single array is that of the named one."""
+    if isinstance(example, Mapping):
+        return example
+    return {name: example}

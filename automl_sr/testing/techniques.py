@@ -52,25 +52,31 @@ TRAINING_HOOKS = ("blueprint", "phases", "wrap_step")
 SHIPPING_HOOKS = (*TRAINING_HOOKS, "compress", "export")
 
 Test = TypeVar("Test", bound=Callable[..., None])
+Trained = tuple[TrainedModel, Trace]
+"""The model of a whole trial, and what was seen while it trained."""
 
 
 @dataclass(frozen=True)
 class About:
-    """The techniques that a test can find anything about: those of some slots that have one of some
-    stages.
+    """The techniques that a test can find anything about.
+
+    They are those of some slots that have one of some stages.
     """
 
     stages: frozenset[str]
     slots: frozenset[Slot]
 
     def holds(self, cls: type[Technique]) -> bool:
-        """Whether this technique is one of them."""
-        return getattr(cls, "slot", None) in self.slots and overrides(cls, *self.stages)
+        """Return whether this technique is one of them."""
+        if getattr(cls, "slot", None) not in self.slots:
+            return False
+        return overrides(cls, *self.stages)
 
 
 def about(*stages: str, slots: Iterable[Slot] = Slot) -> Callable[[Test], Test]:
-    """Mark a test of a contract as one about these stages: a technique that has none of its own is
-    not tried.
+    """Mark a test of a contract as one about these stages.
+
+    A technique that has none of its own is not tried.
     """
 
     def mark(test: Test) -> Test:
@@ -81,19 +87,18 @@ def about(*stages: str, slots: Iterable[Slot] = Slot) -> Callable[[Test], Test]:
 
 
 def concerns(test: Any, cls: type[Technique]) -> bool:
-    """Whether a test can find anything about a technique."""
-    found: About | None = getattr(test, "about", None)
-    return found is None or found.holds(cls)
+    """Return whether a test can find anything about a technique."""
+    marked: About | None = getattr(test, "about", None)
+    return marked is None or marked.holds(cls)
 
 
 class TechniqueContract:
-    """Inherit in a class whose name begins with `Test`, and set `technique` to a class or to
-    several.
+    """Inherit in a class whose name begins with `Test`, and set `technique`.
 
-    Every technique is tried with its defaults, at both ends of all ranges and with each choice;
-    tests about stages that it leaves as they are do not exist for it. The optional attributes below
-    fit the tests to what is under test; the optional methods put other data or another task in
-    place.
+    It is a class, or several. Every technique is tried with its defaults, at both ends of all
+    ranges and with each choice; tests about stages that it leaves as they are do not exist for it.
+    The optional attributes below fit the tests to what is under test; the optional methods put
+    other data or another task in place.
     """
 
     technique: ClassVar[Any] = None
@@ -101,8 +106,9 @@ class TechniqueContract:
     settings: ClassVar[Mapping[str, Any]] = {}
     """Fields to set in all configurations, for instance a short training of a helper model."""
     companions: ClassVar[Sequence[Technique]] = ()
-    """Techniques of other slots that it needs; without an architecture among them a tiny net stands
-    in.
+    """Techniques of other slots that it needs.
+
+    Without an architecture among them a tiny net stands in.
     """
     plugins: ClassVar[Sequence[object]] = ()
     """Modules with hooks to register, where they are not installed."""
@@ -115,9 +121,8 @@ class TechniqueContract:
     # ---- what is under test ----------------------------------------------------------------------
 
     def __init_subclass__(cls) -> None:
-        """Leave out the tests that concern none of the techniques: pytest would list them as
-        skipped.
-        """
+        """Leave out the tests that concern none of the techniques."""
+        # Left out and not skipped: pytest would list them.
         super().__init_subclass__()
         if cls.technique is None:
             return
@@ -127,7 +132,7 @@ class TechniqueContract:
             if not wanted:
                 setattr(cls, name, None)
             elif getattr(cls, name) is None:
-                setattr(cls, name, test)
+                setattr(cls, name, test)  # a parent has left it out, for techniques of its own
 
     def make_task(self) -> Task:
         """Return the task; image super-resolution by 2 on luma unless overridden."""
@@ -158,33 +163,35 @@ class TechniqueContract:
         for cls in self.technique_classes():
             if concerns(metafunc.function, cls):
                 classes.append(cls)
+
         if "technique_class" in metafunc.fixturenames:
-            metafunc.parametrize(
-                "technique_class", [pytest.param(cls, id=cls.name) for cls in classes]
-            )
+            cases = [pytest.param(cls, id=cls.name) for cls in classes]
+            metafunc.parametrize("technique_class", cases)
+
         if "configured" in metafunc.fixturenames:
             cases = []
             for cls in classes:
                 for name, technique in configurations(cls, self.settings).items():
                     if name == "default" or matters(cls, metafunc.fixturenames):
-                        cases.append(pytest.param(technique.canonical(), id=f"{cls.name}-{name}"))
+                        case_id = f"{cls.name}-{name}"
+                        cases.append(pytest.param(technique.canonical(), id=case_id))
             metafunc.parametrize("configured", cases, scope="class")
 
     def trial_of(self, technique: Technique, folder: Path) -> TinyTrial:
         """Make a trial of the technique with its companions."""
-        others = list(self.companions)
-        if not any(item.slot is Slot.ARCHITECTURE for item in [technique, *others]):
-            others.append(TinyNet())
-        techniques = in_pipeline_order([technique, *others])
-        registry = contract_registry((type(item) for item in techniques), self.plugins)
+        members = [technique, *self.companions]
+        if not any(item.slot is Slot.ARCHITECTURE for item in members):
+            members.append(TinyNet())
+        techniques = in_pipeline_order(members)
+        kinds = [type(item) for item in techniques]
         return TinyTrial(
-            registry,
-            self.make_task(),
-            self.make_samples(),
-            techniques,
-            self.steps,
-            folder,
-            self.make_recipe(),
+            registry=contract_registry(kinds, self.plugins),
+            task=self.make_task(),
+            data=self.make_samples(),
+            techniques=techniques,
+            steps=self.steps,
+            folder=folder,
+            recipe=self.make_recipe(),
         )
 
     @pytest.fixture
@@ -195,14 +202,15 @@ class TechniqueContract:
     @pytest.fixture(scope="class")
     @classmethod
     def trained(
-        cls, configured: Technique, tmp_path_factory: pytest.TempPathFactory
-    ) -> tuple[TrainedModel, Trace]:
-        """The model of a whole trial, compressed and exported, and what was seen while it
-        trained.
-        """
+        cls,
+        configured: Technique,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Trained:
+        """The model of a whole trial, compressed and exported, and what was seen of it."""
         trial = cls().trial_of(configured, tmp_path_factory.mktemp("trained"))
         trace = Trace()
-        return trial.shipped(trial.walk(trace)), trace
+        run = trial.walk(trace)
+        return trial.shipped(run), trace
 
     @pytest.fixture
     def interrupted(self, trial: TinyTrial) -> Run:
@@ -225,27 +233,28 @@ class TechniqueContract:
         assert problems_of(technique_class) == []
 
     def test_it_takes_every_corner_of_its_search_space(
-        self, technique_class: type[Technique]
+        self,
+        technique_class: type[Technique],
     ) -> None:
-        """A search proposes any combination that the fields allow; say what depends on what with
-        `When`.
+        """A search proposes any combination that the fields allow.
+
+        Say what depends on what with `When`.
         """
         assert refusals(technique_class, self.settings) == {}
 
     def test_its_canonical_form_is_settled(self, technique_class: type[Technique]) -> None:
-        """What plans hold and are compared by is one of its settings, and nothing changes the
-        second time.
-        """
+        """What plans hold and are compared by is one of its settings, and stays what it is."""
         for name, technique in configurations(technique_class, self.settings).items():
             settled = technique.canonical()
             assert type(settled) is technique_class, name
-            assert settled.canonical().dump() == settled.dump(), name
-            assert technique_class.model_validate(settled.model_dump()).dump() == settled.dump(), (
-                name
-            )
+            again = settled.canonical()
+            assert again.dump() == settled.dump(), name
+            stored = technique_class.model_validate(settled.model_dump())
+            assert stored.dump() == settled.dump(), name
 
     def test_its_docstring_says_what_it_does_and_where_it_comes_from(
-        self, technique_class: type[Technique]
+        self,
+        technique_class: type[Technique],
     ) -> None:
         """The first line is its title in lists; a source has a year."""
         assert technique_class.title().endswith("."), (
@@ -261,18 +270,20 @@ class TechniqueContract:
 
     def test_it_survives_json(self, configured: Technique, trial: TinyTrial) -> None:
         """Plans are stored as JSON."""
-        written = json.loads(
-            json.dumps({"technique": configured.name, **configured.dump()}, allow_nan=False)
-        )
+        plan = {"technique": configured.name, **configured.dump()}
+        written = json.loads(json.dumps(plan, allow_nan=False))
         again = instantiate(trial.registry, configured.slot, written)
         assert again.dump() == configured.dump()
-        assert type(configured).model_validate(again.model_dump()).dump() == configured.dump()
+        stored = type(configured).model_validate(again.model_dump())
+        assert stored.dump() == configured.dump()
 
     # ---- data ------------------------------------------------------------------------------------
 
     @about("select_data")
     def test_it_chooses_samples_that_can_be_trained_on(
-        self, configured: Technique, trial: TinyTrial
+        self,
+        configured: Technique,
+        trial: TinyTrial,
     ) -> None:
         """Twice the same ones, on a cold cache and on a warm one."""
         chosen = configured.select_data(trial.data, trial.context(configured))
@@ -280,26 +291,27 @@ class TechniqueContract:
         trial.task.check_training(chosen, patch=trial.recipe.patch)
         again = configured.select_data(trial.data, trial.context(configured))
         assert again.fingerprint == chosen.fingerprint
-        if configured.slot is Slot.SELECTION and isinstance(chosen, SRSamples):
-            windows = []
-            for window in chosen.windows.tolist():
-                windows.append(tuple(window))
-            assert len(set(windows)) == len(windows), "a sample was chosen twice"
-            assert isinstance(trial.data, SRSamples)
-            assert chosen.lr is trial.data.lr, (
-                "a selection keeps samples, it does not make new ones"
-            )
+
+        if configured.slot is not Slot.SELECTION or not isinstance(chosen, SRSamples):
+            return
+        windows = [tuple(window) for window in chosen.windows.tolist()]
+        assert len(set(windows)) == len(windows), "a sample was chosen twice"
+        assert isinstance(trial.data, SRSamples)
+        assert chosen.lr is trial.data.lr, "a selection keeps samples, it does not make new ones"
 
     @about("select_data")
     def test_its_samples_do_not_depend_on_an_interruption(
-        self, configured: Technique, trial: TinyTrial, tmp_path: Path
+        self,
+        configured: Technique,
+        trial: TinyTrial,
+        tmp_path: Path,
     ) -> None:
-        """Stopped and killed on a cold cache, it ends with the samples of an undisturbed one on
-        another cold cache.
-        """
+        """Stopped and killed, it ends with the samples of an undisturbed one."""
+        # Both begin with a cold cache of their own.
         undisturbed = self.trial_of(configured, tmp_path / "other")
         seed_all(SEED)
         wanted = configured.select_data(undisturbed.data, undisturbed.context(configured))
+
         disturbed = replace(trial, watching=StopThenKill())
         for _ in range(3):
             seed_all(SEED)
@@ -312,7 +324,9 @@ class TechniqueContract:
 
     @about("phases", slots=[Slot.SELECTION])
     def test_its_selection_leaves_the_number_of_steps_alone(
-        self, configured: Technique, trial: TinyTrial
+        self,
+        configured: Technique,
+        trial: TinyTrial,
     ) -> None:
         """Core-sets are compared for the same number of steps, never of epochs."""
         plain = replace(trial, techniques=(TinyNet(),))
@@ -321,20 +335,21 @@ class TechniqueContract:
     # ---- training --------------------------------------------------------------------------------
 
     @about("select_data", *TRAINING_HOOKS)
-    def test_every_parameter_learns(self, trained: tuple[TrainedModel, Trace]) -> None:
+    def test_every_parameter_learns(self, trained: Trained) -> None:
         """A parameter without a gradient is dead weight in the shipped file."""
         _, trace = trained
         dead = []
         for name, alive in trace.learnt.items():
-            if not alive:
+            expected = any(re.fullmatch(mask, name) for mask in self.not_trained)
+            if not alive and not expected:
                 dead.append(name)
-        assert [
-            name for name in dead if not any(re.fullmatch(mask, name) for mask in self.not_trained)
-        ] == []
+        assert dead == []
 
     @about("select_data", *TRAINING_HOOKS)
     def test_it_goes_on_bit_for_bit_after_an_interruption(
-        self, interrupted: Run, trained: tuple[TrainedModel, Trace]
+        self,
+        interrupted: Run,
+        trained: Trained,
     ) -> None:
         """Whatever it needs has to be in the run's state, which checkpoints keep."""
         _, trace = trained
@@ -343,17 +358,18 @@ class TechniqueContract:
 
     @about("select_data", *TRAINING_HOOKS)
     def test_it_goes_on_bit_for_bit_as_studies_train(
-        self, technique_class: type[Technique], tmp_path: Path
+        self,
+        technique_class: type[Technique],
+        tmp_path: Path,
     ) -> None:
         """With the default recipe: bf16 where the processor has it, tensors with channels last."""
+        # Training in float32 cannot show kernels that are wrong in bf16 alone.
         technique = technique_class(**self.settings).canonical()
         whole = Trace()
-        self.trial_of(technique, tmp_path / "whole").as_studies_train().walk(whole)
-        run = (
-            self.trial_of(technique, tmp_path / "interrupted")
-            .as_studies_train()
-            .train_interrupted()
-        )
+        undisturbed = self.trial_of(technique, tmp_path / "whole")
+        undisturbed.as_studies_train().walk(whole)
+        disturbed = self.trial_of(technique, tmp_path / "interrupted")
+        run = disturbed.as_studies_train().train_interrupted()
         assert_same(run.capture().tensors, whole.snapshot)
         assert_same(run.evaluation_state(), whole.weights)
 
@@ -361,58 +377,50 @@ class TechniqueContract:
 
     @about(*SHIPPING_HOOKS)
     def test_its_blueprint_describes_the_model(
-        self, trained: tuple[TrainedModel, Trace], trial: TinyTrial
+        self,
+        trained: Trained,
+        trial: TinyTrial,
     ) -> None:
-        """Rebuilt from JSON, on the meta device too, and filled with the saved weights, it is the
-        same model.
-        """
+        """Rebuilt from JSON and filled with the saved weights, it is the same model."""
         finished, _ = trained
-        blueprint = Blueprint.from_json(
-            json.loads(json.dumps(finished.blueprint.to_json(), allow_nan=False))
-        )
+        written = json.dumps(finished.blueprint.to_json(), allow_nan=False)
+        blueprint = Blueprint.from_json(json.loads(written))
         assert blueprint == finished.blueprint
+
+        # On the meta device too, where the gate builds it.
         with torch.device("meta"):
             outline = build(blueprint, trial.registry).state_dict()
         state = finished.module.state_dict()
-        assert {name: value.shape for name, value in outline.items()} == {
-            k: v.shape for k, v in state.items()
-        }
+        assert shapes_of(outline) == shapes_of(state)
+
+        saved = {name: value.contiguous() for name, value in state.items()}
         again = build(blueprint, trial.registry).eval()
-        again.load_state_dict(
-            load(save({name: value.contiguous() for name, value in state.items()}))
-        )
+        again.load_state_dict(load(save(saved)))
         with torch.no_grad():
             for example in finished.task.examples(finished.module):
                 inputs = as_inputs(example)
-                assert all(
-                    torch.equal(found, wanted)
-                    for found, wanted in zip(
-                        as_inputs(again(*inputs)), as_inputs(finished.module(*inputs)), strict=True
-                    )
-                )
+                outputs = as_inputs(again(*inputs))
+                wanted = as_inputs(finished.module(*inputs))
+                for one, other in zip(outputs, wanted, strict=True):
+                    assert torch.equal(one, other)
 
     @about(*SHIPPING_HOOKS)
-    def test_its_file_gives_what_the_model_gives(self, trained: tuple[TrainedModel, Trace]) -> None:
+    def test_its_file_gives_what_the_model_gives(self, trained: Trained) -> None:
         """On inputs of two sizes, within `export_tolerance` of the output's range."""
         finished, _ = trained
         assert finished.onnx is not None
         tolerance = 1e-4
         if any(overrides(cls, "export") for cls in self.technique_classes()):
             tolerance = self.export_tolerance
-        assert (
-            verify(
-                finished.onnx, finished.module, finished.task.examples(finished.module), tolerance
-            )
-            <= tolerance
-        )
+        examples = finished.task.examples(finished.module)
+        difference = verify(finished.onnx, finished.module, examples, tolerance)
+        assert difference <= tolerance
 
-    @about(
-        *SHIPPING_HOOKS, "predict", slots=[slot for slot in Slot if slot is not Slot.ARCHITECTURE]
-    )
+    @about(*SHIPPING_HOOKS, "predict", slots=set(Slot) - {Slot.ARCHITECTURE})
     def test_what_it_predicts_of_the_cost_is_true(
         self,
         configured: Technique,
-        trained: tuple[TrainedModel, Trace],
+        trained: Trained,
         trial: TinyTrial,
         tmp_path: Path,
     ) -> None:
@@ -425,31 +433,36 @@ class TechniqueContract:
                 others.append(item)
         plain = replace(without, techniques=in_pipeline_order(others))
         before = cost_of(plain.shipped(plain.walk(Trace())))
+
         lower, upper = configured.predict(before, trial.task)
-        after = cost_of(finished)
         assert lower.keys() == upper.keys() == before.keys()
-        for name, value in after.items():
-            assert lower[name] <= value <= upper[name] + 1024 * (name == "size_bytes"), (
-                name
-            )  # names take room too
+        for name, value in cost_of(finished).items():
+            most = upper[name]
+            if name == "size_bytes":
+                most += 1024  # names take room too
+            assert lower[name] <= value <= most, name
+
+
+def shapes_of(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """Return the shapes of tensors by name."""
+    return {name: value.shape for name, value in state.items()}
 
 
 def _tests_of(suite: type) -> dict[str, Any]:
-    """Return the tests of a suite and of all that it inherits, also those that it or its parents
-    leave out.
-    """
-    found: dict[str, Any] = {}
+    """Return the tests of a suite and of all that it inherits, also those that are left out."""
+    tests: dict[str, Any] = {}
+    # From the oldest: a test of the same name replaces an inherited one.
     for base in reversed(suite.__mro__):
-        tests = {}
         for name, value in vars(base).items():
             if name.startswith("test_") and value is not None:
                 tests[name] = value
-        found.update(tests)
-    return found
+    return tests
 
 
 def matters(cls: type[Technique], fixtures: Sequence[str]) -> bool:
-    """Whether other fields can make a difference to a test that asks for these fixtures."""
+    """Return whether other fields can make a difference to a test that asks for these fixtures."""
     if "interrupted" in fixtures:
         return overrides(cls, *TRAINING_HOOKS)
-    return "trained" not in fixtures or overrides(cls, *SHIPPING_HOOKS)
+    if "trained" in fixtures:
+        return overrides(cls, *SHIPPING_HOOKS)
+    return True

@@ -1,9 +1,11 @@
-"""What a contract needs around a technique, as small as it can be while still real: photographs,
-task, net, trial.
+"""What a contract needs around a technique: photographs, task, net, trial.
+
+All are as small as they can be while still real.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterable
@@ -47,9 +49,7 @@ DEVICE = os.environ.get("AUTOML_SR_TEST_DEVICE", "cpu")
 
 
 class TinyNet(Technique):
-    """A residual net of a thousand parameters that stands in where a technique needs some
-    architecture.
-
+    """A residual net of a thousand parameters that stands in for an architecture.
     Made for these tests in 2026; it claims nothing.
     """
 
@@ -61,30 +61,37 @@ class TinyNet(Technique):
 
     def blueprint(self, task: Task, ctx: Context) -> Blueprint:
         """Describe the net."""
-        return Blueprint("testing.contract_net", {**self.dump(), **task.dims()})
+        fields = self.dump()
+        fields.update(task.dims())
+        return Blueprint("testing.contract_net", fields)
 
 
 @functools.cache
 def tiny_samples(scale: int = 2) -> SRSamples:
-    """Return crops of natural photographs that scikit-image ships, 96 pixels wide, as training
-    samples.
-    """
+    """Return crops of photographs that scikit-image ships, 96 pixels wide, as training samples."""
     import skimage
 
     source = Path(skimage.__file__).parent / "data"
-    hr = []
+    large = []
+    small = []
     for name in PHOTOGRAPHS:
         image = to_rgb8(read(source / name))
-        top, left = (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2
-        hr.append(image[top : top + SIDE, left : left + SIDE])
-    large, small = (_store(images) for images in (hr, [downscale(image, scale) for image in hr]))
-    return SRSamples.whole(large, small, scale, PHOTOGRAPHS)
-
-
-def _store(images: list[NDArray[np.uint8]]) -> PixelStore:
-    return PixelStore.from_images(
-        [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images]
+        top = (image.shape[0] - SIDE) // 2
+        left = (image.shape[1] - SIDE) // 2
+        crop = image[top : top + SIDE, left : left + SIDE]
+        large.append(_tensor(crop))
+        small.append(_tensor(downscale(crop, scale)))
+    return SRSamples.whole(
+        PixelStore.from_images(large),
+        PixelStore.from_images(small),
+        scale,
+        PHOTOGRAPHS,
     )
+
+
+def _tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    """Copy an image [h, w, 3] as a store takes it: [3, h, w]."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)
 
 
 def tiny_task(*, scale: Literal[2, 3, 4] = 2, color: Literal["y", "rgb"] = "y") -> ImageSR:
@@ -98,24 +105,30 @@ def tiny_recipe() -> Recipe:
 
 
 def contract_registry(
-    techniques: Iterable[type[Technique]], plugins: Iterable[object] = ()
+    techniques: Iterable[type[Technique]],
+    plugins: Iterable[object] = (),
 ) -> Registry:
     """Return what is installed, and what is under test where it is not."""
     registry = discover()
     for plugin in plugins:
-        if not registry.manager.is_registered(plugin):
-            registry.add_plugin(plugin, Source(getattr(plugin, "__name__", "contract"), "contract"))
+        if registry.manager.is_registered(plugin):
+            continue
+        name = getattr(plugin, "__name__", "contract")
+        registry.add_plugin(plugin, Source(name, "contract"))
+
     under_test: list[type[Technique]] = [TinyNet, *techniques]
     for cls in under_test:
-        if registry.techniques[cls.slot].get(cls.name) is not cls and not cls.slot.single:
+        known = registry.techniques[cls.slot].get(cls.name)
+        if known is not cls and not cls.slot.single:
             registry.add_technique(cls, Source("contract", "contract"))
     return registry
 
 
 @dataclass(frozen=True)
 class TinyTrial:
-    """One trial without search and store: what `run_trial` does, in steps that a contract can look
-    at.
+    """One trial without search and store.
+
+    It does what `run_trial` does, in steps that a contract can look at.
     """
 
     registry: Registry
@@ -127,8 +140,9 @@ class TinyTrial:
     recipe: Recipe
     device: str = DEVICE
     precision: str = "fp32"
-    """What `auto` means for helper models too: a contract holds on every processor, bit by bit only
-    in float32.
+    """What `auto` means, for helper models too.
+
+    A contract holds on every processor, bit by bit only in float32.
     """
     watching: Observer = field(default_factory=Silent)
     """Who may interrupt what techniques compute besides training."""
@@ -144,28 +158,38 @@ class TinyTrial:
 
     def context(self, technique: Technique, fingerprint: str = "") -> Context:
         """Return the context of one technique."""
-        cache = Cache(self.folder / "cache")
-        found = fingerprint or self.data.fingerprint
         scratch = self.folder / "scratch"
         scratch.mkdir(parents=True, exist_ok=True)
-        places = (self.device, scratch, cache)
-        parts = (self.registry, self.task, SEED, *places, found, technique, self.watching)
-        return Context(*parts, precision=self.precision)
+        return Context(
+            registry=self.registry,
+            task=self.task,
+            seed=SEED,
+            device=self.device,
+            scratch=scratch,
+            cache=Cache(self.folder / "cache"),
+            data_fingerprint=fingerprint or self.data.fingerprint,
+            owner=technique,
+            observer=self.watching,
+            precision=self.precision,
+        )
 
     def samples(self) -> Any:
         """Select and distil the training samples."""
-        samples: Any = hold_out(self.data, SEED)[0] if asked(self.techniques) else self.data
+        samples: Any = self.data
+        if asked(self.techniques):
+            samples, _ = hold_out(self.data, SEED)
         for technique in self.techniques:
-            samples = technique.select_data(samples, self.context(technique, samples.fingerprint))
+            context = self.context(technique, samples.fingerprint)
+            samples = technique.select_data(samples, context)
         return samples
 
     def as_studies_train(self) -> TinyTrial:
-        """Return the trial with the default recipe: the format of the processor, channels last,
-        patches where they fit.
+        """Return the trial with the default recipe.
 
-        Kernels differ with the size of patches, so that they are as large as in studies wherever
-        the samples are.
+        That is the number format of the processor, channels last, and patches where they fit.
         """
+        # Kernels differ with the size of patches: they are as large as in studies wherever the
+        # samples are.
         recipe = Recipe(batch=self.recipe.batch)
         trial = replace(self, precision="auto")
         try:
@@ -185,60 +209,63 @@ class TinyTrial:
         """Return what a run needs."""
         repeat_kernels(self.device)
         samples = self.samples()
-        context = self.context(self.architecture, samples.fingerprint)
         return Setup(
-            context,
-            self.task,
-            samples,
-            self.recipe,
-            self.techniques,
-            self.timetable(),
-            SEED,
-            self.device,
+            context=self.context(self.architecture, samples.fingerprint),
+            task=self.task,
+            data=samples,
+            recipe=self.recipe,
+            techniques=self.techniques,
+            timetable=self.timetable(),
+            seed=SEED,
+            device=self.device,
             scorer=self._scorer(),
+            architecture=self.architecture,
         )
 
     def _scorer(self) -> Scorer | None:
         """Hold samples out as a trial does, where a technique asks for scores."""
         if not asked(self.techniques):
             return None
-        return Scorer.of(self.task, self.task.metrics[0], hold_out(self.data, SEED)[1], self.device)
+        _, held = hold_out(self.data, SEED)
+        return Scorer.of(self.task, self.task.metrics[0], held, self.device)
+
+    def _blueprint(self) -> Blueprint:
+        architecture = self.architecture
+        return architecture.blueprint(self.task, self.context(architecture))
 
     def train(self, observer: Observer | None = None) -> Run:
-        """Train trunk and tail, or go on from the checkpoints in the folder; gives the branch at
-        its end.
+        """Train trunk and tail, or go on from the checkpoints in the folder.
+
+        Returns the branch at its end.
         """
         setup = self.setup()
         watching = observer or Silent()
         checkpoints = Checkpoints(self.folder / "trunk")
-        blueprint = self.architecture.blueprint(self.task, self.context(self.architecture))
-        trunk = start_or_resume(setup, blueprint, checkpoints)
+        trunk = start_or_resume(setup, self._blueprint(), checkpoints)
         train(trunk, setup.timetable.trunk_steps, watching, checkpoints)
         trunk.leave_phase()
         return finish_branch(trunk, watching, Checkpoints(self.folder / "branch"))
 
     def train_interrupted(self) -> Run:
-        """Train like `train`, stopped two steps into every phase, each time to go on from the
-        checkpoint.
+        """Train like `train`, stopped two steps into every phase.
+
+        Each time it goes on from the checkpoint.
         """
         observer = StopInEveryPhase(self.timetable())
         for _ in range(len(observer.stops) + 1):
-            try:
+            with contextlib.suppress(StopRequestedError):
                 return self.train(observer)
-            except StopRequestedError:
-                continue
         raise AssertionError("The run did not come to its end.")
 
     def walk(self, trace: Trace) -> Run:
         """Train trunk and tail step by step without a checkpoint, and take note of what happens."""
         setup = self.setup()
-        run = Run.start(
-            setup, self.architecture.blueprint(self.task, self.context(self.architecture))
-        )
+        run = Run.start(setup, self._blueprint())
         while run.step < setup.timetable.trunk_steps:
             run.advance()
             trace.look(run)
         run.leave_phase()
+
         branch = run.branch()
         while branch.step < branch.end:
             branch.advance()
@@ -248,8 +275,9 @@ class TinyTrial:
         return branch
 
     def shipped(self, run: Run) -> TrainedModel:
-        """Compress and export the model of a run as core does, which checks the float file against
-        the model.
+        """Compress and export the model of a run as core does.
+
+        Core checks the float file against the model.
         """
         return ship(run.finish(self.folder), self.techniques, self.context(self.architecture))
 

@@ -21,8 +21,9 @@ CONSTANT = "constant-"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a run is, as tensors and JSON; `constants` are tensors that never change once
-    they are set.
+    """Everything that a run is, as tensors and JSON.
+
+    `constants` are tensors that never change once they are set.
     """
 
     tensors: dict[str, Tensor]
@@ -31,8 +32,9 @@ class Snapshot:
 
 
 class Checkpoints:
-    """The checkpoints of one run in one folder: the newest two, so that a damaged one falls back to
-    the one before.
+    """The newest two checkpoints of one run, in one folder.
+
+    Where the newest is damaged, the one before it is read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,10 +44,12 @@ class Checkpoints:
 
     def save(self, snapshot: Snapshot) -> Path:
         """Write a snapshot, and forget all but the newest ones."""
+        # Constants first: a checkpoint that names one which is not there cannot be read.
         for name, tensors in snapshot.constants.items():
             target = self._constant(name)
             if not target.exists():
                 save_tensors(target, tensors)
+
         path = self.folder / f"step-{snapshot.meta['step']:09d}.safetensors"
         save_tensors(path, snapshot.tensors, snapshot.meta)
         for old in self._paths()[KEPT:]:
@@ -56,29 +60,34 @@ class Checkpoints:
         """Read the newest checkpoint that is whole, or nothing if there is none."""
         for path in self._paths():
             try:
-                tensors, meta = load_tensors(path)
-                constants = {}
-                for name in meta["constants"]:
-                    constants[name] = load_tensors(self._constant(name))[0]
+                return self._read(path)
             except (DataError, KeyError) as error:
                 log.warning(
                     "checkpoint %s is damaged (%s); falling back to the one before",
                     path.name,
                     error,
                 )
-                continue
-            return Snapshot(tensors, meta, constants)
         return None
 
+    def _read(self, path: Path) -> Snapshot:
+        tensors, meta = load_tensors(path)
+        constants = {}
+        for name in meta["constants"]:
+            constants[name], _ = load_tensors(self._constant(name))
+        return Snapshot(tensors, meta, constants)
+
     def files(self) -> dict[str, Path]:
-        """Return the newest checkpoint with its constants by kind of file, to be kept with a
-        finished model.
+        """Return the newest checkpoint with its constants, by kind of file.
+
+        They are kept with a finished model.
         """
         newest = self._paths()
         if not newest:
             return {}
-        constants = sorted(self.folder.glob(f"{CONSTANT}*.safetensors"))
-        return {CHECKPOINT: newest[0], **{f"{CHECKPOINT}-{path.stem}": path for path in constants}}
+        files = {CHECKPOINT: newest[0]}
+        for path in sorted(self.folder.glob(f"{CONSTANT}*.safetensors")):
+            files[f"{CHECKPOINT}-{path.stem}"] = path
+        return files
 
     def clear(self) -> None:
         """Remove everything that was kept for a resume."""

@@ -11,8 +11,9 @@ from automl_sr.training.optimizers import like
 
 
 class Ema:
-    """An exponential moving average that follows quickly at first: decay = min(decay, (1 + n) / (10
-    + n)).
+    """An exponential moving average that follows quickly at first.
+
+    After n steps its decay is min(decay, (1 + n) / (10 + n)).
     """
 
     def __init__(
@@ -26,26 +27,29 @@ class Ema:
         self.decay = decay
         self.steps = steps
         self._live = floating_state(model)
-        earlier = earlier or {}
-        self.values = {
-            name: like(
-                value,
-                earlier[name] if name in earlier and earlier[name].shape == value.shape else value,
-            )
-            for name, value in self._live.items()
-        }
+        known = earlier or {}
+        self.values: dict[str, Tensor] = {}
+        for name, value in self._live.items():
+            source = value
+            if name in known and known[name].shape == value.shape:
+                source = known[name]
+            self.values[name] = like(value, source)
 
     def update(self) -> None:
         """Move towards the weights as they are now."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(list(self.values.values()), list(self._live.values()), 1 - decay)
+        averages = list(self.values.values())
+        weights = list(self._live.values())
+        # One call for all tensors: nets have many small ones.
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
 
 def floating_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the model's own floating-point tensors by name, detached but not copied."""
-    found: dict[str, Tensor] = {}
+    # Integers, such as the count of batches that a BatchNorm has seen, have no average.
+    state: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         if value.is_floating_point():
-            found[name] = value
-    return found
+            state[name] = value
+    return state

@@ -26,8 +26,9 @@ class Observer(Protocol):
     """Who watches a run: shows its progress, and may ask it to stop between two steps."""
 
     def progress(self, run: Run, images_per_second: float) -> None:
-        """Take note of the run's position and last loss; called at the same steps whenever the run
-        is repeated.
+        """Take note of the run's position and last loss.
+
+        It is called at the same steps whenever the run is repeated.
         """
 
     def saved(self) -> None:
@@ -51,7 +52,12 @@ class Silent:
         return False
 
 
-def train(run: Run, until: int, observer: Observer, checkpoints: Checkpoints) -> None:
+def train(
+    run: Run,
+    until: int,
+    observer: Observer,
+    checkpoints: Checkpoints,
+) -> None:
     """Train a run until this step.
 
     Raises StopRequestedError after a checkpoint when asked to stop, NotFiniteError on NaN.
@@ -64,25 +70,42 @@ def train(run: Run, until: int, observer: Observer, checkpoints: Checkpoints) ->
         run.advance()
         steps += 1
         now = time.monotonic()
+
+        # Not in every step: reading the loss makes a GPU wait for all steps before.
         if run.step % every == 0 or run.step == until:
             run.check_finite()
-            observer.progress(run, steps * run.recipe.batch / max(now - reported, 1e-9))
-            reported, steps = now, 0
+            seconds = max(now - reported, 1e-9)
+            observer.progress(run, steps * run.recipe.batch / seconds)
+            reported = now
+            steps = 0
+
         if observer.stop_requested():
             save(run, observer, checkpoints)
             raise StopRequestedError(f"Stopped at step {run.step}; the work up to here is kept.")
-        if now - saved >= CHECKPOINT_SECONDS or run.span is not span:
+
+        # A phase that has begun is kept at once: its enter may have taken long, and a resume does
+        # not repeat it.
+        entered = run.span is not span
+        if entered or now - saved >= CHECKPOINT_SECONDS:
             save(run, observer, checkpoints)
             saved = time.monotonic()
 
 
-def save(run: Run, observer: Observer, checkpoints: Checkpoints) -> None:
+def save(
+    run: Run,
+    observer: Observer,
+    checkpoints: Checkpoints,
+) -> None:
     """Write a checkpoint, and say so."""
     checkpoints.save(run.capture())
     observer.saved()
 
 
-def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints) -> Run:
+def start_or_resume(
+    setup: Setup,
+    blueprint: Blueprint,
+    checkpoints: Checkpoints,
+) -> Run:
     """Go on from the newest checkpoint, or begin where there is none."""
     snapshot = checkpoints.latest()
     if snapshot is None:
@@ -90,8 +113,15 @@ def start_or_resume(setup: Setup, blueprint: Blueprint, checkpoints: Checkpoints
     return Run.restore(setup, snapshot)
 
 
-def finish_branch(trunk: Run, observer: Observer, checkpoints: Checkpoints) -> Run:
-    """Copy the trunk and run the tail phases on the copy; resumes a branch that was interrupted."""
+def finish_branch(
+    trunk: Run,
+    observer: Observer,
+    checkpoints: Checkpoints,
+) -> Run:
+    """Copy the trunk and run the tail phases on the copy.
+
+    A branch that was interrupted goes on.
+    """
     snapshot = checkpoints.latest()
     if snapshot is None:
         branch = trunk.branch()

@@ -21,9 +21,7 @@ Wrap = Callable[["TrainStep", "Run"], "TrainStep"]
 
 COOLDOWN = "cooldown"
 SETTLE = 0.05
-"""No rung lies within this share of the trunk after a phase that reset the model or its
-optimizer.
-"""
+"""No rung lies within this share of the trunk after a phase that reset the optimizer."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class ModelUpdate:
-    """What an enter or a leave did to the run: another model, and what becomes of optimizer and
-    average.
+    """What an enter or a leave did to the run.
+
+    It gives another model, or says what becomes of optimizer and average.
     """
 
     model: nn.Module | None = None
@@ -104,8 +103,9 @@ BEFORE_TRAINING = -1
 
 @dataclass(frozen=True)
 class BranchPoint:
-    """A step of the trunk at which the model is measured, on a branch; without a rung it is a point
-    of the curve.
+    """A step of the trunk at which the model is measured, on a branch.
+
+    Without a rung it is a point of the learning curve.
     """
 
     step: int
@@ -114,8 +114,9 @@ class BranchPoint:
 
 @dataclass(frozen=True)
 class Timetable:
-    """All phases in steps: the trunk's from 0 to `trunk_steps`, and the tail's shares of a finished
-    run.
+    """All phases in steps.
+
+    The trunk's go from 0 to `trunk_steps`; the tail's are shares of a finished run.
     """
 
     steps: int
@@ -123,52 +124,52 @@ class Timetable:
     tail: tuple[tuple[Phase, float], ...]
 
     @classmethod
-    def of(cls, phases: Sequence[Phase], steps: int, cooldown: float) -> Timetable:
+    def of(
+        cls,
+        phases: Sequence[Phase],
+        steps: int,
+        cooldown: float,
+    ) -> Timetable:
         """Lay out phases over `steps`; the tail is the cool-down and the phases marked so.
 
         Raises PluginError.
         """
-        trunk = []
-        for phase in phases:
-            if not phase.tail:
-                trunk.append(phase)
-        tail = []
+        trunk: list[Phase] = []
+        tail: list[Phase] = []
         for phase in phases:
             if phase.tail:
                 tail.append(phase)
-        names = [phase.name for phase in phases]
-        if len(set(names)) != len(names) or not trunk:
-            raise PluginError(
-                f"Training needs a trunk and phases with names of their own, not {names}."
-            )
-        if min(phase.share for phase in phases) <= 0:
-            raise PluginError("Every phase needs a share above 0.")
-        rest = (1 - cooldown) / sum(phase.share for phase in phases)
+            else:
+                trunk.append(phase)
+        _check(phases, trunk)
+
+        total = sum(phase.share for phase in phases)
+        rest = (1 - cooldown) / total
         shares = []
+        if cooldown > 0:
+            # First: what a tail phase does begins with a model that has cooled down.
+            cooling = Phase(COOLDOWN, cooldown, decay=True, tail=True)
+            shares.append((cooling, cooldown))
         for phase in tail:
             shares.append((phase, rest * phase.share))
-        if cooldown > 0:
-            shares.insert(0, (Phase(COOLDOWN, cooldown, decay=True, tail=True), cooldown))
-        trunk_steps = steps - sum(max(1, round(share * steps)) for _, share in shares)
+
+        trunk_steps = steps - _tail_steps([share for _, share in shares], steps)
         if trunk_steps < len(trunk):
             raise PluginError(
-                f"{steps} steps are too few for {len(names)} phases.", "Raise budget.steps."
+                f"{steps} steps are too few for {len(phases)} phases.",
+                "Raise budget.steps.",
             )
-        return cls(steps, tuple(_spans(trunk, 0, trunk_steps)), tuple(shares))
+        spans = _spans(trunk, 0, trunk_steps)
+        return cls(steps, tuple(spans), tuple(shares))
 
     def going_on(self, name: str, steps: int) -> Timetable:
-        """Lay out more steps of one phase of the trunk, then the tail. Raises PluginError where
-        they are too few.
+        """Lay out more steps of one phase of the trunk, then the tail.
 
-        It keeps its wraps and its rate, but neither enters nor leaves: pruning, growing and
-        searching are over. The tail is at least as long as it was in the search: cut short, it
-        would leave a model worse than the one before.
+        The phase keeps its wraps and its rate, but neither enters nor leaves: pruning, growing and
+        searching are over. Raises PluginError where the steps are too few.
         """
-        phase = next((span.phase for span in self.spans if span.phase.name == name), None)
-        if phase is None:
-            raise PluginError(f"The plan has no phase {name!r} to go on with.")
         phase = replace(
-            phase,
+            self._phase_named(name),
             on_enter=(),
             on_leave=(),
             decay=False,
@@ -177,18 +178,29 @@ class Timetable:
             inherits=False,
             counts=True,
         )
-        shares = []
-        for _, share in self.tail:
-            shares.append(max(share, share * self.steps / steps))
-        tail_steps = sum(max(1, round(share * steps)) for share in shares)
+
+        tail = []
+        for part, share in self.tail:
+            # At least as long as it was in the search: cut short, it would leave a model worse
+            # than the one before.
+            as_before = share * self.steps / steps
+            tail.append((part, max(share, as_before)))
+
+        tail_steps = _tail_steps([share for _, share in tail], steps)
         trunk_steps = steps - tail_steps
         if trunk_steps < 1:
             raise PluginError(
                 f"{steps} steps are too few: the tail of this plan alone takes {tail_steps}.",
                 f"Ask for {tail_steps + 1} or more.",
             )
-        tail = tuple((part, share) for (part, _), share in zip(self.tail, shares, strict=True))
-        return Timetable(steps, (Span(0, phase, 0, trunk_steps),), tail)
+        trunk = Span(0, phase, 0, trunk_steps)
+        return Timetable(steps, (trunk,), tuple(tail))
+
+    def _phase_named(self, name: str) -> Phase:
+        for span in self.spans:
+            if span.phase.name == name:
+                return span.phase
+        raise PluginError(f"The plan has no phase {name!r} to go on with.")
 
     @property
     def trunk_steps(self) -> int:
@@ -196,21 +208,29 @@ class Timetable:
         return self.spans[-1].stop
 
     def tail_spans(self, branch: int) -> tuple[Span, ...]:
-        """Lay out the tail behind a branch at this step of the trunk, as long in proportion as that
-        of the last one.
+        """Lay out the tail behind a branch at this step of the trunk.
+
+        It is as long, in proportion to the steps before it, as that of the last branch.
         """
         if branch == 0:
             return ()  # inherited weights have nothing to cool down from
+
         spans: list[Span] = []
         start = branch
         for phase, share in self.tail:
-            stop = start + max(1, round(share * self.steps * branch / self.trunk_steps))
-            spans.append(Span(len(self.spans) + len(spans), phase, start, stop))
+            length = round(share * self.steps * branch / self.trunk_steps)
+            stop = start + max(1, length)
+            # Numbers go on behind the trunk's, so that a checkpoint says which of all it is in.
+            index = len(self.spans) + len(spans)
+            spans.append(Span(index, phase, start, stop))
             start = stop
         return tuple(spans)
 
     def branches(
-        self, count: int, reduction: int, first: int | None = None
+        self,
+        count: int,
+        reduction: int,
+        first: int | None = None,
     ) -> tuple[BranchPoint, ...]:
         """Return the steps of the trunk at which it branches, the last one at its end.
 
@@ -222,15 +242,9 @@ class Timetable:
         share of training, where that is fair: see `_number`.
         """
         begin = self._counted_from()
-        counted = self.trunk_steps - begin
-        tenth = round(0.1 * self.steps * counted / self.trunk_steps)
-        earliest = begin + (max(tenth, 300) if first is None else first)
-        last = count - 1
-        rungs = {last: self.trunk_steps}
-        for rung in range(last):
-            step = begin + round(counted / reduction ** (last - rung))
-            if step >= earliest and self._settled(step):
-                rungs[rung] = step
+        earliest = begin + self._first_rung(begin, first)
+        rungs = self._geometric(begin, earliest, count, reduction)
+
         unnumbered = []
         for span in self.spans:
             if not span.phase.rung or span.stop >= self.trunk_steps:
@@ -246,61 +260,136 @@ class Timetable:
             rungs[number] = span.stop
         if self.spans[0].phase.inherits:
             rungs[BEFORE_TRAINING] = 0
-        points = [BranchPoint(step, rung) for rung, step in rungs.items()]
-        points += [BranchPoint(step, None) for step in unnumbered]
-        return tuple(sorted(points, key=lambda point: point.step))
+
+        points = []
+        for rung, step in rungs.items():
+            points.append(BranchPoint(step, rung))
+        for step in unnumbered:
+            points.append(BranchPoint(step, None))
+        points.sort(key=lambda point: point.step)
+        return tuple(points)
+
+    def _first_rung(self, begin: int, first: int | None) -> int:
+        """Return the steps that count before the first rung may lie there."""
+        if first is not None:
+            return first
+        counted = self.trunk_steps - begin
+        tenth = round(0.1 * self.steps * counted / self.trunk_steps)
+        return max(tenth, 300)
+
+    def _geometric(
+        self,
+        begin: int,
+        earliest: int,
+        count: int,
+        reduction: int,
+    ) -> dict[int, int]:
+        """Return the steps of rungs by number, the last one first."""
+        counted = self.trunk_steps - begin
+        last = count - 1
+        rungs = {last: self.trunk_steps}
+        for rung in range(last):
+            divisor = reduction ** (last - rung)
+            step = begin + round(counted / divisor)
+            if step >= earliest and self._settled(step):
+                rungs[rung] = step
+        return rungs
 
     def _counted_from(self) -> int:
-        """Return the step from which on training counts: the end of the last phase that does
-        not.
-        """
-        return max((span.stop for span in self.spans if not span.phase.counts), default=0)
+        """Return the end of the last phase that does not count as training; 0 without one."""
+        begin = 0
+        for span in self.spans:
+            if not span.phase.counts:
+                begin = span.stop
+        return begin
 
-    def _number(self, span: Span, begin: int, count: int, reduction: int) -> int | None:
-        """Return the rung that the end of a phase is compared at, or nothing where comparing would
-        not be fair.
+    def _number(
+        self,
+        span: Span,
+        begin: int,
+        count: int,
+        reduction: int,
+    ) -> int | None:
+        """Return the rung at which the end of a phase is compared, or None where that is not fair.
 
         Fair is what has had about as much training: its share lies within the square root of
-        `reduction` of that of the rung, in a phase that is comparable. The last rung is that of
-        finished trials alone.
+        `reduction` of that of the rung, in a phase that is comparable.
         """
         if not span.phase.comparable or span.stop <= begin:
             return None
         share = (span.stop - begin) / (self.trunk_steps - begin)
-        power = round(-math.log(share) / math.log(reduction))
-        if 0 < power < count:
+        # Rounding a logarithm to the base `reduction` is what allows its square root.
+        fold = math.log(share) / math.log(reduction)
+        power = round(-fold)
+        if 0 < power < count:  # the last rung is that of finished trials alone
             return count - 1 - power
         return None
 
     def _is_asked(self, step: int) -> bool:
-        return any(span.phase.rung and span.stop == step for span in self.spans)
+        ends = [span.stop for span in self.spans if span.phase.rung]
+        return step in ends
 
     def _settled(self, step: int) -> bool:
+        """Return whether a model is fit to be compared at a step."""
         for span in self.spans:
-            if span.start < step <= span.stop:
-                margin = SETTLE * self.trunk_steps if span.phase.resets else 0
-                return span.phase.comparable and step - span.start > margin
+            if not span.start < step <= span.stop:
+                continue
+            margin = 0.0
+            if span.phase.resets:
+                margin = SETTLE * self.trunk_steps
+            return span.phase.comparable and step - span.start > margin
         return False
 
     def signature(self) -> list[list[Any]]:
         """Return the table as JSON, so that a resume with another one can be refused."""
-        trunk: list[list[Any]] = []
+        signature: list[list[Any]] = []
         for span in self.spans:
-            trunk.append([span.phase.name, span.start, span.stop, span.phase.lr])
-        return trunk + [[phase.name, share, phase.lr] for phase, share in self.tail]
+            phase = span.phase
+            signature.append([phase.name, span.start, span.stop, phase.lr])
+        for phase, share in self.tail:
+            signature.append([phase.name, share, phase.lr])
+        return signature
 
 
-def _spans(phases: Sequence[Phase], start: int, stop: int) -> list[Span]:
+def _check(phases: Sequence[Phase], trunk: Sequence[Phase]) -> None:
+    """Raise PluginError where phases cannot be told apart or laid out."""
+    names = [phase.name for phase in phases]
+    if len(set(names)) != len(names) or not trunk:
+        raise PluginError(
+            f"Training needs a trunk and phases with names of their own, not {names}."
+        )
+    if min(phase.share for phase in phases) <= 0:
+        raise PluginError("Every phase needs a share above 0.")
+
+
+def _tail_steps(shares: Sequence[float], steps: int) -> int:
+    """Return the steps of a tail whose every phase has at least one."""
+    total = 0
+    for share in shares:
+        total += max(1, round(share * steps))
+    return total
+
+
+def _spans(
+    phases: Sequence[Phase],
+    start: int,
+    stop: int,
+) -> list[Span]:
     """Divide steps by share so that every phase has at least one and they add up exactly."""
     total = sum(phase.share for phase in phases)
-    spans, done, begin = [], 0.0, start
+    spans: list[Span] = []
+    done = 0.0
+    begin = start
     for index, phase in enumerate(phases):
+        # From the sum of shares: rounding each phase's own would add up to another total.
         done += phase.share
         left = len(phases) - index - 1
-        if left == 0:
-            end = stop
-        else:
-            end = min(max(begin + 1, start + round((stop - start) * done / total)), stop - left)
+        end = stop
+        if left > 0:
+            by_share = start + round((stop - start) * done / total)
+            # At least one step for this phase, and for each of those that follow.
+            end = max(begin + 1, by_share)
+            end = min(end, stop - left)
         spans.append(Span(index, phase, begin, end))
         begin = end
     return spans

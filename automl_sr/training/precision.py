@@ -1,6 +1,4 @@
-"""Mixed precision: which number format the forward pass uses, and the loss scale that fp16
-needs.
-"""
+"""Mixed precision: the number format of the forward pass, and the loss scale that fp16 needs."""
 
 from __future__ import annotations
 
@@ -24,13 +22,19 @@ class Precision:
         self._scaler = torch.amp.GradScaler(self.device_type, enabled=kind == "fp16")
 
     @classmethod
-    def of(cls, kind: str, device: str, auto: str = "auto") -> Precision:
+    def of(
+        cls,
+        kind: str,
+        device: str,
+        auto: str = "auto",
+    ) -> Precision:
         """Take a recipe's format; `auto` is what `auto` means in its study, or the device's own."""
         return cls(resolve(kind, device, auto), device)
 
     def autocast(self, *, dilated: bool = False) -> contextlib.AbstractContextManager[Any]:
-        """Surround a forward pass; `dilated` where there is what `has_dilated_depthwise` looks
-        for.
+        """Surround a forward pass.
+
+        `dilated` says whether there is what `has_dilated_depthwise` looks for.
         """
         if self.kind == "fp32":
             return contextlib.nullcontext()
@@ -50,8 +54,9 @@ class Precision:
                 self._scaler.unscale_(optimizer)
 
     def step(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Step the optimizers; with fp16 a step with infinite gradients is left out and the scale
-        falls.
+        """Step the optimizers.
+
+        With fp16 a step with infinite gradients is left out, and the scale falls.
         """
         for optimizer in optimizers:
             self._scaler.step(optimizer)
@@ -75,18 +80,20 @@ def has_dilated_depthwise(*modules: nn.Module) -> bool:
 
     The care costs some microseconds for each call of torch, so that other nets go without.
     """
-    layers = (layer for module in modules for layer in module.modules())
-    convolutions = (layer for layer in layers if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d))
-    return any(layer.groups > 1 and max(layer.dilation) > 1 for layer in convolutions)
+    for module in modules:
+        for layer in module.modules():
+            if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                continue
+            if layer.groups > 1 and max(layer.dilation) > 1:
+                return True
+    return False
 
 
 GROUPS_AND_DILATION: Mapping[Callable[..., Any], tuple[int, int]] = {
     torch.conv2d: (6, 5),
     torch.conv_transpose2d: (6, 7),
 }
-"""Where the convolutions of images take their groups and their dilation, as positional
-arguments.
-"""
+"""The positions at which the convolutions of images take their groups and their dilation."""
 
 
 @contextlib.contextmanager
@@ -96,12 +103,11 @@ def _with_right_gradients(cast: contextlib.AbstractContextManager[Any]) -> Itera
 
 
 class _DilatedInFloat(TorchFunctionMode):
-    """Keeps dilated depthwise convolutions in float32 inside of autocast.
+    """Keeps dilated depthwise convolutions in float32 inside of autocast."""
 
-    On CPUs torch 2.13 computes wrong weight gradients for them in bf16 with channels_last: off by
-    their own size, infinite, or others at each call. It is done where the function is called, so
-    that it holds for subclasses of the layers too, such as those of a supernet.
-    """
+    # On CPUs torch 2.13 computes wrong weight gradients for them in bf16 with channels_last: off by
+    # their own size, infinite, or others at each call. Caught where the function is called, this
+    # holds for subclasses of the layers too, such as those of a supernet.
 
     def __torch_function__(
         self,
@@ -110,41 +116,52 @@ class _DilatedInFloat(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call the function, with tensors in float32 and without autocast where it is such a
-        convolution.
-        """
-        given = kwargs or {}
+        """Call the function; such a convolution in float32 and without autocast."""
+        named = kwargs or {}
         positions = GROUPS_AND_DILATION.get(func)
-        if positions is None or not _is_dilated_depthwise(args, given, *positions):
-            return func(*args, **given)
+        if positions is None or not _is_dilated_depthwise(args, named, *positions):
+            return func(*args, **named)
+
+        floats = [_as_float(value) for value in args]
+        named_floats = {}
+        for name, value in named.items():
+            named_floats[name] = _as_float(value)
         with torch.autocast("cpu", enabled=False):
-            return func(
-                *map(_as_float, args), **{name: _as_float(value) for name, value in given.items()}
-            )
+            return func(*floats, **named_floats)
 
 
 def _is_dilated_depthwise(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], groups_at: int, dilation_at: int
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    groups_at: int,
+    dilation_at: int,
 ) -> bool:
-    if len(args) > groups_at:
-        groups = args[groups_at]
-    else:
-        groups = kwargs.get("groups", 1)
-    if groups == 1:
+    groups = _argument(args, kwargs, groups_at, "groups")
+    if groups in (None, 1):
         return False
-    if len(args) > dilation_at:
-        dilation = args[dilation_at]
-    else:
-        dilation = kwargs.get("dilation", 1)
+
+    dilation = _argument(args, kwargs, dilation_at, "dilation")
+    if dilation is None:
+        return False
     if isinstance(dilation, int):
-        steps = (dilation,)
+        widest = dilation
     else:
-        steps = tuple(dilation)
-    if len(args) > 1:
-        weight = args[1]
-    else:
-        weight = kwargs["weight"]
-    return max(steps) > 1 and tuple(weight.shape[:2]) == (groups, 1)
+        widest = max(dilation)
+
+    weight = _argument(args, kwargs, 1, "weight")
+    return widest > 1 and tuple(weight.shape[:2]) == (groups, 1)
+
+
+def _argument(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    position: int,
+    name: str,
+) -> Any:
+    """Return an argument of a call, given by position or by name; None where it is not given."""
+    if len(args) > position:
+        return args[position]
+    return kwargs.get(name)
 
 
 def _as_float(value: Any) -> Any:
@@ -153,15 +170,17 @@ def _as_float(value: Any) -> Any:
     return value
 
 
-def resolve(kind: str, device: str, auto: str = "auto") -> str:
+def resolve(
+    kind: str,
+    device: str,
+    auto: str = "auto",
+) -> str:
     """Say which format a kind means: `auto` that of the study, or else the device's own."""
-    if kind == "auto":
-        meant = auto
-    else:
-        meant = kind
-    if meant == "auto":
-        return own_format(device)
-    return meant
+    if kind != "auto":
+        return kind
+    if auto != "auto":
+        return auto
+    return own_format(device)
 
 
 def own_format(device: str) -> str:
@@ -178,6 +197,7 @@ def is_native(kind: str, device: str) -> bool:
     if kind == "fp32":
         return True
     if _on_cuda(device):
+        # Otherwise torch says yes for devices that only emulate bf16.
         return kind == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
     if kind == "fp16":
         built = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

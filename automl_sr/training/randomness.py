@@ -1,5 +1,6 @@
-"""What makes a run repeatable: random numbers drawn from (seed, stream, step), and kernels that add
-in one order.
+"""What makes a run repeatable.
+
+Random numbers are drawn from (seed, stream, step), and kernels add in one order.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import torch
 def derive(seed: int, *what: Any) -> int:
     """Make a 63-bit seed from a seed and what it is for; different purposes never share numbers."""
     text = "/".join(str(item) for item in (seed, *what))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def generator(seed: int, *what: Any) -> torch.Generator:
@@ -35,21 +37,25 @@ def seed_model_randomness(seed: int, *what: Any) -> None:
 
 
 def seed_all(seed: int) -> None:
-    """Seed every generator that code without one of its own draws from: Python's, NumPy's and
-    torch's.
+    """Seed every generator that code without one of its own draws from.
+
+    They are Python's, NumPy's and torch's.
     """
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # NumPy takes no more bits
     seed_model_randomness(seed, "default")
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Leave every default generator where it stood, so that what is drawn later is the same."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    python = random.getstate()
+    numpy = np.random.get_state()
+    devices: list[int] = []
+    if torch.cuda.is_available():
+        devices.extend(range(torch.cuda.device_count()))
     try:
-        with torch.random.fork_rng(list(devices)):
+        with torch.random.fork_rng(devices):
             yield
     finally:
         random.setstate(python)
@@ -65,16 +71,15 @@ def plain_torch() -> None:
 
 
 def repeat_kernels(device: str) -> None:
-    """Let a GPU give the same sums each time: a trial that goes on after a kill ends as one that
-    was left alone.
+    """Let a GPU give the same sums each time.
 
-    Torch warns of an operation that it cannot repeat, and does it all the same.
+    A trial that goes on after a kill ends as one that was left alone. Torch warns of an operation
+    that it cannot repeat, and does it all the same.
     """
     if torch.device(device).type != "cuda":
         return
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # cuBLAS adds in one order with a fixed workspace only
+    # cuBLAS adds in one order with a fixed workspace only.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
     # Nothing here reads memory that it has not written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
-"""The recipe: how any model of a study is trained; it is a technique, so that its fields are
-searched too.
+"""The recipe: how any model of a study is trained.
+
+It is a technique, so that its fields are searched too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ class Recipe(Technique):
         Field(gt=0, le=1, description="Learning rate of the trunk"),
     ] = 1e-3
     batch: Annotated[
-        int, Choice(8, 16, 32), Field(ge=1, le=1024, description="Samples in a batch")
+        int,
+        Choice(8, 16, 32),
+        Field(ge=1, le=1024, description="Samples in a batch"),
     ] = 16
     patch: Annotated[
         int,
@@ -47,10 +50,20 @@ class Recipe(Technique):
     optimizer: Annotated[Literal["adam", "adamw"], Fixed()] = "adam"
     beta2: Annotated[float, Fixed(), Field(gt=0, lt=1)] = 0.99
     weight_decay: Annotated[float, Fixed(), Field(ge=0, le=1)] = 0.0
-    warmup: Annotated[float, Fixed(), Field(ge=0, le=0.5, description="Share of all steps")] = 0.03
-    cooldown: Annotated[float, Fixed(), Field(ge=0, le=0.9, description="Share of all steps")] = 0.1
+    warmup: Annotated[
+        float,
+        Fixed(),
+        Field(ge=0, le=0.5, description="Share of all steps"),
+    ] = 0.03
+    cooldown: Annotated[
+        float,
+        Fixed(),
+        Field(ge=0, le=0.9, description="Share of all steps"),
+    ] = 0.1
     clip: Annotated[
-        float, Fixed(), Field(ge=0, description="Largest norm of the gradient; 0: off")
+        float,
+        Fixed(),
+        Field(ge=0, description="Largest norm of the gradient; 0: off"),
     ] = 1.0
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], Fixed()] = "auto"
     channels_last: Annotated[bool, Fixed()] = True

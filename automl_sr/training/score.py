@@ -45,9 +45,14 @@ def hold_out(samples: Samples, seed: int) -> tuple[Samples, Samples]:
             f"of {count} none is left to train on.",
             "Train on more images.",
         )
-    order = torch.randperm(count, generator=generator(seed, "held out"))
-    held = min(MOST, max(1, round(SHARE * count)))
-    return samples.subset(order[held:].sort().values), samples.subset(order[:held].sort().values)
+    numbers = generator(seed, "held out")
+    order = torch.randperm(count, generator=numbers)
+    share = max(1, round(SHARE * count))
+    held = min(MOST, share)
+    # Sorted, so that both parts keep the order of the images.
+    kept_places = order[held:].sort().values
+    held_places = order[:held].sort().values
+    return samples.subset(kept_places), samples.subset(held_places)
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,16 @@ class Scorer:
     _known: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, task: Task, metric: Metric, held: Samples, device: str) -> Scorer:
+    def of(
+        cls,
+        task: Task,
+        metric: Metric,
+        held: Samples,
+        device: str,
+    ) -> Scorer:
         """Prepare the held-out samples as those of the validation set are."""
-        return cls(task, metric, TaskData(held, task.as_validation(held)), device)
+        data = TaskData(held, task.as_validation(held))
+        return cls(task, metric, data, device)
 
     def score(
         self,
@@ -73,21 +85,33 @@ class Scorer:
     ) -> float:
         """Return the metric, negated where smaller is better; `model` is the blueprint's digest.
 
-        Default generators are left as they were: what is known already draws no numbers, and the
-        training that follows has to be the same.
+        Default generators are left as they were.
         """
         digest = _digest(model, weights)
         if digest not in self._known:
-            place = torch.device(self.device)
-            plain = torch.autocast(place.type, enabled=False)
-            with undisturbed(), torch.no_grad(), plain:
-                seed_model_randomness(0, "score")
-                module = make()
-                module.load_state_dict(weights)
-                runner = _ModuleRunner(module.to(place).eval(), place, self.task.interface())
-                values = self.task.measure_quality(runner, self.data, [self.metric])
-            self._known[digest] = -self.metric.loss(float(values[self.metric.name]))
+            # What is known already draws no numbers, and the training that follows has to be the
+            # same in either case.
+            with undisturbed():
+                self._known[digest] = self._measured(weights, make)
         return self._known[digest]
+
+    def _measured(
+        self,
+        weights: Mapping[str, Tensor],
+        make: Callable[[], nn.Module],
+    ) -> float:
+        place = torch.device(self.device)
+        # Asked for inside a loss, a score would be computed in the number format of training.
+        plain = torch.autocast(place.type, enabled=False)
+        with torch.no_grad(), plain:
+            seed_model_randomness(0, "score")
+            module = make()
+            module.load_state_dict(weights)
+            shipped = module.to(place).eval()
+            runner = _ModuleRunner(shipped, place, self.task.interface())
+            values = self.task.measure_quality(runner, self.data, [self.metric])
+        value = float(values[self.metric.name])
+        return -self.metric.loss(value)
 
 
 class _ModuleRunner:
@@ -95,38 +119,56 @@ class _ModuleRunner:
 
     metadata: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, module: nn.Module, place: torch.device, interface: Interface) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        place: torch.device,
+        interface: Interface,
+    ) -> None:
         self._module = module
         self._place = place
-        self.inputs = tuple(Port(name, "tensor", ()) for name in interface.inputs)
-        self.outputs = tuple(Port(name, "tensor", ()) for name in interface.outputs)
+        self.inputs = _ports(interface.inputs)
+        self.outputs = _ports(interface.outputs)
 
     def __call__(self, batch: NDArray[Any], /) -> NDArray[Any]:
         """Return the first output for the one input."""
-        return self.run({self.inputs[0].name: batch})[self.outputs[0].name]
+        taken = self.inputs[0].name
+        given = self.outputs[0].name
+        outputs = self.run({taken: batch})
+        return outputs[given]
 
     def run(self, feed: Mapping[str, NDArray[Any]], /) -> dict[str, NDArray[Any]]:
         """Return all outputs by name for all inputs by name."""
-        given = [feed[port.name] for port in self.inputs]
         tensors = []
-        for array in given:
-            tensors.append(torch.from_numpy(np.ascontiguousarray(array)).to(self._place))
-        made = self._module(*tensors)
-        if isinstance(made, tuple | list):
-            outputs = made
-        else:
-            outputs = (made,)
-        named = zip(self.outputs, outputs, strict=True)
-        found: dict[str, NDArray[Any]] = {}
-        for port, output in named:
-            found[port.name] = output.float().cpu().numpy()
-        return found
+        for port in self.inputs:
+            # torch takes no arrays with negative strides, such as those of mirrored images.
+            array = np.ascontiguousarray(feed[port.name])
+            tensor = torch.from_numpy(array)
+            tensors.append(tensor.to(self._place))
+
+        outputs = self._module(*tensors)
+        if not isinstance(outputs, tuple | list):
+            outputs = (outputs,)
+        arrays: dict[str, NDArray[Any]] = {}
+        for port, output in zip(self.outputs, outputs, strict=True):
+            values = output.float().cpu()
+            arrays[port.name] = values.numpy()
+        return arrays
+
+
+def _ports(names: Iterable[str]) -> tuple[Port, ...]:
+    return tuple(Port(name, "tensor", ()) for name in names)
 
 
 def _digest(model: str, weights: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256(model.encode())
     for name in sorted(weights):
         value = weights[name].detach().cpu().contiguous()
-        total.update(f"{name};{value.dtype};{tuple(value.shape)};".encode())
-        total.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+        # With type and shape: equal bytes are not yet equal tensors.
+        shape = tuple(value.shape)
+        head = f"{name};{value.dtype};{shape};"
+        total.update(head.encode())
+        # As bytes, because NumPy knows no bfloat16.
+        content = value.reshape(-1).view(torch.uint8)
+        total.update(content.numpy().tobytes())
     return total.hexdigest()

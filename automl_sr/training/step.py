@@ -1,6 +1,4 @@
-"""One training step: named loss terms, tapped layers, auxiliary modules, parameter groups and the
-update.
-"""
+"""One training step: losses, tapped layers, auxiliary modules, parameter groups, the update."""
 
 from __future__ import annotations
 
@@ -28,8 +26,9 @@ EvalWeights = Callable[["Run", dict[str, "Tensor"]], dict[str, "Tensor"]]
 
 @dataclass(frozen=True)
 class Output:
-    """What the one forward pass gave: the prediction, and for each tapped module the list of its
-    outputs.
+    """What the one forward pass gave.
+
+    `taps` holds for each tapped module the list of its outputs: a layer may be called repeatedly.
     """
 
     prediction: Tensor
@@ -38,11 +37,10 @@ class Output:
 
 @dataclass(frozen=True)
 class ParamGroup:
-    """Parameters of the model, by name, that have an optimizer of their own, such as architecture
-    weights.
+    """Parameters of the model, by name, that have an optimizer of their own.
 
-    A group that is not `automatic` is left alone by the default update: the technique that owns it
-    calls `run.update(batch, groups=[name])`.
+    Architecture weights are some. A group that is not `automatic` is left alone by the default
+    update: the technique that owns it calls `run.update(batch, groups=[name])`.
     """
 
     parameters: tuple[str, ...]
@@ -80,8 +78,9 @@ class TrainStep:
     batch: BatchSource | None = None
     """Where the batch of a step comes from, in the place of `run.batch()`."""
     ema: bool = True
-    """Whether the model's moving average is kept, where the recipe asks for one; a search on a
-    supernet has none.
+    """Whether the model's moving average is kept, where the recipe asks for one.
+
+    A search on a supernet has none.
     """
 
     layers: Mapping[str, LayerSwap] = field(default_factory=dict)
@@ -93,21 +92,29 @@ class TrainStep:
 
     def with_loss(self, name: str, term: LossTerm) -> TrainStep:
         """Add or replace a loss term; the loss is the sum of all terms."""
-        return replace(self, losses={**self.losses, name: term})
+        losses = dict(self.losses)
+        losses[name] = term
+        return replace(self, losses=losses)
 
     def without_loss(self, name: str) -> TrainStep:
         """Take a loss term away."""
-        return replace(self, losses={key: term for key, term in self.losses.items() if key != name})
+        losses = dict(self.losses)
+        losses.pop(name, None)
+        return replace(self, losses=losses)
 
     def tapping(self, *modules: str) -> TrainStep:
         """Ask for the outputs of these modules of the model."""
-        return replace(
-            self, taps=(*self.taps, *(name for name in modules if name not in self.taps))
-        )
+        taps = list(self.taps)
+        for name in modules:
+            if name not in self.taps:
+                taps.append(name)
+        return replace(self, taps=tuple(taps))
 
     def with_aux(self, name: str, module: nn.Module) -> TrainStep:
         """Add a module that is trained and checkpointed but not exported."""
-        return replace(self, aux={**self.aux, name: module})
+        aux = dict(self.aux)
+        aux[name] = module
+        return replace(self, aux=aux)
 
     def with_layer(self, name: str, swap: LayerSwap) -> TrainStep:
         """Call something else in the place of a layer while the model is trained; see `layers`.
@@ -116,11 +123,15 @@ class TrainStep:
         """
         if name in self.layers:
             raise PluginError(f"Two techniques want to swap the layer {name!r}.")
-        return replace(self, layers={**self.layers, name: swap})
+        layers = dict(self.layers)
+        layers[name] = swap
+        return replace(self, layers=layers)
 
     def with_group(self, name: str, group: ParamGroup) -> TrainStep:
         """Train some parameters with an optimizer of their own."""
-        return replace(self, groups={**self.groups, name: group})
+        groups = dict(self.groups)
+        groups[name] = group
+        return replace(self, groups=groups)
 
     def with_step_context(self, gate: StepContext) -> TrainStep:
         """Surround the optimizers' step, inside the gates of earlier slots."""
@@ -129,7 +140,7 @@ class TrainStep:
 
 @contextmanager
 def swapped(layer: nn.Module, swap: LayerSwap) -> Iterator[None]:
-    """Let a layer call something else; its hooks stay: what is tapped is what other layers see."""
+    """Let a layer call something else for a while."""
 
     def call(*inputs: Any, **named: Any) -> Tensor:
         del layer.forward  # for as long as this call takes, the layer is itself again
@@ -138,6 +149,7 @@ def swapped(layer: nn.Module, swap: LayerSwap) -> Iterator[None]:
         finally:
             layer.forward = call
 
+    # On the instance, below its hooks: what is tapped is what other layers see.
     layer.forward = call
     try:
         yield

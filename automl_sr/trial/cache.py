@@ -1,6 +1,6 @@
-"""Results shared between trials and workers: named by their content, made once, bounded in size,
-and reported.
+"""Results shared between trials and workers.
 
+They are named by their content, made once, bounded in size, and reported.
 A result is `DIGEST.safetensors`; while it is made, `DIGEST.lock` is held and `DIGEST.work` keeps
 what a resume needs. A lock ends with the process that holds it. Files of locks are removed, which
 is safe only because every attempt to take one, and every removal, goes through one `door` that a
@@ -36,8 +36,9 @@ LIMIT = "AUTOML_SR_CACHE_GB"
 DEFAULT_GB = 10.0
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 1800.0
-"""A worker that makes a result, and neither ends nor keeps anything for so long, is not waited for:
-it is suspended.
+"""So long a worker that makes a result, and neither ends nor keeps anything, is waited for.
+
+After that it is taken for suspended.
 """
 ABANDONED_SECONDS = 7 * 86400.0
 """Work that was begun and left goes after so long, also where there is room."""
@@ -85,14 +86,16 @@ class Cache:
         self.hits: list[str] = []
         self.misses: list[str] = []
         self._record = record
-        self._limit = cache_limit() if limit is None else limit
+        if limit is None:
+            limit = cache_limit()
+        self._limit = limit
         self._patience = patience
-        self._entries: dict[str, dict[str, Any]] = _read(record) if record is not None else {}
+        self._entries: dict[str, dict[str, Any]] = {}
+        if record is not None:
+            self._entries = _read(record)
         self._making: list[str] = []
         self._saved = 0.0
-        """Seconds that other trials' results, and work of former attempts, have saved this one so
-        far.
-        """
+        """Seconds that other trials' results, and work of former attempts, have saved so far."""
 
     def get(
         self,
@@ -101,22 +104,21 @@ class Cache:
         make: Make,
         stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, Tensor]:
-        """Return the tensors of these parts, made at most once even when several workers ask at the
-        same moment.
+        """Return the tensors of these parts, made at most once.
 
-        `parts` is JSON that holds everything on which the result depends. `make` gets a folder that
-        lives until the result is kept, for the checkpoints of long work. `stop` is asked while
-        another worker makes the result. Raises StopRequestedError when it says so.
+        That holds even when several workers ask at the same moment. `parts` is JSON that holds
+        everything on which the result depends. `make` gets a folder that lives until the result is
+        kept, for the checkpoints of long work. `stop` is asked while another worker makes the
+        result. Raises StopRequestedError when it says so.
         """
-        digest = hashlib.sha256(
-            json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()
-        ).hexdigest()[:32]
+        digest = _digest(parts)
         if digest in self._making:
             raise PluginError(f"{name!r} is needed to make itself.", "Make it from something else.")
         began = time.monotonic()
         found = self._find(digest, name, began)
         if found is not None:
             return found
+
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(digest, name, stop) as alone:
             found = self._find(digest, name, began)  # the one that was waited for
@@ -127,15 +129,22 @@ class Cache:
         return found
 
     def shared(self) -> dict[str, dict[str, Any]]:
-        """Say by name what this trial took from here: what making it took, whether another trial
-        did, and waiting.
+        """Say by name what this trial took from here.
+
+        Each entry says what making it took, whether another trial did, and how long it was waited
+        for.
         """
         named: dict[str, dict[str, Any]] = {}
         for entry in self._entries.values():
-            name, number = entry["name"], 2
+            about = dict(entry)
+            first = about.pop("name")
+            # Names are for people: two results may have the same one.
+            name = first
+            number = 2
             while name in named:
-                name, number = f"{entry['name']} ({number})", number + 1
-            named[name] = {key: value for key, value in entry.items() if key != "name"}
+                name = f"{first} ({number})"
+                number += 1
+            named[name] = about
         return named
 
     def _find(self, digest: str, name: str, began: float) -> dict[str, Tensor] | None:
@@ -153,40 +162,47 @@ class Cache:
         with contextlib.suppress(OSError):
             os.utime(path)  # what was used last goes last
         self.hits.append(name)
+
+        seconds = header.get("seconds", 0.0)
         if digest not in self._entries:
+            entry: dict[str, Any] = {"name": name, "seconds": seconds, "reused": True}
             if waited >= POLL_SECONDS:
-                waiting = {"waited": round(waited, 3)}
-            else:
-                waiting = {}
-            self._note(
-                digest,
-                {"name": name, "seconds": header.get("seconds", 0.0), "reused": True, **waiting},
-            )
+                entry["waited"] = round(waited, 3)
+            self._note(digest, entry)
         if self._entries[digest]["reused"]:
-            self._saved += max(0.0, header.get("seconds", 0.0) - (time.monotonic() - began))
+            took = time.monotonic() - began
+            self._saved += max(0.0, seconds - took)
         return tensors
 
     def _made(
-        self, digest: str, name: str, parts: Mapping[str, Any], make: Make, scratch: Path
+        self,
+        digest: str,
+        name: str,
+        parts: Mapping[str, Any],
+        make: Make,
+        scratch: Path,
     ) -> dict[str, Tensor]:
         """Make a result, and keep it with the seconds that making it from nothing takes."""
-        began, saved = time.monotonic(), self._saved
+        began = time.monotonic()
+        saved = self._saved
         self._saved += _read(scratch / _SECONDS).get("seconds", 0.0)
 
         def seconds() -> float:
             """Count what former attempts, and results of others, have saved meanwhile."""
-            return round(time.monotonic() - began + self._saved - saved, 3)
+            spent = time.monotonic() - began
+            return round(spent + self._saved - saved, 3)
 
+        made = {}
         self._making.append(digest)
         try:
-            made = {}
             for key, value in make(scratch).items():
                 made[key] = value.detach().cpu().contiguous()
-        except BaseException:
+        except BaseException:  # a request to stop and Ctrl-C as well
             _keep_seconds(scratch, seconds())
             raise
         finally:
             self._making.remove(digest)
+
         took = seconds()
         self._keep(digest, name, made, {"name": name, "parts": parts, "seconds": took})
         self.misses.append(name)
@@ -194,12 +210,17 @@ class Cache:
         return made
 
     def _keep(
-        self, digest: str, name: str, made: Mapping[str, Tensor], header: Mapping[str, Any]
+        self,
+        digest: str,
+        name: str,
+        made: Mapping[str, Tensor],
+        header: Mapping[str, Any],
     ) -> None:
-        """Write a result, unless it is larger than all of them may be together or the disk is full:
-        it is used now.
-        """
-        size = sum(value.numel() * value.element_size() for value in made.values())
+        """Write a result, unless it is larger than all of them may be, or the disk is full."""
+        # A result that is not written is used all the same: it is only made again by others.
+        size = 0
+        for value in made.values():
+            size += value.numel() * value.element_size()
         if size > self._limit:
             log.warning(
                 "%r takes %.2g GB, more than %s allows: it is not kept for others",
@@ -222,22 +243,27 @@ class Cache:
 
     @contextlib.contextmanager
     def _locked(self, digest: str, name: str, stop: Callable[[], bool]) -> Iterator[bool]:
-        """Wait until nobody else makes a result; gives True where that one stands still, and this
-        one goes alone.
+        """Wait until nobody else makes a result.
+
+        Yields True where that one stands still, and this one goes alone.
         """
-        moved, since = self._moved(digest), time.monotonic()
+        moved = self._moved(digest)
+        since = time.monotonic()
         while (lock := self._take(digest)) is None:
             if stop():
                 raise StopRequestedError(
                     f"Stopped while another worker makes {name!r}; the work up to here is kept."
                 )
-            if (now := self._moved(digest)) != moved:
-                moved, since = now, time.monotonic()
+            now = self._moved(digest)
+            if now != moved:
+                moved = now
+                since = time.monotonic()
             if time.monotonic() - since >= self._patience:
                 log.warning("another worker makes %r and stands still: it is made here too", name)
                 yield True
                 return
             time.sleep(POLL_SECONDS)
+
         try:
             yield False
         finally:
@@ -258,7 +284,7 @@ class Cache:
                 lock.release()
                 (self.folder / f"{digest}{_LOCK}").unlink(missing_ok=True)
         finally:
-            lock.release()
+            lock.release()  # where the door did not open; a second time it does nothing
 
     def _door(self) -> contextlib.AbstractContextManager[object]:
         """Let one process at a time take locks and remove them; held for an instant.
@@ -269,15 +295,16 @@ class Cache:
 
     @contextlib.contextmanager
     def _workplace(self, digest: str, *, alone: bool) -> Iterator[Path]:
-        """Yield the folder for a result's checkpoints, which goes with success; another one to who
-        goes alone.
-        """
+        """Yield the folder for a result's checkpoints, which goes with success."""
         if alone:
+            # Not the one of the worker that stands still: it may go on and write there.
             with tempfile.TemporaryDirectory(
-                prefix="automl-sr-", ignore_cleanup_errors=True
+                prefix="automl-sr-",
+                ignore_cleanup_errors=True,
             ) as folder:
                 yield Path(folder)
             return
+
         scratch = self.folder / f"{digest}{_WORK}"
         scratch.mkdir(exist_ok=True)
         yield scratch
@@ -290,37 +317,37 @@ class Cache:
     # ---- size ------------------------------------------------------------------------------------
 
     def _tidy(self, made: str) -> None:
-        """Remove what killed workers left and, above the limit, what was not used for the longest
-        time.
-        """
+        """Remove what killed workers left and, above the limit, what was used longest ago."""
         try:
             items = sorted(self._items(), key=lambda item: item.used)
         except OSError:  # somebody has removed the whole folder
             return
+
         total = sum(item.size for item in items)
+        kept = {made, *self._making}
         now = time.time()
         for item in items:
-            old = item.kind == _WORK and now - item.used > ABANDONED_SECONDS
-            if item.digest in (made, *self._making) or not (
-                item.leftover or old or total > self._limit
-            ):
+            if item.digest in kept:
                 continue
-            if self._remove(item):
+            abandoned = item.kind == _WORK and now - item.used > ABANDONED_SECONDS
+            unwanted = item.leftover or abandoned or total > self._limit
+            if unwanted and self._remove(item):
                 total -= item.size
 
     def _items(self) -> Iterator[_Item]:
         for path in self.folder.iterdir():
             match = _OURS.fullmatch(path.name)
-            if match:
-                digest, kind, rest = match.groups()
-                yield _Item(
-                    path,
-                    digest,
-                    kind,
-                    _used(path),
-                    _size(path),
-                    leftover=kind == _LOCK or rest != "",
-                )
+            if match is None:
+                continue
+            digest, kind, rest = match.groups()
+            yield _Item(
+                path=path,
+                digest=digest,
+                kind=kind,
+                used=_used(path),
+                size=_size(path),
+                leftover=kind == _LOCK or rest != "",
+            )
 
     def _remove(self, item: _Item) -> bool:
         """Remove a file or folder, unless somebody is making it."""
@@ -340,8 +367,9 @@ class Cache:
 
 @dataclass(frozen=True)
 class _Item:
-    """Something in the folder that belongs to one result; a leftover is needed only while its lock
-    is held.
+    """Something in the folder that belongs to one result.
+
+    A leftover is needed only while its lock is held.
     """
 
     path: Path
@@ -352,13 +380,20 @@ class _Item:
     leftover: bool
 
 
+def _digest(parts: Mapping[str, Any]) -> str:
+    """Name a result by what it depends on."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 def _keep_seconds(scratch: Path, seconds: float) -> None:
     """Note what an attempt took that was interrupted, if it kept something for the next one."""
     with contextlib.suppress(OSError):
-        if any(scratch.iterdir()):
-            write_atomically(scratch / _SECONDS, json.dumps({"seconds": seconds}).encode())
-        else:
+        if not any(scratch.iterdir()):
             scratch.rmdir()
+            return
+        kept = json.dumps({"seconds": seconds})
+        write_atomically(scratch / _SECONDS, kept.encode())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -381,7 +416,11 @@ def _files(path: Path) -> Iterator[os.stat_result]:
 
 
 def _used(path: Path) -> float:
-    return max((found.st_mtime for found in _files(path)), default=0.0)
+    """Return when something was last written or read, in seconds."""
+    latest = 0.0
+    for found in _files(path):
+        latest = max(latest, found.st_mtime)
+    return latest
 
 
 def _size(path: Path) -> int:

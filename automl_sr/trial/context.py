@@ -1,5 +1,6 @@
-"""What a technique is given besides its own fields: the task, seeds, helpers and results shared
-between trials.
+"""What a technique is given besides its own fields.
+
+That is the task, seeds, helpers and results shared between trials.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from automl_sr import __version__
 from automl_sr.errors import PluginError, StopRequestedError, TrialError
 from automl_sr.files import content_digest, load_tensors, save_tensors
 from automl_sr.plugin.blueprint import build
+from automl_sr.plugin.pretrained import weights_for
 from automl_sr.plugin.registry import instantiate
 from automl_sr.plugin.technique import Slot, Technique, files_of
+from automl_sr.plugin.weights import read_weights
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -58,8 +61,9 @@ class _OnlyStop:
 
 @dataclass(frozen=True)
 class Context:
-    """The surroundings of one technique in one trial; frozen, so that nothing can be smuggled
-    through it.
+    """The surroundings of one technique in one trial.
+
+    It is frozen, so that nothing can be smuggled through it.
     """
 
     registry: Registry
@@ -76,8 +80,9 @@ class Context:
     precision: str = "auto"
     """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
     fits: Callable[[Blueprint], None] | None = None
-    """Asked whenever training has changed the model; raises InfeasibleError where it can no longer
-    keep to limits.
+    """Asked whenever training has changed the model.
+
+    Raises InfeasibleError where it can no longer keep to limits.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -85,9 +90,8 @@ class Context:
 
     def for_technique(self, technique: Technique, data_fingerprint: str | None = None) -> Context:
         """Return the context as one technique sees it."""
-        return replace(
-            self, owner=technique, data_fingerprint=data_fingerprint or self.data_fingerprint
-        )
+        fingerprint = data_fingerprint or self.data_fingerprint
+        return replace(self, owner=technique, data_fingerprint=fingerprint)
 
     def build(self, slot: Slot | str, name: str, **fields: Any) -> Technique:
         """Make a technique of another family by name.
@@ -101,8 +105,9 @@ class Context:
         return generator(self.seed, *what)
 
     def stop_if_asked(self) -> None:
-        """Raise StopRequestedError where the trial is to stop: for loops that take long, inside
-        `make` too.
+        """Raise StopRequestedError where the trial is to stop.
+
+        It is for loops that take long, inside `make` too.
         """
         if self.observer.stop_requested():
             raise StopRequestedError("Stopped; the work up to the last checkpoint is kept.")
@@ -122,6 +127,18 @@ class Context:
         self._content(path)
         return Path(path)
 
+    def weights(self, path: str, blueprint: Blueprint) -> dict[str, Tensor]:
+        """Return the weights in a file that a field of this architecture names, for its model.
+
+        Our own files say of which model they are, others are read by `read_checkpoint`. Raises
+        TrialError, in one sentence, where the file is of another net, UseError where it is no
+        checkpoint; otherwise as `file`.
+        """
+        if self.owner is None:
+            raise PluginError(f"No technique asks for the weights in {path!r}.")
+        found = read_weights(self.file(path))
+        return weights_for(self.owner, found, blueprint, path, self)
+
     def _content(self, path: str) -> str:
         """Return the sha256 of a file, which has to be the one that was planned with."""
         found = content_digest(Path(path))
@@ -140,12 +157,14 @@ class Context:
         added here, because a key written by hand forgets them. `make` must not depend on
         `ctx.seed`.
         """
-        return self._shared(self._name(key), self._parts(key), lambda _: make())
+
+        def made(_: Path) -> Mapping[str, Tensor]:
+            return make()
+
+        return self._shared(self._name(key), self._parts(key), made)
 
     def model(self, blueprint: Blueprint) -> nn.Module:
-        """Build the model of a blueprint on the trial's device, with fresh weights and without
-        hooks.
-        """
+        """Build the model of a blueprint on the trial's device, with fresh weights and no hooks."""
         return build(blueprint, self.registry).to(self.device)
 
     def shared_generator(self, *what: Any) -> torch.Generator:
@@ -162,44 +181,44 @@ class Context:
         key: str = "",
         phases: Sequence[Phase] = (),
     ) -> nn.Module:
-        """Train a helper model (a scorer, a teacher) with the same loop; the result is shared like
-        any cached one.
+        """Train a helper model (a scorer, a teacher) with the same loop.
 
-        Its weights depend on the architecture, the data, the steps, the recipe and `key`, not on
-        the trial's seed. `phases` replace the one phase in which it is trained, and bring their own
-        wraps: `key` has to say what they do.
+        The result is shared like any cached one. Its weights depend on the architecture, the data,
+        the steps, the recipe and `key`, not on the trial's seed. `phases` replace the one phase in
+        which it is trained, and bring their own wraps: `key` has to say what they do.
         """
         recipe = recipe or Recipe(**self.task.fixes)
         blueprint = technique.blueprint(self.task, self.for_technique(technique))
         asked = list(phases) or [Phase(f"helper {technique.name}", 1.0)]
         timetable = Timetable.of(asked, steps, recipe.cooldown)
-        parts = {
-            **self._parts(f"fit/{key}"),
-            "data": data.fingerprint,
-            "model": self._identity(technique),
-            "blueprint": blueprint.to_json(),
-            "steps": steps,
-            "recipe": recipe.dump(),
-            "precision": resolve("auto", self.device, self.precision),
-        }
-        if read := self._contents(technique):
+
+        parts = self._parts(f"fit/{key}")
+        parts["data"] = data.fingerprint
+        parts["model"] = self._identity(technique)
+        parts["blueprint"] = blueprint.to_json()
+        parts["steps"] = steps
+        parts["recipe"] = recipe.dump()
+        # Only where there are some: what was made before they existed is found again.
+        read = self._contents(technique)
+        if read:
             parts["files of the model"] = read
         if phases:
             parts["phases"] = timetable.signature()
 
-        observer = _OnlyStop(self.observer)
-
         def make(folder: Path) -> Mapping[str, Tensor]:
             seed = derive(0, "fit", blueprint.digest(), data.fingerprint, steps, key)
-            unlimited = replace(self, fits=None)  # limits are those of what ships
-            on_device = data.to(self.device)
-            setup = Setup(unlimited, self.task, on_device, recipe, (), timetable, seed, self.device)
-            checkpoints = Checkpoints(folder / "trunk")
-            run = start_or_resume(setup, blueprint, checkpoints)
-            train(run, timetable.trunk_steps, observer, checkpoints)
-            run.leave_phase()
-            branch = finish_branch(run, observer, Checkpoints(folder / "branch"))
-            return branch.evaluation_state()
+            setup = Setup(
+                context=replace(self, fits=None),  # limits are those of what ships
+                task=self.task,
+                data=data.to(self.device),
+                recipe=recipe,
+                techniques=(),
+                timetable=timetable,
+                seed=seed,
+                device=self.device,
+                architecture=technique,
+            )
+            return _trained(setup, blueprint, folder, _OnlyStop(self.observer))
 
         name = "/".join(["fit", technique.name, *_words(key)])
         weights = self._shared(name, parts, make)
@@ -214,26 +233,23 @@ class Context:
         step: Callable[[dict[str, Tensor], int], dict[str, Tensor]],
         n: int,
     ) -> dict[str, Tensor]:
-        """Run n steps of an optimisation that is no training; it is resumed where it was killed,
-        and shared at its end.
+        """Run n steps of an optimisation that is no training.
 
-        `step(state, i)` gives the next state from the former one and the number of the step alone.
-        Torch's generators are seeded before `init` and before each step, by the key: a net with
-        random weights that a step makes is the same in all trials and after any interruption.
+        It is resumed where it was killed, and shared at its end. `step(state, i)` gives the next
+        state from the former one and the number of the step alone. Torch's generators are seeded
+        before `init` and before each step, by the key: a net with random weights that a step makes
+        is the same in all trials and after any interruption.
         """
 
         def make(folder: Path) -> Mapping[str, Tensor]:
             path = folder / "state.safetensors"
             start = 0
             if path.exists():
-                stored, header = load_tensors(path)
-                state, start = (
-                    {name: value.to(self.device) for name, value in stored.items()},
-                    header["steps"],
-                )
+                state, start = self._iterated(path)
             else:
                 seed_model_randomness(0, "iterate", key, "init")
                 state = init()
+
             saved = time.monotonic()
             for i in range(start, n):
                 seed_model_randomness(0, "iterate", key, i)
@@ -248,27 +264,37 @@ class Context:
                     )
             return state
 
-        parts = {**self._parts(key), "iterations": n}
+        parts = self._parts(key)
+        parts["iterations"] = n
         return self._shared(self._name(key), parts, make)
 
+    def _iterated(self, path: Path) -> tuple[dict[str, Tensor], int]:
+        """Read the state of an iteration, and how many steps it has done."""
+        stored, header = load_tensors(path)
+        state = {}
+        for name, value in stored.items():
+            state[name] = value.to(self.device)
+        steps: int = header["steps"]
+        return state, steps
+
     def _shared(self, name: str, parts: Mapping[str, Any], make: Make) -> dict[str, Tensor]:
-        """Return a shared result; whether it was made or found decides nothing that is drawn
-        later.
-        """
+        """Return a shared result, made where it is not there yet."""
 
         def made(folder: Path) -> Mapping[str, Tensor]:
+            # Whether it was made or found must decide nothing that is drawn later.
             with undisturbed():
                 return make(folder)
 
         return self.cache.get(name, parts, made, self.observer.stop_requested)
 
     def _parts(self, key: str) -> dict[str, Any]:
+        """Return all that a shared result depends on, as JSON."""
         if self.owner is None:
             raise PluginError(
                 f"{key!r} is shared by nobody.",
                 "Ask `run.context.for_technique(self)` for the context.",
             )
-        parts = {
+        parts: dict[str, Any] = {
             "automl-sr": __version__,
             "key": key,
             "task": [self.task.kind, self.task.model_dump(mode="json")],
@@ -277,33 +303,52 @@ class Context:
             "precision": resolve("auto", self.device, self.precision),
         }
         read = self._contents(self.owner)
-        return parts | ({"files": read} if read else {})
+        if read:
+            parts["files"] = read
+        return parts
 
     def _contents(self, technique: Technique) -> dict[str, str]:
         """Return the sha256 of every file that a technique names, by field."""
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         for name, path in files_of(technique).items():
-            found[name] = self._content(path)
-        return found
+            digests[name] = self._content(path)
+        return digests
 
     def _name(self, key: str) -> str:
         """Name a result as people read it: who made it, and the words with which its key begins."""
+        words = _words(key)
         if self.owner is not None:
-            owner = [self.owner.slot.value, self.owner.name]
-        else:
-            owner = []
-        return "/".join([*owner, *_words(key)])
+            words = [self.owner.slot.value, self.owner.name, *words]
+        return "/".join(words)
 
     def _identity(self, technique: Technique) -> list[str]:
-        """Name a technique with its version and that of its plugin: another one gives other
-        results.
-        """
+        """Name a technique with its version and that of its plugin."""
+        # Another version gives other results.
         source = self.registry.source(type(technique))
-        return [technique.slot, technique.name, technique.version, source.plugin, source.version]
+        return [
+            technique.slot,
+            technique.name,
+            technique.version,
+            source.plugin,
+            source.version,
+        ]
+
+
+def _trained(
+    setup: Setup,
+    blueprint: Blueprint,
+    folder: Path,
+    observer: Observer,
+) -> dict[str, Tensor]:
+    """Train a model, or go on training it, and return its weights."""
+    checkpoints = Checkpoints(folder / "trunk")
+    run = start_or_resume(setup, blueprint, checkpoints)
+    train(run, setup.timetable.trunk_steps, observer, checkpoints)
+    run.leave_phase()
+    branch = finish_branch(run, observer, Checkpoints(folder / "branch"))
+    return branch.evaluation_state()
 
 
 def _words(key: str) -> list[str]:
-    """Return the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081.../{"steps":
-    400}`.
-    """
+    """Return the readable beginning of a key: `loss-scores` of `loss-scores/9f86d081...`."""
     return list(itertools.takewhile(_WORD.fullmatch, key.split("/")))

@@ -1,5 +1,6 @@
-"""What a trial imports, as far as it is known before: an import inside a trial takes time of the
-trial's.
+"""What a trial imports, as far as it is known before.
+
+An import inside a trial takes time of the trial's.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.space.plan import TrialPlan
 
+# torch's compiler is 800 modules, which the first optimizer imports.
 LATE = ("safetensors.torch", "torch._dynamo", "torch.onnx")
-"""What training and exporting import when they need it: torch's compiler is 800 modules, for the
-first optimizer.
-"""
+"""What training and exporting import when they need it."""
 
 
 def import_for(plan: TrialPlan, metrics: Iterable[Metric], late: Iterable[str] = LATE) -> None:
-    """Import what a trial of this plan needs; what cannot be imported the trial will find out, and
-    say.
+    """Import what a trial of this plan needs.
+
+    What cannot be imported the trial will find out, and say.
     """
     for name in late:
         contained(functools.partial(importlib.import_module, name))
@@ -42,7 +43,8 @@ def import_for(plan: TrialPlan, metrics: Iterable[Metric], late: Iterable[str] =
 def _named_by(technique: Technique) -> Iterator[str | Callable[..., Any]]:
     """Go through what a technique, and those nested in it, name as `module:function`."""
     yield from technique.factories.values()
-    yield from (edit.apply for edit in technique.edits.values())
+    for edit in technique.edits.values():
+        yield edit.apply
     for name in type(technique).model_fields:
         value = getattr(technique, name)
         if isinstance(value, Technique):

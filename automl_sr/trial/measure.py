@@ -37,82 +37,98 @@ def measure(
     context: Context,
     seconds: Mapping[str, float],
 ) -> dict[str, float]:
-    """Measure every metric of the study on the exported file, as it ships; `seconds` are the
-    trial's by stage.
+    """Measure every metric of the study on the exported file, as it ships.
+
+    `seconds` are the trial's by stage.
     """
     path = artifacts_of(finished)["onnx"]
-    metrics = []
+    by_level: dict[str, list[Metric]] = {level: [] for level in get_args(Level)}
     for name in setting.metrics:
-        metrics.append(setting.registry.metric(name))
-    by_level = {}
-    for level in get_args(Level):
-        by_level[level] = [metric for metric in metrics if metric.level == level]
+        metric = setting.registry.metric(name)
+        by_level[metric.level].append(metric)
+
     values: dict[str, float] = {}
     if by_level["quality"]:
         # Every core for quality: the number of threads changes the time that this takes, not the
         # outputs.
         model = OnnxModel(path, threads=setting.threads or 1)
         values |= setting.task.measure_quality(model, setting.data, by_level["quality"])
+
     meta = on_meta(finished.module)
     example = as_inputs(setting.task.cost_example(meta))
-    values |= {metric.name: metric.function()(meta, example) for metric in by_level["blueprint"]}
-    values |= {metric.name: metric.function()(path) for metric in by_level["artifact"]}
-    values |= {metric.name: metric.function()(finished, seconds) for metric in by_level["trial"]}
+    for metric in by_level["blueprint"]:
+        values[metric.name] = metric.function()(meta, example)
+    for metric in by_level["artifact"]:
+        values[metric.name] = metric.function()(path)
+    for metric in by_level["trial"]:
+        values[metric.name] = metric.function()(finished, seconds)
     if by_level["device"]:
         values |= measure_device(path, setting, by_level["device"], context)
+
+    # Last: a technique sees all values, and may correct them.
     for technique in pipeline:
         values = technique.evaluate(values, finished, context.for_technique(technique))
-    found: dict[str, float] = {}
-    for name, value in values.items():
-        found[name] = float(value)
-    return found
+    return {name: float(value) for name, value in values.items()}
 
 
 def measure_device(
-    path: Path, setting: Setting, metrics: Sequence[Metric], context: Context
+    path: Path,
+    setting: Setting,
+    metrics: Sequence[Metric],
+    context: Context,
 ) -> dict[str, float]:
-    """Time an exported file on the study's device, in turns with the reference net where one is
-    asked for.
+    """Time an exported file on the study's device.
 
-    Times do not depend on weights: files of one graph are timed once on a machine, so that rungs
-    cost less, and noise does not tell equal models apart.
+    It takes turns with the reference net where one is asked for.
     """
-    device, task = setting.device, setting.task
-    needed = any("reference_net" in setting.registry.metric(name).needs for name in setting.metrics)
-    if needed:
-        files = {"own": path, "reference": task.reference_net()}
-    else:
-        files = {"own": path}
+    files = {"own": path}
+    if _needs_reference(setting):
+        files["reference"] = setting.task.reference_net()
 
     def make(_: Path) -> dict[str, Tensor]:
-        runners = {}
-        for name, file in files.items():
-            runners[name] = OnnxModel(file, device.threads, device.provider)
-        calls = {}
-        for name, runner in runners.items():
-            calls[name] = _call(runner, task.latency_example(runner, device.input))
-        timed = timed_in_turns(calls)
-        result: dict[str, Tensor] = {}
-        for name, found in timed.items():
-            result[name] = torch.tensor(astuple(found), dtype=torch.float64)
-        return result
+        return _timed(files, setting)
 
+    # Times do not depend on weights: files of one graph are timed once on a machine, so that rungs
+    # cost less, and noise does not tell equal models apart.
+    graphs = {}
+    for name, file in files.items():
+        graphs[name] = graph_digest(file)
     parts = {
-        "graphs": {name: graph_digest(file) for name, file in files.items()},
-        "device": asdict(device),
+        "graphs": graphs,
+        "device": asdict(setting.device),
         "machine": node(),
         "onnxruntime": onnxruntime.__version__,
     }
     kept = context.cache.get(LATENCY, parts, make, context.observer.stop_requested)
-    timed = {}
-    for name, found in kept.items():
-        timed[name] = _latency(found.tolist())
-    result: dict[str, float] = {}
+
+    own = _latency(kept["own"].tolist())
+    values: dict[str, float] = {}
     for metric in metrics:
-        result[metric.name] = metric.function()(
-            timed["own"], timed["reference"] if "reference_net" in metric.needs else None
-        )
-    return result
+        reference = None
+        if "reference_net" in metric.needs:
+            reference = _latency(kept["reference"].tolist())
+        values[metric.name] = metric.function()(own, reference)
+    return values
+
+
+def _needs_reference(setting: Setting) -> bool:
+    metrics = [setting.registry.metric(name) for name in setting.metrics]
+    return any("reference_net" in metric.needs for metric in metrics)
+
+
+def _timed(files: Mapping[str, Path], setting: Setting) -> dict[str, Tensor]:
+    """Return the times of each file, as the cache keeps them."""
+    device = setting.device
+    calls = {}
+    for name, file in files.items():
+        runner = OnnxModel(file, device.threads, device.provider)
+        example = setting.task.latency_example(runner, device.input)
+        calls[name] = _call(runner, example)
+    tensors: dict[str, Tensor] = {}
+    for name, latency in timed_in_turns(calls).items():
+        # In double precision: what is found again has the bits of what was measured.
+        tensors[name] = torch.tensor(astuple(latency), dtype=torch.float64)
+    return tensors
 
 
 def _call(runner: Runner, example: Array | Feed) -> Callable[[], object]:

@@ -29,26 +29,33 @@ class TrialObserver(Protocol):
         """A checkpoint was written."""
 
     def stop_requested(self) -> bool:
-        """Say whether the trial should checkpoint and raise StopRequestedError as soon as
-        possible.
+        """Say whether the trial should stop as soon as possible.
+
+        It then writes a checkpoint and raises StopRequestedError.
         """
 
     def rung(
-        self, index: int, step: int, values: Mapping[str, float], artifacts: Mapping[str, Path]
+        self,
+        index: int,
+        step: int,
+        values: Mapping[str, float],
+        artifacts: Mapping[str, Path],
     ) -> bool:
         """Record the values of a finished branch; True if the trial may go on."""
 
 
 class StageClock:
-    """Adds up the seconds of each stage over all attempts, and tells the observer where the trial
-    is.
+    """Adds up the seconds of each stage over all attempts.
+
+    It tells the observer where the trial is.
     """
 
     def __init__(self, observer: TrialObserver, kept: Path) -> None:
         self._observer = observer
         self._kept = kept
         self._seconds = _earlier_seconds(kept)
-        self._stage, self._since = "", time.monotonic()
+        self._stage = ""
+        self._since = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -60,34 +67,38 @@ class StageClock:
     def stage(self, name: str) -> None:
         """Begin a stage; the one before ends."""
         now = time.monotonic()
-        if self._stage:
-            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = name, now
+        self._seconds = self._until(now)
+        self._stage = name
+        self._since = now
         self._observer.stage(name)
+        # Between two stages nothing is lost: what the former one has made is kept already.
         if self._observer.stop_requested():
             raise StopRequestedError(f"Stopped before {name!r}; the work up to here is kept.")
 
     def seconds(self) -> dict[str, float]:
-        """End the last stage and give all of them."""
-        now = time.monotonic()
+        """Return the seconds of all stages, those of the present one up to now."""
+        return self._until(time.monotonic())
+
+    def _until(self, now: float) -> dict[str, float]:
+        seconds = dict(self._seconds)
         if self._stage:
-            running = {self._stage: self._seconds.get(self._stage, 0.0) + now - self._since}
-        else:
-            running = {}
-        return {**self._seconds, **running}
+            before = seconds.get(self._stage, 0.0)
+            seconds[self._stage] = before + now - self._since
+        return seconds
 
 
 def _earlier_seconds(kept: Path) -> dict[str, float]:
-    """Read the seconds of former attempts by stage; those of version 0.1.0 called a branch a
-    fork.
-    """
+    """Read the seconds of former attempts by stage."""
     if not kept.exists():
         return {}
-    seconds: dict[str, float] = json.loads(kept.read_text())
-    found: dict[str, float] = {}
-    for stage, value in seconds.items():
-        found["branch" if stage == "fork" else stage] = value
-    return found
+    written: dict[str, float] = json.loads(kept.read_text())
+    seconds: dict[str, float] = {}
+    for stage, value in written.items():
+        name = stage
+        if stage == "fork":
+            name = "branch"  # what version 0.1.0 called a fork
+        seconds[name] = value
+    return seconds
 
 
 class CurveObserver:
@@ -109,11 +120,16 @@ class CurveObserver:
         phase = ""
         if run.span:
             phase = run.span.phase.name
-        rate = run.recipe.lr * run.rate()
-        loss = float(run.last_loss)
-        self._observer.point(
-            Point(run.step, self._steps, phase, loss, rate, images_per_second, values)
+        point = Point(
+            step=run.step,
+            steps=self._steps,
+            phase=phase,
+            loss=float(run.last_loss),
+            rate=run.recipe.lr * run.rate(),
+            images_per_second=images_per_second,
+            values=values,
         )
+        self._observer.point(point)
 
     def saved(self) -> None:
         """Pass on that a checkpoint was written."""

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from automl_sr.trial.types import Setting
 
 
-def run_trial(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path) -> Outcome:
+def run_trial(
+    plan: TrialPlan,
+    setting: Setting,
+    observer: TrialObserver,
+    folder: Path,
+) -> Outcome:
     """Train, compress, export and measure one plan; what a resume needs is kept in `folder`.
 
     Raises StopRequestedError (after a checkpoint) when the observer asks to stop, TrialError and
@@ -32,47 +37,68 @@ def run_trial(plan: TrialPlan, setting: Setting, observer: TrialObserver, folder
 
 
 def _run(
-    plan: TrialPlan, setting: Setting, observer: TrialObserver, folder: Path, clock: StageClock
+    plan: TrialPlan,
+    setting: Setting,
+    observer: TrialObserver,
+    folder: Path,
+    clock: StageClock,
 ) -> Outcome:
     curve = CurveObserver(observer, setting.steps)
     context = make_context(plan, setting, folder, curve)
     pipeline = list(plan.techniques.values())
     architecture = plan.techniques[Slot.ARCHITECTURE]
     blueprint = architecture.blueprint(setting.task, context.for_technique(architecture))
+
     clock.stage("select")
     data = training_data(plan, setting)
     for technique in pipeline:
         data = technique.select_data(data, context.for_technique(technique, data.fingerprint))
-    setup = make_setup(plan, setting, replace(context, data_fingerprint=data.fingerprint), data)
+    # From here on what is shared depends on the data that were selected.
+    context = replace(context, data_fingerprint=data.fingerprint)
+    setup = make_setup(plan, setting, context, data)
+
     clock.stage("train")
     checkpoints = Checkpoints(folder / "trunk")
     trunk = start_or_resume(setup, blueprint, checkpoints)
-    branches = setup.timetable.branches(setting.rungs, setting.reduction, setting.first_rung)
-    end = setup.timetable.trunk_steps
+    timetable = setup.timetable
+    branches = timetable.branches(setting.rungs, setting.reduction, setting.first_rung)
     for index, point in enumerate(branches):
         if point.step < trunk.step:
             continue  # decided before this trial was interrupted
         clock.stage("train")
-        train(trunk, point.step, setup.context.observer, checkpoints)
+        train(trunk, point.step, curve, checkpoints)
+        # A rung at the end of a phase measures what the phase has made of the model.
         if trunk.span is not None and point.step == trunk.span.stop:
             trunk.leave_phase()
-        save(trunk, setup.context.observer, checkpoints)
+        save(trunk, curve, checkpoints)
+
         clock.stage("branch")
         tail = Checkpoints(folder / f"branch-{index}")
-        finished = finish_branch(trunk, setup.context.observer, tail).finish(
-            folder / f"rung-{index}"
-        )
+        branch = finish_branch(trunk, curve, tail)
+        finished = branch.finish(folder / f"rung-{index}")
+
         clock.stage("export")
-        finished = ship(finished, pipeline, setup.context)
+        finished = ship(finished, pipeline, context)
         clock.stage("evaluate")
-        values = measure(finished, pipeline, setting, setup.context, clock.seconds())
+        values = measure(finished, pipeline, setting, context, clock.seconds())
+        # Not before: until it is measured, an interrupted branch goes on from there.
         tail.clear()
-        if point.step == end:
+
+        if point.step == timetable.trunk_steps:
             break
         if point.rung is None:
             curve.measured(trunk, values)
         elif not observer.rung(point.rung, point.step, values, artifacts_of(finished)):
             break
-    state: Literal["complete", "pruned"] = "complete" if point.step == end else "pruned"
-    files = {**artifacts_of(finished), **checkpoints.files()}
-    return Outcome(state, values, files, clock.seconds(), finished.notes, context.cache.shared())
+
+    state: Literal["complete", "pruned"] = "pruned"
+    if point.step == timetable.trunk_steps:
+        state = "complete"
+    return Outcome(
+        state=state,
+        values=values,
+        artifacts={**artifacts_of(finished), **checkpoints.files()},
+        seconds=clock.seconds(),
+        notes=finished.notes,
+        shared=context.cache.shared(),
+    )

@@ -1,5 +1,6 @@
-"""The surroundings of a trial and the layout of its training, made of a plan and the setting of its
-study.
+"""The surroundings of a trial and the layout of its training.
+
+They are made of a plan and the setting of its study.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
 
 
 def make_context(
-    plan: TrialPlan, setting: Setting, folder: Path, observer: Observer | None = None
+    plan: TrialPlan,
+    setting: Setting,
+    folder: Path,
+    observer: Observer | None = None,
 ) -> Context:
     """Make the surroundings of one trial, or of its check at the gate, which nobody watches.
 
-    The seed depends on the study's and on the plan, not on the trial's number. Techniques that draw
-    from the generators of the process, against the advice, do not depend on the trials before at
-    least.
+    The seed depends on the study's and on the plan, not on the trial's number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     seed = derive(setting.seed, plan.fingerprint)
+    # Techniques that draw from the generators of the process, against the advice, do not depend on
+    # the trials before at least.
     seed_all(seed)
     return Context(
         registry=setting.registry,
@@ -56,7 +60,7 @@ def training_data(plan: TrialPlan, setting: Setting) -> Samples:
     """Return what a trial may train on: all training samples, but for those held out for scores."""
     samples = setting.data.train
     if asked(plan.techniques.values()):
-        return hold_out(samples, setting.seed)[0]
+        samples, _ = hold_out(samples, setting.seed)
     return samples
 
 
@@ -69,24 +73,25 @@ def _scorer(plan: TrialPlan, setting: Setting) -> Scorer | None:
 
 def _first_quality(setting: Setting) -> Metric:
     """Return the study's first quality objective, or the task's first metric where it has none."""
-    objectives = []
     for name in setting.objectives:
-        objectives.append(setting.registry.metric(name))
-    quality = []
-    for metric in objectives:
+        metric = setting.registry.metric(name)
         if metric.level == "quality":
-            quality.append(metric)
-    return (quality or setting.task.metrics)[0]
+            return metric
+    return setting.task.metrics[0]
 
 
-def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Samples) -> Setup:
-    """Lay out the training of a plan: every technique adds its phases, in the order of the
-    slots.
-    """
+def make_setup(
+    plan: TrialPlan,
+    setting: Setting,
+    context: Context,
+    data: Samples,
+) -> Setup:
+    """Lay out the training of a plan."""
     recipe = plan.techniques[Slot.RECIPE]
     if not isinstance(recipe, Recipe):
         raise PluginError(f"The recipe is a {type(recipe).__name__}, not core's Recipe.")
     pipeline = list(plan.techniques.values())
+    # In the order of the slots: each technique sees the phases of those before it.
     phases = [Phase("train", 1.0)]
     for technique in pipeline:
         phases = technique.phases(phases, context.for_technique(technique))
@@ -102,4 +107,5 @@ def make_setup(plan: TrialPlan, setting: Setting, context: Context, data: Sample
         device=setting.train_device,
         full_data=training_data(plan, setting),
         scorer=_scorer(plan, setting),
+        architecture=plan.techniques[Slot.ARCHITECTURE],
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from automl_sr import __version__
 from automl_sr.compression.export import TOLERANCE, export_onnx, verify
+from automl_sr.compression.onnx_file import FIXED_TENSORS
 from automl_sr.errors import ExportError
 from automl_sr.files import save_tensors
 from automl_sr.plugin.task import as_inputs
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 
 def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context) -> TrainedModel:
-    """Compress and export a trained model; the file is checked against it, and again where a
-    technique changed it.
+    """Compress and export a trained model.
+
+    The file is checked against it, and again where a technique changed it.
     """
     for technique in pipeline:
         finished = technique.compress(finished, context.for_technique(technique))
@@ -41,9 +43,13 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
         # A technique may write another file, or the same one anew.
         changed = exported is not finished or path.read_bytes() != before
         if exported.onnx is not None and changed:
+            # What earlier techniques changed is still in the file.
             tolerance = max(TOLERANCE, technique.export_tolerance, *tolerances)
             verify(
-                exported.onnx, exported.module, exported.task.examples(exported.module), tolerance
+                exported.onnx,
+                exported.module,
+                exported.task.examples(exported.module),
+                tolerance,
             )
             tolerances.append(technique.export_tolerance)
         finished = exported
@@ -53,23 +59,40 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
 
 
 def export_module(
-    module: nn.Module, blueprint: Blueprint, task: Task, path: Path
+    module: nn.Module,
+    blueprint: Blueprint,
+    task: Task,
+    path: Path,
 ) -> dict[str, str]:
-    """Write a module as ONNX, checked on the task's examples, and give the metadata that went into
-    the file.
+    """Write a module as ONNX, checked on the task's examples.
+
+    Returns the metadata that went into the file.
     """
     interface = task.interface()
-    first, *others = (as_inputs(example) for example in task.examples(module))
     metadata = {
         "made_by": f"automl-sr {__version__}",
         "task": task.kind,
         "blueprint": json.dumps(blueprint.to_json(), sort_keys=True),
-        **{key: str(value) for key, value in task.dims().items()},
-        **task.metadata(),
     }
+    for key, value in task.dims().items():
+        metadata[key] = str(value)
+    metadata.update(task.metadata())
+    fixed = _fixed_tensors(module)
+    if fixed:
+        metadata[FIXED_TENSORS] = json.dumps(fixed)
+
+    first, *others = (as_inputs(example) for example in task.examples(module))
     names = (interface.inputs, interface.outputs, interface.dynamic_axes)
     export_onnx(module, path, first, *names, metadata=metadata, check_inputs=others)
     return metadata
+
+
+def _fixed_tensors(module: nn.Module) -> list[str]:
+    """Name the kernels and tables that no training changes: a file alone does not tell them from
+    weights.
+    """
+    buffers = module.named_buffers()
+    return [name for name, value in buffers if value.dim() > 1 and value.is_floating_point()]
 
 
 def artifacts_of(finished: TrainedModel) -> dict[str, Path]:

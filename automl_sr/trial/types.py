@@ -1,6 +1,4 @@
-"""What a trial is given and what comes of it: the setting of a study, points of curves, the
-outcome.
-"""
+"""What a trial is given and what comes of it."""
 
 from __future__ import annotations
 
@@ -41,8 +39,9 @@ class Setting:
     train_device: str
     device: DeviceSpec
     cache: Path | None
-    """Folder of results shared between trials and workers; None lets every trial make all of them
-    in its own folder.
+    """Folder of results shared between trials and workers.
+
+    None lets every trial make all of them in its own folder.
     """
     threads: int | None = None
     first_rung: int | None = None
@@ -50,8 +49,9 @@ class Setting:
     precision: str = "auto"
     """The number format that a recipe's `auto` means in this study; auto: what suits the device."""
     fits: Callable[[Blueprint], None] | None = None
-    """Asked whenever training has changed a model; raises InfeasibleError where it can no longer
-    keep to limits.
+    """Asked whenever training has changed a model.
+
+    Raises InfeasibleError where it can no longer keep to limits.
     """
 
 
@@ -78,8 +78,8 @@ class Outcome:
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
     shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Results that trials share, by name: {"seconds": what making it took, "reused": whether
-    another trial did}.
+    """Results that trials share, by name.
 
-    `waited` is there where the trial waited for another worker to make it: so much less was saved.
+    Each is {"seconds": what making it took, "reused": whether another trial did}; `waited` is there
+    where the trial waited for another worker to make it: so much less was saved.
     """

@@ -50,6 +50,11 @@ ROWS: dict[str, list[tuple[str, Row]]] = {
         ("edsr 8x4", {"architecture": {"technique": "edsr", "width": 8}}),
         ("msrresnet", {"architecture": {"technique": "msrresnet"}}),
         ("msrresnet 8x4", {"architecture": {"technique": "msrresnet", "width": 8}}),
+        ("idn", {"architecture": {"technique": "idn"}}),
+        ("imdn", {"architecture": {"technique": "imdn"}}),
+        ("drrn", {"architecture": {"technique": "drrn"}}),
+        ("rdn", {"architecture": {"technique": "rdn"}}),
+        ("swinir_light", {"architecture": {"technique": "swinir_light"}}),
     ],
     "selection": [
         ("none", {}),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import typer
+from onnx_files import small_net
 from search_world import find, load, run_fast
 from typer.testing import CliRunner, Result
 
@@ -28,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if plan.params["architecture.line.width"] != 16:
             raise TrialError("no luck")
         outcome = run_fast(plan, setting, observer, place)
+        small_net(outcome.artifacts["onnx"])
         (place / "model.safetensors").write_bytes(b"weights")
         files = {**outcome.artifacts, "weights": place / "model.safetensors"}
         return Outcome("complete", outcome.values, files, outcome.seconds)
@@ -48,7 +50,8 @@ def run(*arguments: object) -> Result:
 def test_a_model_is_exported_with_its_card(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "model"
     found = json.loads(run("world", 0, "-o", target, "--json").stdout)
-    assert found["files"] == ["README.md", "model.onnx", "model.safetensors"]
+    assert found["files"] == ["README.md", "model.onnx", "model.safetensors", "model.svg"]
+    assert "2 layers, 4 parameters" in (target / "model.svg").read_text()
     assert (target / "model.safetensors").read_bytes() == b"weights"
     card = (target / "README.md").read_text()
     for word in (
@@ -62,6 +65,15 @@ def test_a_model_is_exported_with_its_card(tmp_path: Path) -> None:
         assert word in card
     assert "| 1.5 |" in card, "the reference stands beside the model"
     assert [path.name for path in target.parent.iterdir()] == ["model"]
+
+
+def test_a_model_that_cannot_be_drawn_is_exported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("automl_sr.presentation.drawing.reading.MOST_NODES", 3)
+    result = run("world", 0, "-o", tmp_path / "model", "--json")
+    assert "model.svg" not in json.loads(result.stdout)["files"]
+    assert "There is no model.svg: The net has 4 operations" in result.stderr
 
 
 def test_an_empty_folder_is_filled_and_a_full_one_is_left_alone(tmp_path: Path) -> None:

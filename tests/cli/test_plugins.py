@@ -50,12 +50,30 @@ def test_what_is_unavailable_is_listed_with_its_reason(
     ]
 
 
+def test_what_a_study_has_to_name_is_marked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Dear(space_toys.Fsrcnn):
+        """A large network."""
+
+        name = "dear"
+        baseline = False
+        asked_only = True
+
+    registry = space_toys.registry([*space_toys.TECHNIQUES, Dear])
+    monkeypatch.setattr("automl_sr.plugin.registry.installed", lambda: registry)
+    assert main(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines if "(only if named)" in line] == ["dear"]
+
+
 def test_json_holds_everything(toys: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plugins", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     packed = next(row for row in data["techniques"] if row["name"] == "packed")
     assert packed == {
         "slot": "quantization", "name": "packed", "version": "1", "baseline": False,
+        "asked_only": False,
         "title": "Ship sparse weights, packed.",
         "fields": [], "tasks": ["image-sr"], "provides": [], "requires": ["sparse_weights"], "conflicts": [],
         "plugin": "toys", "distribution": "", "distribution_version": "",

@@ -9,11 +9,12 @@ from typing import Any
 import jsonschema
 import pytest
 import typer
+from onnx_files import small_net
 from search_world import find, load, registry, run_fast
 from typer.testing import CliRunner, Result
 
 from automl_sr.cli.trials import compare, show, studies, trials
-from automl_sr.errors import StoreError, UseError
+from automl_sr.errors import DataError, StoreError, UseError
 from automl_sr.search.output import OUTPUTS
 from automl_sr.search.results import front_of
 from automl_sr.store.reading import Reader
@@ -33,6 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for error in failures:
                 raise error
         outcome = run_fast(plan, setting, observer, place)
+        if plan.params["architecture.line.width"] == 16:
+            small_net(outcome.artifacts["onnx"])
         observer.rung(0, 100, outcome.values, outcome.artifacts)
         return outcome
 
@@ -101,6 +104,30 @@ def test_a_trial_is_shown_with_everything() -> None:
     text = run("show", "world", 0).stdout
     for word in ("world, trial 0: complete", "architecture.line.width", "rungs:", "model.onnx"):
         assert word in text
+
+
+def test_the_net_of_a_trial_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("show", "world", 0, "--draw").stdout == "world-0.svg: 2 layers, 4 parameters\n"
+    result = run("show", "world", 0, "--draw", "net.svg", "--json")
+    assert json.loads(result.stdout) == json.loads(run("show", "world", 0, "--json").stdout)
+    assert "net.svg: 2 layers" in result.stderr
+    assert Path("net.svg").read_text() == Path("world-0.svg").read_text()
+    assert "Conv 1×1 · ReLU" in Path("net.svg").read_text()
+
+
+def test_what_cannot_be_drawn_says_why(tmp_path: Path) -> None:
+    failed = json.loads(run("trials", "world", "--state", "failed", "--json").stdout)["trials"][0]
+    odd = json.loads(run("trials", "world", "--state", "complete", "--json").stdout)["trials"][-1]
+    for arguments, error, words in (
+        ((failed["number"], "--draw"), UseError, "is failed and left no model: ValueError"),
+        ((odd["number"], "--draw"), DataError, "model.onnx cannot be read as ONNX"),
+        ((0, "net.svg"), UseError, "Write --draw net.svg to draw the net"),
+        ((0, "--draw", tmp_path), UseError, "Name another file after --draw"),
+    ):
+        result = run("show", "world", *arguments)
+        assert isinstance(result.exception, error), result.exception
+        assert words in str(result.exception)
 
 
 def test_a_failure_is_shown_with_its_traceback() -> None:

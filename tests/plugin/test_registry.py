@@ -258,6 +258,19 @@ def test_the_baseline_is_the_marked_technique_else_the_first_by_name() -> None:
     assert alone.baseline(Slot.TEACHER) is None
 
 
+def test_the_baseline_is_never_what_has_to_be_asked_for() -> None:
+    class Dear(Good):
+        """Comes before the others by its name."""
+
+        name = "a_dear_one"
+        asked_only = True
+
+    found_ones = discover([], plugins=[space_toys.plugin([Dear, space_toys.LossSelection])])
+    assert found_ones.baseline(Slot.SELECTION) is space_toys.LossSelection
+    dear_alone = discover([], plugins=[space_toys.plugin([Dear])])
+    assert dear_alone.baseline(Slot.SELECTION) is None
+
+
 def test_metrics_of_a_task_are_registered_with_it_once() -> None:
     metric = Metric("accuracy", "maximize", "quality", len)
 

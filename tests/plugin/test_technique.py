@@ -192,6 +192,8 @@ def test_a_sound_declaration_has_no_problems(cls: type[Technique]) -> None:
         (declared(tasks={"image-sr"}), "Toy.tasks must be a frozenset of strings"),
         (declared(version=2), "Toy.version must be text"),
         (declared(scores="yes"), "Toy.scores must be True or False"),
+        (declared(asked_only="yes"), "Toy.asked_only must be True or False"),
+        (declared(asked_only=True, baseline=True), "Toy is the baseline, so that it cannot be asked_only"),
         (declared(5, Annotated[int, Int(9, 1)]), "field 'field' has an empty range 9..1"),
         (declared(5, Annotated[int, Int(1, 9), Field(le=8)]), "field 'field': 9 of its range is outside its hard limits"),
         (declared(0.5, Annotated[float, Float(0, 1, log=True)]), "field 'field' has a logarithmic range that starts at 0"),

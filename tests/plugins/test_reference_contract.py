@@ -2,9 +2,58 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from automl_sr.testing import ArchitectureContract
-from automl_sr_plugins.reference import EDSR, ESPCN, FSRCNN, SRCNN, MSRResNet
+from automl_sr_plugins.reference import (
+    BSRN,
+    CARNM,
+    DRRN,
+    EDSR,
+    ESPCN,
+    FSRCNN,
+    IDN,
+    IMDN,
+    PAN,
+    RDN,
+    RLFN,
+    SAFMN,
+    SRCNN,
+    MSRResNet,
+    SwinIRLight,
+)
 
 
 class TestReference(ArchitectureContract):
     technique = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR)
+
+
+class TestWithAttention(ArchitectureContract):
+    technique = (CARNM, PAN, BSRN, RLFN, SAFMN)
+    settings: ClassVar = {"blocks": 1}  # more of them are no other case
+
+
+class TestDistillationNets(ArchitectureContract):
+    """With two blocks: more of them are alike, and take their time."""
+
+    technique = (IDN, IMDN)
+    settings: ClassVar = {"blocks": 2}
+
+
+class TestDRRN(ArchitectureContract):
+    technique = DRRN
+    settings: ClassVar = {"units": 3}
+
+
+class TestRDN(ArchitectureContract):
+    """With two blocks, for the same reason."""
+
+    technique = RDN
+    settings: ClassVar = {"blocks": 2, "layers": 3}
+
+
+class TestSwinIRLight(ArchitectureContract):
+    """With few layers and one number of heads: a trial at the upper end takes a minute."""
+
+    technique = SwinIRLight
+    settings: ClassVar = {"width": 24, "stages": 1, "depth": 2, "heads": 3}

@@ -14,6 +14,10 @@ from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.testing.tiny import tiny_task
 from automl_sr.trial.ship import export_module
 from automl_sr_plugins.reference import nets
+from automl_sr_plugins.reference.drrn import drrn
+from automl_sr_plugins.reference.idn import idn
+from automl_sr_plugins.reference.imdn import imdn
+from automl_sr_plugins.reference.rdn import rdn
 
 SIZES = {"channels": 1, "scale": 2}
 EDSR = {"width": 8, "blocks": 2, "res_scale": 0.1, "skip": "bicubic"}
@@ -24,6 +28,10 @@ NETS = {
     "msrresnet": nets.msrresnet(**SIZES, width=8, blocks=1),
     "edsr, lite tail": nets.edsr(**SIZES, **EDSR, tail="lite"),
     "edsr, full tail": nets.edsr(**SIZES, **EDSR, tail="full"),
+    "drrn": drrn(**SIZES, width=8, units=1),
+    "idn": idn(**SIZES, width=16, blocks=1),
+    "imdn": imdn(**SIZES, width=16, blocks=1, skip="bicubic"),
+    "rdn": rdn(**SIZES, blocks=1, layers=2, growth=4, width=8, skip="none"),
 }
 BLOCKS = {
     "body.0.conv1": set(),
@@ -64,6 +72,48 @@ ROLES: dict[str, dict[str, set[str]]] = {
         **BLOCKS,
         "upsample.0": {"shuffled"},
         "conv_last": {"last", "residual"},
+    },
+    "drrn": {
+        "input": {"first", "residual"},
+        "conv1": set(),
+        "conv2": {"residual"},
+        "output": {"residual", "last"},
+    },
+    "idn": {
+        "extract.0": {"first"},
+        "extract.2": {"residual"},
+        "blocks.0.first.0": set(),
+        "blocks.0.first.2": set(),
+        "blocks.0.first.4": {"residual"},
+        "blocks.0.second.0": set(),
+        "blocks.0.second.2": set(),
+        "blocks.0.second.4": {"residual"},
+        "blocks.0.compress": set(),
+        "deconvolution": {"residual", "last"},
+    },
+    "imdn": {
+        "fea_conv": {"first", "residual"},
+        "blocks.0.c1": {"residual"},
+        "blocks.0.c2": {"residual"},
+        "blocks.0.c3": {"residual"},
+        "blocks.0.c4": {"residual"},
+        "blocks.0.cca.conv_du.0": set(),
+        "blocks.0.cca.conv_du.2": set(),
+        "blocks.0.c5": {"residual"},
+        "c.0": set(),
+        "lr_conv": {"residual"},
+        "upsampler.0": {"residual", "last", "shuffled"},
+    },
+    "rdn": {
+        "sfe1": {"first", "residual"},
+        "sfe2": {"residual"},
+        "rdbs.0.layers.0": set(),
+        "rdbs.0.layers.1": set(),
+        "rdbs.0.lff": {"residual"},
+        "gff.0": set(),
+        "gff.1": {"residual"},
+        "upscale.0": {"shuffled"},
+        "output": {"last"},
     },
 }
 

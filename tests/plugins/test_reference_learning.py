@@ -14,10 +14,17 @@ from automl_sr.tasks.image_sr.batches import to_color
 from automl_sr.tasks.image_sr.resize import downscale
 from automl_sr_plugins.reference import nets
 from automl_sr_plugins.reference.bicubic import BicubicUpsample
+from automl_sr_plugins.reference.drrn import drrn
+from automl_sr_plugins.reference.idn import idn
+from automl_sr_plugins.reference.imdn import imdn
+from automl_sr_plugins.reference.rdn import rdn
+from automl_sr_plugins.reference.swinir_light import swinir_light
 
 FSRCNN = {"d": 32, "s": 12, "m": 2, "skip": "bicubic"}
 ESPCN = {"width": 32, "activation": "relu", "skip": "bicubic"}
 SRCNN = {"kernels": "9-1-5", "width": 32, "skip": "bicubic"}
+RDN = {"blocks": 2, "layers": 3, "growth": 8, "width": 16, "skip": "bicubic"}
+SWINIR = {"width": 24, "stages": 1, "depth": 2, "heads": 3, "window": 8, "skip": "bicubic"}
 EDSR = {"width": 16, "blocks": 4, "res_scale": 1.0, "tail": "lite", "skip": "bicubic"}
 
 
@@ -40,6 +47,11 @@ def psnr(output, target) -> float:
         (nets.fsrcnn, FSRCNN, 0.3),
         (nets.espcn, ESPCN, 0.3),
         (nets.srcnn, SRCNN, 0.3),
+        (drrn, {"width": 16, "units": 3}, 0.3),
+        (idn, {"width": 16, "blocks": 1}, 0.3),
+        (imdn, {"width": 16, "blocks": 2, "skip": "bicubic"}, 0.3),
+        (rdn, RDN, 0.3),
+        pytest.param(swinir_light, SWINIR, 0.3, marks=pytest.mark.ci),
     ],
 )
 def test_a_net_learns_one_crop_far_better_than_bicubic(factory, fields, gain):

@@ -11,11 +11,30 @@ from automl_sr.evaluation.cost import count_params
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.registry import discover
 from automl_sr.plugin.technique import Slot
+from automl_sr.space.section import read_space
 from automl_sr.testing.configurations import configurations
 from automl_sr.testing.tiny import tiny_task
-from automl_sr_plugins.reference import EDSR, ESPCN, FSRCNN, SRCNN, MSRResNet
+from automl_sr_plugins.reference import (
+    BSRN,
+    CARNM,
+    DRRN,
+    EDSR,
+    ESPCN,
+    FSRCNN,
+    IDN,
+    IMDN,
+    PAN,
+    RDN,
+    RLFN,
+    SAFMN,
+    SRCNN,
+    MSRResNet,
+    SwinIRLight,
+)
 
-NETS = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR)
+NETS = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR, CARNM, PAN, BSRN, RLFN, SAFMN)
+LARGER_NETS = (IDN, IMDN)
+HEAVY_NETS = (DRRN, RDN, SwinIRLight)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +46,7 @@ def registry():
     ("slot", "baseline", "others"),
     [
         (Slot.SELECTION, "none", {"random", "loss", "sobel"}),
-        (Slot.ARCHITECTURE, "fsrcnn", {"srcnn", "espcn", "msrresnet", "edsr"}),
+        (Slot.ARCHITECTURE, "fsrcnn", {cls.name for cls in NETS + LARGER_NETS} - {"fsrcnn"}),
         (Slot.QUANTIZATION, "none", {"int8_ptq"}),
     ],
 )
@@ -45,9 +64,31 @@ def test_the_paper_net_is_one_setting_of_its_technique(registry):
     assert size_of(FSRCNN(d=56, s=12, m=4, skip="none"), registry) == 12_809
     assert size_of(ESPCN(width=64, activation="tanh", skip="none"), registry) == 21_284
     assert size_of(SRCNN(width=64, skip="none"), registry) == 8_129
+    assert size_of(DRRN(width=128, units=25), registry) == 297_216
+    assert size_of(IDN(width=64, blocks=4), registry) == 552_769
 
 
-@pytest.mark.parametrize("cls", NETS, ids=lambda cls: cls.name)
+def test_the_paper_net_on_rgb_is_one_setting_of_its_technique(registry):
+    def size_on_rgb(technique) -> int:
+        with torch.device("meta"):
+            return count_params(build(technique.blueprint(tiny_task(color="rgb"), None), registry))
+
+    config_b = RDN(blocks=16, layers=8, growth=64, width=64, skip="none")
+    light = SwinIRLight(width=60, stages=4, depth=6, heads=6, skip="none")
+    assert size_on_rgb(IMDN(width=64, blocks=6, skip="none")) == 694_404
+    assert size_on_rgb(config_b) == 22_123_395
+    assert size_on_rgb(light) == 910_152
+
+
+def test_nets_that_a_cpu_trains_slowly_are_searched_only_by_name(registry):
+    slots, _ = read_space(None, "image-sr", registry)
+    [architecture] = [slot for slot in slots if slot.slot is Slot.ARCHITECTURE]
+    searched = {option.technique for option in architecture.options}
+    assert searched >= {*NETS, *LARGER_NETS}
+    assert not searched & {*HEAVY_NETS}
+
+
+@pytest.mark.parametrize("cls", [*NETS, *LARGER_NETS], ids=lambda cls: cls.name)
 def test_default_nets_are_small_enough_to_train_on_a_cpu(cls, registry):
     assert 3_000 < size_of(cls(), registry) < 32_000
 

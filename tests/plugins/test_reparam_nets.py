@@ -258,6 +258,13 @@ def test_a_block_that_is_wider_than_the_outer_ones_means_one_as_wide() -> None:
     assert (settled.w2, settled.dump()) == (8, PlainUSR(n=8, w2=8).dump())
 
 
+@pytest.mark.parametrize("technique", [SESR, ECBSR, SPAN, PlainUSR])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_by_default_a_net_is_small(technique: Any, channels: int) -> None:
+    net = made(technique, {}, channels=channels, scale=2)
+    assert count_params(fold(net)) < 20_000
+
+
 STORED = {
     EDSR: "b09d65d02e2c22fdedbe110fa6cbdd4b09c3dee203d82f5c66f62d03bcc3baa0",
     FSRCNN: "28d5d96f861f48f012b5ea67bde21bdbab8929c6eee089cf1ec702a69650c90d",

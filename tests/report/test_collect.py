@@ -19,8 +19,8 @@ from automl_sr.store.reading import Reader
 from automl_sr.trial.types import Outcome
 
 PARTS = {
-    "format", "made", "made_by", "study", "metrics", "environment", "front", "trials", "images", "efficiency",
-    "history", "importance", "curves", "rungs", "judged", "failures", "costs", "shared",
+    "format", "made", "made_by", "study", "metrics", "environment", "front", "trials", "nets", "images",
+    "efficiency", "history", "importance", "curves", "rungs", "judged", "failures", "costs", "shared",
 }  # fmt: skip
 
 
@@ -109,6 +109,12 @@ def test_what_stopping_saved_is_reckoned_from_the_speed_of_each_trial(
 def test_what_cannot_be_made_is_left_out_with_a_reason(report: dict[str, Any]) -> None:
     assert "fake" in report["images"]["reason"]
     assert "no runtime" in report["efficiency"]["reason"]
+
+
+def test_nets_that_cannot_be_drawn_are_told_together(report: dict[str, Any]) -> None:
+    [row] = report["nets"]["rows"]
+    assert row["reason"].startswith("model.onnx cannot be read as ONNX.")
+    assert len(row["trials"]) == min(len(report["front"]), 12)
 
 
 def test_collecting_writes_nothing(folder: Path) -> None:

@@ -57,6 +57,11 @@ def test_the_format_is_what_is_asked_for_or_what_the_file_is_called(
     assert Path(file).read_text().startswith(begins)
 
 
+def test_json_has_no_drawings() -> None:
+    assert run("world", "-o", "a.json").exit_code == 0
+    assert "nets" not in json.loads(Path("a.json").read_text())
+
+
 def test_without_a_file_it_is_named_after_the_study() -> None:
     assert run("world", "--format", "md").stdout == "world.md\n"
     assert run("world").stdout == "world.html\n"

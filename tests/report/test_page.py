@@ -62,8 +62,8 @@ def read(text: str) -> Reading:
 def test_all_sections_are_there_and_linked(read: Reading) -> None:
     sections = [section["id"] for section in read.of("section")]
     assert sections == [
-        "summary", "front", "images", "efficiency-score", "history", "importance", "parallel-coordinates",
-        "learning-curves", "early-stopping", "failures", "costs", "study", "environment", "all-trials",
+        "summary", "front", "nets", "images", "efficiency-score", "history", "importance",
+        "parallel-coordinates", "learning-curves", "early-stopping", "failures", "costs", "study", "environment", "all-trials",
     ]  # fmt: skip
     assert [link["href"] for link in read.of("a")] == [f"#{section}" for section in sections]
 

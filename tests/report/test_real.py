@@ -13,6 +13,7 @@ from PIL import Image
 
 from automl_sr.plugin.registry import installed
 from automl_sr.report.collect import collect
+from automl_sr.report.markdown import markdown
 from automl_sr.report.page import page
 from automl_sr.search.engine import Options, search
 from automl_sr.store.reading import Reader
@@ -89,6 +90,23 @@ def test_the_efficiency_score_is_that_of_the_files(folder: Path) -> None:
         [],
         [pytest.approx(7.3891, abs=5e-5)],
     )
+
+
+def test_the_nets_of_the_front_are_drawn_in_folded_sections(folder: Path) -> None:
+    found = report(folder, images=0)
+    rows = found["nets"]["rows"]
+    assert sorted(number for row in rows for number in row["trials"]) == sorted(
+        member["number"] for member in found["front"]
+    )
+    text = page(found)
+    for row in rows:
+        assert row["caption"].startswith("4 layers, ")
+        assert f"<details><summary>Trial {row['trials'][0]}: {row['caption']}</summary>" in text
+        assert row["svg"] in text
+    assert "Conv 5×5 · tanh" in text
+    # A page's policy allows its own style alone, which has to know drawings.
+    assert ".net .shape" in text.split("</style>")[0]
+    assert "Conv 5×5 · tanh, 1 → " in markdown(found)
 
 
 def test_fewer_pictures_can_be_asked_for(folder: Path) -> None:

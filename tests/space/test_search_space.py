@@ -326,6 +326,73 @@ def test_a_technique_whose_need_nobody_meets_is_left_out_with_a_note(registry: R
     assert notes == (f"quantization.packed is never offered: {reason}.",)
 
 
+class Dear(Technique):
+    """A network that is searched only where a study file names it."""
+
+    slot = Slot.ARCHITECTURE
+    name = "dear"
+    asked_only = True
+    width: Annotated[int, Int(8, 64)] = 32
+
+
+@pytest.mark.parametrize(
+    "space", [None, {"architecture": {}}, {"teacher": {"kd": {}}}, {"selection": "loss"}]
+)
+def test_what_has_to_be_asked_for_changes_no_space_that_does_not_name_it(
+    space: Any, registry: Registry
+) -> None:
+    more = space_toys.registry([Dear, *space_toys.TECHNIQUES])
+    assert resolved(space, more).slots == resolved(space, registry).slots
+
+
+@pytest.mark.parametrize(
+    ("space", "names"),
+    [
+        ("dear", ["dear"]),
+        (["fsrcnn", "dear"], ["fsrcnn", "dear"]),
+        ({"dear": {"width": [8, 16]}}, ["dear"]),
+    ],
+)
+def test_what_has_to_be_asked_for_is_searched_where_it_is_named(
+    space: Any, names: list[str]
+) -> None:
+    more = space_toys.registry([Dear, *space_toys.TECHNIQUES])
+    slots = {slot.slot: slot for slot in resolved({"architecture": space}, more).slots}
+    assert [option.name for option in slots[Slot.ARCHITECTURE].options] == names
+
+
+def test_a_search_of_a_whole_slot_notes_what_would_have_to_be_named() -> None:
+    from automl_sr.space.section import read_space
+
+    more = space_toys.registry([Dear, *space_toys.TECHNIQUES])
+    note = "of architecture, searched only where the study file names it: dear."
+    assert read_space(None, "image-sr", more)[1] == (note,)
+    assert read_space({"architecture": {}}, "image-sr", more)[1] == (note,)
+    assert read_space({"architecture": "fsrcnn"}, "image-sr", more)[1] == ()
+
+
+def test_a_slot_of_which_everything_has_to_be_asked_for_wants_a_name() -> None:
+    dear_alone = space_toys.registry([Dear, space_toys.Recipe])
+    for space in (None, {}, {"architecture": {}}):
+        with pytest.raises(StudyFileError, match=r"searched only where it is named.*of: dear\."):
+            resolved(space, dear_alone)
+    assert resolved({"architecture": "dear"}, dear_alone).default_params() is not None
+
+
+def test_a_slot_that_only_a_name_would_fill_is_no_part_of_the_space(registry: Registry) -> None:
+    class Far(Technique):
+        """Trains in many places, where that is asked for."""
+
+        slot = Slot.FEDERATION
+        name = "far"
+        asked_only = True
+
+    more = space_toys.registry([Far, *space_toys.TECHNIQUES])
+    assert resolved(None, more).slots == resolved(None, registry).slots
+    assert "federation.far" not in str(resolved(None, more).default_params())
+    assert resolved({"federation": "far"}, more).default_params() is not None
+
+
 def test_a_space_in_which_nothing_goes_together_is_refused(registry: Registry) -> None:
     with pytest.raises(
         StudyFileError, match=r"no choice of these techniques goes together: .*quantization\.packed"

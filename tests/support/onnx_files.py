@@ -46,3 +46,10 @@ def write_net(
 def endless(path: Path) -> Path:
     """Write a net that goes on for ever."""
     return write_net(path, EMPTY_LOOP, constants=ENDLESS)
+
+
+def small_net(path: Path) -> Path:
+    """Write a net of two convolutions beside a skip: 4 parameters."""
+    body = "a = Conv(x, first) b = Relu(a) c = Conv(b, second) y = Add(c, x)"
+    weights = "float[2, 1, 1, 1] first = {1, 2}, float[1, 2, 1, 1] second = {1, 2}"
+    return write_net(path, body, constants=weights)

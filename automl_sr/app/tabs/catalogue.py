@@ -101,18 +101,25 @@ def technique_html(registry: Registry, cls: type[Technique], *, unfolded: bool) 
         "excludes": ", ".join(sorted(cls.conflicts)),
     }
     said = " · ".join(f"{name}: {escaped(fact)}" for name, fact in facts.items() if fact)
-    mark = ""
-    if cls.baseline:
-        mark = " (trial 0)"
+    name = f"<b>{escaped(cls.name)}</b>{_mark(cls)}"
     more = []
     for part in (cls.__doc__ or "").strip().split("\n\n")[1:]:
         if part.strip():
             more.append(part)
     about = "".join(f"<p>{escaped(' '.join(part.split()))}</p>" for part in more)
     return (
-        f"<details class='technique'{' open' * unfolded}><summary><b>{escaped(cls.name)}</b>{mark}:"
-        f" {escaped(cls.title())}</summary>{about}<p>{said}</p>{_fields(cls)}</details>"
+        f"<details class='technique'{' open' * unfolded}><summary>{name}: "
+        f"{escaped(cls.title())}</summary>{about}<p>{said}</p>{_fields(cls)}</details>"
     )
+
+
+def _mark(cls: type[Technique]) -> str:
+    """Say when a study that names nothing uses a technique, where that is worth saying."""
+    if cls.baseline:
+        return " (trial 0)"
+    if cls.asked_only:
+        return " (only if named)"
+    return ""
 
 
 def _fields(cls: type[Technique]) -> str:

@@ -12,8 +12,10 @@ from automl_sr.app.session import MOST_COMPARED, NO_STUDY, Session, listen, numb
 from automl_sr.app.static_files import static_text
 from automl_sr.app.store_cache import Snapshot
 from automl_sr.app.tabs import trial_panel
+from automl_sr.app.tabs.net_drawing import NetDrawings
 from automl_sr.app.tabs.trial_table import neighbour, table_of
 from automl_sr.errors import UseError
+from automl_sr.presentation.drawing import NET_STYLE
 from automl_sr.presentation.trial_details import details
 from automl_sr.store.records import STATES
 
@@ -53,9 +55,11 @@ def build(session: Session) -> None:
     chosen = gr.HTML(elem_id="trials-compared")
     look = static_text("trial_panel.css")
     panel = gr.HTML(elem_id="trial-panel", css_template=look, apply_default_css=False)
+    drawn = gr.HTML(elem_id="trial-drawing", css_template=look + NET_STYLE, apply_default_css=False)
     told = gr.HTML(elem_id="trial-events", css_template=look, apply_default_css=False)
     _show_table(session, states, empty, table, sent)
     _show_trial(session, panel, told)
+    _show_drawing(session, drawn)
     for button, by in ((before, -1), (after, 1)):
         listen(
             [button.click],
@@ -111,6 +115,20 @@ def _show_trial(session: Session, panel: Any, told: Any) -> None:
         return trial_panel.panel(shown, trial, everything), trial_panel.events(everything)
 
     session.show("trials", describe, [session.study, session.trial], [panel, told])
+
+
+def _show_drawing(session: Session, drawn: Any) -> None:
+    """Draw the net of the selected trial, apart: the file may lie far away, and the panel is there
+    meanwhile.
+    """
+    drawings = NetDrawings()
+
+    def draw(name: str | None, number: Any) -> str:
+        shown, found = snapshot(session.cache, name), numbers(number)
+        trial = shown.by_number.get(found[0]) if shown is not None and found else None
+        return "" if trial is None else drawings.of(trial)
+
+    session.show("trials", draw, [session.study, session.trial], [drawn])
 
 
 def _stepping(session: Session, by: int) -> Any:

@@ -20,13 +20,15 @@ def macs_at_output(
     output: tuple[int, int] = OUTPUT_720P,
     **forward: Any,
 ) -> int:
-    """Count multiply-adds of an upscaling net for an output of `output` = (height, width) pixels,
-    as papers quote them.
+    """Count multiply-adds of an upscaling net for an output of (height, width) pixels.
 
     Where the output is no multiple of the scale (1280 at x3) the count of the next larger input is
     scaled back.
     """
     height, width = (math.ceil(side / scale) for side in output)
     example = torch.empty(1, channels, height, width, device="meta")
-    macs = forward_flops(on_meta(module), [example], **forward) // 2
-    return round(macs * (output[0] * output[1]) / (height * width * scale * scale))
+    flops = forward_flops(on_meta(module), [example], **forward)
+    macs = flops // 2  # a multiplication and an addition
+    wanted = output[0] * output[1]
+    counted = height * width * scale * scale
+    return round(macs * wanted / counted)

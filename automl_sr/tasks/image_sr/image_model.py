@@ -9,7 +9,7 @@ tell the `overlap` of tiles in LR pixels; otherwise it is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -29,9 +29,13 @@ Array = NDArray[Any]
 Image = NDArray[np.uint8]
 Color = Literal["y", "rgb"]
 
-_TO_YCBCR = np.array(
-    [LUMA_WEIGHTS, *np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]) / 255.0]
+_CHROMA_WEIGHTS = np.array(
+    [
+        [-37.797, -74.203, 112.0],
+        [112.0, -93.786, -18.214],
+    ]
 )
+_TO_YCBCR = np.array([LUMA_WEIGHTS, *_CHROMA_WEIGHTS / 255.0])
 _FROM_YCBCR = np.linalg.inv(_TO_YCBCR)
 _OFFSET = np.array([16.0, 128.0, 128.0]) / 255.0
 _STRIP = 256  # rows
@@ -47,8 +51,9 @@ _WANTED = "An enlarging net makes [1, C, scale*h, scale*w] of [1, C, h, w], with
 
 
 class Pair(Protocol):
-    """What a model is evaluated on: LR image [h, w, 3] and HR image [scale*h, scale*w, 3], uint8
-    RGB.
+    """What a model is evaluated on.
+
+    The LR image is [h, w, 3], the HR image [scale*h, scale*w, 3], both uint8 RGB.
     """
 
     @property
@@ -85,8 +90,9 @@ class SRModel(Protocol):
 
 @dataclass(frozen=True)
 class ImageModel:
-    """Any function on batches, made an `SRModel`: a module under training, a session of another
-    runtime.
+    """Any function on batches, made an `SRModel`.
+
+    It may be a module under training, or a session of another runtime.
     """
 
     run: Callable[[Array], Array]
@@ -102,11 +108,10 @@ class ImageModel:
 
 
 class OnnxImageModel(OnnxModel):
-    """An ONNX file that enlarges images: its scale, channels and colour, as it tells them or as
-    they are found.
+    """An ONNX file that enlarges images.
 
-    Raises ModelError for a file that does not enlarge images, or not as it says: a small image is
-    tried.
+    Its scale, channels and colour are what it tells, or what is found. Raises ModelError for a file
+    that does not enlarge images, or not as it says: a small image is tried.
     """
 
     channels: int
@@ -120,6 +125,7 @@ class OnnxImageModel(OnnxModel):
 
     def check(self) -> None:
         """Find out what the file enlarges, and how much. Raises ModelError."""
+        # In this order: each of these steps relies on what the former ones have found.
         self._check_task()
         check_one_to_one(self.path, self.session.signature)
         self._check_shape()
@@ -133,7 +139,12 @@ class OnnxImageModel(OnnxModel):
 
         Raises UseError for an output of another size, or that is NaN or infinite.
         """
-        return checked(super().__call__(batch), batch, self.scale, str(self.path))
+        return checked(
+            super().__call__(batch),
+            batch,
+            self.scale,
+            str(self.path),
+        )
 
     @property
     def size(self) -> tuple[int | None, int | None]:
@@ -141,13 +152,18 @@ class OnnxImageModel(OnnxModel):
         shape = self.inputs[0].shape
         if len(shape) != RANK:
             return (None, None)
-        height, width = (side if isinstance(side, int) else None for side in shape[2:])
-        return (height, width)
+        height, width = shape[2:]
+        return (_fixed(height), _fixed(width))
 
-    def example(self, height: int, width: int) -> Array:
+    def example(
+        self,
+        height: int,
+        width: int,
+    ) -> Array:
         """Make a random image batch [1, C, height, width] in 0..1, the same at every call."""
         shape = (1, self.channels, height, width)
-        return np.random.default_rng(0).random(shape, dtype=np.float32)
+        generator = np.random.default_rng(0)
+        return generator.random(shape, dtype=np.float32)
 
     def _check_task(self) -> None:
         """Raise ModelError for a file that says it was made for something else."""
@@ -159,49 +175,49 @@ class OnnxImageModel(OnnxModel):
             )
 
     def _check_shape(self) -> None:
-        """Raise ModelError for an input that is no batch of images; a file may leave its rank
-        open.
-        """
+        """Raise ModelError for an input that is no batch of images."""
         shape = self.inputs[0].shape
-        if shape and len(shape) != RANK:
+        if not shape:
+            return  # a file may leave its rank open
+        if len(shape) != RANK:
             raise ModelError(f"{self.path} takes {len(shape)} dimensions.", _WANTED)
-        if any(isinstance(side, int) and not 1 <= side <= MOST_SIDE for side in shape):
-            raise ModelError(
-                f"{self.path} takes batches of the size {_times(shape)} alone.", _WANTED
-            )
-        if shape and isinstance(shape[0], int) and shape[0] != 1:
-            raise ModelError(f"{self.path} takes batches of {shape[0]} images.", _WANTED)
+        for side in shape:
+            if isinstance(side, int) and not 1 <= side <= MOST_SIDE:
+                raise ModelError(
+                    f"{self.path} takes batches of the size {_times(shape)} alone.",
+                    _WANTED,
+                )
+        images = shape[0]
+        if isinstance(images, int) and images != 1:
+            raise ModelError(f"{self.path} takes batches of {images} images.", _WANTED)
 
     def _channels(self) -> int:
+        """Return the channels that the input fixes, or else those that the metadata tell."""
         shape = self.inputs[0].shape
-        fixed = None
+        count = None
         if len(shape) == RANK:
-            fixed = shape[1]
-        if isinstance(fixed, int):
-            count = fixed
-        else:
+            count = _fixed(shape[1])
+        if count is None:
             count = self.number("channels")
         if count not in CHANNELS:
             raise ModelError(
-                f"{self.path} takes {count} channels.", "An enlarging net has 1 (luma) or 3 (RGB)."
+                f"{self.path} takes {count} channels.",
+                "An enlarging net has 1 (luma) or 3 (RGB).",
             )
         return count
 
     def _color(self) -> Color:
-        color = self.metadata.get("color")
-        if color not in ("y", "rgb"):
-            if self.channels == 1:
-                return "y"
-            return "rgb"
-        if (color == "y") != (self.channels == 1):
+        found: Color = "rgb"
+        if self.channels == 1:
+            found = "y"
+        told = self.metadata.get("color")
+        if told in ("y", "rgb") and told != found:
             raise ModelError(
-                f"{self.path} says in its metadata that it works on {color}, but it takes"
+                f"{self.path} says in its metadata that it works on {told}, but it takes"
                 f" {self.channels} channels.",
                 "Export it again.",
             )
-        if color == "y":
-            return "y"
-        return "rgb"
+        return found
 
     def _overlap(self) -> int | None:
         if "overlap" not in self.metadata:
@@ -218,8 +234,10 @@ class OnnxImageModel(OnnxModel):
         """Measure the scale on a small image, and compare it with what the file says."""
         height, width = (side or _PROBE for side in self.size)
         image = self.example(height, width)
-        first = self.outputs[0].name
-        output = self.session.first_run({self.inputs[0].name: image}, [first])[first]
+        name = self.outputs[0].name
+        outputs = self.session.first_run({self.inputs[0].name: image}, [name])
+        output = outputs[name]
+
         scale = 0
         if output.ndim == RANK:
             scale = output.shape[-1] // width
@@ -228,7 +246,8 @@ class OnnxImageModel(OnnxModel):
             raise ModelError(f"{self.path} is no upscaling net: {became}.", _WANTED)
         if scale > MOST_SCALE:
             raise ModelError(
-                f"{self.path} enlarges {scale} times.", f"The most is {MOST_SCALE} times."
+                f"{self.path} enlarges {scale} times.",
+                f"The most is {MOST_SCALE} times.",
             )
         if "scale" in self.metadata and self.number("scale") != scale:
             raise ModelError(
@@ -244,21 +263,34 @@ class OnnxImageModel(OnnxModel):
         return scale
 
 
-def checked(output: Array, batch: Array, scale: int, name: str) -> Array:
+def checked(
+    output: Array,
+    batch: Array,
+    scale: int,
+    name: str,
+) -> Array:
     """Return the output of a net for a batch.
 
     Raises UseError for another size than promised, NaN and infinity.
     """
-    height, width = (scale * side for side in batch.shape[2:])
-    if output.shape != (*batch.shape[:2], height, width):
+    images, channels, height, width = batch.shape
+    high = scale * height
+    wide = scale * width
+    if output.shape != (images, channels, high, wide):
         became = f"{_times(output.shape)} of {_times(batch.shape)}"
-        raise UseError(f"{name} makes {became}, not {height}x{width} pixels of each channel.")
+        raise UseError(f"{name} makes {became}, not {high}x{wide} pixels of each channel.")
     if not _finite(output):
         raise UseError(
-            f"{name} gives NaN or infinite values for an image of {batch.shape[3]}x{batch.shape[2]}"
-            " pixels."
+            f"{name} gives NaN or infinite values for an image of {width}x{height} pixels."
         )
     return output
+
+
+def _fixed(side: object) -> int | None:
+    """Return the length of a side that a file fixes; it names those that it leaves open."""
+    if isinstance(side, int):
+        return side
+    return None
 
 
 def _times(shape: Sequence[object]) -> str:
@@ -267,34 +299,39 @@ def _times(shape: Sequence[object]) -> str:
 
 
 def _finite(values: Array) -> bool:
-    """Say whether all values are numbers; their sum tells it several times faster, unless it
-    overflows.
-    """
+    """Return whether all values are numbers."""
+    # Their sum tells it several times faster, unless it overflows.
     with np.errstate(over="ignore", invalid="ignore"):
         total = values.sum()
-    return bool(np.isfinite(total) or np.isfinite(values).all())
+    if np.isfinite(total):
+        return True
+    return bool(np.isfinite(values).all())
 
 
 def network_output(model: SRModel, lr: Image) -> Image:
-    """Run a net on an LR image [h, w, 3]: uint8 [H, W, 3], or the luma [H, W] of a net that works
-    on luma.
+    """Run a net on an LR image [h, w, 3] and return its output, clipped and rounded.
 
-    A luma net gets unrounded Y / 255; outputs are clipped and rounded.
+    That is uint8 [H, W, 3], or the luma [H, W] of a net that works on luma.
     """
     if lr.ndim != 3 or lr.shape[2] != 3 or lr.dtype != np.uint8:
         raise DataError(
             f"A low-resolution image has to be uint8 [h, w, 3], not {lr.dtype} {list(lr.shape)}."
         )
     if model.color == "y":
-        luma = to_luma(lr / 255.0)
-        return _to_uint8(model(luma[None, None].astype(np.float32))[0, 0])
-    batch = lr.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-    return _to_uint8(model(batch)[0].transpose(1, 2, 0))
+        luma = to_luma(lr / 255.0)  # not rounded: in training it is not either
+        batch = luma[None, None].astype(np.float32)
+        return _to_uint8(model(batch)[0, 0])
+
+    planes = lr.transpose(2, 0, 1)[None]
+    batch = planes.astype(np.float32) / np.float32(255)
+    enlarged = model(batch)[0]
+    return _to_uint8(enlarged.transpose(1, 2, 0))
 
 
 def super_resolve(model: SRModel, lr: Image) -> Image:
-    """Enlarge an LR image [h, w, 3] uint8 to RGB; a luma net's chroma comes from MATLAB's
-    bicubic.
+    """Enlarge an LR image [h, w, 3] uint8 to RGB.
+
+    A luma net's chroma comes from MATLAB's bicubic.
     """
     output = network_output(model, lr)
     if output.ndim == 2:
@@ -303,10 +340,9 @@ def super_resolve(model: SRModel, lr: Image) -> Image:
 
 
 def with_chroma(luma: Image, lr: Image) -> Image:
-    """Join the luma [H, W] of a net with the bicubically enlarged chroma of its LR image [h, w, 3]
-    to RGB.
-    """
-    return _to_uint8(join_chroma(luma / 255.0, chroma(lr / 255.0)))
+    """Join the luma [H, W] of a net with the enlarged chroma of its LR image [h, w, 3] to RGB."""
+    planes = chroma(lr / 255.0)
+    return _to_uint8(join_chroma(luma / 255.0, planes))
 
 
 def to_luma(rgb: Array) -> Array:
@@ -322,14 +358,15 @@ def chroma(rgb: Array) -> Array:
 
 
 def join_chroma(luma: Array, planes: Array) -> Array:
-    """Join luma [H, W] with chroma [h, w, 2], enlarged by MATLAB's bicubic, to RGB [H, W, 3] in
-    about 0..1.
+    """Join luma [H, W] with chroma [h, w, 2] to RGB [H, W, 3] in about 0..1.
+
+    The chroma is enlarged by MATLAB's bicubic.
     """
-    enlarged = imresize_float(planes, (luma.shape[0], luma.shape[1]))
-    rgb = np.empty((*luma.shape, 3), dtype=np.float32)
-    for top in range(
-        0, luma.shape[0], _STRIP
-    ):  # so that a large image needs no second copy in double precision
+    height, width = luma.shape
+    enlarged = imresize_float(planes, (height, width))
+    rgb = np.empty((height, width, 3), dtype=np.float32)
+    # In strips, so that a large image needs no second copy in double precision.
+    for top in range(0, height, _STRIP):
         rows = slice(top, top + _STRIP)
         ycbcr = np.concatenate([luma[rows, :, None], enlarged[rows]], axis=2)
         rgb[rows] = (ycbcr - _OFFSET) @ _FROM_YCBCR.T
@@ -342,50 +379,75 @@ def evaluate_pairs(
     scale: int,
     metrics: Sequence[Metric] | None = None,
 ) -> dict[str, Any]:
-    """Measure quality metrics over image pairs: `{"psnr_y": mean, ..., "per_image": [{"name",
-    "psnr_y", ...}]}`.
+    """Measure quality metrics over image pairs.
 
-    model: a net, or the word `bicubic`. Without `metrics` those of the task. Raises DataError for
-    no pairs, UseError for a model of another scale.
+    Returns `{"psnr_y": mean, ..., "per_image": [{"name", "psnr_y", ...}]}`. model: a net, or the
+    word `bicubic`. Without `metrics` those of the task. Raises DataError for no pairs, UseError for
+    a model of another scale.
     """
+    if metrics is None:
+        metrics = IMAGE_METRICS
     chosen = []
-    for metric in IMAGE_METRICS if metrics is None else metrics:
+    for metric in metrics:
         if metric.level == "quality":
             chosen.append(metric)
+    _check_model(model, scale)
+
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        qualities = _qualities(model, pair, scale, chosen)
+        rows.append({"name": pair.name, **qualities})
+    if not rows:
+        raise DataError("There are no images to evaluate on.")
+
+    result: dict[str, Any] = {}
+    for metric in chosen:
+        # fsum: the mean does not depend on the order of the images.
+        total = math.fsum(row[metric.name] for row in rows)
+        result[metric.name] = total / len(rows)
+    result["per_image"] = rows
+    return result
+
+
+def _check_model(model: SRModel | str, scale: int) -> None:
+    """Raise UseError for a word that is no model, or a model of another scale."""
     if isinstance(model, str):
         if model != "bicubic":
             raise UseError(f"{model!r} is no model.", "Give a net, or the word 'bicubic'.")
-    elif model.scale != scale:
+        return
+    if model.scale != scale:
         raise UseError(
             f"The model enlarges {model.scale} times, not {scale} times.",
             f"Use a scale of {model.scale}.",
         )
-    rows: list[dict[str, Any]] = []
-    for pair in pairs:
-        rows.append({"name": pair.name, **_qualities(model, pair, scale, chosen)})
-    if not rows:
-        raise DataError("There are no images to evaluate on.")
-    means = {}
-    for metric in chosen:
-        means[metric.name] = math.fsum(row[metric.name] for row in rows) / len(rows)
-    return {**means, "per_image": rows}
 
 
 def _qualities(
-    model: SRModel | str, pair: Pair, scale: int, metrics: Sequence[Metric]
+    model: SRModel | str,
+    pair: Pair,
+    scale: int,
+    metrics: Sequence[Metric],
 ) -> dict[str, float]:
     if isinstance(model, str):
         output = upscale(pair.lr, scale)
     else:
         output = network_output(model, pair.lr)
-    images: Mapping[str, Image] = {"y": output[:, :, None] if output.ndim == 2 else output}
+
+    images = {"y": output}
+    if output.ndim == 2:
+        images["y"] = output[:, :, None]
     if any(metric.color == "rgb" for metric in metrics):
-        images = {**images, "rgb": with_chroma(output, pair.lr) if output.ndim == 2 else output}
-    found: dict[str, float] = {}
+        images["rgb"] = output
+        if output.ndim == 2:
+            images["rgb"] = with_chroma(output, pair.lr)
+
+    values: dict[str, float] = {}
     for metric in metrics:
-        found[metric.name] = metric.of_sample(images[metric.color], pair.hr, scale, path=pair.path)
-    return found
+        shown = images[metric.color]
+        values[metric.name] = metric.of_sample(shown, pair.hr, scale, path=pair.path)
+    return values
 
 
 def _to_uint8(values: Array) -> Image:
-    return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+    levels = np.clip(values, 0.0, 1.0) * 255.0
+    return np.rint(levels).astype(np.uint8)

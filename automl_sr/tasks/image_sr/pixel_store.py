@@ -1,5 +1,6 @@
-"""Decoded images of one side (LR or HR) in one flat tensor: in memory, or mapped from a file where
-they are many.
+"""Decoded images of one side (LR or HR) in one flat tensor.
+
+It lies in memory, or is mapped from a file where they are many.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ CHANNELS = 3
 
 @dataclass(frozen=True, eq=False)
 class PixelStore:
-    """All images of one side in one flat uint8 tensor [3, total]; image i is `heights[i] *
-    widths[i]` pixels from `offsets[i]`, row by row. `digest` is the sha256 of sizes and pixels, the
-    same on every device."""
+    """All images of one side in one flat uint8 tensor [3, total].
+
+    Image i is `heights[i] * widths[i]` pixels from `offsets[i]`, row by row. `digest` is the sha256
+    of sizes and pixels, the same on every device.
+    """
 
     flat: Tensor
     offsets: Tensor
@@ -33,7 +36,7 @@ class PixelStore:
     digest: str
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.offsets)
 
     @property
@@ -42,34 +45,44 @@ class PixelStore:
         return self.flat.device
 
     def image(self, index: int) -> Tensor:
-        """Image `index` as uint8 [3, h, w]: a view, not a copy."""
-        start, height, width = (
-            int(self.offsets[index]),
-            int(self.heights[index]),
-            int(self.widths[index]),
+        """Return image `index` as uint8 [3, h, w]: a view, not a copy."""
+        start = int(self.offsets[index])
+        height = int(self.heights[index])
+        width = int(self.widths[index])
+        stop = start + height * width
+        return self.flat[:, start:stop].view(
+            3,
+            height,
+            width,
         )
-        return self.flat[:, start : start + height * width].view(3, height, width)
 
     def to(self, device: str | torch.device) -> PixelStore:
-        """The same images on `device`; `self` where they are there already."""
-        if (
-            torch.empty(0, device=device).device == self.device
-        ):  # "cuda" names the current one, such as cuda:0
+        """Return the same images on `device`; `self` where they are there already."""
+        # "cuda" names the current one, such as cuda:0: a tensor says which that is.
+        place = torch.empty(0, device=device).device
+        if place == self.device:
             return self
         return PixelStore(
-            self.flat.to(device),
-            self.offsets.to(device),
-            self.heights.to(device),
-            self.widths.to(device),
-            self.digest,
+            flat=self.flat.to(device),
+            offsets=self.offsets.to(device),
+            heights=self.heights.to(device),
+            widths=self.widths.to(device),
+            digest=self.digest,
         )
 
     @classmethod
-    def from_images(cls, images: Sequence[Tensor], cache_share: float = 0.25) -> PixelStore:
-        """A store of uint8 [3, h, w] tensors, copied once; on disk above `cache_share` of the
-        memory.
+    def from_images(
+        cls,
+        images: Sequence[Tensor],
+        cache_share: float = 0.25,
+    ) -> PixelStore:
+        """Make a store of uint8 [3, h, w] tensors, copied once.
+
+        It lies on disk above `cache_share` of the memory.
         """
-        sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
+        sizes = []
+        for image in images:
+            sizes.append((int(image.shape[1]), int(image.shape[2])))
         store = cls.empty(sizes, cache_share)
         for index, image in enumerate(images):
             if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
@@ -80,25 +93,37 @@ class PixelStore:
         return store.sealed(range(len(images)))
 
     @classmethod
-    def empty(cls, sizes: Sequence[tuple[int, int]], cache_share: float = 0.25) -> PixelStore:
-        """Room for images of (height, width) pixels, to be filled through `image(i)` and then
-        `sealed`.
+    def empty(
+        cls,
+        sizes: Sequence[tuple[int, int]],
+        cache_share: float = 0.25,
+    ) -> PixelStore:
+        """Make room for images of (height, width) pixels.
+
+        It is filled through `image(i)` and then `sealed`.
         """
         heights = torch.tensor([height for height, _ in sizes], dtype=torch.long)
         widths = torch.tensor([width for _, width in sizes], dtype=torch.long)
-        ends = torch.cumsum(heights * widths, 0)
+        pixels = heights * widths
+        ends = torch.cumsum(pixels, 0)
         total = 0
         if len(sizes):
             total = int(ends[-1])
-        return cls(
-            allocate(total, cache_share), ends - heights * widths, heights, widths, digest=""
-        )
+        flat = allocate(total, cache_share)
+        return cls(flat, ends - pixels, heights, widths, digest="")
 
     def sealed(self, keep: Iterable[int]) -> PixelStore:
-        """The images `keep`, in that order, with their digest; the pixels stay where they are."""
+        """Return the images `keep`, in that order, with their digest.
+
+        The pixels stay where they are.
+        """
         chosen = torch.tensor(list(keep), dtype=torch.long)
         kept = PixelStore(
-            self.flat, self.offsets[chosen], self.heights[chosen], self.widths[chosen], digest=""
+            flat=self.flat,
+            offsets=self.offsets[chosen],
+            heights=self.heights[chosen],
+            widths=self.widths[chosen],
+            digest="",
         )
         return replace(kept, digest=_digest(kept))
 
@@ -113,34 +138,43 @@ def _digest(store: PixelStore) -> str:
 
 
 def in_memory(pixels: int, cache_share: float) -> bool:
-    """Whether so many pixels are held in memory rather than in a mapped file."""
-    return pixels == 0 or CHANNELS * pixels <= cache_share * psutil.virtual_memory().total
+    """Return whether so many pixels are held in memory rather than in a mapped file."""
+    if pixels == 0:
+        return True  # a file of no bytes cannot be mapped
+    memory = psutil.virtual_memory().total
+    return bool(CHANNELS * pixels <= cache_share * memory)
 
 
 def allocate(pixels: int, cache_share: float) -> Tensor:
-    """A uint8 tensor [3, pixels] of zeros; in a mapped file when larger than `cache_share` (0..1)
-    of all memory.
+    """Make a uint8 tensor [3, pixels] of zeros.
 
-    The file has no name any more once it is mapped, so nothing is left behind however the process
-    ends (where the system cannot do that, as Windows, it stays in the temporary folder). TMPDIR
-    says where it lies.
+    It is a mapped file when it is larger than `cache_share` (0..1) of all memory; TMPDIR says where
+    that lies.
     """
     if not 0 <= cache_share <= 1:
         raise DataError(f"cache_share is a share of memory between 0 and 1, not {cache_share}.")
-    size = CHANNELS * pixels
     if in_memory(pixels, cache_share):
         return torch.zeros(CHANNELS, pixels, dtype=torch.uint8)
+
+    size = CHANNELS * pixels
     with tempfile.NamedTemporaryFile(prefix="automl-sr-pixels-", delete=False) as file:
         path = Path(file.name)
         file.truncate(size)
     try:
-        mapped = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8)
+        mapped = torch.from_file(
+            str(path),
+            shared=True,
+            size=size,
+            dtype=torch.uint8,
+        )
     except RuntimeError as error:
         path.unlink(missing_ok=True)
         raise DataError(
             f"{size / 2**30:.1f} GiB of decoded images do not fit into {path.parent}.",
             "Point TMPDIR to a larger disk, use fewer images, or raise cache_share.",
         ) from error
+
+    # A mapped file needs no name: without one nothing is left behind however the process ends.
     with contextlib.suppress(PermissionError):  # Windows keeps the name of a file that is open
         path.unlink()
     return mapped.view(CHANNELS, pixels)

@@ -23,37 +23,58 @@ Plane = NDArray[np.float64]
 PEAK = 255.0
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+SSIM_C1 = (0.01 * PEAK) ** 2  # the constants of the paper, which keep flat places finite
+SSIM_C2 = (0.03 * PEAK) ** 2
 
 
 def rgb_to_y(rgb: Image) -> Plane:
-    """Convert RGB [H, W, 3] in 0..255 to BT.601 luma [H, W] in 16..235, not rounded (as MATLAB's
-    rgb2ycbcr on floats).
+    """Convert RGB [H, W, 3] in 0..255 to BT.601 luma [H, W] in 16..235.
 
-    Rounding Y would move PSNR by 0.01 to 0.09 dB.
+    As MATLAB's rgb2ycbcr on floats, it does not round.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3:
         raise DataError(f"Luma needs an image of shape [H, W, 3], not {list(rgb.shape)}.")
-    luma: Plane = rgb.astype(np.float64) @ np.array(LUMA_WEIGHTS) + LUMA_OFFSET
+    # Rounding Y would move PSNR by 0.01 to 0.09 dB.
+    values = rgb.astype(np.float64)
+    weights = np.array(LUMA_WEIGHTS)
+    luma: Plane = values @ weights + LUMA_OFFSET
     return luma
 
 
-def psnr(a: Image, b: Image, scale: int = 0) -> float:
-    """Return the peak signal-to-noise ratio in dB of two images of equal shape; infinity where they
-    are equal.
+def psnr(
+    a: Image,
+    b: Image,
+    scale: int = 0,
+) -> float:
+    """Return the peak signal-to-noise ratio in dB of two images of equal shape.
+
+    It is infinity where they are equal.
     """
     first, second = _cropped(a, b, scale)
-    mse = float(np.mean(np.square(first - second)))
+    squares = np.square(first - second)
+    mse = float(np.mean(squares))
     if mse == 0:
         return math.inf
-    return 10.0 * math.log10(PEAK**2 / mse)
+    ratio = PEAK**2 / mse
+    return 10.0 * math.log10(ratio)
 
 
-def psnr_y(prediction: Image, truth: Image, scale: int) -> float:
+def psnr_y(
+    prediction: Image,
+    truth: Image,
+    scale: int,
+) -> float:
     """Return the PSNR in dB on luma; each image is RGB or already Y."""
-    return psnr(_luma(prediction), _luma(truth), scale)
+    first = _luma(prediction)
+    second = _luma(truth)
+    return psnr(first, second, scale)
 
 
-def psnr_rgb(prediction: Image, truth: Image, scale: int) -> float:
+def psnr_rgb(
+    prediction: Image,
+    truth: Image,
+    scale: int,
+) -> float:
     """Return the PSNR in dB over the three colour channels together."""
     for image in (prediction, truth):
         if image.ndim != 3 or image.shape[2] != 3:
@@ -61,16 +82,28 @@ def psnr_rgb(prediction: Image, truth: Image, scale: int) -> float:
     return psnr(prediction, truth, scale)
 
 
-def ssim_y(prediction: Image, truth: Image, scale: int) -> float:
-    """Return the structural similarity on luma (Wang et al., TIP 2004): 'valid' places of an 11x11
-    Gaussian window.
+def ssim_y(
+    prediction: Image,
+    truth: Image,
+    scale: int,
+) -> float:
+    """Return the structural similarity on luma, at the 'valid' places of an 11x11 Gaussian window.
+
+    Source: Wang et al., TIP 2004.
     """
-    return ssim(_luma(prediction), _luma(truth), scale)
+    first = _luma(prediction)
+    second = _luma(truth)
+    return ssim(first, second, scale)
 
 
-def ssim(a: Image, b: Image, scale: int = 0) -> float:
-    """Return the structural similarity of two planes [H, W] in 0..255; raises DataError below 11x11
-    pixels.
+def ssim(
+    a: Image,
+    b: Image,
+    scale: int = 0,
+) -> float:
+    """Return the structural similarity of two planes [H, W] in 0..255.
+
+    Raises DataError below 11x11 pixels.
     """
     first, second = _cropped(a, b, scale)
     if first.ndim != 2 or min(first.shape) < SSIM_WINDOW:
@@ -78,15 +111,19 @@ def ssim(a: Image, b: Image, scale: int = 0) -> float:
             "SSIM needs planes of at least 11x11 pixels inside the borders, not"
             f" {list(first.shape)}."
         )
-    mean_a, mean_b, squares, product = _smooth(
-        np.stack([first, second, first**2 + second**2, first * second])
-    )
-    c1, c2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+
     # Only the sum of the two variances occurs in SSIM, so that their squares are smoothed together.
+    both_squares = first**2 + second**2
+    planes = np.stack([first, second, both_squares, first * second])
+    mean_a, mean_b, squares, product = _smooth(planes)
+
     mean_product = mean_a * mean_b
     mean_squares = mean_a**2 + mean_b**2
-    similarity = (2 * mean_product + c1) * (2 * (product - mean_product) + c2)
-    similarity /= (mean_squares + c1) * (squares - mean_squares + c2)
+    covariance = product - mean_product
+    variances = squares - mean_squares
+    alike = (2 * mean_product + SSIM_C1) * (2 * covariance + SSIM_C2)
+    most = (mean_squares + SSIM_C1) * (variances + SSIM_C2)
+    similarity = alike / most
     return float(similarity.mean())
 
 
@@ -98,43 +135,60 @@ def _luma(image: Image) -> Image:
     return rgb_to_y(image)
 
 
-def _cropped(a: Image, b: Image, scale: int) -> tuple[Plane, Plane]:
+def _cropped(
+    a: Image,
+    b: Image,
+    scale: int,
+) -> tuple[Plane, Plane]:
+    """Return both images without `scale` pixels of their borders."""
     if a.shape != b.shape:
-        shapes = f"{list(a.shape)} and {list(b.shape)}"
-        raise DataError(f"The two images differ in shape: {shapes}.", "Cut both to equal sizes.")
+        raise DataError(
+            f"The two images differ in shape: {list(a.shape)} and {list(b.shape)}.",
+            "Cut both to equal sizes.",
+        )
     height, width = a.shape[:2]
     if min(height, width) <= 2 * scale:
         raise DataError(
             f"Nothing is left of {width}x{height} pixels after cutting {scale} from every side."
         )
-    inside = (slice(scale, height - scale), slice(scale, width - scale))
-    return a[inside].astype(np.float64), b[inside].astype(np.float64)
+    rows = slice(scale, height - scale)
+    columns = slice(scale, width - scale)
+    # In double precision: the difference of two uint8 wraps around.
+    first = a[rows, columns].astype(np.float64)
+    second = b[rows, columns].astype(np.float64)
+    return first, second
 
 
 def _smooth(planes: Plane) -> Plane:
-    """Filter planes [N, H, W] with the separable Gaussian window; only positions where it fits
-    inside remain.
-    """
+    """Filter planes [N, H, W] with the Gaussian window, where it fits inside."""
     offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
-    kernel = np.exp(-(offsets**2) / (2 * SSIM_SIGMA**2))
+    spread = 2 * SSIM_SIGMA**2
+    kernel = np.exp(-(offsets**2) / spread)
     kernel /= kernel.sum()
+    # The window is separable: two passes of 11 taps do what one of 121 would.
     for axis in (1, 2):
         planes = _filter(planes, kernel, axis)
     return planes
 
 
-def _filter(planes: Plane, kernel: Plane, axis: int) -> Plane:
+def _filter(
+    planes: Plane,
+    kernel: Plane,
+    axis: int,
+) -> Plane:
     taps = len(kernel)
     length = planes.shape[axis] - taps + 1
     middle = taps // 2
+    before = (slice(None),) * axis
 
     def shifted(start: int) -> Plane:
-        window = (slice(None),) * axis + (slice(start, start + length),)
-        return planes[window]
+        window = slice(start, start + length)
+        return planes[(*before, window)]
 
     total: Plane = shifted(middle) * kernel[middle]
     for tap in range(middle):  # the kernel is symmetric: one multiplication serves two taps
-        pair = shifted(tap) + shifted(taps - 1 - tap)
+        opposite = taps - 1 - tap
+        pair = shifted(tap) + shifted(opposite)
         pair *= kernel[tap]
         total += pair
     return total

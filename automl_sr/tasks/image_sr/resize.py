@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 
 from automl_sr.errors import DataError
 
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Target = float | tuple[int, int]
+"""A scale factor, or (height, width) in pixels."""
+
 _KERNEL_WIDTH = 4.0
 # Sums that are a half in exact arithmetic come out as 0.49999999999999 or 0.5 by the order of
 # summation (x3 kernels are multiples of 1/162, so this happens). Far above float64 noise, far below
@@ -22,7 +27,10 @@ _KERNEL_WIDTH = 4.0
 _HALF_UP = 0.5 + 1e-9
 
 
-def imresize(image: NDArray[np.uint8], target: float | tuple[int, int]) -> NDArray[np.uint8]:
+def imresize(
+    image: NDArray[np.uint8],
+    target: float | tuple[int, int],
+) -> NDArray[np.uint8]:
     """Resize as MATLAB's `imresize(image, target, 'bicubic')` does for uint8, bit for bit.
 
     image [H, W, C] or [H, W]; target: a scale factor, or (height, width) in pixels. Each pass is
@@ -37,15 +45,16 @@ def imresize(image: NDArray[np.uint8], target: float | tuple[int, int]) -> NDArr
     result = image
     for axis, length, scale in _passes(image.shape, target):
         filtered = _resize_axis(result, axis, length, scale)
-        result = np.floor(np.clip(filtered, 0.0, 255.0) + _HALF_UP).astype(np.uint8)
+        clipped = np.clip(filtered, 0.0, 255.0)
+        rounded = np.floor(clipped + _HALF_UP)
+        result = rounded.astype(np.uint8)
     return result
 
 
-def imresize_float(
-    image: NDArray[np.floating], target: float | tuple[int, int]
-) -> NDArray[np.float64]:
-    """Resize as MATLAB's `imresize` does for double images: no rounding, no clipping. [H, W, C] or
-    [H, W].
+def imresize_float(image: NDArray[np.floating], target: Target) -> Floats:
+    """Resize as MATLAB's `imresize` does for double images: no rounding, no clipping.
+
+    image [H, W, C] or [H, W].
     """
     result = np.asarray(image, dtype=np.float64)
     for axis, length, scale in _passes(image.shape, target):
@@ -53,7 +62,7 @@ def imresize_float(
     return result
 
 
-def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+def crop_to_multiple(image: Image, scale: int) -> Image:
     """Cut [H, W, ...] at the right and bottom to the largest multiple of `scale` (px).
 
     Returns a view.
@@ -64,12 +73,15 @@ def crop_to_multiple(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
             f"An image of {width}x{height} pixels has no multiple of scale {scale}.",
             "Scales are whole numbers from 1; both sides must be at least the scale.",
         )
-    return image[: height - height % scale, : width - width % scale]
+    bottom = height - height % scale
+    right = width - width % scale
+    return image[:bottom, :right]
 
 
-def downscale(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """LR image of an HR image [sH, sW, C] -> [H, W, C]: MATLAB's uint8 bicubic; sides must be
-    multiples of `scale`.
+def downscale(hr: Image, scale: int) -> Image:
+    """Return the LR image [H, W, C] of an HR image [sH, sW, C] by MATLAB's uint8 bicubic.
+
+    Sides must be multiples of `scale`.
     """
     height, width = hr.shape[:2]
     if height % scale or width % scale:
@@ -77,77 +89,113 @@ def downscale(hr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
             f"An HR image of {width}x{height} pixels cannot be reduced by {scale}.",
             "Cut it to a multiple of the scale first (crop_to_multiple).",
         )
-    return imresize(hr, (height // scale, width // scale))
+    size = (height // scale, width // scale)
+    return imresize(hr, size)
 
 
-def upscale(lr: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """Bicubic enlargement [H, W, C] -> [sH, sW, C]: the baseline of every results table, MATLAB's
-    uint8 recipe.
+def upscale(lr: Image, scale: int) -> Image:
+    """Return the bicubic enlargement [sH, sW, C] of [H, W, C] by MATLAB's uint8 recipe.
+
+    It is the baseline of every results table.
     """
     height, width = lr.shape[:2]
-    return imresize(lr, (height * scale, width * scale))
+    size = (height * scale, width * scale)
+    return imresize(lr, size)
 
 
 def _passes(
-    shape: tuple[int, ...], target: float | tuple[int, int]
+    shape: tuple[int, ...],
+    target: Target,
 ) -> list[tuple[int, int, float]]:
-    """(axis, new length, scale) of the two passes, in MATLAB's order."""
+    """Return (axis, new length, scale) of the two passes, in MATLAB's order."""
+    height, width = shape[:2]
     if isinstance(target, tuple):
-        sizes = (int(target[0]), int(target[1]))
-        scales = (sizes[0] / shape[0], sizes[1] / shape[1])
+        high, wide = (int(side) for side in target)
+        scales = [high / height, wide / width]
     else:
-        # 1e-9: 3 * (1/3) may be a hair above 1, and MATLAB's own ceil would then add a pixel.
-        sizes = (int(np.ceil(shape[0] * target - 1e-9)), int(np.ceil(shape[1] * target - 1e-9)))
-        scales = (float(target), float(target))
-    if min(sizes) < 1:
-        raise DataError(f"Cannot resize {shape[1]}x{shape[0]} pixels to {sizes[1]}x{sizes[0]}.")
-    if scales[0] <= scales[1]:
-        order = (0, 1)
-    else:
-        order = (1, 0)
-    found: list[tuple[int, int, float]] = []
-    for axis in order:
-        found.append((axis, sizes[axis], scales[axis]))
-    return found
+        high = _scaled(height, target)
+        wide = _scaled(width, target)
+        scales = [float(target)] * 2
+    if min(high, wide) < 1:
+        raise DataError(f"Cannot resize {width}x{height} pixels to {wide}x{high}.")
+
+    # The order matters: what is rounded after the first pass differs.
+    down = (0, high, scales[0])
+    right = (1, wide, scales[1])
+    if scales[0] > scales[1]:
+        return [right, down]
+    return [down, right]
+
+
+def _scaled(length: int, scale: float) -> int:
+    # 1e-9: 3 * (1/3) may be a hair above 1, and MATLAB's own ceil would then add a pixel.
+    return int(np.ceil(length * scale - 1e-9))
 
 
 def _resize_axis(
-    image: NDArray[np.generic], axis: int, length: int, scale: float
-) -> NDArray[np.float64]:
+    image: NDArray[np.generic],
+    axis: int,
+    length: int,
+    scale: float,
+) -> Floats:
     """Filter one axis; loops over the kernel's taps (4 to about 4/scale + 2), never over pixels."""
-    weights, indices = _contributions(image.shape[axis], length, scale)
-    shape = [1] * image.ndim
-    shape[axis] = length
-    result = np.zeros((*image.shape[:axis], length, *image.shape[axis + 1 :]), dtype=np.float64)
+    sizes = list(image.shape)
+    weights, indices = _contributions(sizes[axis], length, scale)
+    # So shaped, a weight for each place of the axis spreads over all others.
+    spread = [1] * image.ndim
+    spread[axis] = length
+
+    sizes[axis] = length
+    result = np.zeros(sizes, dtype=np.float64)
     for tap in range(weights.shape[1]):
-        result += np.take(image, indices[:, tap], axis=axis) * weights[:, tap].reshape(shape)
+        places = indices[:, tap]
+        pixels = np.take(image, places, axis=axis)
+        weight = weights[:, tap].reshape(spread)
+        result += pixels * weight
     return result
 
 
 @lru_cache(maxsize=256)
 def _contributions(
-    old: int, new: int, scale: float
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Weights [new, taps] and source indices [new, taps] of one axis, as MATLAB's `contributions`
-    makes them.
+    old: int,
+    new: int,
+    scale: float,
+) -> tuple[Floats, NDArray[np.intp]]:
+    """Return weights and source indices of one axis, both [new, taps].
+
+    They are as MATLAB's `contributions` makes them.
     """
+    # The kernel is widened where the axis shrinks, and as it is where it grows.
     shrink = min(scale, 1.0)
     width = _KERNEL_WIDTH / shrink
-    centre = (np.arange(new, dtype=np.float64) + 0.5) / scale - 0.5
-    first = np.floor(centre - width / 2).astype(np.intp)
-    positions = first[:, None] + np.arange(int(np.ceil(width)) + 2)
-    weights = _cubic((centre[:, None] - positions) * shrink)
+    pixels = np.arange(new, dtype=np.float64)
+    centre = (pixels + 0.5) / scale - 0.5
+
+    edge = np.floor(centre - width / 2)
+    first = edge.astype(np.intp)
+    reach = int(np.ceil(width)) + 2
+    taps = np.arange(reach)
+    positions = first[:, None] + taps
+    distances = centre[:, None] - positions
+    weights = _cubic(distances * shrink)
     weights /= weights.sum(axis=1, keepdims=True)
+
     # Symmetric border with period 2 * old: ... 1 0 | 0 1 ... n-1 | n-1 n-2 ...
     folded = np.mod(positions, 2 * old)
-    indices = np.where(folded < old, folded, 2 * old - 1 - folded)
+    mirrored = 2 * old - 1 - folded
+    indices = np.where(folded < old, folded, mirrored)
+
     used = np.any(weights != 0.0, axis=0)
     return weights[:, used], indices[:, used]
 
 
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' cubic with a = -0.5, zero from |x| = 2 on."""
+def _cubic(x: Floats) -> Floats:
+    """Return Keys' cubic with a = -0.5, zero from |x| = 2 on."""
     near = np.abs(x)
-    inner = (1.5 * near - 2.5) * near**2 + 1.0
-    outer = ((-0.5 * near + 2.5) * near - 4.0) * near + 2.0
-    return np.where(near <= 1.0, inner, np.where(near < 2.0, outer, 0.0))
+    inner = 1.5 * near - 2.5
+    inner = inner * near**2 + 1.0
+    outer = -0.5 * near + 2.5
+    outer = outer * near - 4.0
+    outer = outer * near + 2.0
+    tail = np.where(near < 2.0, outer, 0.0)
+    return np.where(near <= 1.0, inner, tail)

@@ -27,6 +27,7 @@ Watch = Callable[[int, int], None]
 RAMP = 8  # LR pixels over which two tiles are blended
 # tiles begin at multiples of this, so that strides and attention windows lie as in the whole image
 ALIGN = 16
+NOTICED = 0.1 / 255  # a tenth of a level of eight bits
 LARGEST_MARGIN = 64
 LARGEST_TILE = 1024
 LIVE_TENSORS = 8  # how many of its largest tensors a run is assumed to hold at once
@@ -34,9 +35,7 @@ LIVE_TENSORS = 8  # how many of its largest tensors a run is assumed to hold at 
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, LR pixels [start, stop), and the weight of each of its output
-    pixels.
-    """
+    """One tile along one axis: LR pixels [start, stop), and the weights of its output pixels."""
 
     start: int
     stop: int
@@ -44,134 +43,203 @@ class Span:
 
 
 def smallest_tile(margin: int) -> int:
-    """Return the smallest side of a tile, in LR pixels, that leaves something between margins and
-    ramp.
-    """
+    """Return the smallest side of a tile, in LR pixels."""
+    # The last term is what is left between margins and ramp.
     return 2 * margin + RAMP + ALIGN
 
 
 def check_tile(tile: int, margin: int) -> None:
     """Raise UseError for a tile that is smaller than `smallest_tile(margin)`."""
-    if tile < smallest_tile(margin):
+    smallest = smallest_tile(margin)
+    if tile < smallest:
         raise UseError(
             f"A tile of {tile} pixels is too small for a model that looks {margin} pixels around.",
-            f"Use at least {smallest_tile(margin)}.",
+            f"Use at least {smallest}.",
         )
 
 
-def spans(length: int, tile: int, margin: int, scale: int) -> list[Span]:
-    """Cut an axis of `length` LR pixels into overlapping tiles whose weights add up to one at every
-    output pixel.
+def spans(
+    length: int,
+    tile: int,
+    margin: int,
+    scale: int,
+) -> list[Span]:
+    """Cut an axis of `length` LR pixels into overlapping tiles.
+
+    Their weights add up to one at every output pixel.
     """
     if length <= tile:
-        return [Span(0, length, np.ones(length * scale, dtype=np.float32))]
+        whole = np.ones(length * scale, dtype=np.float32)
+        return [Span(0, length, whole)]
     check_tile(tile, margin)
-    step = (tile - 2 * margin - RAMP) // ALIGN * ALIGN
-    starts = list(range(0, length - tile + step, step))
-    stops = [min(start + tile, length) for start in starts]
+
+    inner = tile - 2 * margin - RAMP
+    step = inner // ALIGN * ALIGN
+    last = length - tile + step
+    starts = list(range(0, last, step))
+    pixels = np.arange(length * scale)
+    position = (pixels + 0.5) / scale
     # Weight passes over where both tiles are clean; steps are longer than a ramp, so that no more
     # than two tiles share.
-    ramps = [after + margin for after in starts[1:]]
-    position = (np.arange(length * scale) + 0.5) / scale
-    falls = [np.clip((begin + RAMP - position) / RAMP, 0, 1) for begin in ramps]
-    found = []
-    for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        rise = 1 - falls[index - 1] if index else 1.0
-        fall = falls[index] if index < len(falls) else 1.0
-        weights = np.broadcast_to(rise * fall, position.shape)[start * scale : stop * scale]
-        found.append(Span(start, stop, weights.astype(np.float32)))
-    return found
+    falls = []
+    for after in starts[1:]:
+        begin = after + margin
+        ramp = (begin + RAMP - position) / RAMP
+        falls.append(np.clip(ramp, 0, 1))
+
+    tiles = []
+    for index, start in enumerate(starts):
+        stop = min(start + tile, length)
+        weights = np.ones_like(position)
+        if index > 0:
+            weights = weights * (1 - falls[index - 1])
+        if index < len(falls):
+            weights = weights * falls[index]
+        first = start * scale
+        last = stop * scale
+        own = weights[first:last].astype(np.float32)
+        tiles.append(Span(start, stop, own))
+    return tiles
 
 
 def run_tiled(
-    run: Run, batch: Array, scale: int, tile: int, margin: int, watch: Watch | None = None
+    run: Run,
+    batch: Array,
+    scale: int,
+    tile: int,
+    margin: int,
+    watch: Watch | None = None,
 ) -> Array:
-    """Run a net on [1, C, h, w] in tiles of at most `tile` LR pixels a side; gives float32 [1, C,
-    scale*h, scale*w].
+    """Run a net on [1, C, h, w] in tiles of at most `tile` LR pixels a side.
 
-    margin: LR pixels by which an output pixel may depend on its surroundings (`receptive_margin`).
+    Returns float32 [1, C, scale*h, scale*w]. margin: LR pixels by which an output pixel may depend
+    on its surroundings (`receptive_margin`).
     """
     height, width = batch.shape[2:]
-    tiles = list(
-        itertools.product(spans(height, tile, margin, scale), spans(width, tile, margin, scale))
-    )
-    tell = watch or (lambda done, total: None)
+    rows = spans(height, tile, margin, scale)
+    columns = spans(width, tile, margin, scale)
+    tiles = list(itertools.product(rows, columns))
+    tell = watch or _nobody
     if len(tiles) == 1:
         tell(0, 1)
         return run(batch)
-    result = np.zeros((1, batch.shape[1], height * scale, width * scale), dtype=np.float32)
+
+    channels = batch.shape[1]
+    shape = (1, channels, height * scale, width * scale)
+    result = np.zeros(shape, dtype=np.float32)
     for done, (row, column) in enumerate(tiles):
         tell(done, len(tiles))
-        part = run(
-            np.ascontiguousarray(batch[:, :, row.start : row.stop, column.start : column.stop])
-        )
-        place = result[
-            :, :, row.start * scale : row.stop * scale, column.start * scale : column.stop * scale
-        ]
-        place += part * (row.weights[:, None] * column.weights[None, :])
+        taken = batch[:, :, row.start : row.stop]
+        taken = taken[:, :, :, column.start : column.stop]
+        part = run(np.ascontiguousarray(taken))
+
+        down = slice(row.start * scale, row.stop * scale)
+        right = slice(column.start * scale, column.stop * scale)
+        place = result[:, :, down, right]
+        weights = row.weights[:, None] * column.weights[None, :]
+        place += part * weights
     return result
 
 
-def receptive_margin(run: Run, channels: int, scale: int, largest: int = LARGEST_MARGIN) -> int:
-    """Measure how far, in LR pixels, an output pixel looks: what a changed input pixel changes by a
-    tenth of a level.
+def _nobody(done: int, total: int) -> None:
+    """Watch nothing."""
 
-    Changes are tried on three random images, so that no rectifier hides them all. A net that looks
-    farther than `largest` (attention over the whole image, recurrent rows) gets `largest`.
+
+def receptive_margin(
+    run: Run,
+    channels: int,
+    scale: int,
+    largest: int = LARGEST_MARGIN,
+) -> int:
+    """Measure how far, in LR pixels, an output pixel looks.
+
+    It looks where a changed input pixel changes it by a tenth of a level. A net that looks farther
+    than `largest` (attention over the whole image, recurrent rows) gets `largest`.
     """
-    reach = 0
     side = 32
     while True:
-        reach = max(_reach(run, channels, scale, side, seed) for seed in range(3))
+        # Three random images, so that no rectifier hides all changes.
+        reach = 0
+        for seed in range(3):
+            reach = max(reach, _reach(run, channels, scale, side, seed))
         # A reach up to the edge may be cut off by it: look again on a larger image.
-        if reach < side // 2 - 2 or side // 2 >= largest:
+        edge = side // 2
+        if reach < edge - 2 or edge >= largest:
             return min(reach + 1, largest)
         side *= 2
 
 
 def tile_for_memory(tensor_bytes: float, available: int | None = None) -> int:
-    """Choose a tile's side in LR pixels so that a run fits into a quarter of the free memory
-    (`available`, bytes).
+    """Choose a tile's side in LR pixels so that a run fits into a quarter of the free memory.
 
-    tensor_bytes: of the net's largest tensor, per pixel of its input.
+    tensor_bytes: of the net's largest tensor, per pixel of its input. available: bytes.
     """
     if available is None:
         import psutil
 
         available = int(psutil.virtual_memory().available)
     per_pixel = tensor_bytes * LIVE_TENSORS
-    side = math.isqrt(int(available / 4 / per_pixel))
-    return max(ALIGN, min(LARGEST_TILE, side // ALIGN * ALIGN))
+    pixels = int(available / 4 / per_pixel)
+    side = math.isqrt(pixels)
+    aligned = side // ALIGN * ALIGN
+    largest = min(LARGEST_TILE, aligned)
+    return max(ALIGN, largest)
 
 
-def largest_tensor_bytes(path: Path | str, channels: int, side: int = 64) -> float:
-    """Return the size of an ONNX net's largest tensor in bytes per pixel of its input, from
-    inferred shapes.
+def largest_tensor_bytes(
+    path: Path | str,
+    channels: int,
+    side: int = 64,
+) -> float:
+    """Return the size of an ONNX net's largest tensor in bytes per pixel of its input.
+
+    Its shapes are inferred, not run.
     """
     import onnx
 
     from automl_sr.compression.onnx_file import load_onnx
 
     model = load_onnx(path, beside=False)
+    # With sizes instead of names: shapes that follow from a name cannot be multiplied.
     dims = model.graph.input[0].type.tensor_type.shape.dim
-    for dim, value in zip(dims, (1, channels, side, side), strict=False):
+    sizes = (1, channels, side, side)
+    for dim, value in zip(dims, sizes, strict=False):
         dim.dim_value = value
     inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+
     largest = channels * side * side
     for tensor in (*inferred.value_info, *inferred.output):
-        shape = [dim.dim_value for dim in tensor.type.tensor_type.shape.dim]
-        largest = max(largest, math.prod(shape))
-    return 4 * largest / (side * side)
+        shape = tensor.type.tensor_type.shape
+        values = math.prod(dim.dim_value for dim in shape.dim)
+        largest = max(largest, values)
+    return 4 * largest / (side * side)  # values of 4 bytes
 
 
-def _reach(run: Run, channels: int, scale: int, side: int, seed: int) -> int:
+def _reach(
+    run: Run,
+    channels: int,
+    scale: int,
+    side: int,
+    seed: int,
+) -> int:
+    """Return how many LR pixels from a changed one the output still changes."""
     generator = np.random.default_rng(seed)
-    image = generator.random((1, channels, side, side), dtype=np.float32)
-    changed = image.copy()
+    shape = (1, channels, side, side)
+    image = generator.random(shape, dtype=np.float32)
     centre = side // 2
-    changed[:, :, centre, centre] = 1 - np.rint(changed[:, :, centre, centre])
-    difference = np.abs(run(changed) - run(image)).max(axis=(0, 1)) > 0.1 / 255
-    rows, columns = np.nonzero(difference)
+    changed = image.copy()
+    # To the other end of its range: the largest change that an image can have there.
+    present = image[:, :, centre, centre]
+    changed[:, :, centre, centre] = 1 - np.rint(present)
+
+    after = run(changed)
+    before = run(image)
+    difference = np.abs(after - before)
+    noticed = difference.max(axis=(0, 1)) > NOTICED
+    rows, columns = np.nonzero(noticed)
     if rows.size == 0:
         return 0
-    return int(max(np.abs(rows // scale - centre).max(), np.abs(columns // scale - centre).max()))
+    down = np.abs(rows // scale - centre)
+    right = np.abs(columns // scale - centre)
+    farthest = max(down.max(), right.max())
+    return int(farthest)

@@ -5,6 +5,7 @@ students; some are trained wider than they ship.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from automl_sr.api import (
     Blueprint,
     Edit,
+    File,
     Fixed,
     Float,
     Int,
@@ -24,21 +26,49 @@ from automl_sr.api import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from automl_sr.api import Context, Task, TrainedModel
 
-NETS = "automl_sr_plugins.reference.nets"
 FAMILY = "automl_sr_plugins.reference"
+NETS = f"{FAMILY}.nets"
 FOLD = "reference.fold"
 """The edit that puts one convolution in the place of each block that is trained wider."""
 
 
 class _Reference(Technique):
-    """An architecture whose blueprint is its fields and what the task asks for."""
+    """An architecture whose blueprint is its fields and what the task asks for.
+
+    Training begins with the weights in a file where one is named: a published one, or the
+    `model.safetensors` of a trial.
+    """
 
     slot = Slot.ARCHITECTURE
 
+    weights: Annotated[
+        str, File(), Field(description="checkpoint of the same net to begin with; else drawn")
+    ] = ""
+
     def blueprint(self, task: Task, ctx: Context) -> Blueprint:
-        return Blueprint(f"reference.{self.name}", {**self.dump(), **task.dims()})
+        fields = self.dump()
+        del fields["weights"]
+        return Blueprint(f"reference.{self.name}", {**fields, **task.dims()})
+
+    def first_weights(self, blueprint: Blueprint, ctx: Context) -> Mapping[str, Tensor] | None:
+        return ctx.weights(self.weights, blueprint) if self.weights else None
+
+    def read_checkpoint(
+        self, tensors: Mapping[str, Tensor], task: Task
+    ) -> tuple[Technique, dict[str, Tensor]] | None:
+        from automl_sr_plugins.reference.published import READERS, Asked
+
+        if self.name not in READERS:
+            return super().read_checkpoint(tensors, task)
+        found = READERS[self.name](tensors, Asked(**task.dims()))
+        if found is None:
+            return None
+        fields, ours = found
+        return type(self)(**{**self.model_dump(), **fields}), ours
 
 
 class _Folding(_Reference):
@@ -176,6 +206,195 @@ class EDSR(_Folding):
         return self.reparam != "none"
 
 
+class DRRN(_Reference):
+    """One residual unit, applied again and again to the bicubically enlarged image.
+
+    Tai, Yang, Liu: Image Super-Resolution via Deep Recursive Residual Network, CVPR 2017, with one
+    recursive block. The published net B1U25 is `width=128, units=25`, and B1U9 has `units=9`. As in
+    the widely used port there is no batch normalisation. The zero start of the last layer is ours.
+    """
+
+    name = "drrn"
+    asked_only = True
+    factories: ClassVar = {"reference.drrn": f"{FAMILY}.drrn:drrn"}
+
+    width: Annotated[int, Int(16, 64, step=16), Field(ge=1, le=512)] = 32
+    units: Annotated[
+        int, Int(1, 9), Field(ge=1, le=64, description="how often the shared unit is applied")
+    ] = 5
+
+
+class IDN(_Reference):
+    """Blocks that refine most channels further and keep the rest, and a deconvolution.
+
+    Hui, Wang, Gao: Fast and Accurate Single Image Super-Resolution via Information Distillation
+    Network, CVPR 2018. The published net is `width=64, blocks=4`. The zero start of the
+    deconvolution is ours.
+    """
+
+    name = "idn"
+    factories: ClassVar = {"reference.idn": f"{FAMILY}.idn:idn"}
+
+    width: Annotated[int, Int(16, 64, step=16), Field(ge=16, le=512, multiple_of=16)] = 16
+    blocks: Annotated[int, Int(1, 4), Field(ge=1, le=32)] = 2
+
+
+class IMDN(_Reference):
+    """Blocks that put a quarter of the channels aside at each step, weighed by contrast.
+
+    Hui, Gao, Yang, Wang: Lightweight Image Super-Resolution with Information Multi-distillation
+    Network, ACM MM 2019. The published net is `width=64, blocks=6, skip="none"`; the skip, and the
+    zero start with it, are ours.
+    """
+
+    name = "imdn"
+    factories: ClassVar = {"reference.imdn": f"{FAMILY}.imdn:imdn"}
+
+    width: Annotated[int, Int(16, 64, step=16), Field(ge=16, le=512, multiple_of=16)] = 16
+    blocks: Annotated[int, Int(1, 6), Field(ge=1, le=32)] = 3
+    skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+
+
+class RDN(_Reference):
+    """Dense blocks with a skip each, whose outputs are fused, and a long skip.
+
+    Zhang, Tian, Kong, Zhong, Fu: Residual Dense Network for Image Super-Resolution, CVPR 2018.
+    The published nets are A, `blocks=20, layers=6, growth=32, width=64, skip="none"`, and B,
+    `blocks=16, layers=8, growth=64, width=64, skip="none"`. The light default, the bicubic skip and
+    the zero start with it are ours.
+    """
+
+    name = "rdn"
+    asked_only = True
+    factories: ClassVar = {"reference.rdn": f"{FAMILY}.rdn:rdn"}
+
+    blocks: Annotated[int, Int(2, 8), Field(ge=1, le=64, description="the paper's D")] = 6
+    layers: Annotated[
+        int, Int(2, 6), Field(ge=1, le=32, description="the paper's C: convolutions of a block")
+    ] = 4
+    growth: Annotated[
+        int,
+        Int(8, 32, step=8),
+        Field(ge=1, le=256, description="the paper's G: channels that a convolution adds"),
+    ] = 16
+    width: Annotated[
+        int, Int(16, 64, step=16), Field(ge=1, le=512, description="the paper's G0")
+    ] = 32
+    skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+
+
+class SwinIRLight(_Reference):
+    """Self-attention within windows, plain ones and shifted ones in turns, between convolutions.
+
+    Liang, Cao, Sun, Zhang, Van Gool, Timofte: SwinIR: Image Restoration Using Swin Transformer,
+    ICCVW 2021. The published light net is `width=60, stages=4, depth=6, heads=6, skip="none"`;
+    the skip, and the zero start with it, are ours. Layers are never dropped at random.
+    """
+
+    name = "swinir_light"
+    asked_only = True
+    factories: ClassVar = {"reference.swinir_light": f"{FAMILY}.swinir_light:swinir_light"}
+
+    width: Annotated[int, Int(24, 60, step=12), Field(ge=12, le=240, multiple_of=12)] = 36
+    stages: Annotated[
+        int, Int(1, 4), Field(ge=1, le=16, description="groups of layers with a skip each")
+    ] = 2
+    depth: Annotated[
+        int, Int(2, 6, step=2), Field(ge=1, le=16, description="Swin layers of a stage")
+    ] = 2
+    heads: Literal[2, 3, 4, 6] = 3
+    window: Annotated[
+        int,
+        Fixed(),
+        Int(4, 8, step=4),
+        Field(ge=2, le=32, multiple_of=2, description="side of a window in low-resolution px"),
+    ] = 8
+    skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+
+
+class CARNM(_Reference):
+    """A cascade of cascading blocks, whose units share their weights, with grouped convolutions.
+
+    Ahn, Kang, Sohn: Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual
+    Network, ECCV 2018. The published net is `width=64, blocks=3`.
+    """
+
+    name = "carn_m"
+    factories: ClassVar = {"reference.carn_m": f"{FAMILY}.carn_m:carn_m"}
+
+    width: Annotated[int, Int(8, 64, step=8), Field(ge=4, le=512, multiple_of=4)] = 16
+    blocks: Annotated[int, Int(1, 3), Field(ge=1, le=16)] = 2
+    groups: Annotated[Literal[1, 2, 4], Fixed()] = 4
+
+
+class PAN(_Reference):
+    """Self-calibrated blocks and a tail with pixel attention, added to a bilinear enlargement.
+
+    Zhao, Kong, He, Qiao, Dong: Efficient Image Super-Resolution Using Pixel Attention, ECCV
+    Workshops 2020. The published net is `width=40, tail=24, blocks=16`.
+    """
+
+    name = "pan"
+    factories: ClassVar = {"reference.pan": f"{FAMILY}.pan:pan"}
+
+    width: Annotated[int, Int(8, 40, step=8), Field(ge=2, le=512, multiple_of=2)] = 16
+    tail: Annotated[
+        int, Int(8, 24, step=8), Field(ge=1, le=256, description="width where it enlarges")
+    ] = 8
+    blocks: Annotated[int, Int(1, 16), Field(ge=1, le=128)] = 4
+
+
+class BSRN(_Reference):
+    """Distillation blocks of blueprint-separable convolutions with two kinds of attention.
+
+    Li et al.: Blueprint Separable Residual Network for Efficient Image Super-Resolution, CVPR
+    Workshops 2022. The published net is `width=64, blocks=8`.
+    """
+
+    name = "bsrn"
+    factories: ClassVar = {"reference.bsrn": f"{FAMILY}.bsrn:bsrn"}
+
+    width: Annotated[int, Int(8, 64, step=8), Field(ge=2, le=512, multiple_of=2)] = 16
+    blocks: Annotated[int, Int(1, 8), Field(ge=1, le=64)] = 3
+
+
+class RLFN(_Reference):
+    """Blocks of three convolutions and one attention, made for speed.
+
+    Kong et al.: Residual Local Feature Network for Efficient Super-Resolution, CVPR Workshops 2022.
+    The challenge's net is `width=46, middle=48, blocks=4, attention=16`; the paper's has 52, 52, 6
+    and 16, its small one 48, 48, 6 and 16.
+    """
+
+    name = "rlfn"
+    factories: ClassVar = {"reference.rlfn": f"{FAMILY}.rlfn:rlfn"}
+
+    width: Annotated[int, Int(8, 52, step=2), Field(ge=1, le=512)] = 16
+    middle: Annotated[
+        int, Int(8, 52, step=2), Field(ge=1, le=512, description="width inside of blocks")
+    ] = 16
+    blocks: Annotated[int, Int(1, 6), Field(ge=1, le=64)] = 2
+    attention: Annotated[
+        int, Int(4, 16, step=4), Field(ge=1, le=256, description="width of the attention")
+    ] = 8
+
+
+class SAFMN(_Reference):
+    """Features gated by their own convolutions at four sizes, and convolutional mixers.
+
+    Sun, Dong, Tang, Pan: Spatially-Adaptive Feature Modulation for Efficient Image
+    Super-Resolution, ICCV 2023. The paper's net is `width=36, blocks=8, form="iccv"`, that of the
+    NTIRE 2023 challenge `form="ntire"`.
+    """
+
+    name = "safmn"
+    factories: ClassVar = {"reference.safmn": f"{FAMILY}.safmn:safmn"}
+
+    width: Annotated[int, Int(8, 36, step=4), Field(ge=4, le=512, multiple_of=4)] = 16
+    blocks: Annotated[int, Int(1, 8), Field(ge=1, le=64)] = 3
+    form: Literal["ntire", "iccv"] = "ntire"
+
+
 class SESR(_Folding):
     """Residual 3x3 convolutions between two of 5x5, each trained as a product of two layers.
 
@@ -279,4 +498,24 @@ class PlainUSR(_Folding):
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
     """Return the architectures of this family."""
-    return [SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR, SESR, ECBSR, SPAN, PlainUSR]
+    return [
+        SRCNN,
+        FSRCNN,
+        ESPCN,
+        MSRResNet,
+        EDSR,
+        DRRN,
+        IDN,
+        IMDN,
+        RDN,
+        SwinIRLight,
+        CARNM,
+        PAN,
+        BSRN,
+        RLFN,
+        SAFMN,
+        SESR,
+        ECBSR,
+        SPAN,
+        PlainUSR,
+    ]

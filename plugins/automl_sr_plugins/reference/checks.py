@@ -33,3 +33,11 @@ def check_positive(net: str, **values: float) -> None:
             raise PluginError(
                 f"The net {net!r} cannot be made with {field} = {value!r}.", "Give a larger number."
             )
+
+
+def check_multiple(net: str, field: str, value: int, of: int) -> None:
+    """Refuse a size that cannot be divided as the net divides it."""
+    if value % of:
+        raise PluginError(
+            f"The net {net!r} cannot be made with {field} = {value}.", f"Give a multiple of {of}."
+        )

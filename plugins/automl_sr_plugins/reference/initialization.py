@@ -32,6 +32,14 @@ def kaiming_tenth(conv: nn.Conv2d) -> nn.Conv2d:
     return _zero_bias(conv)
 
 
+def kaiming(conv: nn.Conv2d, slope: float) -> nn.Conv2d:
+    """Draw Kaiming normal weights for a leaky ReLU of this slope, biases 0 (He et al., ICCV
+    2015).
+    """
+    nn.init.kaiming_normal_(conv.weight, a=slope)
+    return _zero_bias(conv)
+
+
 def last_layer(conv: Conv, skip: str, std: float = 1e-3) -> Conv:
     """Start the last layer at zero where the net adds to bicubic, so that step 0 is bicubic; else
     as the papers do.

@@ -62,7 +62,7 @@ class SRCNN(nn.Module):
 
 
 class Deconvolution(nn.ConvTranspose2d):
-    """The 9x9 transposed convolution to `scale` times the size; in training it is computed as a
+    """A transposed convolution to `scale` times the size; in training it is computed as a
     sub-pixel convolution.
 
     The same sums in another order: every phase of the output is a small convolution of the input
@@ -70,12 +70,10 @@ class Deconvolution(nn.ConvTranspose2d):
     1609.07009, 2016), which is faster on a CPU.
     """
 
-    SIDE = 9
-
-    def __init__(self, inputs: int, outputs: int, scale: int) -> None:
-        half = self.SIDE // 2
+    def __init__(self, inputs: int, outputs: int, scale: int, side: int = 9) -> None:
+        half = side // 2
         super().__init__(
-            inputs, outputs, self.SIDE, stride=scale, padding=half, output_padding=scale - 1
+            inputs, outputs, side, stride=scale, padding=half, output_padding=scale - 1
         )
         self.before, self.after = half // scale, (scale - 1 + half) // scale
         """How far a phase's convolution reaches to either side of its input pixel."""
@@ -84,9 +82,9 @@ class Deconvolution(nn.ConvTranspose2d):
         """Enlarge a batch of features."""
         if not self.training:
             return super().forward(features, output_size)
-        scale, reach = self.stride[0], self.before + self.after + 1
-        first = scale * self.after - self.SIDE // 2
-        last = scale * reach - self.SIDE - first
+        scale, side, reach = self.stride[0], self.kernel_size[0], self.before + self.after + 1
+        first = scale * self.after - side // 2
+        last = scale * reach - side - first
         inputs, outputs = self.in_channels, self.out_channels
         weight = functional.pad(self.weight, (first, last, first, last))
         phases = (
@@ -222,7 +220,7 @@ class EDSR(Residual):
             self.conv_last = conv3(reparam, width, channels * scale * scale)
             self.shuffle: nn.Module = nn.PixelShuffle(scale)
         else:
-            self.upsample = nn.Sequential(*_full_tail(width, scale, reparam))
+            self.upsample = nn.Sequential(*full_tail(width, width, scale, reparam))
             self.conv_last = conv3(reparam, width, channels)
             self.shuffle = nn.Identity()
         if skip == "bicubic":
@@ -235,10 +233,19 @@ class EDSR(Residual):
         return self.added_to_skip(self.shuffle(self.conv_last(self.upsample(deep))), image)
 
 
-def _full_tail(width: int, scale: int, reparam: Reparam) -> list[nn.Module]:
+def full_tail(inputs: int, width: int, scale: int, reparam: Reparam = "none") -> list[nn.Module]:
+    """Return the layers that shuffle `inputs` channels to `width` channels of `scale` times the
+    size, by 4 in two steps.
+    """
+    factors: tuple[int, ...] = (scale,)
+    if scale == 4:
+        factors = (2, 2)
+
     layers: list[nn.Module] = []
-    for factor in (2, 2) if scale == 4 else (scale,):
-        layers += [conv3(reparam, width, width * factor * factor), nn.PixelShuffle(factor)]
+    for factor in factors:
+        layers.append(conv3(reparam, inputs, width * factor * factor))
+        layers.append(nn.PixelShuffle(factor))
+        inputs = width
     return layers
 
 

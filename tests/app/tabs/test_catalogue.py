@@ -100,6 +100,17 @@ def test_the_baseline_stands_first_in_its_slot(registry: Registry) -> None:
     assert "architecture" not in found.split("example")[0]
 
 
+def test_what_a_study_has_to_name_is_marked() -> None:
+    class Dear(space_toys.Edsr):
+        """A larger network."""
+
+        name = "dear"
+        asked_only = True
+
+    found = text(techniques_html(space_toys.registry([Dear]), "dear", "architecture"))
+    assert "dear (only if named): A larger network." in found
+
+
 @pytest.mark.parametrize(
     ("asked", "slot", "names"),
     [

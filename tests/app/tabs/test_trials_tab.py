@@ -53,6 +53,9 @@ def test_a_click_on_a_row_selects_its_trial_everywhere(
     expect(panel(opened)).to_contain_text(f"Trial {number}: complete in the front")
     for part in ("Values and costs", "Plan", "Time", "Files", "model.onnx", "train"):
         expect(panel(opened)).to_contain_text(part)
+    drawing = opened.locator("#trial-drawing")
+    drawing.locator("summary", has_text="Drawing of the net").click()
+    expect(drawing.get_by_role("img", name="Drawing of the net")).to_be_visible()
     expect(chosen(opened)).to_have_value(str(number))
     opened.wait_for_function(f"new URL(location.href).searchParams.get('trial') === '{number}'")
 
