@@ -159,6 +159,16 @@ class File:
     """
 
 
+@dataclass(frozen=True)
+class Later:
+    """Let a field mean nothing at its default: one that a technique got when plans named it
+    already.
+
+    There the technique is what it was before it had the field: `dump` and fingerprints leave it
+    out, so that stored plans, blueprints and shared results are found again.
+    """
+
+
 Marker = Int | Float | Choice | Each | Pick
 
 
@@ -175,6 +185,8 @@ class SearchField:
     decided_by: frozenset[str] = frozenset()
     """For a vector, the fields that say how many places it has and which of them are used."""
     is_file: bool = False
+    later: bool = False
+    """Whether it is left out where it has its default."""
 
     def depends_on(self) -> set[str]:
         """Name the fields that decide whether, or how often, this one is asked."""
@@ -323,15 +335,12 @@ class Technique(BaseModel):
     def dump(self) -> dict[str, Any]:
         """Return the fields as JSON.
 
-        Inactive ones are at their defaults, nested techniques are there by name.
+        Inactive ones are at their defaults, nested techniques are there by name. Fields that came
+        `Later` are left out at their defaults.
         """
-        inactive = inactive_fields(self)
         found: dict[str, Any] = {}
-        for spec in search_fields(type(self)):
-            value = getattr(self, spec.name)
-            if spec.name in inactive:
-                value = spec.default
-            found[spec.name] = as_json(value)
+        for name, value in meant_fields(self).items():
+            found[name] = as_json(value)
         return found
 
     @classmethod
@@ -466,6 +475,22 @@ def inactive_fields(technique: Technique) -> set[str]:
     return inactive
 
 
+def meant_fields(technique: Technique) -> dict[str, Any]:
+    """Return the values by which a technique is told apart from others of its name: inactive fields
+    have their defaults, and those that came `Later` are left out there.
+    """
+    inactive = inactive_fields(technique)
+    found: dict[str, Any] = {}
+    for spec in search_fields(type(technique)):
+        value = getattr(technique, spec.name)
+        if spec.name in inactive:
+            value = spec.default
+        says_nothing = spec.later and as_json(value) == as_json(spec.default)
+        if not says_nothing:
+            found[spec.name] = value
+    return found
+
+
 def files_of(technique: Technique) -> dict[str, str]:
     """Return the paths of the files that a technique and those nested in it name, by field."""
     inactive = inactive_fields(technique)
@@ -496,6 +521,7 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
     marker: Marker | None = None
     fixed = False
     is_file = False
+    later = False
     for item in info.metadata:
         if isinstance(item, When):
             when = item.conditions
@@ -503,6 +529,8 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
             fixed = True
         elif isinstance(item, File):
             is_file = True
+        elif isinstance(item, Later):
+            later = True
         elif isinstance(item, Int | Float | Choice | Each | Pick):
             marker = item
     if marker is None:
@@ -519,6 +547,7 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
         description=info.description or "",
         decided_by=decided,
         is_file=is_file,
+        later=later,
     )
 
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from optuna.samplers import NSGAIISampler
 
 from automl_sr.errors import TrialError, UseError
-from automl_sr.plugin.technique import Float, Int, Slot, Technique
+from automl_sr.plugin.technique import Float, Int, Slot, Technique, as_json, search_fields
 from automl_sr.search.decide.gate import NOISE
 from automl_sr.search.optuna import sync
 from automl_sr.search.results import ORIGIN
-from automl_sr.space.domains import same, snap
+from automl_sr.space.domains import Nested, TechniqueSpace, same, snap
 from automl_sr.space.plan import TrialPlan, fingerprint
+from automl_sr.space.search_space import flat, prefix_of
 from automl_sr.store.database import creating, explained
 from automl_sr.store.imports import Import
 from automl_sr.store.records import UNFINISHED, Claim, Result
@@ -151,17 +152,18 @@ class TrialImporter:
     space: SearchSpace
     environment: Mapping[str, Any]
     """Its versions, and the fingerprint of its images under "data"."""
-    neutral: Mapping[str, str] = field(init=False)
-    """By slot, the technique that changes nothing: what plans did that were made before the slot
-    could be filled.
+    neutral: Mapping[str, Any] = field(init=False)
+    """By slot, the technique that changes nothing, and by field that came `Later` its default: what
+    plans did that were made before the slot could be filled, or the technique had the field.
     """
 
     def __post_init__(self) -> None:
-        found = {}
+        found: dict[str, Any] = {}
         for slot in self.space.slots:
             for option in slot.options:
                 if changes_nothing(option.technique):
                     found[slot.slot.value] = option.name
+                found.update(_later_defaults(option, prefix_of(slot.slot, option.name)))
         object.__setattr__(self, "neutral", found)  # the class is frozen
 
     @property
@@ -389,7 +391,7 @@ class Recall:
     stored name.
     """
 
-    def __init__(self, params: Mapping[str, Any], neutral: Mapping[str, str] | None = None) -> None:
+    def __init__(self, params: Mapping[str, Any], neutral: Mapping[str, Any] | None = None) -> None:
         self.asked: dict[str, Any] = {}
         self._params = params
         self._neutral = neutral or {}
@@ -445,6 +447,19 @@ class Recall:
     def _note(self, name: str, value: Any) -> Any:
         self.asked[name] = value
         return value
+
+
+def _later_defaults(option: TechniqueSpace, prefix: str) -> dict[str, Any]:
+    """Return, by parameter, the defaults of fields that came `Later`, of nested techniques too."""
+    found: dict[str, Any] = {}
+    for spec in search_fields(option.technique):
+        if spec.later:
+            found.update(flat(f"{prefix}.{spec.name}", as_json(spec.default)))
+    for item in option.fields:
+        if isinstance(item.domain, Nested):
+            for inner in item.domain.options:
+                found.update(_later_defaults(inner, f"{prefix}.{item.name}.{inner.name}"))
+    return found
 
 
 def changes_nothing(technique: type[Technique]) -> bool:

@@ -23,7 +23,7 @@ from automl_sr.plugin.technique import (
     Technique,
     as_json,
     files_of,
-    inactive_fields,
+    meant_fields,
     search_fields,
 )
 from automl_sr.space.domains import installed_version
@@ -150,20 +150,21 @@ def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
 
 
 def _identity(technique: Technique) -> dict[str, Any]:
-    inactive = inactive_fields(technique)
-    fields: dict[str, Any] = {}
+    files = set()
     for spec in search_fields(type(technique)):
-        value = getattr(technique, spec.name)
-        if spec.name in inactive:
-            value = spec.default
+        if spec.is_file:
+            files.add(spec.name)
+
+    fields: dict[str, Any] = {}
+    for name, value in meant_fields(technique).items():
         if isinstance(value, Technique):
-            fields[spec.name] = _identity(value)
-        elif not spec.is_file:
-            fields[spec.name] = as_json(value)
+            fields[name] = _identity(value)
+        elif name not in files:
+            fields[name] = as_json(value)
         # A field that names no file is left out: a plan means the same before its technique could
         # read one and afterwards.
         elif value:
-            fields[spec.name] = {"sha256": _content(value)}
+            fields[name] = {"sha256": _content(value)}
     return {
         "technique": technique.name,
         "version": technique.version,
