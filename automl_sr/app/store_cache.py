@@ -18,7 +18,7 @@ from automl_sr.presentation.progress import Curve, history, learning_curve
 from automl_sr.search.results import FINISHED, feasible, front_of, own_counts
 from automl_sr.store import models
 from automl_sr.store.database import default_url, masked, parse, sqlite_file
-from automl_sr.store.leases import has_run_out, is_dead
+from automl_sr.store.leases import Owner, has_run_out, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import COUNTED, UNFINISHED, RungRecord, StudyRecord, TrialRecord
@@ -402,11 +402,11 @@ def _last_step(database: Database, trial: int) -> int:
 
 
 def _worker(owner: str) -> str:
-    """Return a worker as people know it: host and process."""
-    host, _, rest = owner.partition(":")
-    machine, _, _ = host.partition(".")
-    process, _, _ = rest.partition(":")
-    return f"{machine} (pid {process})"
+    """Name a worker as people know it: host and process."""
+    known = Owner.parse(owner)
+    if known is None:
+        return owner
+    return f"{known.host} (pid {known.pid})"
 
 
 def _identity(url: str) -> tuple[int, int] | None:

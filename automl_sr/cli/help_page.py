@@ -10,7 +10,8 @@ from typing import Any
 
 import typer
 
-from automl_sr.cli.main import PROGRAM, make_app
+from automl_sr.cli.main import make_app
+from automl_sr.errors import PROGRAM
 
 WIDTH = 100
 """Characters a line, whatever the terminal: the page must not depend on who makes it."""

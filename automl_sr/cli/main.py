@@ -17,7 +17,7 @@ import typer
 from automl_sr.cli.ending import leave, plain_hooks
 from automl_sr.cli.quiet import DEBUG, debugging, quiet_libraries
 from automl_sr.cli.results_command import ResultsCommand
-from automl_sr.errors import AutomlSRError, shortened
+from automl_sr.errors import PROGRAM, AutomlSRError, shortened
 from automl_sr.plugin.blueprint import load
 from automl_sr.plugin.foreign import detail_of, one_line, text_of
 from automl_sr.presentation.console import (
@@ -29,7 +29,6 @@ from automl_sr.presentation.console import (
     release_results,
 )
 
-PROGRAM = "automl-sr"
 MOST_WORDS = 1500
 """Characters of an error: what it quotes may be as long as somebody has made it."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.search import at_least_one, known_device
+from automl_sr.cli.search import at_least_one, known_device, name_store
 from automl_sr.errors import StopRequestedError, UseError
 from automl_sr.presentation.console import (
     console,
@@ -105,6 +105,7 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     if isinstance(end.error, StopRequestedError):
         end.error.hint = f"Go on with: automl-sr refine {name}{_again(asked)}"
     if end.error is not None:
+        name_store(end.error, store)
         raise end.error
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.errors import StopRequestedError, UseError
+from automl_sr.errors import PROGRAM, StopRequestedError, UseError
 from automl_sr.presentation.console import print_json, print_table, print_text
 from automl_sr.presentation.numbers import duration
 from automl_sr.presentation.plan_words import plan_words
@@ -17,6 +16,7 @@ from automl_sr.presentation.plan_words import plan_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from automl_sr.errors import AutomlSRError
     from automl_sr.search.engine import SearchEnd
     from automl_sr.study.spec import StudySpec
 
@@ -136,7 +136,7 @@ def next_command(command: str, store: str | None, **options: float | str | None)
 
     `store` is what stood on the command line; one with a password is not printed, but spoken of.
     """
-    words = ["automl-sr", command]
+    words = [PROGRAM, command]
     elsewhere = ""
     if store is not None and _secret(store):
         elsewhere = ELSEWHERE
@@ -191,27 +191,21 @@ def show_end(
     error = end.error
     if isinstance(error, StopRequestedError):
         error.hint = f"Go on with: {again}"
-    elif error is not None:
-        error.message = _in_store(error.message, spec.name, store)
-        error.hint = _in_store(error.hint, spec.name, store)
     if error is not None:
+        name_store(error, store)
         raise error
 
 
-def _in_store(text: str, name: str, store: str | None) -> str:
-    """Name the store in the commands that an error offers."""
-    # The search knows an opened store alone, not how the person named it; a worker, whose store is
-    # in its environment, has none to name.
-    offered = re.compile(rf"automl-sr ((?:trials|show) {re.escape(name)}(?: \d+)?)(?![^\s`])(`?)")
+def name_store(error: AutomlSRError, store: str | None) -> None:
+    """Name the store that stood on the command line in the command that an error offers.
 
-    def named(found: re.Match[str]) -> str:
-        command, quote = found.groups()
-        written = next_command(command, store)
-        # The closing quote belongs behind the command, before what is said of the environment.
-        bare = written.removesuffix(ELSEWHERE)
-        return f"{bare}{quote}{written[len(bare) :]}"
-
-    return offered.sub(named, text)
+    A worker cannot do that, as its store is in its environment.
+    """
+    if error.offer is None or store is None:
+        return
+    written = next_command(error.offer.command, store)
+    typed = written.removesuffix(ELSEWHERE)
+    error.hint = error.offer.sentence(typed, written.removeprefix(typed))
 
 
 def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,7 +63,7 @@ def worker(
     from automl_sr.cli.live import make_callback
     from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, join_study, work
-    from automl_sr.store.repository import PATIENCE_SECONDS, retry
+    from automl_sr.store.writer import PATIENCE_SECONDS, retry
 
     options = Options(
         store=store,
@@ -119,7 +120,9 @@ def _tell_supervisor(note: str, error: AutomlSRError | None) -> None:
     """
     import json
 
-    said = {"note": note, "error": str(error or "")}
+    said: dict[str, Any] = {"note": note, "error": str(error or "")}
+    if error is not None and error.offer is not None:
+        said |= {"error": error.message, "offer": dataclasses.asdict(error.offer)}
     print_text(json.dumps(said))
 
 

@@ -36,7 +36,7 @@ def gallery(
     missing.
     """
     from automl_sr.evaluation.runtime import OnnxModel
-    from automl_sr.search.study import cores
+    from automl_sr.search.environment import cores
 
     data = task.load_examples(seed, count)
     # A store may come from others: its files are run as files of others are.

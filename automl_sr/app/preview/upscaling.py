@@ -14,7 +14,7 @@ from automl_sr.app.server.background import Stopped
 from automl_sr.data import images
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.evaluation.guard import Guard
-from automl_sr.search.study import cores
+from automl_sr.search.environment import cores
 from automl_sr.tasks.image_sr.image_model import (
     ImageModel,
     OnnxImageModel,

@@ -35,7 +35,7 @@ from automl_sr.data.images import SUFFIXES
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.presentation.markup import Markup
 from automl_sr.presentation.stored_models import StoredModels
-from automl_sr.search.study import cores
+from automl_sr.search.environment import cores
 from automl_sr.tasks.image_sr.task import ImageSR
 
 if TYPE_CHECKING:
