@@ -125,7 +125,7 @@ def _is_taken(module: str) -> bool:
     """Return whether a module of this name exists, or must not."""
     if keyword.iskeyword(module) or module in sys.stdlib_module_names:
         return True
-    # `automl_sr_...` would pass for a part of this program; the others are folders of the template.
+    # `automl_sr_...` would pass for a part of this program; `tests` lies beside the module.
     if module.startswith("automl_sr") or module in ("tests", "package"):
         return True
     return importlib.util.find_spec(module) is not None
