@@ -18,13 +18,15 @@
 Outside of the tree, because no technique may swallow it: `search.watchdog.OverdueError`, which
 stops a trial from outside.
 
-An error says what, where and why; its `hint` says what to do.
+An error says what, where and why; its `hint` says what to do. A command that it offers to run next
+is an `Offer`: only who prints it knows how the person has named the store.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in a study file: keys of mappings and indices of lists, from the outside
@@ -32,15 +34,43 @@ in.
 """
 
 
+PROGRAM = "automl-sr"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A command that an error offers to run next, and the words before it."""
+
+    words: str
+    command: str
+    """Without the name of the program: `trials STUDY`."""
+    quoted: bool = False
+    """Whether the command is a part of the sentence, and not what it ends with."""
+
+    def sentence(self, typed: str = "", remark: str = "") -> str:
+        """Return the offer as people read it.
+
+        `typed` is the command as it is to be typed, where that is more than the command itself; a
+        `remark` follows it.
+        """
+        typed = typed or f"{PROGRAM} {self.command}"
+        if self.quoted:
+            return f"{self.words} `{typed}`{remark}."
+        return f"{self.words} {typed}{remark}"
+
+
 class AutomlSRError(Exception):
     """An error with a sentence for the person who reads it and, where there is one, the way out."""
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, offer: Offer | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.offer = offer
+        if offer is not None:
+            self.hint = offer.sentence()
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

@@ -47,10 +47,10 @@ def psnr(output, target) -> float:
         (nets.fsrcnn, FSRCNN, 0.3),
         (nets.espcn, ESPCN, 0.3),
         (nets.srcnn, SRCNN, 0.3),
-        (drrn, {"width": 16, "units": 3}, 0.3),
+        pytest.param(drrn, {"width": 16, "units": 3}, 0.3, marks=pytest.mark.ci),
         (idn, {"width": 16, "blocks": 1}, 0.3),
         (imdn, {"width": 16, "blocks": 2, "skip": "bicubic"}, 0.3),
-        (rdn, RDN, 0.3),
+        pytest.param(rdn, RDN, 0.3, marks=pytest.mark.ci),
         pytest.param(swinir_light, SWINIR, 0.3, marks=pytest.mark.ci),
     ],
 )

@@ -660,7 +660,11 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("module", "name", "calls"),
-    [(sync, "project", 3), (sync, "tell", 3), ("automl_sr.search.study", "create_study_with", 0)],
+    [
+        (sync, "project", 3),
+        (sync, "tell", 3),
+        ("automl_sr.search.create_study", "create_study_with", 0),
+    ],
 )
 def test_a_killed_fork_is_completed_by_the_same_command(
     begin: Begin,
