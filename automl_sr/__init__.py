@@ -12,11 +12,10 @@ __version__ = "0.1.0"
 
 
 def open_study(url: str, name: str) -> Study:
-    """Return a study of a store, to read its trials, front and curves: `open_study(url,
-    name).trials()`.
+    """Return a study of a store, to read its trials, front and curves.
 
-    `url` is a database such as `sqlite:///runs/automl-sr.db`. Raises StoreError where it, or the
-    study, is not there.
+    For instance `open_study(url, name).trials()`. `url` is a database such as
+    `sqlite:///runs/automl-sr.db`. Raises StoreError where it, or the study, is not there.
     """
     # By name: everything imports this module for its version, and `import automl_sr` loads no
     # database.

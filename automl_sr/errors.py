@@ -18,13 +18,15 @@
 Outside of the tree, because no technique may swallow it: `search.watchdog.OverdueError`, which
 stops a trial from outside.
 
-An error says what, where and why; its `hint` says what to do.
+An error says what, where and why; its `hint` says what to do. A command that it offers to run next
+is an `Offer`: only who prints it knows how the person has named the store.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 KeyPath = tuple[str | int, ...]
 """Where a value stands in a study file: keys of mappings and indices of lists, from the outside
@@ -32,15 +34,43 @@ in.
 """
 
 
+PROGRAM = "automl-sr"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A command that an error offers to run next, and the words before it."""
+
+    words: str
+    command: str
+    """Without the name of the program: `trials STUDY`."""
+    quoted: bool = False
+    """Whether the command is a part of the sentence, and not what it ends with."""
+
+    def sentence(self, typed: str = "", remark: str = "") -> str:
+        """Return the offer as people read it.
+
+        `typed` is the command as it is to be typed, where that is more than the command itself; a
+        `remark` follows it.
+        """
+        typed = typed or f"{PROGRAM} {self.command}"
+        if self.quoted:
+            return f"{self.words} `{typed}`{remark}."
+        return f"{self.words} {typed}{remark}"
+
+
 class AutomlSRError(Exception):
     """An error with a sentence for the person who reads it and, where there is one, the way out."""
 
     exit_code = 1
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, offer: Offer | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.offer = offer
+        if offer is not None:
+            self.hint = offer.sentence()
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
@@ -65,8 +95,9 @@ class DataError(UseError):
 
 
 class ModelError(UseError):
-    """An ONNX file that cannot be opened, that hangs, or that is not what it says: no image can be
-    given to it.
+    """An ONNX file that cannot be opened, that hangs, or that is not what it says.
+
+    No image can be given to it.
     """
 
 
@@ -79,8 +110,9 @@ class StoreError(UseError):
 
 
 class StoreUnreachableError(StoreError):
-    """The database does not answer for now: it restarts, the connection was lost, or another writer
-    holds it.
+    """The database does not answer for now.
+
+    It restarts, the connection was lost, or another writer holds it.
     """
 
     exit_code = 1
@@ -91,9 +123,7 @@ class TrialError(AutomlSRError):
 
 
 class InfeasibleError(TrialError):
-    """A trial's model can no longer keep to the study's constraints, whatever is still done to
-    it.
-    """
+    """A trial's model can no longer keep to the constraints, whatever is still done to it."""
 
     def __init__(self, message: str, violations: Mapping[str, float]) -> None:
         super().__init__(message)
@@ -118,16 +148,21 @@ class StopRequestedError(AutomlSRError):
 
     def __init__(self, message: str, hint: str = "", *, signal_number: int = 2) -> None:
         super().__init__(message, hint)
+        # As shells say it of a program that a signal ended.
         self.exit_code = 128 + signal_number
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, for a message of one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300].rstrip(".")
+    lines = str(error).strip().splitlines()
+    # Some errors have no text, as a bare `assert`.
+    if not lines:
+        return type(error).__name__
+    return lines[0][:300].rstrip(".")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name was probably meant: ` Did you mean 'fsrcnn'?`, or nothing."""
+    """Say which known name was probably meant: `Did you mean 'fsrcnn'?`, or nothing."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     if matches:
         return f"Did you mean {matches[0]!r}?"
@@ -136,11 +171,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def located(path: KeyPath, message: str, hint: str = "", *, where: str = "") -> StudyFileError:
     """Make an error that names the key path, and the file and line where they are known."""
-    parts = []
-    for part in (where, ".".join(str(part) for part in path)):
+    key = ".".join(map(str, path))
+    parts: list[str] = []
+    for part in (where, key, message):
         if part:
             parts.append(part)
-    return StudyFileError(shortened(": ".join([*parts, message])), hint)
+    # Values of strangers' files stand in messages, and may be of any length.
+    return StudyFileError(shortened(": ".join(parts)), hint)
 
 
 def shortened(text: str, most: int = 500) -> str:
@@ -148,20 +185,22 @@ def shortened(text: str, most: int = 500) -> str:
     if len(text) <= most:
         return text
     half = most // 2
-    return f"{text[:half]} [...] {text[-half:]}"
+    begin = text[:half]
+    end = text[-half:]
+    return f"{begin} [...] {end}"
 
 
 def shown(value: object) -> str:
-    """Write a value for a sentence; long ones are cut."""
-    if isinstance(value, bool):
-        if value:
-            return "true"
-        return "false"
+    """Write a value for a sentence, as a study file does; long ones are cut."""
     if value is None:
         return "an empty value"
-    if value in ([], {}):
-        if value == []:
-            return "an empty list"
+    if value is True:
+        return "true"
+    if value is False:
+        return "false"
+    if value == []:
+        return "an empty list"
+    if value == {}:
         return "an empty mapping"
     text = repr(value)
     if len(text) <= 60:

@@ -24,17 +24,22 @@ bit.
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write bytes to a temporary file beside `path`, then rename it: readers see the old file or
-    the whole new one.
-    """
+    """Write bytes so that readers see the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
+    # Beside the target: a file can be renamed only inside of its file system.
+    handle, name = tempfile.mkstemp(
+        dir=path.parent,
+        prefix=f".{path.name}.",
+        suffix=PARTIAL,
+    )
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
+            # Before the name: after a crash of the machine it could stand for an empty file.
             os.fsync(file.fileno())
+        # Temporary files are for their owner alone, what is shared is not.
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
@@ -51,9 +56,9 @@ def content_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        reason = "is not there"
-        if not isinstance(error, FileNotFoundError):
-            reason = f"cannot be read ({error.strerror})"
+        reason = f"cannot be read ({error.strerror})"
+        if isinstance(error, FileNotFoundError):
+            reason = "is not there"
         raise DataError(
             f"The file {path} {reason}.", "Put it there, or name another one."
         ) from error
@@ -61,27 +66,33 @@ def content_digest(path: Path) -> str:
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; only for folders with one writer."""
+    # Another writer's may be half written, and about to be renamed.
     for leftover in folder.glob(f".*{PARTIAL}"):
         leftover.unlink(missing_ok=True)
 
 
 def save_tensors(
-    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any] | None = None
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    header: Mapping[str, Any] | None = None,
 ) -> int:
-    """Write tensors and a JSON header as one safetensors file, and give its size in bytes.
+    """Write tensors and a JSON header as one safetensors file, and return its size in bytes.
 
-    Tied tensors, views and other layouts are written as contiguous copies: safetensors refuses
-    anything else. Equal content gives equal bytes, which is why the header is one text: safetensors
-    orders several at random.
+    Equal content gives equal bytes.
     """
     from safetensors.torch import save
 
-    plain = {}
+    # Tied tensors, views and other layouts become contiguous copies: safetensors refuses anything
+    # else.
+    plain: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        plain[name] = tensor.detach().cpu().contiguous().clone()
-    metadata = None
+        on_cpu = tensor.detach().cpu()
+        plain[name] = on_cpu.contiguous().clone()
+    # The header is one text, since safetensors puts several in an order of chance.
+    metadata: dict[str, str] | None = None
     if header is not None:
-        metadata = {HEADER: json.dumps({**header, DIGEST: _digest(plain)}, sort_keys=True)}
+        noted = {**header, DIGEST: _digest(plain)}
+        metadata = {HEADER: json.dumps(noted, sort_keys=True)}
     content = save(plain, metadata=metadata)
     write_atomically(path, content)
     return len(content)
@@ -92,8 +103,10 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
     digest = hashlib.sha256()
     for name in sorted(tensors):
+        # As bytes: NumPy has no bfloat16.
+        content = tensors[name].reshape(-1).view(torch.uint8)
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(content.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -104,11 +117,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    tensors: dict[str, Tensor] = {}
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
-            # Copies, since safetensors maps the file and a later writer may replace it.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
-            header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                # Copies, since safetensors maps the file and a later writer may replace it.
+                tensors[name] = file.get_tensor(name).clone()
+            metadata = file.metadata() or {}
+        header = json.loads(metadata.get(HEADER, "{}"))
+        # Files of others, such as published weights, have no digest.
         digest = header.pop(DIGEST, None)
         if digest is not None and digest != _digest(tensors):
             raise ValueError("its tensors are not those that were written")

@@ -50,10 +50,10 @@ def signals_that_are_heard() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def one_core() -> Iterator[None]:
     """Let a search in this process find one core, and compute with one thread."""
-    study = sys.modules.get("automl_sr.search.study")
+    setting = sys.modules.get("automl_sr.search.setting")
     with pytest.MonkeyPatch.context() as patch:
-        if study is not None:
-            patch.setattr(study, "cores", lambda: 1)
+        if setting is not None:
+            patch.setattr(setting, "cores", lambda: 1)
         yield
 
 

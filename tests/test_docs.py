@@ -18,7 +18,8 @@ import typer
 from automl_sr import api
 from automl_sr.cli import api_page
 from automl_sr.cli.help_page import helps, page
-from automl_sr.cli.main import PROGRAM, make_app
+from automl_sr.cli.main import make_app
+from automl_sr.errors import PROGRAM
 from automl_sr.plugin import hookspecs
 from automl_sr.plugin.registry import Registry, installed
 from automl_sr.plugin.technique import Technique

@@ -38,7 +38,8 @@ def app(
     public_name: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name under which a proxy serves it, NAME[:PORT]; may be repeated", metavar="NAME"
+            help="Name under which a proxy serves it, NAME[:PORT]; may be repeated",
+            metavar="NAME",
         ),
     ] = None,
     proxy: Annotated[

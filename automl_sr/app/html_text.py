@@ -14,25 +14,29 @@ if TYPE_CHECKING:
 
 
 def escaped(value: Any) -> str:
-    """Write a value as text of a page."""
+    """Return a value as text of a page."""
     return html.escape(str(value))
 
 
 def values_words(trial: TrialRecord) -> str:
-    """Write what was measured of a trial: psnr_y 34.12, params 6,577."""
-    return ", ".join(f"{name} {number(value)}" for name, value in trial.values.items())
+    """Return what was measured of a trial: psnr_y 34.12, params 6,577."""
+    parts = []
+    for name, value in trial.values.items():
+        parts.append(f"{name} {number(value)}")
+    return ", ".join(parts)
 
 
 def state_words(shown: Snapshot, trial: TrialRecord) -> str:
-    """Say what became of a trial, and whether it is in the front."""
-    place = ""
+    """Return what became of a trial, and whether it is in the front."""
     if trial.number in shown.front_numbers:
-        place = " in the front"
-    return f"{trial.state}{place}"
+        return f"{trial.state} in the front"
+    return trial.state
 
 
 def trial_line(shown: Snapshot, trial: TrialRecord) -> str:
-    """Describe the selected trial in one or two lines."""
+    """Return the selected trial in one or two lines."""
     parts = [values_words(trial), plan_words(trial.params), trial.reason or ""]
-    said = " · ".join(escaped(part) for part in parts if part)
-    return f"<p><b>trial {trial.number}</b>, {escaped(state_words(shown, trial))} · {said}</p>"
+    # Each part by itself: names of parameters and reasons come from a store.
+    said = " · ".join(map(escaped, filter(None, parts)))
+    state = escaped(state_words(shown, trial))
+    return f"<p><b>trial {trial.number}</b>, {state} · {said}</p>"

@@ -25,6 +25,7 @@ NO_STUDY = (
 )
 MOST_COMPARED = 6
 MOST_TRIALS = 2**31
+"""PostgreSQL's integers end there."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,15 @@ class Session:
         outputs: Sequence[Any],
         also: Sequence[Any] = (),
     ) -> None:
-        """Fill components of a tab when it is opened, and while it is open whenever its cue or
-        `also` change.
+        """Fill components of a tab when it is opened, and while it is open when something changes.
 
-        `make` gets the values of `inputs`. `also` are events, such as `choice.input`.
+        What counts is the tab's cue, and the events in `also`, such as `choice.input`. `make` gets
+        the values of `inputs`.
         """
         guarded = safely(make)
 
         def fill(opened: str, *values: Any) -> Any:
+            # A tab that nobody sees costs nothing: it is filled when it is opened.
             if opened == tab:
                 return guarded(*values)
             return skip(len(outputs))
@@ -88,15 +90,19 @@ class Session:
         def fill(count: float, known: int, *values: Any) -> Any:
             if count < known:
                 return skip(len(outputs) + 1)
-            made = make(*values)
-            if isinstance(made, tuple):
-                filled = made
-            else:
-                filled = (made,)
+            filled = make(*values)
+            if not isinstance(filled, tuple):
+                filled = (filled,)
             return *filled, int(count)
 
         given = [self.count, newest, *inputs]
-        listen(triggers, fill, given, [*outputs, newest], js=static_text("count_event.js"))
+        listen(
+            triggers,
+            fill,
+            given,
+            [*outputs, newest],
+            js=static_text("count_event.js"),
+        )
 
 
 def listen(
@@ -106,15 +112,13 @@ def listen(
     outputs: Sequence[Any],
     **options: Any,
 ) -> Any:
-    """Do something on events, out of the API's sight and without a spinner over what is shown
-    already.
-
-    Every event counts, one after the other. Gradio's mode that keeps only the last one fires all
-    listeners of an event again when one of them is done, for ever where there are several.
-    """
+    """Do something on events, out of the API's sight and without a spinner."""
     settings = {
         "show_progress": "hidden",
         "api_visibility": "private",
+        # Every event counts, one after the other. Gradio's mode that keeps only the last one fires
+        # all listeners of an event again when one of them is done, for ever where there are
+        # several.
         "trigger_mode": "multiple",
         **options,
     }
@@ -123,6 +127,7 @@ def listen(
 
 def skip(count: int) -> Any:
     """Leave all outputs as they are."""
+    # A single output gets the value itself, not a tuple.
     if count <= 1:
         return gr.skip()
     return tuple(gr.skip() for _ in range(count))
@@ -131,6 +136,7 @@ def skip(count: int) -> Any:
 def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
     """Turn the errors of a handler into a sentence for the person; the page stays as it is."""
 
+    # Gradio looks at the signature: whether a handler wants the request, say.
     @functools.wraps(handle)
     def wrapped(*values: Any, **named: Any) -> Any:
         try:
@@ -140,10 +146,10 @@ def safely(handle: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error:
             raise
         except Exception as error:
+            # What it says may hold paths and more: that is for whoever runs the app.
             log.exception("a page could not be filled")
-            raise gr.Error(
-                f"{type(error).__name__}: see the log of the app.", print_exception=False
-            ) from None
+            sentence = f"{type(error).__name__}: see the log of the app."
+            raise gr.Error(sentence, print_exception=False) from None
 
     return wrapped
 
@@ -161,15 +167,19 @@ def snapshot(cache: StoreCache, name: Any) -> Snapshot | None:
 
 
 def numbers(values: Any) -> list[int]:
-    """Read numbers of trials as they come from a browser. Raises UseError for anything else."""
+    """Return numbers of trials as they come from a browser. Raises UseError for anything else."""
     if values in (None, ""):
         return []
+    given = [values]
     if isinstance(values, list):
-        found = values
-    else:
-        found = [values]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in found):
+        given = values
+    return list(map(_number, given))
+
+
+def _number(value: Any) -> int:
+    # JSON knows one kind of number, and Python counts True as 1.
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise UseError("A trial is named by its number.")
-    if not all(float(value).is_integer() and 0 <= value < MOST_TRIALS for value in found):
+    if not float(value).is_integer() or not 0 <= value < MOST_TRIALS:
         raise UseError("A trial is named by its number.")
-    return [int(value) for value in found]
+    return int(value)

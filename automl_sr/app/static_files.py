@@ -18,5 +18,6 @@ def static_text(name: str) -> str:
 
 def script_with(name: str, *given: Any) -> str:
     """Return the function that a script makes of these values: for an event in the browser."""
-    values = ", ".join(json.dumps(value) for value in given)
+    # As JSON, which is JavaScript too, whatever the values hold.
+    values = ", ".join(map(json.dumps, given))
     return f"({static_text(name)})({values})"

@@ -1,5 +1,6 @@
-"""Which trials the lists of a page offer: choices of thousands help nobody, and take a browser
-seconds.
+"""Which trials the lists of a page offer.
+
+Choices of thousands help nobody, and take a browser seconds.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ RECENT = 200
 
 
 def trial_choices(
-    shown: Snapshot, trials: Sequence[TrialRecord], chosen: Collection[int]
+    shown: Snapshot,
+    trials: Sequence[TrialRecord],
+    chosen: Collection[int],
 ) -> list[TrialRecord]:
-    """Return all of the trials, or of many the chosen ones, the front and the newest, in the same
-    order.
+    """Return all of the trials, or of many some, in the same order.
+
+    Of many the chosen ones, the front and the newest.
     """
     if len(trials) <= ALL_OFFERED_UP_TO:
         return list(trials)
-    newest = {trial.number for trial in sorted(trials, key=lambda trial: trial.number)[-RECENT:]}
-    wanted = {*chosen, *shown.front_numbers, *newest}
-    found: list[TrialRecord] = []
-    for trial in trials:
-        if trial.number in wanted:
-            found.append(trial)
-    return found
+    numbers = sorted(trial.number for trial in trials)
+    # What is chosen stays offered: a list refuses a value that it does not hold.
+    wanted = {*chosen, *shown.front_numbers, *numbers[-RECENT:]}
+    return [trial for trial in trials if trial.number in wanted]

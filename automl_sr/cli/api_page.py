@@ -29,7 +29,7 @@ from automl_sr.api import Slot, Technique
 
 def page() -> str:
     """Return all names of the api with signatures and docstrings as one Markdown page."""
-    return "\n".join([INTRODUCTION, *(_section(name) for name in api.__all__)])
+    return "\n".join([INTRODUCTION, *map(_section, api.__all__)])
 
 
 def _section(name: str) -> str:
@@ -57,26 +57,28 @@ def _signature(found: Any) -> str:
         signature = inspect.signature(found)
     except (TypeError, ValueError):  # markers of pluggy are objects that are called
         return "(...)"
+    # Annotations are strings, with `from __future__ import annotations`: their quotes say nothing.
     return str(signature).replace("'", "")
 
 
 def _members(cls: type) -> list[str]:
-    """Return the public fields, properties and methods that a class declares itself, in its
-    order.
-    """
+    """Return the public fields, properties and methods that a class declares itself."""
     listed = []
     for declared, text in _declared(cls):
-        words = " ".join(text.split("\n\n")[0].split())
-        listed.append(f"- `{declared}`" + (f": {words}" if words else ""))
+        first, _, _ = text.partition("\n\n")
+        words = " ".join(first.split())
+        if words:
+            listed.append(f"- `{declared}`: {words}")
+        else:
+            listed.append(f"- `{declared}`")
     if listed:
         return ["\n".join(listed)]
     return []
 
 
 def _declared(cls: type) -> Iterator[tuple[str, str]]:
-    """Yield declarations and what is said of them: in the source alone a field has words of its
-    own.
-    """
+    """Yield declarations, in the order of the class, and what is said of them."""
+    # From the source: there alone a field has words of its own, as a string in the next line.
     source = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     body = next(node.body for node in source.body if isinstance(node, ast.ClassDef))
     for node, after in zip(body, [*body[1:], None], strict=True):
@@ -86,21 +88,21 @@ def _declared(cls: type) -> Iterator[tuple[str, str]]:
             if not node.target.id.startswith("_"):
                 yield ast.unparse(node), _words_of(after)
         elif isinstance(node, ast.Assign) and issubclass(cls, enum.Enum):
+            # Members of an enumeration are assigned; elsewhere that is a detail.
             yield ast.unparse(node), _words_of(after)
 
 
 def _function(node: ast.FunctionDef) -> str:
     """Return a method as it is called, or a property as a field."""
-    decorators = set()
-    for decorator in node.decorator_list:
-        decorators.add(ast.unparse(decorator))
     returned = "None"
     if node.returns:
         returned = ast.unparse(node.returns)
-    if "property" in decorators:
+    if "property" in map(ast.unparse, node.decorator_list):
         return f"{node.name}: {returned}"
-    given = ast.unparse(node.args).removeprefix("self").removeprefix("cls").removeprefix(", ")
-    return f"{node.name}({given}) -> {returned}"
+    given = ast.unparse(node.args)
+    for first in ("self", "cls"):  # which nobody passes
+        given = given.removeprefix(first)
+    return f"{node.name}({given.removeprefix(', ')}) -> {returned}"
 
 
 def _words_of(node: ast.stmt | None) -> str:

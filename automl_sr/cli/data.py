@@ -33,26 +33,34 @@ def list_sets(json: JsonOption = False) -> None:
     from automl_sr.data.catalog import Catalog
 
     catalog = Catalog.from_environment()
-    rows = []
+    found = []
     for name in catalog.names():
-        rows.append(_summary(catalog.find(name)))
+        found.append(_summary(catalog.find(name)))
     if json:
-        print_json({"folders": [str(folder) for folder in catalog.folders], "sets": rows})
+        folders = list(map(str, catalog.folders))
+        print_json({"folders": folders, "sets": found})
         return
+
+    rows = []
+    for row in found:
+        scales = " ".join(f"x{scale}" for scale in row["lr_scales"]) or None
+        cells = [
+            row["name"],
+            row["images"],
+            _size(row["smallest"]),
+            _size(row["largest"]),
+            scales,
+            row["folder"],
+        ]
+        rows.append(cells)
     columns = ("set", "images", "smallest", "largest", "LR scales", "folder")
-    cells = [
-        (
-            row["name"], row["images"], _size(row["smallest"]), _size(row["largest"]),
-            " ".join(f"x{scale}" for scale in row["lr_scales"]) or None, row["folder"],
-        )
-        for row in rows
-    ]  # fmt: skip
-    print_table(columns, cells, right=("images",))
+    print_table(columns, rows, right=("images",))
 
 
 def _summary(image_set: ImageSet) -> dict[str, Any]:
-    """Name, number, sizes [width, height] by area (from the files' headers), shipped LR scales and
-    folder of a set.
+    """Return what a set holds: images, their sizes, LR scales that come with it, its folder.
+
+    Sizes are [width, height], the smallest and the largest by area.
     """
     from automl_sr.data.images import probe
 
@@ -60,6 +68,7 @@ def _summary(image_set: ImageSet) -> dict[str, Any]:
     unreadable = 0
     for path in image_set.hr:
         try:
+            # From the file's header: nothing is decoded for a list.
             height, width = probe(path)
         except DataError as error:
             unreadable += 1
@@ -67,21 +76,26 @@ def _summary(image_set: ImageSet) -> dict[str, Any]:
         else:
             sizes.append((width, height))
     sizes.sort(key=lambda size: size[0] * size[1])
+    smallest = None
+    largest = None
+    if sizes:
+        smallest = list(sizes[0])
+        largest = list(sizes[-1])
     return {
         "name": image_set.name,
         "images": len(image_set.hr),
         "unreadable": unreadable,
-        "smallest": list(sizes[0]) if sizes else None,
-        "largest": list(sizes[-1]) if sizes else None,
+        "smallest": smallest,
+        "largest": largest,
         "lr_scales": list(image_set.lr),
         "folder": str(image_set.hr[0].parent),
     }
 
 
 def _size(size: list[int] | None) -> str | None:
-    if size is not None:
-        return f"{size[0]}x{size[1]}"
-    return None
+    if size is None:
+        return None
+    return f"{size[0]}x{size[1]}"
 
 
 @app.command()
@@ -115,17 +129,19 @@ def _print_report(report: dict[str, Any]) -> None:
         f"{report['folder']}: {report['images']} images, {report['files']} files with their LR"
         " images"
     ]
-    lines += [f"unreadable  {row['reason']}" for row in report["unreadable"]]
-    lines += [f"wrong size  {row['file']}: {row['reason']}" for row in report["misfits"]]
-    lines += [
-        f"small       {row['file']}: {row['width']}x{row['height']}" for row in report["small"]
-    ]
-    lines += [f"grey        {file}" for file in report["grey"]]
-    lines += [f"identical   {first} = {second}" for first, second in report["identical"]]
-    lines += [
-        f"similar     {row['first']} ~ {row['second']} ({row['distance']} of 256 bits differ)"
-        for row in report["similar"]
-    ]
+    for row in report["unreadable"]:
+        lines.append(f"unreadable  {row['reason']}")
+    for row in report["misfits"]:
+        lines.append(f"wrong size  {row['file']}: {row['reason']}")
+    for row in report["small"]:
+        lines.append(f"small       {row['file']}: {row['width']}x{row['height']}")
+    for file in report["grey"]:
+        lines.append(f"grey        {file}")
+    for first, second in report["identical"]:
+        lines.append(f"identical   {first} = {second}")
+    for row in report["similar"]:
+        pair = f"{row['first']} ~ {row['second']}"
+        lines.append(f"similar     {pair} ({row['distance']} of 256 bits differ)")
     print_lines(*lines)
 
 
@@ -165,7 +181,7 @@ def get(
 
 
 def _source(name: str, url: str, sha256: str) -> tuple[str, str]:
-    """(address, sha256) from the options or the table of known sets."""
+    """Return address and sha256, from the options or the table of known sets."""
     from automl_sr.data.download import KNOWN
 
     if bool(url) != bool(sha256):
@@ -182,6 +198,7 @@ def _source(name: str, url: str, sha256: str) -> tuple[str, str]:
             " --sha256.".strip()
         )
         raise DataError(f"There is no known set {name!r}.", hint)
+    # Some sets are known by name alone: nothing is fetched that could not be checked.
     if not known.url:
         raise DataError(
             f"{name} cannot be fetched automatically: no archive of it with a published sha256 is"
@@ -194,10 +211,11 @@ def _source(name: str, url: str, sha256: str) -> tuple[str, str]:
 
 @contextmanager
 def _shown_progress() -> Iterator[Progress]:
-    """A bar on standard error, drawn on terminals only."""
+    """Yield what draws a bar on standard error, on terminals only."""
     from rich.progress import Progress as Bar
 
     target = console()
+    # In a log each state of the bar would be a line.
     with Bar(console=target, disable=not target.is_terminal, transient=True) as bar:
         task = bar.add_task("downloading", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,5 +1,6 @@
-"""How the program ends: with its own exit code, and at once, whatever code of plugins has left
-behind.
+"""How the program ends: with its own exit code, and at once.
+
+Whatever code of plugins has left behind does not hold it up.
 """
 
 from __future__ import annotations
@@ -18,55 +19,55 @@ PATIENCE_SECONDS = 10.0
 
 
 def plain_hooks() -> None:
-    """Say in one line what a thread ended with, or what a destructor raised; with the traceback
-    while debugging.
-    """
+    """Say in one line what a thread ended with, or what a destructor raised."""
     threading.excepthook = _of_thread
     sys.unraisablehook = _of_nobody
 
 
 def leave(code: int, patience: float | None = None) -> int:
-    """Return the exit code to end with; where something holds the program up then, it ends with it
-    all the same.
-
-    Python waits for threads that are no daemons, and for the handlers of `atexit`, for ever.
-    """
+    """Return the exit code to end with, and make sure that the program ends with it."""
+    # Python waits for threads that are no daemons, and for the handlers of `atexit`, for ever.
     ends = threading.Event()
-    if patience is None:
+    seconds = patience
+    if seconds is None:
         seconds = PATIENCE_SECONDS
-    else:
-        seconds = patience
-    threading.Thread(
-        target=_insist, args=(ends, code, seconds), name="automl-sr end", daemon=True
-    ).start()
-    threading._register_atexit(ends.set)  # type: ignore[attr-defined]  # called before Python waits for threads
+    watch = threading.Thread(
+        target=_insist,
+        args=(ends, code, seconds),
+        name="automl-sr end",
+        daemon=True,
+    )
+    watch.start()
+    # `atexit` would be too late: it runs after Python has waited for threads. This runs before.
+    threading._register_atexit(ends.set)  # type: ignore[attr-defined]
     return code
 
 
 def _insist(ends: threading.Event, code: int, seconds: float) -> None:
     ends.wait()
     time.sleep(seconds)
-    running = []
-    for thread in threading.enumerate():
-        if not thread.daemon and thread.is_alive():
-            running.append(thread.name)
     left = []
-    for name in running:
-        if name != threading.main_thread().name:
-            left.append(name)
+    for thread in threading.enumerate():
+        if thread is threading.main_thread() or thread.daemon:
+            continue  # neither holds the program up
+        if thread.is_alive():
+            left.append(thread.name)
     what = "an exit handler"
     if left:
         what = f"threads that were left behind ({', '.join(left)})"
     note(f"warning: {what} did not end within {seconds:g} s: the program ends without")
+    # Not sys.exit, which ends this thread alone; a technique may have replaced os._exit.
     REAL_EXIT(code)
 
 
 def _of_thread(args: threading.ExceptHookArgs) -> None:
-    if args.exc_value is not None and args.exc_type is not SystemExit:
-        name = "a thread"
-        if args.thread is not None:
-            name = args.thread.name
-        _tell(f"{name} ended with {one_line(args.exc_value)}", args.exc_value)
+    # SystemExit in a thread ends that thread, which Python keeps silent about as well.
+    if args.exc_value is None or args.exc_type is SystemExit:
+        return
+    name = "a thread"
+    if args.thread is not None:
+        name = args.thread.name
+    _tell(f"{name} ended with {one_line(args.exc_value)}", args.exc_value)
 
 
 def _of_nobody(args: sys.UnraisableHookArgs) -> None:

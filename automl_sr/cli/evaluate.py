@@ -94,11 +94,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one for each option
     elif "per_image" in values:
         _print(values, chosen)
     else:
-        rows = [
-            [metric.name, _shown(values[metric.name], metric), metric.unit] for metric in chosen
-        ]
-        title = f"{model} ({values['task']}) on {data}"
-        print_table(["metric", "value", "unit"], rows, title=title, right=["value"])
+        _print_whole(values, chosen, title=f"{model} ({values['task']}) on {data}")
 
 
 def _file_of(model: str, asked: Asked, folder: Path) -> tuple[Path | None, dict[str, Any]]:
@@ -117,7 +113,9 @@ def _file_of(model: str, asked: Asked, folder: Path) -> tuple[Path | None, dict[
             f"{model} is no checkpoint: --architecture and --set say which net one holds.",
             f"Name a file that ends in {', '.join(ENDINGS)}, or leave them out.",
         )
-    return (None if model == "bicubic" else Path(model)), {}
+    if model == "bicubic":
+        return None, {}
+    return Path(model), {}
 
 
 def _opened(path: Path | None, threads: int, device: str, seconds: float) -> OnnxModel | None:
@@ -129,31 +127,33 @@ def _opened(path: Path | None, threads: int, device: str, seconds: float) -> Onn
 
 
 def _measured(
-    model: str, opened: OnnxModel | None, data: str, scale: int | None, metrics: str
+    model: str,
+    opened: OnnxModel | None,
+    data: str,
+    scale: int | None,
+    metrics: str,
 ) -> tuple[dict[str, Any], list[Metric]]:
     """Return what is printed as JSON, and the metrics that were measured."""
     from automl_sr.tasks.image_sr.task import ImageSR
 
-    kind = ImageSR.kind if opened is None else opened.metadata.get("task", ImageSR.kind)
-    if opened is not None and kind != ImageSR.kind:
-        cls = _task_of(model, kind, scale)
-        chosen = _metrics(metrics, cls)
-        values: dict[str, Any] = {
-            "model": model,
-            "task": kind,
-            "data": data,
-            **_by_task(cls, opened, data, chosen),
-        }
-    else:
-        chosen = _metrics(metrics, ImageSR)
-        net = "bicubic" if opened is None else _image_model(opened)
-        scale = scale or SCALES[0]
-        values = {
-            "model": model,
-            "data": data,
-            "scale": scale,
-            **_evaluate(net, data, scale, chosen),
-        }
+    values: dict[str, Any] = {"model": model}
+    if opened is not None:
+        # Files of other programs do not say it: they are taken for image models.
+        kind = opened.metadata.get("task", ImageSR.kind)
+        if kind != ImageSR.kind:
+            cls = _task_of(model, kind, scale)
+            chosen = _metrics(metrics, cls)
+            values |= {"task": kind, "data": data}
+            values |= _by_task(cls, opened, data, chosen)
+            return values, chosen
+
+    chosen = _metrics(metrics, ImageSR)
+    net: SRModel | str = "bicubic"
+    if opened is not None:
+        net = _image_model(opened)
+    scale = scale or SCALES[0]
+    values |= {"data": data, "scale": scale}
+    values |= _evaluate(net, data, scale, chosen)
     return values, chosen
 
 
@@ -191,7 +191,13 @@ def _by_task(
 def _image_model(opened: OnnxModel) -> SRModel:
     from automl_sr.tasks.image_sr.image_model import OnnxImageModel
 
-    return OnnxImageModel(opened.path, opened.threads, opened.provider, session=opened.session)
+    # With the session that is open already: the file is not loaded twice.
+    return OnnxImageModel(
+        opened.path,
+        opened.threads,
+        opened.provider,
+        session=opened.session,
+    )
 
 
 def _evaluate(
@@ -208,23 +214,22 @@ def _evaluate(
 
 
 def _metrics(names: str, task: type[Task]) -> list[Metric]:
-    """Look up the metrics that are asked for, or take all that a task can be measured by.
+    """Return the metrics that are asked for, or all that a task can be measured by.
 
     Raises UseError.
     """
     from automl_sr.plugin.registry import installed
 
     registry = installed()
-    wanted = []
+    wanted: dict[str, None] = {}  # a set that keeps the order
     for name in names.split(","):
         if name.strip():
-            wanted.append(name.strip())
+            wanted[name.strip()] = None
     usable = [metric for metric in registry.metrics_of(task) if metric.level == "quality"]
     if not wanted:
         return usable
-    found = []
-    for name in dict.fromkeys(wanted):
-        found.append(registry.metric(name))
+    # All are looked up before one is judged: a mistyped name is told first.
+    found = list(map(registry.metric, wanted))
     for metric in found:
         if metric.level != "quality":
             raise UseError(
@@ -249,14 +254,30 @@ def _print(values: dict[str, Any], metrics: Sequence[Metric]) -> None:
             columns.append(metric.name)
     rows = []
     for row in values["per_image"]:
-        rows.append([row["name"], *[_shown(row[metric.name], metric) for metric in metrics]])
-    mean = ["mean", *[_shown(values[metric.name], metric) for metric in metrics]]
+        rows.append([row["name"], *_cells(row, metrics)])
+    rows.append(["mean", *_cells(values, metrics)])
     title = f"{values['model']} on {values['data']}, x{values['scale']}, {values['images']} images"
-    print_table(["image", *columns], [*rows, mean], title=title, right=columns)
+    print_table(["image", *columns], rows, title=title, right=columns)
+
+
+def _print_whole(
+    values: dict[str, Any],
+    metrics: Sequence[Metric],
+    title: str,
+) -> None:
+    """Print what another task measured: its values are those of the set, not of single images."""
+    rows = []
+    for metric in metrics:
+        rows.append([metric.name, _shown(values[metric.name], metric), metric.unit])
+    print_table(["metric", "value", "unit"], rows, title=title, right=["value"])
+
+
+def _cells(values: dict[str, Any], metrics: Sequence[Metric]) -> list[str]:
+    return [_shown(values[metric.name], metric) for metric in metrics]
 
 
 def _shown(value: float, metric: Metric) -> str:
-    """Two decimals for dB, four for similarities: as published tables print them."""
+    """Return a value as published tables print it: two decimals for dB, four for similarities."""
     if metric.unit == "dB":
         return f"{value:.2f}"
     if abs(value) <= 1:

@@ -68,23 +68,27 @@ def export(
         print_lines(f"Nothing is packed in {FILES['onnx']}: there is no need for {UNPACKED}.")
 
 
-def newest(opened: Reader, study: StudyRecord, trial: TrialRecord) -> RefinementRecord:
+def newest(
+    opened: Reader,
+    study: StudyRecord,
+    trial: TrialRecord,
+) -> RefinementRecord:
     """Return the refinement of a trial that was completed last.
 
     Raises UseError where there is none.
     """
     from automl_sr.store.refinements import refinements
 
-    found = []
+    complete = []
     for row in refinements(opened, study, trial.number):
         if row.state == "complete":
-            found.append(row)
-    if not found:
+            complete.append(row)
+    if not complete:
         raise UseError(
             f"Trial {trial.number} of {study.name!r} was not refined.",
             f"Refine it with: automl-sr refine {study.name} --trials {trial.number}",
         )
-    return max(found, key=lambda row: row.finished or 0.0)
+    return max(complete, key=lambda row: row.finished or 0.0)
 
 
 def write_folder(
@@ -95,9 +99,7 @@ def write_folder(
     *,
     unpacked: bool = False,
 ) -> list[str]:
-    """Write the folder beside its place and rename it: it is there whole, or not at all. Gives the
-    names of its files.
-
+    """Write the folder of a model, whole or not at all, and return the names of its files.
     `unpacked`: a model whose weights are packed is there in plain float as well. Raises UseError
     for a trial without a model or a folder that holds something, StoreError for files that are
     gone.
@@ -109,9 +111,9 @@ def write_folder(
         )
     from automl_sr.store.artifacts import fetch
 
-    target = (
-        target.resolve()
-    )  # "." and links have no parent in which a folder could take their place
+    # "." and links have no parent in which a folder could take their place.
+    target = target.resolve()
+    # Written beside its place and renamed: who looks meanwhile sees nothing half-written.
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
@@ -127,6 +129,7 @@ def write_folder(
             _unpack(scratch / FILES["onnx"], scratch / UNPACKED)
         _draw(scratch / FILES["onnx"], scratch / DRAWING)
         (scratch / CARD).write_text(card(study, trial, refined), encoding="utf-8")
+        # mkdtemp makes folders that nobody else may read.
         scratch.chmod(0o755)
         written = sorted(path.name for path in scratch.iterdir())
         if target == Path.cwd():

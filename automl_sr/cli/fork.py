@@ -56,7 +56,12 @@ def fork(
     from automl_sr.search.study import fork_study
     from automl_sr.search.warm_start import sentence
 
-    opened = fork_study(old, loaded, registry, Options(store, artifacts, file=str(study)))
+    opened = fork_study(
+        old,
+        loaded,
+        registry,
+        Options(store, artifacts, file=str(study)),
+    )
     opened.store.close()
     origin = opened.record.environment[ORIGIN]
     if json:

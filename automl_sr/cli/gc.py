@@ -46,6 +46,7 @@ def gc(
 
     reader = Reader.open(store)  # a mistyped place makes no new store
     found = _find(reader, name)
+    # Opened for writing only now: --dry-run needs no right to write.
     if not dry_run:
         writer = Store.open(store)
         for one in found:
@@ -55,7 +56,7 @@ def gc(
         for place in one.unreachable:
             warn(f"{one.study.name}: {place} cannot be reached from here; what lies there stays")
     if json:
-        print_json({"studies": [_row(one) for one in found], "dry_run": dry_run})
+        print_json({"studies": list(map(_row, found)), "dry_run": dry_run})
         return
     for one in found:
         print_lines(_sentence(one, dry_run=dry_run))
@@ -64,9 +65,7 @@ def gc(
 
 
 def _find(reader: Reader, name: str | None) -> list[Leftovers]:
-    """Look at one study, or at all; one of all whose plugins or files are out of reach stops none
-    of the others.
-    """
+    """Return what can be removed of one study, or of all."""
     from automl_sr.plugin.registry import installed
     from automl_sr.search.retention import find_leftovers
 
@@ -78,8 +77,9 @@ def _find(reader: Reader, name: str | None) -> list[Leftovers]:
         try:
             found.append(find_leftovers(reader, study, metrics))
         except StoreUnreachableError:
-            raise
+            raise  # the database itself: the next study would fare no better
         except (PluginError, StoreError) as error:
+            # One whose plugins or files are out of reach stops none of the others.
             warn(f"{study.name} is left alone. {error}")
     return found
 
@@ -95,12 +95,18 @@ def _row(found: Leftovers) -> dict[str, Any]:
 
 
 def _sentence(found: Leftovers, *, dry_run: bool) -> str:
-    kinds = "; ".join(
-        f"{number} {kind}, {size(amount)}" for kind, (number, amount) in found.by_kind().items()
-    )
-    removed = f"{_files(len(found.files))}, {size(found.bytes)}" + (f" ({kinds})" if kinds else "")
-    kept = f"kept {_files(found.kept_files)}, {size(found.kept_bytes)}"
-    return f"{found.study.name}: {'would remove' if dry_run else 'removed'} {removed}; {kept}"
+    verb = "removed"
+    if dry_run:
+        verb = "would remove"
+    kinds = []
+    for kind, (number, amount) in found.by_kind().items():
+        kinds.append(f"{number} {kind}, {size(amount)}")
+    listed = ""
+    if kinds:
+        listed = f" ({'; '.join(kinds)})"
+    removed = f"{_files(len(found.files))}, {size(found.bytes)}{listed}"
+    kept = f"{_files(found.kept_files)}, {size(found.kept_bytes)}"
+    return f"{found.study.name}: {verb} {removed}; kept {kept}"
 
 
 def _files(number: int) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import typer
 
-from automl_sr.cli.main import PROGRAM, make_app
+from automl_sr.cli.main import make_app
+from automl_sr.errors import PROGRAM
 
 WIDTH = 100
 """Characters a line, whatever the terminal: the page must not depend on who makes it."""
@@ -30,9 +31,14 @@ def page() -> str:
     return "\n".join([INTRODUCTION, *(_section(path, text) for path, text in helps(command))])
 
 
-def helps(command: Any, name: str = PROGRAM, parent: Any = None) -> Iterator[tuple[str, str]]:
-    """Yield the path and the help text of a command and of everything below it, in the order of
-    `--help`.
+def helps(
+    command: Any,
+    name: str = PROGRAM,
+    parent: Any = None,
+) -> Iterator[tuple[str, str]]:
+    """Yield the path and the help text of a command and of everything below it.
+
+    They come in the order of `--help`.
     """
     context = command.context_class(
         command,
@@ -43,13 +49,17 @@ def helps(command: Any, name: str = PROGRAM, parent: Any = None) -> Iterator[tup
         **command.context_settings,
     )
     yield context.command_path, command.get_help(context)
-    for below in command.list_commands(context) if hasattr(command, "list_commands") else ():
+    if not hasattr(command, "list_commands"):  # no group
+        return
+    for below in command.list_commands(context):
         yield from helps(command.get_command(context, below), below, context)
 
 
 def _section(path: str, text: str) -> str:
-    lines = "\n".join(line.rstrip() for line in text.strip().splitlines())
-    return f"## {path}\n\n```text\n{lines}\n```\n"
+    # Without blanks at the end, which editors and git would complain of.
+    lines = map(str.rstrip, text.strip().splitlines())
+    joined = "\n".join(lines)
+    return f"## {path}\n\n```text\n{joined}\n```\n"
 
 
 if __name__ == "__main__":

@@ -40,8 +40,12 @@ def make_callback(*, quiet: bool) -> Iterator[SearchCallback]:
 
         view = LiveView()
         with Live(
-            get_renderable=view.render, console=console(), refresh_per_second=4, transient=True
+            get_renderable=view.render,
+            console=console(),
+            refresh_per_second=4,
+            transient=True,
         ) as live:
+            # Through the live display: a line written past it would be drawn over.
             view.say = lambda text: live.console.print(safe_line(text))
             yield view
     else:
@@ -59,10 +63,20 @@ class PlainLines(SearchCallback):
         for text in opening(study):
             note(text)
 
-    def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
+    def started(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        *,
+        resumed: bool,
+    ) -> None:
         """Say what a trial is."""
         self._said[number] = time.monotonic()
-        note(f"trial {number}{' goes on' if resumed else ''}: {plan_words(dict(params))}")
+        words = plan_words(dict(params))
+        if resumed:
+            note(f"trial {number} goes on: {words}")
+        else:
+            note(f"trial {number}: {words}")
 
     def works(self, number: int, worker: str) -> None:
         """Who does what is of no use in a log."""
@@ -72,16 +86,25 @@ class PlainLines(SearchCallback):
 
     def point(self, number: int, point: Point) -> None:
         """Say now and then where training is."""
-        if time.monotonic() - self._said.get(number, 0.0) >= PLAIN_SECONDS:
-            self._said[number] = time.monotonic()
+        now = time.monotonic()
+        if now - self._said.get(number, 0.0) >= PLAIN_SECONDS:
+            self._said[number] = now
             note(f"trial {number}: {progress(point)}")
 
-    def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
+    def rung(
+        self,
+        number: int,
+        index: int,
+        values: Mapping[str, float],
+        *,
+        go_on: bool,
+    ) -> None:
         """Say how a trial was judged."""
-        note(
-            f"trial {number}: rung {index + 1}: {measured(values)}:"
-            f" {'goes on' if go_on else 'is stopped'}"
-        )
+        decision = "is stopped"
+        if go_on:
+            decision = "goes on"
+        # People count rungs from one.
+        note(f"trial {number}: rung {index + 1}: {measured(values)}: {decision}")
 
     def finished(self, number: int, result: Result, seconds: float) -> None:
         """Say what came of a trial."""
@@ -133,16 +156,25 @@ class LiveView(SearchCallback):
         """Begin with what the store knows."""
         self._study = study
         record = study.store.study(study.spec.name)
-        self._counts, self._used = own_counts(record), record.seconds
+        self._counts = own_counts(record)
+        self._used = record.seconds
         for trial in study.store.trials(record, FINISHED):
             if feasible(record, trial.values):
                 self._note_best(trial.number, trial.values)
         for text in opening(study):
             self.say(text)
 
-    def started(self, number: int, params: Mapping[str, Any], *, resumed: bool) -> None:
+    def started(
+        self,
+        number: int,
+        params: Mapping[str, Any],
+        *,
+        resumed: bool,
+    ) -> None:
         """Show another trial."""
-        self._running = {**self._running, number: Running(number, plan_words(dict(params)))}
+        shown = Running(number, plan_words(dict(params)))
+        # Another mapping, as the thread that draws may be reading this one.
+        self._running = {**self._running, number: shown}
 
     def works(self, number: int, worker: str) -> None:
         """Show who has a trial; one that nobody has is not running."""
@@ -158,11 +190,21 @@ class LiveView(SearchCallback):
 
     def point(self, number: int, point: Point) -> None:
         """Show the step and the loss."""
-        if number in self._running:
-            running = self._running[number]
-            running.point, running.quality = point, dict(point.values) or running.quality
+        running = self._running.get(number)
+        if running is None:
+            return
+        running.point = point
+        # Most points have no values: those of the last rung stay.
+        running.quality = dict(point.values) or running.quality
 
-    def rung(self, number: int, index: int, values: Mapping[str, float], *, go_on: bool) -> None:
+    def rung(
+        self,
+        number: int,
+        index: int,
+        values: Mapping[str, float],
+        *,
+        go_on: bool,
+    ) -> None:
         """Show what was measured last."""
         if number in self._running:
             self._running[number].quality = values
@@ -170,11 +212,9 @@ class LiveView(SearchCallback):
     def finished(self, number: int, result: Result, seconds: float) -> None:
         """Count a trial, and leave a line of it."""
         self._counts[result.state] = self._counts.get(result.state, 0) + 1
-        if (
-            result.state in FINISHED
-            and self._study is not None
-            and feasible(self._study.record, result.values)
-        ):
+        study = self._study
+        has_model = study is not None and result.state in FINISHED
+        if study is not None and has_model and feasible(study.record, result.values):
             self._note_best(number, result.values)
         self._leave(number)
         self.say(ending(number, result, seconds))
@@ -187,82 +227,99 @@ class LiveView(SearchCallback):
         """Draw the view."""
         from rich.text import Text
 
-        return Text("\n".join(safe_line(line) for line in self._lines()))
+        # As Text, which is no markup: names in a study may hold brackets.
+        return Text("\n".join(map(safe_line, self._lines())))
 
     def _lines(self) -> list[str]:
         study = self._study
         if study is None:
             return ["reading the data ..."]
-        done = sum(self._counts.get(state, 0) for state in ("complete", "pruned", "failed"))
+        lines = [self._state_line(study)]
+        best = []
+        for name, (value, trial) in self._best.items():
+            best.append(f"{name} {number(value)} (trial {trial})")
+        if best:
+            lines.append(f"best: {', '.join(best)}")
+        for running in sorted(self._running.values(), key=_by_worker):
+            lines += running.lines()
+        return lines
+
+    def _state_line(self, study: OpenStudy) -> str:
+        """Return how far the study is: trials by state, time, and what is left of it."""
         budget = study.spec.budget
+        # What counts against the budget; plans that train nothing are free.
+        done = 0
+        for state in ("complete", "pruned", "failed"):
+            done += self._counts.get(state, 0)
         words = []
         for state, count in self._counts.items():
             if count and state not in ("running", "waiting"):
                 words.append(f"{count} {state}")
+        said = ", ".join(words) or "none yet"
+
         used = self._used + time.monotonic() - self._began
         left = ""
         if budget.minutes is not None:
-            left = f", {duration(max(0.0, 60 * budget.minutes - used))} left"
-        lines = [
-            f"{study.spec.name}: {done} of {budget.trials or 'as many as fit'} trials"
-            f" ({', '.join(words) or 'none yet'}), {duration(used)}{left}"
-        ]
-        if self._best:
-            best = (
-                f"{name} {number(value)} (trial {trial})"
-                for name, (value, trial) in self._best.items()
-            )
-            lines.append(f"best: {', '.join(best)}")
-        running = sorted(
-            self._running.values(),
-            key=lambda trial: (len(trial.worker), trial.worker, trial.number),
-        )
-        return lines + [line for trial in running for line in trial.lines()]
+            seconds = max(0.0, 60 * budget.minutes - used)
+            left = f", {duration(seconds)} left"
+        of = budget.trials or "as many as fit"
+        return f"{study.spec.name}: {done} of {of} trials ({said}), {duration(used)}{left}"
 
     def _leave(self, number: int) -> None:
         # Another mapping, as the thread that draws may be reading this one.
-        self._running = {other: trial for other, trial in self._running.items() if other != number}
+        running = dict(self._running)
+        running.pop(number, None)
+        self._running = running
 
     def _note_best(self, trial: int, values: Mapping[str, float]) -> None:
-        for metric in self._study.objectives if self._study else []:
+        if self._study is None:
+            return
+        for metric in self._study.objectives:
             value = values.get(metric.name)
-            if value is not None and (
-                metric.name not in self._best or metric.better(value, self._best[metric.name][0])
-            ):
+            if value is None:
+                continue
+            best = self._best.get(metric.name)
+            if best is None or metric.better(value, best[0]):
                 self._best[metric.name] = (value, trial)
 
 
+def _by_worker(trial: Running) -> tuple[int, str, int]:
+    # By length first: so worker 10 stands below worker 9.
+    return len(trial.worker), trial.worker, trial.number
+
+
 def opening(study: OpenStudy) -> list[str]:
-    """Say in lines what is searched."""
+    """Return in lines what is searched."""
     device = f"training on {study.setting.train_device}, {study.setting.threads} threads"
     verb = "begins"
     if study.resumed:
         verb = "goes on"
-    lines = [f"note: {text}" for text in study.notes]
-    lines.append(
-        f"study {study.spec.name} {verb}: {', '.join(study.spec.objectives)}; {device};"
-        f" {study.store.name}"
-    )
+    lines = []
+    for text in study.notes:
+        lines.append(f"note: {text}")
+    objectives = ", ".join(study.spec.objectives)
+    lines.append(f"study {study.spec.name} {verb}: {objectives}; {device}; {study.store.name}")
     if study.record.reference:
         lines.append(f"without a model: {measured(study.record.reference)}")
     return lines
 
 
 def ending(trial: int, result: Result, seconds: float) -> str:
-    """Say in a line what came of a trial."""
-    parts = [measured(result.values) if result.values else "", result.reason or ""]
-    return (
-        f"trial {trial}: {result.state}: {'; '.join(part for part in parts if part)}"
-        f" ({duration(seconds)})"
-    )
+    """Return in a line what came of a trial."""
+    parts = []
+    if result.values:
+        parts.append(measured(result.values))
+    if result.reason:
+        parts.append(result.reason)
+    return f"trial {trial}: {result.state}: {'; '.join(parts)} ({duration(seconds)})"
 
 
 def progress(point: Point) -> str:
-    """Say where training is."""
+    """Return where training is."""
     speed = f"{point.images_per_second:,.0f} images/s"
     return f"{point.phase} step {point.step:,} of {point.steps:,}, loss {point.loss:.4g}, {speed}"
 
 
 def measured(values: Mapping[str, float]) -> str:
-    """Write values by name."""
+    """Return values by name, in words."""
     return ", ".join(f"{name} {number(value)}" for name, value in values.items())

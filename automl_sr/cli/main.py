@@ -17,7 +17,7 @@ import typer
 from automl_sr.cli.ending import leave, plain_hooks
 from automl_sr.cli.quiet import DEBUG, debugging, quiet_libraries
 from automl_sr.cli.results_command import ResultsCommand
-from automl_sr.errors import AutomlSRError, shortened
+from automl_sr.errors import PROGRAM, AutomlSRError, shortened
 from automl_sr.plugin.blueprint import load
 from automl_sr.plugin.foreign import detail_of, one_line, text_of
 from automl_sr.presentation.console import (
@@ -29,7 +29,6 @@ from automl_sr.presentation.console import (
     release_results,
 )
 
-PROGRAM = "automl-sr"
 MOST_WORDS = 1500
 """Characters of an error: what it quotes may be as long as somebody has made it."""
 
@@ -58,6 +57,9 @@ COMMANDS: Mapping[str, str] = {
 """By command, `module:function` (or the typer app of a group): the app and reports bring their own
 commands along.
 """
+
+ALONE = frozenset({"--version", "--install-completion", "--show-completion"})
+"""Options that need no command, a plugin's neither."""
 
 _USAGE = cast("type[Exception]", typer.BadParameter.__mro__[1])
 """Click's UsageError: typer brings its own copy of click, or uses the installed one, depending on
@@ -116,10 +118,9 @@ def _exit_code(given: Sequence[str]) -> int:
     except AutomlSRError as error:
         return _report(str(error), error, error.exit_code)
     except BaseException as error:  # noqa: BLE001 - the last resort: one line for the person, the traceback on demand
-        if text_of(error):
-            text = one_line(error)
-        else:
-            text = f"{one_line(error)}: no further text"
+        text = one_line(error)
+        if not text_of(error):
+            text = f"{text}: no further text"
         return _report(f"{text} (set {DEBUG}=1 to see where).", error, 1)
     return code
 
@@ -150,12 +151,8 @@ def _command_of(arguments: Sequence[str]) -> str | None:
 
 def _run(arguments: list[str]) -> int:
     app = make_app()
-    if _command_of(arguments) not in COMMANDS and not {
-        "--version",
-        "--install-completion",
-        "--show-completion",
-    } & set(arguments):
-        # Only then can a plugin's command be meant, or be missed in the help.
+    # Plugins are loaded only where one of their commands may be meant, or be missed in the help.
+    if _command_of(arguments) not in COMMANDS and ALONE.isdisjoint(arguments):
         from automl_sr.plugin.registry import installed
 
         installed().add_commands(app)
@@ -174,15 +171,14 @@ def _run(arguments: list[str]) -> int:
 def _usage(error: Any) -> int:
     """Put what is wrong with the arguments into one line, with the command that explains them."""
     context = error.ctx
-    if (
-        type(error).__name__ == "NoArgsIsHelpError"
-    ):  # a group without a command: its message is the whole help
+    # A group without a command: its message is the whole help. Known by its name, for the same
+    # reason as _USAGE.
+    if type(error).__name__ == "NoArgsIsHelpError":
         note_lines(error.format_message())
         return 2
+    path = PROGRAM
     if context is not None:
         path = context.command_path
-    else:
-        path = PROGRAM
     text = error.format_message()
     end = "."
     if text.endswith((".", "?", "!")):

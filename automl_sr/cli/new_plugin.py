@@ -62,10 +62,8 @@ class Kind(enum.StrEnum):
         if self is Kind.METRIC:
             return set(registry.metrics)
         if self is Kind.TASK:
-            found: set[str] = set()
-            for kind in registry.tasks:
-                found.add(kind.replace("-", "_"))
-            return found
+            # As modules are written: `image-sr` would be made as image_sr.
+            return {kind.replace("-", "_") for kind in registry.tasks}
         return set(registry.techniques[Slot(self.value)])
 
 
@@ -102,9 +100,7 @@ def new_plugin(
 
 
 def _check(name: str, module: str, kind: Kind) -> None:
-    """Refuse names that cannot be a package, a module and a technique at once, or that are
-    taken.
-    """
+    """Refuse names that are taken, or cannot be a package, a module and a technique at once."""
     from automl_sr.errors import UseError
     from automl_sr.plugin.registry import installed
 
@@ -114,12 +110,7 @@ def _check(name: str, module: str, kind: Kind) -> None:
             " letter: my-selection."
         )
         raise UseError(f"{name!r} cannot name a plugin.", hint)
-    taken = (
-        keyword.iskeyword(module)
-        or module in sys.stdlib_module_names
-        or module.startswith("automl_sr")
-    )
-    if taken or module in ("tests", "package") or importlib.util.find_spec(module) is not None:
+    if _is_taken(module):
         raise UseError(
             f"{name!r} cannot name a plugin: there is a module {module!r} already.",
             "Choose another name.",
@@ -130,9 +121,20 @@ def _check(name: str, module: str, kind: Kind) -> None:
         )
 
 
+def _is_taken(module: str) -> bool:
+    """Return whether a module of this name exists, or must not."""
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names:
+        return True
+    # `automl_sr_...` would pass for a part of this program; `tests` lies beside the module.
+    if module.startswith("automl_sr") or module in ("tests", "package"):
+        return True
+    return importlib.util.find_spec(module) is not None
+
+
 def write(name: str, module: str, kind: Kind, target: Path) -> None:
-    """Write the package under a temporary name and move it into place, so that nothing half-written
-    is left.
+    """Write the package under a temporary name and move it into place.
+
+    So nothing half-written is left. Raises UseError where that cannot be.
     """
     from automl_sr.errors import UseError
 
@@ -140,14 +142,7 @@ def write(name: str, module: str, kind: Kind, target: Path) -> None:
         raise UseError(
             f"{target} exists already.", "Choose another name, or another folder with -o."
         )
-    own = module.removesuffix(f"_{kind.ending.lower()}")
-    words = {
-        "{{name}}": name,
-        "{{module}}": module,
-        "{{class}}": "".join(part.capitalize() for part in own.split("_")) + kind.ending,
-        "{{constant}}": module.upper(),
-        "{{what}}": kind.what.capitalize(),
-    }
+    words = _words(name, module, kind)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=target.parent))
@@ -157,9 +152,12 @@ def write(name: str, module: str, kind: Kind, target: Path) -> None:
         ) from None
     try:
         for source in sorted([*(TEMPLATE / SHARED).iterdir(), *(TEMPLATE / kind.value).iterdir()]):
+            # Templates end in .template, so that no tool takes them for code.
             place = scratch / _place(source.name.removesuffix(".template"), module)
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(_filled(source.read_text(encoding="utf-8"), words), encoding="utf-8")
+            text = source.read_text(encoding="utf-8")
+            place.write_text(_filled(text, words), encoding="utf-8")
+        # mkdtemp makes folders that nobody else may read.
         scratch.chmod(0o755)
         os.rename(scratch, target)  # noqa: PTH104 - refuses a folder that is not empty
     except OSError as error:
@@ -170,16 +168,32 @@ def write(name: str, module: str, kind: Kind, target: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _words(name: str, module: str, kind: Kind) -> dict[str, str]:
+    """Return what takes the place of the marks in a template."""
+    # my-selection becomes MySelection, not MySelectionSelection.
+    own = module.removesuffix(f"_{kind.ending.lower()}")
+    parts = map(str.capitalize, own.split("_"))
+    return {
+        "{{name}}": name,
+        "{{module}}": module,
+        "{{class}}": "".join(parts) + kind.ending,
+        "{{constant}}": module.upper(),
+        "{{what}}": kind.what.capitalize(),
+    }
+
+
 def _place(name: str, module: str) -> str:
-    """Return where a file of a template belongs in the package; modules stand in the module's
-    folder.
-    """
+    """Return where a file of a template belongs in the package."""
     places = {
         "init.py": f"{module}/__init__.py",
         "test.py": f"tests/test_{module}.py",
         "gitignore": ".gitignore",
     }
-    return places.get(name, f"{module}/{name}" if name.endswith(".py") else name)
+    if name in places:
+        return places[name]
+    if name.endswith(".py"):
+        return f"{module}/{name}"
+    return name
 
 
 def _filled(text: str, words: dict[str, str]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from automl_sr.cli.search import at_least_one, known_device
+from automl_sr.cli.search import at_least_one, known_device, name_store
 from automl_sr.errors import StopRequestedError, UseError
 from automl_sr.presentation.console import (
     console,
@@ -84,6 +84,7 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     """
     from automl_sr.search.refine.choice import Request
 
+    # What is wrong with the options is told before anything heavy is imported.
     asked = Request(_numbers(trials), top, steps, seeds)
     _check(asked)
     known_device(device)
@@ -96,6 +97,7 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     options = Options(store=store, device=device, threads=threads)
     with make_callback(quiet=quiet) as callback:
         end = refiner.refine(name, installed(), options, asked, callback=callback)
+    # Also where an error follows: what was done until then is done.
     if json:
         print_json(end.summary)
     else:
@@ -103,18 +105,24 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     if isinstance(end.error, StopRequestedError):
         end.error.hint = f"Go on with: automl-sr refine {name}{_again(asked)}"
     if end.error is not None:
+        name_store(end.error, store)
         raise end.error
 
 
 def _numbers(given: Sequence[str] | None) -> tuple[int, ...]:
-    """Read `3,7`, also where the option is repeated. Raises UseError."""
-    words = [word.strip() for text in given or () for word in text.split(",")]
-    for word in words:
-        if not (word.isascii() and word.isdigit()):
-            raise UseError(
-                f"--trials {word!r} is no number of a trial.", "Write numbers with commas: 3,7."
-            )
-    return tuple(dict.fromkeys(int(word) for word in words))
+    """Return the numbers of `3,7`, also where the option is repeated. Raises UseError."""
+    numbers: dict[int, None] = {}  # a set that keeps the order
+    for text in given or ():
+        for part in text.split(","):
+            word = part.strip()
+            # `isdigit` alone takes digits of all scripts, and superscripts, which int refuses.
+            if not (word.isascii() and word.isdigit()):
+                raise UseError(
+                    f"--trials {word!r} is no number of a trial.",
+                    "Write numbers with commas: 3,7.",
+                )
+            numbers[int(word)] = None
+    return tuple(numbers)
 
 
 def _check(asked: Any) -> None:
@@ -129,21 +137,24 @@ def _check(asked: Any) -> None:
 
 
 def _again(asked: Any) -> str:
-    """Write the options that say which refinements are meant."""
-    named = ",".join(map(str, asked.trials)) or None
-    given = {
-        "top": asked.top,
-        "trials": named,
-        "steps": asked.steps,
-        "seeds": None if asked.seeds == 1 else asked.seeds,
-    }
-    return "".join(f" --{option} {value}" for option, value in given.items() if value is not None)
+    """Return the options that say which refinements are meant."""
+    words = []
+    if asked.top is not None:
+        words.append(f" --top {asked.top}")
+    if asked.trials:
+        words.append(f" --trials {','.join(map(str, asked.trials))}")
+    if asked.steps is not None:
+        words.append(f" --steps {asked.steps}")
+    if asked.seeds != 1:
+        words.append(f" --seeds {asked.seeds}")
+    return "".join(words)
 
 
 @contextlib.contextmanager
 def make_callback(*, quiet: bool) -> Iterator[RefineCallback]:
-    """Return who follows the refinements, on standard error: one line that changes, or now and then
-    a new one.
+    """Return who follows the refinements, on standard error.
+
+    On a terminal one line that changes, elsewhere now and then a new one.
     """
     if quiet:
         yield RefineCallback()
@@ -151,6 +162,7 @@ def make_callback(*, quiet: bool) -> Iterator[RefineCallback]:
         from rich.text import Text
 
         with console().status("reading the data ...") as status:
+            # As Text, which is no markup: names in a study may hold brackets.
             yield Lines(show=lambda text: status.update(Text(safe_line(text))), every=0.2)
     else:
         yield Lines(show=note, every=PLAIN_SECONDS)
@@ -171,15 +183,18 @@ class Lines(RefineCallback):
         for text in study.notes:
             note(f"note: {text}")
         on = f"training on {study.setting.train_device}, {study.setting.threads} threads"
-        note(
-            f"study {study.spec.name}: {count} refinement{'s' * (count != 1)}; {on};"
-            f" {study.store.name}"
-        )
+        what = f"{count} refinements"
+        if count == 1:
+            what = "1 refinement"
+        note(f"study {study.spec.name}: {what}; {on}; {study.store.name}")
 
     def started(self, claim: RefinementClaim) -> None:
         """Say which one begins."""
         self._said = time.monotonic()
-        note(f"{claim.title}{' goes on' if claim.taken_over else ''}: {claim.steps:,} steps")
+        again = ""
+        if claim.taken_over:
+            again = " goes on"
+        note(f"{claim.title}{again}: {claim.steps:,} steps")
 
     def stage(self, claim: RefinementClaim, name: str) -> None:
         """Show where it is."""
@@ -191,15 +206,20 @@ class Lines(RefineCallback):
 
         self._now_and_then(f"{claim.title}: {progress(point)}")
 
-    def finished(self, claim: RefinementClaim, result: RefinementResult, seconds: float) -> None:
+    def finished(
+        self,
+        claim: RefinementClaim,
+        result: RefinementResult,
+        seconds: float,
+    ) -> None:
         """Say what came of it."""
         from automl_sr.cli.live import measured
 
-        parts = [
-            measured(result.values),
-            *(f"{name}: {measured(row)}" for name, row in result.tests.items()),
-        ]
-        said = "; ".join(part for part in (*parts, result.reason or "") if part)
+        parts = [measured(result.values)]
+        for name, row in result.tests.items():
+            parts.append(f"{name}: {measured(row)}")
+        parts.append(result.reason or "")
+        said = "; ".join(filter(None, parts))
         note(f"{claim.title}: {result.state}: {said} ({duration(seconds)})")
 
     def note(self, text: str) -> None:
@@ -215,23 +235,22 @@ class Lines(RefineCallback):
 def _print(end: RefineEnd) -> None:
     rows = end.summary["refinements"]
     columns = ["trial", "seed", "steps", *headings(rows, end.metrics)]
+    # All but the seed, in whose column `mean of 3` stands as well.
+    right = [name for name in columns if name != "seed"]
     title = "Refined; values of the search stand first"
-    print_table(
-        columns,
-        table(rows, end.metrics),
-        title=title,
-        right=[name for name in columns if name != "seed"],
-    )
+    print_table(columns, table(rows, end.metrics), title=title, right=right)
+
+    done = []
     for row in rows:
+        if row["state"] == "complete":
+            done.append(row["number"])
         if row["state"] != "complete" or row["reason"]:
             reason = ""
             if row["reason"]:
                 reason = f": {row['reason']}"
             print_lines(f"trial {row['number']}, seed {row['seed']}: {row['state']}{reason}")
     print_text(f"\nModels: {end.artifacts}, in the folders `refined-...` of each trial")
-    done = [row for row in rows if row["state"] == "complete"]
     if done:
         print_text(
-            f"Export one: automl-sr export {end.summary['study']} {done[0]['number']} --refined"
-            " -o DIR"
+            f"Export one: automl-sr export {end.summary['study']} {done[0]} --refined -o DIR"
         )

@@ -104,12 +104,15 @@ def replay(  # noqa: PLR0913, PLR0917 - one for each option
     table, notes = _table(study, store, _values(reference))
     if save is not None:
         table.save(save)
+    seconds = None
+    if minutes is not None:
+        seconds = 60 * minutes
     with _progress(quiet=quiet) as tell:
         compared = compare(
             table,
             asked,
             seeds=seeds,
-            seconds=None if minutes is None else 60 * minutes,
+            seconds=seconds,
             workers=workers,
             tell=tell,
         )
@@ -151,7 +154,11 @@ def _values(text: str) -> dict[str, float]:
     return found
 
 
-def _table(study: str, store: str | None, reference: dict[str, float]) -> tuple[Table, list[str]]:
+def _table(
+    study: str,
+    store: str | None,
+    reference: dict[str, float],
+) -> tuple[Table, list[str]]:
     """Read a table file, or make the table of a stored study."""
     from automl_sr.search.replay.table import load_table
 
@@ -170,14 +177,18 @@ def _table(study: str, store: str | None, reference: dict[str, float]) -> tuple[
 
 
 def _about(table: Table) -> dict[str, Any]:
-    states = [row.state for row in table.rows]
+    rows = dict.fromkeys(("complete", "infeasible", "failed"), 0)
+    for row in table.rows:
+        if row.state in rows:
+            rows[row.state] += 1
+    objectives = {objective.name: objective.direction for objective in table.objectives}
     return {
-        "rows": {state: states.count(state) for state in ("complete", "infeasible", "failed")},
+        "rows": rows,
         "sampler": table.sampler,
         "steps": table.steps,
         "reduction": table.reduction,
         "seconds": table.seconds,
-        "objectives": {objective.name: objective.direction for objective in table.objectives},
+        "objectives": objectives,
         "reference": table.reference,
         "ideal": table.ideal,
         "threads": table.threads,
@@ -210,11 +221,13 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    table, seeds = found["table"], found["seeds"]
-    counts = ", ".join(f"{count} {state}" for state, count in table["rows"].items() if count)
+    counts = []
+    for state, count in found["table"]["rows"].items():
+        if count:
+            counts.append(f"{count} {state}")
     print_lines(
-        f"{found['study']}: {counts}; {seeds} simulated studies of {duration(found['seconds'])}"
-        " each"
+        f"{found['study']}: {', '.join(counts)}; {found['seeds']} simulated studies of"
+        f" {duration(found['seconds'])} each"
     )
     for text in found["notes"]:
         note(f"note: {text}")
@@ -230,26 +243,34 @@ def _print(found: dict[str, Any]) -> None:
         "share",
         "95 %",
     ]
-    print_table(columns, [_combination(item) for item in found["combinations"]], right=columns[1:])
+    print_table(columns, map(_combination, found["combinations"]), right=columns[1:])
     if found["best_rival"]:
         print_text(
             f"\nThere: where {found['best_rival']}, the best without our early stopping, ends"
             f" ({found['target']:.4f}); share: of its own time until then."
         )
     if found["kendall"]:
-        print_text("")
-        columns = ["objective", "rung", "step", "rows", "tau", "95 %", "tau inside classes", "95 %"]
-        print_table(
-            columns,
-            [_agreement(item) for item in found["kendall"]],
-            title="How the order at a rung agrees with that at the end (Kendall's tau-b)",
-            right=columns[1:],
-        )
+        _print_agreement(found["kendall"])
+
+
+def _print_agreement(rows: Sequence[dict[str, Any]]) -> None:
+    print_text("")
+    columns = ["objective", "rung", "step", "rows", "tau", "95 %", "tau inside classes", "95 %"]
+    print_table(
+        columns,
+        map(_agreement, rows),
+        title="How the order at a rung agrees with that at the end (Kendall's tau-b)",
+        right=columns[1:],
+    )
 
 
 def _combination(item: dict[str, Any]) -> Sequence[Any]:
-    end, reach = item["hypervolume"], item["to_target"] or {}
-    there = reach.get("seconds")
+    end = item["hypervolume"]
+    # Without a rival in the comparison there is nothing to reach.
+    reach = item["to_target"] or {}
+    interval = None
+    if reach:
+        interval = _interval(reach, 2)
     return [
         item["name"],
         f"{end['median']:.4f}",
@@ -257,10 +278,20 @@ def _combination(item: dict[str, Any]) -> Sequence[Any]:
         f"{item['mean_rank']:.2f}",
         f"{item['tried']:g}",
         f"{item['complete']:g}",
-        "never" if there is None and reach else duration(there) if there is not None else None,
+        _there_after(reach),
         _digits(reach.get("share"), 2),
-        _interval(reach, 2) if reach else None,
+        interval,
     ]
+
+
+def _there_after(reach: dict[str, Any]) -> str | None:
+    """Return after which time the rival was reached; None where there is none."""
+    if not reach:
+        return None
+    seconds = reach["seconds"]
+    if seconds is None:
+        return "never"
+    return duration(seconds)
 
 
 def _agreement(item: dict[str, Any]) -> Sequence[Any]:
@@ -284,5 +315,6 @@ def _digits(value: float | None, digits: int) -> str | None:
 
 
 def _interval(item: dict[str, Any], digits: int) -> str:
-    low, high = (_digits(item[key], digits) or "-" for key in ("low", "high"))
+    low = _digits(item["low"], digits) or "-"
+    high = _digits(item["high"], digits) or "-"
     return f"{low} to {high}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from automl_sr.errors import StopRequestedError, UseError
+from automl_sr.errors import PROGRAM, StopRequestedError, UseError
 from automl_sr.presentation.console import print_json, print_table, print_text
 from automl_sr.presentation.numbers import duration
 from automl_sr.presentation.plan_words import plan_words
@@ -17,6 +16,7 @@ from automl_sr.presentation.plan_words import plan_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from automl_sr.errors import AutomlSRError
     from automl_sr.search.engine import SearchEnd
     from automl_sr.study.spec import StudySpec
 
@@ -76,6 +76,7 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
       automl-sr search studies/quickstart.yaml --workers 4 --minutes 10
       automl-sr search larger.yaml --warm-start quickstart
     """
+    # Before anything heavy is imported: a mistyped option is told at once.
     known_device(device)
     at_least_one("workers", workers)
     if (artifacts or "").startswith("memory:"):
@@ -107,42 +108,57 @@ def search(  # noqa: PLR0913, PLR0917 - one for each option
         else:
             from automl_sr.search.workers.local_workers import search_together
 
-            end = search_together(loaded, registry, options, workers, callback=callback)
-    again = next_command(
-        f"search {shlex.quote(str(study))}",
-        store,
-        artifacts=artifacts,
-        trials=trials,
-        minutes=minutes,
-        workers=workers if workers > 1 else None,
-        device=device if device != "auto" else None,
-        no_cache=no_cache,
-    )
+            end = search_together(
+                loaded,
+                registry,
+                options,
+                workers,
+                callback=callback,
+            )
+    options_again: dict[str, float | str | None] = {
+        "artifacts": artifacts,
+        "trials": trials,
+        "minutes": minutes,
+    }
+    # Defaults are left out: the command is to be read and typed.
+    if workers > 1:
+        options_again["workers"] = workers
+    if device != "auto":
+        options_again["device"] = device
+    # Not --warm-start, which is for a study that begins.
+    options_again["no_cache"] = no_cache
+    again = next_command(f"search {shlex.quote(str(study))}", store, **options_again)
     show_end(end, loaded.spec, json=json, again=again, store=store)
 
 
 def next_command(command: str, store: str | None, **options: float | str | None) -> str:
-    """Write a command that a person may run next, in the store that they named, with the options
-    that have a value.
+    """Return a command that a person may run next, with the options that have a value.
 
     `store` is what stood on the command line; one with a password is not printed, but spoken of.
     """
-    words = ["automl-sr", command]
-    shown = store is not None and not _secret(store)
-    for name, value in {"store": store if shown else None, **options}.items():
+    words = [PROGRAM, command]
+    elsewhere = ""
+    if store is not None and _secret(store):
+        elsewhere = ELSEWHERE
+        store = None
+    for name, value in {"store": store, **options}.items():
         if value is None or value is False:
             continue
         words.append(f"--{name.replace('_', '-')}")
-        if value is not True:
-            words.append(f"{value:.12g}" if isinstance(value, float) else shlex.quote(str(value)))
-    return " ".join(words) + ("" if shown or store is None else ELSEWHERE)
+        if value is True:  # a flag
+            continue
+        if isinstance(value, float):
+            words.append(f"{value:.12g}")  # without the .0 of whole numbers
+        else:
+            words.append(shlex.quote(str(value)))
+    return " ".join(words) + elsewhere
 
 
 ELSEWHERE = " (with AUTOML_SR_STORE set to this store)"
 
 
 def _secret(store: str) -> bool:
-    """Whether a store's URL holds what is not for people and logs."""
+    """Return whether a store's URL holds what is not for people and logs."""
     from automl_sr.store.database import masked
 
     shown = masked(store)
@@ -175,64 +191,67 @@ def show_end(
     error = end.error
     if isinstance(error, StopRequestedError):
         error.hint = f"Go on with: {again}"
-    elif error is not None:
-        error.message = _in_store(error.message, spec.name, store)
-        error.hint = _in_store(error.hint, spec.name, store)
     if error is not None:
+        name_store(error, store)
         raise error
 
 
-def _in_store(text: str, name: str, store: str | None) -> str:
-    """Name the store in the commands that an error offers; a worker, whose store is in its
-    environment, cannot.
+def name_store(error: AutomlSRError, store: str | None) -> None:
+    """Name the store that stood on the command line in the command that an error offers.
+
+    A worker cannot do that, as its store is in its environment.
     """
-    offered = re.compile(rf"automl-sr ((?:trials|show) {re.escape(name)}(?: \d+)?)(?![^\s`])(`?)")
-
-    def named(found: re.Match[str]) -> str:
-        command, quote = found.groups()
-        written = next_command(command, store)
-        bare = written.removesuffix(ELSEWHERE)
-        return f"{bare}{quote}{written[len(bare) :]}"
-
-    return offered.sub(named, text)
+    if error.offer is None or store is None:
+        return
+    written = next_command(error.offer.command, store)
+    typed = written.removesuffix(ELSEWHERE)
+    error.hint = error.offer.sentence(typed, written.removeprefix(typed))
 
 
 def _print(end: SearchEnd, spec: StudySpec, store: str | None) -> None:
     """Print the front, what needs no model, and where the files are."""
-    counts = ", ".join(
-        f"{count} {state}" for state, count in end.summary["trials"].items() if count
-    )
-    print_text(f"{spec.name}: {counts or 'no trials'} in {duration(end.summary['seconds'])}")
+    counts = []
+    for state, count in end.summary["trials"].items():
+        if count:
+            counts.append(f"{count} {state}")
+    said = ", ".join(counts) or "no trials"
+    print_text(f"{spec.name}: {said} in {duration(end.summary['seconds'])}")
     if end.note:
         print_text(end.note)
     front = end.summary["front"]
     if not front:
         print_text(without_front(end.summary["trials"], constrained=bool(spec.constraints)))
         return
+
     metrics = spec.metrics()
     rows = []
     for row in front:
-        rows.append(
-            [row["number"], *[row["values"].get(name) for name in metrics], plan_words(row["plan"])]
-        )
+        values = map(row["values"].get, metrics)
+        rows.append([row["number"], *values, plan_words(row["plan"])])
     if end.reference:
-        rows.append(
-            ["reference", *[end.reference.get(name) for name in metrics], "without a model"]
-        )
+        values = map(end.reference.get, metrics)
+        rows.append(["reference", *values, "without a model"])
     print_text("")
-    print_table(["trial", *metrics, "plan"], rows, title="Front", right=["trial", *metrics])
+    print_table(
+        ["trial", *metrics, "plan"],
+        rows,
+        title="Front",
+        right=["trial", *metrics],
+    )
     print_text(f"\nModels: {end.artifacts}, a folder for each trial")
     export = next_command(f"export {spec.name} {front[0]['number']} -o DIR", store)
     print_text(f"Export one: {export}")
 
 
 def without_front(counts: Mapping[str, int], *, constrained: bool) -> str:
-    """Say why a study has no front, from its trials by state."""
+    """Return why a study has no front, from its trials by state."""
     measured = counts["complete"] + counts["pruned"]
+    # A duplicate has what its twin has: it was not tried.
     tried = sum(counts.values()) - counts["duplicate"]
     if tried and counts["failed"] == tried:
         return "All trials have failed."
-    if constrained and (measured or (tried and counts["infeasible"] == tried)):
+    all_infeasible = tried > 0 and counts["infeasible"] == tried
+    if constrained and (measured or all_infeasible):
         return "No model keeps to the constraints, so there is no front yet."
     if measured:
         return "No trial has values of all objectives, so there is no front yet."

@@ -64,18 +64,20 @@ def space(
 
 
 def drawn(node: Node, indent: str = "") -> list[str]:
-    """Write a node and what is below it, a line each."""
+    """Return a node and what is below it, a line each."""
     mark = ""
-    if not node.searched:
-        mark = " (not searched)" if node.kind == "slot" else ""
+    # Said of slots alone: what is below one that is not searched is not searched either.
+    if node.kind == "slot" and not node.searched:
+        mark = " (not searched)"
+    about = ""
     if node.kind == "field":
         about = f": {node.detail}"
     elif node.detail:
         about = f"  ({node.detail})"
-    else:
-        about = ""
     condition = ""
     if node.condition:
         condition = f", if {node.condition}"
-    line = f"{indent}{node.name}{mark}{about}{condition}"
-    return [line, *(text for child in node.children for text in drawn(child, indent + "  "))]
+    lines = [f"{indent}{node.name}{mark}{about}{condition}"]
+    for child in node.children:
+        lines += drawn(child, indent + "  ")
+    return lines

@@ -26,6 +26,8 @@ from automl_sr.search.output import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
 
@@ -68,15 +70,10 @@ def studies(store: Place = None, json: AsJson = False) -> None:
     )
     rows = []
     for row in found:
-        rows.append(
-            [
-                row.study,
-                ", ".join(row.objectives),
-                *[row.trials[state] for state in columns[2:8]],
-                duration(row.seconds),
-                row.created[:16].replace("T", " "),
-            ]
-        )
+        counts = map(row.trials.__getitem__, columns[2:8])
+        begun = row.created[:16].replace("T", " ")  # to the minute
+        objectives = ", ".join(row.objectives)
+        rows.append([row.study, objectives, *counts, duration(row.seconds), begun])
     print_table(columns, rows, right=columns[2:9])
 
 
@@ -102,33 +99,35 @@ def trials(
     opened = _open(store)
     study = opened.study(name)
     everything = opened.trials(study)
-    found = []
-    for trial in everything:
-        if state in ("", trial.state):
-            found.append(trial)
+    found = [trial for trial in everything if state in ("", trial.state)]
+    # Of all trials, also where some are listed: what dominates a trial may be in another state.
     front = numbers_in_front(study, everything, installed().metrics)
     if json:
         listed = []
         for trial in found:
-            listed.append(
-                ListedTrial.of(trial, front=None if front is None else trial.number in front)
-            )
+            in_front = None  # unknown without the plugin of an objective
+            if front is not None:
+                in_front = trial.number in front
+            listed.append(ListedTrial.of(trial, front=in_front))
         print_json(TrialsOutput(study=study.name, trials=listed).model_dump())
         return
+
     metrics = study.metrics
     columns = ["trial", "state", *metrics, "seconds", "plan", "reason"]
     rows = []
     for trial in found:
-        rows.append(
-            [
-                trial.number,
-                f"{trial.state}, front" if trial.number in (front or ()) else trial.state,
-                *[trial.values.get(metric) for metric in metrics],
-                f"{trial.seconds:.1f}",
-                plan_words(trial.params),
-                trial.reason or "",
-            ]
-        )
+        shown: str = trial.state
+        if trial.number in (front or ()):
+            shown = f"{trial.state}, front"
+        cells = [
+            trial.number,
+            shown,
+            *map(trial.values.get, metrics),
+            f"{trial.seconds:.1f}",
+            plan_words(trial.params),
+            trial.reason or "",
+        ]
+        rows.append(cells)
     print_table(columns, rows, right=["trial", *metrics, "seconds"])
 
 
@@ -167,59 +166,70 @@ def show(
 
 
 def _print_trial(study: StudyRecord, found: dict[str, Any]) -> None:
-    print_lines(
-        f"{study.name}, trial {found['number']}: {found['state']}"
-        + (f" ({found['reason']})" if found["reason"] else "")
-    )
-    print_text(f"time: {duration(found['seconds'])}" + _stages(found["stage_seconds"]))
-    if found["origin"]:
-        print_lines("imported from: {study}, trial {number}".format(**found["origin"]))
-    if found["shared"]:
-        print_lines(
-            f"shared: {', '.join(map(shared_words, found['shared'], found['shared'].values()))}"
-        )
+    _print_state(found)
     for title in ("values", "costs", "plan"):
         if found[title]:
             print_text(f"\n{title}:")
             print_table(("name", "value"), found[title].items())
     if found["rungs"]:
-        print_text("\nrungs:")
-        metrics = list(found["rungs"][0]["values"])
-        rows = []
-        for r in found["rungs"]:
-            rows.append(
-                [
-                    r["rung"],
-                    r["step"],
-                    *[r["values"].get(m) for m in metrics],
-                    r["go_on"],
-                    r["reason"],
-                ]
-            )
-        print_table(["rung", "step", *metrics, "promoted", "why"], rows)
+        _print_rungs(found["rungs"])
     if found["refinements"]:
-        from automl_sr.presentation.refinements import headings, table
-
-        refined, measured = found["refinements"], study.metrics
-        print_text("\nrefined (values of the search stand first):")
-        print_table(
-            ["trial", "seed", "steps", *headings(refined, measured)], table(refined, measured)
-        )
+        _print_refinements(found["refinements"], study.metrics)
     if found["artifacts"]:
         print_text("\nfiles:")
-        print_table(
-            ("kind", "bytes", "place"),
-            [[f["kind"], f["bytes"], f["url"]] for f in found["artifacts"]],
-        )
+        rows = []
+        for file in found["artifacts"]:
+            rows.append([file["kind"], file["bytes"], file["url"]])
+        print_table(("kind", "bytes", "place"), rows)
     for event in found["events"]:
         print_text(f"\n{event['at']} {event['kind']}:\n{event['text']}")
 
 
+def _print_state(found: dict[str, Any]) -> None:
+    """Print what became of a trial, how long it took, and what it has from others."""
+    reason = ""
+    if found["reason"]:
+        reason = f" ({found['reason']})"
+    print_lines(f"{found['study']}, trial {found['number']}: {found['state']}{reason}")
+    print_text(f"time: {duration(found['seconds'])}{_stages(found['stage_seconds'])}")
+    if found["origin"]:
+        print_lines("imported from: {study}, trial {number}".format(**found["origin"]))
+    shared = []
+    for name, entry in found["shared"].items():
+        shared.append(shared_words(name, entry))
+    if shared:
+        print_lines(f"shared: {', '.join(shared)}")
+
+
+def _print_rungs(rungs: list[dict[str, Any]]) -> None:
+    print_text("\nrungs:")
+    metrics = list(rungs[0]["values"])
+    rows = []
+    for row in rungs:
+        values = map(row["values"].get, metrics)
+        rows.append([row["rung"], row["step"], *values, row["go_on"], row["reason"]])
+    print_table(["rung", "step", *metrics, "promoted", "why"], rows)
+
+
+def _print_refinements(refined: list[dict[str, Any]], metrics: Sequence[str]) -> None:
+    from automl_sr.presentation.refinements import headings, table
+
+    print_text("\nrefined (values of the search stand first):")
+    columns = ["trial", "seed", "steps", *headings(refined, metrics)]
+    print_table(columns, table(refined, metrics))
+
+
 def _draw(
-    study: StudyRecord, trial: TrialRecord, file: Path | None, *, asked: bool, quiet: bool
+    study: StudyRecord,
+    trial: TrialRecord,
+    file: Path | None,
+    *,
+    asked: bool,
+    quiet: bool,
 ) -> None:
-    """Write the drawing of a trial's net and say where it is: on standard error where standard
-    output holds JSON alone.
+    """Write the drawing of a trial's net and say where it is.
+
+    On standard error where standard output holds JSON alone.
     """
     if not asked:
         raise UseError(f"What is {file} for?", f"Write --draw {file} to draw the net.")
@@ -234,8 +244,11 @@ def _draw(
         raise UseError(
             f"{target} cannot be written: {error.strerror}.", "Name another file after --draw."
         ) from error
-    tell = note if quiet else print_lines
-    tell(f"{target}: {drawing.caption}")
+    said = f"{target}: {drawing.caption}"
+    if quiet:
+        note(said)
+    else:
+        print_lines(said)
 
 
 def compare(
@@ -268,12 +281,15 @@ def compare(
         whole = CompareOutput(study=study.name, trials=listed, differences=rows)
         print_json(whole.model_dump())
         return
-    columns = ["", *[f"trial {item}" for item in chosen]]
-    table: list[list[Any]] = [["state", *[trial.state for trial in found]]]
+    columns = [""]
+    states = ["state"]
+    for trial in found:
+        columns.append(f"trial {trial.number}")
+        states.append(trial.state)
+    table: list[list[Any]] = [states]
     for part in ("values", "costs", "plan"):
-        table += [
-            [key, *[values.get(item) for item in chosen]] for key, values in rows[part].items()
-        ]
+        for key, values in rows[part].items():
+            table.append([key, *map(values.get, chosen)])
     print_table(columns, table, right=columns[1:])
 
 
@@ -284,7 +300,9 @@ def _open(store: str | None) -> Reader:
 
 
 def _stages(seconds: dict[str, float]) -> str:
-    shown = ", ".join(f"{name} {number(float(value))} s" for name, value in seconds.items())
+    shown = []
+    for name, taken in seconds.items():
+        shown.append(f"{name} {number(float(taken))} s")
     if shown:
-        return f" ({shown})"
+        return f" ({', '.join(shown)})"
     return ""

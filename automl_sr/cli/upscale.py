@@ -57,6 +57,7 @@ def upscale(
         elif not json:
             print_lines(f"{result.output}  {result.width}x{result.height}")
     failed = sum(result.output is None for result in done)
+    # Also where some were skipped: a script gets the rows of both, and the exit code.
     if json:
         rows = [_row(result) for result in done]
         print_json(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,9 +63,14 @@ def worker(
     from automl_sr.cli.live import make_callback
     from automl_sr.plugin.registry import installed
     from automl_sr.search.engine import Options, join_study, work
-    from automl_sr.store.repository import PATIENCE_SECONDS, retry
+    from automl_sr.store.writer import PATIENCE_SECONDS, retry
 
-    options = Options(store=store, device=device, threads=threads, no_cache=no_cache)
+    options = Options(
+        store=store,
+        device=device,
+        threads=threads,
+        no_cache=no_cache,
+    )
     with make_callback(quiet=quiet or attended) as callback:
         # One that takes the place of another may come while the database restarts; people learn of
         # a wrong URL at once.
@@ -74,9 +80,8 @@ def worker(
         try:
             study = retry(lambda: join_study(name, installed(), options), patience)
         except UseError as error:
-            if (
-                attended and error.exit_code == UseError.exit_code
-            ):  # which no other worker does better
+            # What no other worker does better: the supervisor need not begin another one.
+            if attended and error.exit_code == UseError.exit_code:
                 _tell_supervisor("", error)
             raise
         fixed = study.spec.search.threads
@@ -89,10 +94,13 @@ def worker(
     if attended:
         _say_how_it_ended(end)
     else:
+        named_device = None
+        if device != "auto":
+            named_device = device
         again = next_command(
             f"worker {name}",
             store,
-            device=device if device != "auto" else None,
+            device=named_device,
             threads=threads,
             no_cache=no_cache,
         )
@@ -106,23 +114,23 @@ def _say_how_it_ended(end: SearchEnd) -> None:
 
 
 def _tell_supervisor(note: str, error: AutomlSRError | None) -> None:
-    """Tell the supervisor how it ended, which shows what was found itself; who says nothing has
-    died.
+    """Tell the supervisor how it ended; who says nothing has died.
+
+    What was found the supervisor shows itself.
     """
     import json
 
-    print_text(json.dumps({"note": note, "error": str(error or "")}))
+    said: dict[str, Any] = {"note": note, "error": str(error or "")}
+    if error is not None and error.offer is not None:
+        said |= {"error": error.message, "offer": dataclasses.asdict(error.offer)}
+    print_text(json.dumps(said))
 
 
 def _obey_standard_input() -> None:
-    """Stop as on SIGTERM when standard input ends: the supervisor asks for that, or has died.
-
-    Where a signal has stopped this process before, it is left alone: a second one would end it
-    without a checkpoint.
-    """
-    standard_input = os.dup(
-        sys.stdin.fileno()
-    )  # a technique may close the one that all know, `exit()` does
+    """Stop as on SIGTERM when standard input ends: the supervisor asks for that, or has died."""
+    # A copy: a technique may close the one that all know, as `exit()` does.
+    standard_input = os.dup(sys.stdin.fileno())
+    # Signals are written into a pipe, on which a thread can wait together with standard input.
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -130,13 +138,13 @@ def _obey_standard_input() -> None:
 
 
 def _obey(standard_input: int, signals: int) -> None:
-    """Wait for either, in a thread; the file itself is not touched, as its lock would be held when
-    the process ends.
-    """
+    """Wait for the end of standard input, or for a signal, in a thread."""
+    # Descriptors alone: the lock of the file `sys.stdin` would be held when the process ends.
     stopping = {int(signal.SIGINT), int(signal.SIGTERM)}
     while True:
         ready, _, _ = select.select([standard_input, signals], [], [])
         if signals in ready and stopping & set(os.read(signals, 64)):
+            # The process is stopping already: a second signal would end it without a checkpoint.
             return
         if standard_input in ready:
             with contextlib.suppress(OSError):

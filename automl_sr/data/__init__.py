@@ -1,3 +1,1 @@
-"""Images: reading and writing, bicubic resizing, named sets, samples held in memory, training
-batches, overlaps.
-"""
+"""Images: reading and writing, named sets, downloads, checks and overlaps."""

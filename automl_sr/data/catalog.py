@@ -1,5 +1,6 @@
-"""Named sets of images: folders under AUTOML_SR_DATA, any folder by its path, and photographs that
-come along.
+"""Named sets of images.
+
+They are folders under AUTOML_SR_DATA, any folder by its path, and photographs that come along.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ _LR_FOLDER = re.compile(r"(?:LRbicx|LR_?bicubic[/_]?x)(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ImageSet:
-    """HR files in natural order and, by scale, the shipped LR files in the same order (complete
-    ones only).
-    """
+    """The files of a set."""
 
     name: str
     hr: tuple[Path, ...]
+    """In natural order."""
     lr: dict[int, tuple[Path, ...]] = field(default_factory=dict)
+    """By scale, the LR files that came along, in the same order; complete ones only."""
 
     @classmethod
     def from_folder(cls, folder: str | Path, name: str = "") -> ImageSet:
-        """A set laid out as `HR` (or `GTmod12`) beside `LRbicx2` (or `LR_bicubic/X2`), or a plain
-        folder of images.
+        """Return the set of a folder with `HR` beside `LRbicx2`, or of a plain folder of images.
 
-        Raises DataError where there is no folder or no image in it.
+        `GTmod12` is as good as `HR`, and `LR_bicubic/X2` as `LRbicx2`. Raises DataError where
+        there is no folder or no image in it.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -60,59 +61,67 @@ class ImageSet:
                 f"{folder} holds no images.",
                 "Put images into it or into its subfolder HR (png, jpg, bmp, webp or tif).",
             )
-        return cls(name or folder.resolve().name, hr, _lr_images(folder, hr))
+        return cls(
+            name or folder.resolve().name,
+            hr,
+            _lr_images(folder, hr),
+        )
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The sets that can be named: subfolders of `folders` (the first one wins) and the photographs
-    of scikit-image.
+    """The sets that can be named.
+
+    They are the subfolders of `folders` (the first one wins) and the photographs of scikit-image.
     """
 
     folders: tuple[Path, ...] = ()
 
     @classmethod
     def from_environment(cls) -> Catalog:
-        """The folders of AUTOML_SR_DATA (a path list); `./data` where it is not set."""
-        listed = []
+        """Return the folders of AUTOML_SR_DATA (a path list); `./data` where it is not set."""
+        listed: list[Path] = []
         for part in os.environ.get(VARIABLE, "").split(os.pathsep):
             if part.strip():
                 listed.append(Path(part).expanduser())
-        return cls(tuple(listed) if listed else (DEFAULT_FOLDER,))
+        if not listed:
+            listed.append(DEFAULT_FOLDER)
+        return cls(tuple(listed))
 
     def names(self) -> list[str]:
-        """Names of all sets with at least one image, sorted; nested sets are not listed, `find`
-        takes `Vid4/city`.
+        """Return the names of all sets with at least one image, sorted.
+
+        Nested sets are not listed; `find` takes `Vid4/city`.
         """
+        found: set[str] = set()
         if _photo_folder() is not None:
-            found = set(PHOTOS)
-        else:
-            found = set()
+            found.update(PHOTOS)
         for folder in self.folders:
-            if folder.is_dir():
-                found.update(
-                    child.name for child in folder.iterdir() if child.is_dir() and _hr_images(child)
-                )
+            if not folder.is_dir():
+                continue
+            for child in folder.iterdir():
+                if child.is_dir() and _hr_images(child):
+                    found.add(child.name)
         return sorted(found, key=str.casefold)
 
     def find(self, name_or_path: str | Path) -> ImageSet:
-        """The set of that name, else the images of that folder.
+        """Return the set of that name, else the images of that folder.
 
         Raises DataError that names the nearest set and says how AUTOML_SR_DATA is set.
         """
         name = str(name_or_path)
+        # A folder joined with an absolute path is that path: it would be found under any of them.
         if not Path(name).is_absolute():
             for folder in self.folders:
-                if (folder / name).is_dir() and _hr_images(folder / name):
-                    return ImageSet.from_folder(folder / name, name)
+                inside = folder / name
+                if inside.is_dir() and _hr_images(inside):
+                    return ImageSet.from_folder(inside, name)
         if name in PHOTOS:
             return _photos(name)
         if Path(name).is_dir():
             return ImageSet.from_folder(name)
-        raise DataError(
-            f"There is no image set or folder {name!r}.",
-            f"{nearest(name, self.names())} {self._where()}".strip(),
-        )
+        hint = f"{nearest(name, self.names())} {self._where()}".strip()
+        raise DataError(f"There is no image set or folder {name!r}.", hint)
 
     def _where(self) -> str:
         folders = os.pathsep.join(str(folder) for folder in self.folders) or "nowhere"
@@ -123,47 +132,75 @@ class Catalog:
 
 
 def _hr_images(folder: Path) -> list[Path]:
-    """HR images of a set's folder: of its HR subfolder where it has one (the first by name), else
-    its own.
+    """Return the HR images of a set's folder.
+
+    They are those of its HR subfolder where it has one (the first by name), else its own.
     """
     for child in sorted(folder.iterdir()):
-        if child.is_dir() and _HR_FOLDER.fullmatch(child.name):
-            inside = find_images(child)
-            if inside:
-                return inside
+        if not child.is_dir() or not _HR_FOLDER.fullmatch(child.name):
+            continue
+        inside = find_images(child)
+        # An empty `GT` beside a full `HR` does not count.
+        if inside:
+            return inside
     return find_images(folder)
 
 
 def _lr_images(folder: Path, hr: Sequence[Path]) -> dict[int, tuple[Path, ...]]:
-    """By scale, the LR file of every HR file (`babyx2.png` or `baby.png`); a scale with one missing
-    is left out.
+    """Return by scale the LR file of every HR file (`babyx2.png` or `baby.png`).
+
+    A scale with one missing is left out.
     """
     by_scale: dict[int, tuple[Path, ...]] = {}
-    children = [child for child in sorted(folder.iterdir()) if child.is_dir()]
-    nested = [inner for child in children for inner in sorted(child.iterdir()) if inner.is_dir()]
-    for child in (*children, *nested):
+    for child in _two_levels(folder):
         match = _LR_FOLDER.fullmatch(child.relative_to(folder).as_posix())
         if match is None:
             continue
         scale = int(match[1])
-        by_stem = {}
-        for path in find_images(child):
-            by_stem[path.stem] = path
-        found = []
-        for path in hr:
-            found.append(by_stem.get(f"{path.stem}x{scale}", by_stem.get(path.stem)))
-        complete = tuple(path for path in found if path is not None)
-        if len(complete) == len(hr):
-            by_scale.setdefault(scale, complete)
+        found = _of_scale(child, hr, scale)
+        if len(found) == len(hr):
+            # The first complete one: `LRbicx2` wins over `LR_bicubic/X2`.
+            by_scale.setdefault(scale, tuple(found))
     return dict(sorted(by_scale.items()))
 
 
+def _two_levels(folder: Path) -> list[Path]:
+    """Return the folders in a folder, then those in them, each level by name."""
+    children = _folders_in(folder)
+    nested: list[Path] = []
+    for child in children:
+        nested += _folders_in(child)
+    return [*children, *nested]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [child for child in sorted(folder.iterdir()) if child.is_dir()]
+
+
+def _of_scale(
+    folder: Path,
+    hr: Sequence[Path],
+    scale: int,
+) -> list[Path]:
+    """Return the LR files of HR files, as far as they are there."""
+    by_stem: dict[str, Path] = {}
+    for path in find_images(folder):
+        by_stem[path.stem] = path
+    found: list[Path] = []
+    for path in hr:
+        low = by_stem.get(f"{path.stem}x{scale}", by_stem.get(path.stem))
+        if low is not None:
+            found.append(low)
+    return found
+
+
 def _photo_folder() -> Path | None:
-    """Where scikit-image keeps its pictures; found without importing it (that takes half a
-    second).
-    """
+    """Return where scikit-image keeps its pictures."""
+    # Without importing it, which takes half a second.
     spec = importlib.util.find_spec("skimage")
-    for location in (spec.submodule_search_locations or []) if spec is not None else []:
+    if spec is None:
+        return None
+    for location in spec.submodule_search_locations or []:
         folder = Path(location) / "data"
         if all((folder / name).is_file() for name in PHOTOS["photos"]):
             return folder
@@ -177,4 +214,5 @@ def _photos(name: str) -> ImageSet:
             f"{name} needs the photographs of scikit-image, which were not found.",
             "pip install scikit-image",
         )
-    return ImageSet(name, tuple(folder / file for file in PHOTOS[name]))
+    files = [folder / file for file in PHOTOS[name]]
+    return ImageSet(name, tuple(files))

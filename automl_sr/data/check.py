@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automl_sr.data import images
 from automl_sr.data.catalog import ImageSet
@@ -37,43 +38,72 @@ def check_set(image_set: ImageSet, small_side: int) -> dict[str, Any]:
     [{file, width, height}]; grey [file]; identical [[file, file]]; similar [{first, second,
     distance}].
     """
+    everything: list[_Look] = []
+    misfits: list[dict[str, str]] = []
+    # Decoders let other threads run while they work.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         looks = list(pool.map(_look, image_set.hr))
-        lr_looks = {}
+        everything += looks
         for scale, files in image_set.lr.items():
-            lr_looks[scale] = list(pool.map(_look_at_size, files))
-    everything = [*looks, *(look for side in lr_looks.values() for look in side)]
-    readable = []
-    for look in looks:
-        if not look.reason:
-            readable.append(look)
-    same, similar = duplicates_within([look.mark for look in readable if look.mark is not None])
-    return {
+            lr_looks = list(pool.map(_look_at_size, files))
+            everything += lr_looks
+            misfits += _misfits(looks, lr_looks, scale)
+
+    unreadable: list[dict[str, str]] = []
+    for look in everything:
+        if look.reason:
+            unreadable.append({"file": str(look.path), "reason": look.reason})
+    report: dict[str, Any] = {
         "name": image_set.name,
         "folder": str(image_set.hr[0].parent),
         "images": len(looks),
         "files": len(everything),
-        "unreadable": [
-            {"file": str(look.path), "reason": look.reason} for look in everything if look.reason
-        ],
-        "misfits": [
-            row for scale, side in lr_looks.items() for row in _misfits(looks, side, scale)
-        ],
-        "small": [
-            {"file": str(look.path), "width": look.width, "height": look.height}
-            for look in readable
-            if min(look.width, look.height) < small_side
-        ],
-        "grey": [str(look.path) for look in readable if look.grey],
-        "identical": [[str(first), str(second)] for first, second in same],
-        "similar": [
-            {"first": str(match.first), "second": str(match.second), "distance": match.distance}
-            for match in similar
-        ],
+        "unreadable": unreadable,
+        "misfits": misfits,
     }
+    report.update(_remarks(looks, small_side))
+    report.update(_repeats(looks))
+    return report
 
 
-def _misfits(hr: Sequence[_Look], lr: Sequence[_Look], scale: int) -> list[dict[str, str]]:
+def _remarks(looks: Sequence[_Look], small_side: int) -> dict[str, Any]:
+    """Return what is worth knowing about single images that can be read."""
+    small: list[dict[str, Any]] = []
+    grey: list[str] = []
+    for look in looks:
+        if look.reason:
+            continue
+        if min(look.width, look.height) < small_side:
+            small.append({"file": str(look.path), "width": look.width, "height": look.height})
+        if look.grey:
+            grey.append(str(look.path))
+    return {"small": small, "grey": grey}
+
+
+def _repeats(looks: Sequence[_Look]) -> dict[str, Any]:
+    """Return the pairs of images that are the same, or look alike."""
+    marks = [look.mark for look in looks if look.mark is not None]
+    same, alike = duplicates_within(marks)
+    identical: list[list[str]] = []
+    for first, second in same:
+        identical.append([str(first), str(second)])
+    similar: list[dict[str, Any]] = []
+    for match in alike:
+        similar.append(
+            {
+                "first": str(match.first),
+                "second": str(match.second),
+                "distance": match.distance,
+            }
+        )
+    return {"identical": identical, "similar": similar}
+
+
+def _misfits(
+    hr: Sequence[_Look],
+    lr: Sequence[_Look],
+    scale: int,
+) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for high, low in zip(hr, lr, strict=True):
         if high.reason or low.reason:
@@ -90,16 +120,27 @@ def _look(path: Path) -> _Look:
         pixels = images.to_rgb8(images.read(path))
     except DataError as error:
         return _Look(path, error.message)
-    grey = bool(
-        np.array_equal(pixels[..., 0], pixels[..., 1])
-        and np.array_equal(pixels[..., 1], pixels[..., 2])
+    height, width, _ = pixels.shape
+    return _Look(
+        path,
+        height=height,
+        width=width,
+        grey=_is_grey(pixels),
+        mark=mark_pixels(path, pixels),
     )
-    return _Look(path, "", pixels.shape[0], pixels.shape[1], grey, mark_pixels(path, pixels))
+
+
+def _is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether a picture has no colour, whatever its file could hold."""
+    red, green, blue = np.moveaxis(pixels, 2, 0)
+    return bool(np.array_equal(red, green) and np.array_equal(green, blue))
 
 
 def _look_at_size(path: Path) -> _Look:
+    # Marks are made of HR images alone: what they share, their LR images share too.
     try:
         pixels = images.read(path).pixels
     except DataError as error:
         return _Look(path, error.message)
-    return _Look(path, "", pixels.shape[0], pixels.shape[1])
+    height, width, _ = pixels.shape
+    return _Look(path, height=height, width=width)

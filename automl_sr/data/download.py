@@ -1,5 +1,6 @@
-"""Fetch an archive of images: checked by sha256, unpacked safely, and visible under its name only
-when complete.
+"""Fetch an archive of images.
+
+It is checked by sha256, unpacked safely, and visible under its name only when complete.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ _BAD_ARCHIVE = (
 
 @dataclass(frozen=True)
 class KnownSet:
-    """A public set: an archive with its sha256, or, where no trustworthy hash is published, where
-    to get it.
+    """A public set.
+
+    It is an archive with its sha256, or, where no trustworthy hash is published, where to get it.
     """
 
     about: str
@@ -93,12 +95,11 @@ def fetch(
     progress: Progress = lambda done, total: None,
     limit: int = SIZE_LIMIT,
 ) -> Path:
-    """Download a zip or tar archive and unpack its images as the set `into/name`; returns that
-    folder.
+    """Download a zip or tar archive and unpack its images as the set `into/name`.
 
-    Raises DataError for a bad name, address, hash or archive and where the set exists already;
-    AutomlSRError where the download fails or its sha256 differs. Nothing is left behind in either
-    case.
+    Returns that folder. Raises DataError for a bad name, address, hash or archive and where the set
+    exists already; AutomlSRError where the download fails or its sha256 differs. Nothing is left
+    behind in either case.
     """
     target = into / name
     _check_request(name, url, sha256, target)
@@ -121,7 +122,12 @@ def fetch(
     return target
 
 
-def _check_request(name: str, url: str, sha256: str, target: Path) -> None:
+def _check_request(
+    name: str,
+    url: str,
+    sha256: str,
+    target: Path,
+) -> None:
     if not _NAME.fullmatch(name):
         raise DataError(f"{name!r} is no name for a set.", "Use letters, digits, '.', '_' and '-'.")
     if not url.startswith(("http://", "https://")):
@@ -132,21 +138,24 @@ def _check_request(name: str, url: str, sha256: str, target: Path) -> None:
         raise DataError(f"{target} exists already.", "Remove it first, or choose another name.")
 
 
-def _download(url: str, path: Path, progress: Progress, limit: int) -> str:
-    """Stream `url` into `path`; returns its sha256."""
-    digest = hashlib.sha256()
+def _download(
+    url: str,
+    path: Path,
+    progress: Progress,
+    limit: int,
+) -> str:
+    """Stream `url` into `path`, and return its sha256."""
     try:
         with (
             urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,  # noqa: S310
             path.open("wb") as file,
         ):
-            length = response.headers.get("Content-Length", "")
-            total = None
-            if length.isdecimal():
-                total = int(length)
+            total = _length(response.headers.get("Content-Length", ""))
+            digest = hashlib.sha256()
             done = 0
             while chunk := response.read(_CHUNK):
                 done += len(chunk)
+                # What comes, not what was announced: a server may say anything.
                 if done > limit:
                     raise DataError(f"{url} is larger than the limit of {limit} bytes.")
                 digest.update(chunk)
@@ -161,16 +170,26 @@ def _download(url: str, path: Path, progress: Progress, limit: int) -> str:
         raise AutomlSRError(
             f"{url} cannot be fetched: {reason}.", "Check the address and the network."
         ) from error
+    # A connection that ends early looks like the end of the file.
     if total is not None and done < total:
         raise AutomlSRError(f"{url} broke off after {done} of {total} bytes.", "Try again.")
     return digest.hexdigest()
 
 
+def _length(header: str) -> int | None:
+    """Return the number of bytes that a server announces, where it does."""
+    if header.isdecimal():
+        return int(header)
+    return None
+
+
 def _unpack(archive: Path, folder: Path, limit: int) -> int:
-    """Write the images of an archive below `folder`, other files left out; returns their number."""
+    """Write the images of an archive below `folder`, and return their number."""
     folder.mkdir()
-    count, room = 0, limit
+    count = 0
+    room = limit
     try:
+        # Closed at once where a file is refused, so that no archive stays open.
         with contextlib.closing(_members(archive)) as members:
             for name, content in members:
                 target = folder / _safe_path(name)
@@ -189,18 +208,28 @@ def _unpack(archive: Path, folder: Path, limit: int) -> int:
 
 
 def _members(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
-    """(name, open file) of each image in a zip or tar archive."""
+    """Go through the images of a zip or tar archive: (name, open file)."""
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for entry in opened.infolist():
-                if not entry.is_dir() and _is_image(entry.filename):
-                    with opened.open(entry) as content:
-                        yield entry.filename, content
-        return
+        yield from _zip_members(archive)
+    else:
+        yield from _tar_members(archive)
+
+
+def _zip_members(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(archive) as opened:
+        for entry in opened.infolist():
+            if entry.is_dir() or not _is_image(entry.filename):
+                continue
+            with opened.open(entry) as content:
+                yield entry.filename, content
+
+
+def _tar_members(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
     with tarfile.open(archive, "r:*") as tar:
         for member in tar:
-            if not _is_image(member.name) or member.isdir():
+            if member.isdir() or not _is_image(member.name):
                 continue
+            # Only what is a file: tarfile follows a link to another member by itself.
             found = None
             if member.isreg():
                 found = tar.extractfile(member)
@@ -215,17 +244,18 @@ def _members(archive: Path) -> Generator[tuple[str, IO[bytes]]]:
 
 def _is_image(name: str) -> bool:
     path = PurePosixPath(name)
-    return (
-        path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        and "__MACOSX" not in path.parts
-    )
+    # What macOS puts beside each file of an archive has its name.
+    if path.name.startswith(".") or "__MACOSX" in path.parts:
+        return False
+    return path.suffix.lower() in SUFFIXES
 
 
 def _safe_path(name: str) -> PurePosixPath:
-    """The name of a member, refused where it would lead out of the folder it is unpacked into."""
+    """Return the name of a member, refused where it would lead out of the folder."""
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
+    # Backslash and colon mean folders and drives on Windows alone, but archives travel.
+    forbidden = ".." in path.parts or any(sign in name for sign in "\\:\0")
+    if path.is_absolute() or forbidden:
         raise DataError(
             f"The archive wants to write to {name!r}, outside its folder.", "Do not use it."
         )
@@ -233,10 +263,12 @@ def _safe_path(name: str) -> PurePosixPath:
 
 
 def _copy(source: IO[bytes], target: Path, room: int, limit: int) -> int:
-    """Write `source` to the new file `target`; counts what really comes, since headers may lie."""
+    """Write `source` to the new file `target`, and return its bytes."""
     written = 0
+    # `x`: a second file of the same name is refused.
     with target.open("xb") as file:
         while chunk := source.read(_CHUNK):
+            # What really comes is counted, since headers may lie.
             written += len(chunk)
             if written > room:
                 raise DataError(
@@ -248,14 +280,12 @@ def _copy(source: IO[bytes], target: Path, room: int, limit: int) -> int:
 
 
 def _set_root(folder: Path) -> Path:
-    """The folder that holds the images or the HR and LR folders: single outer folders are left
-    out.
-    """
+    """Return the folder that holds the images, or the HR and LR folders."""
     children = list(folder.iterdir())
-    if (
-        len(children) == 1
-        and children[0].is_dir()
-        and not _KEPT_FOLDERS.fullmatch(children[0].name)
-    ):
-        return _set_root(children[0])
-    return folder
+    # Archives often have a single outer folder, or two of them in each other.
+    if len(children) != 1:
+        return folder
+    only = children[0]
+    if not only.is_dir() or _KEPT_FOLDERS.fullmatch(only.name):
+        return folder
+    return _set_root(only)

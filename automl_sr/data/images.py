@@ -1,13 +1,16 @@
-"""Read and write image files without losing what they hold: grey, 16 bit, transparency, colour
-profile, orientation.
+"""Read and write image files without losing what they hold.
+
+That may be grey, 16 bit, transparency, a colour profile or an orientation.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,13 @@ _DECODERS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 whatever is in it.
 """
 _ORIENTATION_TAG = 274
+_ON_ITS_SIDE = (5, 6, 7, 8)
+"""Orientations of EXIF whose height is the stored width."""
 _TIFF_BITS_TAG = 258
 _PNG_GREY_ALPHA = 4
 _SHALLOW_MODES = ("RGB", "RGBA", "LA")
 """As what Pillow opens 16 bits per channel but for grey: the upper eight bits of each."""
+_TRANSPARENT_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 # What a decoder raises on a damaged file: Pillow alone uses every one of these.
 _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
@@ -58,46 +64,65 @@ _DEEP_ENCODERS = {".png": encode_png16, ".tif": encode_tiff16, ".tiff": encode_t
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded image file: pixels [H, W, C] uint8 or uint16 (C = 1 grey, 3 RGB), alpha [H, W] of
-    the same type.
-    """
+    """A decoded image file."""
 
     pixels: NDArray[Any]
+    """[H, W, C] uint8 or uint16: C is 1 for grey, 3 for RGB."""
     alpha: NDArray[Any] | None = None
+    """[H, W], of the same type."""
     icc: bytes | None = None
     source: Path | None = None
 
     def __post_init__(self) -> None:
-        shape, dtype = self.pixels.shape, self.pixels.dtype
+        shape = self.pixels.shape
+        dtype = self.pixels.dtype
         if len(shape) != 3 or shape[2] not in (1, 3) or dtype not in (np.uint8, np.uint16):
             raise DataError(
                 f"A picture needs pixels [H, W, 1 or 3] of uint8 or uint16, got {shape} {dtype}."
             )
-        if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
+        if self.alpha is None:
+            return
+        if self.alpha.shape != shape[:2] or self.alpha.dtype != dtype:
             raise DataError(f"Alpha {self.alpha.shape} does not fit the pixels {shape}.")
 
 
-def read(path: str | Path, limit: int | None = None, *, pillow_only: bool = False) -> Picture:
-    """Decode a PNG, JPEG, BMP, WebP or TIFF file, turned as its EXIF orientation says; the first
-    frame where many.
+def read(
+    path: str | Path,
+    limit: int | None = None,
+    *,
+    pillow_only: bool = False,
+) -> Picture:
+    """Decode a PNG, JPEG, BMP, WebP or TIFF file, turned as its EXIF orientation says.
 
-    limit: most pixels, `PIXEL_LIMIT` where none is given. With `pillow_only` no other decoder sees
-    the file, and 16-bit colour is read as 8 bit: for files of strangers.
+    Of several frames it is the first. limit: most pixels, `PIXEL_LIMIT` where none is given. With
+    `pillow_only` no other decoder sees the file, and 16-bit colour is read as 8 bit: for files of
+    strangers.
 
     Raises DataError, naming file and reason, for a missing, damaged, cut-off, too large or
     unsupported image.
     """
     path = Path(path)
     content = _content(path)
+    with _errors(path), Image.open(io.BytesIO(content), formats=_DECODERS) as image:
+        # Before anything is decoded: the header alone says how large it will be.
+        width, height = image.size
+        _check_size(path, width, height, limit)
+        bits = _bits(image, content)
+        shallow = pillow_only and bits == 16 and image.mode in _SHALLOW_MODES
+        if bits > 8 and not shallow:
+            return _read_deep(path, image, content)
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        return _picture(path, upright)
+
+
+@contextlib.contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Turn what decoders raise into DataError."""
     try:
-        with Image.open(io.BytesIO(content), formats=_DECODERS) as image:
-            _check_size(path, *image.size, limit)
-            bits = _bits(image, content)
-            if bits > 8 and not (pillow_only and bits == 16 and image.mode in _SHALLOW_MODES):
-                return _read_deep(path, image, content)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _picture(path, upright)
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"There is no image {path}.") from error
     except UnidentifiedImageError as error:
         raise DataError(
             f"{path} is no image that can be read, or its beginning is damaged."
@@ -109,30 +134,19 @@ def read(path: str | Path, limit: int | None = None, *, pillow_only: bool = Fals
 
 
 def probe(path: str | Path, limit: int | None = None) -> tuple[int, int]:
-    """(height, width) in pixels after the EXIF orientation; errors as `read`, before any pixel is
-    decoded.
+    """Return (height, width) in pixels after the EXIF orientation.
+
+    Errors are those of `read`, before any pixel is decoded.
     """
     path = Path(path)
-    try:
-        with Image.open(path, formats=_DECODERS) as image:
-            _check_size(
-                path, *image.size, limit
-            )  # first: Pillow decodes a whole PNG to look for its orientation
-            turned = image.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8)
-            width, height = _stored_size(image)
-            if turned:
-                return (width, height)
-            return (height, width)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no image {path}.") from error
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"{path} is no image that can be read, or its beginning is damaged."
-        ) from error
-    except _DAMAGED as error:
-        raise DataError(
-            f"{path} cannot be decoded: {error}.", "Replace or remove the file."
-        ) from error
+    with _errors(path), Image.open(path, formats=_DECODERS) as image:
+        # First: Pillow decodes a whole PNG to look for its orientation.
+        _check_size(path, *image.size, limit)
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+        width, height = _stored_size(image)
+    if orientation in _ON_ITS_SIDE:
+        return width, height
+    return height, width
 
 
 def write(path: str | Path, picture: Picture) -> None:
@@ -155,11 +169,13 @@ def write(path: str | Path, picture: Picture) -> None:
 
 
 def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3]: grey repeated, 16 bit divided by 257 and rounded half up, alpha and profile
-    left out.
+    """Return uint8 [H, W, 3]: grey repeated, alpha and profile left out.
+
+    16 bit is divided by 257 and rounded half up.
     """
     pixels = picture.pixels
     if pixels.dtype == np.uint16:
+        # By 257, not 256: 65535 is 255. In 32 bits, since 65535 + 128 does not fit into 16.
         pixels = (pixels.astype(np.uint32) + 128) // 257
     pixels = pixels.astype(np.uint8)
     if pixels.shape[2] == 1:
@@ -168,26 +184,33 @@ def to_rgb8(picture: Picture) -> NDArray[np.uint8]:
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """The image files directly in a folder, in natural order (img_2 before img_10); hidden files
-    are left out.
+    """Return the image files directly in a folder, in natural order (img_2 before img_10).
+
+    Hidden files are left out.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}.", "Check the path.")
-    found = []
+    found: list[Path] = []
     for path in folder.iterdir():
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+        # macOS keeps `._img.png` beside `img.png`, which is no image.
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in SUFFIXES and path.is_file():
             found.append(path)
     return sorted(found, key=lambda path: _natural(path.name))
 
 
 def _natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    parts = tuple(
-        (0, int(part), "") if part.isdecimal() else (1, 0, part.casefold())
-        for part in re.split(r"(\d+)", name)
-        if part
-    )
-    return parts, name
+    """Return what names are put in order by: numbers by their size, before words."""
+    parts: list[tuple[int, int, str]] = []
+    for part in re.split(r"(\d+)", name):
+        if part.isdecimal():
+            parts.append((0, int(part), ""))
+        elif part:
+            parts.append((1, 0, part.casefold()))
+    # The name itself at the end: `A.png` and `a.png` have an order too.
+    return tuple(parts), name
 
 
 def _content(path: Path) -> bytes:
@@ -202,7 +225,12 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def _check_size(path: Path, width: int, height: int, limit: int | None) -> None:
+def _check_size(
+    path: Path,
+    width: int,
+    height: int,
+    limit: int | None,
+) -> None:
     if limit is None:
         limit = PIXEL_LIMIT
     if width * height > limit:
@@ -212,18 +240,19 @@ def _check_size(path: Path, width: int, height: int, limit: int | None) -> None:
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
-    """Bits per sample as stored: Pillow opens 16-bit colour as 8 bit without a word."""
+    """Return the bits per sample as stored."""
+    # Pillow opens 16-bit colour as 8 bit without a word.
     if image.format == "PNG":
         return content[24]
     if image.format == "TIFF":
-        return int(max(image.tag_v2.get(_TIFF_BITS_TAG, (1,))))  # type: ignore[attr-defined]
+        samples = image.tag_v2.get(_TIFF_BITS_TAG, (1,))  # type: ignore[attr-defined]
+        return int(max(samples))
     return 8
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """(width, height) before any turning: Pillow swaps the sides of a TIFF at opening, and of
-    nothing else.
-    """
+    """Return (width, height) before any turning."""
+    # Pillow swaps the sides of a TIFF at opening, and of nothing else.
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
         return int(tags[256]), int(tags[257])
@@ -231,75 +260,106 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _picture(path: Path, image: Image.Image) -> Picture:
-    transparent = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("F", "I"):
         raise DataError(f"{path} holds 32-bit pixels.", "Store it with 8 or 16 bits per channel.")
-    if transparent:
-        mode = "LA" if grey else "RGBA"
-    elif grey:
-        mode = "L"
-    else:
-        mode = "RGB"
+    transparent = image.mode in _TRANSPARENT_MODES or "transparency" in image.info
+    mode = _mode(image.mode in ("1", "L", "LA", "La"), transparent)
     # A profile of CMYK or Lab does not describe the RGB that comes out of the conversion.
     icc = None
     if image.mode not in ("CMYK", "LAB"):
         icc = image.info.get("icc_profile")
-    array = np.array(image if image.mode == mode else image.convert(mode))
+
+    if image.mode != mode:
+        image = image.convert(mode)
+    array = np.array(image)
     if array.ndim == 2:
-        return Picture(array[:, :, None], None, icc, path)
-    if transparent:
         return Picture(
-            np.ascontiguousarray(array[:, :, :-1]), np.ascontiguousarray(array[:, :, -1]), icc, path
+            array[:, :, None],
+            None,
+            icc,
+            path,
         )
-    return Picture(array, None, icc, path)
+    if not transparent:
+        return Picture(array, None, icc, path)
+    pixels = np.ascontiguousarray(array[:, :, :-1])
+    alpha = np.ascontiguousarray(array[:, :, -1])
+    return Picture(pixels, alpha, icc, path)
 
 
-def _read_deep(path: Path, image: Image.Image, content: bytes) -> Picture:
-    """16 bits per sample: grey through Pillow, colour through OpenCV (Pillow keeps 8 bits of
-    it).
-    """
-    if image.mode in ("F", "I") or _bits(image, content) != 16:
+def _mode(grey: bool, transparent: bool) -> str:
+    """Return Pillow's name for pixels of 8 bits."""
+    if grey and transparent:
+        return "LA"
+    if grey:
+        return "L"
+    if transparent:
+        return "RGBA"
+    return "RGB"
+
+
+def _read_deep(
+    path: Path,
+    image: Image.Image,
+    content: bytes,
+) -> Picture:
+    """Read 16 bits per sample: grey through Pillow, colour through OpenCV."""
+    bits = _bits(image, content)
+    if image.mode in ("F", "I") or bits != 16:
         raise DataError(
-            f"{path} holds {_bits(image, content)}-bit pixels.",
+            f"{path} holds {bits}-bit pixels.",
             "Store it with 8 or 16 bits per channel.",
         )
     orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     icc = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
         # Pillow turns TIFF files itself while loading; the tag is then gone.
-        array = np.array(ImageOps.exif_transpose(image)).astype(np.uint16)[:, :, None]
-        return Picture(array, None, icc, path)
-    image.load()  # OpenCV returns half an image for a cut-off file; Pillow refuses it
+        upright = ImageOps.exif_transpose(image)
+        grey = np.array(upright).astype(np.uint16)
+        return Picture(grey[:, :, None], None, icc, path)
+
+    # OpenCV returns half an image for a cut-off file; Pillow refuses it.
+    image.load()
+    array = _turn(_decoded(path, image, content), orientation)
+    # RGB, where OpenCV has BGR.
+    pixels = array[:, :, 2::-1]
+    if image.format == "PNG" and content[25] == _PNG_GREY_ALPHA:
+        pixels = array[:, :, :1]
+    alpha = None
+    if array.shape[2] == 4:
+        alpha = np.ascontiguousarray(array[:, :, 3])
+    return Picture(
+        np.ascontiguousarray(pixels),
+        alpha,
+        icc,
+        path,
+    )
+
+
+def _decoded(
+    path: Path,
+    image: Image.Image,
+    content: bytes,
+) -> NDArray[np.uint16]:
+    """Return [H, W, 3 or 4] as stored, not turned, from OpenCV: Pillow keeps 8 bits of colour."""
     import cv2
 
-    if (
-        image.format == "TIFF"
-    ):  # OpenCV turns some kinds of TIFF and not others, whatever it is asked
+    # OpenCV turns some kinds of TIFF and not others, whatever it is asked.
+    if image.format == "TIFF":
         content = tiff_upright(content)
-    decoded = cv2.imdecode(
-        np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-    )
+    data = np.frombuffer(content, np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if decoded is None or decoded.dtype != np.uint16 or decoded.ndim != 3:
         raise DataError(
             f"{path} is a 16-bit image of a kind that cannot be read.",
             "Store it as RGB or grey PNG.",
         )
-    array = _turn(np.asarray(decoded, dtype=np.uint16), orientation)
-    grey = image.format == "PNG" and content[25] == _PNG_GREY_ALPHA
-    if grey:
-        pixels = array[:, :, :1]
-    else:
-        pixels = array[:, :, 2::-1]
-    alpha = None
-    if array.shape[2] == 4:
-        alpha = np.ascontiguousarray(array[:, :, 3])
-    return Picture(np.ascontiguousarray(pixels), alpha, icc, path)
+    return np.asarray(decoded, dtype=np.uint16)
 
 
 def _turn(array: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
     """Undo an EXIF orientation (1 to 8) of [H, W, C]."""
-    if orientation in (5, 6, 7, 8):
+    # In this order: the flips are those of the picture whose sides are swapped back.
+    if orientation in _ON_ITS_SIDE:
         array = array.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
@@ -308,7 +368,11 @@ def _turn(array: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
     return array
 
 
-def _encode(path: Path, suffix: str, picture: Picture) -> bytes:
+def _encode(
+    path: Path,
+    suffix: str,
+    picture: Picture,
+) -> bytes:
     name, options, holds_alpha, holds_profile = _FORMATS[suffix]
     if picture.alpha is not None and not holds_alpha:
         raise DataError(f"{path}: {name} files hold no transparency.", "Write a PNG, WebP or TIFF.")
@@ -318,18 +382,27 @@ def _encode(path: Path, suffix: str, picture: Picture) -> bytes:
         )
     channels = picture.pixels
     if picture.alpha is not None:
-        channels = np.concatenate([channels, picture.alpha[:, :, None]], axis=2)
+        alpha = picture.alpha[:, :, None]
+        channels = np.concatenate([channels, alpha], axis=2)
     if channels.dtype == np.uint16:
         if suffix not in _DEEP_ENCODERS:
             raise DataError(
                 f"{path}: {name} files hold 8 bits per channel, not 16.", "Write a PNG or TIFF."
             )
-        return _DEEP_ENCODERS[suffix](channels, picture.icc)
-    image = Image.fromarray(channels[:, :, 0] if channels.shape[2] == 1 else channels)
+        encode = _DEEP_ENCODERS[suffix]
+        return encode(channels, picture.icc)
+
+    # Pillow knows grey only without an axis of channels.
+    if channels.shape[2] == 1:
+        channels = channels[:, :, 0]
+    extra = {}
     if picture.icc is not None:
-        extra = {"icc_profile": picture.icc}
-    else:
-        extra = {}
+        extra["icc_profile"] = picture.icc
     stream = io.BytesIO()
-    image.save(stream, name, **options, **extra)
+    Image.fromarray(channels).save(
+        stream,
+        name,
+        **options,
+        **extra,
+    )
     return stream.getvalue()

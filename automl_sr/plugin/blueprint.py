@@ -1,5 +1,6 @@
-"""The description from which a model is rebuilt: a factory, its fields and the log of structural
-changes.
+"""The description from which a model is rebuilt.
+
+It is a factory, its fields and the log of structural changes.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Edit:
-    """A structural change of a model: `apply(model, **arguments) -> model`, by import path or as a
-    function.
+    """A structural change of a model, by import path or as a function.
 
-    Edits do not commute. `after` names edits that can no longer follow once this one is done,
-    `before` names edits that this one can no longer follow.
+    It is called as `apply(model, **arguments) -> model`. Edits do not commute. `after` names edits
+    that can no longer follow once this one is done, `before` names edits that this one can no
+    longer follow.
     """
 
     apply: str | Callable[..., Any]
@@ -46,31 +47,38 @@ class Blueprint:
 
     def edited(self, name: str, **arguments: Any) -> Blueprint:
         """Append a structural change."""
-        return Blueprint(self.factory, self.fields, (*self.edits, (name, arguments)))
+        edits = (*self.edits, (name, arguments))
+        return Blueprint(self.factory, self.fields, edits)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON from which `from_json` makes an equal blueprint."""
+        edits: list[list[Any]] = []
+        for name, arguments in self.edits:
+            edits.append([name, dict(arguments)])
         return {
             "factory": self.factory,
             "fields": dict(self.fields),
-            "edits": [[name, dict(args)] for name, args in self.edits],
+            "edits": edits,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Blueprint:
         """Read what `to_json` wrote."""
-        return cls(
-            data["factory"],
-            dict(data["fields"]),
-            tuple((name, dict(args)) for name, args in data["edits"]),
-        )
+        # Tuples again: a blueprint with lists would not be equal to the one that was written.
+        edits: list[tuple[str, Mapping[str, Any]]] = []
+        for name, arguments in data["edits"]:
+            edits.append((name, dict(arguments)))
+        return cls(data["factory"], dict(data["fields"]), tuple(edits))
 
     def digest(self) -> str:
-        """Return a short name for the content: equal blueprints, and only those, have equal
-        digests.
-        """
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Return a short name that equal blueprints, and only those, share."""
+        text = json.dumps(
+            self.to_json(),
+            sort_keys=True,
+            separators=(",", ":"),
+        )
+        whole = hashlib.sha256(text.encode()).hexdigest()
+        return whole[:16]
 
 
 class Parts(Protocol):
@@ -88,16 +96,16 @@ class Parts(Protocol):
 def build(blueprint: Blueprint, parts: Parts) -> nn.Module:
     """Make the model of a blueprint with fresh weights, on torch's current default device.
 
-    Only registered names are built, so a blueprint read from a store cannot call anything else.
     Raises PluginError for an unknown factory or edit, or edits in an order that one of them
     forbids.
     """
     check_order(blueprint, parts)
-    model: nn.Module = load(_find(parts.factories, blueprint.factory, "model factory"))(
-        **blueprint.fields
-    )
+    # Registered names alone, so that a blueprint read from a store cannot call anything else.
+    factory = load(_find(parts.factories, blueprint.factory, "model factory"))
+    model: nn.Module = factory(**blueprint.fields)
     for name, arguments in blueprint.edits:
-        model = load(parts.edits[name].apply)(model, **arguments)
+        apply = load(parts.edits[name].apply)
+        model = apply(model, **arguments)
     return model
 
 
@@ -116,20 +124,19 @@ def check_order(blueprint: Blueprint, parts: Parts) -> None:
 
 
 def _find(known: Mapping[str, T], name: str, what: str) -> T:
-    try:
+    if name in known:
         return known[name]
-    except KeyError:
-        hint = (
-            nearest(name, known)
-            or "Is the plugin that provides it installed? See `automl-sr plugins`."
-        )
-        raise PluginError(f"No installed plugin provides the {what} {name!r}.", hint) from None
+    hint = nearest(name, known)
+    if not hint:
+        hint = "Is the plugin that provides it installed? See `automl-sr plugins`."
+    raise PluginError(f"No installed plugin provides the {what} {name!r}.", hint)
 
 
 def load(target: str | Callable[..., Any]) -> Callable[..., Any]:
     """Import `module:function`, or give a function back as it is."""
     if not isinstance(target, str):
         return target
-    module, _, name = target.partition(":")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    path, _, name = target.partition(":")
+    module = importlib.import_module(path)
+    found: Callable[..., Any] = getattr(module, name)
     return found

@@ -31,8 +31,9 @@ MOST_LINES = 200
 
 @dataclass(frozen=True)
 class Mishap:
-    """What foreign code raised, in words: the exception itself would keep its frames with all their
-    tensors.
+    """What foreign code raised, in words.
+
+    The exception itself would keep its frames with all their tensors.
     """
 
     kind: type[BaseException]
@@ -47,8 +48,9 @@ def contained(
     through: tuple[type[BaseException], ...] = (),
     words: Callable[[BaseException], str] | None = None,
 ) -> T | Mishap:
-    """Return what the work gives, or a Mishap for whatever it raised but for Ctrl-C and the kinds
-    in `through`.
+    """Return what the work gives, or a Mishap for whatever it raised.
+
+    Only Ctrl-C and the kinds in `through` are raised again.
     """
     limit = sys.getrecursionlimit()
     with _without_exit():
@@ -57,22 +59,23 @@ def contained(
         except through:
             raise
         except BaseException as error:
-            sys.setrecursionlimit(limit)  # finding words takes some depth
+            # Finding words takes some depth, and the work may have lowered the limit.
+            sys.setrecursionlimit(limit)
             if may_be_ctrl_c(error):
                 raise
-            return Mishap(type(error), (words or one_line)(error), detail_of(error))
+            reason = (words or one_line)(error)
+            return Mishap(type(error), reason, detail_of(error))
 
 
 def one_line(error: BaseException) -> str:
-    """Return kind and text of an exception in one line of at most 500 characters, also where it has
-    no text to give.
+    """Return kind and text of an exception in one line of at most 500 characters.
+
+    It does so too where the exception has no text to give.
     """
-    text = text_of(error)
-    named = not (text and isinstance(error, AutomlSRError))
-    if named:
-        line = f"{_name(error)}: {text}".rstrip(": ")
-    else:
-        line = text
+    line = text_of(error)
+    # Ours are sentences, to which a kind adds nothing.
+    if not line or not isinstance(error, AutomlSRError):
+        line = f"{_name(error)}: {line}".rstrip(": ")
     if len(line) <= LONGEST_LINE:
         return line
     return f"{line[: LONGEST_LINE - 3]}..."
@@ -81,10 +84,12 @@ def one_line(error: BaseException) -> str:
 def text_of(error: BaseException) -> str:
     """Return the text of an exception in one line, also where its own methods fail."""
     try:
+        # Of str itself: what __str__ gives may be a subclass with methods of its own.
         text = str.__str__(str(error))
     except BaseException as second:  # noqa: BLE001 - its author wrote anything into __str__
         return f"(its text cannot be made: {_name(second)})"
-    return " ".join(text[:LONGEST_TEXT].split())
+    words = text[:LONGEST_TEXT].split()
+    return " ".join(words)
 
 
 def detail_of(error: BaseException) -> str:
@@ -93,22 +98,23 @@ def detail_of(error: BaseException) -> str:
         text = "".join(traceback.format_exception(error))
     except BaseException as second:  # noqa: BLE001 - its author wrote anything into __str__
         return f"{one_line(error)}\n(its traceback cannot be made: {_name(second)})"
-    lines = []
+    lines: list[str] = []
     for line in text.splitlines():
         if len(line) <= LONGEST_LINE:
             lines.append(line)
         else:
             lines.append(f"{line[:LONGEST_LINE]}...")
     if len(lines) > MOST_LINES:
-        left = MOST_LINES // 2
-        lines = [*lines[:left], f"... {len(lines) - 2 * left} lines more ...", *lines[-left:]]
+        half = MOST_LINES // 2
+        left_out = len(lines) - 2 * half
+        lines = [*lines[:half], f"... {left_out} lines more ...", *lines[-half:]]
     return "\n".join(lines) + "\n"
 
 
 def _name(error: BaseException) -> str:
-    name: str = type.__dict__["__name__"].__get__(
-        type(error)
-    )  # a metaclass may have put its own in the place
+    # A metaclass may have put its own name in the place.
+    plain = type.__dict__["__name__"]
+    name: str = plain.__get__(type(error))
     return name
 
 
@@ -120,8 +126,9 @@ class CtrlC:
         self._heard = False
 
     def __enter__(self) -> CtrlC:
+        # Another handler is that of a worker, which hears Ctrl-C by itself.
         on_main = threading.current_thread() is threading.main_thread()
-        self._heard = on_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        self._heard = on_main and _is_pythons_own()
         if self._heard:
             signal.signal(signal.SIGINT, self._caught)
         return self
@@ -136,21 +143,20 @@ class CtrlC:
 
 
 def may_be_ctrl_c(error: BaseException) -> bool:
-    """Whether an exception may stand for Ctrl-C: only Python's own handler of the signal raises
-    this one.
-    """
-    return (
-        isinstance(error, KeyboardInterrupt)
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
+    """Whether an exception may stand for Ctrl-C."""
+    # Only Python's own handler of the signal raises this one.
+    return isinstance(error, KeyboardInterrupt) and _is_pythons_own()
+
+
+def _is_pythons_own() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @contextlib.contextmanager
 def _without_exit() -> Iterator[None]:
-    """Let `os._exit` raise SystemExit inside a `with`; processes that foreign code forks end as
-    they like, and do end.
+    """Let `os._exit` raise SystemExit inside a `with`.
 
-    A forked one that comes out of here would go on as a second worker with the trial of the first.
+    Processes that foreign code forks end as they like, and do end.
     """
     here = os.getpid()
 
@@ -164,5 +170,7 @@ def _without_exit() -> Iterator[None]:
         yield
     finally:
         os._exit = REAL_EXIT
+        # A forked process that comes out of here would go on as a second worker with the trial of
+        # the first.
         if os.getpid() != here:
             REAL_EXIT(1)

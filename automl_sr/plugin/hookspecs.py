@@ -1,5 +1,6 @@
-"""The few hooks of a plugin: each hands over typed classes or objects, which then act by
-themselves.
+"""The few hooks of a plugin.
+
+Each hands over typed classes or objects, which then act by themselves.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""What a study can optimise or constrain: the description of a metric, and those that need no
-knowledge of a task.
+"""What a study can optimise or constrain.
+
+Here are the description of a metric, and those metrics that need no knowledge of a task.
 """
 
 from __future__ import annotations
@@ -62,22 +63,22 @@ class Metric:
         return self.level == "blueprint"
 
     def function(self) -> Callable[..., Any]:
-        """Import the measure: kept lazy so that listing metrics needs neither numpy nor torch."""
+        """Import the measure."""
+        # Only when it is called: listing metrics needs neither numpy nor torch.
         return load(self.measure)
 
     @property
     def sign(self) -> int:
-        """Return what makes smaller values the better ones: -1 where the metric is maximised, else
-        1.
+        """Return what makes smaller values the better ones.
+
+        It is -1 where the metric is maximised, else 1.
         """
         if self.direction == "maximize":
             return -1
         return 1
 
     def loss(self, value: float) -> float:
-        """Return the value with its sign changed where the metric is maximised: smaller is
-        better.
-        """
+        """Return the value, with its sign changed so that smaller is better."""
         return self.sign * value
 
     def best(self, values: Iterable[float]) -> float:
@@ -89,21 +90,21 @@ class Metric:
         return max(values, key=self.loss)
 
     def of_sample(self, *values: Any, **known: Any) -> float:
-        """Return the value for one sample: of what is `known` of it, the metric gets by name what
-        it needs.
+        """Return the value for one sample.
 
-        Raises PluginError where the task does not know that.
+        Of what is `known` of the sample, the metric gets by name what it needs. Raises PluginError
+        where the task does not know that.
         """
-        missing = []
+        given: dict[str, Any] = {}
         for name in self.needs:
-            if known.get(name) is None:
-                missing.append(name)
-        if missing:
-            raise PluginError(
-                f"The metric {self.name!r} needs the {missing[0]} of a sample, which is not known"
-                " here."
-            )
-        return float(self.function()(*values, **{name: known[name] for name in self.needs}))
+            given[name] = known.get(name)
+            if given[name] is None:
+                raise PluginError(
+                    f"The metric {self.name!r} needs the {name} of a sample, which is not known"
+                    " here."
+                )
+        measure = self.function()
+        return float(measure(*values, **given))
 
     def better(self, a: float, b: float) -> bool:
         """Whether value `a` is strictly better than value `b`."""

@@ -28,10 +28,11 @@ class Pretrained:
     tensors: Mapping[str, Tensor]
 
     def misfit(self, registry: Registry) -> Misfit:
-        """Compare the tensors with those of the blueprint's model, which the meta device holds."""
+        """Compare the tensors with those of the blueprint's model."""
+        # On the meta device a model has names and shapes, and takes no memory.
         with torch.device("meta"):
-            outline = build(self.blueprint, registry).state_dict()
-        return misfit(outline, self.tensors)
+            outline = build(self.blueprint, registry)
+        return misfit(outline.state_dict(), self.tensors)
 
     def model(self, registry: Registry) -> nn.Module:
         """Build the model with the weights, in evaluation mode."""
@@ -41,18 +42,25 @@ class Pretrained:
 
 
 def identified(
-    technique: Technique, tensors: Mapping[str, Tensor], ctx: Context
+    technique: Technique,
+    tensors: Mapping[str, Tensor],
+    ctx: Context,
 ) -> Pretrained | None:
     """Return the net that an architecture sees in the tensors of a foreign file, if any."""
     found = technique.read_checkpoint(tensors, ctx.task)
     if found is None:
         return None
     net, own = found
-    return Pretrained(net.blueprint(ctx.task, ctx.for_technique(net)), own)
+    blueprint = net.blueprint(ctx.task, ctx.for_technique(net))
+    return Pretrained(blueprint, own)
 
 
 def weights_for(
-    technique: Technique, found: StoredWeights, blueprint: Blueprint, path: str, ctx: Context
+    technique: Technique,
+    found: StoredWeights,
+    blueprint: Blueprint,
+    path: str,
+    ctx: Context,
 ) -> dict[str, Tensor]:
     """Return the weights of a file for the model of a blueprint.
 
@@ -87,9 +95,11 @@ def difference(found: Blueprint, wanted: Blueprint) -> str:
         return ""
     if found.factory != wanted.factory:
         return f"it is a {found.factory}, not a {wanted.factory}"
-    said = []
+    said: list[str] = []
     for name in sorted({*found.fields, *wanted.fields}):
-        there, here = found.fields.get(name), wanted.fields.get(name)
+        there = found.fields.get(name)
+        here = wanted.fields.get(name)
         if there != here:
             said.append(f"{name} is {there!r} there and {here!r} here")
+    # Equal fields, and yet another digest: something has edited the net.
     return ", ".join(said) or "its layers were changed while it was trained"

@@ -49,40 +49,59 @@ class ProcessState:
     """The shared state as it is now; `restore` brings it back."""
 
     def __init__(self) -> None:
-        self._kept = {part.name: part.read() for part in _parts()}
+        self._kept: dict[str, Any] = {}
+        self._keep(_parts())
 
     def restore(self) -> list[str]:
-        """Put everything back, and return the names of what had changed and is no matter of
-        course.
+        """Put everything back, and return the names of what had changed.
+
+        What libraries change as a matter of course is put back too, but not named.
         """
         return self._restore(_parts())
 
     def restore_after_import(self) -> list[str]:
-        """Put back what no import should change; what it may change is as it should be from now
-        on.
+        """Put back what no import should change.
+
+        What it may change is as it should be from now on.
         """
-        found = self._restore([part for part in _parts() if not part.lasts])
-        self._kept |= {part.name: part.read() for part in _parts() if part.lasts}
-        return found
+        lasting: list[Part] = []
+        others: list[Part] = []
+        for part in _parts():
+            if part.lasts:
+                lasting.append(part)
+            else:
+                others.append(part)
+        changed = self._restore(others)
+        self._keep(lasting)
+        return changed
+
+    def _keep(self, parts: list[Part]) -> None:
+        for part in parts:
+            self._kept[part.name] = part.read()
 
     def _restore(self, parts: list[Part]) -> list[str]:
-        changed = []
+        changed: list[str] = []
         for part in parts:
-            if part.name not in self._kept:  # of a library that was imported meanwhile
+            # Of a library that was imported meanwhile: how it is now is how it came.
+            if part.name not in self._kept:
                 self._kept[part.name] = part.read()
-            elif part.read() != self._kept[part.name]:
-                part.write(self._kept[part.name])
-                changed += [] if part.quiet else [part.name]
+                continue
+            before = self._kept[part.name]
+            if part.read() == before:
+                continue
+            part.write(before)
+            if not part.quiet:
+                changed.append(part.name)
         return changed
 
 
 def _parts() -> list[Part]:
-    """Return what can be changed here: signals belong to the main thread, torch and numpy may not
-    be imported.
-    """
+    """Return what can be changed here."""
     found = [*PYTHON]
+    # Python lets no other thread set handlers.
     if threading.current_thread() is threading.main_thread():
         found += SIGNALS
+    # Neither is imported for this: listing plugins loads nothing heavy.
     if "numpy" in sys.modules:
         found += NUMPY
     if "torch" in sys.modules:
@@ -107,6 +126,7 @@ def _enter(folder: str | None) -> None:
 
 
 def _umask() -> int:
+    # It can be read only by setting another one.
     found = os.umask(0o077)
     os.umask(found)
     return found
@@ -118,12 +138,17 @@ def _set_environment(kept: dict[str, str]) -> None:
     for name, value in kept.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
+    # The C library reads TZ only when it is told to.
     if hasattr(time, "tzset"):
         time.tzset()
 
 
 def _streams() -> tuple[tuple[Any, bool], ...]:
-    return tuple((stream, _closed(stream)) for stream in (sys.stdin, sys.stdout, sys.stderr))
+    """Return standard input, output and errors, each with whether it is closed."""
+    found: list[tuple[Any, bool]] = []
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        found.append((stream, _closed(stream)))
+    return tuple(found)
 
 
 def _closed(stream: Any) -> bool:
@@ -132,38 +157,54 @@ def _closed(stream: Any) -> bool:
 
 def _set_streams(kept: tuple[tuple[Any, bool], ...]) -> None:
     _hold_numbers()
-    opened = []
+    opened: list[Any] = []
     for number, (stream, closed) in enumerate(kept):
+        # A file that was closed cannot be opened again: a new one takes its number.
         if _closed(stream) and not closed:
-            opened.append(os.fdopen(number, "r" if number == 0 else "w", 1, closefd=False))
+            opened.append(_reopened(number))
         else:
             opened.append(stream)
     sys.stdin, sys.stdout, sys.stderr = opened
 
 
+def _reopened(number: int) -> Any:
+    mode = "w"
+    if number == 0:
+        mode = "r"
+    # By lines, as on a terminal: what is printed is seen at once. The number outlives the file.
+    return os.fdopen(number, mode, 1, closefd=False)
+
+
 def _hold_numbers() -> None:
-    """Let the numbers 0, 1 and 2 mean no other file, where they were closed: native code goes on
-    writing to them.
-    """
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+    """Let the numbers 0, 1 and 2 mean no other file, where they were closed."""
+    # Native code goes on writing to them, into whatever file is opened next. The system gives the
+    # lowest free number, so that what is opened first fills the gaps.
+    number = 0
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDWR)
     os.close(number)
 
 
 def _numbers() -> tuple[bool, ...]:
-    found = []
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            found.append(False)
-        else:
-            found.append(True)
-    return tuple(found)
+    """Return which of the numbers 0, 1 and 2 are open."""
+    return tuple(_is_open(number) for number in range(3))
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _hooks() -> tuple[Any, ...]:
-    return (sys.excepthook, sys.unraisablehook, sys.displayhook, threading.excepthook)
+    return (
+        sys.excepthook,
+        sys.unraisablehook,
+        sys.displayhook,
+        threading.excepthook,
+    )
 
 
 def _set_hooks(kept: tuple[Any, ...]) -> None:
@@ -171,7 +212,12 @@ def _set_hooks(kept: tuple[Any, ...]) -> None:
 
 
 def _tracing() -> tuple[Any, ...]:
-    return (sys.gettrace(), sys.getprofile(), threading.gettrace(), threading.getprofile())
+    return (
+        sys.gettrace(),
+        sys.getprofile(),
+        threading.gettrace(),
+        threading.getprofile(),
+    )
 
 
 def _set_tracing(kept: tuple[Any, ...]) -> None:
@@ -188,7 +234,10 @@ def _collecting() -> tuple[Any, ...]:
 
 def _set_collecting(kept: tuple[Any, ...]) -> None:
     enabled, thresholds, debug = kept
-    gc.enable() if enabled else gc.disable()
+    if enabled:
+        gc.enable()
+    else:
+        gc.disable()
     gc.set_threshold(*thresholds)
     gc.set_debug(debug)
 
@@ -199,9 +248,8 @@ def _warnings() -> tuple[Any, ...]:
 
 def _set_warnings(kept: tuple[Any, ...]) -> None:
     filters, show = kept
-    with (
-        warnings.catch_warnings()
-    ):  # what it does at its end tells Python that the filters are others
+    # What this does at its end tells Python that the filters are others.
+    with warnings.catch_warnings():
         pass
     warnings.filters[:] = filters  # type: ignore[index]
     warnings.showwarning = show
@@ -213,11 +261,13 @@ def _logging() -> tuple[Any, ...]:
 
 
 def _set_logging(kept: tuple[Any, ...]) -> None:
+    disabled, level, handlers = kept
     root = logging.getLogger()
-    root.manager.disable, root.level, root.handlers[:] = kept
-    logging.getLogger().setLevel(
-        root.level
-    )  # forgets which messages had been found to be of no interest
+    root.manager.disable = disabled
+    root.level = level
+    root.handlers[:] = handlers
+    # Forgets which messages had been found to be of no interest.
+    root.setLevel(level)
 
 
 def _set_builtins(kept: dict[str, Any]) -> None:
@@ -232,15 +282,14 @@ def _set_path(kept: list[str]) -> None:
 
 def _limits() -> dict[int, int]:
     """Return how much of each resource may be used."""
+    found: dict[int, int] = {}
     if sys.platform == "win32":
-        return {}
-    named = []
+        return found
     for name in dir(resource):
         if name.startswith("RLIMIT_"):
-            named.append(name)
-    found: dict[int, int] = {}
-    for name in named:
-        found[getattr(resource, name)] = resource.getrlimit(getattr(resource, name))[0]
+            which = getattr(resource, name)
+            soft, _ = resource.getrlimit(which)
+            found[which] = soft
     return found
 
 
@@ -248,8 +297,9 @@ def _set_limits(kept: dict[int, int]) -> None:
     if sys.platform == "win32":
         return
     for which, soft in kept.items():
-        most = resource.getrlimit(which)[1]
-        with contextlib.suppress(ValueError, OSError):  # the hard limit was lowered, too, for good
+        _, most = resource.getrlimit(which)
+        # It fails where the hard limit was lowered too, for good.
+        with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(which, (soft, most))
 
 
@@ -303,18 +353,22 @@ def _handlers() -> dict[int, Any]:
 
 def _set_handlers(kept: dict[int, Any]) -> None:
     for number, handler in kept.items():
-        if handler is not None and signal.getsignal(number) is not handler:
-            with contextlib.suppress(OSError, ValueError):  # some signals cannot be handled
-                signal.signal(number, handler)
+        # None stands for one that was not set from Python.
+        if handler is None or signal.getsignal(number) is handler:
+            continue
+        # Some signals cannot be handled.
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, handler)
 
 
 def _timers() -> dict[int, bool]:
-    if not hasattr(signal, "getitimer"):
-        return {}
-    every = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+    """Return which timers run: how much is left changes all the time."""
     found: dict[int, bool] = {}
-    for which in every:
-        found[which] = signal.getitimer(which)[0] > 0
+    if not hasattr(signal, "getitimer"):
+        return found
+    for which in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        left, _ = signal.getitimer(which)
+        found[which] = left > 0
     return found
 
 
@@ -351,12 +405,15 @@ def _numpy() -> Any:
 
 def _numpy_random() -> tuple[Any, ...]:
     name, keys, *rest = _numpy().random.get_state()
+    # As bytes, since arrays have no single answer to whether they are equal.
     return (name, keys.tobytes(), keys.dtype.str, *rest)
 
 
 def _set_numpy_random(kept: tuple[Any, ...]) -> None:
-    name, keys, dtype, *rest = kept
-    _numpy().random.set_state((name, _numpy().frombuffer(keys, dtype=dtype), *rest))
+    numpy = _numpy()
+    name, content, dtype, *rest = kept
+    keys = numpy.frombuffer(content, dtype=dtype)
+    numpy.random.set_state((name, keys, *rest))
 
 
 NUMPY = (
@@ -378,7 +435,12 @@ def _device() -> str:
 
 
 def _set_device(kept: str) -> None:
-    _torch().set_default_device(None if kept == "cpu" else kept)
+    torch = _torch()
+    if kept == "cpu":
+        # Not "cpu": a default device costs time at every call of torch, says its documentation.
+        torch.set_default_device(None)
+    else:
+        torch.set_default_device(kept)
 
 
 def _deterministic() -> tuple[Any, ...]:
@@ -402,7 +464,8 @@ def _set_deterministic(kept: tuple[Any, ...]) -> None:
 
 
 def _anomaly() -> tuple[bool, bool]:
-    return (_torch().is_anomaly_enabled(), _torch().is_anomaly_check_nan_enabled())
+    torch = _torch()
+    return torch.is_anomaly_enabled(), torch.is_anomaly_check_nan_enabled()
 
 
 def _set_anomaly(kept: tuple[bool, bool]) -> None:
@@ -444,8 +507,11 @@ def _set_autocast(kept: dict[str, bool]) -> None:
 
 
 def _flushes() -> bool:
-    smallest = _torch().full((1,), 1e-310, dtype=_torch().float64, device="cpu")
-    return bool((smallest * 1.0).item() == 0.0)
+    # torch tells nobody, but a product shows it.
+    torch = _torch()
+    smallest = torch.full((1,), 1e-310, dtype=torch.float64, device="cpu")
+    product = (smallest * 1.0).item()
+    return bool(product == 0.0)
 
 
 def _torch_random() -> list[int]:

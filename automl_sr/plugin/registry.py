@@ -47,8 +47,9 @@ class EntryPoint(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a registered thing comes from: the plugin's name, and the distribution with its
-    version.
+    """Where a registered thing comes from.
+
+    `plugin` is the plugin's name.
     """
 
     plugin: str
@@ -99,10 +100,10 @@ class Registry:
 
     def metric(self, name: str) -> Metric:
         """Find a metric. Raises PluginError with the nearest name."""
-        if name not in self.metrics:
-            hint = nearest(name, self.metrics) or f"Known: {', '.join(sorted(self.metrics))}."
-            raise PluginError(f"Unknown metric {name!r}.", hint)
-        return self.metrics[name]
+        if name in self.metrics:
+            return self.metrics[name]
+        hint = nearest(name, self.metrics) or f"Known: {', '.join(sorted(self.metrics))}."
+        raise PluginError(f"Unknown metric {name!r}.", hint)
 
     def metrics_of(self, task: type[Task]) -> list[Metric]:
         """List the metrics that a task can be measured by."""
@@ -118,31 +119,41 @@ class Registry:
             return (
                 f"the task {task.kind!r} has no reference net, with which {metric.name!r} compares"
             )
-        own = {item.name for item in task.metrics}
-        foreign = {item.name for other in self.tasks.values() for item in other.metrics} - own
-        fits = metric.name in own or (
-            metric.name not in foreign and bool({"*", task.kind} & metric.tasks)
-        )
-        if metric.level == "quality" and not fits:
+        if metric.level == "quality" and not self._fits(metric, task):
             return f"the task {task.kind!r} does not measure {metric.name!r}"
         return None
 
+    def _fits(self, metric: Metric, task: type[Task]) -> bool:
+        """Whether a quality metric is called with what a task gives."""
+        if _brings(task, metric):
+            return True
+        # A metric of another task is called with that task's outputs, whatever its `tasks` says.
+        for other in self.tasks.values():
+            if _brings(other, metric):
+                return False
+        return bool({"*", task.kind} & metric.tasks)
+
     def task(self, kind: str) -> type[Task]:
         """Find a task. Raises PluginError with the nearest name."""
-        if kind not in self.tasks:
-            hint = nearest(kind, self.tasks) or f"Known: {', '.join(sorted(self.tasks))}."
-            raise PluginError(f"Unknown task kind {kind!r}.", hint)
-        return self.tasks[kind]
+        if kind in self.tasks:
+            return self.tasks[kind]
+        hint = nearest(kind, self.tasks) or f"Known: {', '.join(sorted(self.tasks))}."
+        raise PluginError(f"Unknown task kind {kind!r}.", hint)
 
     def baseline(self, slot: Slot) -> type[Technique] | None:
-        """Return the technique that trial 0 uses in a slot: the one marked so, else the first by
-        name of those that need not be asked for.
+        """Return the technique that trial 0 uses in a slot.
+
+        It is the one marked so, else the first by name of those that need not be asked for.
         """
-        known = []
+        known: list[type[Technique]] = []
         for cls in self.techniques[slot].values():
             if not cls.asked_only:
                 known.append(cls)
-        return min(known, key=lambda cls: (not cls.baseline, cls.name), default=None)
+        return min(
+            known,
+            key=lambda cls: (not cls.baseline, cls.name),
+            default=None,
+        )
 
     def source(self, technique: type[Technique]) -> Source:
         """Say which plugin registered a technique."""
@@ -153,43 +164,52 @@ class Registry:
 
         Raises PluginError with everything that is wrong with it.
         """
-        if not (isinstance(cls, type) and issubclass(cls, Technique)):
+        if not isinstance(cls, type) or not issubclass(cls, Technique):
             raise PluginError(f"register_techniques gave {cls!r}, which is not a Technique class.")
         problems = problems_of(cls)
         if problems:
             raise PluginError("; ".join(problems))
+        # Everything is checked before anything is noted: what is refused must leave no trace.
+        self._check_place(cls)
+        self._check_blueprint_names(cls)
         key = f"{cls.slot}.{cls.name}"
-        if cls.slot.single and self.techniques[cls.slot]:
-            raise PluginError(f"The slot {cls.slot!r} has one technique, which cannot be replaced.")
-        if key in self.sources:
-            raise PluginError(
-                f"The name {key!r} is already taken by the plugin {self.sources[key].plugin!r}."
-            )
-        if cls.baseline and any(other.baseline for other in self.techniques[cls.slot].values()):
-            raise PluginError(
-                f"{key} is marked as baseline, but the slot {cls.slot!r} already has one."
-            )
-        taken = (set(cls.factories) & set(self.factories)) | (set(cls.edits) & set(self.edits))
-        clashes = []
-        for name in taken:
-            if self.factories.get(name) != cls.factories.get(name) or self.edits.get(
-                name
-            ) != cls.edits.get(name):
-                clashes.append(name)
-        if clashes:
-            raise PluginError(f"The blueprint name {clashes[0]!r} of {key} is already taken.")
         self.techniques[cls.slot][cls.name] = cls
         self.factories.update(cls.factories)
         self.edits.update(cls.edits)
         self.sources[key] = source
 
+    def _check_place(self, cls: type[Technique]) -> None:
+        """Raise PluginError where a technique's place in its slot is taken."""
+        key = f"{cls.slot}.{cls.name}"
+        others = self.techniques[cls.slot]
+        if cls.slot.single and others:
+            raise PluginError(f"The slot {cls.slot!r} has one technique, which cannot be replaced.")
+        if key in self.sources:
+            raise PluginError(
+                f"The name {key!r} is already taken by the plugin {self.sources[key].plugin!r}."
+            )
+        if cls.baseline and any(other.baseline for other in others.values()):
+            raise PluginError(
+                f"{key} is marked as baseline, but the slot {cls.slot!r} already has one."
+            )
+
+    def _check_blueprint_names(self, cls: type[Technique]) -> None:
+        """Raise PluginError where a factory or an edit has a name that means something else."""
+        taken = set(cls.factories) & set(self.factories)
+        taken |= set(cls.edits) & set(self.edits)
+        for name in sorted(taken):
+            # The same thing under the same name is no clash: a family may share its factories.
+            same_factory = self.factories.get(name) == cls.factories.get(name)
+            same_edit = self.edits.get(name) == cls.edits.get(name)
+            if not same_factory or not same_edit:
+                raise PluginError(
+                    f"The blueprint name {name!r} of {cls.slot}.{cls.name} is already taken."
+                )
+
     def add_task(self, cls: type[Task]) -> None:
         """Take in a task. Raises PluginError where it is no task or its kind is taken."""
-        if not (
-            isinstance(cls, type)
-            and issubclass(cls, Task)
-            and isinstance(getattr(cls, "kind", None), str)
-        ):
+        is_task = isinstance(cls, type) and issubclass(cls, Task)
+        if not is_task or not isinstance(getattr(cls, "kind", None), str):
             raise PluginError(
                 f"register_tasks gave {cls!r}, which is not a Task class with a kind."
             )
@@ -197,6 +217,7 @@ class Registry:
             raise PluginError(f"The task kind {cls.kind!r} is already taken.")
         self.tasks[cls.kind] = cls
         for metric in cls.metrics:
+            # Two tasks may share a metric, as long as it is the same.
             if self.metrics.get(metric.name) != metric:
                 self.add_metric(metric)
 
@@ -206,34 +227,37 @@ class Registry:
             raise PluginError(
                 f"register_metrics gave {metric!r}, which is not a Metric with a lower-case name."
             )
-        unknown = []
-        for name in metric.needs:
-            if name not in NEEDS.get(metric.level, ()):
-                unknown.append(name)
-        if unknown:
-            raise PluginError(
-                f"The metric {metric.name!r} needs {unknown[0]!r}, which nothing gives to"
-                f" {metric.level}."
-            )
+        known = NEEDS.get(metric.level, ())
+        for need in metric.needs:
+            if need not in known:
+                raise PluginError(
+                    f"The metric {metric.name!r} needs {need!r}, which nothing gives to"
+                    f" {metric.level}."
+                )
         if metric.name in self.metrics:
             raise PluginError(f"The metric name {metric.name!r} is already taken.")
         self.metrics[metric.name] = metric
 
     def add_plugin(self, plugin: object, source: Source) -> None:
-        """Register a plugin; what is wrong with it is listed as unavailable and stops nothing
-        else.
+        """Register a plugin.
+
+        What is wrong with it is listed as unavailable, and stops nothing else.
         """
-        if not self._works(
-            source.plugin, source.plugin, lambda: self.manager.register(plugin, name=source.plugin)
-        ):
+        name = source.plugin
+        if not self._works(name, name, lambda: self.manager.register(plugin, name=name)):
             return
+        # Metrics and tasks first: what a technique is checked against is then there.
         for hook, add in (
             ("register_metrics", self.add_metric),
             ("register_tasks", self.add_task),
             ("register_techniques", functools.partial(self.add_technique, source=source)),
         ):
             for item in self._ask(plugin, hook, source):
-                self._works(source.plugin, _name_of(item), functools.partial(add, item))
+                self._works(
+                    name,
+                    _name_of(item),
+                    functools.partial(add, item),
+                )
 
     def add_commands(self, app: typer.Typer) -> None:
         """Let every plugin add its commands; one that fails is listed as unavailable."""
@@ -246,27 +270,38 @@ class Registry:
 
     def _ask(self, plugin: object, hook: str, source: Source) -> list[Any]:
         """Call one hook of one plugin, so that an error in it is laid at the right door."""
-        implementations = getattr(self.manager.hook, hook).get_hookimpls()
         found: list[Any] = []
-        for implementation in implementations:
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             if implementation.plugin is plugin:
-                self._works(
-                    source.plugin, hook, functools.partial(_collect, implementation.function, found)
+                collect = functools.partial(
+                    _collect,
+                    implementation.function,
+                    found,
                 )
+                self._works(source.plugin, hook, collect)
         return found
 
-    def _works(self, plugin: str, what: str, work: Callable[[], object]) -> bool:
-        """Return whether code of a plugin ran through; what does not is listed, and stops nothing
-        else.
-        """
+    def _works(
+        self,
+        plugin: str,
+        what: str,
+        work: Callable[[], object],
+    ) -> bool:
+        """Return whether code of a plugin ran through; what does not is listed."""
         found = _tried(work)
-        if isinstance(found, Mishap):
-            self.unavailable.append(Unavailable(plugin, what, found.reason))
-        return not isinstance(found, Mishap)
+        if not isinstance(found, Mishap):
+            return True
+        self.unavailable.append(Unavailable(plugin, what, found.reason))
+        return False
 
 
 def _collect(hook: Callable[[], Iterable[Any]], found: list[Any]) -> None:
+    # Inside of what is tried: a hook may be a generator, which runs only now.
     found += list(hook())
+
+
+def _brings(task: type[Task], metric: Metric) -> bool:
+    return any(own.name == metric.name for own in task.metrics)
 
 
 def _tried(work: Callable[[], T]) -> T | Mishap:
@@ -275,9 +310,11 @@ def _tried(work: Callable[[], T]) -> T | Mishap:
     It may change nothing that belongs to the whole process, and standard output is not its own.
     """
     state = ProcessState()
+    # Standard output may be JSON that another program reads.
     with CtrlC() as ctrl_c, contextlib.redirect_stdout(sys.stderr):
         found = contained(work, words=_reason_of)
     state.restore_after_import()
+    # Raised again only here, since a plugin may have swallowed it.
     if ctrl_c.came:
         raise KeyboardInterrupt
     return found
@@ -299,25 +336,23 @@ def _name_of(item: object) -> str:
 def discover(
     entry_points: Iterable[EntryPoint] | None = None, plugins: Iterable[object] = ()
 ) -> Registry:
-    """Load every installed plugin, each in its own try; a broken one is listed with its reason and
-    stops nothing.
+    """Load every installed plugin, each in its own try.
 
-    `entry_points` replaces the installed ones, `plugins` are modules or objects to register first,
-    both for tests. What core brings along (the recipe, image super-resolution) is registered by
-    entry points too.
+    A broken one is listed with its reason and stops nothing. `entry_points` replaces the installed
+    ones, `plugins` are modules or objects to register first, both for tests. What core brings along
+    (the recipe, image super-resolution) is registered by entry points too.
     """
     registry = Registry()
     registry.manager.add_hookspecs(hookspecs)
     for metric in BUILTIN_METRICS:
         registry.add_metric(metric)
     for plugin in plugins:
-        registry.add_plugin(plugin, Source(getattr(plugin, "__name__", type(plugin).__name__)))
-    installed_points = importlib.metadata.entry_points(group=GROUP)
-    points = (
-        sorted(installed_points, key=lambda point: point.name)
-        if entry_points is None
-        else entry_points
-    )
+        name = getattr(plugin, "__name__", type(plugin).__name__)
+        registry.add_plugin(plugin, Source(name))
+
+    points = entry_points
+    if points is None:
+        points = _installed_points()
     for point in points:
         distribution = getattr(getattr(point, "dist", None), "name", "") or ""
         source = Source(point.name, distribution, _version(distribution))
@@ -329,6 +364,12 @@ def discover(
     return registry
 
 
+def _installed_points() -> list[importlib.metadata.EntryPoint]:
+    # By name: of two plugins that want the same name, the same one gets it on every machine.
+    points = importlib.metadata.entry_points(group=GROUP)
+    return sorted(points, key=lambda point: point.name)
+
+
 @functools.cache
 def installed() -> Registry:
     """Return the registry of this process, discovered once."""
@@ -336,24 +377,33 @@ def installed() -> Registry:
 
 
 def _version(distribution: str) -> str:
-    try:
-        if distribution:
-            return importlib.metadata.version(distribution)
+    if not distribution:
         return ""
+    try:
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-def instantiate(registry: Registry, slot: Slot | str, data: Mapping[str, Any] | str) -> Technique:
-    """Make a technique from its name, or from what `Technique.dump` gave with its name under
-    `technique`.
+def instantiate(
+    registry: Registry,
+    slot: Slot | str,
+    data: Mapping[str, Any] | str,
+) -> Technique:
+    """Make a technique from its name, or from its fields.
+
+    Fields are what `Technique.dump` gave, with the name under `technique`.
     """
     if isinstance(data, str):
         return registry.technique(slot, data)()
-    cls = registry.technique(slot, data["technique"])
-    fields = {key: value for key, value in data.items() if key != "technique"}
+    fields = dict(data)
+    cls = registry.technique(slot, fields.pop("technique"))
     for spec in search_fields(cls):
         value = fields.get(spec.name)
         if isinstance(spec.marker, Pick) and isinstance(value, Mapping):
-            fields[spec.name] = instantiate(registry, spec.marker.slot, value)
+            fields[spec.name] = instantiate(
+                registry,
+                spec.marker.slot,
+                value,
+            )
     return cls(**fields)

@@ -1,5 +1,6 @@
-"""What is learnt: a task owns its data, sampler, forward pass, loss, metrics and what a model maps
-to what.
+"""What is learnt.
+
+A task owns its data, sampler, forward pass, loss, metrics and what a model maps to what.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a net: a dimension is a number where the file fixes it, else a name or
-    nothing.
+    """An input or output of a net.
+
+    A dimension is a number where the file fixes it, else a name or nothing.
     """
 
     name: str
@@ -40,8 +42,9 @@ class Port:
 
 
 class Runner(Protocol):
-    """A model as shipped: called with one array where it takes one, or `run` with arrays by
-    name.
+    """A model as shipped.
+
+    It is called with one array where it takes one, or `run` with arrays by name.
     """
 
     @property
@@ -81,10 +84,10 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TaskData:
-    """Training samples and validation set; `notes` are sentences for the person (skipped files,
-    near duplicates).
+    """Training samples and validation set.
 
-    `fingerprint` hashes both, so that a study is never resumed on other data.
+    `notes` are sentences for the person (skipped files, near duplicates). `fingerprint` hashes
+    both, so that a study is never resumed on other data.
     """
 
     train: Samples
@@ -112,8 +115,9 @@ class NoSamples:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees: `inputs` for the model (one tensor, or several), `target` for
-    the loss.
+    """What one training step sees.
+
+    `inputs` are for the model (one tensor, or several), `target` is for the loss.
     """
 
     inputs: Inputs
@@ -136,8 +140,9 @@ class Interface:
 
 @dataclass(frozen=True)
 class Piece:
-    """One of several things that are looked at side by side: the truth, what needs no model, or a
-    model's output.
+    """One of several things that are looked at side by side.
+
+    It is the truth, what needs no model, or a model's output.
     """
 
     what: str
@@ -162,8 +167,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Gallery:
-    """What `Task.show` gives: a sentence that explains all examples, and the examples; `about` is
-    JSON.
+    """What `Task.show` gives.
+
+    It is a sentence that explains all examples, and the examples; `about` is JSON.
     """
 
     caption: str
@@ -177,8 +183,9 @@ class Shared(Protocol):
     def __call__(
         self, name: str, parts: Mapping[str, Any], make: Callable[[], dict[str, Tensor]], /
     ) -> dict[str, Tensor]:
-        """Return the tensors of these parts, JSON that holds everything on which they depend, made
-        where nobody has.
+        """Return the tensors of these parts, made where nobody has.
+
+        The parts are JSON that holds everything on which the tensors depend.
         """
 
 
@@ -239,22 +246,36 @@ class Task(BaseModel):
         """
         raise DataError(f"The task {self.kind!r} has no images to show.")
 
-    def show(self, runners: Mapping[str, Runner], data: Any, count: int) -> Gallery:
-        """Set what shipped models make of the first samples of `data` side by side, in pictures or
-        in texts.
+    def show(
+        self,
+        runners: Mapping[str, Runner],
+        data: Any,
+        count: int,
+    ) -> Gallery:
+        """Set what shipped models make of the first samples of `data` side by side.
+
+        The gallery shows pictures or texts.
         """
         raise DataError(f"The task {self.kind!r} has no images to show.")
 
     def dims(self) -> dict[str, int]:
-        """Return what a model factory has to know of the task, for instance `{"channels": 1,
-        "scale": 2}`.
+        """Return what a model factory has to know of the task.
+
+        For instance `{"channels": 1, "scale": 2}`.
         """
         raise NotImplementedError
 
     def check_training(self, train: Samples, *, patch: int) -> None:
         """Raise DataError where no batch could be drawn with these settings."""
 
-    def draw(self, train: Samples, generator: torch.Generator, *, batch: int, patch: int) -> Batch:
+    def draw(
+        self,
+        train: Samples,
+        generator: torch.Generator,
+        *,
+        batch: int,
+        patch: int,
+    ) -> Batch:
         """Make one batch on the samples' device; all randomness comes from the generator."""
         raise NotImplementedError
 
@@ -272,11 +293,10 @@ class Task(BaseModel):
         raise NotImplementedError
 
     def examples(self, model: nn.Module) -> Sequence[Inputs]:
-        """Return inputs of two different sizes, on which the exported model is compared with the
-        trained one.
+        """Return inputs of two different sizes.
 
-        Where a model takes several inputs, each entry is a tuple of them; their shapes may depend
-        on the model.
+        The exported model is compared with the trained one on them. Where a model takes several
+        inputs, each entry is a tuple of them; their shapes may depend on the model.
         """
         raise NotImplementedError
 
@@ -284,7 +304,13 @@ class Task(BaseModel):
         """Return the input (on the meta device) for which multiply-adds are quoted."""
         raise NotImplementedError
 
-    def training_example(self, model: nn.Module, *, batch: int, patch: int) -> Inputs:
+    def training_example(
+        self,
+        model: nn.Module,
+        *,
+        batch: int,
+        patch: int,
+    ) -> Inputs:
         """Return one training input on the meta device, from which memory is estimated."""
         raise NotImplementedError
 
@@ -302,18 +328,19 @@ class Task(BaseModel):
         return samples
 
     def reference(self, data: TaskData, metrics: Sequence[Metric]) -> dict[str, float]:
-        """Measure the obvious alternative that needs no model (bicubic for super-resolution), where
-        there is one.
+        """Measure the obvious alternative that needs no model, where there is one.
+
+        For super-resolution it is bicubic interpolation.
         """
         return {}
 
     def calibration(
         self, train: Samples, runner: Runner, count: int, seed: int
     ) -> Sequence[Array | Feed]:
-        """Return inputs of the shipped model, drawn from the training samples, to calibrate
-        quantization.
+        """Return inputs of the shipped model to calibrate quantization.
 
-        `runner` is the float file: states of a recurrent net come from running it.
+        They are drawn from the training samples. `runner` is the float file: states of a recurrent
+        net come from running it.
         """
         raise NotImplementedError
 
@@ -330,11 +357,10 @@ class Task(BaseModel):
         raise NotImplementedError
 
     def reference_net(self) -> Path:
-        """Return the exported net with which latency is measured in turns; a task without one
-        leaves this out.
+        """Return the exported net with which latency is measured in turns.
 
-        Only metrics that need it ask for it (`Metric.needs`): a study file that names one is
-        refused where there is none.
+        A task without one leaves this out. Only metrics that need it ask for it (`Metric.needs`): a
+        study file that names one is refused where there is none.
         """
         raise PluginError(f"The task {self.kind!r} has no reference net.")
 
@@ -345,12 +371,12 @@ class Task(BaseModel):
 
     @classmethod
     def of_file(cls, metadata: Mapping[str, str]) -> Self:
-        """Return the task of a shipped model, from what `dims` and `metadata` told the file. Raises
-        DataError.
+        """Return the task of a shipped model, from what `dims` and `metadata` told the file.
 
-        Fields that the file does not tell have their defaults.
+        Fields that the file does not tell have their defaults. Raises DataError.
         """
-        told = {}
+        # A file tells more than the fields of its task, and a task forbids what is none.
+        told: dict[str, str] = {}
         for name in cls.model_fields:
             if name in metadata:
                 told[name] = metadata[name]

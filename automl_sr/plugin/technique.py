@@ -50,8 +50,9 @@ class Slot(enum.StrEnum):
 
     @property
     def single(self) -> bool:
-        """Whether one technique always applies, so that its fields stand under the slot's own name
-        (`recipe.lr`).
+        """Whether one technique always applies.
+
+        Its fields then stand under the slot's own name (`recipe.lr`).
         """
         return self is Slot.RECIPE
 
@@ -114,9 +115,10 @@ class Each:
 
     def ranges(self) -> tuple[Range, ...]:
         """Return the ranges of all places, each once."""
-        if isinstance(self.item, tuple):
-            return tuple(dict.fromkeys(self.item))
-        return (self.item,)
+        if not isinstance(self.item, tuple):
+            return (self.item,)
+        # A dict keeps the order of the places.
+        return tuple(dict.fromkeys(self.item))
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,11 @@ class When:
     conditions: Mapping[str, tuple[Scalar, ...]]
 
     def __init__(self, **conditions: Sequence[Scalar]) -> None:
-        object.__setattr__(
-            self, "conditions", {name: tuple(values) for name, values in conditions.items()}
-        )
+        listed: dict[str, tuple[Scalar, ...]] = {}
+        for name, values in conditions.items():
+            listed[name] = tuple(values)
+        # A frozen dataclass can be filled only past its own __setattr__.
+        object.__setattr__(self, "conditions", listed)
 
     def __hash__(self) -> int:
         return hash(tuple(sorted(self.conditions)))
@@ -155,6 +159,16 @@ class File:
     """
 
 
+@dataclass(frozen=True)
+class Later:
+    """Let a field mean nothing at its default: one that a technique got when plans named it
+    already.
+
+    There the technique is what it was before it had the field: `dump` and fingerprints leave it
+    out, so that stored plans, blueprints and shared results are found again.
+    """
+
+
 Marker = Int | Float | Choice | Each | Pick
 
 
@@ -171,6 +185,8 @@ class SearchField:
     decided_by: frozenset[str] = frozenset()
     """For a vector, the fields that say how many places it has and which of them are used."""
     is_file: bool = False
+    later: bool = False
+    """Whether it is left out where it has its default."""
 
     def depends_on(self) -> set[str]:
         """Name the fields that decide whether, or how often, this one is asked."""
@@ -178,11 +194,10 @@ class SearchField:
 
 
 class Technique(BaseModel):
-    """A way to choose data, build, train, compress or ship a model; its fields are its search
-    space.
+    """A way to choose data, build, train, compress or ship a model.
 
-    Every stage method is the identity unless a technique overrides it, so a technique writes only
-    what it does.
+    Its fields are its search space. Every stage method is the identity unless a technique overrides
+    it, so a technique writes only what it does.
     """
 
     model_config = ConfigDict(
@@ -260,9 +275,15 @@ class Technique(BaseModel):
         """
         return blueprint, blueprint
 
-    def companions(self, blueprint: Blueprint, task: Task, ctx: Context) -> list[Blueprint]:
-        """List the models that lie in memory beside the trained one, such as a teacher; they are
-        not trained.
+    def companions(
+        self,
+        blueprint: Blueprint,
+        task: Task,
+        ctx: Context,
+    ) -> list[Blueprint]:
+        """List the models that lie in memory beside the trained one, such as a teacher.
+
+        They are not trained.
         """
         return []
 
@@ -271,8 +292,9 @@ class Technique(BaseModel):
         return phases
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
-        """Change losses, taps, auxiliary modules, groups or the update; a pure function of model,
-        state and phase.
+        """Change losses, taps, auxiliary modules, groups or the update.
+
+        It is a pure function of model, state and phase.
         """
         return step
 
@@ -293,38 +315,40 @@ class Technique(BaseModel):
     def predict(
         self, cost: Mapping[str, float], task: Task
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Bound what the shipped model will cost, given its cost before this technique: (lower,
-        upper).
+        """Bound what the shipped model will cost: (lower, upper).
+
+        `cost` is its cost before this technique.
         """
         return dict(cost), dict(cost)
 
     def canonical(self) -> Self:
-        """Return the technique that stands for all that mean the same; plans hold it and are
-        compared by it.
+        """Return the technique that stands for all that mean the same.
 
-        Here what is inactive gets its default, and vectors whose count or use is a function lose
-        what is beyond their count and get the first value of its range at each place that is not
-        used. A technique with more ways to say one thing (two inputs of a node in either order)
-        overrides it and begins with `super().canonical()`. Doing it twice must change nothing more.
+        Plans hold it and are compared by it. Here what is inactive gets its default, and vectors
+        whose count or use is a function lose what is beyond their count and get the first value of
+        its range at each place that is not used. A technique with more ways to say one thing (two
+        inputs of a node in either order) overrides it and begins with `super().canonical()`. Doing
+        it twice must change nothing more.
         """
         return _settled(self)
 
     def dump(self) -> dict[str, Any]:
-        """Return the fields as JSON, with inactive ones at their defaults and nested techniques by
-        name.
+        """Return the fields as JSON.
+
+        Inactive ones are at their defaults, nested techniques are there by name. Fields that came
+        `Later` are left out at their defaults.
         """
-        inactive = inactive_fields(self)
         found: dict[str, Any] = {}
-        for spec in search_fields(type(self)):
-            found[spec.name] = as_json(
-                spec.default if spec.name in inactive else getattr(self, spec.name)
-            )
+        for name, value in meant_fields(self).items():
+            found[name] = as_json(value)
         return found
 
     @classmethod
     def title(cls) -> str:
         """Return the first sentence of the docstring."""
-        return (cls.__doc__ or "").strip().split("\n", 1)[0]
+        text = (cls.__doc__ or "").strip()
+        first, _, _ = text.partition("\n")
+        return first
 
 
 def as_json(value: Any) -> Any:
@@ -347,53 +371,70 @@ def first_value(item: Range) -> Scalar:
 
 
 def _settled(technique: T) -> T:
-    """Return a technique of which nothing is left open that has no meaning: itself where there is
-    nothing such.
+    """Return a technique of which nothing is left open that has no meaning.
+
+    It is the technique itself where there is nothing such.
     """
-    changed: dict[str, Any] = {}
+    cls = type(technique)
+    specs = search_fields(cls)
     inactive = inactive_fields(technique)
-    known = {spec.name: getattr(technique, spec.name) for spec in search_fields(type(technique))}
-    for spec in in_order(search_fields(type(technique))):
+    known = _values_of(technique, specs)
+    changed: dict[str, Any] = {}
+    # In order: a vector is cut by what its count reads, which is settled by then.
+    for spec in in_order(specs):
         value = known[spec.name]
         if spec.name in inactive:
             settled = spec.default
         elif isinstance(value, Technique):
             settled = value.canonical()
-        elif isinstance(spec.marker, Each) and has_dead_ends(type(technique), spec.marker):
-            settled = _settled_vector(type(technique), spec.name, spec.marker, known)
+        elif isinstance(spec.marker, Each) and has_dead_ends(cls, spec.marker):
+            settled = _settled_vector(cls, spec.name, spec.marker, known)
         else:
             continue
         if as_json(settled) != as_json(value):
-            changed[spec.name] = known[spec.name] = settled
+            changed[spec.name] = settled
+            known[spec.name] = settled
     if changed:
+        # A copy is not validated again: nothing of it is new to the fields.
         return technique.model_copy(update=changed)
     return technique
 
 
+def _values_of(technique: Technique, specs: Sequence[SearchField]) -> dict[str, Any]:
+    return {spec.name: getattr(technique, spec.name) for spec in specs}
+
+
 def _settled_vector(
-    owner: type[Technique], field: str, each: Each, known: Mapping[str, Any]
+    owner: type[Technique],
+    field: str,
+    each: Each,
+    known: Mapping[str, Any],
 ) -> tuple[Any, ...]:
     given = known[field]
+    count = min(places(owner, each, known), len(given))
     found: tuple[Any, ...] = ()
-    for place in range(min(places(owner, each, known), len(given))):
-        used = is_used(owner, field, each, known, found)
-        found += (given[place] if used else first_value(each.at(place)),)
+    for place in range(count):
+        value = given[place]
+        # By what is found so far: a place that an unused one would have used is unused too.
+        if not is_used(owner, field, each, known, found):
+            value = first_value(each.at(place))
+        found = (*found, value)
     return found
 
 
 def used_places(technique: Technique, spec: SearchField) -> list[int]:
     """Return the places of a vector field that mean something."""
-    owner, value = type(technique), getattr(technique, spec.name)
-    if not isinstance(spec.marker, Each) or not has_dead_ends(owner, spec.marker):
-        return list(range(len(value)))
+    owner = type(technique)
+    value = getattr(technique, spec.name)
     each = spec.marker
-    known = {}
-    for other in search_fields(owner):
-        known[other.name] = getattr(technique, other.name)
+    if not isinstance(each, Each) or not has_dead_ends(owner, each):
+        return list(range(len(value)))
+    known = _values_of(technique, search_fields(owner))
     count = min(places(owner, each, known), len(value))
     found: list[int] = []
     for place in range(count):
-        if is_used(owner, spec.name, each, known, tuple(value[:place])):
+        before = tuple(value[:place])
+        if is_used(owner, spec.name, each, known, before):
             found.append(place)
     return found
 
@@ -401,22 +442,32 @@ def used_places(technique: Technique, spec: SearchField) -> list[int]:
 def in_order(specs: list[SearchField]) -> list[SearchField]:
     """Put every field behind those that decide whether, or how often, it is asked."""
     ordered: list[SearchField] = []
+    done: set[str] = set()
     waiting = list(specs)
     while waiting:
-        done = {spec.name for spec in ordered}
-        ready = next((spec for spec in waiting if spec.depends_on() <= done), waiting[0])
+        # Fields that wait for each other in a circle are a mistake that `problems_of` says; here
+        # the first of them goes on, so that this ends.
+        ready = waiting[0]
+        for spec in waiting:
+            if spec.depends_on() <= done:
+                ready = spec
+                break
         ordered.append(ready)
+        done.add(ready.name)
         waiting.remove(ready)
     return ordered
 
 
 def inactive_fields(technique: Technique) -> set[str]:
-    """Name the fields whose `When` does not hold; a field that depends on an inactive one is
-    inactive too.
+    """Name the fields whose `When` does not hold.
+
+    A field that depends on an inactive one is inactive too.
     """
     inactive: set[str] = set()
     specs = search_fields(type(technique))
-    for _ in specs:  # a chain of conditions is at most as long as the list
+    # A field may stand before the one on which it depends: a chain of conditions is at most as
+    # long as the list.
+    for _ in specs:
         for spec in specs:
             for other, allowed in spec.when.items():
                 if other in inactive or getattr(technique, other) not in allowed:
@@ -424,18 +475,34 @@ def inactive_fields(technique: Technique) -> set[str]:
     return inactive
 
 
-def files_of(technique: Technique) -> dict[str, str]:
-    """Return the paths of the files that a technique and those nested in it name, by field;
-    inactive ones are none.
+def meant_fields(technique: Technique) -> dict[str, Any]:
+    """Return the values by which a technique is told apart from others of its name: inactive fields
+    have their defaults, and those that came `Later` are left out there.
     """
     inactive = inactive_fields(technique)
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {}
     for spec in search_fields(type(technique)):
         value = getattr(technique, spec.name)
         if spec.name in inactive:
+            value = spec.default
+        says_nothing = spec.later and as_json(value) == as_json(spec.default)
+        if not says_nothing:
+            found[spec.name] = value
+    return found
+
+
+def files_of(technique: Technique) -> dict[str, str]:
+    """Return the paths of the files that a technique and those nested in it name, by field."""
+    inactive = inactive_fields(technique)
+    found: dict[str, str] = {}
+    for spec in search_fields(type(technique)):
+        # A file that means nothing need not be there.
+        if spec.name in inactive:
             continue
+        value = getattr(technique, spec.name)
         if isinstance(value, Technique):
-            found |= {f"{spec.name}.{name}": path for name, path in files_of(value).items()}
+            for name, path in files_of(value).items():
+                found[f"{spec.name}.{name}"] = path
         elif spec.is_file and value:
             found[spec.name] = value
     return found
@@ -452,7 +519,9 @@ def search_fields(cls: type[Technique]) -> list[SearchField]:
 def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchField:
     when: Mapping[str, tuple[Scalar, ...]] = {}
     marker: Marker | None = None
-    fixed = is_file = False
+    fixed = False
+    is_file = False
+    later = False
     for item in info.metadata:
         if isinstance(item, When):
             when = item.conditions
@@ -460,18 +529,26 @@ def _search_field(cls: type[Technique], name: str, info: FieldInfo) -> SearchFie
             fixed = True
         elif isinstance(item, File):
             is_file = True
+        elif isinstance(item, Later):
+            later = True
         elif isinstance(item, Int | Float | Choice | Each | Pick):
             marker = item
     if marker is None:
         marker = _implied_choice(info.annotation)
-    default = info.get_default(call_default_factory=True)
-    searched = marker is not None and not fixed
+    decided: frozenset[str] = frozenset()
     if isinstance(marker, Each):
         decided = frozenset(decided_by(cls, name, marker))
-    else:
-        decided = frozenset[str]()
-    description = info.description or ""
-    return SearchField(name, marker, default, when, searched, description, decided, is_file)
+    return SearchField(
+        name=name,
+        marker=marker,
+        default=info.get_default(call_default_factory=True),
+        when=when,
+        searched=marker is not None and not fixed,
+        description=info.description or "",
+        decided_by=decided,
+        is_file=is_file,
+        later=later,
+    )
 
 
 def _implied_choice(annotation: Any) -> Choice | None:
@@ -489,25 +566,22 @@ def accepts(cls: type[Technique], name: str, value: Any) -> bool:
 
 def why_refused(cls: type[Technique], name: str, value: Any) -> str | None:
     """Say why a field does not take a value, or nothing if it does."""
+    blank = cls.model_construct()
     try:
-        cls.__pydantic_validator__.validate_assignment(cls.model_construct(), name, value)
+        cls.__pydantic_validator__.validate_assignment(blank, name, value)
     except ValidationError as error:
-        # What a validator of the whole model says depends on the other fields, which a study file
-        # may set as well.
-        own = []
         for item in error.errors():
+            # What a validator of the whole model says depends on the other fields, which a study
+            # file may set as well. And models are frozen, which is no fault of the value.
             if item["loc"][:1] == (name,) and item["type"] != "frozen_instance":
-                own.append(item)
-        if own:
-            return own[0]["msg"]
-        return None
+                return item["msg"]
     return None
 
 
 def first_error(error: ValidationError) -> str:
     """Put the first complaint of pydantic into one line."""
     item = error.errors()[0]
-    where = ".".join(str(part) for part in item["loc"])
+    where = ".".join(map(str, item["loc"]))
     if where:
         return f"{where}: {item['msg']}"
     return item["msg"]

@@ -45,7 +45,9 @@ class StoredWeights:
         if "blueprint" not in self.header:
             return None
         try:
-            return Blueprint.from_json(json.loads(self.header["blueprint"]))
+            # Text inside of the header's text, so that the header has plain values alone.
+            data = json.loads(self.header["blueprint"])
+            return Blueprint.from_json(data)
         except (ValueError, TypeError, KeyError) as error:
             raise UseError(
                 f"What the checkpoint says of its model cannot be read: {first_line(error)}.",
@@ -92,25 +94,29 @@ class Misfit:
 
 def misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Misfit:
     """Compare given tensors with those that a net wants, by name and size."""
-    missing = [name for name in wanted if name not in given]
+    missing: list[str] = []
+    unlike: list[str] = []
+    for name, value in wanted.items():
+        if name not in given:
+            missing.append(name)
+        elif given[name].shape != value.shape:
+            unlike.append(f"{name} is {_sides(given[name])}, not {_sides(value)}")
     foreign = [name for name in given if name not in wanted]
-    unlike = [
-        f"{name} is {_sides(given[name])}, not {_sides(value)}"
-        for name, value in wanted.items()
-        if name in given and given[name].shape != value.shape
-    ]
     return Misfit(tuple(missing), tuple(foreign), tuple(unlike))
 
 
 def _said(what: str, names: Sequence[str]) -> list[str]:
     if not names:
         return []
+    shown = ", ".join(names[:SHOWN])
     rest = len(names) - SHOWN
-    more = f" and {rest} more" if rest > 0 else ""
-    return [f"{what}: {', '.join(names[:SHOWN])}{more}"]
+    if rest > 0:
+        shown += f" and {rest} more"
+    return [f"{what}: {shown}"]
 
 
 def _sides(tensor: Tensor) -> str:
+    # A number has no sides.
     return "x".join(map(str, tensor.shape)) or "one number"
 
 
@@ -138,15 +144,30 @@ def _unpickled(path: Path) -> Any:
 def _tensors_in(found: Any) -> dict[str, Tensor] | None:
     """Return the tensors of a net, wherever a training program put them, by plain names."""
     tensors = _all_tensors(found)
-    if tensors is None and isinstance(found, Mapping):
-        known = [name for name in NESTED if name in found]
-        for name in known or list(found):
-            tensors = tensors or _all_tensors(found[name])
+    if tensors is None:
+        tensors = _nested_tensors(found)
     if tensors is None:
         return None
-    if all(name.startswith(PARALLEL) for name in tensors):
-        return {name.removeprefix(PARALLEL): value for name, value in tensors.items()}
-    return tensors
+    # Of all, or of none: a net may have a part of that name itself.
+    if not all(name.startswith(PARALLEL) for name in tensors):
+        return tensors
+    plain: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        plain[name.removeprefix(PARALLEL)] = value
+    return plain
+
+
+def _nested_tensors(found: Any) -> dict[str, Tensor] | None:
+    """Return the tensors that stand beside other things."""
+    if not isinstance(found, Mapping):
+        return None
+    names = [name for name in NESTED if name in found]
+    # Under any name where none is known, since every program has its own.
+    for name in names or list(found):
+        tensors = _all_tensors(found[name])
+        if tensors is not None:
+            return tensors
+    return None
 
 
 def _all_tensors(found: Any) -> dict[str, Tensor] | None:
@@ -155,6 +176,7 @@ def _all_tensors(found: Any) -> dict[str, Tensor] | None:
 
     if not isinstance(found, Mapping) or not found:
         return None
-    named = all(isinstance(name, str) for name in found)
-    tensors = all(isinstance(value, torch.Tensor) for value in found.values())
-    return dict(found) if named and tensors else None
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            return None
+    return dict(found)

@@ -16,7 +16,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from automl_sr.presentation.numbers import number, plain
 from automl_sr.presentation.terminal import hidden, secrets_of, visible, visible_json
@@ -51,19 +51,31 @@ class _Results:
         if self._claimed is not None or sys.stdout is None:
             return
         self._former = self._claimed = sys.stdout
-        if _descriptor(sys.stdout) == _OUT:
-            sys.stdout.flush()
-            self._kept = os.dup(_OUT)
-            # Where standard error is closed, that number may mean any file by now.
-            os.dup2(_ERR if sys.stderr is not None else os.open(os.devnull, os.O_WRONLY), _OUT)
-            private = os.fdopen(os.dup(self._kept), "wb")
-            self._claimed = io.TextIOWrapper(private, sys.stdout.encoding, sys.stdout.errors)
-            # A stream of its own, so that who closes it does not close standard error.
-            sys.stdout = os.fdopen(
-                _OUT, "w", 1, sys.stdout.encoding, "backslashreplace", closefd=False
-            )
-        else:
+        if _descriptor(sys.stdout) != _OUT:  # a stream in memory: there is nothing to redirect
             sys.stdout = sys.stderr
+            return
+
+        # Native code writes to descriptor 1, whatever sys.stdout is: what it means is changed, and
+        # the real one kept under a number that only we know.
+        sys.stdout.flush()
+        self._kept = os.dup(_OUT)
+        elsewhere = _ERR
+        if sys.stderr is None:
+            # Where standard error is closed, that number may mean any file by now.
+            elsewhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(elsewhere, _OUT)
+        encoding, errors = sys.stdout.encoding, sys.stdout.errors
+        private = os.fdopen(os.dup(self._kept), "wb")
+        self._claimed = io.TextIOWrapper(private, encoding, errors)
+        # A stream of its own, so that who closes it does not close standard error.
+        sys.stdout = os.fdopen(
+            _OUT,
+            "w",
+            1,
+            encoding,
+            "backslashreplace",
+            closefd=False,
+        )
 
     def release(self) -> None:
         if self._claimed is None or self._former is None:
@@ -81,8 +93,9 @@ _results = _Results()
 
 
 def claim_results() -> None:
-    """Keep standard output for what is printed here; what others write to it goes to standard
-    error.
+    """Keep standard output for what is printed here.
+
+    What others write to it goes to standard error.
     """
     _results.claim()
 
@@ -98,9 +111,8 @@ def flush_results() -> None:
 
 
 def discard_results() -> None:
-    """Let what was printed go nowhere, as its reader has gone: Python must not try again when it
-    ends.
-    """
+    """Let what was printed go nowhere, as its reader has gone."""
+    # Python flushes the stream when it ends, and would complain of the broken pipe once more.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _results.stream.fileno())
 
@@ -112,18 +124,16 @@ class _Secrets:
 
 
 def keep_secret(arguments: Iterable[str]) -> None:
-    """Show no password of these arguments, nor of the environment, in anything that is said from
-    now on.
-    """
+    """Show no password of these arguments, nor of the environment, from now on."""
     _Secrets.known = secrets_of(arguments, os.environ)
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, alone, on standard output."""
-    whole = (_results.stream.encoding or "utf-8").lower().replace("-", "") == "utf8"
-    text = json.dumps(
-        _without_passwords(plain(value)), indent=2, ensure_ascii=not whole, allow_nan=False
-    )
+    encoding = _results.stream.encoding or "utf-8"
+    whole = encoding.lower().replace("-", "") == "utf8"
+    shown = _without_passwords(plain(value))
+    text = json.dumps(shown, indent=2, ensure_ascii=not whole, allow_nan=False)
     _print(visible_json(text))
 
 
@@ -168,23 +178,27 @@ def warn(text: str) -> None:
 
 
 def console(*, stderr: bool = True) -> Console:
-    """Make a rich console, on standard error by default; pipes and files get plain, uncut lines."""
+    """Return a rich console, on standard error by default."""
+    stream = _results.stream
     if stderr:
         stream = sys.stderr
-    else:
-        stream = _results.stream
-    terminal = stream.isatty()
     width = None
-    if not (terminal or "COLUMNS" in os.environ):
+    # Pipes and files get whole lines: rich would cut them to 80 columns there.
+    if not stream.isatty() and "COLUMNS" not in os.environ:
         width = WIDE
     made: Console = _console_class()(
-        file=stream, width=width, highlight=False, soft_wrap=False, markup=False
+        file=stream,
+        width=width,
+        highlight=False,
+        soft_wrap=False,
+        markup=False,
     )
     return made
 
 
 @functools.cache
 def _console_class() -> Any:
+    # Made at first use: rich takes time to import, which `--help` need not wait for.
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
 
@@ -192,7 +206,9 @@ def _console_class() -> Any:
         """A console whose text is such as may reach a terminal; what it draws with is its own."""
 
         def render(
-            self, renderable: RenderableType, options: ConsoleOptions | None = None
+            self,
+            renderable: RenderableType,
+            options: ConsoleOptions | None = None,
         ) -> Iterable[Segment]:
             """Render, and write out what cannot be seen."""
             for segment in super().render(renderable, options):
@@ -218,18 +234,26 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
+    # As Text, not str: rich reads str as its own markup, and names may hold brackets.
     shown = None
     if title is not None:
         shown = Text(_cell(title))
-    table = Table(title=shown, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=shown,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+    )
     flush_right = set(right)
     for column in columns:
-        justify = "left"
+        justify: Literal["left", "right"] = "left"
         if column in flush_right:
             justify = "right"
-        table.add_column(Text(_cell(column)), justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(Text(_cell(column)), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_cell(cell)) for cell in row))
+        cells = [Text(_cell(cell)) for cell in row]
+        table.add_row(*cells)
     console(stderr=False).print(table)
 
 
@@ -258,6 +282,7 @@ def _print(text: str) -> None:
 
 
 def _tell(text: str) -> None:
+    # A closed terminal must not end a search that nobody watches any more.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()

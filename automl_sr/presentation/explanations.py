@@ -9,16 +9,17 @@ from automl_sr.presentation.numbers import number
 
 
 def history_words(found: Mapping[str, Any]) -> str:
-    """Say what a history shows."""
+    """Return what a history shows, in words."""
     if found["kind"] == "best":
         return f"The best {found['metric']} of a model that keeps to the constraints."
-    box = ", ".join(
-        f"{name} {number(found['worst'][name])} to {number(best)}"
-        for name, best in found["ideal"].items()
-    )
+    ranges = []
+    for name, best in found["ideal"].items():
+        worst = found["worst"][name]
+        ranges.append(f"{name} {number(worst)} to {number(best)}")
+    box = ", ".join(ranges) or "all trials are alike"
     return (
         "The share that the front dominates of the box between the best and the worst values of"
-        f" this study ({box or 'all trials are alike'}; the reference point lies a tenth of the"
+        f" this study ({box}; the reference point lies a tenth of the"
         " range behind the worst). It shows when the search still found something; it does not"
         " compare studies."
     )

@@ -36,7 +36,7 @@ def gallery(
     missing.
     """
     from automl_sr.evaluation.runtime import OnnxModel
-    from automl_sr.search.study import cores
+    from automl_sr.search.environment import cores
 
     data = task.load_examples(seed, count)
     # A store may come from others: its files are run as files of others are.
@@ -44,14 +44,11 @@ def gallery(
     for trial in trials:
         runners[str(trial.number)] = OnnxModel(models.path(trial), cores(), guard=guard)
     found = task.show(runners, data, count)
-    rows = []
-    for example in found.examples:
-        rows.append(_row(example))
     return {
         **found.about,
         "caption": found.caption,
-        "models": [int(name) for name in runners],
-        "rows": rows,
+        "models": list(map(int, runners)),
+        "rows": list(map(_row, found.examples)),
     }
 
 
@@ -59,18 +56,19 @@ def _row(example: Example) -> dict[str, Any]:
     return {
         "name": example.name,
         **example.about,
-        "pieces": [_piece(piece) for piece in example.pieces],
+        "pieces": list(map(_piece, example.pieces)),
     }
 
 
 def _piece(piece: Piece) -> dict[str, Any]:
     """Name a model's output by its trial, and put its picture or text into JSON."""
-    what, number = (
-        (piece.what, None) if piece.runner is None else (f"trial {piece.runner}", int(piece.runner))
-    )
-    if piece.picture is None:
-        shown = {"text": piece.text}
-    else:
+    what = piece.what
+    number = None
+    if piece.runner is not None:
+        what = f"trial {piece.runner}"
+        number = int(piece.runner)
+    shown = {"text": piece.text}
+    if piece.picture is not None:
         shown = {"image": data_uri(piece.picture)}
     return {"what": what, "number": number, **piece.values, "note": piece.note, **shown}
 
@@ -81,12 +79,11 @@ def data_uri(image: Image) -> str:
     from PIL import features
 
     kind = "png"
+    options: dict[str, Any] = {"optimize": True}
     if features.check("webp"):
         kind = "webp"
-    buffer = io.BytesIO()
-    if kind == "webp":
         options = {"lossless": True, "quality": 90, "method": 4}
-    else:
-        options = {"optimize": True}
+    buffer = io.BytesIO()
     Pillow.fromarray(np.ascontiguousarray(image)).save(buffer, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    encoded = base64.b64encode(buffer.getvalue())
+    return f"data:image/{kind};base64,{encoded.decode()}"

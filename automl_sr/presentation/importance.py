@@ -33,21 +33,25 @@ def importance(
     memory = remember(study, trials, rungs, registry)
     count = len(memory.remembered)
     if count < FEWEST_TRIALS:
-        found = f"{count} {'trial has' if count == 1 else 'trials have'}"
-        return {
-            "reason": f"{found} left a model, which is too few to tell: it takes {FEWEST_TRIALS}."
-        }
+        return {"reason": _too_few(count)}
     quantile = max(QUANTILE, FEWEST_BEST / count)
     shares = {}
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that small values count as good is what the sign below takes care of
+        # Optuna warns that small values count as good, which the sign below takes care of.
+        warnings.simplefilter("ignore")
         for index, name in enumerate(study.objectives):
             sign = float(registry.metric(name).sign)
             shares[name] = get_param_importances(
                 memory,
                 evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile),
+                # Bound as defaults: a closure would read the loop's last values.
                 target=lambda trial, index=index, sign=sign: sign * trial.values[index],  # type: ignore[misc]
             )
     return {"trials": count, "quantile": quantile, "objectives": shares}
+
+
+def _too_few(count: int) -> str:
+    left = f"{count} trials have"
+    if count == 1:
+        left = "1 trial has"
+    return f"{left} left a model, which is too few to tell: it takes {FEWEST_TRIALS}."

@@ -22,38 +22,46 @@ class Markup(str):
 
 
 def el(tag: str, *children: Any, **attributes: Any) -> Markup:
-    """Make an element.
+    """Return an element.
 
     `class_` is written `class`, `data_t` as `data-t`; None and False leave an attribute out.
     """
-    given = "".join(
-        f" {_attribute(name)}" if value is True else f' {_attribute(name)}="{escape(value)}"'
-        for name, value in attributes.items()
-        if value is not None and value is not False
-    )
-    inside = ""
-    if tag not in VOID:
-        inside = f"{join(children)}</{tag}>"
-    return Markup(f"<{tag}{given}>{inside}")
+    given = []
+    for name, value in attributes.items():
+        if value is None or value is False:
+            continue
+        if value is True:  # an attribute without a value, such as `checked`
+            given.append(f" {_attribute(name)}")
+        else:
+            given.append(f' {_attribute(name)}="{escape(value)}"')
+    opening = f"<{tag}{''.join(given)}>"
+    if tag in VOID:
+        return Markup(opening)
+    return Markup(f"{opening}{join(children)}</{tag}>")
 
 
 def join(parts: Iterable[Any]) -> Markup:
-    """Put parts one after the other: text is escaped, lists are gone through, None is nothing."""
-    return Markup("".join(_part(part) for part in parts))
+    """Return parts one after the other; text is escaped.
+
+    Lists are gone through, None is nothing.
+    """
+    return Markup("".join(map(_part, parts)))
 
 
 def escape(value: Any) -> str:
-    """Write a value as text that means nothing to HTML."""
+    """Return a value as text that means nothing to HTML."""
+    text = str(value)
     if isinstance(value, float):
         text = f"{value:.5g}"
-    else:
-        text = str(value)
-    return html.escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text), quote=True)
+    cleaned = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    # Quotes as well, because attributes are written with the same function.
+    return html.escape(cleaned, quote=True)
 
 
 def _part(part: Any) -> str:
     if part is None:
         return ""
+    # Before the last line, which would escape what is markup already: it is a str too.
     if isinstance(part, Markup):
         return part
     if isinstance(part, list | tuple):

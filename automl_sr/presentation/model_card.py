@@ -1,6 +1,4 @@
-"""The model card: what a model is, what it was trained on, how it was measured; and the names of
-its files.
-"""
+"""The model card, and the names of the files that lie beside it."""
 
 from __future__ import annotations
 
@@ -19,45 +17,55 @@ CARD = "README.md"
 
 
 def model_files(
-    study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None
+    study: StudyRecord,
+    trial: TrialRecord,
+    refined: RefinementRecord | None = None,
 ) -> Mapping[str, ArtifactRecord]:
     """Return the files of a trial's model by kind. Raises UseError for a trial without one."""
-    if refined is None:
-        files = trial.artifacts
-    else:
+    files = trial.artifacts
+    if refined is not None:
         files = refined.artifacts
     if not files and trial.state in ("complete", "pruned"):
         raise UseError(
             f"The files of trial {trial.number} of {study.name!r} were removed by `automl-sr gc`.",
             "It keeps those of the front.",
         )
-    if "onnx" not in files:
-        reason = ""
-        if trial.reason:
-            reason = f": {trial.reason}"
-        hint = ""
-        if trial.duplicate_of is not None:
-            hint = f"Trial {trial.duplicate_of} has the same."
-        raise UseError(
-            f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.",
-            hint,
-        )
-    return files
+    if "onnx" in files:
+        return files
+
+    reason = ""
+    if trial.reason:
+        reason = f": {trial.reason}"
+    hint = ""
+    if trial.duplicate_of is not None:
+        hint = f"Trial {trial.duplicate_of} has the same."
+    raise UseError(
+        f"Trial {trial.number} of {study.name!r} is {trial.state} and left no model{reason}.",
+        hint,
+    )
 
 
-def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None = None) -> str:
-    """Write the model card: what the model is, what it was trained on, how it was measured, where
-    it ran.
+def card(
+    study: StudyRecord,
+    trial: TrialRecord,
+    refined: RefinementRecord | None = None,
+) -> str:
+    """Return the model card.
+
+    What the model is, what it was trained on, how it was measured, and where it ran.
     """
-    task, device = study.spec["task"], study.spec["device"]
+    device = study.spec["device"]
     height, width = device["input"]
     how = f"{device['provider']}, {device['threads']} thread(s), input {height}x{width}"
-    longer = "" if refined is None else ", refined"
-    own = trial if refined is None else refined
-    hashes = {
-        FILES.get(kind, kind): f"sha256 {artifact.sha256}"
-        for kind, artifact in own.artifacts.items()
-    }
+    longer = ""
+    own: TrialRecord | RefinementRecord = trial
+    if refined is not None:
+        longer = ", refined"
+        own = refined
+    hashes = {}
+    for kind, artifact in own.artifacts.items():
+        hashes[FILES.get(kind, kind)] = f"sha256 {artifact.sha256}"
+
     sections = [
         (
             f"# {study.name}, trial {trial.number}{longer}\n\nFound and trained by automl-sr."
@@ -70,8 +78,8 @@ def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | Non
         ),
         *_refined(trial, refined),
         (
-            f"## Task and data\n\n{_list(task)}\n\nThe test sets, if any are named, were not looked"
-            " at in the search."
+            f"## Task and data\n\n{_list(study.spec['task'])}\n\nThe test sets, if any are named,"
+            " were not looked at in the search."
         ),
         f"## Plan\n\n{_list(trial.params)}",
         f"## Training\n\n{_list(_training(study, trial, refined))}",
@@ -86,7 +94,9 @@ def card(study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | Non
 
 
 def _training(
-    study: StudyRecord, trial: TrialRecord, refined: RefinementRecord | None
+    study: StudyRecord,
+    trial: TrialRecord,
+    refined: RefinementRecord | None,
 ) -> dict[str, Any]:
     search = {"steps": study.spec["budget"]["steps"], "seconds": round(trial.seconds, 1)}
     if refined is None:
@@ -100,42 +110,50 @@ def _training(
 
 
 def _refined(trial: TrialRecord, refined: RefinementRecord | None) -> list[str]:
-    """Write what the search measured of the trial, and the test sets, which a refinement alone
-    looks at.
-    """
+    """Return what the search measured of the trial, and the values on the test sets."""
     if refined is None:
-        return []
-    before = _list({name: number(value) for name, value in trial.values.items()})
-    sections = [f"## Before refining\n\nWhat the search measured of this trial:\n\n{before}"]
-    if refined.tests:
-        rows = {}
-        for name, values in refined.tests.items():
-            rows[name] = ", ".join(f"{metric} {number(value)}" for metric, value in values.items())
-        sections.append(
-            f"## Test sets\n\nWhole images, measured on the exported file.\n\n{_list(rows)}"
-        )
+        return []  # the search looks at no test set
+    before = {}
+    for name, value in trial.values.items():
+        before[name] = number(value)
+    sections = [f"## Before refining\n\nWhat the search measured of this trial:\n\n{_list(before)}"]
+    if not refined.tests:
+        return sections
+
+    rows = {}
+    for name, values in refined.tests.items():
+        rows[name] = ", ".join(f"{metric} {number(value)}" for metric, value in values.items())
+    sections.append(
+        f"## Test sets\n\nWhole images, measured on the exported file.\n\n{_list(rows)}"
+    )
     return sections
 
 
 def _table(values: Any, reference: Any) -> str:
-    rows = []
+    lines = ["| metric | this model | without a model |", "|---|---|---|"]
     for name, value in values.items():
-        rows.append(f"| {name} | {number(value)} | {number(reference.get(name))} |")
-    return "\n".join(["| metric | this model | without a model |", "|---|---|---|", *rows])
+        lines.append(f"| {name} | {number(value)} | {number(reference.get(name))} |")
+    return "\n".join(lines)
 
 
 def _list(values: Any) -> str:
-    return "\n".join(f"- {name}: {_words(value)}" for name, value in values.items())
+    lines = []
+    for name, value in values.items():
+        lines.append(f"- {name}: {_words(value)}")
+    return "\n".join(lines)
 
 
 def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
-        return ", ".join(str(item) for item in value)
+        return ", ".join(map(str, value))
     return str(value)
 
 
 def _flat(values: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _flat(value) if isinstance(value, dict) else {name: value}
+        if isinstance(value, dict):
+            found.update(_flat(value))
+        else:
+            found[name] = value
     return found

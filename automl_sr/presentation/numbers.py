@@ -10,68 +10,76 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def plain(value: Any) -> Any:
-    """Make JSON of mappings, sequences, paths and numbers; NaN and infinity, which JSON lacks,
-    become null.
-    """
+    """Return mappings, sequences, paths and numbers as JSON has them."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None  # JSON has neither NaN nor infinity
+        return float(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        value = sorted(value)  # a set has another order in each process
     if isinstance(value, Iterable):
-        return [
-            plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)
-        ]
-    return (
-        plain(value.item()) if hasattr(value, "item") else str(value)
-    )  # a number of numpy or torch, or a path
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):  # a number of numpy or torch
+        return plain(value.item())
+    return str(value)  # a path
 
 
 def number(value: Any) -> str:
-    """Write a cell: four significant digits for fractions, separators for large counts, a dash for
-    nothing.
-    """
+    """Return a cell: four digits of a fraction, separators in a count, a dash for nothing."""
     if value is None:
         return "-"
+    # Before int, which a bool is too.
     if isinstance(value, bool):
         if value:
             return "yes"
         return "no"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return "-"
-        if abs(value) >= 10_000:
-            return f"{value:,.0f}"
-        return f"{value:.4g}"
-    return str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if not math.isfinite(value):
+        return "-"
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def size(number: int) -> str:
-    """Write a number of bytes for people: 12.3 MB."""
-    amount, unit = float(number), 0
+    """Return a number of bytes as people read it: 12.3 MB."""
+    amount = float(number)
+    unit = 0
+    # From 999.95 on one decimal would round to 1000.0 of the smaller unit.
     while amount >= 999.95 and unit + 1 < len(UNITS):
-        amount, unit = amount / 1000, unit + 1
+        amount /= 1000
+        unit += 1
     if unit:
         return f"{amount:.1f} {UNITS[unit]}"
-    return f"{number} {UNITS[0] if number != 1 else 'byte'}"
+    if number == 1:
+        return f"{number} byte"
+    return f"{number} {UNITS[0]}"
 
 
 def duration(seconds: float) -> str:
-    """Write a time: 42 s, 3 min 20 s, 2 h 5 min."""
+    """Return a time as people read it: 42 s, 3 min 20 s, 2 h 5 min."""
+    # Rounded before it is split, so that no part of it reads 60.
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min"
 
 
 def unit_of_time(longest: float) -> tuple[float, str]:
-    """Choose the unit in which a stretch of time is best read."""
-    units = ((120.0, 1.0, "seconds"), (7200.0, 60.0, "minutes"))
-    return next(
-        ((scale, name) for limit, scale, name in units if longest < limit), (3600.0, "hours")
-    )
+    """Return the unit in which a stretch of time is best read: its seconds and its name."""
+    if longest < 120:
+        return 1.0, "seconds"
+    if longest < 7200:
+        return 60.0, "minutes"
+    return 3600.0, "hours"

@@ -33,7 +33,11 @@ class RememberedStudy(optuna.study.Study):
     anew.
     """
 
-    def __init__(self, trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> None:
+    def __init__(
+        self,
+        trials: Sequence[FrozenTrial],
+        directions: Sequence[StudyDirection],
+    ) -> None:
         storage = InMemoryStorage()
         storage.create_new_study(list(directions), NAME)
         super().__init__(NAME, storage)
@@ -41,9 +45,8 @@ class RememberedStudy(optuna.study.Study):
 
     def only(self, numbers: Container[int]) -> RememberedStudy:
         """Return the study with some of its trials."""
-        return RememberedStudy(
-            [trial for trial in self.remembered if trial.number in numbers], self.directions
-        )
+        kept = [trial for trial in self.remembered if trial.number in numbers]
+        return RememberedStudy(kept, self.directions)
 
     def _get_trials(
         self,
@@ -51,6 +54,7 @@ class RememberedStudy(optuna.study.Study):
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
+        # Optuna's evaluators and plots read a study through this method alone.
         chosen = []
         for trial in self.remembered:
             if states is None or trial.state in states:
@@ -66,7 +70,7 @@ def remember(
     rungs: Sequence[RungRecord],
     registry: Registry,
 ) -> RememberedStudy:
-    """Rebuild the trials that were measured.
+    """Return the trials that were measured as a study of Optuna's.
 
     Raises PluginError without the plugins of the study.
     """
@@ -75,13 +79,11 @@ def remember(
     judged: dict[int, list[RungRecord]] = {}
     for row in rungs:
         judged.setdefault(row.number, []).append(row)
-    usable = []
+    frozen = []
     for trial in trials:
         if _usable(trial, study, ranges):
-            usable.append(trial)
-    frozen = []
-    for trial in usable:
-        frozen.append(_frozen(trial, study, judged.get(trial.number, []), ranges))
+            frozen.append(_frozen(trial, study, judged.get(trial.number, []), ranges))
+
     directions = []
     for name in study.objectives:
         if registry.metric(name).direction == "maximize":
@@ -91,10 +93,20 @@ def remember(
     return RememberedStudy(corrected(frozen), directions)
 
 
-def _usable(trial: TrialRecord, study: StudyRecord, ranges: dict[str, BaseDistribution]) -> bool:
+def _usable(
+    trial: TrialRecord,
+    study: StudyRecord,
+    ranges: dict[str, BaseDistribution],
+) -> bool:
+    if trial.state not in FINISHED:
+        return False
+    if not trial.values.keys() >= set(study.objectives):
+        return False
     asked = (trial.asked or {}).get("params")
-    measured = all(name in trial.values for name in study.objectives)
-    return trial.state in FINISHED and measured and asked is not None and set(asked) <= set(ranges)
+    if asked is None:
+        return False
+    # `_frozen` takes the distribution of each parameter from the ranges.
+    return set(asked) <= set(ranges)
 
 
 def _frozen(
@@ -103,23 +115,33 @@ def _frozen(
     rungs: Sequence[RungRecord],
     ranges: dict[str, BaseDistribution],
 ) -> FrozenTrial:
-    """Make of our row what Optuna was told of it."""
+    """Return our row as Optuna was told of it."""
     params = dict((trial.asked or {})["params"])
+    distributions = {name: ranges[name] for name in params}
     rows = {}
     for row in rungs:
         rows[str(row.rung)] = [row.values[name] for name in study.objectives]
-    stopped = trial.state == "pruned" and rows
+    attributes = {}
+    if rows:
+        attributes[RUNGS_ATTRIBUTE] = rows
+
+    # The values of a stopped trial are those of its last rung, which `corrected` reads from there.
+    state = TrialState.COMPLETE
+    values: list[float] | None = [trial.values[name] for name in study.objectives]
+    if trial.state == "pruned" and rows:
+        state = TrialState.PRUNED
+        values = None
     return FrozenTrial(
         number=trial.number,
         trial_id=trial.number,
-        state=TrialState.PRUNED if stopped else TrialState.COMPLETE,
+        state=state,
         value=None,
-        values=None if stopped else [trial.values[name] for name in study.objectives],
+        values=values,
         datetime_start=None,
         datetime_complete=None,
         params=params,
-        distributions={name: ranges[name] for name in params},
-        user_attrs={RUNGS_ATTRIBUTE: rows} if rows else {},
+        distributions=distributions,
+        user_attrs=attributes,
         system_attrs={},
         intermediate_values={},
     )

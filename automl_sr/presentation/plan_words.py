@@ -8,32 +8,27 @@ from automl_sr.presentation.numbers import number
 
 
 def plan_words(plan: dict[str, Any], most: int = 6) -> str:
-    """Name the techniques of a plan, and the numbers of the architecture."""
-    slots = {}
-    for name, value in plan.items():
-        if "." not in name:
-            slots[name] = value
+    """Return the techniques of a plan, and the numbers of its architecture, as words."""
+    # Names with a dot are fields of a technique: `architecture.fsrcnn.d`.
+    prefix = f"architecture.{plan.get('architecture')}."
     chosen = []
-    for name, value in slots.items():
-        if value != "none":
-            chosen.append(f"{name}={value}")
-    prefix = f"architecture.{slots.get('architecture')}."
     details = []
     for name, value in plan.items():
+        if "." not in name and value != "none":
+            chosen.append(f"{name}={value}")
         if name.startswith(prefix):
-            details.append(f"{name.removeprefix(prefix)}={number(value)}")
+            field = name.removeprefix(prefix)
+            details.append(f"{field}={number(value)}")
     return " ".join([*chosen, *details[:most]])
 
 
 def short_name(text: str, most: int = 19) -> str:
-    """Leave out the slot of a parameter, which its technique tells, and what is too long all the
-    same.
-    """
+    """Return the name of a parameter, at most so many characters of it."""
     parts = text.split(".")
+    name = text
     if len(parts) > 2:
-        name = ".".join(parts[1:])
-    else:
-        name = text
+        name = ".".join(parts[1:])  # its technique tells the slot
     if len(name) <= most:
         return name
+    # The end is what tells fields apart.
     return f"…{name[-most + 1 :]}"

@@ -1,9 +1,8 @@
-"""How a study and its trials went on: the front's volume over trials and over time, and learning
-curves.
-"""
+"""How a study and its trials went on: the front's volume over trials and time, and curves."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import PointRecord, StudyRecord, TrialRecord
 
+Curve = list[dict[str, Any]]
 CORNER = 1.1
 """The reference point lies a tenth of the range behind the worst: else the ends of a front would
 count for nothing.
@@ -28,33 +28,33 @@ MOST_POINTS = 150
 
 
 def history(
-    study: StudyRecord, trials: Sequence[TrialRecord], objectives: Sequence[Metric]
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
+    objectives: Sequence[Metric],
 ) -> dict[str, Any]:
-    """Follow the best value of one objective, or the hypervolume of several, from trial to
-    trial.
-    """
-    ended = sorted(
-        (trial for trial in trials if trial.state in COUNTED and trial.finished is not None),
-        key=lambda trial: (trial.finished or 0.0, trial.number),
-    )
+    """Return how the best value, or the hypervolume of several, went on from trial to trial."""
+    ended = []
+    for trial in trials:
+        if trial.state in COUNTED and trial.finished is not None:
+            ended.append(trial)
+    ended.sort(key=lambda trial: (trial.finished or 0.0, trial.number))
+
     fit = [trial for trial in ended if _counts(study, trial)]
     if not fit:
-        kept = " that keeps to the constraints" * bool(study.spec["constraints"])
+        kept = ""
+        if study.spec["constraints"]:
+            kept = " that keeps to the constraints"
         return {"reason": f"No trial has left a model{kept}."}
+    if len(objectives) > MOST_OBJECTIVES:
+        return {"reason": f"The hypervolume of {len(objectives)} objectives is not computed."}
+
+    measure: _Best | _Volume
+    about: dict[str, Any]
     if len(objectives) == 1:
-        measure: Any = _Best(objectives[0])
-        about: dict[str, Any] = {"kind": "best", "metric": objectives[0].name}
-    elif len(objectives) <= MOST_OBJECTIVES:
-        values = [trial.values for trial in fit]
-        ranges = {}
-        for metric in objectives:
-            ranges[metric] = [row[metric.name] for row in values]
-        moving = tuple(metric for metric, row in ranges.items() if max(row) > min(row))
-        box = Box(
-            moving,
-            ideal={m.name: m.best(ranges[m]) for m in moving},
-            reference={m.name: m.worst(ranges[m]) for m in moving},
-        )
+        measure = _Best(objectives[0])
+        about = {"kind": "best", "metric": objectives[0].name}
+    else:
+        box = _box(fit, objectives)
         measure = _Volume(box)
         about = {
             "kind": "hypervolume",
@@ -62,78 +62,135 @@ def history(
             "ideal": dict(box.ideal),
             "worst": dict(box.reference),
         }
-    else:
-        return {"reason": f"The hypervolume of {len(objectives)} objectives is not computed."}
-    points = []
+    return {**about, "points": _points(ended, fit, measure)}
+
+
+def _box(fit: Sequence[TrialRecord], objectives: Sequence[Metric]) -> Box:
+    """Return the box between the best and the worst values that were measured."""
+    moving = []
+    ideal = {}
+    reference = {}
+    for metric in objectives:
+        values = [trial.values[metric.name] for trial in fit]
+        # An objective in which all are alike has no range to scale by.
+        if max(values) > min(values):
+            moving.append(metric)
+            ideal[metric.name] = metric.best(values)
+            reference[metric.name] = metric.worst(values)
+    return Box(tuple(moving), ideal=ideal, reference=reference)
+
+
+def _points(
+    ended: Sequence[TrialRecord],
+    fit: Sequence[TrialRecord],
+    measure: _Best | _Volume,
+) -> Curve:
+    """Return a point for each trial that ended, also for those that add nothing."""
     counting = {trial.number for trial in fit}
-    for count, (trial, seconds) in enumerate(
-        zip(ended, working_seconds(ended), strict=True), start=1
-    ):
+    seconds = working_seconds(ended)
+    points = []
+    for index, trial in enumerate(ended):
         if trial.number in counting:
             measure.add(trial)
-        points.append(
-            {
-                "count": count,
-                "number": trial.number,
-                "seconds": round(seconds, 3),
-                "value": measure.value,
-            }
-        )
-    return {**about, "points": points}
+        point = {
+            "count": index + 1,
+            "number": trial.number,
+            "seconds": round(seconds[index], 3),
+            "value": measure.value,
+        }
+        points.append(point)
+    return points
 
 
 def working_seconds(ended: Sequence[TrialRecord]) -> list[float]:
-    """Return for each trial the time until its end in which any trial was running: pauses of the
-    study do not count.
+    """Return for each trial the time until its end in which any trial was running.
+
+    Pauses of the study do not count.
     """
-    found = []
-    total, covered = 0.0, -np.inf
-    spans = sorted((_begin(trial), trial.finished or 0.0) for trial in ended)
-    starts, ends, before = [], [], []
-    for start, end in spans:  # merged into stretches without a pause, with what lies before each
+    spans = []
+    for trial in ended:
+        spans.append((_begin(trial), trial.finished or 0.0))
+    spans.sort()
+
+    # Merged into stretches without a pause, with the working time that lies before each: so each
+    # trial is looked up by bisection, where going through all spans for each would be quadratic.
+    starts: list[float] = []
+    ends: list[float] = []
+    before: list[float] = []
+    total = 0.0
+    covered = -np.inf
+    for start, end in spans:
         if start > covered:
             starts.append(start)
             before.append(total)
             ends.append(end)
+        # Workers overlap: what is covered already does not count again.
         total += max(0.0, end - max(start, covered))
         covered = max(covered, end)
         ends[-1] = covered
+
+    found = []
     for trial in ended:
-        stretch = int(np.searchsorted(starts, trial.finished or 0.0, side="right")) - 1
-        found.append(before[stretch] + min(trial.finished or 0.0, ends[stretch]) - starts[stretch])
+        moment = trial.finished or 0.0
+        stretch = int(np.searchsorted(starts, moment, side="right")) - 1
+        inside = min(moment, ends[stretch]) - starts[stretch]
+        found.append(before[stretch] + inside)
     return found
 
 
-def learning_curve(points: Sequence[PointRecord], batch: int | None) -> list[dict[str, Any]]:
-    """Return the curve that led to the last model, with the seconds of training alone, pauses and
-    branches aside.
+def learning_curve(points: Sequence[PointRecord], batch: int | None) -> Curve:
+    """Return the curve that led to the last model.
 
-    What a branch learnt before the trunk went on is left out: a later phase counts from where the
-    one before it ended.
+    Its seconds are those of training alone, pauses and branches aside; None where the speed or the
+    batch is unknown.
     """
+    seconds: float | None = 0.0
+    step = 0
+    curve = []
+    for point in _trunk(points):
+        if seconds is not None and batch and point.images_per_second:
+            images = (point.step - step) * batch
+            seconds += images / point.images_per_second
+        else:
+            seconds = None  # and so it stays: a time with a gap in it would be too short
+        step = point.step
+        row = {
+            "step": step,
+            "seconds": seconds,
+            "phase": point.phase,
+            "loss": point.loss,
+        }
+        curve.append(row)
+    return _thinned(curve)
+
+
+def _trunk(points: Sequence[PointRecord]) -> list[PointRecord]:
+    """Return the points of the trunk, and of the last branch."""
     phases: dict[str, list[PointRecord]] = {}
     for point in points:
         phases.setdefault(point.phase, []).append(point)
     kept: list[PointRecord] = []
     for members in phases.values():
+        # What a branch learnt before the trunk went on is left out: a later phase counts from where
+        # the one before it ended.
         end = 0
         if kept:
             end = kept[-1].step
-        kept += sorted(
-            (point for point in members if point.step > end), key=lambda point: point.step
-        )
-    seconds: float | None = 0.0
-    step = 0
-    curve = []
-    for point in kept:
-        known = seconds is not None and batch and point.images_per_second
-        seconds = seconds + (point.step - step) * batch / point.images_per_second if known else None  # type: ignore[operator]
-        step = point.step
-        curve.append({"step": step, "seconds": seconds, "phase": point.phase, "loss": point.loss})
-    every = -(-len(curve) // MOST_POINTS) or 1
-    return [
-        point for index, point in enumerate(curve) if index % every == 0 or index == len(curve) - 1
-    ]
+        later = [point for point in members if point.step > end]
+        later.sort(key=lambda point: point.step)
+        kept += later
+    return kept
+
+
+def _thinned(curve: Curve) -> Curve:
+    """Return about as many points of a curve as can be seen; the last one always."""
+    every = math.ceil(len(curve) / MOST_POINTS)
+    if every < 2:
+        return curve
+    kept = curve[::every]
+    if kept[-1] is not curve[-1]:
+        kept.append(curve[-1])
+    return kept
 
 
 class _Best:
@@ -163,17 +220,25 @@ class _Volume:
         if not self._box.metrics:  # all trials are alike
             self.value = 1.0
             return
-        points = np.concatenate([self._front, self._box.scaled([trial.values])])
-        self._front = points[~dominates(points).any(axis=0)]
-        corner = np.full(points.shape[1], CORNER)
-        self.value = hypervolume(self._front, corner) / CORNER ** points.shape[1]
+        # The front alone is carried on: dominated points add no volume, and would be sorted again
+        # with each trial.
+        added = self._box.scaled([trial.values])
+        points = np.concatenate([self._front, added])
+        dominated = dominates(points).any(axis=0)
+        self._front = points[~dominated]
+        dimensions = points.shape[1]
+        corner = np.full(dimensions, CORNER)
+        self.value = hypervolume(self._front, corner) / CORNER**dimensions
 
 
 def _counts(study: StudyRecord, trial: TrialRecord) -> bool:
-    measured = all(name in trial.values for name in study.objectives)
-    return trial.state in FINISHED and measured and feasible(study, trial.values)
+    if trial.state not in FINISHED:
+        return False
+    if not trial.values.keys() >= set(study.objectives):
+        return False
+    return feasible(study, trial.values)
 
 
 def _begin(trial: TrialRecord) -> float:
-    """Say when a trial would have begun had it never been interrupted."""
+    """Return when a trial would have begun had it never been interrupted."""
     return (trial.finished or 0.0) - trial.seconds

@@ -10,98 +10,121 @@ from typing import Any
 
 from automl_sr.presentation.numbers import number
 
+Row = Mapping[str, Any]
+"""A refinement, as `Refinement` of `search.output` writes it."""
+Column = tuple[str, bool]
+"""A metric, and whether the refinement's value of it is meant or the search's."""
+Test = tuple[str, str]
+"""A test set, and a metric."""
 USUAL = ("psnr_y", "ssim_y")
 """What the table shows of test sets, where they have it; the JSON has everything."""
 
 
-def headings(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[str]:
-    """Name the columns of values: each metric as the search and as the refinement measured it, then
-    the test sets.
+def headings(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """Return the names of the columns of values.
 
-    What a refinement does not change, such as the number of parameters, has one column.
+    Each metric as the search and as the refinement measured it, then the test sets. What a
+    refinement does not change, such as the number of parameters, has one column.
     """
-    measured = []
+    names = []
     for metric, after in _measured(rows, metrics):
         if after:
-            measured.append(f"{metric} refined")
+            names.append(f"{metric} refined")
         else:
-            measured.append(metric)
-    return [*measured, *(f"{name} {metric}" for name, metric in _tested(rows))]
+            names.append(metric)
+    for test, metric in _tested(rows):
+        names.append(f"{test} {metric}")
+    return names
 
 
-def table(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[list[Any]]:
-    """Return a line for each refinement, and where a trial has several seeds one with their mean
-    and deviation.
-    """
-    measured, tested = _measured(rows, metrics), _tested(rows)
+def table(rows: Sequence[Row], metrics: Sequence[str]) -> list[list[Any]]:
+    """Return a line for each refinement, and the mean of the seeds of a trial below its lines."""
+    measured = _measured(rows, metrics)
+    tested = _tested(rows)
+
+    # Seeds are compared where everything else is equal: the same trial, and as many steps.
+    groups: dict[tuple[int, int], list[Row]] = {}
+    for row in rows:
+        key = row["number"], row["steps"]
+        groups.setdefault(key, []).append(row)
+
     lines: list[list[Any]] = []
-    for trial, steps in dict.fromkeys((row["number"], row["steps"]) for row in rows):
-        own = []
-        for row in rows:
-            if (row["number"], row["steps"]) == (trial, steps):
-                own.append(row)
-        cells = []
+    for (trial, steps), own in groups.items():
+        complete: list[list[float | None]] = []
         for row in own:
-            cells.append(_cells(row, measured, tested))
-        lines += [[trial, row["seed"], steps, *line] for row, line in zip(own, cells, strict=True)]
-        done = []
-        for row, line in zip(own, cells, strict=True):
+            cells = _cells(row, measured, tested)
+            lines.append([trial, row["seed"], steps, *cells])
             if row["state"] == "complete":
-                done.append(line)
-        if len(done) > 1:
-            lines.append(
-                [trial, f"mean of {len(done)}", steps, *map(_spread, zip(*done, strict=True))]
-            )
+                complete.append(cells)
+        if len(complete) > 1:
+            spreads = map(_spread, zip(*complete, strict=True))
+            lines.append([trial, f"mean of {len(complete)}", steps, *spreads])
     return lines
 
 
 def _cells(
-    row: Mapping[str, Any], measured: Sequence[tuple[str, bool]], tested: Sequence[tuple[str, str]]
+    row: Row,
+    measured: Sequence[Column],
+    tested: Sequence[Test],
 ) -> list[float | None]:
-    both = []
+    cells = []
     for metric, after in measured:
-        both.append(row["values" if after else "search_values"].get(metric))
-    return [*both, *(row["tests"].get(name, {}).get(metric) for name, metric in tested)]
+        values = row["search_values"]
+        if after:
+            values = row["values"]
+        cells.append(values.get(metric))
+    for test, metric in tested:
+        values = row["tests"].get(test, {})
+        cells.append(values.get(metric))
+    return cells
 
 
-def _measured(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> list[tuple[str, bool]]:
-    """Return the columns of metrics: (name, whether the refinement's value is meant)."""
-    done = []
-    for row in rows:
-        if row["state"] == "complete":
-            done.append(row)
-    same = set()
-    for name in metrics:
-        if all(row["values"].get(name) == row["search_values"].get(name) for row in done):
-            same.add(name)
-    found: list[tuple[str, bool]] = []
-    for name in metrics:
-        for after in (False,) if done and name in same else (False, True):
-            found.append((name, after))
-    return found
+def _measured(rows: Sequence[Row], metrics: Sequence[str]) -> list[Column]:
+    done = [row for row in rows if row["state"] == "complete"]
+    columns = []
+    for metric in metrics:
+        columns.append((metric, False))
+        if not _unchanged(done, metric):
+            columns.append((metric, True))
+    return columns
 
 
-def _tested(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _unchanged(done: Sequence[Row], metric: str) -> bool:
+    """Return whether every refinement left a metric as it was; False as long as none has ended."""
+    for row in done:
+        before = row["search_values"].get(metric)
+        if row["values"].get(metric) != before:
+            return False
+    return bool(done)
+
+
+def _tested(rows: Sequence[Row]) -> list[Test]:
     """Return the pairs of test set and metric that the table shows."""
-    found = dict.fromkeys(
-        (name, metric) for row in rows for name, values in row["tests"].items() for metric in values
-    )
+    pairs: dict[Test, None] = {}  # a set that keeps the order
+    for row in rows:
+        for test, values in row["tests"].items():
+            for metric in values:
+                pairs[test, metric] = None
     usual = []
-    for pair in found:
-        if pair[1] in USUAL:
-            usual.append(pair)
-    return usual or list(found)
+    for test, metric in pairs:
+        if metric in USUAL:
+            usual.append((test, metric))
+    return usual or list(pairs)
 
 
 def _spread(values: Sequence[float | None]) -> str:
-    """Write mean and standard deviation of several seeds; what does not vary stands alone."""
+    """Return mean and standard deviation of several seeds; what does not vary stands alone."""
     known = []
     for value in values:
         if value is not None:
             known.append(value)
-    if len(known) < 2:
-        return number(known[0] if known else None)
-    mean, deviation = statistics.fmean(known), statistics.stdev(known)
+    if not known:
+        return number(None)
+    if len(known) == 1:  # the deviation of one is not defined
+        return number(known[0])
+
+    mean = statistics.fmean(known)
+    deviation = statistics.stdev(known)
     if deviation:
         return f"{number(mean)} ± {deviation:.2g}"
     return number(mean)

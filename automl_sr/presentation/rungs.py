@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,29 +11,39 @@ if TYPE_CHECKING:
 
 
 def rung_summary(rows: Sequence[RungRecord]) -> list[dict[str, Any]]:
-    """Say of each rung who came so far, who was stopped, and between which values they lay."""
-    found = []
-    for rung in sorted({row.rung for row in rows}):
-        here = []
-        for row in rows:
-            if row.rung == rung:
-                here.append(row)
-        names = list(dict.fromkeys(name for row in here for name in row.values))
-        found.append(
-            {
-                "rung": rung,
-                "steps": sorted({row.step for row in here}),
-                "reached": len(here),
-                "stopped": [row.number for row in here if not row.go_on],
-                "values": {
-                    name: _range(row.values[name] for row in here if name in row.values)
-                    for name in names
-                },
-            }
-        )
-    return found
+    """Return for each rung who came so far, who was stopped, and their range of values."""
+    by_rung: dict[int, list[RungRecord]] = {}
+    for row in rows:
+        by_rung.setdefault(row.rung, []).append(row)
+    summaries = []
+    for rung, here in sorted(by_rung.items()):
+        summaries.append(_summary(rung, here))
+    return summaries
 
 
-def _range(values: Iterable[float]) -> dict[str, float]:
-    found = sorted(values)
-    return {"low": found[0], "median": statistics.median(found), "high": found[-1]}
+def _summary(rung: int, here: Sequence[RungRecord]) -> dict[str, Any]:
+    steps = set()  # several, where techniques lay out their phases differently
+    stopped = []
+    values: dict[str, list[float]] = {}
+    for row in here:
+        steps.add(row.step)
+        if not row.go_on:
+            stopped.append(row.number)
+        for name, value in row.values.items():
+            values.setdefault(name, []).append(value)
+    ranges = {name: _range(found) for name, found in values.items()}
+    return {
+        "rung": rung,
+        "steps": sorted(steps),
+        "reached": len(here),
+        "stopped": stopped,
+        "values": ranges,
+    }
+
+
+def _range(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "low": min(values),
+        "median": statistics.median(values),
+        "high": max(values),
+    }

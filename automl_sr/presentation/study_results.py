@@ -80,14 +80,13 @@ class Study:
 
         Raises UseError for a state that there is not.
         """
-        if state is not None and state not in STATES:
-            raise UseError(f"Unknown state {state!r}.", f"States: {', '.join(STATES)}.")
-        if state is None:
-            wanted = []
-        else:
-            wanted = [state]
+        wanted = []
+        if state is not None:
+            if state not in STATES:
+                raise UseError(f"Unknown state {state!r}.", f"States: {', '.join(STATES)}.")
+            wanted.append(state)
         found = self._reader.trials(self._record(), wanted)
-        return [_trial(record) for record in found]
+        return list(map(_trial, found))
 
     def front(self) -> list[Trial]:
         """Return the models that no other one dominates, best first in the first objective.
@@ -101,7 +100,7 @@ class Study:
         for name in study.objectives:
             metrics[name] = installed().metric(name)
         found = front_of(study, self._reader.trials(study), metrics)
-        return [_trial(record) for record in found]
+        return list(map(_trial, found))
 
     def curve(self, number: int) -> list[Point]:
         """Return the learning curve of a trial in the order in which it was learnt.
@@ -109,9 +108,8 @@ class Study:
         Raises StoreError.
         """
         record = self._reader.trial(self._record(), number)
-        points = self._reader.curve(record)
-        found: list[Point] = []
-        for row in points:
+        found = []
+        for row in self._reader.curve(record):
             found.append(Point(row.phase, row.step, row.loss, row.rate, dict(row.values)))
         return found
 
@@ -123,9 +121,12 @@ class Study:
         """
         import pandas
 
-        rows = [_row(trial) for trial in self.trials()]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        frame = pandas.DataFrame(rows, columns=columns or ["number", "state", "seconds", "reason"])
+        rows = list(map(_row, self.trials()))
+        # The fixed ones first, also where there is no trial yet to name them.
+        columns = dict.fromkeys(("number", "state", "seconds", "reason"))
+        for row in rows:
+            columns.update(dict.fromkeys(row))
+        frame = pandas.DataFrame(rows, columns=list(columns))
         return frame.set_index("number")
 
     def _record(self) -> StudyRecord:
@@ -143,6 +144,7 @@ def open_study(url: str, name: str) -> Study:
 
 
 def _trial(record: TrialRecord) -> Trial:
+    files = {kind: file.url for kind, file in record.artifacts.items()}
     return Trial(
         number=record.number,
         state=record.state,
@@ -151,7 +153,7 @@ def _trial(record: TrialRecord) -> Trial:
         costs=dict(record.costs),
         seconds=record.seconds,
         reason=record.reason,
-        files={kind: file.url for kind, file in record.artifacts.items()},
+        files=files,
     )
 
 
@@ -163,7 +165,10 @@ def _row(trial: Trial) -> dict[str, Any]:
         "seconds": trial.seconds,
         "reason": trial.reason,
     }
-    for beginning, part in ((MEASURED, trial.values), (KNOWN, trial.costs), (PLANNED, trial.plan)):
-        for name, value in part.items():
-            row[beginning + name] = value
+    for name, value in trial.values.items():
+        row[MEASURED + name] = value
+    for name, cost in trial.costs.items():
+        row[KNOWN + name] = cost
+    for name, choice in trial.plan.items():
+        row[PLANNED + name] = choice
     return row

@@ -39,7 +39,9 @@ _OPTIONS = ("--store", "--artifacts")
 
 def visible(text: str, *, lines: bool = False) -> str:
     """Return the text with what cannot be seen written out; `lines` keeps line breaks and tabs."""
-    return _UNSEEN.sub(_kept if lines else _escape, text)
+    if lines:
+        return _UNSEEN.sub(_kept, text)
+    return _UNSEEN.sub(_escape, text)
 
 
 def visible_json(text: str) -> str:
@@ -50,9 +52,8 @@ def visible_json(text: str) -> str:
 
 
 def hidden(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return the text without passwords: those in addresses and settings, and what is known to be
-    secret.
-    """
+    """Return the text without passwords, in addresses and settings, and without known secrets."""
+    # The longest first: one that is part of another would leave the rest of it readable.
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
     text = _BEFORE_AT.sub(_without_password, text)
@@ -60,25 +61,26 @@ def hidden(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def secrets_of(arguments: Iterable[str], environment: Mapping[str, str]) -> frozenset[str]:
-    """Find what must not be shown: passwords in the addresses of a command line, and of the
-    environment.
-    """
-    variables = (value for name, value in environment.items() if _SECRET_NAME.search(name))
-    found = set()
-    for value in variables:
-        if len(value) >= SHORTEST_VARIABLE:
-            found.add(value)
+    """Return what must not be shown of a command line and of the environment."""
+    secrets = set()
+    for name, value in environment.items():
+        if _SECRET_NAME.search(name) and len(value) >= SHORTEST_VARIABLE:
+            secrets.add(value)
     for address in _addresses(arguments, environment):
-        found |= _passwords(address)
-    known = set()
-    for secret in found:
+        secrets |= _passwords(address)
+
+    forms = set()
+    for secret in secrets:
         for form in _forms(secret):
-            known.add(form)
-    return frozenset(form for form in known if len(form) >= SHORTEST_SECRET)
+            if len(form) >= SHORTEST_SECRET:
+                forms.add(form)
+    return frozenset(forms)
 
 
 def _addresses(arguments: Iterable[str], environment: Mapping[str, str]) -> Iterable[str]:
-    yield from (environment[name] for name in _PLACES if name in environment)
+    for place in _PLACES:
+        if place in environment:
+            yield environment[place]
     before = ""
     for argument in arguments:
         name, _, value = argument.partition("=")
@@ -86,43 +88,49 @@ def _addresses(arguments: Iterable[str], environment: Mapping[str, str]) -> Iter
             yield argument
         elif name in _OPTIONS:
             yield value
-        elif "://" in argument:
+        elif "://" in argument:  # an address in the wrong place is quoted by the error about it
             yield argument
         before = argument
 
 
 def _passwords(address: str) -> set[str]:
-    """Find what may be a password in an address, however malformed it is, and the parts that an
-    error may quote.
-    """
+    """Return what may be a password in an address, however malformed it is."""
     rest = _SCHEME.sub("", address.strip())
-    front, at, _ = rest.rpartition("@")
-    if at:
-        user, colon, password = front.partition(":")
-        folder = not colon and "/" in user  # whose name may hold an @
-        if folder:
-            found = set()
-        else:
-            found = {password if colon else user}
-    else:  # then a password may stand where the port belongs
-        port = rest.partition("/")[0].partition(":")[2]
-        if port.isdecimal():
-            found = set()
-        else:
-            found = {port}
-    found |= {part for password in found for part in _PARTS.split(password)}
+    password = _before_host(rest)
+    # Its parts too: errors quote parts of an address that could not be read.
+    found = {password, *_PARTS.split(password)}
+
     _, _, query = address.partition("?")
     for setting in re.split(r"[&;?]", query):
         name, _, value = setting.partition("=")
-        if _SECRET_NAME.search(name) or name.lower() in ("pwd", "pass"):
+        named = _SECRET_NAME.search(name)
+        if named or name.lower() in ("pwd", "pass"):
             found.add(value)
     return found
 
 
+def _before_host(rest: str) -> str:
+    """Return what stands where a password belongs; an empty text for none."""
+    front, at, _ = rest.rpartition("@")
+    if not at:
+        # Then a password may stand where the port belongs.
+        host, _, _ = rest.partition("/")
+        _, _, port = host.partition(":")
+        if port.isdecimal():
+            return ""
+        return port
+    user, colon, password = front.partition(":")
+    if colon:
+        return password
+    if "/" in user:  # a folder, whose name may hold an @
+        return ""
+    return user
+
+
 def _without_password(match: re.Match[str]) -> str:
-    """Hide what stands between the user's name and the last @ of an address, slashes or none."""
+    """Hide what stands between the user's name and the last @ of an address."""
     scheme, slashes, rest = match[0].partition("://")
-    if not slashes:
+    if not slashes:  # an address may lack them
         scheme, slashes, rest = match[0].partition(":")
     user, colon, _ = rest.partition(":")
     if colon:
@@ -131,16 +139,20 @@ def _without_password(match: re.Match[str]) -> str:
 
 
 def _forms(secret: str) -> set[str]:
-    """Write a secret as programs do: as it is, decoded, encoded, and quoted by Python."""
-    plain = {secret, urllib.parse.unquote(secret), urllib.parse.unquote_plus(secret)}
-    encoded = set()
+    """Return a secret as programs write it: as it is, decoded, encoded, and quoted by Python."""
+    plain = {
+        secret,
+        urllib.parse.unquote(secret),
+        urllib.parse.unquote_plus(secret),
+    }
+    texts = set(plain)
     for form in plain:
-        for quote in (urllib.parse.quote, urllib.parse.quote_plus):
-            encoded.add(quote(form, safe="", errors="surrogatepass"))
-    found: set[str] = set()
-    for text in plain | encoded:
-        for form in (text, repr(text)[1:-1]):
-            found.add(form)
+        # What is no UTF-8 comes from the environment as halves of pairs, which `quote` refuses.
+        texts.add(urllib.parse.quote(form, safe="", errors="surrogatepass"))
+        texts.add(urllib.parse.quote_plus(form, safe="", errors="surrogatepass"))
+    found = set(texts)
+    for text in texts:
+        found.add(repr(text)[1:-1])
     return found
 
 
@@ -168,10 +180,13 @@ def _written(code: int) -> str:
 
 
 def _json_escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
     if match[0] in _KEPT:
         return match[0]
+    code = ord(match[0])
     if code <= 0xFFFF:
         return f"\\u{code:04x}"
+    # JSON knows four digits only: the rest is written as a surrogate pair.
     code -= 0x10000
-    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    high = 0xD800 + (code >> 10)
+    low = 0xDC00 + (code & 0x3FF)
+    return f"\\u{high:04x}\\u{low:04x}"

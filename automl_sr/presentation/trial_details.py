@@ -13,19 +13,31 @@ if TYPE_CHECKING:
     from automl_sr.store.records import StudyRecord, TrialRecord
 
 
-def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
+def details(
+    opened: Reader,
+    study: StudyRecord,
+    trial: TrialRecord,
+) -> dict[str, Any]:
     """Return everything about a trial: what `show` prints."""
     from automl_sr.store.refinements import refinements
 
-    shared = {name: dict(entry) for name, entry in trial.shared.items()}
+    shared = {}
+    for name, entry in trial.shared.items():
+        shared[name] = dict(entry)
+    origin = None
+    if trial.origin is not None:
+        origin = dict(trial.origin)
     rungs = [RungRow.of(row) for row in opened.rungs(study, trial.number)]
     curve = [CurvePoint.of(point) for point in opened.curve(trial)]
-    refined = [Refinement.of(row, trial) for row in refinements(opened, study, trial.number)]
     files = [File.of(file) for file in trial.artifacts.values()]
-    events = [
-        Event(at=when(event.at), kind=event.kind, text=event.text)
-        for event in opened.events(study, trial.number)
-    ]
+
+    refined = []
+    for row in refinements(opened, study, trial.number):
+        refined.append(Refinement.of(row, trial))
+    events = []
+    for event in opened.events(study, trial.number):
+        events.append(Event(at=when(event.at), kind=event.kind, text=event.text))
+
     found = ShowOutput.of(
         trial,
         study=study.name,
@@ -34,7 +46,7 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
         shared=shared,
         stage=trial.stage,
         duplicate_of=trial.duplicate_of,
-        origin=None if trial.origin is None else dict(trial.origin),
+        origin=origin,
         fingerprint=trial.fingerprint,
         rungs=rungs,
         curve=curve,
@@ -46,16 +58,17 @@ def details(opened: Reader, study: StudyRecord, trial: TrialRecord) -> dict[str,
 
 
 def shared_words(name: str, entry: Mapping[str, Any]) -> str:
-    """Say what a result that trials share saved this one, or what it took to make it for the
-    others.
-    """
-    seconds, waited = float(entry["seconds"]), float(entry.get("waited", 0.0))
+    """Return what a result that trials share saved this one, or cost it for the others."""
+    seconds = float(entry["seconds"])
     if not entry["reused"]:
         return f"{name} (made in {seconds:.1f} s)"
+    waited = float(entry.get("waited", 0.0))
     waiting = ""
     if waited:
         waiting = f" after waiting {waited:.1f} s for it"
-    return f"{name} (reused{waiting}, saved {max(0.0, seconds - waited):.1f} s)"
+    # Who waited for another worker may have saved nothing.
+    saved = max(0.0, seconds - waited)
+    return f"{name} (reused{waiting}, saved {saved:.1f} s)"
 
 
 def when(seconds: float) -> str:

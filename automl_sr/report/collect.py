@@ -1,5 +1,6 @@
-"""Everything that a report says, as one structure of plain JSON; pages are drawn from it and from
-nothing else.
+"""Everything that a report says, as one structure of plain JSON.
+
+Pages are drawn from it and from nothing else.
 """
 
 from __future__ import annotations
@@ -36,25 +37,32 @@ MOST_CURVES = 6
 """Front members whose learning curves are shown: more colours than this cannot be told apart."""
 LONGEST_DETAIL = 4000
 """Characters of a traceback; its end says what went wrong."""
+SETTINGS = ("task", "objectives", "constraints", "device", "budget", "search")
+"""Parts of the study file that a report shows one by one."""
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
-def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -> dict[str, Any]:
-    """Read a study. Raises StoreError where there is none of that name, PluginError for a metric
-    that is not installed.
+def collect(
+    reader: Reader,
+    name: str,
+    registry: Registry,
+    *,
+    images: int = 3,
+) -> dict[str, Any]:
+    """Return what there is to say of a study.
 
     What needs more than the store (images, exported files, plugins) is left out with a sentence
-    where it is missing.
+    where it is missing. Raises StoreError where there is no study of that name, PluginError for a
+    metric that is not installed.
     """
     study = reader.study(name)
     trials = reader.trials(study)
     rungs = reader.rungs(study)
-    objectives = []
-    for objective in study.objectives:
-        objectives.append(registry.metric(objective))
+    objectives = list(map(registry.metric, study.objectives))
+    metrics = list(map(registry.metric, study.metrics))
     front = front_of(study, trials, registry.metrics)
     in_front = {member.number for member in front}
-    metrics = [registry.metric(name) for name in study.metrics]
+    # Images and scores read the same files, which lie on a server perhaps: each is fetched once.
     with StoredModels() as models:
         found = {
             "format": FORMAT,
@@ -74,7 +82,7 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
             "importance": _or_reason(lambda: importance(study, trials, rungs, registry)),
             "curves": [_curve(reader, trial) for trial in spread(front, MOST_CURVES)],
             "rungs": rung_summary(rungs),
-            "judged": [_judged(row) for row in rungs],
+            "judged": list(map(_judged, rungs)),
             "failures": _failures(reader, study, trials),
             "costs": _costs(study, trials, rungs),
             "shared": _shared(trials),
@@ -84,12 +92,15 @@ def collect(reader: Reader, name: str, registry: Registry, *, images: int = 3) -
 
 
 def _spec(study: StudyRecord, registry: Registry) -> StudySpec:
+    # Read within the parts that need it: a study whose techniques are not installed here has a
+    # report all the same.
     return StudySpec.from_json(study.spec, registry)
 
 
 def _or_reason(make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Do without a part that cannot be made here, and say why: the rest of the report does not
-    depend on it.
+    """Return a part, or why it cannot be made here.
+
+    The rest of the report does not depend on it.
     """
     try:
         return make()
@@ -100,7 +111,7 @@ def _or_reason(make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _study(reader: Reader, study: StudyRecord) -> dict[str, Any]:
-    spec = study.spec
+    settings = {key: study.spec[key] for key in SETTINGS}
     return {
         "name": study.name,
         "store": reader.name,
@@ -110,14 +121,16 @@ def _study(reader: Reader, study: StudyRecord) -> dict[str, Any]:
         "trials": dict(study.counts),
         "reference": dict(study.reference),
         "source": study.source,
-        **{
-            key: spec[key]
-            for key in ("task", "objectives", "constraints", "device", "budget", "search")
-        },
+        **settings,
     }
 
 
 def _metric(metric: Metric, study: StudyRecord) -> dict[str, Any]:
+    limits = {}
+    asked = study.spec["constraints"].get(metric.name, {})
+    for key, limit in asked.items():
+        if limit is not None:  # the study file named the other one alone
+            limits[key] = limit
     return {
         "name": metric.name,
         "direction": metric.direction,
@@ -125,36 +138,41 @@ def _metric(metric: Metric, study: StudyRecord) -> dict[str, Any]:
         "log": metric.log,
         "help": metric.help,
         "objective": metric.name in study.objectives,
-        "limits": {
-            key: limit
-            for key, limit in study.spec["constraints"].get(metric.name, {}).items()
-            if limit is not None
-        },
+        "limits": limits,
     }
 
 
 def _row(trial: TrialRecord, study: StudyRecord, front: set[int]) -> dict[str, Any]:
-    left_model = trial.state in FINISHED and all(name in trial.values for name in study.objectives)
+    measured = trial.values.keys() >= set(study.objectives)
+    left_model = trial.state in FINISHED and measured
+    finished = None
+    if trial.finished is not None:
+        finished = when(trial.finished)
     return {
         **TrialRow.of(trial).model_dump(),
         "words": plan_words(trial.params),
         "costs": dict(trial.costs),
         "front": trial.number in front,
         "feasible": left_model and feasible(study, trial.values),
-        "finished": None if trial.finished is None else when(trial.finished),
+        "finished": finished,
     }
 
 
-def _member(trial: TrialRecord, rungs: Sequence[RungRecord], study: StudyRecord) -> dict[str, Any]:
-    stopped = []
+def _member(
+    trial: TrialRecord,
+    rungs: Sequence[RungRecord],
+    study: StudyRecord,
+) -> dict[str, Any]:
+    steps = study.spec["budget"]["steps"]
     for row in rungs:
         if row.number == trial.number and not row.go_on:
-            stopped.append(row.step)
+            steps = row.step  # a trial that was stopped may be in the front
+            break
     return {
         **TrialRow.of(trial).model_dump(),
         "words": plan_words(trial.params),
         "planned_params": trial.costs.get("params"),
-        "steps": stopped[0] if stopped else study.spec["budget"]["steps"],
+        "steps": steps,
         "files": [File.of(file).model_dump() for file in trial.artifacts.values()],
     }
 
@@ -176,50 +194,58 @@ def _judged(row: RungRecord) -> dict[str, Any]:
 
 
 def _failures(
-    reader: Reader, study: StudyRecord, trials: Sequence[TrialRecord]
+    reader: Reader,
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
 ) -> list[dict[str, Any]]:
-    """Group what came to nothing by its reason, numbers aside; the most frequent first."""
+    """Return what came to nothing, grouped by its reason; the most frequent first."""
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
     for trial in trials:
         if trial.state in ("failed", "infeasible"):
-            groups.setdefault(
-                (trial.state, _NUMBER.sub("…", trial.reason or "no reason")), []
-            ).append(trial)
+            # Numbers aside: each trial breaks a limit by another amount.
+            reason = _NUMBER.sub("…", trial.reason or "no reason")
+            groups.setdefault((trial.state, reason), []).append(trial)
+
     found = []
     for (state, _), members in sorted(groups.items(), key=lambda group: -len(group[1])):
         first = members[0]
-        details = []
-        for event in reader.events(study, first.number):
-            if event.kind == state and event.text:
-                details.append(event.text)
-        found.append(
-            {
-                "state": state,
-                "reason": first.reason or "no reason",
-                "count": len(members),
-                "trials": [trial.number for trial in members],
-                "seconds": round(sum(trial.seconds for trial in members), 3),
-                "detail": details[-1][-LONGEST_DETAIL:] if details else "",
-            }
-        )
+        group = {
+            "state": state,
+            "reason": first.reason or "no reason",
+            "count": len(members),
+            "trials": [trial.number for trial in members],
+            "seconds": round(sum(trial.seconds for trial in members), 3),
+            "detail": _detail(reader, study, first),
+        }
+        found.append(group)
     return found
 
 
+def _detail(reader: Reader, study: StudyRecord, trial: TrialRecord) -> str:
+    """Return the end of what was written when a trial came to nothing."""
+    text = ""
+    for event in reader.events(study, trial.number):
+        if event.kind == trial.state and event.text:
+            text = event.text  # the last one is what ended it
+    return text[-LONGEST_DETAIL:]
+
+
 def _costs(
-    study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord]
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
+    rungs: Sequence[RungRecord],
 ) -> dict[str, Any]:
-    """Add up where time went, and what was not spent."""
+    """Return where time went, and what was not spent."""
+    total: float = 0
     stages: dict[str, float] = {}
+    states: dict[str, dict[str, float]] = {}
     for trial in trials:
+        total += trial.seconds
+        state = states.setdefault(trial.state, {"trials": 0, "seconds": 0})
+        state["trials"] += 1
+        state["seconds"] += trial.seconds
         for stage, seconds in trial.stage_seconds.items():
             stages[stage] = stages.get(stage, 0.0) + seconds
-    total = sum(trial.seconds for trial in trials)
-    states = {}
-    for state in dict.fromkeys(trial.state for trial in trials):
-        states[state] = {
-            "trials": sum(trial.state == state for trial in trials),
-            "seconds": sum(trial.seconds for trial in trials if trial.state == state),
-        }
     return {
         "seconds": total,
         "stages": stages,
@@ -230,11 +256,11 @@ def _costs(
 
 
 def _saved_by_stopping(
-    study: StudyRecord, trials: Sequence[TrialRecord], rungs: Sequence[RungRecord]
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
+    rungs: Sequence[RungRecord],
 ) -> dict[str, Any] | None:
-    """Estimate what stopped trials would have taken to the end: their own seconds for each step,
-    times all steps.
-    """
+    """Return an estimate of what stopped trials would have taken to the end."""
     steps = study.spec["budget"]["steps"]
     stopped_at = {}
     for row in rungs:
@@ -243,43 +269,59 @@ def _saved_by_stopping(
     saved = []
     for trial in trials:
         training = trial.stage_seconds.get("train", 0.0)
-        if trial.state == "pruned" and trial.number in stopped_at and training > 0:
-            whole = training * steps / stopped_at[trial.number]
-            saved.append(max(0.0, whole - training - trial.stage_seconds.get("branch", 0.0)))
-    if saved:
-        return {"trials": len(saved), "seconds": sum(saved)}
-    return None
+        if trial.state != "pruned" or trial.number not in stopped_at or training <= 0:
+            continue
+        # Their own seconds for each step, times all steps. What the branch took was spent on the
+        # judgement: it is not saved.
+        whole = training * steps / stopped_at[trial.number]
+        branch = trial.stage_seconds.get("branch", 0.0)
+        saved.append(max(0.0, whole - training - branch))
+    if not saved:
+        return None
+    return {"trials": len(saved), "seconds": sum(saved)}
 
 
 def _saved_by_reuse(trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """Add up the seconds of results that were copied from a trial with the same plan."""
-    seconds = {}
+    """Return the seconds of results that were copied from a trial with the same plan."""
+    seconds = {trial.number: trial.seconds for trial in trials}
+    count = 0
+    saved = 0.0
     for trial in trials:
-        seconds[trial.number] = trial.seconds
-    twins = []
-    for trial in trials:
-        if trial.state == "duplicate" and trial.duplicate_of in seconds:
-            twins.append(trial)
-    if not twins:
+        twin = trial.duplicate_of
+        if trial.state == "duplicate" and twin in seconds:
+            count += 1
+            saved += max(0.0, seconds[twin] - trial.seconds)
+    if not count:
         return None
-    saved = sum(max(0.0, seconds[twin.duplicate_of or 0] - twin.seconds) for twin in twins)
-    return {"trials": len(twins), "seconds": saved}
+    return {"trials": count, "seconds": saved}
 
 
 def _shared(trials: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """List what trials made once for all: who made it, who reused it, and the seconds that this
-    saved.
+    """Return what trials made once for all.
+
+    Who made it, who reused it, and the seconds that this saved.
     """
     uses: dict[str, list[tuple[int, Mapping[str, Any]]]] = {}
     for trial in trials:
         for name, use in trial.shared.items():
             uses.setdefault(name, []).append((trial.number, use))
-    return [
-        {
+
+    found = []
+    for name, rows in sorted(uses.items()):
+        made_by = []
+        reused_by = []
+        saved = 0
+        for number, use in rows:
+            if use["reused"]:
+                reused_by.append(number)
+                saved += use["seconds"]
+            else:
+                made_by.append(number)
+        row = {
             "name": name,
-            "made_by": [number for number, use in rows if not use["reused"]],
-            "reused_by": [number for number, use in rows if use["reused"]],
-            "saved": sum(use["seconds"] for _, use in rows if use["reused"]),
+            "made_by": made_by,
+            "reused_by": reused_by,
+            "saved": saved,
         }
-        for name, rows in sorted(uses.items())
-    ]
+        found.append(row)
+    return found

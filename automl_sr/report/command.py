@@ -29,7 +29,9 @@ def report(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", help="html, md or json; default: by the file's name", metavar="FORMAT"
+            "--format",
+            help="html, md or json; default: by the file's name",
+            metavar="FORMAT",
         ),
     ] = None,
     store: Annotated[
@@ -53,6 +55,7 @@ def report(
       automl-sr report quickstart -o report.html
       automl-sr report quickstart -o report.md --images 0
     """
+    # Before the imports and the work: a mistyped name is told at once.
     chosen = _format(form, output)
     from automl_sr.files import write_atomically
     from automl_sr.plugin.registry import installed
@@ -60,16 +63,17 @@ def report(
     from automl_sr.store.reading import Reader
 
     opened = Reader.open(store)
-    content = _written(collect(opened, name, installed(), images=images), chosen).encode(
-        "utf-8", "replace"
-    )
+    found = collect(opened, name, installed(), images=images)
+    # Half a surrogate pair, which a file's name may hold, has no UTF-8: it becomes a question mark.
+    content = _written(found, chosen).encode("utf-8", "replace")
     opened.close()
     target = output or Path(f"{name}.{chosen}")
     try:
         write_atomically(target, content)
     except OSError as error:
         raise UseError(
-            f"{target} cannot be written: {error.strerror}.", "Choose another -o."
+            f"{target} cannot be written: {error.strerror}.",
+            "Choose another -o.",
         ) from error
     if json:
         print_json({"study": name, "file": target, "format": chosen, "bytes": len(content)})
@@ -78,7 +82,7 @@ def report(
 
 
 def _format(asked: str | None, output: Path | None) -> str:
-    """Take the format that was asked for, or that of the file's name.
+    """Return the format that was asked for, or that of the file's name.
 
     Raises UseError, also for a folder.
     """
@@ -86,7 +90,8 @@ def _format(asked: str | None, output: Path | None) -> str:
         raise UseError(f"Unknown format {asked!r}.", f"Write one of: {', '.join(FORMATS)}.")
     if output is not None and output.is_dir():
         raise UseError(
-            f"{output} is a folder.", "Name a file in it, which ends in .html, .md or .json."
+            f"{output} is a folder.",
+            "Name a file in it, which ends in .html, .md or .json.",
         )
     suffix = ""
     if output is not None:

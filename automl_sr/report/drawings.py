@@ -13,6 +13,9 @@ from automl_sr.report.charts import Line, Mark, bars, lines, parallel, scatter
 from automl_sr.report.document import Block, Chart
 
 Report = Mapping[str, Any]
+Row = Mapping[str, Any]
+"""A part of the collected structure: a trial, a metric, a learning curve."""
+Points = list[tuple[float, float]]
 MOST_LINES = 300
 """Trials drawn across parallel axes: more would be one dark band."""
 MOST_UPRIGHTS = 9
@@ -26,16 +29,15 @@ SELDOM = 0.25
 def fronts(report: Report) -> Iterator[Block]:
     """Draw each pair of objectives; a single one against the constrained metrics."""
     objectives = []
+    others = []
     for metric in report["metrics"]:
         if metric["objective"]:
             objectives.append(metric)
-    others = []
-    for metric in report["metrics"]:
-        if not metric["objective"]:
+        else:
             others.append(metric)
-    pairs = list(itertools.combinations(objectives, 2)) or [
-        (objectives[0], other) for other in others
-    ]
+    pairs = list(itertools.combinations(objectives, 2))
+    if not pairs:
+        pairs = list(itertools.product(objectives, others))
     for up, across in pairs:
         caption = f"{up['name']} over {across['name']}: {_better(up)}, {_better(across)}"
         yield Chart(caption, functools.partial(_front, report, across, up, caption))
@@ -54,69 +56,91 @@ def importances(report: Report) -> Iterator[Block]:
     """Draw the most important parameters of each objective."""
     for name, shares in report["importance"]["objectives"].items():
         caption = f"Importance for {name}"
-        yield Chart(caption, functools.partial(bars, caption, list(shares.items())[:MOST_BARS]))
+        largest = list(shares.items())[:MOST_BARS]
+        yield Chart(caption, functools.partial(bars, caption, largest))
 
 
 def coordinates(report: Report) -> Iterator[Block]:
     """Draw a line for each trial across its parameters and objectives."""
-    rows = []
-    for row in report["trials"]:
-        if row["values"] and row["state"] in ("complete", "pruned"):
-            rows.append(row)
-    objectives = []
-    for metric in report["metrics"]:
-        if metric["objective"]:
-            objectives.append(metric["name"])
-    rows = [row for row in rows if all(name in row["values"] for name in objectives)]
+    objectives = _objectives(report)
+    rows = [row for row in report["trials"] if _is_measured(row, objectives)]
     names = _telling_parameters(report, rows)
     if len(rows) < 2 or not names:
         return
-    kept = sorted(rows, key=lambda row: (not row["front"], -row["number"]))[:MOST_LINES]
+
+    # Of too many the front stays, and of the others the newest.
+    wanted = sorted(rows, key=lambda row: (not row["front"], -row["number"]))
+    kept = wanted[:MOST_LINES]
     kept.sort(key=lambda row: row["number"])
     uprights = []
     for name in names:
-        uprights.append(Upright(name, [row["plan"].get(name) for row in kept]))
-    uprights += [Upright(name, [row["values"][name] for row in kept]) for name in objectives]
+        choices = [row["plan"].get(name) for row in kept]
+        uprights.append(Upright(name, choices))
+    for name in objectives:
+        values = [row["values"][name] for row in kept]
+        uprights.append(Upright(name, values))
+    numbers = []
     kinds = []
     for row in kept:
+        numbers.append(row["number"])
         if row["front"]:
             kinds.append("front")
         else:
             kinds.append(row["state"])
+
     caption = (
         "Parameters and objectives: each line is a trial, the front's in colour; what a plan does"
         " not use runs below."
-        + (
-            f" Shown are the front and the last trials, {MOST_LINES} in all."
-            if len(rows) > MOST_LINES
-            else ""
-        )
     )
-    draw = functools.partial(parallel, caption, uprights, [row["number"] for row in kept], kinds)
+    if len(rows) > MOST_LINES:
+        caption += f" Shown are the front and the last trials, {MOST_LINES} in all."
+    draw = functools.partial(parallel, caption, uprights, numbers, kinds)
     yield Chart(caption, draw, wide=True)
 
 
-def learning(curves: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+def _objectives(report: Report) -> list[str]:
+    names = []
+    for metric in report["metrics"]:
+        if metric["objective"]:
+            names.append(metric["name"])
+    return names
+
+
+def _is_measured(row: Row, metrics: Sequence[str]) -> bool:
+    """Return whether a trial left a model of which all these metrics are known."""
+    if row["state"] not in ("complete", "pruned"):
+        return False
+    values: Mapping[str, float] = row["values"]
+    if not values:
+        return False
+    return set(metrics) <= values.keys()
+
+
+def learning(curves: Sequence[Row]) -> Iterator[Block]:
     """Draw the loss over steps and over seconds."""
     for key, name in (("step", "steps"), ("seconds", "seconds of training")):
         drawn = []
         for index, curve in enumerate(curves):
-            if (
-                len(
-                    points := [
-                        (p[key], p["loss"])
-                        for p in curve["points"]
-                        if p[key] is not None and p["loss"]
-                    ]
-                )
-                > 1
-            ):
-                drawn.append(
-                    Line(f"trial {curve['number']}", points, f"c{index}", number=curve["number"])
-                )
+            points = _losses(curve, key)
+            if len(points) > 1:  # a single point draws no line
+                title = f"trial {curve['number']}"
+                # By place among all curves, so that a trial has one colour in both charts.
+                kind = f"c{index}"
+                drawn.append(Line(title, points, kind, number=curve["number"]))
         if drawn:
             caption = f"Training loss over {name}"
             yield Chart(caption, functools.partial(_learning, drawn, name, caption))
+
+
+def _losses(curve: Row, key: str) -> Points:
+    points = []
+    for point in curve["points"]:
+        # A loss that was not a number is null in JSON, so are seconds that nobody knows.
+        place = point[key]
+        loss = point["loss"]
+        if place is not None and loss:
+            points.append((place, loss))
+    return points
 
 
 def rungs(report: Report) -> Iterator[Block]:
@@ -126,36 +150,44 @@ def rungs(report: Report) -> Iterator[Block]:
     yield Chart(caption, functools.partial(_rungs, report, metric, caption))
 
 
-def _front(report: Report, across: Mapping[str, Any], up: Mapping[str, Any], caption: str) -> Any:
-    rows = []
-    for row in report["trials"]:
-        if (
-            row["state"] in ("complete", "pruned")
-            and across["name"] in row["values"]
-            and up["name"] in row["values"]
-        ):
-            rows.append(row)
+def _front(
+    report: Report,
+    across: Row,
+    up: Row,
+    caption: str,
+) -> Any:
     marks = []
-    for row in rows:
-        marks.append(
-            Mark(
-                row["values"][across["name"]], row["values"][up["name"]], row["number"], _kind(row)
-            )
-        )
-    reference = tuple(report["study"]["reference"].get(metric["name"]) for metric in (across, up))
-    xs, ys = (
-        _with_room([mark.x for mark in marks], reference[0]),
-        _with_room([mark.y for mark in marks], reference[1]),
-    )
-    objectives = sum(metric["objective"] for metric in report["metrics"])
-    edge = sorted((mark.x, mark.y) for mark in marks if mark.kind == "front")
+    edge = []
+    xs = []
+    ys = []
+    for row in report["trials"]:
+        if not _is_measured(row, (across["name"], up["name"])):
+            continue
+        x = row["values"][across["name"]]
+        y = row["values"][up["name"]]
+        kind = _kind(row)
+        marks.append(Mark(x, y, row["number"], kind))
+        xs.append(x)
+        ys.append(y)
+        if kind == "front":
+            edge.append((x, y))
+
+    known = report["study"]["reference"]
+    x_reference = known.get(across["name"])
+    y_reference = known.get(up["name"])
+    xs = _with_room(xs, x_reference)
+    ys = _with_room(ys, y_reference)
+    # The front of two objectives is a line; of more, its members lie anywhere in two of them.
+    lines_drawn = []
+    if len(_objectives(report)) == 2 and len(edge) > 1:
+        lines_drawn.append(Line("", sorted(edge), "edge"))
     return scatter(
         caption,
         Axis.over(_title(across), xs, log=across["log"]),
         Axis.over(_title(up), ys, log=up["log"]),
         marks,
-        lines=[Line("", edge, "edge")] if objectives == 2 and len(edge) > 1 else (),
-        reference=(reference[0], reference[1]),
+        lines=lines_drawn,
+        reference=(x_reference, y_reference),
     )
 
 
@@ -163,102 +195,134 @@ def _with_room(values: list[float], reference: float | None) -> list[float]:
     """Make room for the reference, unless the marks would become a line or a dot in a corner."""
     if reference is None or not values:
         return values
-    span, whole = max(values) - min(values), max(*values, reference) - min(*values, reference)
+    wider = [*values, reference]
+    span = max(values) - min(values)
+    whole = max(wider) - min(wider)
     if whole <= MOST_ROOM * span:
-        return [*values, reference]
+        return wider
     return values
 
 
-def _history(found: Mapping[str, Any], key: str, what: str, caption: str) -> Any:
-    known = []
-    for point in found["points"]:
-        if point["value"] is not None:
-            known.append(point)
-    scale, title = 1.0, "finished trials"
+def _history(
+    found: Row,
+    key: str,
+    what: str,
+    caption: str,
+) -> Any:
+    # Trials before the first model have no value.
+    known = [point for point in found["points"] if point["value"] is not None]
+    scale = 1.0
+    title = "finished trials"
     if key == "seconds":
         scale, title = unit_of_time(known[-1]["seconds"])
+
     points = []
-    for point in known:
-        points.append((point[key] / scale, point["value"]))
-    x = Axis.over(title, [0.0, *(point[0] for point in points)], whole=key == "count")
+    # From zero on: how long it took to the first model is part of the answer.
+    places = [0.0]
+    values = []
     marks = []
-    for index, (place, point) in enumerate(zip(points, known, strict=True)):
-        if index == 0 or point["value"] != known[index - 1]["value"]:
-            marks.append(Mark(place[0], place[1], point["number"]))
-    return lines(
-        caption,
-        x,
-        Axis.over(what, [point[1] for point in points]),
-        [Line("", points, "c0", steps=True)],
-        marks,
-    )
+    before = None
+    for point in known:
+        place = point[key] / scale
+        value = point["value"]
+        places.append(place)
+        values.append(value)
+        points.append((place, value))
+        if value != before:  # the trials alone that brought something
+            marks.append(Mark(place, value, point["number"]))
+        before = value
+
+    x = Axis.over(title, places, whole=key == "count")
+    y = Axis.over(what, values)
+    line = Line("", points, "c0", steps=True)
+    return lines(caption, x, y, [line], marks)
 
 
 def _learning(drawn: Sequence[Line], name: str, caption: str) -> Any:
-    x = Axis.over(name, [0.0, *(point[0] for line in drawn for point in line.points)])
+    places = [0.0]
     losses = []
     for line in drawn:
-        for point in line.points:
-            losses.append(point[1])
-    return lines(caption, x, Axis.over("loss", losses, log=min(losses) > 0), drawn)
+        for place, loss in line.points:
+            places.append(place)
+            losses.append(loss)
+    x = Axis.over(name, places)
+    # A plugin's loss may fall below zero, which has no logarithm.
+    y = Axis.over("loss", losses, log=min(losses) > 0)
+    return lines(caption, x, y, drawn)
 
 
-def _rungs(report: Report, metric: Mapping[str, Any], caption: str) -> Any:
+def _rungs(report: Report, metric: Row, caption: str) -> Any:
     name = metric["name"]
-    paths: dict[int, list[tuple[float, float]]] = {}
+    paths: dict[int, Points] = {}
     stopped = []
     for row in report["judged"]:
-        if name in row["values"]:
-            paths.setdefault(row["number"], []).append((row["step"], row["values"][name]))
-            if not row["go_on"]:
-                stopped.append(Mark(row["step"], row["values"][name], row["number"], "pruned"))
-    ends = {row["number"]: row for row in report["trials"] if row["state"] == "complete"}
-    for number, path in paths.items():
-        if number in ends and name in ends[number]["values"]:
-            path.append((report["study"]["budget"]["steps"], ends[number]["values"][name]))
+        if name not in row["values"]:
+            continue
+        step = row["step"]
+        value = row["values"][name]
+        paths.setdefault(row["number"], []).append((step, value))
+        if not row["go_on"]:
+            stopped.append(Mark(step, value, row["number"], "pruned"))
+
+    # Who was not stopped goes on to the end, which no rung has judged.
+    steps = report["study"]["budget"]["steps"]
+    for row in report["trials"]:
+        number = row["number"]
+        values = row["values"]
+        if row["state"] == "complete" and number in paths and name in values:
+            paths[number].append((steps, values[name]))
+
     front = {row["number"] for row in report["front"]}
-    drawn = [
-        Line("", path, "edge" if number in front else "faint", number=number)
-        for number, path in sorted(paths.items(), key=lambda item: item[0] in front)
-    ]
-    points = [point for path in paths.values() for point in path]
-    x = Axis.over("training steps", [point[0] for point in points], log=True)
-    return lines(
-        caption,
-        x,
-        Axis.over(_title(metric), [point[1] for point in points], log=metric["log"]),
-        drawn,
-        stopped,
-    )
+    places = []
+    heights = []
+    behind = []
+    above = []
+    for number, path in paths.items():
+        for place, height in path:
+            places.append(place)
+            heights.append(height)
+        if number in front:
+            above.append(Line("", path, "edge", number=number))
+        else:
+            behind.append(Line("", path, "faint", number=number))
+    x = Axis.over("training steps", places, log=True)
+    y = Axis.over(_title(metric), heights, log=metric["log"])
+    return lines(caption, x, y, [*behind, *above], stopped)
 
 
-def _telling_parameters(report: Report, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Choose the parameters that differ between trials: slots first, then what decides most or is
-    used most.
+def _telling_parameters(report: Report, rows: Sequence[Row]) -> list[str]:
+    """Return the parameters that differ between trials.
+
+    Slots first, then what decides most or is used most.
     """
     used: dict[str, list[Any]] = {}
     for row in rows:
         for name, value in row["plan"].items():
             used.setdefault(name, []).append(value)
-    telling = [
-        name
-        for name, values in used.items()
-        if len(set(map(str, values))) > 1 and len(values) >= SELDOM * len(rows)
-    ]
+    telling = []
+    for name, values in used.items():
+        often = len(values) >= SELDOM * len(rows)
+        different = set(map(str, values))
+        if often and len(different) > 1:
+            telling.append(name)
+
     weights: dict[str, float] = {}
-    for shares in report["importance"].get("objectives", {}).values():
+    objectives = report["importance"].get("objectives", {})
+    for shares in objectives.values():
         for name, share in shares.items():
-            plain = name.partition("[")[
-                0
-            ]  # the choice among some of a slot's techniques is stored under its own name
+            # The choice among some of a slot's techniques is stored under its own name, slot[a|b].
+            plain, _, _ = name.partition("[")
             weights[plain] = weights.get(plain, 0.0) + share
-    order = sorted(
-        telling, key=lambda name: ("." in name, -weights.get(name, 0.0), -len(used[name]))
-    )
-    return order[:MOST_UPRIGHTS]
+
+    def order(name: str) -> tuple[bool, float, int]:
+        weight = weights.get(name, 0.0)
+        return "." in name, -weight, -len(used[name])
+
+    telling.sort(key=order)
+    return telling[:MOST_UPRIGHTS]
 
 
-def _kind(row: Mapping[str, Any]) -> str:
+def _kind(row: Row) -> str:
     if row["front"]:
         return "front"
     if not row["feasible"]:
@@ -266,11 +330,13 @@ def _kind(row: Mapping[str, Any]) -> str:
     return str(row["state"])
 
 
-def _title(metric: Mapping[str, Any]) -> str:
+def _title(metric: Row) -> str:
     if metric["unit"]:
         return f"{metric['name']} ({metric['unit']})"
     return str(metric["name"])
 
 
-def _better(metric: Mapping[str, Any]) -> str:
-    return f"{'more' if metric['direction'] == 'maximize' else 'less'} {metric['name']} is better"
+def _better(metric: Row) -> str:
+    if metric["direction"] == "maximize":
+        return f"more {metric['name']} is better"
+    return f"less {metric['name']} is better"

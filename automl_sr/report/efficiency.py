@@ -36,10 +36,14 @@ BASELINE = 0
 
 
 def score(ratios: dict[str, float]) -> float:
-    """Return the score of a net from its runtime, multiply-adds and parameters relative to the
-    baseline's.
+    """Return the score of a net from what it takes relative to the baseline.
+
+    `ratios` are those of runtime, multiply-adds and parameters.
     """
-    return sum(weight * math.exp(2 * ratios[name]) for name, weight in WEIGHTS.items())
+    total = 0.0
+    for name, weight in WEIGHTS.items():
+        total += weight * math.exp(2 * ratios[name])
+    return total
 
 
 def efficiency(
@@ -49,38 +53,36 @@ def efficiency(
     models: StoredModels,
     registry: Registry,
 ) -> dict[str, Any]:
-    """Score the front. Raises AutomlSRError where files or plugins are missing."""
-    baseline = next(
-        (trial for trial in trials if trial.number == BASELINE and "onnx" in trial.artifacts), None
-    )
+    """Return the scores of the front. Raises AutomlSRError where files or plugins are missing."""
+    baseline = _baseline(trials)
     if not front or baseline is None:
         return {"reason": f"Trial {BASELINE}, which is the baseline, has no stored model."}
-    runtime = next((name for name in RUNTIMES if name in baseline.values), None)
+    runtime = _first(RUNTIMES, baseline)
     if runtime is None:
         return {"reason": f"The study measures no runtime ({' or '.join(RUNTIMES)})."}
-    quality = next((name for name in QUALITIES if name in baseline.values), None)
+    quality = _first(QUALITIES, baseline)
     floor = None
     if quality is not None:
         floor = baseline.values[quality] - SLACK
+
     own = {**_counts(spec, baseline, models, registry), "runtime": baseline.values[runtime]}
     rows = []
     for trial in front:
         costs = {**_counts(spec, trial, models, registry), "runtime": trial.values[runtime]}
-        ratios = {}
-        for name in WEIGHTS:
-            ratios[name] = costs[name] / own[name]
+        ratios = {name: costs[name] / own[name] for name in WEIGHTS}
         passes = None
-        if not (quality is None or floor is None):
+        if quality is not None and floor is not None:
             passes = trial.values[quality] >= floor
-        rows.append(
-            {
-                "number": trial.number,
-                **costs,
-                "ratios": ratios,
-                "score": score(ratios),
-                "passes": passes,
-            }
-        )
+        row = {
+            "number": trial.number,
+            **costs,
+            "ratios": ratios,
+            "score": score(ratios),
+            "passes": passes,
+        }
+        rows.append(row)
+    # Who falls below the floor is not ranked by the challenge: it stands last here.
+    rows.sort(key=lambda row: (row["passes"] is False, row["score"]))
     return {
         "formula": FORMULA,
         "source": SOURCE,
@@ -88,16 +90,32 @@ def efficiency(
         "runtime": runtime,
         "quality": quality,
         "floor": floor,
-        "rows": sorted(rows, key=lambda row: (row["passes"] is False, row["score"])),
+        "rows": rows,
     }
 
 
+def _baseline(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    for trial in trials:
+        if trial.number == BASELINE and "onnx" in trial.artifacts:
+            return trial
+    return None
+
+
+def _first(names: Sequence[str], trial: TrialRecord) -> str | None:
+    """Return the first of these metrics that was measured."""
+    for name in names:
+        if name in trial.values:
+            return name
+    return None
+
+
 def _counts(
-    spec: StudySpec, trial: TrialRecord, models: StoredModels, registry: Registry
+    spec: StudySpec,
+    trial: TrialRecord,
+    models: StoredModels,
+    registry: Registry,
 ) -> dict[str, float]:
-    """Count parameters and multiply-adds of a model as it shipped, from the blueprint in its
-    file.
-    """
+    """Return parameters and multiply-adds of a model as it shipped."""
     import torch
 
     from automl_sr.compression.onnx_file import load_onnx
@@ -111,7 +129,10 @@ def _counts(
         metadata[entry.key] = entry.value
     if "blueprint" not in metadata:
         raise DataError(f"The file of trial {trial.number} does not say how its model is built.")
+    # From the blueprint, on the meta device: nothing is computed, and recurrent and attention
+    # layers, which are counted only there, count as well.
+    blueprint = Blueprint.from_json(json.loads(metadata["blueprint"]))
     with torch.device("meta"):
-        model = build(Blueprint.from_json(json.loads(metadata["blueprint"])), registry)
+        model = build(blueprint, registry)
     example = as_inputs(spec.task.cost_example(model))
     return {"params": params(model, example), "macs": macs(model, example)}

@@ -20,9 +20,12 @@ SECONDS = 120.0
 
 
 def examples(
-    spec: StudySpec, front: Sequence[TrialRecord], models: StoredModels, count: int
+    spec: StudySpec,
+    front: Sequence[TrialRecord],
+    models: StoredModels,
+    count: int,
 ) -> dict[str, Any]:
-    """Show the first validation samples as the task does.
+    """Return the first validation samples as the task shows them.
 
     Raises AutomlSRError where data or files are missing.
     """
@@ -32,18 +35,19 @@ def examples(
         return {"reason": "There is no model yet whose images could be shown."}
     from automl_sr.evaluation.guard import Guard
 
-    return gallery(
-        spec.task, spec.search.seed, spread(front, MODELS), models, count, Guard(seconds=SECONDS)
-    )
+    # A store may come from others: a file that computes for ever must not hold up the report.
+    guard = Guard(seconds=SECONDS)
+    chosen = spread(front, MODELS)
+    return gallery(spec.task, spec.search.seed, chosen, models, count, guard)
 
 
 def spread(front: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
-    """Choose some members from end to end of a front that is in the order of its first
-    objective.
+    """Return some members of a front, from end to end.
+
+    The front is in the order of its first objective.
     """
     if len(front) <= most:
         return list(front)
-    places = set()
-    for place in range(most):
-        places.add(round(place * (len(front) - 1) / (most - 1)))
+    distance = (len(front) - 1) / (most - 1)
+    places = {round(place * distance) for place in range(most)}
     return [front[place] for place in sorted(places)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from automl_sr.presentation.numbers import number
@@ -14,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#])")
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Write the report."""
+    """Return the report as Markdown."""
     study = report["study"]
     parts = [
         f"# {escape(study['name'])}",
@@ -23,26 +23,29 @@ def markdown(report: Mapping[str, Any]) -> str:
     for section in sections(report):
         texts = []
         for block in section.blocks:
-            if text := _block(block):
+            text = _block(block)
+            if text:
                 texts.append(text)
-        parts += [f"## {section.title}", *texts] if texts else []
+        if texts:  # a section of drawings alone would be a heading without anything below it
+            parts += [f"## {section.title}", *texts]
     return "\n\n".join(parts) + "\n"
 
 
 def escape(text: str) -> str:
-    """Write text so that Markdown takes it for nothing else, on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Return text, on one line, that Markdown takes for nothing else."""
+    flat = " ".join(text.split())
+    return _SPECIAL.sub(r"\\\1", flat)
 
 
 def code(text: str) -> str:
-    """Write text as code within a line: fenced by more backticks than it holds, its pipes kept from
-    ending a cell.
-    """
+    """Return text as code within a line."""
+    # A pipe would end a cell of a table, even within code.
     flat = " ".join(text.split()).replace("|", "\\|")
+    # More backticks than the text holds: they would end the code.
     fence = "`" * (_longest_run(flat) + 1)
     room = ""
     if "`" in flat:
-        room = " "
+        room = " "  # one at the edge would lengthen the fence
     return f"{fence}{room}{flat}{room}{fence}"
 
 
@@ -68,21 +71,22 @@ def _block(block: Block) -> str:
 
 
 def _table(table: Table) -> str:
+    heads = []
     rules = []
     for column in table.columns:
+        heads.append(escape(column))
         if column in table.right:
             rules.append("---:")
         else:
             rules.append("---")
-    rows = [
-        [escape(column) for column in table.columns],
-        rules,
-        *[[_cell(cell) for cell in row] for row in table.rows],
-    ]
-    lines = []
-    for row in rows:
-        lines.append(f"| {' | '.join(row)} |")
+    lines = [_line(heads), _line(rules)]
+    for row in table.rows:
+        lines.append(_line(map(_cell, row)))
     return f"{escape(table.caption)}:\n\n" + "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _cell(cell: Any) -> str:
@@ -92,4 +96,5 @@ def _cell(cell: Any) -> str:
 
 
 def _longest_run(text: str) -> int:
-    return max((len(run) for run in re.findall("`+", text)), default=0)
+    """Return how many backticks stand side by side at most."""
+    return max(map(len, re.findall("`+", text)), default=0)

@@ -1,5 +1,6 @@
-"""The report as one HTML page that needs nothing else: no network, no library, its own style and
-script.
+"""The report as one HTML page that needs nothing else.
+
+No network and no library: style and script are its own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
 
 
-def study_page(reader: Reader, name: str, registry: Registry, *, images: int) -> str:
+def study_page(
+    reader: Reader,
+    name: str,
+    registry: Registry,
+    *,
+    images: int,
+) -> str:
     """Return the page of a study, with so many validation images.
 
     Raises StoreError for an unknown study.
@@ -30,49 +37,55 @@ def study_page(reader: Reader, name: str, registry: Registry, *, images: int) ->
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """Write the page. Everything that comes from the store is text and nothing else."""
+    """Return the page. Everything that comes from the store is text and nothing else."""
     study = report["study"]
     parts = sections(report)
     head = el(
         "head",
         el("meta", charset="utf-8"),
+        # Before everything that it allows: what stands above a policy is not bound by it.
         el("meta", http_equiv="Content-Security-Policy", content=_policy()),
         el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name="color-scheme", content="light dark"),
         el("title", f"{study['name']}: report"),
         el("style", Markup(STYLE)),
     )
+    header = el(
+        "header",
+        el("h1", study["name"]),
+        el("p", f"Written {moment(report['made'])} by {report['made_by']}"),
+    )
+    links = []
+    for part in parts:
+        link = el("a", part.title, href=f"#{part.anchor}")
+        links.append(el("li", link))
     body = el(
         "body",
-        el(
-            "header",
-            el("h1", study["name"]),
-            el("p", f"Written {moment(report['made'])} by {report['made_by']}"),
-        ),
-        el(
-            "nav",
-            el("ul", [el("li", el("a", part.title, href=f"#{part.anchor}")) for part in parts]),
-            aria_label="Sections",
-        ),
-        el("main", [_section(part) for part in parts]),
+        header,
+        el("nav", el("ul", links), aria_label="Sections"),
+        el("main", list(map(_section, parts))),
         el("div", id="tip", hidden=True),
+        # Last, when the rows that it reads are there.
         el("script", Markup(SCRIPT)),
     )
     return f"<!DOCTYPE html>\n{el('html', head, body, lang='en')}\n"
 
 
 def _policy() -> str:
-    """Allow this style and this script alone, so that nothing is fetched and nothing else is
-    run.
+    """Allow this style and this script alone.
+
+    So nothing is fetched, and nothing that a store may hold is run.
     """
-    style, script = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in (STYLE, SCRIPT)
-    )
     return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src"
-        f" 'sha256-{script}'"
+        f"default-src 'none'; img-src data:; style-src {_source(STYLE)};"
+        f" script-src {_source(SCRIPT)}"
     )
+
+
+def _source(text: str) -> str:
+    """Return how a policy names a text: by its hash."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _section(section: Section) -> Markup:
@@ -101,90 +114,110 @@ def _block(block: Block) -> Markup:
         case Text():
             return el("p", block.text)
         case Code():
-            return el(
-                "details",
-                el("summary", block.title),
-                el("pre", el("code", block.text), tabindex="0"),
-            )
+            return _code(block)
         case Table():
             return _table(block)
         case Chart():
-            drawing = block.draw()
-            if block.wide:
-                inside = _scrolled(drawing, block.caption)
-            else:
-                inside = drawing
-            return el(
-                "figure",
-                inside,
-                el("figcaption", block.caption),
-                class_="wide" if block.wide else None,
-            )
+            return _chart(block)
         case Net():
-            shown = _scrolled(block.drawing, block.title)
-            return el("details", el("summary", block.title), el("figure", shown))
+            return _net(block)
         case Pictures():
-            pieces = []
-            for p in block.pictures:
-                pieces.append(
-                    el(
-                        "figure",
-                        el("img", src=p.uri, alt=p.alt),
-                        el("figcaption", p.title, el("br"), p.note),
-                    )
-                )
-            return el("div", el("h3", block.caption), el("div", pieces, class_="pictures"))
+            return _pictures(block)
+
+
+def _code(block: Code) -> Markup:
+    # Reached by the tab key: a keyboard cannot scroll it otherwise.
+    text = el("pre", el("code", block.text), tabindex="0")
+    return el("details", el("summary", block.title), text)
+
+
+def _chart(block: Chart) -> Markup:
+    drawing = block.draw()
+    caption = el("figcaption", block.caption)
+    if block.wide:
+        return el(
+            "figure",
+            _scrolled(drawing, block.caption),
+            caption,
+            class_="wide",
+        )
+    return el("figure", drawing, caption)
+
+
+def _net(block: Net) -> Markup:
+    shown = _scrolled(block.drawing, block.title)
+    return el("details", el("summary", block.title), el("figure", shown))
+
+
+def _pictures(block: Pictures) -> Markup:
+    pieces = []
+    for picture in block.pictures:
+        piece = el(
+            "figure",
+            el("img", src=picture.uri, alt=picture.alt),
+            el("figcaption", picture.title, el("br"), picture.note),
+        )
+        pieces.append(piece)
+    return el("div", el("h3", block.caption), el("div", pieces, class_="pictures"))
 
 
 def _table(table: Table) -> Markup:
-    head = el(
-        "tr",
-        [el("th", column, scope="col", class_=_side(column, table)) for column in table.columns],
-    )
+    heads = []
+    for column in table.columns:
+        heads.append(el("th", column, scope="col", class_=_side(column, table)))
     rows = []
     for index, row in enumerate(table.rows):
-        first, *others = [
-            el(
-                "th" if place == 0 else "td",
-                _cell(cell),
-                class_=_side(column, table, cell),
-                scope="row" if place == 0 else None,
-            )
-            for place, (column, cell) in enumerate(zip(table.columns, row, strict=True))
-        ]
         mark = None
-        if index < len(table.trials):
+        if index < len(table.trials):  # rows below them, such as the reference, are no trials
             mark = table.trials[index]
-        rows.append(
-            el(
-                "tr",
-                first,
-                others,
-                data_t=mark,
-                data_tip=_tip(table, row) if table.explains else None,
-            )
-        )
-    whole = el("table", el("caption", table.caption), el("thead", head), el("tbody", rows))
+        tip = None
+        if table.explains:
+            tip = _tip(table, row)
+        rows.append(el("tr", _cells(table, row), data_t=mark, data_tip=tip))
+    head = el("thead", el("tr", heads))
+    whole = el("table", el("caption", table.caption), head, el("tbody", rows))
     shown = _scrolled(whole, table.caption)
     if table.folded:
         return el("details", el("summary", table.caption), shown)
     return shown
 
 
-def _tip(table: Table, row: Sequence[Any]) -> str:
-    """Say in short what a mark in a chart stands for."""
-    cells = []
+def _cells(table: Table, row: Sequence[Any]) -> list[Markup]:
+    """Return the cells of a row; the first one is its heading, by which screen readers name it."""
+    cells: list[Markup] = []
     for column, cell in zip(table.columns, row, strict=True):
-        if cell not in (None, ""):
-            cells.append((column, number(cell)))
-    return "\n".join(
-        text if column in ("trial", "plan") else f"{column}: {text}" for column, text in cells
-    )
+        side = _side(column, table, cell)
+        if cells:
+            cells.append(el("td", _cell(cell), class_=side))
+        else:
+            cells.append(el("th", _cell(cell), class_=side, scope="row"))
+    return cells
+
+
+def _tip(table: Table, row: Sequence[Any]) -> str:
+    """Return in short what a mark in a chart stands for."""
+    lines = []
+    for column, cell in zip(table.columns, row, strict=True):
+        if cell in (None, ""):
+            continue
+        text = number(cell)
+        if column in ("trial", "plan"):  # which say what they are themselves
+            lines.append(text)
+        else:
+            lines.append(f"{column}: {text}")
+    return "\n".join(lines)
 
 
 def _scrolled(inside: Markup, name: str) -> Markup:
     """Let what is too wide for a small screen scroll by itself, also by keyboard."""
-    return el("div", inside, class_="scroll", tabindex="0", role="region", aria_label=name)
+    return el(
+        "div",
+        inside,
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label=name,
+    )
 
 
 def _side(column: str, table: Table, cell: Any = None) -> str | None:

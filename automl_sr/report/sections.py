@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,12 +23,17 @@ from automl_sr.report.document import (
 )
 
 Report = Mapping[str, Any]
+Row = Mapping[str, Any]
+"""A part of the collected structure: a trial, a metric, a rung."""
+ABOVE_FLOOR = {True: "yes", False: "no", None: "unknown"}
 
 
 def sections(report: Report) -> list[Section]:
-    """Return the sections in the order in which they are read; what a study does not have is left
-    out or explained.
+    """Return the sections in the order in which they are read.
+
+    What a study does not have is left out or explained.
     """
+    environment = Table("What the results hang on", ("what", "value"), _flat(report["environment"]))
     parts = [
         Section("Summary", list(_summary(report))),
         Section("Front", list(_front(report))),
@@ -44,37 +48,37 @@ def sections(report: Report) -> list[Section]:
         Section("Failures", list(_failures(report))),
         Section("Costs", list(_costs(report))),
         Section("Study", list(_study(report))),
-        Section(
-            "Environment",
-            [Table("What the results hang on", ("what", "value"), _flat(report["environment"]))],
-        ),
+        Section("Environment", [environment]),
         Section("All trials", list(_trials(report))),
     ]
-    found: list[Section] = []
-    for part in parts:
-        if part.blocks:
-            found.append(part)
-    return found
+    return [part for part in parts if part.blocks]
 
 
 def _summary(report: Report) -> Iterator[Block]:
     study = report["study"]
-    counts = ", ".join(f"{count} {state}" for state, count in study["trials"].items() if count)
-    yield Text(
-        f"{_goals(report)} {counts or 'No trials'} in {duration(study['seconds'])}, begun"
-        f" {moment(study['created'])}."
-    )
+    counts = []
+    for state, count in study["trials"].items():
+        if count:
+            counts.append(f"{count} {state}")
+    said = ", ".join(counts) or "No trials"
+    taken = duration(study["seconds"])
+    begun = moment(study["created"])
+    yield Text(f"{_goals(report)} {said} in {taken}, begun {begun}.")
     if not report["front"]:
-        kept = " that keeps to the constraints" * bool(study["constraints"])
+        kept = ""
+        if study["constraints"]:
+            kept = " that keeps to the constraints"
         yield Text(f"No trial has left a model{kept}, so there is no front yet.")
         return
+
     rows = []
-    for metric in report["metrics"]:
-        if metric["objective"]:
-            best = _best(report["front"], metric)
-            without = study["reference"].get(metric["name"])
-            values = [_value(metric, best["values"][metric["name"]]), _value(metric, without)]
-            rows.append([_titled(metric), *values, f"trial {best['number']}: {best['words']}"])
+    for metric in _objectives(report):
+        name = metric["name"]
+        best = _best(report["front"], metric)
+        reached = _value(metric, best["values"][name])
+        without = _value(metric, study["reference"].get(name))
+        found_by = f"trial {best['number']}: {best['words']}"
+        rows.append([_titled(metric), reached, without, found_by])
     yield Table(
         "Best of each objective",
         ("objective", "best", "without a model", "plan"),
@@ -83,7 +87,7 @@ def _summary(report: Report) -> Iterator[Block]:
     )
 
 
-def _best(front: Sequence[Mapping[str, Any]], metric: Mapping[str, Any]) -> Mapping[str, Any]:
+def _best(front: Sequence[Row], metric: Row) -> Row:
     """Return the row of the front that is best in one metric."""
     sign = 1
     if metric["direction"] == "maximize":
@@ -105,52 +109,59 @@ def _front(report: Report) -> Iterator[Block]:
     )
     yield _front_table(report)
     yield from drawings.fronts(report)
+
     files = []
+    plans = []
     for row in front:
+        trial = f"trial {row['number']}"
         for file in row["files"]:
-            files.append(
-                [
-                    f"trial {row['number']}",
-                    file["kind"],
-                    file["bytes"],
-                    Mono(file["url"]),
-                    Mono(file["sha256"]),
-                ]
-            )
+            place = Mono(file["url"])
+            digest = Mono(file["sha256"])
+            cells = [
+                trial,
+                file["kind"],
+                file["bytes"],
+                place,
+                digest,
+            ]
+            files.append(cells)
+        plan = json.dumps(row["plan"], ensure_ascii=False)
+        plans.append(f"{trial}: {plan}")
     columns = ("trial", "kind", "bytes", "place", "sha256")
     yield Table("Files of the front", columns, files, ("bytes",), folded=len(files) > 8)
-    plans = "\n".join(
-        f"trial {row['number']}: {json.dumps(row['plan'], ensure_ascii=False)}" for row in front
-    )
-    yield Code("Plans of the front in full", plans)
+    yield Code("Plans of the front in full", "\n".join(plans))
 
 
 def _front_table(report: Report) -> Table:
-    """Set the front's values side by side; parameters are known of every plan, measured or not."""
-    front, reference = report["front"], report["study"]["reference"]
-    if "params" in _metric_names(report):
-        extra = []
-    else:
+    """Return the front's values side by side."""
+    # Parameters are known of every plan, measured or not.
+    extra = []
+    if "params" not in _metric_names(report):
         extra = ["params before compression"]
+
     rows = []
-    for row in front:
-        rows.append(
-            [
-                f"trial {row['number']}",
-                *_values(report, row["values"]),
-                *[_whole(row["planned_params"]) for _ in extra],
-                row["state"],
-                row["steps"],
-                row["words"],
-            ]
-        )
+    numbers = []
+    for row in report["front"]:
+        planned = [_whole(row["planned_params"])] * len(extra)
+        numbers.append(row["number"])
+        cells = [
+            f"trial {row['number']}",
+            *_values(report, row["values"]),
+            *planned,
+            row["state"],
+            row["steps"],
+            row["words"],
+        ]
+        rows.append(cells)
+    reference = report["study"]["reference"]
     if reference:
-        rows.append(
-            ["without a model", *_values(report, reference), *[None for _ in extra], None, None, ""]
-        )
-    right = [*[_titled(metric) for metric in report["metrics"]], *extra, "steps"]
-    columns = ["trial", *right[:-1], "state", "steps", "plan"]
-    return Table("The front", columns, rows, right, trials=[row["number"] for row in front])
+        unknown = [None] * len(extra)
+        values = _values(report, reference)
+        rows.append(["without a model", *values, *unknown, None, None, ""])
+
+    titles = [*map(_titled, report["metrics"]), *extra]
+    columns = ["trial", *titles, "state", "steps", "plan"]
+    return Table("The front", columns, rows, [*titles, "steps"], trials=numbers)
 
 
 def _nets(report: Report) -> Iterator[Block]:
@@ -183,19 +194,17 @@ def _images(report: Report) -> Iterator[Block]:
 
 
 def _example(row: Report) -> Block:
-    """Set the pieces of one example side by side, or one below the other where they are texts."""
-    if all("image" in piece for piece in row["pieces"]):
-        pictures = []
-        for piece in row["pieces"]:
-            pictures.append(
-                Picture(
-                    piece["what"], piece["note"], piece["image"], f"{row['name']}, {piece['what']}"
-                )
-            )
-        return Pictures(row["name"], pictures)
+    """Return the pieces of one example side by side, or one below the other if they are texts."""
+    pictures = []
     lines = []
     for piece in row["pieces"]:
-        lines.append([piece["what"], piece.get("text", ""), piece["note"]])
+        what = piece["what"]
+        if "image" in piece:
+            alt = f"{row['name']}, {what}"
+            pictures.append(Picture(what, piece["note"], piece["image"], alt))
+        lines.append([what, piece.get("text", ""), piece["note"]])
+    if len(pictures) == len(lines):
+        return Pictures(row["name"], pictures)
     return Table(row["name"], ["of", "text", "value"], lines)
 
 
@@ -205,6 +214,7 @@ def _efficiency(report: Report) -> Iterator[Block]:
         yield Text(f"There is no NTIRE efficiency score: {found['reason']}")
         return
     base = found["baseline"]
+    # Counts are floats in the structure: as int they get separators and no decimals.
     yield Text(
         f"NTIRE's score for efficient super-resolution, {found['formula']}: runtime, multiply-adds"
         " and parameters relative to a baseline, the smaller the better; the baseline itself has"
@@ -220,37 +230,36 @@ def _efficiency(report: Report) -> Iterator[Block]:
             " for which the task quotes them (image-sr: an output of 1280x720), before"
             " quantization."
         )
+    yield _efficiency_table(found["rows"])
+    yield Text(f"Source of the formula: {found['source']}.")
+
+
+def _efficiency_table(scored: Sequence[Row]) -> Table:
     rows = []
-    for row in found["rows"]:
-        rows.append(
-            [
-                f"trial {row['number']}",
-                row["score"],
-                {True: "yes", False: "no", None: "unknown"}[row["passes"]],
-                *[row["ratios"][name] for name in ("runtime", "macs", "params")],
-                int(row["macs"]),
-                int(row["params"]),
-            ]
-        )
-    columns = (
-        "trial",
-        "score",
-        "above the floor",
-        "t/t0",
-        "F/F0",
-        "P/P0",
-        "multiply-adds",
-        "parameters",
-    )
-    right = tuple(name for name in columns[1:] if name != "above the floor")
-    yield Table(
+    numbers = []
+    for row in scored:
+        ratios = row["ratios"]
+        numbers.append(row["number"])
+        cells = [
+            f"trial {row['number']}",
+            row["score"],
+            ABOVE_FLOOR[row["passes"]],
+            ratios["runtime"],
+            ratios["macs"],
+            ratios["params"],
+            int(row["macs"]),
+            int(row["params"]),
+        ]
+        rows.append(cells)
+    counted = ("t/t0", "F/F0", "P/P0", "multiply-adds", "parameters")
+    columns = ("trial", "score", "above the floor", *counted)
+    return Table(
         "NTIRE efficiency score",
         columns,
         rows,
-        right,
-        trials=[row["number"] for row in found["rows"]],
+        ("score", *counted),
+        trials=numbers,
     )
-    yield Text(f"Source of the formula: {found['source']}.")
 
 
 def _history(report: Report) -> Iterator[Block]:
@@ -260,26 +269,21 @@ def _history(report: Report) -> Iterator[Block]:
         return
     yield Text(history_words(found))
     yield from drawings.histories(report)
-    points = found["points"]
-    changes = [
-        points[0],
-        *(
-            after
-            for before, after in itertools.pairwise(points)
-            if after["value"] != before["value"]
-        ),
-    ]
+
     rows = []
-    for row in changes:
-        if row["value"] is not None:
-            rows.append(
-                [f"trial {row['number']}", row["count"], duration(row["seconds"]), row["value"]]
-            )
+    before = None  # the value of the trials before the first model
+    for point in found["points"]:
+        value = point["value"]
+        if value is not None and value != before:
+            elapsed = duration(point["seconds"])
+            rows.append([f"trial {point['number']}", point["count"], elapsed, value])
+        before = value
+    name = _history_name(found)
     yield Table(
         "When the front grew",
-        ("trial", "trials so far", "time so far", _history_name(found)),
+        ("trial", "trials so far", "time so far", name),
         rows,
-        ("trials so far", "time so far", _history_name(found)),
+        ("trials so far", "time so far", name),
         folded=True,
     )
 
@@ -303,48 +307,44 @@ def _coordinates(report: Report) -> Iterator[Block]:
 
 
 def _curves(report: Report) -> Iterator[Block]:
-    curves = []
-    for curve in report["curves"]:
-        if curve["points"]:
-            curves.append(curve)
+    curves = [curve for curve in report["curves"] if curve["points"]]
     if not curves:
         return
-    more = len(report["front"]) - len(report["curves"])
+    members = len(report["front"])
+    some = ""
+    if members > len(report["curves"]):
+        some = f" {len(curves)} of {members} are shown, from end to end of the front."
     yield Text(
         "The training loss of front members, over steps and over seconds of training alone."
-        + (
-            f" {len(curves)} of {len(report['front'])} are shown, from end to end of the front."
-            if more > 0
-            else ""
-        )
-        + " Losses compare only where plans have the same loss and data."
+        f"{some} Losses compare only where plans have the same loss and data."
     )
     yield from drawings.learning(curves)
+
     rows = []
     for curve in curves:
-        for last in curve["points"][-1:]:
-            rows.append(
-                [
-                    f"trial {curve['number']}",
-                    last["step"],
-                    last["phase"],
-                    last["loss"],
-                    _seconds(last["seconds"]),
-                ]
-            )
+        last = curve["points"][-1]
+        seconds = _seconds(last["seconds"])
+        trial = f"trial {curve['number']}"
+        cells = [
+            trial,
+            last["step"],
+            last["phase"],
+            last["loss"],
+            seconds,
+        ]
+        rows.append(cells)
     columns = ("trial", "last step", "phase", "loss", "seconds of training")
     yield Table("Where the curves end", columns, rows, ("last step", "loss", "seconds of training"))
 
 
 def _stopping(report: Report) -> Iterator[Block]:
     scheduler = report["study"]["search"]["scheduler"]
-    if not report["rungs"]:
-        none = scheduler["kind"] == "none"
-        yield Text(
-            "No trial was stopped early: the scheduler is none."
-            if none
-            else "No trial has reached a rung yet."
-        )
+    rungs = report["rungs"]
+    if not rungs:
+        if scheduler["kind"] == "none":
+            yield Text("No trial was stopped early: the scheduler is none.")
+        else:
+            yield Text("No trial has reached a rung yet.")
         return
     share = ""
     if scheduler["kind"] == "pareto-asha":
@@ -353,29 +353,37 @@ def _stopping(report: Report) -> Iterator[Block]:
         f"The scheduler is {scheduler['kind']}{share}. Values at a rung are those of a model that"
         " was finished and exported there."
     )
-    names = list(dict.fromkeys(name for rung in report["rungs"] for name in rung["values"]))
-    rows = []
-    for rung in report["rungs"]:
-        rows.append(
-            [
-                f"rung {rung['rung'] + 1}",
-                " or ".join(number(step) for step in rung["steps"]),
-                rung["reached"],
-                len(rung["stopped"]),
-                *[_spread(rung["values"].get(name)) for name in names],
-            ]
-        )
-    columns = ("rung", "steps", "reached", "stopped", *[f"{name} (median)" for name in names])
-    yield Table("Rungs", columns, rows, columns[1:])
+    yield _rung_table(rungs)
     yield from drawings.rungs(report)
+
     stopped = []
-    for rung in report["rungs"]:
+    for rung in rungs:
         if rung["stopped"]:
-            stopped.append(
-                [f"rung {rung['rung'] + 1}", ", ".join(str(trial) for trial in rung["stopped"])]
-            )
+            numbers = ", ".join(map(str, rung["stopped"]))
+            stopped.append([_rung_name(rung), numbers])
     if stopped:
         yield Table("Which trials were stopped where", ("rung", "trials"), stopped)
+
+
+def _rung_table(rungs: Sequence[Row]) -> Table:
+    names: dict[str, None] = {}  # a set that keeps the order
+    for rung in rungs:
+        names.update(dict.fromkeys(rung["values"]))
+    rows = []
+    for rung in rungs:
+        steps = " or ".join(map(number, rung["steps"]))
+        cells = [_rung_name(rung), steps, rung["reached"], len(rung["stopped"])]
+        for name in names:
+            cells.append(_spread(rung["values"].get(name)))
+        rows.append(cells)
+    medians = [f"{name} (median)" for name in names]
+    columns = ("rung", "steps", "reached", "stopped", *medians)
+    return Table("Rungs", columns, rows, columns[1:])
+
+
+def _rung_name(rung: Row) -> str:
+    # People count from one, the store from zero.
+    return f"rung {rung['rung'] + 1}"
 
 
 def _failures(report: Report) -> Iterator[Block]:
@@ -383,10 +391,18 @@ def _failures(report: Report) -> Iterator[Block]:
     if not found:
         yield Text("No trial failed, and no plan was rejected.")
         return
-    rows = [
-        [row["state"], row["count"], row["reason"], _some(row["trials"]), duration(row["seconds"])]
-        for row in found
-    ]
+    rows = []
+    for row in found:
+        numbers = _some(row["trials"])
+        taken = duration(row["seconds"])
+        cells = [
+            row["state"],
+            row["count"],
+            row["reason"],
+            numbers,
+            taken,
+        ]
+        rows.append(cells)
     columns = ("state", "trials", "reason", "numbers", "time")
     yield Table(
         "What came to nothing, by reason (numbers in reasons are those of the first)",
@@ -402,55 +418,60 @@ def _failures(report: Report) -> Iterator[Block]:
 def _costs(report: Report) -> Iterator[Block]:
     costs = report["costs"]
     if costs["states"]:
-        rows = []
-        for state, row in costs["states"].items():
-            rows.append(
-                [
-                    state,
-                    row["trials"],
-                    duration(row["seconds"]),
-                    _share(row["seconds"], costs["seconds"]),
-                ]
-            )
-        yield Table(
-            "Time by state", ("state", "trials", "time", "share"), rows, ("trials", "time", "share")
-        )
+        yield _state_table(costs)
     if costs["stages"]:
-        total = sum(costs["stages"].values())
-        rows = []
-        for stage, seconds in costs["stages"].items():
-            rows.append([stage, duration(seconds), _share(seconds, total)])
-        yield Table("Time by stage", ("stage", "time", "share"), rows, ("time", "share"))
+        yield _stage_table(costs["stages"])
     if report["shared"]:
-        rows = []
-        for row in report["shared"]:
-            rows.append(
-                [
-                    row["name"],
-                    _some(row["made_by"]),
-                    _some(row["reused_by"]),
-                    duration(row["saved"]),
-                ]
-            )
-        columns = ("result", "made by trials", "reused by trials", "time saved")
-        yield Table("Results that trials share", columns, rows, ("time saved",))
-    for key, words in (
-        (
-            "saved_by_stopping",
-            "Stopping {} early saved about {} of training, by their own speed up to there.",
-        ),
-        (
-            "saved_by_reuse",
-            "{} had a plan that was known already; copying its result saved about {}.",
-        ),
-    ):
-        if costs[key]:
-            trials = costs[key]["trials"]
-            yield Text(
-                words.format(
-                    f"{trials} trial{'s' if trials > 1 else ''}", duration(costs[key]["seconds"])
-                )
-            )
+        yield _shared_table(report["shared"])
+    stopped = costs["saved_by_stopping"]
+    if stopped:
+        yield Text(
+            f"Stopping {_number_of_trials(stopped)} early saved about"
+            f" {duration(stopped['seconds'])} of training, by their own speed up to there."
+        )
+    reused = costs["saved_by_reuse"]
+    if reused:
+        yield Text(
+            f"{_number_of_trials(reused)} had a plan that was known already; copying its result"
+            f" saved about {duration(reused['seconds'])}."
+        )
+
+
+def _state_table(costs: Row) -> Table:
+    rows = []
+    for state, row in costs["states"].items():
+        seconds = row["seconds"]
+        share = _share(seconds, costs["seconds"])
+        rows.append([state, row["trials"], duration(seconds), share])
+    columns = ("state", "trials", "time", "share")
+    return Table("Time by state", columns, rows, columns[1:])
+
+
+def _stage_table(stages: Mapping[str, float]) -> Table:
+    # Of the stages, not of the trials, so that the shares add up to 100 %.
+    total = sum(stages.values())
+    rows = []
+    for stage, seconds in stages.items():
+        rows.append([stage, duration(seconds), _share(seconds, total)])
+    columns = ("stage", "time", "share")
+    return Table("Time by stage", columns, rows, columns[1:])
+
+
+def _shared_table(shared: Sequence[Row]) -> Table:
+    rows = []
+    for row in shared:
+        made_by = _some(row["made_by"])
+        reused_by = _some(row["reused_by"])
+        rows.append([row["name"], made_by, reused_by, duration(row["saved"])])
+    columns = ("result", "made by trials", "reused by trials", "time saved")
+    return Table("Results that trials share", columns, rows, ("time saved",))
+
+
+def _number_of_trials(saved: Row) -> str:
+    count = saved["trials"]
+    if count > 1:
+        return f"{count} trials"
+    return f"{count} trial"
 
 
 def _study(report: Report) -> Iterator[Block]:
@@ -460,59 +481,63 @@ def _study(report: Report) -> Iterator[Block]:
         ["store", Mono(study["store"])],
         ["files", Mono(study["artifacts"])],
     ]
-    shown = ("objectives", "constraints", "task", "device", "budget", "search")
-    yield Table("Settings", ("what", "value"), rows + _flat({key: study[key] for key in shown}))
+    for key in ("objectives", "constraints", "task", "device", "budget", "search"):
+        rows += _flat({key: study[key]})
+    yield Table("Settings", ("what", "value"), rows)
+    # As it was written, with its comments, besides what was made of it.
     yield Code("The study file", study["source"])
 
 
 def _trials(report: Report) -> Iterator[Block]:
-    names = _metric_names(report)
     rows = []
+    numbers = []
     for row in report["trials"]:
-        rows.append(
-            [
-                f"trial {row['number']}",
-                f"{row['state']}, front" if row["front"] else row["state"],
-                *_values(report, row["values"]),
-                duration(row["seconds"]),
-                row["words"],
-                row["reason"] or "",
-            ]
-        )
-    if rows:
-        columns = ("trial", "state", *names, "time", "plan", "reason")
-        marked = []
-        for row in report["trials"]:
-            marked.append(row["number"])
-        yield Table(
-            f"{len(rows)} trials",
-            columns,
-            rows,
-            (*names, "time"),
-            folded=True,
-            trials=marked,
-            explains=True,
-        )
+        state = row["state"]
+        if row["front"]:
+            state = f"{state}, front"
+        numbers.append(row["number"])
+        cells = [
+            f"trial {row['number']}",
+            state,
+            *_values(report, row["values"]),
+            duration(row["seconds"]),
+            row["words"],
+            row["reason"] or "",
+        ]
+        rows.append(cells)
+    if not rows:
+        return
+    names = _metric_names(report)
+    yield Table(
+        f"{len(rows)} trials",
+        ("trial", "state", *names, "time", "plan", "reason"),
+        rows,
+        (*names, "time"),
+        folded=True,
+        trials=numbers,
+        explains=True,  # every mark of a chart is a row of this table
+    )
 
 
 def moment(iso: str) -> str:
-    """Write a time of the collected structure for people."""
-    return f"{iso[:16].replace('T', ' ')} UTC"
+    """Return a time of the collected structure as people read it."""
+    minute = iso[:16].replace("T", " ")
+    return f"{minute} UTC"
 
 
 def _goals(report: Report) -> str:
-    """Say what is asked of models."""
+    """Return what is asked of models, in words."""
     goals = []
-    for metric in report["metrics"]:
-        if metric["objective"]:
-            wanted = "the smallest"
-            if metric["direction"] == "maximize":
-                wanted = "the largest"
-            goals.append(f"{wanted} {metric['name']}")
+    for metric in _objectives(report):
+        wanted = "the smallest"
+        if metric["direction"] == "maximize":
+            wanted = "the largest"
+        goals.append(f"{wanted} {metric['name']}")
     limits = []
     for metric in report["metrics"]:
         for key, words in (("min", "of at least"), ("max", "of at most")):
-            if (limit := metric["limits"].get(key)) is not None:
+            limit = metric["limits"].get(key)
+            if limit is not None:
                 limits.append(f"{metric['name']} {words} {number(limit)}")
     asked = f"Asked for: {' and '.join(goals)}"
     if limits:
@@ -520,11 +545,12 @@ def _goals(report: Report) -> str:
     return f"{asked}."
 
 
+def _objectives(report: Report) -> list[Row]:
+    return [metric for metric in report["metrics"] if metric["objective"]]
+
+
 def _metric_names(report: Report) -> list[str]:
-    found: list[str] = []
-    for metric in report["metrics"]:
-        found.append(metric["name"])
-    return found
+    return [metric["name"] for metric in report["metrics"]]
 
 
 def _titled(metric: Mapping[str, Any]) -> str:
@@ -540,61 +566,71 @@ def _history_name(found: Mapping[str, Any]) -> str:
 
 
 def _values(report: Report, values: Mapping[str, float]) -> list[Any]:
-    """Write measurements in the order of the metrics."""
-    found: list[Any] = []
+    """Return measurements in the order of the metrics; None for what was not measured."""
+    cells: list[Any] = []
     for metric in report["metrics"]:
-        found.append(_value(metric, values.get(metric["name"])))
-    return found
+        value = values.get(metric["name"])
+        cells.append(_value(metric, value))
+    return cells
 
 
-def _value(metric: Mapping[str, Any], value: float | None) -> Any:
-    """Write a measurement: two decimals for dB, as published tables have them."""
+def _value(metric: Row, value: float | None) -> Any:
+    """Return a measurement as a cell."""
     if metric["unit"] == "dB" and value is not None:
-        return f"{value:.2f}"
+        return f"{value:.2f}"  # as published tables have them
     return _whole(value)
 
 
 def _whole(value: float | None) -> int | float | None:
-    """Take large counts for what they are, so that they are written alike."""
-    if value is not None and abs(value) >= 1000 and float(value).is_integer():
+    """Return large counts as what they are, so that they are written alike."""
+    if value is None or abs(value) < 1000:
+        return value
+    # Metrics are floats, and 10,000 parameters would be written otherwise than 9,999.
+    if float(value).is_integer():
         return int(value)
     return value
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
-    """Write nested settings as rows of name and value."""
+def _flat(values: Row, prefix: str = "") -> list[list[Any]]:
+    """Return nested settings as rows of name and value."""
     rows: list[list[Any]] = []
     for name, value in values.items():
+        path = f"{prefix}{name}"
         if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{name}.")
+            rows += _flat(value, f"{path}.")
         else:
-            rows.append([f"{prefix}{name}", _words(value)])
+            rows.append([path, _words(value)])
     return rows
 
 
 def _words(value: Any) -> Any:
+    # A str is a sequence too, of letters.
     if isinstance(value, str) or not isinstance(value, Sequence):
         return value
-    return ", ".join(str(item) for item in value)
+    return ", ".join(map(str, value))
 
 
 def _spread(values: Mapping[str, float] | None) -> str | None:
     if values is None:
         return None
-    return f"{number(values['low'])} to {number(values['high'])} ({number(values['median'])})"
+    low = number(values["low"])
+    high = number(values["high"])
+    median = number(values["median"])
+    return f"{low} to {high} ({median})"
 
 
 def _some(trials: Sequence[int], most: int = 12) -> str:
-    shown = ", ".join(str(trial) for trial in trials[:most])
-    if len(trials) > most:
-        return f"{shown} and {len(trials) - most} more"
+    shown = ", ".join(map(str, trials[:most]))
+    more = len(trials) - most
+    if more > 0:
+        return f"{shown} and {more} more"
     return shown
 
 
 def _share(part: float, whole: float) -> str:
-    if whole > 0:
-        return f"{100 * part / whole:.0f} %"
-    return "-"
+    if whole <= 0:  # nothing has taken any time yet
+        return "-"
+    return f"{100 * part / whole:.0f} %"
 
 
 def _seconds(value: float | None) -> float | None:

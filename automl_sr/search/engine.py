@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, StopRequestedError
+from automl_sr.errors import AutomlSRError, Offer, StopRequestedError
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
 from automl_sr.search.study import join_study, open_study
@@ -70,14 +70,15 @@ def work(
     store = study.store
     try:
         used = store.begin_activity(study.record)
-        limit = study.spec.budget.minutes
-        stop = Stop(None if limit is None else 60 * limit - used, watching.note)
+        left = None
+        if study.spec.budget.minutes is not None:
+            left = 60 * study.spec.budget.minutes - used
+        stop = Stop(left, watching.note)
         worker = Worker(study, run, callback=watching, stop=stop)
         watching.opened(study)
-        with (
-            stop.listening(),
-            LeaseHeartbeat(lambda: store.tick(study.record) >= 0, every=store.renewal).running(),
-        ):
+        # In a thread: the study's clock goes on between two trials too, when no lease is renewed.
+        clock = LeaseHeartbeat(lambda: store.tick(study.record) >= 0, every=store.renewal)
+        with stop.listening(), clock.running():
             worker.work()
         store.end_activity(study.record)
         return _end(study, worker, stop, options.file)
@@ -86,8 +87,11 @@ def work(
 
 
 def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
+    """Say how a search ended: a signal comes before everything else, then the worker's error."""
     found = summary(study.store, study.spec.name, study.registry.metrics)
-    note, error = "", worker.error
+    running = found["trials"]["running"]
+    note = ""
+    error = worker.error
     if stop.signal_number is not None:
         hint = f"Go on with: automl-sr search {file}"
         error = StopRequestedError(
@@ -99,26 +103,15 @@ def _end(study: OpenStudy, worker: Worker, stop: Stop, file: str) -> SearchEnd:
         if found["front"]:
             error = None
     elif error is None and (stop.requested() or worker.short_of_time):
-        left = ""
-        if found["trials"]["running"]:
-            left = " A trial is half-way and goes on when the time is raised."
-        up = "The time that is left is too short for another trial."
+        note = "The time that is left is too short for another trial."
         if stop.requested():
-            up = "The time is up."
-        note = f"{up}{left}"
-    elif error is None and found["trials"]["running"]:
-        note = (
-            f"{found['trials']['running']} of its trials are with other workers, or were left by"
-            " one that has died."
-        )
+            note = "The time is up."
+        if running:
+            note += " A trial is half-way and goes on when the time is raised."
+    elif error is None and running:
+        note = f"{running} of its trials are with other workers, or were left by one that has died."
     elif error is None and not found["front"] and found["trials"]["failed"]:
-        error = AutomlSRError(
-            "No trial was completed.", f"See why with: automl-sr trials {study.spec.name}"
-        )
-    return SearchEnd(
-        found,
-        dict(study.record.reference),
-        f"{study.artifacts.url}/{study.record.folder}",
-        note,
-        error,
-    )
+        offer = Offer("See why with:", f"trials {study.spec.name}")
+        error = AutomlSRError("No trial was completed.", offer=offer)
+    place = f"{study.artifacts.url}/{study.record.folder}"
+    return SearchEnd(found, dict(study.record.reference), place, note, error)

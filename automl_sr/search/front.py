@@ -19,6 +19,9 @@ Points = NDArray[np.float64]
 """[n, d]: one row for each model, smaller is better everywhere."""
 Order = NDArray[np.int64]
 
+_SMALLEST = np.finfo(np.float64).tiny
+"""Stands for zero and less where a logarithm is taken."""
+
 
 def as_losses(
     values: Sequence[Mapping[str, float]], metrics: Sequence[Metric], *, logarithmic: bool = False
@@ -27,26 +30,28 @@ def as_losses(
 
     With `logarithmic`, metrics that spread over magnitudes (their `log`) are compared by ratio.
     """
-    points = np.array(
-        [[row[metric.name] for metric in metrics] for row in values], dtype=np.float64
-    )
-    points = points.reshape(len(values), len(metrics))
+    points = np.empty((len(values), len(metrics)), dtype=np.float64)
     for column, metric in enumerate(metrics):
+        measured = np.array([row[metric.name] for row in values], dtype=np.float64)
         if logarithmic and metric.log:
-            points[:, column] = np.log(np.maximum(points[:, column], np.finfo(np.float64).tiny))
-        points[:, column] *= metric.sign
+            measured = np.log(np.maximum(measured, _SMALLEST))
+        points[:, column] = metric.sign * measured
     return points
 
 
 def dominates(points: Points) -> NDArray[np.bool_]:
-    """Say for each pair whether row i dominates row j: nowhere larger, somewhere smaller. [n,
-    n].
-    """
-    no_worse = np.ones((len(points), len(points)), dtype=bool)
-    better = np.zeros((len(points), len(points)), dtype=bool)
+    """Say for each pair whether row i dominates row j: nowhere larger, somewhere smaller.
+
+    [n, n]."""
+    count = len(points)
+    no_worse = np.ones((count, count), dtype=bool)
+    better = np.zeros((count, count), dtype=bool)
+    # Objective by objective: all at once would need [n, n, d] of memory.
     for column in points.T:
-        no_worse &= column[:, None] <= column[None]
-        better |= column[:, None] < column[None]
+        own = column[:, None]
+        other = column[None]
+        no_worse &= own <= other
+        better |= own < other
     return no_worse & better
 
 
@@ -56,23 +61,29 @@ def front_numbers(points: Points) -> Order:
     """
     dominance = dominates(points)
     numbers = np.full(len(points), -1, dtype=np.int64)
-    above = dominance.sum(axis=0)  # how many that are left dominate the row
+    # How many rows that have no number yet dominate each row.
+    above = dominance.sum(axis=0)
     number = 0
-    while len(members := np.flatnonzero((above == 0) & (numbers < 0))):
+    while True:
+        free = (above == 0) & (numbers < 0)
+        members = np.flatnonzero(free)
+        if not len(members):
+            return numbers
         numbers[members] = number
         above -= dominance[members].sum(axis=0)
         number += 1
-    return numbers
 
 
 def pareto_front(values: Sequence[Mapping[str, float]], metrics: Sequence[Metric]) -> list[int]:
-    """Return the positions of the values that no others dominate, in the given order; equal ones
-    are all kept.
+    """Return the positions of the values that no others dominate, in the given order.
+
+    Equal ones are all kept.
     """
     if not values:
         return []
+    numbers = front_numbers(as_losses(values, metrics))
     found: list[int] = []
-    for index in np.flatnonzero(front_numbers(as_losses(values, metrics)) == 0):
+    for index in np.flatnonzero(numbers == 0):
         found.append(int(index))
     return found
 
@@ -82,22 +93,32 @@ def epsilon_net(points: Points) -> Order:
 
     First the best in the first objective, then always the row that is farthest from those before
     (Salinas et al., "A multi-objective perspective on jointly tuning hardware and hyperparameters",
-    ICLR workshop on neural architecture search 2021). Ties go to the smaller row, objective by
-    objective, so that the order of rows does not matter.
+    ICLR workshop on neural architecture search 2021).
     """
+    # Ties go to the smaller row, objective by objective, so that the order of rows does not
+    # matter. `lexsort` takes its last key first.
     canonical = np.lexsort(points.T[::-1])
     rows = points[canonical]
+
     order = [0]
-    distance = ((rows - rows[0]) ** 2).sum(axis=1)
+    distance = _squared_distance(rows, 0)
     taken = np.zeros(len(rows), dtype=bool)
     taken[0] = True
     while len(order) < len(rows):
-        chosen = int(np.argmax(np.where(taken, -1.0, distance)))
+        candidates = np.where(taken, -1.0, distance)
+        chosen = int(np.argmax(candidates))
         order.append(chosen)
         taken[chosen] = True
-        distance = np.minimum(distance, ((rows - rows[chosen]) ** 2).sum(axis=1))
+        distance = np.minimum(distance, _squared_distance(rows, chosen))
     found: Order = canonical[np.array(order, dtype=np.int64)]
     return found
+
+
+def _squared_distance(rows: Points, chosen: int) -> NDArray[np.float64]:
+    """Return how far each row is from one of them. [n]."""
+    apart = rows - rows[chosen]
+    squared: NDArray[np.float64] = (apart**2).sum(axis=1)
+    return squared
 
 
 def ranks(points: Points) -> Order:
@@ -108,11 +129,13 @@ def ranks(points: Points) -> Order:
     """
     numbers = front_numbers(points)
     places = np.empty(len(points), dtype=np.int64)
+    last = int(numbers.max(initial=-1))
     begin = 0
-    for number in range(int(numbers.max(initial=-1)) + 1):
+    for number in range(last + 1):
         ordered = _ordered(points, numbers, number)
-        places[ordered] = np.arange(begin, begin + len(ordered))
-        begin += len(ordered)
+        end = begin + len(ordered)
+        places[ordered] = np.arange(begin, end)
+        begin = end
     return places
 
 
@@ -124,21 +147,24 @@ def place(points: Points, row: int) -> int:
     numbers = front_numbers(points)
     number = int(numbers[row])
     before = int((numbers < number).sum())
-    ordered = points[_ordered(points, numbers, number)]
-    equals = np.flatnonzero((ordered == points[row]).all(axis=1))
-    return before + int(equals.max()) + 1
+    ordered = _ordered(points, numbers, number)
+    same = (points[ordered] == points[row]).all(axis=1)
+    worst = int(np.flatnonzero(same).max())
+    return before + worst + 1
 
 
 def _ordered(points: Points, numbers: Order, number: int) -> Order:
-    """Order the rows of one front by the epsilon-net.
+    """Order the rows of one front by the epsilon-net, each objective scaled to 0..1."""
+    # Scaled over this front and the better ones: with the range of all rows, a single bad one
+    # would change who goes on among the best.
+    compared = points[numbers <= number]
+    low = compared.min(axis=0)
+    high = compared.max(axis=0)
+    # An objective in which all are equal keeps its zeros.
+    span = np.where(high > low, high - low, 1.0)
 
-    Each objective is scaled to 0..1 over this front and the better ones: with the range of all
-    rows, a single bad one would change who goes on among the best.
-    """
-    range_of = points[numbers <= number]
-    low, high = range_of.min(axis=0), range_of.max(axis=0)
     members = np.flatnonzero(numbers == number)
-    scaled = (points[members] - low) / np.where(high > low, high - low, 1.0)
+    scaled = (points[members] - low) / span
     ordered: Order = members[epsilon_net(scaled)]
     return ordered
 
@@ -150,28 +176,33 @@ def hypervolume(points: Points, reference: NDArray[np.float64]) -> float:
 
     Exact: by strips for two objectives, by slices along the first objective for more.
     """
-    inside = np.unique(points[(points < reference).all(axis=1)], axis=0)
-    if len(inside):
-        return _volume(inside[front_numbers(inside) == 0], reference)
-    return 0.0
+    better = (points < reference).all(axis=1)
+    # Sorted by the first objective, which strips and slices rely on, and without equal rows.
+    inside = np.unique(points[better], axis=0)
+    if not len(inside):
+        return 0.0
+    front = inside[front_numbers(inside) == 0]
+    return _volume(front, reference)
 
 
 def _volume(front: Points, reference: NDArray[np.float64]) -> float:
     """Measure a front without equal rows, sorted by the first objective."""
+    first = front[:, 0]
     if len(reference) == 1:
-        return float(reference[0] - front[0, 0])
+        return float(reference[0] - first[0])
     if len(reference) == 2:
+        widths = reference[0] - first
         tops = np.concatenate([reference[1:], front[:-1, 1]])
-        return float(((reference[0] - front[:, 0]) * (tops - front[:, 1])).sum())
-    depths = np.diff(np.append(front[:, 0], reference[0]))
-    slices = enumerate(depths, start=1)
-    return float(
-        sum(
-            depth * hypervolume(front[:count, 1:], reference[1:])
-            for count, depth in slices
-            if depth > 0
-        )
-    )
+        strips = widths * (tops - front[:, 1])
+        return float(strips.sum())
+
+    # Each slice reaches from one point to the next; in it, all points so far dominate.
+    depths = np.diff(np.append(first, reference[0]))
+    volume = 0.0
+    for count, depth in enumerate(depths, start=1):
+        if depth > 0:
+            volume += depth * hypervolume(front[:count, 1:], reference[1:])
+    return float(volume)
 
 
 @dataclass(frozen=True)
@@ -190,8 +221,9 @@ class Box:
     def scaled(self, values: Sequence[Mapping[str, float]]) -> Points:
         """Return losses of which 0 is the best corner and 1 the reference. [n, d]."""
         corners = as_losses([self.ideal, self.reference], self.metrics, logarithmic=True)
-        span = corners[1] - corners[0]
-        found: Points = (as_losses(values, self.metrics, logarithmic=True) - corners[0]) / span
+        best, worst = corners
+        losses = as_losses(values, self.metrics, logarithmic=True)
+        found: Points = (losses - best) / (worst - best)
         return found
 
     def share(self, points: Points) -> float:

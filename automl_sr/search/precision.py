@@ -9,6 +9,8 @@ from automl_sr.plugin.technique import Choice, Slot
 from automl_sr.space.domains import Constant
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from automl_sr.space.search_space import SearchSpace
     from automl_sr.store.records import StudyRecord
     from automl_sr.store.repository import Store
@@ -29,6 +31,7 @@ def settled(store: Store, study: StudyRecord, device: str) -> StudyRecord:
         return study
     from automl_sr.training.precision import own_format
 
+    # Two machines may come here at once: the entry of the first one stays, and is read back.
     store.settle_environment(study, PRECISION, own_format(device))
     return store.study(study.name)
 
@@ -40,8 +43,9 @@ def check_precision(name: str, space: SearchSpace, auto: str, device: str) -> tu
     """
     from automl_sr.training.precision import can_train, is_native, resolve
 
+    kinds = {resolve(kind, device, auto) for kind in _asked(space)}
     notes = []
-    for kind in sorted({resolve(kind, device, auto) for kind in _asked(space)}):
+    for kind in sorted(kinds):
         if is_native(kind, device):
             continue
         if not can_train(kind, device):
@@ -57,21 +61,25 @@ def check_precision(name: str, space: SearchSpace, auto: str, device: str) -> tu
 
 def _asked(space: SearchSpace) -> set[str]:
     """Name the formats that recipes of a space may ask for, `auto` among them."""
-    fields = [
-        item
-        for slot in space.slots
-        if slot.slot == Slot.RECIPE
-        for option in slot.options
-        for item in option.fields
-        if item.name == PRECISION
-    ]
     found: set[str] = set()
-    for item in fields:
-        if isinstance(item.domain, Constant):
-            found.add(str(item.domain.value))
-        elif isinstance(item.domain, Choice):
-            found.update(str(value) for value in item.domain.options)
+    for domain in _domains_of_precision(space):
+        if isinstance(domain, Constant):
+            found.add(str(domain.value))
+        elif isinstance(domain, Choice):
+            for value in domain.options:
+                found.add(str(value))
     return found
+
+
+def _domains_of_precision(space: SearchSpace) -> Iterator[object]:
+    """Go through what each recipe of a space leaves open, or fixes, of its precision."""
+    for slot in space.slots:
+        if slot.slot != Slot.RECIPE:
+            continue
+        for option in slot.options:
+            for item in option.fields:
+                if item.name == PRECISION:
+                    yield item.domain
 
 
 def _words(device: str) -> str:

@@ -26,32 +26,44 @@ SHOWN_STATES = ("complete", "pruned", "infeasible", "duplicate", "failed", "runn
 def front_of(
     study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]
 ) -> list[TrialRecord]:
-    """Return the feasible models that no other one dominates, best first in the first objective.
-
-    A trial that was stopped at a rung left a finished model, measured as it ships, which counts
-    like any other.
-    """
+    """Return the feasible models that no other one dominates, best first in the first objective."""
     objectives = []
     for name in study.objectives:
         objectives.append(metrics[name])
+
     fit = []
     for trial in trials:
-        if trial.state in FINISHED and feasible(study, trial.values):
+        # A trial that was stopped at a rung left a finished model, measured as it ships, which
+        # counts like any other.
+        if trial.state not in FINISHED or not feasible(study, trial.values):
+            continue
+        if _has_all(trial, study.objectives):
             fit.append(trial)
-    fit = [trial for trial in fit if all(metric.name in trial.values for metric in objectives)]
+
+    values = [trial.values for trial in fit]
     front = []
-    for index in pareto_front([trial.values for trial in fit], objectives):
+    for index in pareto_front(values, objectives):
         front.append(fit[index])
+
     first = objectives[0]
-    return sorted(front, key=lambda trial: (first.loss(trial.values[first.name]), trial.number))
+
+    def place(trial: TrialRecord) -> tuple[float, int]:
+        return first.loss(trial.values[first.name]), trial.number
+
+    return sorted(front, key=place)
+
+
+def _has_all(trial: TrialRecord, names: Sequence[str]) -> bool:
+    return all(name in trial.values for name in names)
 
 
 def numbers_in_front(
     study: StudyRecord, trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]
 ) -> set[int] | None:
     """Return the numbers of the front, or nothing where an objective's plugin is not installed."""
-    if not all(name in metrics for name in study.objectives):
-        return None
+    for name in study.objectives:
+        if name not in metrics:
+            return None
     found = set()
     for trial in front_of(study, trials, metrics):
         found.add(trial.number)
@@ -63,14 +75,18 @@ def feasible(study: StudyRecord, values: Mapping[str, float]) -> bool:
     none.
     """
     limits = stored_limits(study.spec)
-    return all(limits[name].allow(value) for name, value in values.items() if name in limits)
+    for name, value in values.items():
+        if name in limits and not limits[name].allow(value):
+            return False
+    return True
 
 
 def own_counts(study: StudyRecord) -> dict[str, int]:
     """Count the trials by state that are the study's own, as its budget does; those that it
     imported are left out.
     """
-    imported = study.environment.get(ORIGIN, {}).get("states", {})
+    origin = study.environment.get(ORIGIN, {})
+    imported = origin.get("states", {})
     found: dict[str, int] = {}
     for state, count in study.counts.items():
         found[state] = count - imported.get(state, 0)
@@ -81,11 +97,18 @@ def summary(store: Reader, name: str, metrics: Mapping[str, Metric]) -> dict[str
     """Return what `search` prints."""
     study = store.study(name)
     trials = store.trials(study)
+    counts = {}
+    for state in SHOWN_STATES:
+        counts[state] = study.counts.get(state, 0)
+    front = []
+    for trial in front_of(study, trials, metrics):
+        front.append(FrontMember.of(trial))
+
     found = SearchOutput(
         study=study.name,
         store=store.name,
-        trials={state: study.counts.get(state, 0) for state in SHOWN_STATES},
-        front=[FrontMember.of(trial) for trial in front_of(study, trials, metrics)],
+        trials=counts,
+        front=front,
         seconds=round(study.seconds, 3),
     )
     return found.model_dump()

@@ -83,75 +83,81 @@ def find_leftovers(store: Reader, study: StudyRecord, metrics: Mapping[str, Metr
     name is complete at the second one.
     """
     _check_metrics(study, metrics)
-    before, refined_before = store.trials(study), refinements(store, study)
-    places = _places(study, before, refined_before)
+    # The first look at the rows ...
+    before = store.trials(study)
+    refined_before = refinements(store, study)
     reachable = []
-    for place in places:
+    unreachable = []
+    for place in _places(study, before, refined_before):
         if place.there:
             reachable.append(place)
-    listed = []
-    for place in reachable:
-        listed.append((place, place.files(study.folder)))
-    works = _distinct(
-        Artifacts(str(work_folder(place, study.folder).parent)) for place in reachable
-    )
-    worked = []
-    for place in works:
-        worked.append((place, place.files(study.folder)))
+        else:
+            unreachable.append(place.url)
+
+    # ... then the files ...
+    works = _work_places(study, reachable)
+    artefacts = _listed(study, reachable)
+    work = _listed(study, works)
+
+    # ... then the second look.
     trials = store.trials(study)
     refined = _Refined(study, refined_before, refinements(store, study))
+    front = front_of(study, trials, metrics)
+    elsewhere = named_elsewhere(store, study)
+    rules = _Rules(study, before, trials, front, reachable, refined, elsewhere)
 
-    rules = _Rules(
-        study,
-        before,
-        trials,
-        front_of(study, trials, metrics),
-        reachable,
-        refined,
-        named_elsewhere(store, study),
-    )
-    verdicts = [
-        *(
-            (place, name, size, rules.artefact(name))
-            for place, files in listed
-            for name, size in files.items()
-        ),
-        *(
-            (place, name, size, rules.work(name))
-            for place, files in worked
-            for name, size in files.items()
-        ),
-    ]
-    kept = []
-    for _, _, size, kind in verdicts:
-        if kind is None:
-            kept.append(size)
-    gone = []
-    for place, name, size, kind in verdicts:
-        if kind is not None:
-            gone.append((place, name, size, kind))
+    sorted_out = _SortedOut(study)
+    for place, name, size in artefacts:
+        sorted_out.add(place, name, size, rules.artefact(name))
+    for place, name, size in work:
+        sorted_out.add(place, name, size, rules.work(name))
+
+    folders = []
+    for place in (*reachable, *works):
+        for number in sorted(rules.ended):
+            folders.append((place, f"{number:05d}"))
+    forgotten = sorted(trial.id for trial in rules.forgotten)
     return Leftovers(
         study,
-        tuple(
-            StudyFile(place.url_of(study.folder, name), size, kind)
-            for place, name, size, kind in gone
-        ),
-        tuple(sorted(trial.id for trial in rules.forgotten)),
-        tuple(
-            (place, f"{number:05d}")
-            for place in (*reachable, *works)
-            for number in sorted(rules.ended)
-        ),
-        len(kept),
-        sum(kept),
-        tuple(place.url for place in places if not place.there),
+        tuple(sorted_out.gone),
+        tuple(forgotten),
+        tuple(folders),
+        sorted_out.kept_files,
+        sorted_out.kept_bytes,
+        tuple(unreachable),
     )
+
+
+class _SortedOut:
+    """Files as they are judged, one after the other."""
+
+    def __init__(self, study: StudyRecord) -> None:
+        self.gone: list[StudyFile] = []
+        self.kept_files = 0
+        self.kept_bytes = 0
+        self._folder = study.folder
+
+    def add(self, place: Artifacts, name: str, size: int, kind: str | None) -> None:
+        """Take a file in; one without a kind stays."""
+        if kind is None:
+            self.kept_files += 1
+            self.kept_bytes += size
+        else:
+            self.gone.append(StudyFile(place.url_of(self._folder, name), size, kind))
+
+
+def _listed(study: StudyRecord, places: Iterable[Artifacts]) -> list[tuple[Artifacts, str, int]]:
+    """List a study's files in some places: place, name within the study's folder, bytes."""
+    found = []
+    for place in places:
+        for name, size in place.files(study.folder).items():
+            found.append((place, name, size))
+    return found
 
 
 def remove(store: Store, found: Leftovers) -> None:
-    """Remove leftovers: rows first, so that a crash in between leaves files that no row names, for
-    the next time.
-    """
+    """Remove leftovers: files and, where they may be empty then, folders."""
+    # Rows first: a crash in between leaves files that no row names, for the next time.
     store.forget_artifacts(found.study, found.trials)
     # From here on no other study can import these files: what has not been imported by now may go.
     needed = set()
@@ -175,6 +181,8 @@ class _Refined:
         before: Sequence[RefinementRecord],
         now: Sequence[RefinementRecord],
     ) -> None:
+        # With the fence: one that was asked for again, and has ended anew meanwhile, was at work
+        # when the files were listed.
         ended = set()
         for row in before:
             if row.state not in UNFINISHED:
@@ -185,8 +193,14 @@ class _Refined:
                 goes_on.append(row)
         self.trials = {row.trial_id for row in goes_on}
         """Trials whose checkpoints are needed."""
-        self.named = {_name_of(study, file.url) for row in now for file in row.artifacts.values()}
-        self._folders = tuple(f"{folder}/" for row in goes_on for folder in (row.folder, row.work))
+        self.named: set[str] = set()
+        """Files that the rows name, within the study's folder."""
+        for row in now:
+            self.named |= _names(study, row)
+        folders = []
+        for row in goes_on:
+            folders += [f"{row.folder}/", f"{row.work}/"]
+        self._folders = tuple(folders)
 
     def needs(self, name: str) -> bool:
         """Whether a file belongs to one that had not ended when the files were listed."""
@@ -208,51 +222,63 @@ class _Rules:
         refined: _Refined,
         elsewhere: Iterable[str],
     ) -> None:
+        self._study = study
         self._refined = refined
-        members = {trial.id for trial in front}
-        self.ended = {trial.number for trial in before if trial.state not in UNFINISHED}
+        self._here = {place.identity for place in reachable}
         self._known = {trial.number for trial in trials}
         self._front = {trial.number for trial in front}
-        here = {place.identity for place in reachable}
-        kept = members | refined.trials
-        others = []
+        self.ended: set[int] = set()
+        """Numbers of the trials that had ended when the files were listed."""
+        for trial in before:
+            if trial.state not in UNFINISHED:
+                self.ended.add(trial.number)
+
+        self.forgotten: list[TrialRecord] = []
+        """Trials whose files go."""
+        self._kinds: dict[str, str] = {}
+        """Kinds of the files that go, by name."""
+        self._named: set[str] = set(refined.named)
+        """Files that a row needs."""
+        needed = refined.trials | {trial.id for trial in front}
         for trial in trials:
-            if trial.number in self.ended and trial.id not in kept:
-                others.append(trial)
-        self.forgotten = [
-            trial
-            for trial in others
-            if trial.artifacts
-            and (
-                trial.origin is not None
-                or all(_place_of(study, url) in here for url in _urls(trial))
-            )
-        ]
-        lost = {trial.id for trial in self.forgotten}
-        self._named = {
-            _name_of(study, url) for trial in trials if trial.id not in lost for url in _urls(trial)
-        }
-        self._named |= refined.named
-        self._named |= {_name_of(study, url) for url in elsewhere}
-        self._kinds = {
-            _name_of(study, file.url): file.kind
-            for trial in self.forgotten
-            for file in trial.artifacts.values()
-        }
+            if trial.id not in needed and self._may_be_forgotten(trial):
+                self.forgotten.append(trial)
+                for file in trial.artifacts.values():
+                    self._kinds[_name_of(study, file.url)] = file.kind
+            else:
+                self._named |= _names(study, trial)
+        for url in elsewhere:
+            self._named.add(_name_of(study, url))
+
+    def _may_be_forgotten(self, trial: TrialRecord) -> bool:
+        """Return whether the rows of a trial's files may go, if nothing needs them."""
+        if trial.number not in self.ended or not trial.artifacts:
+            return False
+        if trial.origin is not None:
+            return True  # the files are those of the study from which it was imported
+        # A row whose file cannot be removed from here stays, or nobody would find it again.
+        return all(_place_of(self._study, url) in self._here for url in _urls(trial))
 
     def artefact(self, name: str) -> str | None:
         """Judge a file beside the models."""
         if self._left_alone(name) or name in self._named:
             return None
-        return self._kinds.get(name, HALF if name.endswith(PARTIAL) else UNNAMED)
+        if name in self._kinds:
+            return self._kinds[name]
+        if name.endswith(PARTIAL):
+            return HALF
+        return UNNAMED
 
     def work(self, name: str) -> str | None:
         """Judge a file in the folder for checkpoints."""
         number, _, rest = name.partition("/")
-        if not (number.isdigit() or number == WORK_OF_REFINEMENTS) or self._left_alone(name):
+        of_trial = number.isdigit()
+        if not of_trial and number != WORK_OF_REFINEMENTS:
             return None
-        if number.isdigit() and int(number) in self._front and rest.startswith("trunk/"):
-            # versions that knew no attempts left a member's last checkpoint here, to go on from
+        if self._left_alone(name):
+            return None
+        # Versions that knew no attempts left a member's last checkpoint here, to go on from.
+        if of_trial and int(number) in self._front and rest.startswith("trunk/"):
             return None
         if name.endswith(PARTIAL):
             return HALF
@@ -274,16 +300,36 @@ def _places(
     """Return the places in which the study's files lie: that of now, and those of before it was
     moved elsewhere.
     """
-    named = [
-        *(url for trial in trials for url in _urls(trial)),
-        *(url for row in refined for url in _urls(row)),
-    ]
-    urls = [study.artifacts, *(root for url in named if (root := _root_of(study, url)))]
-    return _distinct(Artifacts(url) for url in dict.fromkeys(urls))
+    roots = {study.artifacts: None}  # a dictionary keeps the order, a set does not
+    owners: list[TrialRecord | RefinementRecord] = [*trials, *refined]
+    for owner in owners:
+        for url in _urls(owner):
+            root = _root_of(study, url)
+            if root:
+                roots[root] = None
+    return _distinct(Artifacts(root) for root in roots)
+
+
+def _work_places(study: StudyRecord, places: Iterable[Artifacts]) -> list[Artifacts]:
+    """Return the folders beside some places in which checkpoints lie."""
+    found = []
+    for place in places:
+        folder = work_folder(place, study.folder).parent
+        found.append(Artifacts(str(folder)))
+    return _distinct(found)
 
 
 def _distinct(places: Iterable[Artifacts]) -> list[Artifacts]:
-    return list({place.identity: place for place in places}.values())
+    """Return each place once, by whatever names it was given."""
+    found = {}
+    for place in places:
+        found[place.identity] = place
+    return list(found.values())
+
+
+def _names(study: StudyRecord, owner: TrialRecord | RefinementRecord) -> set[str]:
+    """Return the names of an owner's files within the study's folder."""
+    return {_name_of(study, url) for url in _urls(owner)}
 
 
 def _urls(owner: TrialRecord | RefinementRecord) -> list[str]:

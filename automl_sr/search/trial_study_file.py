@@ -35,10 +35,12 @@ def trial_study_file(study: StudyRecord, trial: TrialRecord, registry: Registry)
             f"Trial {trial.number} of {study.name!r} has no plan yet.",
             "Wait until its worker has made it.",
         )
-    text = _written(study, trial, _content(study, trial.plan, trial.number, registry))
-    made = SearchSpace(
-        parse_study(text, f"trial {trial.number}", registry).space_request, registry
-    ).default_plan()
+    content = _content(study, trial.plan, trial.number, registry)
+    text = _written(study, trial, content)
+
+    # Read back: a technique of another version may make another plan of the same words.
+    loaded = parse_study(text, f"trial {trial.number}", registry)
+    made = SearchSpace(loaded.space_request, registry).default_plan()
     if made.fingerprint != trial.plan["fingerprint"]:
         raise UseError(
             f"The plan of trial {trial.number} of {study.name!r} means something else with the"
@@ -52,24 +54,38 @@ def trial_study_file(study: StudyRecord, trial: TrialRecord, registry: Registry)
 def _content(
     study: StudyRecord, plan: Mapping[str, Any], number: int, registry: Registry
 ) -> dict[str, Any]:
+    """Return the study file, but for parts that are empty."""
     spec = study.spec
-    search = {"sampler": spec["search"]["sampler"], "scheduler": "none"}
-    budget = {}
-    for key, value in spec["budget"].items():
+    constraints = {}
+    for name, limits in spec["constraints"].items():
+        constraints[name] = _given(limits)
+
+    budget: dict[str, Any] = {"trials": 1}
+    for key, value in _given(spec["budget"]).items():
         if key not in NOT_ALONE:
             budget[key] = value
+
+    # Without a scheduler: nothing is to stop the one trial early.
+    search = {"sampler": spec["search"]["sampler"], "scheduler": "none"}
+    for key in ("seed", "threads"):
+        value = spec["search"].get(key)
+        if value is not None:
+            search[key] = value
+
+    space = {}
+    for name, item in plan["techniques"].items():
+        space[name] = _slot(Slot(name), item, registry)
+
     content = {
         "name": study_name(study.name, number),
         "task": dict(spec["task"]),
         "objectives": list(spec["objectives"]),
-        "constraints": {name: _given(limits) for name, limits in spec["constraints"].items()},
+        "constraints": constraints,
         "observe": list(spec.get("observe", ())),
         "device": dict(spec["device"]),
-        "budget": {"trials": 1, **_given(budget)},
-        "search": search | _given({key: spec["search"].get(key) for key in ("seed", "threads")}),
-        "space": {
-            name: _slot(Slot(name), item, registry) for name, item in plan["techniques"].items()
-        },
+        "budget": budget,
+        "search": search,
+        "space": space,
     }
     found: dict[str, Any] = {}
     for key, value in content.items():
@@ -82,7 +98,9 @@ def study_name(name: str, number: int) -> str:
     """Name the study of one trial; a name that no study file may have is left out."""
     ending = f"-trial-{number}"
     start = name[: LONGEST_NAME - len(ending)]
-    return f"{start if NAME.fullmatch(start) else 'study'}{ending}"
+    if not NAME.fullmatch(start):
+        start = "study"
+    return f"{start}{ending}"
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +112,7 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _slot(slot: Slot, item: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """Write one slot; where there can be but one technique, a study file does not name it."""
     cls = registry.technique(slot, item["technique"])
     fields = _fields(cls, item["fields"], registry)
     if slot.single:
@@ -112,11 +131,10 @@ def _fields(cls: type[Technique], values: Mapping[str, Any], registry: Registry)
             found[spec.name] = {FIXED: value}
         elif not isinstance(spec.marker, Pick):
             found[spec.name] = value
-        elif isinstance(
-            value, Mapping
-        ):  # else no technique is picked, for which a study file has no word
+        elif isinstance(value, Mapping):
             inner = registry.technique(spec.marker.slot, value["technique"])
             found[spec.name] = {inner.name: _fields(inner, value, registry)}
+        # Else no technique is picked, for which a study file has no word.
     return found
 
 
@@ -124,6 +142,7 @@ def _written(study: StudyRecord, trial: TrialRecord, content: Mapping[str, Any])
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
+    # In the order of a study file that a person writes, one key a line.
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.default_flow_style = False
     body = io.StringIO()

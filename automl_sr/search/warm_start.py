@@ -9,19 +9,20 @@ the distributions of the new space, so that samplers learn from it as if it had 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from optuna.samplers import NSGAIISampler
 
 from automl_sr.errors import TrialError, UseError
-from automl_sr.plugin.technique import Float, Int, Slot, Technique
+from automl_sr.plugin.technique import Float, Int, Slot, Technique, as_json, search_fields
 from automl_sr.search.decide.gate import NOISE
 from automl_sr.search.optuna import sync
 from automl_sr.search.results import ORIGIN
-from automl_sr.space.domains import same, snap
+from automl_sr.space.domains import Nested, TechniqueSpace, same, snap
 from automl_sr.space.plan import TrialPlan, fingerprint
+from automl_sr.space.search_space import flat, prefix_of
 from automl_sr.store.database import creating, explained
 from automl_sr.store.imports import Import
 from automl_sr.store.records import UNFINISHED, Claim, Result
@@ -65,22 +66,29 @@ class WarmStart:
 
     def to_json(self) -> dict[str, Any]:
         """Return what the study's environment keeps of it."""
+        states = Counter(item.state for item in self.imports)
         return {
             "study": self.source,
             "imported": len(self.imports),
-            "states": dict(Counter(item.state for item in self.imports)),
+            "states": dict(states),
             "left_out": dict(self.left_out),
         }
 
 
 def sentence(origin: Mapping[str, Any]) -> str:
     """Say what was imported and what was not, from what the environment keeps."""
-    imported, left = origin["imported"], origin["left_out"]
-    reasons = "; ".join(f"{count} {reason}" for reason, count in left.items())
-    of = imported + sum(left.values())
-    return f"imported {imported} of {of} trials of {origin['study']}" + (
-        f"; left out: {reasons}" if reasons else ""
-    )
+    imported = origin["imported"]
+    left = origin["left_out"]
+    there = imported + sum(left.values())
+    said = f"imported {imported} of {there} trials of {origin['study']}"
+    if left:
+        said += f"; left out: {_counted(left)}"
+    return said
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    """Write reasons with how many trials each one is about."""
+    return "; ".join(f"{count} {reason}" for reason, count in reasons.items())
 
 
 def plan_warm_start(reader: Reader, old: StudyRecord, importer: TrialImporter) -> WarmStart:
@@ -92,19 +100,21 @@ def plan_warm_start(reader: Reader, old: StudyRecord, importer: TrialImporter) -
     rungs: dict[int, list[RungRecord]] = {}
     for row in reader.rungs(old):
         rungs.setdefault(row.number, []).append(row)
-    imports, left_out = [], Counter[str]()
     shift = importer.rung_shift(old)
+
+    imports = []
+    left_out = Counter[str]()
     for trial in reader.trials(old):
+        own = rungs.get(trial.number, [])
         try:
-            imports.append(importer.take(old, trial, rungs.get(trial.number, []), shift))
+            imports.append(importer.take(old, trial, own, shift))
         except LeftOutError as reason:
             left_out[str(reason)] += 1
-    counted = dict(left_out.most_common())
+    counted = dict(left_out.most_common())  # the most frequent reason first
     if not imports:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in counted.items())
+        reasons = _counted(counted) or "it has no trials"
         raise UseError(
-            f"Nothing of {old.name!r} can be imported into {importer.spec.name!r}"
-            f" ({reasons or 'it has no trials'}).",
+            f"Nothing of {old.name!r} can be imported into {importer.spec.name!r} ({reasons}).",
             "Begin the new study without it.",
         )
     return WarmStart(old.name, tuple(imports), counted, importer.baseline(imports))
@@ -114,30 +124,24 @@ def project_imports(study: OpenStudy) -> None:
     """Let Optuna know the trials that a study imported, those which it does not know yet; safe to
     be killed in.
 
-    One process does it at a time, and each that opens the study looks, before it lets the sampler
-    draw.
+    Each process that opens the study looks, before it lets the sampler draw.
     """
     if ORIGIN not in study.record.environment:
         return
+    # One process at a time: two would both find a trial unknown, and tell it twice.
     with creating(study.store.engine):
         with explained(study.store.url):
             trials = study.optuna.get_trials(deepcopy=False)
         known = {trial.user_attrs.get(sync.KEY_ATTRIBUTE) for trial in trials}
-        unknown = [
-            row
-            for row in study.store.trials(study.record)
-            if row.origin is not None and row.key not in known
-        ]
-        for row in unknown:
+        for row in study.store.trials(study.record):
+            if row.origin is None or row.key in known:
+                continue
             claim = Claim(row.id, row.study_id, row.key, "", row.fence, row.number)
             trial = sync.project(study, claim, row.asked or {})
-            sync.tell(
-                study,
-                trial,
-                row.number,
-                Result(row.state, values=row.values, violations=row.violations),
-            )
-        sync.reconcile(study)  # one that was known, but not yet how it had ended
+            result = Result(row.state, values=row.values, violations=row.violations)
+            sync.tell(study, trial, row.number, result)
+        # One that a killed process had made known, but not yet how it had ended.
+        sync.reconcile(study)
 
 
 @dataclass(frozen=True)
@@ -148,18 +152,19 @@ class TrialImporter:
     space: SearchSpace
     environment: Mapping[str, Any]
     """Its versions, and the fingerprint of its images under "data"."""
-    neutral: Mapping[str, str] = field(init=False)
-    """By slot, the technique that changes nothing: what plans did that were made before the slot
-    could be filled.
+    neutral: Mapping[str, Any] = field(init=False)
+    """By slot, the technique that changes nothing, and by field that came `Later` its default: what
+    plans did that were made before the slot could be filled, or the technique had the field.
     """
 
     def __post_init__(self) -> None:
-        found = {}
+        found: dict[str, Any] = {}
         for slot in self.space.slots:
             for option in slot.options:
                 if changes_nothing(option.technique):
                     found[slot.slot.value] = option.name
-        object.__setattr__(self, "neutral", found)
+                found.update(_later_defaults(option, prefix_of(slot.slot, option.name)))
+        object.__setattr__(self, "neutral", found)  # the class is frozen
 
     @property
     def registry(self) -> Registry:
@@ -182,42 +187,49 @@ class TrialImporter:
 
     def differences(self, old: StudyRecord) -> list[str]:
         """Say in what respects results were obtained otherwise."""
-        before = StudySpec.from_json(
-            old.spec, self.registry
-        )  # keys that an older version did not know get defaults
-        there, here = before.to_json(), self.spec.to_json()
+        # Read anew, so that a key which an older version did not know has its default.
+        before = StudySpec.from_json(old.spec, self.registry)
+        there = before.to_json()
+        here = self.spec.to_json()
         found = _unequal("task", there["task"], here["task"], FREE_OF_TASK)
         found += _unequal(
             "budget", {"steps": before.budget.steps}, {"steps": self.spec.budget.steps}
         )
-        missing = []
-        for name in self.spec.metrics():
-            if name not in before.metrics():
-                missing.append(name)
-        found += [f"{', '.join(missing)}: not measured there"] if missing else []
-        if any(self.registry.metric(name).level == "device" for name in self.spec.metrics()):
+        missing = _lacking_of(self.spec.metrics(), before.metrics())
+        if missing:
+            found.append(f"{', '.join(missing)}: not measured there")
+        # Where nothing is timed, on which device it would run makes no difference.
+        if self._measures_a_device():
             found += _unequal("device", there["device"], here["device"])
         if old.environment.get("data") != self.environment["data"]:
-            seeds = [before.search.seed, self.spec.search.seed]
-            drawn = ""
-            if seeds[0] != seeds[1]:
-                drawn = f" (search.seed {seeds[0]} there, {seeds[1]} here, may draw them)"
-            found.append(f"other images{drawn}")
+            found.append(f"other images{self._seeds(before)}")
         return found + self._software(old)
+
+    def _measures_a_device(self) -> bool:
+        metrics = map(self.registry.metric, self.spec.metrics())
+        return any(metric.level == "device" for metric in metrics)
+
+    def _seeds(self, before: StudySpec) -> str:
+        """Say that other seeds may be why images differ: a task may draw its samples by them."""
+        then = before.search.seed
+        now = self.spec.search.seed
+        if then == now:
+            return ""
+        return f" (search.seed {then} there, {now} here, may draw them)"
 
     def _software(self, old: StudyRecord) -> list[str]:
         """Compare the versions of what both studies use."""
         sources = self.registry.sources
-        both = _techniques(old.space) & _techniques(self.space.to_json())
         used = set()
-        for name in both:
+        for name in _techniques(old.space) & _techniques(self.space.to_json()):
             if name in sources:
                 used.add(sources[name].plugin)
-        there, here = old.environment, self.environment
+
+        there = old.environment
+        here = self.environment
         versions = [("automl-sr", there["automl-sr"], here["automl-sr"])]
-        versions += [
-            (name, there["plugins"].get(name), here["plugins"].get(name)) for name in sorted(used)
-        ]
+        for name in sorted(used):
+            versions.append((name, there["plugins"].get(name), here["plugins"].get(name)))
         found: list[str] = []
         for name, then, now in versions:
             if then != now:
@@ -229,27 +241,25 @@ class TrialImporter:
     def rung_shift(self, old: StudyRecord) -> int | None:
         """Return by how much a rung's number differs in the new study, or nothing where its rungs
         lie elsewhere.
-
-        The last rung is at the end of training, and each one before it at a fixed share of the
-        next.
         """
-        there, here = (
-            StudySpec.from_json(old.spec, self.registry).search.scheduler,
-            self.spec.search.scheduler,
-        )
-        same_places = "none" not in (there.kind, here.kind) and there.reduction == here.reduction
-        if same_places:
-            return here.rungs - there.rungs
-        return None
+        there = StudySpec.from_json(old.spec, self.registry).search.scheduler
+        here = self.spec.search.scheduler
+        if "none" in (there.kind, here.kind) or there.reduction != here.reduction:
+            return None
+        # The last rung is at the end of training, and each one before it at a fixed share of the
+        # next: from the end they are the same ones.
+        return here.rungs - there.rungs
 
     def take(
         self, old: StudyRecord, trial: TrialRecord, rungs: Sequence[RungRecord], shift: int | None
     ) -> Import:
         """Make a trial of the new study from one of the old one. Raises LeftOutError."""
         plan, params = self._recreated(trial)
-        values = {name: trial.values[name] for name in self.spec.metrics() if name in trial.values}
+        values = self._asked_of(trial.values)
         violations, reason = self._judged(plan, trial, values)
-        kept = () if shift is None else tuple(self._rungs(rungs, shift))
+        kept: tuple[RungRecord, ...] = ()
+        if shift is not None:
+            kept = tuple(self._rungs(rungs, shift))
         if trial.state == "pruned" and not kept:
             raise LeftOutError("stopped at a rung that the new study lacks")
         return Import(
@@ -272,14 +282,25 @@ class TrialImporter:
         """Return what the baseline is asked, unless it is among the trials that are imported."""
         try:
             start = self.space.default_params()
-            recall = Recall({name.partition("[")[0]: value for name, value in start.items()})
-            plan = self.space.suggest(recall)
+            params = {}
+            for name, value in start.items():
+                # A stored name goes on with what may be chosen: `quantization[none|int8]`.
+                params[name.partition("[")[0]] = value
+            plan = self.space.suggest(Recall(params))
         except TrialError:
             return None  # a technique refuses its defaults in these ranges
-        known = plan.fingerprint in {item.fingerprint for item in imports}
-        if known:
-            return None
+        for item in imports:
+            if item.fingerprint == plan.fingerprint:
+                return None
         return {"params": start, "notes": {}}
+
+    def _asked_of(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Return the values of the metrics that the new study measures."""
+        found = {}
+        for name in self.spec.metrics():
+            if name in values:
+                found[name] = values[name]
+        return found
 
     def _recreated(self, trial: TrialRecord) -> tuple[TrialPlan, dict[str, Any]]:
         """Ask for an old plan in the new space; gives it, and its parameters by stored name.
@@ -288,8 +309,10 @@ class TrialImporter:
         """
         if trial.state in UNFINISHED:
             raise LeftOutError("not ended")
-        if trial.state in ("failed", "duplicate"):
-            raise LeftOutError("failed" if trial.state == "failed" else "that repeat another one")
+        if trial.state == "failed":
+            raise LeftOutError("failed")
+        if trial.state == "duplicate":
+            raise LeftOutError("that repeat another one")
         if trial.plan is None:
             raise LeftOutError("refused by a technique")
         recall = Recall(trial.params, self.neutral)
@@ -297,6 +320,9 @@ class TrialImporter:
             plan = self.space.suggest(recall)
         except TrialError:
             raise LeftOutError("refused by a technique") from None
+
+        # Slots that could not be filled then do not count, where the new plan leaves them neutral:
+        # the fingerprint of then knows nothing of them.
         before = trial.plan["techniques"]
         meant = {}
         for slot, item in plan.techniques.items():
@@ -314,19 +340,19 @@ class TrialImporter:
         """
         limits = self.spec.constraints
         if trial.state != "infeasible":
-            missing = []
-            for name in self.spec.metrics():
-                if name not in values:
-                    missing.append(name)
+            missing = _lacking_of(self.spec.metrics(), values)
             if missing:
                 raise LeftOutError(f"without a value of {missing[0]}")
             return {}, broken(limits, values)
         lower, upper = self._bounds(plan, trial.costs)
         violations = {}
+        rejected = False
         for name, limit in limits.items():
             if name in lower:
-                violations[name] = limit.violation(lower[name], upper[name])
-        if not any(amount > 0 for amount in violations.values()):
+                amount = limit.violation(lower[name], upper[name])
+                violations[name] = amount
+                rejected = rejected or amount > 0
+        if not rejected:
             raise LeftOutError("rejected for reasons that the new study does not have")
         return violations, broken(limits, lower) or trial.reason
 
@@ -334,33 +360,30 @@ class TrialImporter:
         self, plan: TrialPlan, costs: Mapping[str, float]
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Bound the costs of a shipped model, as the gate does, from what it had measured."""
-        lower, upper = dict(costs), dict(costs)
+        lower = dict(costs)
+        upper = dict(costs)
         for name in costs:
             if self.registry.metric(name).level == "device":
                 lower[name] *= NOISE
                 upper[name] /= NOISE
         for technique in plan.techniques.values():
-            lower = technique.predict(lower, self.spec.task)[0]
-            upper = technique.predict(upper, self.spec.task)[1]
+            lower, _ = technique.predict(lower, self.spec.task)
+            _, upper = technique.predict(upper, self.spec.task)
         return lower, upper
 
     def _rungs(self, rungs: Sequence[RungRecord], shift: int) -> Iterator[RungRecord]:
         """Go through the rungs that the new study has too, under its numbers."""
         for row in rungs:
-            if row.rung + shift >= 0:
-                values = {}
-                for name in self.spec.metrics():
-                    if name in row.values:
-                        values[name] = row.values[name]
-                yield replace(row, rung=row.rung + shift, values=values)
+            number = row.rung + shift
+            if number >= 0:
+                yield replace(row, rung=number, values=self._asked_of(row.values))
 
     def _notes(self) -> dict[str, Any]:
-        """Make old trials the first generation of NSGA-II: it breeds from none that has no
-        generation.
-        """
-        if self.spec.search.sampler == "nsga2":
-            return {NSGAIISampler._get_generation_key(): 0}
-        return {}
+        """Return what the sampler would have noted on a trial."""
+        if self.spec.search.sampler != "nsga2":
+            return {}
+        # The first generation: NSGA-II breeds from no trial that has none.
+        return {NSGAIISampler._get_generation_key(): 0}
 
 
 class Recall:
@@ -368,7 +391,7 @@ class Recall:
     stored name.
     """
 
-    def __init__(self, params: Mapping[str, Any], neutral: Mapping[str, str] | None = None) -> None:
+    def __init__(self, params: Mapping[str, Any], neutral: Mapping[str, Any] | None = None) -> None:
         self.asked: dict[str, Any] = {}
         self._params = params
         self._neutral = neutral or {}
@@ -396,12 +419,13 @@ class Recall:
 
     def _number(self, name: str, domain: Int | Float) -> float:
         value = self._value(name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or (found := snap(domain, value)) != value
-        ):
-            raise LeftOutError(f"with {name} outside the new range")
+        outside = LeftOutError(f"with {name} outside the new range")
+        # A bool is an int for Python, but no number that was drawn.
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise outside
+        found = snap(domain, value)
+        if found != value:
+            raise outside
         self._note(name, found)
         return found
 
@@ -410,11 +434,14 @@ class Recall:
             return self._params[name]
         if name in self._neutral:
             return self._neutral[name]
+        # The plan may have another technique in one of the places that lead to the field.
         parts = name.split(".")
-        for count in range(1, len(parts)):  # the plan may have another technique there
+        for count in range(1, len(parts)):
             place = ".".join(parts[:count])
-            if self._params.get(place, parts[count]) != parts[count]:
-                raise LeftOutError(_lacking(place, self._params[place]))
+            wanted = parts[count]
+            had = self._params.get(place, wanted)
+            if had != wanted:
+                raise LeftOutError(_lacking(place, had))
         raise LeftOutError(f"without {name}")
 
     def _note(self, name: str, value: Any) -> Any:
@@ -422,15 +449,29 @@ class Recall:
         return value
 
 
+def _later_defaults(option: TechniqueSpace, prefix: str) -> dict[str, Any]:
+    """Return, by parameter, the defaults of fields that came `Later`, of nested techniques too."""
+    found: dict[str, Any] = {}
+    for spec in search_fields(option.technique):
+        if spec.later:
+            found.update(flat(f"{prefix}.{spec.name}", as_json(spec.default)))
+    for item in option.fields:
+        if isinstance(item.domain, Nested):
+            for inner in item.domain.options:
+                found.update(_later_defaults(inner, f"{prefix}.{item.name}.{inner.name}"))
+    return found
+
+
 def changes_nothing(technique: type[Technique]) -> bool:
     """Whether a technique is as good as none: without fields, and the identity at every stage."""
-    return not technique.model_fields and all(
-        getattr(technique, name) is getattr(Technique, name) for name in STAGES
-    )
+    if technique.model_fields:
+        return False
+    return all(getattr(technique, stage) is getattr(Technique, stage) for stage in STAGES)
 
 
 def _difference(before: Mapping[str, Any], params: Mapping[str, Any], plan: TrialPlan) -> str:
     """Say why a plan that could be asked for does not mean the same."""
+    slots = set(Slot)
     for slot, item in plan.techniques.items():
         old = before.get(slot.value)
         if old and old["technique"] == item.name and old["version"] != item.version:
@@ -439,13 +480,22 @@ def _difference(before: Mapping[str, Any], params: Mapping[str, Any], plan: Tria
         if name not in params:
             return f"without {name}"
         if not same(params[name], value):
-            if name in set(Slot):
+            if name in slots:
                 return _lacking(name, params[name])
             return f"with another {name} than the new study's"
-    gone = [name for name in params if name not in plan.params]
+    gone = _lacking_of(params, plan.params)
     if gone:
         return f"with {gone[0]}, which is gone"
     return "that mean something else now"
+
+
+def _lacking_of(names: Iterable[str], there: Container[str]) -> list[str]:
+    """Return the names that are not there."""
+    found: list[str] = []
+    for name in names:
+        if name not in there:
+            found.append(name)
+    return found
 
 
 def _lacking(name: str, value: Any) -> str:

@@ -1,6 +1,4 @@
-"""Which techniques go together: requirements, conflicts, and whether a choice can still be
-completed.
-"""
+"""Which techniques go together, and whether a choice can still be completed."""
 
 from __future__ import annotations
 
@@ -22,12 +20,10 @@ class Chosen:
     conflicts: Capabilities = frozenset()
 
     def fits(self, technique: type[Technique]) -> bool:
-        """Whether no conflict stands between the chosen techniques and another one, in either
-        direction.
-        """
-        return not (technique.conflicts & self.provides) and not (
-            technique.provides & self.conflicts
-        )
+        """Whether nothing stands between the chosen techniques and another one, in either way."""
+        excluded = technique.conflicts & self.provides
+        excludes = technique.provides & self.conflicts
+        return not excluded and not excludes
 
     def plus(self, technique: type[Technique]) -> Chosen:
         """Choose one more technique."""
@@ -48,17 +44,21 @@ class Compatibility:
 
     def __init__(self, slots: Sequence[SlotSpace]) -> None:
         self.slots = slots
+        # What later slots can do depends only on what the chosen ones provide, require and exclude
+        # together: many choices share an answer, and trying all of them would multiply the slots.
         self._completable: dict[tuple[int, Chosen], bool] = {}
 
     def allowed(self, index: int, chosen: Chosen) -> list[TechniqueSpace]:
-        """List the options of a slot that fit what earlier slots chose and that later slots can
-        complete.
+        """List the options of a slot that fit what earlier slots chose.
+
+        Later slots can complete the choice with each of them.
         """
         found: list[TechniqueSpace] = []
         for option in self.slots[index].options:
-            if chosen.fits(option.technique) and self.completable(
-                index + 1, chosen.plus(option.technique)
-            ):
+            if not chosen.fits(option.technique):
+                continue
+            following = chosen.plus(option.technique)
+            if self.completable(index + 1, following):
                 found.append(option)
         return found
 
@@ -68,27 +68,32 @@ class Compatibility:
             return chosen.complete
         key = (index, chosen)
         if key not in self._completable:
-            techniques = (
-                option.technique
-                for option in self.slots[index].options
-                if chosen.fits(option.technique)
-            )
-            nexts = dict.fromkeys(chosen.plus(technique) for technique in techniques)
-            self._completable[key] = any(
-                self.completable(index + 1, following) for following in nexts
-            )
+            self._completable[key] = self._can_go_on(index, chosen)
         return self._completable[key]
+
+    def _can_go_on(self, index: int, chosen: Chosen) -> bool:
+        tried: set[Chosen] = set()
+        for option in self.slots[index].options:
+            if not chosen.fits(option.technique):
+                continue
+            following = chosen.plus(option.technique)
+            if following in tried:
+                continue
+            if self.completable(index + 1, following):
+                return True
+            tried.add(following)
+        return False
 
     def states(self) -> list[list[Chosen]]:
         """List, for each slot, the different situations in which it can be asked."""
         rows = [[Chosen()]]
         for index in range(len(self.slots) - 1):
-            following = (
-                chosen.plus(option.technique)
-                for chosen in rows[-1]
-                for option in self.allowed(index, chosen)
-            )
-            rows.append(list(dict.fromkeys(following)))
+            # A dict, not a set: situations keep their order, and so do the parameters of a space.
+            following: dict[Chosen, None] = {}
+            for chosen in rows[-1]:
+                for option in self.allowed(index, chosen):
+                    following[chosen.plus(option.technique)] = None
+            rows.append(list(following))
         return rows
 
 
@@ -99,24 +104,22 @@ def reachable(slots: Sequence[SlotSpace]) -> list[set[str]]:
         return [set() for _ in slots]
     found: list[set[str]] = []
     for index, states in enumerate(compatibility.states()):
-        found.append(
-            {option.name for chosen in states for option in compatibility.allowed(index, chosen)}
-        )
+        names: set[str] = set()
+        for chosen in states:
+            for option in compatibility.allowed(index, chosen):
+                names.add(option.name)
+        found.append(names)
     return found
 
 
 def why_never(slots: Sequence[SlotSpace], technique: type[Technique]) -> str:
     """Say why a technique occurs in no complete choice."""
-    others = []
+    provided = set(technique.provides)
     for slot in slots:
         for option in slot.options:
-            if option.technique is not technique:
-                others.append(option.technique)
-    provided: Capabilities = technique.provides.union(*(other.provides for other in others))
+            provided |= option.technique.provides
     missing = sorted(technique.requires - provided)
-    if missing:
-        return (
-            f"it requires {', '.join(map(repr, missing))}, which no technique of this space"
-            " provides"
-        )
-    return "what it requires or excludes fits no choice of the other slots"
+    if not missing:
+        return "what it requires or excludes fits no choice of the other slots"
+    named = ", ".join(map(repr, missing))
+    return f"it requires {named}, which no technique of this space provides"

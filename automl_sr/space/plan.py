@@ -1,5 +1,6 @@
-"""One proposal, frozen: the technique of every slot with its fields, and a fingerprint of what that
-means.
+"""One proposal, frozen.
+
+It is the technique of every slot with its fields, and a fingerprint of what that means.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from automl_sr.plugin.technique import (
     Technique,
     as_json,
     files_of,
-    inactive_fields,
+    meant_fields,
     search_fields,
 )
 from automl_sr.space.domains import installed_version
@@ -33,15 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What one trial does. Plans that mean the same have the same fingerprint, whatever their
-    inactive fields were.
+    """What one trial does.
 
-    `params` is flat by parameter name (`selection.loss.keep`), with everything that is active,
-    fixed fields too.
+    Plans that mean the same have the same fingerprint, whatever their inactive fields were.
     """
 
     techniques: Mapping[Slot, Technique]
     params: Mapping[str, JSON]
+    """Flat by parameter name (`selection.loss.keep`): all that is active, fixed fields too."""
     fingerprint: str
     files: Mapping[str, str] = field(default_factory=dict)
     """The files that techniques name: path to the sha256 of what was in it when the plan was
@@ -54,38 +54,45 @@ class TrialPlan:
 
         Raises TrialError for a file that cannot be read.
         """
-        ordered = {}
+        ordered: dict[Slot, Technique] = {}
         for slot in Slot:
             if slot in techniques:
                 ordered[slot] = techniques[slot].canonical()
-        paths = set()
+
+        paths: set[str] = set()
         for technique in ordered.values():
-            for path in files_of(technique).values():
-                paths.add(path)
-        files = {}
+            paths.update(files_of(technique).values())
+        files: dict[str, str] = {}
         for path in sorted(paths):
             files[path] = _content(path)
-        frozen = MappingProxyType(dict(params))
-        return cls(MappingProxyType(ordered), frozen, fingerprint(ordered), MappingProxyType(files))
+        return cls(
+            MappingProxyType(ordered),
+            MappingProxyType(dict(params)),
+            fingerprint(ordered),
+            MappingProxyType(files),
+        )
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
     def to_json(self) -> dict[str, Any]:
         """Write the plan as JSON."""
-        techniques = {}
+        techniques: dict[str, Any] = {}
         for slot, item in self.techniques.items():
             techniques[slot.value] = {
                 "technique": item.name,
                 "version": item.version,
                 "fields": item.dump(),
             }
-        plan = {
+        plan: dict[str, Any] = {
             "techniques": techniques,
             "params": dict(self.params),
             "fingerprint": self.fingerprint,
         }
-        return plan | ({"files": dict(self.files)} if self.files else {})
+        # Plans without files are stored as before techniques could name any.
+        if self.files:
+            plan["files"] = dict(self.files)
+        return plan
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], registry: Registry) -> TrialPlan:
@@ -93,47 +100,76 @@ class TrialPlan:
 
         Raises PluginError for a technique that is missing or of another version.
         """
-        techniques = {}
+        techniques: dict[Slot, Technique] = {}
         for name, item in data["techniques"].items():
             slot = Slot(name)
-            installed_version(registry, slot, item["technique"], item["version"])
+            technique = item["technique"]
+            installed_version(
+                registry,
+                slot,
+                technique,
+                item["version"],
+            )
+            fields = {"technique": technique, **item["fields"]}
             techniques[slot] = instantiate(
-                registry, slot, {"technique": item["technique"], **item["fields"]}
+                registry,
+                slot,
+                fields,
             )
         params = MappingProxyType(dict(data["params"]))
         files = MappingProxyType(dict(data.get("files", {})))
-        return cls(MappingProxyType(techniques), params, data["fingerprint"], files)
+        # The stored fingerprint, not a new one: a file may have changed since, and be read nowhere
+        # on this machine.
+        return cls(
+            MappingProxyType(techniques),
+            params,
+            data["fingerprint"],
+            files,
+        )
 
 
 def fingerprint(techniques: Mapping[Slot, Technique]) -> str:
-    """Hash name, version and active fields of every technique in its canonical form, those of
-    nested ones included.
+    """Hash name, version and active fields of every technique in its canonical form.
 
-    The content of a file counts, its path does not. Raises TrialError for one that cannot be read.
-    A slot that nothing fills is left out, and so is a field that names no file: a plan means the
-    same before a plugin could fill the slot, or read a file, and afterwards.
+    Nested techniques count too, and the content of a file does, not its path. Raises TrialError
+    for one that cannot be read.
     """
-    content = {}
+    content: dict[str, Any] = {}
     for slot, technique in techniques.items():
+        # A slot that nothing fills is left out: a plan means the same before a plugin could fill
+        # it and afterwards.
         if not says_nothing(technique):
             content[slot.value] = _identity(technique.canonical())
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        content,
+        sort_keys=True,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _identity(technique: Technique) -> dict[str, Any]:
-    inactive = inactive_fields(technique)
-    fields = {}
+    files = set()
     for spec in search_fields(type(technique)):
-        if spec.name in inactive:
-            value = spec.default
-        else:
-            value = getattr(technique, spec.name)
-        if not spec.is_file:
-            fields[spec.name] = _identity(value) if isinstance(value, Technique) else as_json(value)
+        if spec.is_file:
+            files.add(spec.name)
+
+    fields: dict[str, Any] = {}
+    for name, value in meant_fields(technique).items():
+        if isinstance(value, Technique):
+            fields[name] = _identity(value)
+        elif name not in files:
+            fields[name] = as_json(value)
+        # A field that names no file is left out: a plan means the same before its technique could
+        # read one and afterwards.
         elif value:
-            fields[spec.name] = {"sha256": _content(value)}
-    return {"technique": technique.name, "version": technique.version, "fields": fields}
+            fields[name] = {"sha256": _content(value)}
+    return {
+        "technique": technique.name,
+        "version": technique.version,
+        "fields": fields,
+    }
 
 
 def _content(path: str) -> str:

@@ -1,10 +1,9 @@
-"""The search space of one study: what can be chosen, asked of Optuna step by step, and frozen into
-plans.
+"""The search space of one study.
 
-Parameters are stored as `selection`, `selection.loss.keep`, `architecture.cells.ops.0`,
-`recipe.lr`. Optuna does not let the choices of a parameter change, so where earlier slots leave
-only some techniques to a slot, the stored name says which: `quantization[none|int8_ptq]`. A plan
-always says `quantization`.
+What can be chosen is asked of Optuna step by step, and frozen into plans. Parameters are stored as
+`selection`, `selection.loss.keep`, `architecture.cells.ops.0`, `recipe.lr`. Optuna does not let the
+choices of a parameter change, so where earlier slots leave only some techniques to a slot, the
+stored name says which: `quantization[none|int8_ptq]`. A plan always says `quantization`.
 """
 
 from __future__ import annotations
@@ -103,7 +102,7 @@ class SearchSpace:
 
     def to_json(self) -> dict[str, Any]:
         """Write the space as JSON, to be frozen with the study."""
-        slots = []
+        slots: list[dict[str, Any]] = []
         for slot in self.slots:
             slots.append(
                 {
@@ -126,13 +125,14 @@ class SearchSpace:
                 f" {FORMAT}.",
                 "Update automl-sr.",
             )
-        slots = []
+        # In the stored order: earlier slots decide what later ones may choose.
+        slots: list[SlotSpace] = []
         for item in data["slots"]:
             slot = Slot(item["slot"])
-            options = tuple(
-                technique_from_json(slot, option, registry) for option in item["options"]
-            )
-            slots.append(SlotSpace(slot, options, item["start"]))
+            options: list[TechniqueSpace] = []
+            for option in item["options"]:
+                options.append(technique_from_json(slot, option, registry))
+            slots.append(SlotSpace(slot, tuple(options), item["start"]))
         return cls(tuple(slots), registry)
 
     def suggest(self, trial: Suggests) -> TrialPlan:
@@ -166,8 +166,11 @@ class SearchSpace:
 
     def count(self) -> Count:
         """Count the plans that can be proposed."""
+        domains = [domain for _, domain in self.ranges()]
         return summary.count(
-            self.slots, self.compatibility, (domain for _, domain in self.ranges())
+            self.slots,
+            self.compatibility,
+            domains,
         )
 
     def tree(self) -> tuple[Node, ...]:
@@ -176,18 +179,21 @@ class SearchSpace:
 
     def ranges(self) -> Iterator[tuple[str, Range]]:
         """Go through every parameter that any plan can ask, with its stored name and domain."""
-        for index, (slot, states) in enumerate(
-            zip(self.slots, self.compatibility.states(), strict=True)
-        ):
-            subsets = dict.fromkeys(
-                tuple(option.name for option in self.compatibility.allowed(index, chosen))
-                for chosen in states
-            )
+        states = self.compatibility.states()
+        for index, slot in enumerate(self.slots):
+            # Situations that leave the same techniques share a parameter.
+            subsets: dict[tuple[str, ...], None] = {}
+            for chosen in states[index]:
+                subsets[self._allowed(index, chosen)] = None
             for names in subsets:
                 if len(names) > 1:
                     yield stored_name(slot, names), Choice(*names)
             for option in slot.options:
                 yield from _ranges(option, prefix_of(slot.slot, option.name))
+
+    def _allowed(self, index: int, chosen: Chosen) -> tuple[str, ...]:
+        """Name the techniques that earlier choices leave to a slot."""
+        return tuple(option.name for option in self.compatibility.allowed(index, chosen))
 
     @functools.cached_property
     def compatibility(self) -> Compatibility:
@@ -199,19 +205,24 @@ class SearchSpace:
         techniques: dict[Slot, Technique] = {}
         walk = _Walk(ask, {})
         for index, slot in enumerate(self.slots):
-            names = tuple(option.name for option in self.compatibility.allowed(index, chosen))
-            if slot.start in names:
-                start = slot.start
-            else:
-                start = names[0]
-            if len(names) == 1:
-                name = names[0]
-            else:
-                name = ask(stored_name(slot, names), Choice(*names), start)
+            names = self._allowed(index, chosen)
+            name = names[0]
+            # What is decided already is not asked: Optuna would keep a parameter of one value.
+            if len(names) > 1:
+                start = name
+                if slot.start in names:
+                    start = slot.start
+                name = ask(
+                    stored_name(slot, names),
+                    Choice(*names),
+                    start,
+                )
             if not slot.slot.single:
                 walk.params[slot.slot.value] = name
+
             option = slot.option(name)
-            techniques[slot.slot] = walk.technique(option, prefix_of(slot.slot, name))
+            prefix = prefix_of(slot.slot, name)
+            techniques[slot.slot] = walk.technique(option, prefix)
             chosen = chosen.plus(option.technique)
         return TrialPlan.of(techniques, walk.params)
 
@@ -225,34 +236,62 @@ class _Walk:
 
     def technique(self, option: TechniqueSpace, prefix: str) -> Technique:
         """Ask the active fields of a technique and make it."""
-        specs = {}
-        for spec in search_fields(option.technique):
-            specs[spec.name] = spec
+        cls = option.technique
+        specs = {spec.name: spec for spec in search_fields(cls)}
         values: dict[str, Any] = {}
         for item in option.fields:
             if not is_active(item, values):
                 continue
             name = f"{prefix}.{item.name}"
             if isinstance(item.domain, Constant):
-                default = specs[item.name].default
-                values[item.name] = (
-                    default if as_json(default) == item.domain.value else item.domain.value
+                values[item.name] = self._fixed(
+                    name,
+                    item.domain.value,
+                    specs[item.name],
                 )
-                self.params.update(flat(name, item.domain.value))
             elif isinstance(item.domain, Each):
-                known = {field: spec.default for field, spec in specs.items()} | values
-                values[item.name] = self.vector(option.technique, item, item.domain, name, known)
+                known: dict[str, Any] = {}
+                for field, spec in specs.items():
+                    known[field] = values.get(field, spec.default)
+                values[item.name] = self.vector(
+                    cls,
+                    item,
+                    item.domain,
+                    name,
+                    known,
+                )
             elif isinstance(item.domain, Nested):
-                values[item.name] = self.nested(item.domain, name, item.start)
+                values[item.name] = self.nested(
+                    item.domain,
+                    name,
+                    item.start,
+                )
             else:
-                values[item.name] = self.one(name, item.domain, item.start)
-        made = _own(option.technique, functools.partial(_made, option, values))
-        settled = _own(option.technique, made.canonical)
-        if settled is not made or any(
-            _may_hold_dead(option.technique, spec) for spec in specs.values()
-        ):
+                values[item.name] = self.one(
+                    name,
+                    item.domain,
+                    item.start,
+                )
+
+        # What was noted while asking may mean nothing in the canonical form, known only now.
+        made = _own(cls, functools.partial(_made, option, values))
+        settled = _own(cls, made.canonical)
+        if settled is not made or any(_may_hold_dead(cls, spec) for spec in specs.values()):
             self._show(option, prefix, made, settled)
         return settled
+
+    def _fixed(
+        self,
+        name: str,
+        value: JSON,
+        spec: SearchField,
+    ) -> Any:
+        """Note a field that is not searched, and return what its technique is given."""
+        self.params.update(flat(name, value))
+        # The default itself where it is meant: a nested technique is no JSON.
+        if as_json(spec.default) == value:
+            return spec.default
+        return value
 
     def vector(
         self,
@@ -263,31 +302,45 @@ class _Walk:
         known: Mapping[str, Any],
     ) -> tuple[Any, ...]:
         """Ask the places of a vector that are used, one after the other."""
+        own = _own_marker(owner, item.name) or each
+        count = _own(owner, functools.partial(places, owner, each, known))
         found: tuple[Any, ...] = ()
-        # A place that means nothing is the same in all studies, whatever range they leave to it.
-        own = next(spec.marker for spec in search_fields(owner) if spec.name == item.name)
-        for place in range(_own(owner, functools.partial(places, owner, each, known))):
-            if _own(owner, functools.partial(is_used, owner, item.name, each, known, found)):
-                found += (self.one(f"{name}.{place}", each.at(place), item.start[place]),)
+        for place in range(count):
+            used = _own(
+                owner,
+                functools.partial(is_used, owner, item.name, each, known, found),
+            )
+            if used:
+                value = self.one(
+                    f"{name}.{place}",
+                    each.at(place),
+                    item.start[place],
+                )
             else:
-                found += (first_value(own.at(place) if isinstance(own, Each) else each.at(place)),)
+                # A place that means nothing is the same in all studies, whatever range they
+                # leave to it: hence that of the plugin.
+                value = first_value(own.at(place))
+            found = (*found, value)
         return found
 
     def _show(
-        self, option: TechniqueSpace, prefix: str, asked: Technique, settled: Technique
+        self,
+        option: TechniqueSpace,
+        prefix: str,
+        asked: Technique,
+        settled: Technique,
     ) -> None:
-        """Note a technique's fields as they mean something: without entries that are dead, in the
-        canonical form.
-        """
+        """Note a technique's fields in the canonical form: without entries that are dead."""
         inactive = inactive_fields(settled)
         for spec in search_fields(option.technique):
-            name, value = f"{prefix}.{spec.name}", as_json(getattr(settled, spec.name))
-            changed = value != as_json(getattr(asked, spec.name)) or spec.name in inactive
-            if not changed and not _may_hold_dead(option.technique, spec):
+            value = as_json(getattr(settled, spec.name))
+            changed = value != as_json(getattr(asked, spec.name))
+            dead = spec.name in inactive
+            if not changed and not dead and not _may_hold_dead(option.technique, spec):
                 continue
-            for shown in [key for key in self.params if key == name or key.startswith(f"{name}.")]:
-                del self.params[shown]
-            if spec.name in inactive:
+            name = f"{prefix}.{spec.name}"
+            self._forget(name)
+            if dead:
                 continue
             if isinstance(value, list):
                 for place in used_places(settled, spec):
@@ -295,12 +348,24 @@ class _Walk:
             else:
                 self.params.update(flat(name, value))
 
-    def nested(self, domain: Nested, name: str, start: str) -> Technique:
+    def _forget(self, name: str) -> None:
+        """Remove a field and what is below it."""
+        # With the dot: `ops` is not the beginning of `ops_last`.
+        below = f"{name}."
+        for key in list(self.params):
+            if key == name or key.startswith(below):
+                del self.params[key]
+
+    def nested(
+        self,
+        domain: Nested,
+        name: str,
+        start: str,
+    ) -> Technique:
         """Choose a nested technique and ask its fields."""
         names = tuple(option.name for option in domain.options)
-        if len(names) == 1:
-            picked = names[0]
-        else:
+        picked = names[0]
+        if len(names) > 1:
             picked = self.ask(name, Choice(*names), start)
         self.params[name] = picked
         return self.technique(domain.option(picked), f"{name}.{picked}")
@@ -308,15 +373,25 @@ class _Walk:
     def one(self, name: str, domain: Range, start: Any) -> Any:
         """Ask one value, unless there is only one."""
         value: Any
-        if is_single(domain):
-            if isinstance(domain, Choice):
-                value = domain.options[0]
-            else:
-                value = domain.low
-        else:
+        if not is_single(domain):
             value = self.ask(name, domain, start)
-        self.params[name] = value = value if isinstance(domain, Choice) else snap(domain, value)
+        elif isinstance(domain, Choice):
+            value = domain.options[0]
+        else:
+            value = domain.low
+        # Samplers that work with logarithms and steps give back 0.30000000000000004 for 0.3.
+        if not isinstance(domain, Choice):
+            value = snap(domain, value)
+        self.params[name] = value
         return value
+
+
+def _own_marker(owner: type[Technique], name: str) -> Each | None:
+    """Return the vector that a plugin declares under a name, before any study narrowed it."""
+    for spec in search_fields(owner):
+        if spec.name == name and isinstance(spec.marker, Each):
+            return spec.marker
+    return None
 
 
 T = TypeVar("T")
@@ -331,7 +406,9 @@ def _own(technique: type[Technique], work: Callable[[], T]) -> T:
 
 
 def _may_hold_dead(owner: type[Technique], spec: SearchField) -> bool:
-    return isinstance(spec.marker, Each) and has_dead_ends(owner, spec.marker)
+    if not isinstance(spec.marker, Each):
+        return False
+    return has_dead_ends(owner, spec.marker)
 
 
 def _made(option: TechniqueSpace, values: Mapping[str, Any]) -> Technique:
@@ -360,37 +437,50 @@ def stored_name(slot: SlotSpace, names: Sequence[str]) -> str:
 
 
 def flat(name: str, value: Any) -> dict[str, JSON]:
-    """Write a fixed value by parameter name: vectors place by place, nested techniques field by
-    field.
+    """Write a fixed value by parameter name.
+
+    Vectors go place by place, nested techniques field by field.
     """
+    found: dict[str, JSON] = {}
     if isinstance(value, list):
-        found: dict[str, JSON] = {}
         for place, entry in enumerate(value):
-            for key, item in flat(f"{name}.{place}", entry).items():
-                found[key] = item
+            found.update(flat(f"{name}.{place}", entry))
         return found
-    if isinstance(value, dict) and "technique" in value:
-        chosen = value["technique"]
-        inner = (
-            flat(f"{name}.{chosen}.{field}", item)
-            for field, item in value.items()
-            if field != "technique"
-        )
-        return {name: chosen} | {key: item for part in inner for key, item in part.items()}
-    return {name: value}
+    if not isinstance(value, dict) or "technique" not in value:
+        return {name: value}
+
+    chosen = value["technique"]
+    found[name] = chosen
+    for field, item in value.items():
+        if field != "technique":
+            found.update(flat(f"{name}.{chosen}.{field}", item))
+    return found
 
 
-def _suggest(trial: Suggests, name: str, domain: Range, _: Any) -> Any:
+def _suggest(
+    trial: Suggests,
+    name: str,
+    domain: Range,
+    _: Any,
+) -> Any:
     match domain:
         case Choice(options=options):
             return trial.suggest_categorical(name, list(options))
         case Int():
             return trial.suggest_int(
-                name, domain.low, domain.high, step=domain.step, log=domain.log
+                name,
+                domain.low,
+                domain.high,
+                step=domain.step,
+                log=domain.log,
             )
         case Float():
             return trial.suggest_float(
-                name, domain.low, domain.high, step=domain.step, log=domain.log
+                name,
+                domain.low,
+                domain.high,
+                step=domain.step,
+                log=domain.log,
             )
 
 
@@ -403,12 +493,15 @@ def _ranges(option: TechniqueSpace, prefix: str) -> Iterator[tuple[str, Range]]:
                 continue
             case Nested(options=options):
                 if len(options) > 1:
-                    yield name, Choice(*(inner.name for inner in options))
+                    names = [inner.name for inner in options]
+                    yield name, Choice(*names)
                 for inner in options:
                     yield from _ranges(inner, f"{name}.{inner.name}")
             case Each(max=most):
-                parts = ((f"{name}.{place}", item.domain.at(place)) for place in range(most))
-                yield from ((place, part) for place, part in parts if not is_single(part))
+                for place in range(most):
+                    part = item.domain.at(place)
+                    if not is_single(part):
+                        yield f"{name}.{place}", part
             case domain:
                 if not is_single(domain):
                     yield name, domain
@@ -422,6 +515,16 @@ def distribution(domain: Range) -> BaseDistribution:
         case Choice(options=options):
             return CategoricalDistribution(options)
         case Int():
-            return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+            return IntDistribution(
+                domain.low,
+                domain.high,
+                log=domain.log,
+                step=domain.step,
+            )
         case Float():
-            return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+            return FloatDistribution(
+                domain.low,
+                domain.high,
+                log=domain.log,
+                step=domain.step,
+            )

@@ -1,5 +1,6 @@
-"""What a study file asks of the search space: its words, with the installed techniques, become
-domains.
+"""What a study file asks of the search space.
+
+Its words, with the installed techniques, become domains.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import Fail, KeyPath, PluginError, located, nearest, shown
+from automl_sr.errors import Fail, KeyPath, PluginError, StudyFileError, located, nearest, shown
 from automl_sr.plugin.none import Nothing
 from automl_sr.plugin.technique import (
     Choice,
@@ -53,13 +54,12 @@ def read_space(
     fail: Fail = located,
     folder: Path | None = None,
 ) -> tuple[tuple[SlotSpace, ...], tuple[str, ...]]:
-    """Return the slots of a study's space and notes for the person. Raises StudyFileError through
-    `fail`.
-
-    `folder` is where relative paths of files begin, the working folder by default.
+    """Return the slots of a study's space and notes for the person.
 
     Without a `space`, everything that is installed for the task is searched, but for what has to be
     asked for by name. With one, a slot that it leaves out is its baseline with default fields.
+    `folder` is where relative paths of files begin, the working folder by default. Raises
+    StudyFileError through `fail`.
     """
     reader = SpaceReader(kind, registry, fail, folder)
     if raw is None:
@@ -80,13 +80,14 @@ class SpaceReader:
         self.registry = registry
         self.fail = fail
         self.notes: list[str] = []
+        self._fixes: dict[str, Any] = {}
         task = registry.tasks.get(kind)
-        self._fixes = {} if task is None else dict(task.fixes)
+        if task is not None:
+            self._fixes = dict(task.fixes)
 
     def everything(self) -> tuple[SlotSpace, ...]:
         """Search all that is installed, but for what has to be asked for by name."""
-        slots = (self._whole_slot(slot, ("space", slot.value)) for slot in self._filled())
-        return tuple(slots)
+        return tuple(self._whole_slot(slot, ("space", slot.value)) for slot in self._filled())
 
     def asked(self, raw: Any) -> tuple[SlotSpace, ...]:
         """Search what the study file names."""
@@ -96,128 +97,142 @@ class SpaceReader:
                 f"{shown(raw)} is not a mapping of slots.",
                 "Leave `space` out to search everything installed.",
             )
+        named: set[Slot] = set()
         for name in raw:
             if name not in list(Slot):
                 hint = nearest(name, [slot.value for slot in Slot]) or f"Slots: {', '.join(Slot)}."
-                raise self.fail(("space", name), f"unknown slot {name!r}.", hint)
-        filled = self._filled({Slot(name) for name in raw})
-        return tuple(
-            (
-                self._slot(slot, raw[slot.value], ("space", slot.value))
-                if slot.value in raw
-                else self._baseline(slot)
-            )
-            for slot in filled
-        )
+                raise self.fail(
+                    ("space", name),
+                    f"unknown slot {name!r}.",
+                    hint,
+                )
+            named.add(Slot(name))
+
+        slots: list[SlotSpace] = []
+        for slot in self._filled(named):
+            if slot in named:
+                slots.append(self._slot(slot, raw[slot.value], ("space", slot.value)))
+            else:
+                slots.append(self._baseline(slot))
+        return tuple(slots)
 
     def fitting(self, slots: tuple[SlotSpace, ...]) -> tuple[SlotSpace, ...]:
-        """Leave out techniques that occur in no complete choice, with a note; refuse a space
-        without any.
+        """Leave out techniques that occur in no complete choice, with a note.
+
+        A space without any complete choice is refused.
         """
-        kept = []
         names = reachable(slots)
         if not any(names):
-            first = next(
-                (why_never(slots, o.technique), f"{s.slot}.{o.name}")
-                for s in slots
-                for o in s.options
-                if o.technique.requires or o.technique.conflicts
-            )
-            raise self.fail(
-                ("space",),
-                f"no choice of these techniques goes together: of {first[1]}, {first[0]}.",
-                "List more techniques.",
-            )
+            raise self._fits_nothing(slots)
+        found: list[SlotSpace] = []
         for slot, possible in zip(slots, names, strict=True):
+            kept: list[TechniqueSpace] = []
             for option in slot.options:
-                if option.name not in possible:
-                    reason = why_never(slots, option.technique)
-                    self.notes.append(f"{slot.slot}.{option.name} is never offered: {reason}.")
-            kept.append(
-                self._made(
-                    slot.slot, [option for option in slot.options if option.name in possible]
-                )
-            )
-        return tuple(kept)
+                if option.name in possible:
+                    kept.append(option)
+                    continue
+                reason = why_never(slots, option.technique)
+                self.notes.append(f"{slot.slot}.{option.name} is never offered: {reason}.")
+            found.append(self._made(slot.slot, kept))
+        return tuple(found)
+
+    def _fits_nothing(self, slots: tuple[SlotSpace, ...]) -> StudyFileError:
+        """Make the error of a space without a complete choice, with one technique as an example."""
+        examples: list[str] = []
+        for slot in slots:
+            for option in slot.options:
+                if option.technique.requires or option.technique.conflicts:
+                    why = why_never(slots, option.technique)
+                    examples.append(f"of {slot.slot}.{option.name}, {why}")
+        return self.fail(
+            ("space",),
+            f"no choice of these techniques goes together: {examples[0]}.",
+            "List more techniques.",
+        )
 
     def _filled(self, named: set[Slot] | None = None) -> list[Slot]:
-        """List the slots that a plugin can fill, and those that the file names, for which something
-        must be there.
+        """List the slots that are searched, in the order of the pipeline.
+
+        They are those that a plugin can fill, and those that the file names.
         """
-        named = {Slot.ARCHITECTURE, *(named or set())}
-        filled = [
-            slot
-            for slot in Slot
-            if self._fillable(slot) or (slot in named and self._offered(slot, ()))
-        ]
-        for slot in sorted(named):
-            if slot not in filled:
-                message = (
-                    f"no installed technique of the slot {slot.value!r} serves the task"
-                    f" {self.kind!r}."
-                )
-                raise self.fail(("space", slot.value), message, "See `automl-sr plugins`.")
+        # There is nothing to train without an architecture.
+        needed = {Slot.ARCHITECTURE}
+        if named is not None:
+            needed |= named
+        filled: list[Slot] = []
+        for slot in Slot:
+            # Core's `none` alone makes no slot, but may be named.
+            if self._fillable(slot) or (slot in needed and self._offered(slot, ())):
+                filled.append(slot)
+        missing = needed - set(filled)
+        if missing:
+            slot = min(missing)
+            raise self.fail(
+                ("space", slot.value),
+                f"no installed technique of the slot {slot.value!r} serves the task {self.kind!r}.",
+                "See `automl-sr plugins`.",
+            )
         return filled
 
     def _fillable(self, slot: Slot) -> bool:
-        """Return whether more than core's `none` is searched in a slot that the file does not
-        name.
+        """Return whether a slot that the file does not name is searched.
+
+        It is where there is more than core's `none`.
         """
-        return any(
-            not issubclass(cls, Nothing) and not cls.asked_only for cls in self._offered(slot, ())
-        )
+        for cls in self._offered(slot, ()):
+            if cls.asked_only or issubclass(cls, Nothing):
+                continue
+            return True
+        return False
 
     def _offered(self, slot: Slot, lineage: Lineage) -> list[type[Technique]]:
-        """List what may fill a slot, or a `Pick` inside other techniques: the baseline first, then
-        by name.
+        """List what may fill a slot, or a `Pick` inside other techniques.
+
+        The baseline comes first, then the others by name.
         """
-        fitting = []
+        fitting: list[type[Technique]] = []
         for cls in self.registry.techniques[slot].values():
             if self._why_not(cls, lineage) is None:
                 fitting.append(cls)
+        # By name, since the order of choices is stored with a study, and that of entry points
+        # changes with what else is installed.
         return sorted(fitting, key=lambda cls: (not cls.baseline, cls.name))
 
     def _unnamed(self, slot: Slot, path: KeyPath, lineage: Lineage) -> list[type[Technique]]:
         """List what may fill a slot in which the file names nothing."""
         offered = self._offered(slot, lineage)
-        found = []
+        found: list[type[Technique]] = []
         for cls in offered:
             if not cls.asked_only:
                 found.append(cls)
-        if not found:
-            names = ", ".join(cls.name for cls in offered)
-            raise self.fail(
-                path,
-                f"what is installed for the slot {slot.value!r} is searched only where it is"
-                " named.",
-                f"Name one or several of: {names}.",
-            )
-        return found
+        if found:
+            return found
+        names = ", ".join(cls.name for cls in offered)
+        raise self.fail(
+            path,
+            f"what is installed for the slot {slot.value!r} is searched only where it is named.",
+            f"Name one or several of: {names}.",
+        )
 
     def _why_not(self, cls: type[Technique], lineage: Lineage) -> str | None:
         """Say why a technique cannot be used here."""
         if not {self.kind, "*"} & cls.tasks:
-            return (
-                f"it does not serve the task {self.kind!r}, only"
-                f" {', '.join(sorted(cls.tasks)) or 'none'}"
-            )
+            served = ", ".join(sorted(cls.tasks)) or "none"
+            return f"it does not serve the task {self.kind!r}, only {served}"
         if cls in lineage:
             return "it cannot be nested in itself"
+        # What a nested technique provides does not count, so that nothing can meet a requirement.
         if lineage and cls.requires:
-            return (
-                f"it requires {', '.join(sorted(cls.requires))}, which nothing provides inside"
-                f" {lineage[-1].name!r}"
-            )
+            required = ", ".join(sorted(cls.requires))
+            return f"it requires {required}, which nothing provides inside {lineage[-1].name!r}"
         for spec in search_fields(cls):
-            if (
-                isinstance(spec.marker, Pick)
-                and spec.searched
-                and not self._offered(spec.marker.slot, (*lineage, cls))
-            ):
-                slot = spec.marker.slot.value
+            if not isinstance(spec.marker, Pick) or not spec.searched:
+                continue
+            slot = spec.marker.slot
+            if not self._offered(slot, (*lineage, cls)):
                 return (
-                    f"its field {spec.name!r} needs a technique of the slot {slot!r}, and none is"
-                    " installed"
+                    f"its field {spec.name!r} needs a technique of the slot {slot.value!r}, and"
+                    " none is installed"
                 )
         return None
 
@@ -227,71 +242,88 @@ class SpaceReader:
     def _all_of(self, slot: Slot, path: KeyPath, lineage: Lineage) -> list[TechniqueSpace]:
         """Search what the file need not name, with a note on the rest."""
         unnamed = self._unnamed(slot, path, lineage)
-        rest = []
+        rest: list[str] = []
         for cls in self._offered(slot, lineage):
             if cls.asked_only:
                 rest.append(cls.name)
         note = f"of {slot.value}, searched only where the study file names it: {', '.join(rest)}."
+        # Once, though a slot may be nested in several techniques.
         if rest and note not in self.notes:
             self.notes.append(note)
-        return [self._technique(cls, {}, path, lineage) for cls in unnamed]
+        return self._whole(unnamed, path, lineage)
 
     def _baseline(self, slot: Slot) -> SlotSpace:
+        """Return a slot that the file leaves out: its baseline, and nothing of it searched."""
+        # The baseline comes first among what is offered; without one, the first by name.
         cls = self._unnamed(slot, ("space", slot.value), ())[0]
+        fixed: Mapping[str, Any] = {}
         if slot is Slot.RECIPE:
             fixed = self._fixes
-        else:
-            fixed = {}
-        values = {}
-        for spec in search_fields(cls):
-            values[spec.name] = fixed.get(spec.name, spec.default)
-        fields = tuple(
-            self._field(spec, Constant(as_json(values[spec.name])))
-            for spec in in_order(search_fields(cls))
+        fields: list[FieldSpace] = []
+        for spec in in_order(search_fields(cls)):
+            value = fixed.get(spec.name, spec.default)
+            fields.append(self._field(spec, Constant(as_json(value))))
+        return SlotSpace(
+            slot,
+            (TechniqueSpace(cls, tuple(fields)),),
+            cls.name,
         )
-        return SlotSpace(slot, (TechniqueSpace(cls, fields),), cls.name)
 
     @staticmethod
     def _made(slot: Slot, options: list[TechniqueSpace]) -> SlotSpace:
-        start = next(
-            (option.name for option in options if option.technique.baseline), options[0].name
-        )
+        start = options[0].name
+        for option in options:
+            if option.technique.baseline:
+                start = option.name
+                break
         return SlotSpace(slot, tuple(options), start)
 
-    def _slot(self, slot: Slot, raw: Any, path: KeyPath) -> SlotSpace:
-        if slot.single:
-            if not isinstance(raw, Mapping):
-                hint = (
-                    f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}`"
-                    " for its own space."
-                )
-                raise self.fail(path, f"{shown(raw)} is not a mapping of fields.", hint)
-            return self._made(slot, [self._technique(self._offered(slot, ())[0], raw, path, ())])
-        return self._made(slot, self._options(slot, raw, path, ()))
+    def _slot(
+        self,
+        slot: Slot,
+        raw: Any,
+        path: KeyPath,
+    ) -> SlotSpace:
+        if not slot.single:
+            return self._made(slot, self._options(slot, raw, path, ()))
+        if not isinstance(raw, Mapping):
+            hint = (
+                f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}`"
+                " for its own space."
+            )
+            raise self.fail(
+                path,
+                f"{shown(raw)} is not a mapping of fields.",
+                hint,
+            )
+        only = self._offered(slot, ())[0]
+        return self._made(slot, [self._technique(only, raw, path, ())])
 
     def _options(
-        self, slot: Slot, raw: Any, path: KeyPath, lineage: Lineage
+        self,
+        slot: Slot,
+        raw: Any,
+        path: KeyPath,
+        lineage: Lineage,
     ) -> list[TechniqueSpace]:
         """Read a name, a list of names or a mapping from names to fields."""
         if isinstance(raw, str):
-            return [self._technique(self._find(slot, raw, path, lineage), {}, path, lineage)]
+            cls = self._find(slot, raw, path, lineage)
+            return self._whole([cls], path, lineage)
         if isinstance(raw, list) and raw:
-            for index, name in enumerate(raw):
-                if name in raw[:index]:
-                    raise self.fail(
-                        (*path, index), f"{name!r} is listed twice.", "Keep one of them."
-                    )
-            found = [
-                self._find(slot, name, (*path, index), lineage) for index, name in enumerate(raw)
-            ]
-            return [self._technique(cls, {}, path, lineage) for cls in found]
+            return self._whole(
+                self._listed(slot, raw, path, lineage),
+                path,
+                lineage,
+            )
         if isinstance(raw, Mapping) and raw:
-            return [
-                self._technique(
-                    self._find(slot, name, (*path, name), lineage), body, (*path, name), lineage
-                )
-                for name, body in raw.items()
-            ]
+            found: list[TechniqueSpace] = []
+            for name, body in raw.items():
+                here = (*path, name)
+                cls = self._find(slot, name, here, lineage)
+                found.append(self._technique(cls, body, here, lineage))
+            return found
+
         if isinstance(raw, Mapping):
             return self._all_of(slot, path, lineage)
         names = ", ".join(cls.name for cls in self._offered(slot, lineage))
@@ -301,94 +333,183 @@ class SpaceReader:
             f"Name one or several of: {names}; or leave the slot out.",
         )
 
-    def _find(self, slot: Slot, name: Any, path: KeyPath, lineage: Lineage) -> type[Technique]:
+    def _listed(
+        self,
+        slot: Slot,
+        names: list[Any],
+        path: KeyPath,
+        lineage: Lineage,
+    ) -> list[type[Technique]]:
+        """Find the techniques of a list of names."""
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise self.fail(
+                    (*path, index),
+                    f"{name!r} is listed twice.",
+                    "Keep one of them.",
+                )
+        found: list[type[Technique]] = []
+        for index, name in enumerate(names):
+            found.append(self._find(slot, name, (*path, index), lineage))
+        return found
+
+    def _whole(
+        self,
+        techniques: list[type[Technique]],
+        path: KeyPath,
+        lineage: Lineage,
+    ) -> list[TechniqueSpace]:
+        """Take techniques with the space that each plugin declares."""
+        return [self._technique(cls, {}, path, lineage) for cls in techniques]
+
+    def _find(
+        self,
+        slot: Slot,
+        name: Any,
+        path: KeyPath,
+        lineage: Lineage,
+    ) -> type[Technique]:
         known = self.registry.techniques[slot]
+        installed = f"Installed: {', '.join(sorted(known))}."
         if not isinstance(name, str):
-            hint = f"Installed: {', '.join(sorted(known))}."
+            hint = installed
+            # `- loss: {keep: 0.5}` is YAML for a list of mappings.
             if isinstance(name, Mapping):
                 hint = (
                     "To say something about fields, write a mapping without dashes: `name: {field:"
                     " ...}`."
                 )
-            raise self.fail(path, f"{shown(name)} is not the name of a technique.", hint)
+            raise self.fail(
+                path,
+                f"{shown(name)} is not the name of a technique.",
+                hint,
+            )
         try:
             cls = self.registry.technique(slot, name)
         except PluginError as error:
+            # The plugin is there, but could not be loaded: that says more than what else there is.
             if "unavailable" in error.message:
-                raise self.fail(path, error.message, error.hint) from None
-            hint = f"{nearest(name, known)} Installed: {', '.join(sorted(known))}.".strip()
-            raise self.fail(path, f"unknown technique {name!r}.", hint) from None
+                raise self.fail(
+                    path,
+                    error.message,
+                    error.hint,
+                ) from None
+            hint = f"{nearest(name, known)} {installed}".strip()
+            raise self.fail(
+                path,
+                f"unknown technique {name!r}.",
+                hint,
+            ) from None
         reason = self._why_not(cls, lineage)
         if reason:
-            raise self.fail(path, f"{name!r} cannot be used here: {reason}.", "")
+            raise self.fail(
+                path,
+                f"{name!r} cannot be used here: {reason}.",
+                "",
+            )
         return cls
 
     def _technique(
-        self, cls: type[Technique], raw: Any, path: KeyPath, lineage: Lineage
+        self,
+        cls: type[Technique],
+        raw: Any,
+        path: KeyPath,
+        lineage: Lineage,
     ) -> TechniqueSpace:
-        """Read the fields of one technique; those that are not named keep the plugin's own
-        space.
+        """Read the fields of one technique.
+
+        Those that are not named keep the plugin's own space.
         """
+        body = raw
+        # `loss:` with nothing behind it is null in YAML.
         if raw is None:
             body = {}
-        else:
-            body = raw
         if not isinstance(body, Mapping):
             hint = (
                 f"Write `{cls.name}: {{}}` for its own space, or its fields:"
                 f" {', '.join(cls.model_fields) or 'none'}."
             )
-            raise self.fail(path, f"{shown(raw)} is not a mapping of fields.", hint)
+            raise self.fail(
+                path,
+                f"{shown(raw)} is not a mapping of fields.",
+                hint,
+            )
         for name in body:
             if name not in cls.model_fields:
-                if cls.model_fields:
-                    known = f"Fields of {cls.name}: {', '.join(cls.model_fields)}."
-                else:
-                    known = f"{cls.name} has no fields."
-                raise self.fail(
-                    (*path, name),
-                    f"unknown field {name!r}.",
-                    f"{nearest(name, cls.model_fields)} {known}".strip(),
-                )
-        fields = []
+                raise self._unknown_field(cls, name, path)
+
+        fields: list[FieldSpace] = []
         for spec in in_order(search_fields(cls)):
-            domain = self._domain(cls, spec, body.get(spec.name, _OWN), (*path, spec.name), lineage)
+            asked = body.get(spec.name, _OWN)
+            domain = self._domain(
+                cls,
+                spec,
+                asked,
+                (*path, spec.name),
+                lineage,
+            )
             fields.append(self._field(spec, domain))
         return TechniqueSpace(cls, tuple(fields))
+
+    def _unknown_field(self, cls: type[Technique], name: Any, path: KeyPath) -> StudyFileError:
+        known = f"{cls.name} has no fields."
+        if cls.model_fields:
+            known = f"Fields of {cls.name}: {', '.join(cls.model_fields)}."
+        # The guess first, since lists of fields are long.
+        guess = nearest(name, cls.model_fields)
+        return self.fail(
+            (*path, name),
+            f"unknown field {name!r}.",
+            f"{guess} {known}".strip(),
+        )
 
     @staticmethod
     def _field(spec: SearchField, domain: Domain) -> FieldSpace:
         default = spec.default
         if isinstance(domain, Nested):
             default = getattr(default, "name", default)
-        return FieldSpace(spec.name, domain, start_of(domain, default), spec.when)
+        return FieldSpace(
+            spec.name,
+            domain,
+            start_of(domain, default),
+            spec.when,
+        )
 
     def _domain(
-        self, cls: type[Technique], spec: SearchField, raw: Any, path: KeyPath, lineage: Lineage
+        self,
+        cls: type[Technique],
+        spec: SearchField,
+        raw: Any,
+        path: KeyPath,
+        lineage: Lineage,
     ) -> Domain:
-        marker = spec.marker
+        own = raw is _OWN
         if cls.slot is Slot.RECIPE and spec.name in self._fixes:
             value = self._fixes[spec.name]
-            if raw is not _OWN:
+            if not own:
                 raise self.fail(
                     path, f"the task {self.kind!r} fixes {spec.name!r} at {value}.", "Leave it out."
                 )
             return Constant(as_json(value))
+        if own and not spec.searched:
+            return Constant(as_json(spec.default))
+
+        marker = spec.marker
         if isinstance(marker, Pick):
-            if raw is _OWN and not spec.searched:
-                return Constant(as_json(spec.default))
-            inner = (*lineage, cls)
-            return Nested(
+            asked = raw
+            if own:
+                asked = {}
+            options = self._options(
                 marker.slot,
-                tuple(self._options(marker.slot, {} if raw is _OWN else raw, path, inner)),
+                asked,
+                path,
+                (*lineage, cls),
             )
-        if raw is _OWN or (raw == {} and isinstance(raw, Mapping) and marker is not None):
-            searched = None
-            if spec.searched or raw is not _OWN:
-                searched = marker
-            if searched is None:
-                return Constant(as_json(spec.default))
-            return even(searched)
+            return Nested(marker.slot, tuple(options))
+        # `{}` opens a field to the plugin's own range, also one that it does not search by itself.
+        if marker is not None and (own or raw == {}):
+            return even(marker)
+
         narrower = Narrower(cls, spec, self.fail)
         domain = narrower.read(raw, path)
         self.notes += narrower.notes
@@ -402,12 +523,14 @@ class SpaceReader:
             case Constant(value=str(name)):
                 return Constant(self._file(name, path))
             case Choice(options=names):
-                return Choice(
-                    *(self._file(str(name), (*path, place)) for place, name in enumerate(names))
-                )
+                files: list[str] = []
+                for place, option in enumerate(names):
+                    files.append(self._file(str(option), (*path, place)))
+                return Choice(*files)
         return domain
 
     def _file(self, name: str, path: KeyPath) -> str:
+        # Empty text means no file.
         if not name:
             return name
         found = self.folder / name
@@ -432,4 +555,5 @@ def even(marker: Int | Float | Choice | Each) -> Int | Float | Choice | Each:
 def _even(item: Range) -> Range:
     if isinstance(item, Choice):
         return item
-    return between(item, item.low, on_grid(item.low, item.high, item.step))
+    last = on_grid(item.low, item.high, item.step)
+    return between(item, item.low, last)

@@ -34,8 +34,9 @@ MANY = 100_000
 
 @dataclass(frozen=True)
 class Count:
-    """How many plans a space holds: the discrete choices, and the dimensions that are continuous
-    besides.
+    """How many plans a space holds.
+
+    `discrete` counts the discrete choices, `continuous` the dimensions that are continuous besides.
     """
 
     discrete: int
@@ -68,10 +69,15 @@ class Node:
 
     def to_json(self) -> dict[str, Any]:
         """Write the node and what is below it as JSON."""
-        data: dict[str, Any] = {"kind": self.kind, "name": self.name, "searched": self.searched}
+        data: dict[str, Any] = {
+            "kind": self.kind,
+            "name": self.name,
+            "searched": self.searched,
+        }
         for key in ("detail", "parameter", "condition"):
-            if getattr(self, key):
-                data[key] = getattr(self, key)
+            text = getattr(self, key)
+            if text:
+                data[key] = text
         if self.children:
             data["children"] = [child.to_json() for child in self.children]
         return data
@@ -79,50 +85,75 @@ class Node:
 
 def tree(slots: Sequence[SlotSpace]) -> tuple[Node, ...]:
     """Return one node for each slot."""
-    nodes = []
+    nodes: list[Node] = []
     for slot in slots:
         prefix = slot.slot.value
         if slot.slot.single:
-            nodes.append(
-                Node(
-                    "slot",
-                    prefix,
-                    slot.options[0].technique.title(),
-                    children=_fields(slot.options[0], prefix),
-                )
-            )
+            nodes.append(_single_slot(slot, prefix))
             continue
-        children = tuple(
-            _technique(option, f"{prefix}.{option.name}", start=slot.start)
-            for option in slot.options
+        children: list[Node] = []
+        for option in slot.options:
+            children.append(_technique(option, f"{prefix}.{option.name}", slot.start))
+        nodes.append(
+            Node(
+                "slot",
+                prefix,
+                parameter=prefix,
+                searched=len(slot.options) > 1,
+                children=tuple(children),
+            )
         )
-        nodes.append(Node("slot", prefix, "", prefix, len(slot.options) > 1, "", children))
     return tuple(nodes)
 
 
-def _technique(option: TechniqueSpace, prefix: str, start: str) -> Node:
-    needs = []
+def _single_slot(slot: SlotSpace, prefix: str) -> Node:
+    """Return a slot that always has the same technique: its fields lie right below it."""
+    option = slot.options[0]
+    return Node(
+        "slot",
+        prefix,
+        option.technique.title(),
+        children=_fields(option, prefix),
+    )
+
+
+def _technique(
+    option: TechniqueSpace,
+    prefix: str,
+    start: str,
+) -> Node:
+    parts: list[str] = []
+    if option.name == start:
+        parts.append("trial 0")
     for name in sorted(option.technique.requires):
-        needs.append(f"requires {name}")
-    needs += [f"excludes {name}" for name in sorted(option.technique.conflicts)]
-    detail = "; ".join([*(["trial 0"] if option.name == start else []), *needs])
-    return Node("technique", option.name, detail, children=_fields(option, prefix))
+        parts.append(f"requires {name}")
+    for name in sorted(option.technique.conflicts):
+        parts.append(f"excludes {name}")
+    return Node(
+        "technique",
+        option.name,
+        "; ".join(parts),
+        children=_fields(option, prefix),
+    )
 
 
 def _fields(option: TechniqueSpace, prefix: str) -> tuple[Node, ...]:
-    nodes = []
+    nodes: list[Node] = []
     for item in option.fields:
         name = f"{prefix}.{item.name}"
-        children: tuple[Node, ...] = ()
+        children: list[Node] = []
         if isinstance(item.domain, Nested):
-            children = tuple(
-                _technique(inner, f"{name}.{inner.name}", item.start)
-                for inner in item.domain.options
-            )
-        searched = not is_single(item.domain)
+            for inner in item.domain.options:
+                children.append(_technique(inner, f"{name}.{inner.name}", item.start))
         nodes.append(
             Node(
-                "field", item.name, describe(item.domain), name, searched, condition(item), children
+                "field",
+                item.name,
+                describe(item.domain),
+                name,
+                searched=not is_single(item.domain),
+                condition=condition(item),
+                children=tuple(children),
             )
         )
     return tuple(nodes)
@@ -130,9 +161,10 @@ def _fields(option: TechniqueSpace, prefix: str) -> tuple[Node, ...]:
 
 def condition(item: FieldSpace) -> str:
     """Say when a field is asked."""
-    parts = []
+    parts: list[str] = []
     for name, values in item.when.items():
-        parts.append(f"{name} is {' or '.join(map(word, values))}")
+        words = " or ".join(map(word, values))
+        parts.append(f"{name} is {words}")
     if isinstance(item.domain, Each) and item.domain.used is not None:
         parts.append(f"{item.domain.used} says so of the place")
     return " and ".join(parts)
@@ -142,47 +174,51 @@ def describe(domain: Domain) -> str:
     """Put a domain into words."""
     match domain:
         case Constant(value=value):
-            return "fixed: " + (
-                value["technique"]
-                if isinstance(value, Mapping) and "technique" in value
-                else word(value)
-            )
+            if isinstance(value, Mapping) and "technique" in value:
+                return f"fixed: {value['technique']}"
+            return f"fixed: {word(value)}"
         case Choice(options=values):
             return " | ".join(word(value) for value in values)
-        case Each(count=count, max=most):
-            if isinstance(count, int):
-                many = f"{count} places"
-            else:
-                many = f"one for each of {count}, at most {most}"
-            ranges = []
-            for item in domain.ranges():
-                ranges.append(describe(item))
-            if len(ranges) <= FEW:
-                said = ", ".join(ranges)
-            else:
-                said = f"{ranges[0]}, {ranges[1]}, ..., {ranges[-1]}"
-            return f"({said}) x {many}"
+        case Each():
+            return _describe_vector(domain)
         case Nested(slot=slot):
             return f"a nested {slot.value}"
         case _:
-            if domain.low == domain.high:
-                return f"fixed: {domain.low:g}"
-            step = ""
-            if not (domain.step in (None, 1) and not (isinstance(domain, Float) and domain.step)):
-                step = f", step {domain.step:g}"
-            return f"{domain.low:g} .. {domain.high:g}{step}{', log' if domain.log else ''}"
+            return _describe_range(domain)
+
+
+def _describe_vector(domain: Each) -> str:
+    many = f"one for each of {domain.count}, at most {domain.max}"
+    if isinstance(domain.count, int):
+        many = f"{domain.count} places"
+    ranges = [describe(item) for item in domain.ranges()]
+    said = ", ".join(ranges)
+    if len(ranges) > FEW:
+        said = f"{ranges[0]}, {ranges[1]}, ..., {ranges[-1]}"
+    return f"({said}) x {many}"
+
+
+def _describe_range(domain: Int | Float) -> str:
+    if domain.low == domain.high:
+        return f"fixed: {domain.low:g}"
+    step = ""
+    # Whole numbers in steps of 1 go without saying.
+    if domain.step is not None and (isinstance(domain, Float) or domain.step != 1):
+        step = f", step {domain.step:g}"
+    log = ""
+    if domain.log:
+        log = ", log"
+    return f"{domain.low:g} .. {domain.high:g}{step}{log}"
 
 
 def word(value: Any) -> str:
     """Write a value as a study file does."""
-    if isinstance(value, bool):
-        if value:
-            return "true"
-        return "false"
-    if isinstance(value, list):
-        return f"[{', '.join(word(item) for item in value)}]"
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(map(word, value))}]"
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)
@@ -191,22 +227,28 @@ def word(value: Any) -> str:
 def count(
     slots: Sequence[SlotSpace], compatibility: Compatibility, ranges: Iterable[Int | Float | Choice]
 ) -> Count:
-    """Count the plans that a space can propose; conflicts between techniques are taken into
-    account.
+    """Count the plans that a space can propose; conflicts between techniques are respected.
 
     `ranges` are the domains of all parameters that any plan can ask.
     """
     discrete = 0
     if slots:
         discrete = _ways(slots, compatibility, 0, Chosen(), {})
-    continuous = sum(isinstance(domain, Float) and domain.step is None for domain in ranges)
-    options: list[TechniqueSpace] = []
+    continuous = 0
+    # Over all parameters, not over those of one plan: a continuous one makes the number infinite
+    # wherever it is asked.
+    for domain in ranges:
+        if isinstance(domain, Float) and domain.step is None:
+            continuous += 1
+    at_most = False
     for slot in slots:
-        options.extend(_nested(slot.options))
-    return Count(discrete, continuous, any(_is_bound(option) for option in options))
+        for option in _nested(slot.options):
+            at_most = at_most or _is_bound(option)
+    return Count(discrete, continuous, at_most)
 
 
 def _nested(options: Iterable[TechniqueSpace]) -> Iterator[TechniqueSpace]:
+    """Go through techniques and those nested in them."""
     for option in options:
         yield option
         for item in option.fields:
@@ -216,34 +258,40 @@ def _nested(options: Iterable[TechniqueSpace]) -> Iterator[TechniqueSpace]:
 
 def _is_bound(option: TechniqueSpace) -> bool:
     """Whether counting the settings of a technique gives more than there are."""
+    # Only the technique itself knows which settings its own `canonical` makes equal.
     if option.technique.canonical is not Technique.canonical:
         return True
-    deciding = set().union(*(item.needs(option.technique) for item in option.fields))
-    vectors = []
+    deciding = _deciding(option)
     for item in option.fields:
-        if isinstance(item.domain, Each):
-            vectors.append(item)
-    long = []
-    for item in vectors:
-        if _most(item.domain) > MANY:
-            long.append(item.name)
-    return any(
-        item.name in long and (item.name in deciding or _is_chain(option, item)) for item in vectors
-    )
+        if not isinstance(item.domain, Each) or _most(item.domain) <= MANY:
+            continue
+        # Too many to be tried one by one, though what is asked besides depends on them.
+        if item.name in deciding or _is_chain(option, item):
+            return True
+    return False
+
+
+def _deciding(option: TechniqueSpace) -> set[str]:
+    """Return the fields on which it depends whether, or how often, others are asked."""
+    names: set[str] = set()
+    for item in option.fields:
+        names |= item.needs(option.technique)
+    return names
 
 
 def _is_chain(option: TechniqueSpace, item: FieldSpace) -> bool:
     """Whether it depends on a vector's own entries which of its other places are used."""
-    used = None
-    if isinstance(item.domain, Each):
-        used = item.domain.used
-    return used is not None and item.name in reads(option.technique, used)
+    if not isinstance(item.domain, Each) or item.domain.used is None:
+        return False
+    return item.name in reads(option.technique, item.domain.used)
 
 
-def _most(domain: Domain) -> int:
-    if not isinstance(domain, Each):
-        return _size(domain)
-    return math.prod(_size(domain.at(place)) for place in range(domain.max))
+def _most(domain: Each) -> int:
+    """Count the settings of a vector, whichever places mean something."""
+    total = 1
+    for place in range(domain.max):
+        total *= _size(domain.at(place))
+    return total
 
 
 def _ways(
@@ -253,96 +301,159 @@ def _ways(
     chosen: Chosen,
     known: dict[tuple[int, Chosen], int],
 ) -> int:
+    """Count the ways to fill the slots from `index` on; `known` keeps what was counted."""
     if index == len(slots):
         return 1
     key = (index, chosen)
     if key not in known:
-        known[key] = sum(
-            combinations(option)
-            * _ways(slots, compatibility, index + 1, chosen.plus(option.technique), known)
-            for option in compatibility.allowed(index, chosen)
-        )
+        total = 0
+        for option in compatibility.allowed(index, chosen):
+            following = chosen.plus(option.technique)
+            further = _ways(
+                slots,
+                compatibility,
+                index + 1,
+                following,
+                known,
+            )
+            total += combinations(option) * further
+        known[key] = total
     return known[key]
 
 
 def combinations(option: TechniqueSpace) -> int:
     """Count the settings of a technique's discrete fields that mean different things."""
-    cls = option.technique
-    deciding = set().union(*(item.needs(cls) for item in option.fields))
-    defaults = {}
-    for name, info in cls.model_fields.items():
-        defaults[name] = info.get_default(call_default_factory=True)
+    return _Settings(option).below(0, {})
 
-    def below(index: int, values: Mapping[str, Any]) -> int:
-        if index == len(option.fields):
+
+class _Settings:
+    """Counts the settings of one technique, field by field."""
+
+    def __init__(self, option: TechniqueSpace) -> None:
+        self.option = option
+        self.deciding = _deciding(option)
+        self.defaults: dict[str, Any] = {}
+        for name, info in option.technique.model_fields.items():
+            self.defaults[name] = info.get_default(call_default_factory=True)
+
+    def below(self, index: int, values: Mapping[str, Any]) -> int:
+        """Count the settings of the fields from `index` on, given those before."""
+        if index == len(self.option.fields):
             return 1
-        item = option.fields[index]
+        item = self.option.fields[index]
         if not is_active(item, values):
-            return below(index + 1, values)
-        known = {**defaults, **values}
+            return self.below(index + 1, values)
         if isinstance(item.domain, Each):
-            tried = item.name in deciding or _is_chain(option, item)
-            if tried and _most(item.domain) <= MANY:
-                vectors = list(_vectors(cls, item.name, item.domain, known))
-                if item.name in deciding:
-                    return sum(
-                        below(index + 1, {**values, item.name: vector}) for vector in vectors
-                    )
-                return len(vectors) * below(index + 1, {**values, item.name: item.start})
-            here = _vector_size(cls, item.name, item.domain, known)
-            return here * below(index + 1, {**values, item.name: item.start})
-        if item.name in deciding and (listed := _values(item.domain)) is not None:
-            return sum(below(index + 1, {**values, item.name: value}) for value in listed)
-        return _size(item.domain) * below(index + 1, {**values, item.name: item.start})
+            return self._vector(index, item, item.domain, values)
+        if item.name in self.deciding:
+            listed = _values(item.domain)
+            # A continuous field has no list; what depends on it is counted at its start.
+            if listed is not None:
+                return self._each(index, item, listed, values)
+        # Nothing depends on the value, so that one stands for all.
+        return _size(item.domain) * self._after(index, item, item.start, values)
 
-    return below(0, {})
+    def _after(
+        self,
+        index: int,
+        item: FieldSpace,
+        value: Any,
+        values: Mapping[str, Any],
+    ) -> int:
+        """Count the settings of the fields behind one that has a value."""
+        return self.below(index + 1, {**values, item.name: value})
+
+    def _each(
+        self,
+        index: int,
+        item: FieldSpace,
+        listed: Iterable[Any],
+        values: Mapping[str, Any],
+    ) -> int:
+        """Count what follows each value of a field by itself."""
+        total = 0
+        for value in listed:
+            total += self._after(index, item, value, values)
+        return total
+
+    def _vector(
+        self,
+        index: int,
+        item: FieldSpace,
+        each: Each,
+        values: Mapping[str, Any],
+    ) -> int:
+        cls = self.option.technique
+        known = {**self.defaults, **values}
+        deciding = item.name in self.deciding
+        # Whether places are used may depend on others: then nothing but trying them all will do.
+        if _most(each) <= MANY and (deciding or _is_chain(self.option, item)):
+            vectors = list(_vectors(cls, item.name, each, known))
+            if deciding:
+                return self._each(index, item, vectors, values)
+            here = len(vectors)
+        else:
+            here = _vector_size(cls, item.name, each, known)
+        return here * self._after(index, item, item.start, values)
 
 
 def _vectors(
     cls: type[Technique], name: str, each: Each, known: Mapping[str, Any]
 ) -> Iterator[tuple[Any, ...]]:
-    """Go through the settings of a vector that mean different things; a continuous place counts as
-    one value.
+    """Go through the settings of a vector that mean different things.
+
+    A continuous place counts as one value.
     """
-    count = places(cls, each, known)
+    length = places(cls, each, known)
     unfinished: list[tuple[Any, ...]] = [()]
     while unfinished:
         before = unfinished.pop()
-        if len(before) == count:
+        if len(before) == length:
             yield before
             continue
         item = each.at(len(before))
-        listed = None
+        # A place that means nothing has a single setting, as in the canonical form.
+        listed: Iterable[Any] | None = None
         if is_used(cls, name, each, known, before):
             listed = _values(item)
         if listed is None:
-            values = [first_value(item)]
-        else:
-            values = list(listed)
-        unfinished += [(*before, value) for value in values]
+            listed = [first_value(item)]
+        for value in listed:
+            unfinished.append((*before, value))
 
 
-def _vector_size(cls: type[Technique], name: str, each: Each, known: Mapping[str, Any]) -> int:
+def _vector_size(
+    cls: type[Technique],
+    name: str,
+    each: Each,
+    known: Mapping[str, Any],
+) -> int:
     """Count the settings of a vector whose places are used or not whatever stands in the others."""
     size = 1
     start: tuple[Any, ...] = ()
     for place in range(places(cls, each, known)):
-        size *= _size(each.at(place)) if is_used(cls, name, each, known, start) else 1
-        start = (*start, first_value(each.at(place)))
+        item = each.at(place)
+        if is_used(cls, name, each, known, start):
+            size *= _size(item)
+        start = (*start, first_value(item))
     return size
 
 
-def _values(domain: Domain) -> Iterator[Any] | None:
+def _values(domain: Domain) -> Iterable[Any] | None:
     """List the values of a discrete dimension on which other fields depend."""
     match domain:
         case Constant(value=value):
-            return iter([value])
+            return [value]
         case Choice(options=values):
-            return iter(values)
+            return values
         case Int():
-            return iter(range(domain.low, domain.high + 1, domain.step))
+            return range(
+                domain.low,
+                domain.high + 1,
+                domain.step,
+            )
         case Float(step=float() as step):
-            return (tidy(domain.low + place * step) for place in range(_size(domain)))
+            return [tidy(domain.low + place * step) for place in range(_size(domain))]
     return None
 
 
@@ -356,4 +467,6 @@ def _size(domain: Domain) -> int:
         case Nested(options=options):
             return sum(combinations(inner) for inner in options)
         case _:
-            return math.floor((domain.high - domain.low) / (domain.step or 1) + 1e-9) + 1
+            # An end that lies on a step counts, though division may put it just below.
+            steps = (domain.high - domain.low) / (domain.step or 1)
+            return math.floor(steps + 1e-9) + 1

@@ -59,14 +59,12 @@ class Artifacts:
         self.location = location
         try:
             self._fs, self._root = fsspec.url_to_fs(location)
-        except (
-            Exception
-        ) as error:  # the clients of servers, which connect here, have exceptions of their own
-            hint = "Choose another --artifacts."
-            raise StoreError(
-                f"Files cannot be kept at {location}: {_reason(error)}.", hint
-            ) from error
+        except Exception as error:
+            # The clients of servers, which connect here, have exceptions of their own.
+            text = f"Files cannot be kept at {location}: {_reason(error)}."
+            raise StoreError(text, "Choose another --artifacts.") from error
         self._root = str(self._root).rstrip("/")
+        # Resolved now: a technique may enter another folder.
         self._runs = Path("runs").resolve()
         self.local = isinstance(self._fs, LocalFileSystem)
 
@@ -96,7 +94,10 @@ class Artifacts:
     @property
     def identity(self) -> tuple[Any, str]:
         """What two locations have in common that are the same place by other names."""
-        return (self._fs, os.path.realpath(self._root) if self.local else self._root)
+        root = self._root
+        if self.local:
+            root = os.path.realpath(root)
+        return (self._fs, root)
 
     @property
     def there(self) -> bool:
@@ -141,7 +142,8 @@ class Artifacts:
         result: dict[str, int] = {}
         for path, info in found.items():
             if path != top:
-                result[path.removeprefix(prefix)] = int(info["size"] or 0)
+                name = path.removeprefix(prefix)
+                result[name] = int(info["size"] or 0)
         return result
 
     def prune(self, *folder: str) -> None:
@@ -174,6 +176,7 @@ class Artifacts:
                 with contextlib.suppress(Exception):  # where it stays, `automl-sr gc` finds it
                     self._fs.rm_file(partial)
                 raise
+        # Looked at once more: not every server says that an upload broke off.
         self._fs.invalidate_cache()
         found = self._fs.info(target)["size"]
         if found is not None and found != size:
@@ -202,6 +205,7 @@ def fetch(record: ArtifactRecord, target: Path) -> Path:
     """
     fs, path = fsspec.url_to_fs(record.url)
     target.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: two processes may fetch the same file at once.
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=PARTIAL)
     os.close(descriptor)
     partial = Path(name)
@@ -211,7 +215,7 @@ def fetch(record: ArtifactRecord, target: Path) -> Path:
             raise FileLost(
                 f"{record.url} is not the file that was stored: its content has changed."
             )
-        partial.chmod(0o644)
+        partial.chmod(0o644)  # `mkstemp` lets nobody else read it
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -235,14 +239,20 @@ def _download(fs: Any, path: str, partial: Path, url: str) -> None:
     except Exception as error:  # the clients of object stores have exceptions of their own
         if isinstance(error, FileNotFoundError) or _gone(fs, path):
             raise FileLost(f"The stored file {url} is gone.") from error
-        kind = ArtifactError if getattr(error, "errno", None) in _FULL else StoreError
+        kind = _kind_of(error)
         raise kind(f"The stored file {url} cannot be fetched: {_reason(error)}.") from error
 
 
+def _kind_of(error: Exception) -> type[StoreError]:
+    """Return what a failed transfer is: a full disk is the trial's trouble, not the study's."""
+    if getattr(error, "errno", None) in _FULL:
+        return ArtifactError
+    return StoreError
+
+
 def _gone(fs: Any, path: str) -> bool:
-    """Whether a file is known not to be there: FTP says so in words of its own, and a dead line
-    says nothing.
-    """
+    """Whether a file is known not to be there."""
+    # Asked for once more: FTP says so in words of its own, and a dead line says nothing.
     try:
         fs.invalidate_cache()
         fs.info(path)
@@ -255,8 +265,10 @@ def _gone(fs: Any, path: str) -> bool:
 
 def sha256(path: Path) -> tuple[str, int]:
     """Hash a file, and give its size."""
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    size = 0
     with path.open("rb") as stream:
+        # Block by block: models and checkpoints may be larger than the memory that is free.
         while block := stream.read(BLOCK):
             digest.update(block)
             size += len(block)
@@ -264,12 +276,18 @@ def sha256(path: Path) -> tuple[str, int]:
 
 
 def _put_local(source: Path, path: Path) -> None:
-    changed = [path.parent, *(folder.parent for folder in path.parents if not folder.exists())]
+    # A new folder is an entry of the one above it, which has to reach the disk too.
+    changed = [path.parent]
+    for folder in path.parents:
+        if not folder.exists():
+            changed.append(folder.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
+    chance = uuid.uuid4().hex[:8]  # others may write the same file at once
+    partial = path.with_name(f"{path.name}.{chance}{PARTIAL}")
     try:
         with source.open("rb") as reading, partial.open("wb") as writing:
             shutil.copyfileobj(reading, writing, BLOCK)
+            # On the disk before it has its name: after a power cut a file is whole or not there.
             writing.flush()
             os.fsync(writing.fileno())
         partial.replace(path)
@@ -296,7 +314,8 @@ def _local_files(top: Path) -> Iterator[tuple[str, int]]:
         for name in names:
             path = Path(place, name)
             with contextlib.suppress(FileNotFoundError):  # a worker has renamed or removed it
-                yield path.relative_to(top).as_posix(), path.lstat().st_size
+                size = path.lstat().st_size
+                yield path.relative_to(top).as_posix(), size
 
 
 @contextlib.contextmanager
@@ -323,13 +342,14 @@ def written(target: str) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:  # the clients of object stores have exceptions of their own
-        kind = ArtifactError if getattr(error, "errno", None) in _FULL else StoreError
+        kind = _kind_of(error)
         hint = "Free some space, or choose other --artifacts."
         raise kind(f"{target} cannot be written: {_reason(error)}.", hint) from error
 
 
 def _reason(error: Exception) -> str:
-    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    said = getattr(error, "strerror", None) or error
+    text = str(said) or type(error).__name__
     return " ".join(text.split()).rstrip(".")
 
 

@@ -71,14 +71,20 @@ def masked(url: str) -> str:
         return "the store"
     if "@" in (parsed.host or ""):
         return "the store"  # part of a password that was not escaped
-    hidden = {}
+    shown = {}
     for key, value in parsed.query.items():
-        hidden[key] = value if _harmless(key.lower(), str(value)) else "***"
-    return parsed.set(query=hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+        shown[key] = value
+        if not _harmless(key.lower(), str(value)):
+            shown[key] = "***"
+    text = parsed.set(query=shown).render_as_string(hide_password=True)
+    return text.replace("%2A%2A%2A", "***")  # asterisks are escaped in options
 
 
 def _harmless(key: str, value: str) -> bool:
-    return key in _HARMLESS or (key in _NUMBERS and value.replace(".", "", 1).isdecimal())
+    """Return whether the value of an option may be shown."""
+    if key in _HARMLESS:
+        return True
+    return key in _NUMBERS and value.replace(".", "", 1).isdecimal()
 
 
 def parse(url: str) -> URL:
@@ -200,9 +206,8 @@ quarter of an hour; the last entry is for what was sent already, on which no kee
 
 
 def _session_settings(url: URL) -> dict[str, Any]:
-    """Let PostgreSQL end the transaction of a worker that was suspended in it, whose locks would
-    hold up all others.
-    """
+    """Let PostgreSQL end the transaction of a worker that was suspended in it."""
+    # Its locks would hold up all others.
     if "options" in url.query:
         return {}
     milliseconds = round(1000 * max(1.0, lease_seconds() / 2))
@@ -276,8 +281,10 @@ def _sqlite_url(url: URL, *, write: bool) -> URL:
             f"There is no store at {masked(str(url))}.",
             "Name one with --store, or run `automl-sr search`.",
         )
+    # As a URI: SQLite takes a mode in no other name of a file.
     query = {**url.query, "mode": "ro", "uri": "true"}
-    return url.set(database=f"file:{urllib.parse.quote(str(path.resolve()))}", query=query)
+    name = urllib.parse.quote(str(path.resolve()))
+    return url.set(database=f"file:{name}", query=query)
 
 
 @contextlib.contextmanager
@@ -286,9 +293,9 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        cause = (
-            error if isinstance(error, DBAPIError) else error.__cause__
-        )  # Optuna wraps what its storage raises
+        cause: BaseException | None = error
+        if not isinstance(error, DBAPIError):
+            cause = error.__cause__  # Optuna wraps what its storage raises
         if not isinstance(cause, DBAPIError):
             raise
         raise _explain(masked(url), cause) from error
@@ -317,7 +324,8 @@ def _passes(error: DBAPIError, reason: str) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is None:  # the connection could not be made, or broke
         return isinstance(error, OperationalError | InterfaceError)
-    return str(state) in _PASSING or str(state).startswith("08")
+    code = str(state)
+    return code in _PASSING or code.startswith("08")  # 08: all that a connection can suffer
 
 
 def _explain(name: str, error: DBAPIError) -> StoreError:
@@ -375,13 +383,10 @@ def creating(engine: Engine) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _creating_here(path: Path, seconds: float) -> Iterator[None]:
-    """Hold the lock of a SQLite store; its owner stands in a file beside it, as each who tries
-    empties the lock's.
-    """
-    lock, owner = (
-        FileLock(f"{path}.lock", timeout=seconds),
-        path.with_name(f"{path.name}.lock-owner"),
-    )
+    """Hold the lock of a SQLite store."""
+    # Its owner stands in a file beside it: each who tries to lock a file empties it.
+    lock = FileLock(f"{path}.lock", timeout=seconds)
+    owner = path.with_name(f"{path.name}.lock-owner")
     try:
         with contextlib.suppress(Timeout):
             lock.acquire()
@@ -458,14 +463,13 @@ def optuna_storage(engine: Engine) -> RDBStorage:
     from optuna.storages import RDBStorage
 
     literal = engine.url.render_as_string(hide_password=False)
-    escaped = literal.replace("{", "{{").replace("}", "}}")
+    escaped = literal.replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
     with explained(literal), creating(engine):
         # Optuna leaves a connection open while it makes its tables: only after that may each begin
         # take the lock.
         storage = RDBStorage(escaped, engine_kwargs=_shared(engine))
-    storage.engine_kwargs = engine_options(
-        engine.url
-    )  # what a copy in another process makes its own engine with
+    # What a copy in another process makes its own engine with.
+    storage.engine_kwargs = engine_options(engine.url)
     on_begin(storage.engine)
     return storage
 

@@ -13,7 +13,8 @@ from sqlalchemy import insert, select
 
 from automl_sr.store import models
 from automl_sr.store.models import now
-from automl_sr.store.repository import Store, lock_study, transaction
+from automl_sr.store.repository import Store
+from automl_sr.store.writer import lock_study, transaction
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -57,57 +58,23 @@ def create_study_with(
     `baseline` is what the first trial of its own is asked, or nothing where it is among those that
     are taken over. `note` is kept as an event.
     """
-    if (
-        session.scalar(select(models.Study.id).where(models.Study.name == fields["name"]))
-        is not None
-    ):
+    same_name = select(models.Study.id).where(models.Study.name == fields["name"])
+    if session.scalar(same_name) is not None:
         return
     _lock_sources(session, imports)
     study = models.Study(**fields)
     session.add(study)
-    session.flush()
-    at = session.scalar(select(now()))
+    session.flush()  # the database gives the study its id, which the trials name
+
+    at = session.scalar(select(now()))  # one moment for all, by the database's clock
     rows = []
     for number, item in enumerate(imports):
         rows.append(_row(study.id, number, item, at))
     session.add_all(rows)
-    session.flush()
-    heirs = {}
-    for item, row in zip(imports, rows, strict=True):
-        heirs[item.source] = row.id
-    file = models.Artifact
-    files = session.scalars(select(file).where(file.trial_id.in_(list(heirs)))).all()
-    copies = []
-    for f in files:
-        copies.append(
-            {
-                "trial_id": heirs[f.trial_id],
-                "kind": f.kind,
-                "url": f.url,
-                "sha256": f.sha256,
-                "bytes": f.bytes,
-            }
-        )
-    rungs = []
-    for item, row in zip(imports, rows, strict=True):
-        for rung in item.rungs:
-            rungs.append(
-                {
-                    "trial_id": row.id,
-                    "rung": rung.rung,
-                    "study_id": study.id,
-                    "step": rung.step,
-                    "seconds": rung.seconds,
-                    "values": dict(rung.values),
-                    "go_on": rung.go_on,
-                    "reason": rung.reason,
-                    "at": at,
-                }
-            )
-    if copies:
-        session.execute(insert(file), copies)
-    if rungs:
-        session.execute(insert(models.Rung), rungs)
+    session.flush()  # the same for the trials, which files and rungs name
+
+    _copy_files(session, imports, rows)
+    _add_rungs(session, imports, rows, at)
     if baseline is not None:
         first = {
             "number": len(rows),
@@ -120,17 +87,61 @@ def create_study_with(
     session.add(models.Event(study_id=study.id, kind="imported", text=note))
 
 
+def _copy_files(session: Session, imports: Sequence[Import], rows: Sequence[models.Trial]) -> None:
+    """Name the files of the old trials, which stay where they are, for the new ones too."""
+    heirs = {}
+    for item, row in zip(imports, rows, strict=True):
+        heirs[item.source] = row.id
+    file = models.Artifact
+    copies = []
+    for known in session.scalars(select(file).where(file.trial_id.in_(list(heirs)))).all():
+        copies.append(
+            {
+                "trial_id": heirs[known.trial_id],
+                "kind": known.kind,
+                "url": known.url,
+                "sha256": known.sha256,
+                "bytes": known.bytes,
+            }
+        )
+    if copies:
+        session.execute(insert(file), copies)
+
+
+def _add_rungs(
+    session: Session, imports: Sequence[Import], rows: Sequence[models.Trial], at: float | None
+) -> None:
+    """Write the rungs of the old trials, so that the new ones are judged by them."""
+    rungs = []
+    for item, row in zip(imports, rows, strict=True):
+        for rung in item.rungs:
+            rungs.append(
+                {
+                    "trial_id": row.id,
+                    "rung": rung.rung,
+                    "study_id": row.study_id,
+                    "step": rung.step,
+                    "seconds": rung.seconds,
+                    "values": dict(rung.values),
+                    "go_on": rung.go_on,
+                    "reason": rung.reason,
+                    "at": at,
+                }
+            )
+    if rungs:
+        session.execute(insert(models.Rung), rungs)
+
+
 def _lock_sources(session: Session, imports: Sequence[Import]) -> None:
     """Let who removes files of the old study wait until these trials, which name them, can be seen,
     or the reverse.
-
-    Without that the removal would see neither its own rows, nor those that are about to be written.
     """
+    # Without that the removal would see neither its own rows, nor those that are about to be
+    # written.
     trial = models.Trial
     ids = [item.source for item in imports]
-    for study_id in session.scalars(
-        select(trial.study_id).where(trial.id.in_(ids)).distinct()
-    ).all():
+    studies = select(trial.study_id).where(trial.id.in_(ids)).distinct()
+    for study_id in session.scalars(studies).all():
         lock_study(session, study_id)
 
 
@@ -138,17 +149,20 @@ def named_elsewhere(reader: Reader, study: StudyRecord) -> set[str]:
     """Return the URLs of a study's files that trials of other studies name, which were imported
     from it.
     """
-    file, trial = models.Artifact, models.Trial
-    query = select(file.url).join(trial, trial.id == file.trial_id)
+    file = models.Artifact
+    trial = models.Trial
+    of_imports = (
+        select(file.url)
+        .join(trial, trial.id == file.trial_id)
+        .where(trial.study_id != study.id, trial.origin.is_not(None))
+    )
+    folder = f"/{study.folder}/"
+    found: set[str] = set()
     with reader.reading() as session:
-        urls = session.scalars(
-            query.where(trial.study_id != study.id, trial.origin.is_not(None)).distinct()
-        )
-        found: set[str] = set()
-        for url in urls:
-            if f"/{study.folder}/" in url:
+        for url in session.scalars(of_imports.distinct()):
+            if folder in url:
                 found.add(url)
-        return found
+    return found
 
 
 def _row(study_id: int, number: int, item: Import, at: float | None) -> models.Trial:

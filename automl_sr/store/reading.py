@@ -25,6 +25,11 @@ from automl_sr.store.records import (
 )
 from automl_sr.store.schema import check
 
+Counts = dict[str, int]
+"""Numbers of trials, by state."""
+Files = dict[str, ArtifactRecord]
+"""Files of a trial, by kind."""
+
 
 class Reader:
     """Studies and trials of one store.
@@ -62,33 +67,37 @@ class Reader:
 
     def studies(self) -> list[StudyRecord]:
         """List all studies, the oldest first."""
+        query = select(models.Study).order_by(models.Study.id)
         with self.reading() as session:
             counts = _counts(session)
-            rows = session.scalars(select(models.Study).order_by(models.Study.id))
             found: list[StudyRecord] = []
-            for row in rows:
-                found.append(study_record(row, counts.get(row.id, {})))
+            for row in session.scalars(query):
+                own = counts.get(row.id, {})
+                found.append(study_record(row, own))
             return found
 
     def find_study(self, name: str) -> StudyRecord | None:
         """Return a study, or nothing."""
+        query = select(models.Study).where(models.Study.name == name)
         with self.reading() as session:
-            row = session.scalars(
-                select(models.Study).where(models.Study.name == name)
-            ).one_or_none()
+            row = session.scalars(query).one_or_none()
             if row is None:
                 return None
-            return study_record(row, _counts(session, row.id).get(row.id, {}))
+            counts = _counts(session, row.id)
+            own = counts.get(row.id, {})
+            return study_record(row, own)
 
     def study(self, name: str) -> StudyRecord:
         """Return a study. Raises StoreError with the nearest name."""
         found = self.find_study(name)
-        if found is None:
-            with self.reading() as session:
-                names = list(session.scalars(select(models.Study.name).order_by(models.Study.name)))
-            hint = nearest(name, names) or f"Studies there: {', '.join(names) or 'none'}."
-            raise StoreError(f"There is no study {name!r} in {self.name}.", hint)
-        return found
+        if found is not None:
+            return found
+        query = select(models.Study.name).order_by(models.Study.name)
+        with self.reading() as session:
+            names = list(session.scalars(query))
+        there = ", ".join(names) or "none"
+        hint = nearest(name, names) or f"Studies there: {there}."
+        raise StoreError(f"There is no study {name!r} in {self.name}.", hint)
 
     def trials(
         self, study: StudyRecord, states: Iterable[str] = (), ids: Sequence[int] | None = None
@@ -96,25 +105,28 @@ class Reader:
         """List the trials of a study by number; `ids` are those of their rows, where not all are
         wanted.
         """
+        trial = models.Trial
         wanted = list(states)
-        query = select(models.Trial).where(
-            models.Trial.study_id == study.id, models.Trial.number.is_not(None)
-        )
+        query = select(trial).where(trial.study_id == study.id, trial.number.is_not(None))
         if wanted:
-            query = query.where(models.Trial.state.in_(wanted))
+            query = query.where(trial.state.in_(wanted))
         if ids is not None:
-            query = query.where(models.Trial.id.in_(ids))
+            query = query.where(trial.id.in_(ids))
+        query = query.order_by(trial.number)
         with self.reading() as session:
+            # All files in one query: one for each trial would take as many.
             files = _artifacts(session, study.id, ids)
             found: list[TrialRecord] = []
-            for row in session.scalars(query.order_by(models.Trial.number)):
-                found.append(trial_record(row, files.get(row.id, {})))
+            for row in session.scalars(query):
+                own = files.get(row.id, {})
+                found.append(trial_record(row, own))
             return found
 
     def by_key(self, study: StudyRecord, keys: Iterable[str]) -> dict[str, TrialRecord]:
         """Return the trials with these keys, without their files."""
         trial = models.Trial
-        query = select(trial).where(trial.study_id == study.id, trial.key.in_(list(keys)))
+        wanted = trial.key.in_(list(keys))
+        query = select(trial).where(trial.study_id == study.id, wanted)
         with self.reading() as session:
             found: dict[str, TrialRecord] = {}
             for row in session.scalars(query):
@@ -123,79 +135,70 @@ class Reader:
 
     def trial(self, study: StudyRecord, number: int) -> TrialRecord:
         """Return one trial. Raises StoreError."""
-        query = select(models.Trial).where(
-            models.Trial.study_id == study.id, models.Trial.number == number
-        )
+        trial = models.Trial
+        own = trial.study_id == study.id
         with self.reading() as session:
+            query = select(trial).where(own, trial.number == number)
             row = session.scalars(query).one_or_none()
-            if row is None:
-                last = session.scalar(
-                    select(func.max(models.Trial.number)).where(models.Trial.study_id == study.id)
-                )
-                hint = "It has no trials yet."
-                if last is not None:
-                    hint = f"Numbers go from 0 to {last}."
-                raise StoreError(f"The study {study.name!r} has no trial {number}.", hint)
-            return trial_record(row, _artifacts(session, study.id, [row.id]).get(row.id, {}))
+            if row is not None:
+                files = _artifacts(session, study.id, [row.id])
+                return trial_record(row, files.get(row.id, {}))
+            last = session.scalar(select(func.max(trial.number)).where(own))
+        hint = "It has no trials yet."
+        if last is not None:
+            hint = f"Numbers go from 0 to {last}."
+        raise StoreError(f"The study {study.name!r} has no trial {number}.", hint)
 
     def curve(self, trial: TrialRecord) -> list[PointRecord]:
         """Return the learning curve of a trial, in the order in which it was learnt."""
         point = models.CurvePoint
-        query = select(point).where(point.trial_id == trial.id).order_by(point.at, point.step)
+        own = select(point).where(point.trial_id == trial.id)
+        query = own.order_by(point.at, point.step)
+        found = []
+        phases: dict[str, int] = {}  # in which order they came
         with self.reading() as session:
-            found = []
             for row in session.scalars(query):
+                phases.setdefault(row.phase, len(phases))
+                values = row.values or {}
                 found.append(
                     PointRecord(
-                        row.phase,
-                        row.step,
-                        row.loss,
-                        row.rate,
-                        row.images_per_second,
-                        row.values or {},
+                        row.phase, row.step, row.loss, row.rate, row.images_per_second, values
                     )
                 )
-        phases = list(dict.fromkeys(point.phase for point in found))
-        return sorted(
-            found, key=lambda item: (phases.index(item.phase), item.step)
-        )  # some were written again, later
+        # By step once more: some points were written again, later, by a trial that was resumed.
+        return sorted(found, key=lambda item: (phases[item.phase], item.step))
 
     def rungs(self, study: StudyRecord, number: int | None = None) -> list[RungRecord]:
         """Return the rung rows of a study, or of one trial."""
+        trial = models.Trial
+        rung = models.Rung
         query = (
-            select(models.Trial.number, models.Rung)
-            .join(models.Rung, models.Rung.trial_id == models.Trial.id)
-            .where(models.Rung.study_id == study.id)
-            .order_by(models.Trial.number, models.Rung.rung)
+            select(trial.number, rung)
+            .join(rung, rung.trial_id == trial.id)
+            .where(rung.study_id == study.id)
+            .order_by(trial.number, rung.rung)
         )
         if number is not None:
-            query = query.where(models.Trial.number == number)
+            query = query.where(trial.number == number)
         with self.reading() as session:
             result: list[RungRecord] = []
             for found, row in session.execute(query):
-                result.append(
-                    RungRecord(
-                        found or 0,
-                        row.rung,
-                        row.step,
-                        row.values,
-                        row.go_on,
-                        row.seconds,
-                        row.reason or "",
-                    )
-                )
+                result.append(_rung_record(row, found or 0))
             return result
 
     def events(self, study: StudyRecord, number: int | None = None) -> list[EventRecord]:
         """Return what happened to a study, or to one trial, the oldest first."""
+        trial = models.Trial
+        event = models.Event
+        # An outer join: what happened to the study as a whole has no trial.
         query = (
-            select(models.Trial.number, models.Event)
-            .outerjoin(models.Trial, models.Trial.id == models.Event.trial_id)
-            .where(models.Event.study_id == study.id)
-            .order_by(models.Event.id)
+            select(trial.number, event)
+            .outerjoin(trial, trial.id == event.trial_id)
+            .where(event.study_id == study.id)
+            .order_by(event.id)
         )
         if number is not None:
-            query = query.where(models.Trial.number == number)
+            query = query.where(trial.number == number)
         with self.reading() as session:
             result: list[EventRecord] = []
             for found, row in session.execute(query):
@@ -205,6 +208,9 @@ class Reader:
 
 def study_record(row: models.Study, counts: Mapping[str, int]) -> StudyRecord:
     """Freeze a study's row."""
+    by_state: dict[str, int] = {}
+    for state in STATES:
+        by_state[state] = counts.get(state, 0)
     return StudyRecord(
         row.id,
         row.name,
@@ -216,17 +222,20 @@ def study_record(row: models.Study, counts: Mapping[str, int]) -> StudyRecord:
         row.artifacts,
         row.seconds,
         row.created,
-        {state: counts.get(state, 0) for state in STATES},
+        by_state,
     )
 
 
 def trial_record(row: models.Trial, files: Mapping[str, ArtifactRecord]) -> TrialRecord:
     """Freeze a trial's row."""
     state: Any = row.state
+    number = row.number
+    if number is None:
+        number = -1  # rows of version 0.1.0 had none until a worker asked for a plan
     return TrialRecord(
         id=row.id,
         study_id=row.study_id,
-        number=-1 if row.number is None else row.number,
+        number=number,
         state=state,
         plan=row.plan,
         fingerprint=row.fingerprint,
@@ -252,33 +261,49 @@ def trial_record(row: models.Trial, files: Mapping[str, ArtifactRecord]) -> Tria
     )
 
 
-def _counts(session: Session, study_id: int | None = None) -> dict[int, dict[str, int]]:
-    query = select(models.Trial.study_id, models.Trial.state, func.count()).group_by(
-        models.Trial.study_id, models.Trial.state
+def _rung_record(row: models.Rung, number: int) -> RungRecord:
+    """Freeze the row of a trial at a rung."""
+    return RungRecord(
+        number,
+        row.rung,
+        row.step,
+        row.values,
+        row.go_on,
+        row.seconds,
+        row.reason or "",
     )
+
+
+def _counts(session: Session, study_id: int | None = None) -> dict[int, Counts]:
+    """Count trials, by study and state."""
+    trial = models.Trial
+    query = select(trial.study_id, trial.state, func.count())
+    query = query.group_by(trial.study_id, trial.state)
     if study_id is not None:
-        query = query.where(models.Trial.study_id == study_id)
-    found: dict[int, dict[str, int]] = {}
-    rows: Sequence[tuple[int, str, int]] = session.execute(query).all()
-    for study, state, count in rows:
-        found.setdefault(study, {})[state] = count
+        query = query.where(trial.study_id == study_id)
+    found: dict[int, Counts] = {}
+    for study, state, count in session.execute(query):
+        own = found.setdefault(study, {})
+        own[state] = count
     return found
 
 
 def _artifacts(
     session: Session, study_id: int, ids: Sequence[int] | None = None
-) -> dict[int, dict[str, ArtifactRecord]]:
+) -> dict[int, Files]:
+    """Return the files of a study's trials, by id of the trial and kind."""
+    trial = models.Trial
+    file = models.Artifact
     query = (
-        select(models.Artifact)
-        .join(models.Trial, models.Trial.id == models.Artifact.trial_id)
-        .where(models.Trial.study_id == study_id)
-        .order_by(models.Artifact.trial_id, models.Artifact.kind)
+        select(file)
+        .join(trial, trial.id == file.trial_id)
+        .where(trial.study_id == study_id)
+        .order_by(file.trial_id, file.kind)
     )
     if ids is not None:
-        query = query.where(models.Trial.id.in_(ids))
-    found: dict[int, dict[str, ArtifactRecord]] = {}
+        query = query.where(trial.id.in_(ids))
+    found: dict[int, Files] = {}
     for row in session.scalars(query):
-        found.setdefault(row.trial_id, {})[row.kind] = ArtifactRecord(
-            row.kind, row.url, row.sha256, row.bytes
-        )
+        own = found.setdefault(row.trial_id, {})
+        own[row.kind] = ArtifactRecord(row.kind, row.url, row.sha256, row.bytes)
     return found

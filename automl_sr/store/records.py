@@ -46,7 +46,8 @@ class StudyRecord:
         """Name of the study's folders: its own, even where another store holds a study of the same
         name.
         """
-        digest = hashlib.sha256(f"{self.name}/{self.created!r}".encode()).hexdigest()
+        identity = f"{self.name}/{self.created!r}"
+        digest = hashlib.sha256(identity.encode()).hexdigest()
         return f"{self.name}-{digest[:8]}"
 
     @property
@@ -60,7 +61,8 @@ class StudyRecord:
         only observed.
         """
         observed = self.spec.get("observe", ())  # studies of version 0.1.0 observed nothing
-        return tuple(dict.fromkeys([*self.objectives, *self.spec["constraints"], *observed]))
+        names = [*self.objectives, *self.spec["constraints"], *observed]
+        return tuple(dict.fromkeys(names))  # each once, in this order
 
 
 @dataclass(frozen=True)

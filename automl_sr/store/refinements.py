@@ -16,7 +16,8 @@ from automl_sr.store.leases import GIVEN_BACK, LeaseLostError, has_run_out, held
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import UNFINISHED, ArtifactRecord, StudyRecord
-from automl_sr.store.repository import Store, transaction
+from automl_sr.store.repository import Store
+from automl_sr.store.writer import transaction
 
 RefinementState = Literal["complete", "failed", "running", "waiting"]
 WORK = "refined"
@@ -54,7 +55,8 @@ class RefinementRecord:
     @property
     def work(self) -> str:
         """Its folder, within the study's, for what a resume needs."""
-        return f"{WORK}/{self.steps}-{self.seed}/{self.number:05d}"
+        kind = f"{self.steps}-{self.seed}"
+        return f"{WORK}/{kind}/{self.number:05d}"
 
 
 @dataclass(frozen=True)
@@ -132,31 +134,41 @@ def request(
     again.
     """
     row = models.Refinement
-    session.execute(select(models.Study.id).where(models.Study.id == study.id).with_for_update())
-    found = select(row.trial_id, row.seed, row.id).where(
+    # Two that ask at once take turns: the second one finds the rows of the first.
+    own = select(models.Study.id).where(models.Study.id == study.id)
+    session.execute(own.with_for_update())
+    query = select(row.trial_id, row.seed, row.id).where(
         row.trial_id.in_(trial_ids), row.steps == steps
     )
-    ids: dict[tuple[int, int], int] = {
-        (trial, seed): known for trial, seed, known in session.execute(found)
-    }
-    wanted = [(trial, seed) for seed in seeds for trial in trial_ids]
-    for trial, seed in wanted:
-        if (trial, seed) not in ids:
-            values = {
-                "study_id": study.id,
-                "trial_id": trial,
-                "steps": steps,
-                "seed": seed,
-                "state": "waiting",
-            }
-            made = (
-                insert(row).values(**values, fence=0, seconds=0.0, created=now()).returning(row.id)
-            )
-            ids[trial, seed] = session.scalar(made) or 0
-    asked = [ids[key] for key in wanted]
-    again = update(row).where(row.id.in_(asked), row.state == "failed")
+    known: dict[tuple[int, int], int] = {}
+    for trial, seed, found in session.execute(query):
+        known[trial, seed] = found
+
+    asked = []
+    for seed in seeds:
+        for trial in trial_ids:
+            if (trial, seed) not in known:
+                known[trial, seed] = _asked_for(session, study, trial, steps, seed)
+            asked.append(known[trial, seed])
+
+    failed = (row.id.in_(asked), row.state == "failed")
+    again = update(row).where(*failed)
     session.execute(again.values(state="waiting", reason=None, finished=None))
     return asked
+
+
+def _asked_for(session: Session, study: StudyRecord, trial: int, steps: int, seed: int) -> int:
+    """Write the row of a refinement that waits, and give its id."""
+    row = models.Refinement
+    values = {
+        "study_id": study.id,
+        "trial_id": trial,
+        "steps": steps,
+        "seed": seed,
+        "state": "waiting",
+    }
+    statement = insert(row).values(**values, fence=0, seconds=0.0, created=now())
+    return session.scalar(statement.returning(row.id)) or 0
 
 
 def claim(
@@ -165,9 +177,8 @@ def claim(
     """Take one of these refinements that nobody works on: asked for, given back, or left by an
     owner that died.
     """
-    with (
-        store.reading() as session
-    ):  # most of the time there is none, and no lock is needed to see that
+    # Most of the time there is none, and no lock is needed to see that.
+    with store.reading() as session:
         if next(_left_behind(session, owner, ids), None) is None:
             return None
     return _claim(store, study, owner, ids)
@@ -180,12 +191,19 @@ def _claim(
     row = models.Refinement
     for found, number in _left_behind(session, owner, ids):
         fence = found.fence + 1
-        result: CursorResult[Any] = session.execute(  # type: ignore[assignment]
+        # Only with the fence that was read: somebody may have been faster.
+        as_read = (
+            row.id == found.id,
+            row.fence == found.fence,
+            row.state.in_(UNFINISHED),
+        )
+        statement = (
             update(row)
-            .where(row.id == found.id, row.fence == found.fence, row.state.in_(UNFINISHED))
+            .where(*as_read)
             .values(owner=owner, fence=fence, state="running", **held_for(store.lease))
             .execution_options(synchronize_session=False)
         )
+        result: CursorResult[Any] = session.execute(statement)  # type: ignore[assignment]
         if result.rowcount == 1:
             return RefinementClaim(
                 found.id,
@@ -205,17 +223,14 @@ def _claim(
 def unfinished(store: Store, ids: Sequence[int]) -> int:
     """Count those that have not ended, with whoever."""
     row = models.Refinement
+    query = select(func.count()).where(row.id.in_(ids), row.state.in_(UNFINISHED))
     with store.reading() as session:
-        return (
-            session.scalar(select(func.count()).where(row.id.in_(ids), row.state.in_(UNFINISHED)))
-            or 0
-        )
+        return session.scalar(query) or 0
 
 
 def renew(store: Store, held: RefinementClaim, seconds: float) -> bool:
-    """Extend a lease; False where another owner has taken over. Asks a silent database only
-    once.
-    """
+    """Extend a lease; False where another owner has taken over."""
+    # Once, however silent the database is: the heartbeat asks again by itself.
     with store.writing() as session:
         return _fenced(session, held, **held_for(store.lease), seconds=seconds)
 
@@ -236,34 +251,45 @@ def finish(
     """
     row = models.Refinement
     files = {}
-    for f in result.artifacts:
-        files[f.kind] = {"url": f.url, "sha256": f.sha256, "bytes": f.bytes}
+    for file in result.artifacts:
+        files[file.kind] = {"url": file.url, "sha256": file.sha256, "bytes": file.bytes}
+    tests = {}
+    for name, values in result.tests.items():
+        tests[name] = dict(values)
+    reason = result.reason
+    if reason:
+        reason = reason.replace("\x00", "")  # PostgreSQL holds no zero bytes
     written = _fenced(
         session,
         held,
         state=result.state,
         values=dict(result.values) or None,
-        tests={name: dict(values) for name, values in result.tests.items()} or None,
+        tests=tests or None,
         artifacts=files or None,
-        reason=result.reason and result.reason.replace("\x00", ""),
+        reason=reason,
         seconds=seconds,
         **GIVEN_BACK,
         finished=now(),
     )
     if not written:
-        ended = (row.id == held.id, row.fence == held.fence, row.state.not_in(UNFINISHED))
+        ended = (
+            row.id == held.id,
+            row.fence == held.fence,
+            row.state.not_in(UNFINISHED),
+        )
         if session.scalar(select(row.id).where(*ended)) is not None:
             return  # by a transaction of this very call, whose answer got lost
         raise lost(held)
-    if result.detail:
-        text = f"{held.steps} steps, seed {held.seed}:\n{result.detail}".replace("\x00", "")
-        event = {
-            "study_id": held.study_id,
-            "trial_id": held.trial_id,
-            "kind": f"refinement {result.state}",
-            "text": text,
-        }
-        session.execute(insert(models.Event).values(**event, at=now()))
+    if not result.detail:
+        return
+    text = f"{held.steps} steps, seed {held.seed}:\n{result.detail}"
+    event = {
+        "study_id": held.study_id,
+        "trial_id": held.trial_id,
+        "kind": f"refinement {result.state}",
+        "text": text.replace("\x00", ""),
+    }
+    session.execute(insert(models.Event).values(**event, at=now()))
 
 
 def lost(held: RefinementClaim) -> LeaseLostError:
@@ -276,18 +302,21 @@ def lost(held: RefinementClaim) -> LeaseLostError:
 def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:
     """Change a refinement's row if the claim still holds it."""
     row = models.Refinement
-    mine = (row.id == held.id, row.fence == held.fence, row.state.in_(UNFINISHED))
-    result: CursorResult[Any] = session.execute(update(row).where(*mine).values(**fields))  # type: ignore[assignment]
+    mine = (
+        row.id == held.id,
+        row.fence == held.fence,
+        row.state.in_(UNFINISHED),
+    )
+    statement = update(row).where(*mine).values(**fields)
+    result: CursorResult[Any] = session.execute(statement)  # type: ignore[assignment]
     return result.rowcount == 1
 
 
 def _left_behind(
     session: Session, owner: str, ids: Sequence[int]
 ) -> Iterator[tuple[models.Refinement, int]]:
-    """Go through those that nobody works on, in the order in which they were asked for.
-
-    Those of owners that died come last: what killed one may kill the next, and the others are to be
-    made all the same.
+    """Go through those that nobody works on, in the order in which they were asked for; those of
+    owners that died come last.
     """
     row = models.Refinement
     expired = (func.coalesce(row.lease_until, 0.0) < now()).label("expired")
@@ -296,16 +325,23 @@ def _left_behind(
         .join(models.Trial, models.Trial.id == row.trial_id)
         .where(row.id.in_(ids), row.state.in_(UNFINISHED))
     )
-    rows = {found.id: (found, number or 0, late) for found, number, late in session.execute(query)}
-    in_order = []
+    rows = {}
+    for found, number, late in session.execute(query):
+        rows[found.id] = (found, number or 0, late)
+
+    with_others = []
     for known in ids:
-        if known in rows:
-            in_order.append(rows[known])
-    yield from ((found, number) for found, number, _ in in_order if found.owner in (None, owner))
-    for found, number, late in in_order:
-        if found.owner in (None, owner):
+        if known not in rows:
             continue
-        if is_dead(found.owner) or has_run_out(found.owner, found.lease_uptime, by_database=late):
+        found, number, late = rows[known]
+        holder = found.owner
+        if holder is None or holder == owner:
+            yield found, number
+        else:
+            with_others.append((found, number, holder, late))
+    # Last: what killed one owner may kill the next, and the others are to be made all the same.
+    for found, number, holder, late in with_others:
+        if is_dead(holder) or has_run_out(holder, found.lease_uptime, by_database=late):
             yield found, number
 
 
@@ -313,8 +349,8 @@ def _record(row: models.Refinement, number: int) -> RefinementRecord:
     """Freeze a row."""
     state: Any = row.state
     files = {}
-    for kind, f in (row.artifacts or {}).items():
-        files[kind] = ArtifactRecord(kind, f["url"], f["sha256"], f["bytes"])
+    for kind, file in (row.artifacts or {}).items():
+        files[kind] = ArtifactRecord(kind, file["url"], file["sha256"], file["bytes"])
     return RefinementRecord(
         id=row.id,
         trial_id=row.trial_id,

@@ -25,6 +25,7 @@ def upgrade(engine: Engine) -> None:
     if version(engine) == HEAD:
         return
     with creating(engine):
+        # Looked for once more, now that nobody else can make them.
         found = version(engine)
         if found == HEAD:
             return
@@ -33,7 +34,8 @@ def upgrade(engine: Engine) -> None:
         from alembic.config import Config
 
         config = Config()
-        config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+        folder = str(FOLDER).replace("%", "%%")  # a percent sign would begin an interpolation
+        config.set_main_option("script_location", folder)
         with engine.connect() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -64,10 +66,13 @@ def version(engine: Engine) -> str | None:
 
 
 def _refuse_newer(name: str, found: str | None) -> None:
+    if found is None:
+        return
     known = set()
     for path in (FOLDER / "versions").glob("*.py"):
-        known.add(path.stem.split("_")[0])
-    if found is not None and found not in known:
+        number, _, _ = path.stem.partition("_")
+        known.add(number)
+    if found not in known:
         raise StoreError(
             f"{name} was written by a newer version (tables {found}).", "Update automl-sr."
         )

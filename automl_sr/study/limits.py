@@ -22,21 +22,22 @@ class Limits(Part):
     def _ordered(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("a constraint needs min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
+        if self.min is None or self.max is None:
+            return self
+        if self.min > self.max:
             raise ValueError(f"min {self.min:g} is larger than max {self.max:g}")
         return self
 
     def violation(self, lower: float, upper: float | None = None) -> float:
-        """Return by how much a value, or the best end of a range, breaks the limits, relative to
-        them.
+        """Return by how much a value, or the best end of a range, breaks the limits.
 
-        0 or less keeps them.
+        It is relative to the limits; 0 or less keeps them.
         """
-        if upper is None:
-            highest = lower
-        else:
+        highest = lower
+        if upper is not None:
             highest = upper
-        amounts = []
+        amounts: list[float] = []
+        # A limit of 0 has no relative size: what is above it then counts as it is.
         if self.max is not None:
             amounts.append((lower - self.max) / (abs(self.max) or 1.0))
         if self.min is not None:
@@ -49,22 +50,26 @@ class Limits(Part):
 
     def words(self) -> str:
         """Return the limits for people: at most 25,000; 30 to 40."""
-        if self.min is None:
-            return f"at most {exact(self.max or 0.0)}"
         if self.max is None:
-            return f"at least {exact(self.min)}"
-        return f"{exact(self.min)} to {exact(self.max)}"
+            return f"at least {exact(self.min or 0.0)}"
+        most = exact(self.max)
+        if self.min is None:
+            return f"at most {most}"
+        return f"{exact(self.min)} to {most}"
 
 
 def broken(constraints: Mapping[str, Limits], values: Mapping[str, float]) -> str | None:
-    """Return in words which limits measured values break, or nothing where they keep to all of
-    them.
-    """
-    found = []
+    """Return in words which limits measured values break, or nothing where they keep to all."""
+    found: list[str] = []
     for name, limits in constraints.items():
-        if name in values and not limits.allow(values[name]):
-            found.append(f"{name} is {exact(values[name])}, {limits.words()} is asked")
-    return "; ".join(found) or None
+        # At a rung, not everything is measured yet.
+        if name not in values or limits.allow(values[name]):
+            continue
+        value = exact(values[name])
+        found.append(f"{name} is {value}, {limits.words()} is asked")
+    if found:
+        return "; ".join(found)
+    return None
 
 
 def stored_limits(spec: Mapping[str, Any]) -> dict[str, Limits]:
@@ -76,7 +81,7 @@ def stored_limits(spec: Mapping[str, Any]) -> dict[str, Limits]:
 
 
 def exact(value: float) -> str:
-    """Write a number with up to seven digits and separators, never with an exponent that hides a
-    count.
-    """
-    return f"{float(f'{value:.7g}'):,.15g}"
+    """Write a number with up to seven digits and separators."""
+    # Rounded first, then written without an exponent, which would hide a count: 1.2e+06.
+    rounded = float(f"{value:.7g}")
+    return f"{rounded:,.15g}"

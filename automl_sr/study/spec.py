@@ -1,5 +1,6 @@
-"""The study file: what a person asks for, checked so that every mistake is one sentence with its
-line.
+"""The study file: what a person asks for.
+
+It is checked so that every mistake is one sentence with its line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from automl_sr.errors import Fail, StudyFileError, located, nearest
+from automl_sr.errors import Fail, KeyPath, StudyFileError, located, nearest
 from automl_sr.plugin.task import Task
 from automl_sr.space.section import read_space
 from automl_sr.study.limits import Limits
@@ -68,8 +69,9 @@ class Device(Part):
     @field_validator("input")
     @classmethod
     def _sizes(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if not all(8 <= side <= 8192 for side in value):
-            raise ValueError("height and width must be from 8 to 8192 pixels")
+        for side in value:
+            if not 8 <= side <= 8192:
+                raise ValueError("height and width must be from 8 to 8192 pixels")
         return value
 
 
@@ -123,7 +125,9 @@ class Search(Part):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """All randomness of the study follows from it."""
     threads: Annotated[int | None, BeforeValidator(_auto_as_none)] = Field(
-        default=None, ge=1, le=1024
+        default=None,
+        ge=1,
+        le=1024,
     )
     """Threads that training uses, for curves that are equal bit by bit on other machines; null or
     auto: all cores.
@@ -167,24 +171,27 @@ class StudySpec(Part):
     @field_validator("objectives", "observe")
     @classmethod
     def _different(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        twice = []
-        for index, name in enumerate(value):
-            if name in value[:index]:
-                twice.append(name)
-        if twice:
-            raise ValueError(f"{twice[0]!r} is listed twice")
+        seen: set[str] = set()
+        for name in value:
+            if name in seen:
+                raise ValueError(f"{name!r} is listed twice")
+            seen.add(name)
         return value
 
     def metrics(self) -> tuple[str, ...]:
-        """Name the objectives, then the other constrained metrics, then those that are only
-        observed.
+        """Name the metrics that are measured, each once.
+
+        The objectives come first, then what is constrained besides, then what is only observed.
         """
-        return tuple(dict.fromkeys([*self.objectives, *self.constraints, *self.observe]))
+        names = [*self.objectives, *self.constraints, *self.observe]
+        return tuple(dict.fromkeys(names))
 
     def to_json(self) -> dict[str, Any]:
         """Write the study as JSON, to be frozen in the store."""
         data = self.model_dump(mode="json", exclude={"task"})
-        return {**data, "task": {"kind": self.task.kind, **self.task.model_dump(mode="json")}}
+        # Its kind is a class variable, which pydantic leaves out.
+        data["task"] = {"kind": self.task.kind, **self.task.model_dump(mode="json")}
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], registry: Registry) -> StudySpec:
@@ -197,8 +204,9 @@ class StudySpec(Part):
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study file that was read: its meaning, its resolved slots, its text and notes for the
-    person.
+    """A study file that was read.
+
+    That is its meaning, its resolved slots, its text and notes for the person.
     """
 
     spec: StudySpec
@@ -213,11 +221,19 @@ def load_study(path: Path | str, registry: Registry) -> LoadedStudy:
     Raises StudyFileError that names file, line, value, what is allowed and the nearest name.
     """
     path = Path(path)
-    return parse_study(read_text(path), str(path), registry, path.parent)
+    return parse_study(
+        read_text(path),
+        str(path),
+        registry,
+        path.parent,
+    )
 
 
 def parse_study(
-    text: str, file: str, registry: Registry, folder: Path | None = None
+    text: str,
+    file: str,
+    registry: Registry,
+    folder: Path | None = None,
 ) -> LoadedStudy:
     """Read the text of a study file; `file` is what errors call it. Raises StudyFileError.
 
@@ -229,7 +245,14 @@ def parse_study(
             f"{file}: the study file is empty.", "Begin with a copy of studies/quickstart.yaml."
         )
     spec = read_spec(raw, registry, lines.error)
-    slots, notes = read_space(spec.space, spec.task.kind, registry, lines.error, folder)
+    # The space comes last: which techniques fit depends on the task.
+    slots, notes = read_space(
+        spec.space,
+        spec.task.kind,
+        registry,
+        lines.error,
+        folder,
+    )
     return LoadedStudy(spec, slots, text, notes)
 
 
@@ -241,16 +264,13 @@ def read_spec(raw: Any, registry: Registry, fail: Fail) -> StudySpec:
             f"the study file is a {type(raw).__name__}, not a mapping of keys.",
             "It begins with `name: ...`.",
         )
-    unknown = []
+    # First of all: a misspelt key is also a missing one.
     for key in raw:
         if key not in StudySpec.model_fields:
-            unknown.append(key)
-    if unknown:
-        hint = (
-            f"{nearest(unknown[0], StudySpec.model_fields)} Keys:"
-            f" {', '.join(StudySpec.model_fields)}.".strip()
-        )
-        raise fail((unknown[0],), f"unknown key {unknown[0]!r}.", hint)
+            keys = f"Keys: {', '.join(StudySpec.model_fields)}."
+            hint = join(nearest(key, StudySpec.model_fields), keys)
+            raise fail((key,), f"unknown key {key!r}.", hint)
+
     content = dict(raw)
     if "task" in raw:
         content["task"] = _read_task(raw["task"], registry, fail)
@@ -261,32 +281,34 @@ def read_spec(raw: Any, registry: Registry, fail: Fail) -> StudySpec:
     _check_metrics(spec, registry, fail)
     if spec.search.scheduler.kind == "median" and len(spec.objectives) > 1:
         hint = "Write pareto-asha or none."
-        raise fail(("search", "scheduler"), "the scheduler 'median' works for one objective.", hint)
+        raise fail(
+            ("search", "scheduler"),
+            "the scheduler 'median' works for one objective.",
+            hint,
+        )
     return spec
 
 
 def _read_task(raw: Any, registry: Registry, fail: Fail) -> Task:
     """Make the registered task that `kind` names, with the other keys as its fields."""
-    known = ", ".join(sorted(registry.tasks))
+    kinds = f"{', '.join(sorted(registry.tasks))}."
     if not isinstance(raw, Mapping):
+        hint = f"Write `task: {{kind: ..., ...}}`; kinds: {kinds}"
+        raise fail(("task",), f"{raw!r} is not a mapping.", hint)
+    if "kind" not in raw:
         raise fail(
             ("task",),
-            f"{raw!r} is not a mapping.",
-            f"Write `task: {{kind: ..., ...}}`; kinds: {known}.",
+            "'kind' is missing.",
+            f"Kinds: {kinds}",
         )
-    if "kind" not in raw:
-        raise fail(("task",), "'kind' is missing.", f"Kinds: {known}.")
     kind = raw["kind"]
+    # A list cannot even be looked up.
     if not isinstance(kind, str) or kind not in registry.tasks:
-        raise fail(
-            ("task", "kind"),
-            f"unknown task {kind!r}.",
-            join(nearest(str(kind), registry.tasks), f"Kinds: {known}."),
-        )
-    fields = {}
-    for key, value in raw.items():
-        if key != "kind":
-            fields[key] = value
+        hint = join(nearest(str(kind), registry.tasks), f"Kinds: {kinds}")
+        raise fail(("task", "kind"), f"unknown task {kind!r}.", hint)
+
+    fields = dict(raw)
+    del fields["kind"]
     cls = registry.tasks[kind]
     try:
         return cls.model_validate(fields)
@@ -294,21 +316,31 @@ def _read_task(raw: Any, registry: Registry, fail: Fail) -> Task:
         raise explain(error, cls, fields, ("task",), fail) from None
 
 
-def _check_metrics(spec: StudySpec, registry: Registry, fail: Fail) -> None:
+def _check_metrics(
+    spec: StudySpec,
+    registry: Registry,
+    fail: Fail,
+) -> None:
     """Refuse metrics that are unknown, or that only another task can measure."""
-    places = [(("objectives", index), name) for index, name in enumerate(spec.objectives)]
-    places += [(("constraints", name), name) for name in spec.constraints]  # type: ignore[misc]
-    places += [(("observe", index), name) for index, name in enumerate(spec.observe)]
-    usable = []
-    for metric in registry.metrics_of(type(spec.task)):
-        usable.append(metric.name)
-    for path, name in places:
+    task = type(spec.task)
+    usable = [metric.name for metric in registry.metrics_of(task)]
+    all_of_them = f"Metrics: {', '.join(usable)}."
+    for path, name in _named_metrics(spec):
         if name not in registry.metrics:
-            raise fail(
-                path,
-                f"unknown metric {name!r}.",
-                join(nearest(name, usable), f"Metrics: {', '.join(usable)}."),
-            )
-        reason = registry.why_not(registry.metrics[name], type(spec.task))
+            hint = join(nearest(name, usable), all_of_them)
+            raise fail(path, f"unknown metric {name!r}.", hint)
+        reason = registry.why_not(registry.metrics[name], task)
         if reason is not None:
-            raise fail(path, f"{reason}.", f"Metrics: {', '.join(usable)}.")
+            raise fail(path, f"{reason}.", all_of_them)
+
+
+def _named_metrics(spec: StudySpec) -> list[tuple[KeyPath, str]]:
+    """Return the metrics that a study names, each with its place in the file."""
+    found: list[tuple[KeyPath, str]] = []
+    for index, name in enumerate(spec.objectives):
+        found.append((("objectives", index), name))
+    for name in spec.constraints:
+        found.append((("constraints", name), name))
+    for index, name in enumerate(spec.observe):
+        found.append((("observe", index), name))
+    return found

@@ -22,7 +22,7 @@ from sqlalchemy import select, update
 
 from automl_sr.store import models
 from automl_sr.store.database import creating
-from automl_sr.store.leases import LeaseLostError, new_owner, node
+from automl_sr.store.leases import LeaseLostError, Owner, new_owner, node
 from automl_sr.store.reading import Reader
 from automl_sr.store.records import (
     ArtifactRecord,
@@ -729,7 +729,7 @@ def dead_owner() -> str:
     """Return the name of a worker on this machine whose process has ended."""
     process = subprocess.Popen([sys.executable, "-S", "-c", ""])
     process.wait()
-    return f"{node()}:{process.pid}:0123456789ab"
+    return str(Owner(node(), process.pid, "0123456789ab"))
 
 
 def file(kind: str) -> ArtifactRecord:

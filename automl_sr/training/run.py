@@ -768,10 +768,13 @@ def _give_first_weights(model: nn.Module, setup: Setup, blueprint: Blueprint) ->
     architecture = setup.architecture
     if architecture is None:
         return
-    given = architecture.first_weights(blueprint, setup.context.for_technique(architecture))
+    context = setup.context.for_technique(architecture)
+    given = architecture.first_weights(blueprint, context)
     if given is None:
         return
-    wrong = replace(misfit(model.state_dict(), given), missing=())  # those stay as they were drawn
+
+    wrong = misfit(model.state_dict(), given)
+    wrong = replace(wrong, missing=())  # those stay as they were drawn
     if wrong:
         raise PluginError(
             f"The first weights of {architecture.name!r} do not fit its model ({wrong})."

@@ -88,11 +88,13 @@ def export_module(
 
 
 def _fixed_tensors(module: nn.Module) -> list[str]:
-    """Name the kernels and tables that no training changes: a file alone does not tell them from
-    weights.
-    """
-    buffers = module.named_buffers()
-    return [name for name, value in buffers if value.dim() > 1 and value.is_floating_point()]
+    """Name the kernels and tables that no training changes."""
+    # A file alone does not tell them from weights.
+    names = []
+    for name, value in module.named_buffers():
+        if value.dim() > 1 and value.is_floating_point():
+            names.append(name)
+    return names
 
 
 def artifacts_of(finished: TrainedModel) -> dict[str, Path]:

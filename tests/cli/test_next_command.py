@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from automl_sr.cli.fork import fork
 from automl_sr.cli.search import next_command, search, show_end, without_front
-from automl_sr.errors import AutomlSRError, StopRequestedError
+from automl_sr.errors import AutomlSRError, Offer, StopRequestedError
 from automl_sr.search import engine
 from automl_sr.search.engine import SearchEnd
 
@@ -119,13 +119,13 @@ def test_failures_are_to_be_looked_up_in_the_same_store(
 )
 def test_a_command_in_an_error_of_a_worker_gets_the_store(store: str | None, offer: str) -> None:
     error = AutomlSRError(
-        "It is shown by `automl-sr show world 3`.", "Not by automl-sr show worlds 3."
+        "Not by `automl-sr show world 4`.", offer=Offer("Shown by", "show world 3", quoted=True)
     )
     with pytest.raises(AutomlSRError) as raised:
         show_end(
             SearchEnd(SUMMARY, {}, "", "", error), load().spec, json=True, again="", store=store
         )
-    assert str(raised.value) == f"It is shown by {offer} Not by automl-sr show worlds 3."
+    assert str(raised.value) == f"Not by `automl-sr show world 4`. Shown by {offer}"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sqlalchemy import update
 
 from automl_sr.cli import main as program
 from automl_sr.cli.worker import _say_how_it_ended
-from automl_sr.errors import AutomlSRError, StopRequestedError
+from automl_sr.errors import AutomlSRError, Offer, StopRequestedError
 from automl_sr.search.engine import SearchEnd
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
@@ -247,6 +247,19 @@ def test_an_attended_worker_says_how_it_ended_as_its_last_line(
     assert json.loads(capsys.readouterr().out) == {"note": "", "error": str(error)}
     _say_how_it_ended(SearchEnd({}, {}, "", "The time is up."))
     assert json.loads(capsys.readouterr().out) == {"note": "The time is up.", "error": ""}
+
+
+def test_a_command_that_an_error_offers_reaches_the_supervisor_as_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = AutomlSRError("No trial was completed.", offer=Offer("See why with:", "trials world"))
+    with pytest.raises(typer.Exit):
+        _say_how_it_ended(SearchEnd({}, {}, "", "", error))
+    assert json.loads(capsys.readouterr().out) == {
+        "note": "",
+        "error": "No trial was completed.",
+        "offer": {"words": "See why with:", "command": "trials world", "quoted": False},
+    }
 
 
 # ---- in this process, in a small world ----

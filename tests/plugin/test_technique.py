@@ -16,6 +16,7 @@ from automl_sr.plugin.technique import (
     Fixed,
     Float,
     Int,
+    Later,
     Pick,
     Slot,
     Technique,
@@ -122,6 +123,22 @@ def test_what_depends_on_an_inactive_field_is_inactive_too() -> None:
 def test_a_nested_technique_is_dumped_with_its_name() -> None:
     dumped = space_toys.Distilled(architecture=space_toys.Fsrcnn(width=8)).dump()
     assert dumped == {"weight": 0.5, "architecture": {"technique": "fsrcnn", "width": 8}}
+
+
+def test_a_field_that_came_later_is_not_dumped_at_its_default_or_where_it_is_inactive() -> None:
+    class Longer(Technique):
+        """Had one field first."""
+
+        slot = Slot.SELECTION
+        name = "longer"
+        first: Annotated[int, Int(0, 3)] = 1
+        second: Annotated[int, Int(0, 3), Later()] = 2
+        third: Annotated[int, Int(0, 3), Later(), When(first=[1])] = 3
+
+    assert Longer().dump() == {"first": 1}
+    assert Longer(second=1, third=0).dump() == {"first": 1, "second": 1, "third": 0}
+    assert Longer(first=0, third=0).dump() == {"first": 0}
+    assert search_fields(Longer)[1].searched
 
 
 def test_hard_limits_say_why_they_refuse() -> None:

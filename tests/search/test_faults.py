@@ -87,7 +87,7 @@ def test_a_server_that_stays_away_ends_the_worker_with_its_work_checkpointed(
     undisturbed: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("automl_sr.store.repository.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("automl_sr.store.writer.PATIENCE_SECONDS", 0.3)
     monkeypatch.setenv(
         "AUTOML_SR_LEASE_SECONDS", "0.2"
     )  # the process goes on, so that its lease has to run out

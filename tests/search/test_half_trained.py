@@ -15,9 +15,9 @@ import pytest
 from automl_sr import __version__
 from automl_sr.plugin.registry import installed
 from automl_sr.search.engine import Options, search
+from automl_sr.search.environment import plugin_versions
 from automl_sr.search.refine.choice import Request
 from automl_sr.search.refine.refiner import refine
-from automl_sr.search.study import plugin_versions
 from automl_sr.store.reading import Reader
 from automl_sr.study.spec import load_study
 

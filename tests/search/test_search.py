@@ -31,16 +31,10 @@ from automl_sr.files import write_atomically
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.search import study
 from automl_sr.search.engine import Options, search
-from automl_sr.search.study import FREE_TO_CHANGE, changes
+from automl_sr.search.resume_study import FREE_TO_CHANGE, changes
+from automl_sr.search.workers.failures import cause_of, failure_words, one_line
 from automl_sr.search.workers.stop_signal import Stop
-from automl_sr.search.workers.worker import (
-    MOST_FREE,
-    MOST_TAKEOVERS,
-    Worker,
-    cause_of,
-    failure_words,
-    one_line,
-)
+from automl_sr.search.workers.worker import MOST_FREE, MOST_TAKEOVERS, Worker
 from automl_sr.store import models
 from automl_sr.store.reading import Reader
 from automl_sr.store.repository import Store

@@ -23,7 +23,7 @@ from automl_sr.errors import StoreError, UseError
 from automl_sr.plugin.blueprint import Blueprint
 from automl_sr.plugin.registry import Registry, discover
 from automl_sr.plugin.task import TaskData
-from automl_sr.plugin.technique import Choice, Int, Slot, Technique
+from automl_sr.plugin.technique import Choice, Int, Later, Slot, Technique
 from automl_sr.search import warm_start
 from automl_sr.search.engine import Options, SearchEnd, search
 from automl_sr.search.open_study import OpenStudy
@@ -320,6 +320,22 @@ def test_a_technique_that_has_a_field_more_means_something_else(
     with pytest.raises(UseError, match=r"4 without architecture\.line\.depth"):
         fork(tmp_path, study_file("new", fixed, grown), grown)
     assert Reader.open(f"sqlite:///{tmp_path}/store.db").find_study("new") is None
+
+
+def test_a_field_that_came_later_had_its_default_before(begin: Begin, tmp_path: Path) -> None:
+    class Longer(Line):
+        """The same name and version, and a field that says nothing at its default."""
+
+        depth: Annotated[int, Int(1, 4), Later()] = 1
+
+    begin(tmp_path, study_file("old", SMALL, trials=4))
+    grown = world(Longer, NoQuantization, Half)
+    forked = fork(tmp_path, study_file("new", SMALL, grown), grown)
+    assert left_out(forked) == {}
+    assert [trial.params["architecture.line.depth"] for trial in optuna_trials(forked)] == [1] * 4
+    deeper = SMALL.replace("width: [4, 40]", "width: [4, 40], depth: 2")
+    with pytest.raises(UseError, match="4 "):
+        fork(tmp_path, study_file("deeper", deeper, grown), grown)
 
 
 def test_a_technique_of_another_version_means_something_else(begin: Begin, tmp_path: Path) -> None:
@@ -644,7 +660,11 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("module", "name", "calls"),
-    [(sync, "project", 3), (sync, "tell", 3), ("automl_sr.search.study", "create_study_with", 0)],
+    [
+        (sync, "project", 3),
+        (sync, "tell", 3),
+        ("automl_sr.search.create_study", "create_study_with", 0),
+    ],
 )
 def test_a_killed_fork_is_completed_by_the_same_command(
     begin: Begin,

@@ -25,6 +25,7 @@ from automl_sr.plugin.technique import (
     Fixed,
     Float,
     Int,
+    Later,
     Pick,
     Slot,
     Technique,
@@ -520,6 +521,25 @@ def test_a_fingerprint_holds_versions_also_of_nested_techniques() -> None:
 
     assert mark(space_toys.Edsr()) != mark(Newer())
     assert mark(space_toys.Edsr()) == mark(space_toys.Edsr())
+
+
+def test_a_plan_means_what_it_meant_before_its_technique_got_another_field() -> None:
+    class Longer(space_toys.Edsr):
+        """The same, with one more field."""
+
+        depth: Annotated[int, Int(1, 4), Later()] = 2
+
+    def plans(inner: Technique) -> tuple[TrialPlan, TrialPlan]:
+        nested = space_toys.Distilled(architecture=inner)
+        return TrialPlan.of({Slot.ARCHITECTURE: inner}, {}), TrialPlan.of(
+            {Slot.TEACHER: nested}, {}
+        )
+
+    for before, after in zip(plans(space_toys.Edsr()), plans(Longer()), strict=True):
+        assert after.fingerprint == before.fingerprint
+        assert after.to_json() == before.to_json()
+    for before, after in zip(plans(space_toys.Edsr()), plans(Longer(depth=3)), strict=True):
+        assert after.fingerprint != before.fingerprint
 
 
 def test_a_plan_of_a_missing_or_newer_technique_says_so(registry: Registry) -> None:

@@ -62,7 +62,7 @@ class Uptime:
 @pytest.fixture
 def uptime(monkeypatch: pytest.MonkeyPatch) -> Uptime:
     clock = Uptime()
-    for module in ("leases", "repository"):
+    for module in ("leases", "study_clock"):
         monkeypatch.setattr(f"automl_sr.store.{module}.uptime", clock)
     return clock
 

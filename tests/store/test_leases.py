@@ -12,21 +12,49 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from automl_sr.errors import StoreError
-from automl_sr.store.leases import LeaseHeartbeat, is_dead, lease_seconds, new_owner, node
+from automl_sr.store.leases import (
+    LeaseHeartbeat,
+    Owner,
+    has_run_out,
+    is_dead,
+    is_lost,
+    lease_seconds,
+    new_owner,
+    node,
+)
 
 
 def test_owners_of_this_process_live_and_names_differ() -> None:
     one, other = new_owner(), new_owner()
     assert one != other
     assert not is_dead(one)
-    assert one.split(":")[1] == str(os.getpid())
+    known = Owner.parse(one)
+    assert known is not None
+    assert known.pid == os.getpid()
+    assert known.is_here
+
+
+def test_an_owner_is_read_as_it_was_written() -> None:
+    owner = Owner("host.example.12ab", 7, "0123456789ab")
+    assert str(owner) == "host.example.12ab:7:0123456789ab"
+    assert Owner.parse(str(owner)) == owner
+    assert owner.host == "host"
+    assert not owner.is_here
+
+
+@pytest.mark.parametrize("text", ["", "nobody", "host:1", "host:not-a-number:abc", ":1:abc"])
+def test_what_names_no_owner_is_none_and_its_lease_ends_by_the_database(text: str) -> None:
+    assert Owner.parse(text) is None
+    assert is_lost(text)
+    assert has_run_out(text, 0.0, by_database=True)
+    assert not has_run_out(text, 0.0, by_database=False)
 
 
 def test_an_owner_whose_process_has_ended_is_dead_also_before_its_parent_has_noticed() -> None:
     with subprocess.Popen(
         [sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE
     ) as process:
-        owner = f"{node()}:{process.pid}:0123456789ab"
+        owner = str(Owner(node(), process.pid, "0123456789ab"))
         assert not is_dead(owner)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -62,7 +62,14 @@ def selecting(session: Session, plot: gr.HTML) -> None:
     """Let a click in a chart select the trial, and give the selected trial a ring."""
     listen([plot.select], clicked, [], [session.trial])
     ring = script_with("set_property.js", "ringed")
-    gr.on([session.trial.change], None, [session.trial], [plot], js=ring, api_visibility="private")
+    gr.on(
+        [session.trial.change],
+        None,
+        [session.trial],
+        [plot],
+        js=ring,
+        api_visibility="private",
+    )
 
 
 def clicked(event: gr.EventData) -> int | None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 COLOURS = ("#1894d8", "#d9700d", "#22945a", "#e03a8c", "#6f5be0", "#8a8a8a")
 """Of lines: each stands out from white and from black paper, and from the others."""
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+Points = Sequence[Mapping[str, Any]]
 SMOOTHING = 20
 """The mean at a point is that of as many points before and after it as this part of the curve
 has.
@@ -42,7 +44,9 @@ class Curve:
 
 
 def curve_figure(
-    curves: Sequence[Curve], over: Literal["step", "seconds"], keep: str = ""
+    curves: Sequence[Curve],
+    over: Literal["step", "seconds"],
+    keep: str = "",
 ) -> Figure:
     """Draw the loss of each trial over its steps or its seconds, with its rungs as markers.
 
@@ -52,20 +56,22 @@ def curve_figure(
     for index, curve in enumerate(curves):
         places = []
         for point in curve.points:
+            # The axis is one of ratios: a loss that is missing or not above 0 has no place on it.
             if point[over] is not None and (point["loss"] or 0) > 0:
                 places.append(point)
-        if places:
-            drawn = []
-            for point, mean in zip(places, smooth(places), strict=True):
-                drawn.append({**point, "loss": mean})
-            data += [*_lines(curve, places, drawn, over, index), *_marks(curve, drawn, over, index)]
+        if not places:
+            continue
+        drawn = []
+        for point, mean in zip(places, smooth(places), strict=True):
+            drawn.append({**point, "loss": mean})
+        data += _lines(curve, places, drawn, over, index)
+        data += _marks(curve, drawn, over, index)
     if not data:
-        trained = any(point["loss"] for curve in curves for point in curve.points)
-        return {"note": NO_SECONDS if trained else NOT_TRAINED}
+        return {"note": _why_none(curves)}
     layout = {
         "xaxis": {"title": {"text": AXES[over]}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": "training loss, mean of neighbours"}, "type": "log"},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "legend": LEGEND,
         "showlegend": True,
         "hovermode": "closest",
         "uirevision": f"{over} {keep}",
@@ -73,32 +79,37 @@ def curve_figure(
     return {"data": data, "layout": layout}
 
 
-def smooth(places: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Return the mean loss around each point, by ratio as the axis is: batches differ more than a
-    trend does.
-    """
-    logs = []
-    for point in places:
-        logs.append(math.log(point["loss"]))
+def _why_none(curves: Sequence[Curve]) -> str:
+    for curve in curves:
+        if any(point["loss"] for point in curve.points):
+            return NO_SECONDS
+    return NOT_TRAINED
+
+
+def smooth(places: Points) -> list[float]:
+    """Return the mean loss around each point, by ratio as the axis is."""
+    # Batches differ more than a trend does: the single losses are a band in which none is seen.
+    logs = [math.log(point["loss"]) for point in places]
     reach = len(logs) // SMOOTHING
-    windows = []
+    means = []
     for index in range(len(logs)):
-        windows.append(logs[max(0, index - reach) : index + reach + 1])
-    found: list[float] = []
-    for window in windows:
-        found.append(math.exp(math.fsum(window) / len(window)))
-    return found
+        window = logs[max(0, index - reach) : index + reach + 1]
+        means.append(math.exp(math.fsum(window) / len(window)))
+    return means
 
 
 def _lines(
     curve: Curve,
-    places: Sequence[Mapping[str, Any]],
-    drawn: Sequence[Mapping[str, Any]],
+    places: Points,
+    drawn: Points,
     over: str,
     index: int,
 ) -> list[dict[str, Any]]:
     """Draw the mean as the line, and behind it in pale what it is the mean of."""
     colour = COLOURS[index % len(COLOURS)]
+    mode = "lines"
+    if len(places) == 1:  # a line needs two
+        mode = "markers"
     common = {
         "type": "scatter",
         "legendgroup": str(curve.number),
@@ -115,9 +126,10 @@ def _lines(
     }
     line = {
         **common,
-        "mode": "lines" if len(places) > 1 else "markers",
+        "mode": mode,
         "name": f"trial {curve.number}",
         "y": [point["loss"] for point in drawn],
+        # Dashes besides colours, for those who do not see all of these.
         "line": {"color": colour, "width": 2.5, "dash": DASHES[index % len(DASHES)]},
         "marker": {"color": colour, "size": 5},
         "customdata": [curve.number] * len(places),
@@ -125,116 +137,137 @@ def _lines(
             f"trial {curve.number}<br>{AXES[over]} %{{x:.4~g}}<br>loss %{{y:.4~g}}<extra></extra>"
         ),
     }
-    if len(places) >= SMOOTHING:
-        return [pale, line]
-    return [line]
+    # The means of shorter curves are the losses themselves.
+    if len(places) < SMOOTHING:
+        return [line]
+    return [pale, line]
 
 
 def _marks(
-    curve: Curve, places: Sequence[Mapping[str, Any]], over: str, index: int
+    curve: Curve,
+    places: Points,
+    over: str,
+    index: int,
 ) -> list[dict[str, Any]]:
     """Mark the rungs on the line: where the trial was when it was judged."""
-    reached = []
+    across = []
+    heights = []
+    texts = []
     for rung in curve.rungs:
-        reached.append((rung, _at(places, rung.step)))
-    found = []
-    for rung, place in reached:
+        place = _at(places, rung.step)
         if place is not None:
-            found.append((rung, place))
-    if not found:
+            across.append(place[over])
+            heights.append(place["loss"])
+            texts.append(rung_words(rung))
+    if not across:
         return []
-    colour = COLOURS[index % len(COLOURS)]
-    return [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "legendgroup": str(curve.number),
-            "showlegend": False,
-            "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 9, "color": colour},
-            "x": [place[over] for _, place in found],
-            "y": [place["loss"] for _, place in found],
-            "customdata": [curve.number] * len(found),
-            "text": [rung_words(rung) for rung, _ in found],
-            "hoverinfo": "text",
-        }
-    ]
+    marker = {
+        "symbol": SYMBOLS[index % len(SYMBOLS)],
+        "size": 9,
+        "color": COLOURS[index % len(COLOURS)],
+    }
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "legendgroup": str(curve.number),
+        "showlegend": False,
+        "marker": marker,
+        "x": across,
+        "y": heights,
+        "customdata": [curve.number] * len(across),
+        "text": texts,
+        "hoverinfo": "text",
+    }
+    return [trace]
 
 
-def _at(places: Sequence[Mapping[str, Any]], step: int) -> Mapping[str, Any] | None:
-    """Return the last point of a curve at or before a step: curves are thinned out."""
-    before = []
+def _at(places: Points, step: int) -> Mapping[str, Any] | None:
+    """Return the last point of a curve at or before a step."""
+    # Curves are thinned out: the step itself may be missing.
+    found = None
     for place in places:
         if place["step"] <= step:
-            before.append(place)
-    if before:
-        return before[-1]
-    return None
+            found = place
+    return found
 
 
 def rung_words(rung: RungRecord) -> str:
-    """Describe a rung where a pointer rests on it."""
-    values = "<br>".join(escaped(f"{name}: {number(value)}") for name, value in rung.values.items())
+    """Return a rung as it is described where a pointer rests on it."""
+    lines = []
+    for name, value in rung.values.items():
+        lines.append(escaped(f"{name}: {number(value)}"))
     then = "stopped here"
     if rung.go_on:
         then = "promoted"
+    values = "<br>".join(lines)
     return f"trial {rung.number}, rung {rung.rung + 1} at step {rung.step:,}: {then}<br>{values}"
 
 
 def cost_figure(trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> Figure:
-    """Draw what the models cost as bars, each as a share of the dearest of these: costs have many
-    units.
-    """
+    """Draw what the models cost as bars, each as a share of the dearest of these."""
+    # As shares, because costs have many units.
     table = costs_of(trials, metrics)
     if not table:
         return {"note": "Nothing is known yet of what these models cost."}
-    names = list(table)
     data = []
     for index, trial in enumerate(trials):
-        values = []
-        for name in names:
-            values.append(table[name].get(trial.number))
-        shares = []
-        for name, value in zip(names, values, strict=True):
-            shares.append(_share(value, table[name]))
-        data.append(
-            {
-                "type": "bar",
-                "orientation": "h",
-                "name": f"trial {trial.number}",
-                "x": shares,
-                "y": [escaped(name) for name in names],
-                "marker": {"color": COLOURS[index % len(COLOURS)]},
-                "text": [number(value) if value is not None else "" for value in values],
-                "textposition": "auto",
-                "textangle": 0,
-                "customdata": [trial.number] * len(names),
-                "hovertemplate": f"trial {trial.number}<br>%{{y}}: %{{text}}<extra></extra>",
-            }
-        )
+        colour = COLOURS[index % len(COLOURS)]
+        data.append(_cost_bars(trial, table, colour))
     layout = {
         "barmode": "group",
         "xaxis": {"title": {"text": "percent of the dearest of these"}, "range": [0, 105]},
+        # From the top down, in the order of the table.
         "yaxis": {"autorange": "reversed"},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        "legend": LEGEND,
         "showlegend": True,
         "hovermode": "closest",
     }
     return {"data": data, "layout": layout}
 
 
+def _cost_bars(
+    trial: TrialRecord,
+    table: Mapping[str, Mapping[int, float]],
+    colour: str,
+) -> dict[str, Any]:
+    names = []
+    shares = []
+    texts = []
+    for name, row in table.items():
+        value = row.get(trial.number)
+        names.append(escaped(name))
+        shares.append(_share(value, row))
+        if value is None:
+            texts.append("")
+        else:
+            texts.append(number(value))
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "name": f"trial {trial.number}",
+        "x": shares,
+        "y": names,
+        "marker": {"color": colour},
+        "text": texts,
+        "textposition": "auto",
+        "textangle": 0,
+        "customdata": [trial.number] * len(names),
+        "hovertemplate": f"trial {trial.number}<br>%{{y}}: %{{text}}<extra></extra>",
+    }
+
+
 def costs_of(
-    trials: Sequence[TrialRecord], metrics: Mapping[str, Metric]
+    trials: Sequence[TrialRecord],
+    metrics: Mapping[str, Metric],
 ) -> dict[str, dict[int, float]]:
-    """Return all costs that some of these trials has, by name and trial: of metrics, those of which
-    less is better.
-    """
+    """Return all costs that some of these trials has, by name and trial."""
     found: dict[str, dict[int, float]] = {}
     for trial in trials:
+        # What was measured takes the place of what was known before.
         for name, value in {**trial.costs, **trial.values}.items():
             metric = metrics.get(name)
-            if metric is None:
-                cost = name in trial.costs
-            else:
+            cost = name in trial.costs
+            if metric is not None:  # of metrics, those of which less is better
                 cost = metric.direction == "minimize"
             if cost and value >= 0:
                 found.setdefault(name, {})[trial.number] = value
@@ -242,9 +275,9 @@ def costs_of(
 
 
 def _share(value: float | None, row: Mapping[int, float]) -> float | None:
-    most = max(row.values())
     if value is None:
         return None
+    most = max(row.values())
     if most > 0:
         return 100 * value / most
     return 0.0

@@ -1,10 +1,8 @@
-"""Figures of a study as plotly's JSON: plain data, so that they can be looked at without a
-browser.
-"""
+"""Figures of a study as plotly's JSON: plain data, which can be looked at without a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,8 @@ if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 
+Place = tuple[float, ...]
+"""Values of a trial, one for each axis."""
 LOG_FROM = 30
 """Costs that differ by this factor are drawn by ratio."""
 HOVER_WIDTH = 60
@@ -44,7 +44,7 @@ KINDS = (
 
 
 def kind_of(shown: Snapshot, trial: TrialRecord) -> str:
-    """Say how a trial is drawn."""
+    """Return the name of the kind as which a trial is drawn."""
     if trial.number in shown.front_numbers:
         return "front"
     if trial.state == "complete" and not shown.keeps(trial):
@@ -58,84 +58,87 @@ def front_figure(
     wanted: Callable[[TrialRecord], bool] = lambda trial: True,
 ) -> Figure:
     """Draw trials over two or three metrics, the front joined by a line where there are two."""
-    trials = []
-    for trial in shown.trials:
-        if wanted(trial):
-            trials.append(trial)
     names = [metric.name for metric in axes]
-    placed = {}
-    for trial in trials:
-        placed[trial.number] = measured(trial, names)
-    trials = [trial for trial in trials if placed[trial.number] is not None]
-    if not trials:
+    placed: dict[int, Place] = {}
+    by_kind: dict[str, list[TrialRecord]] = {}
+    for trial in shown.trials:
+        place = measured(trial, names)
+        if place is not None and wanted(trial):
+            placed[trial.number] = place
+            by_kind.setdefault(kind_of(shown, trial), []).append(trial)
+    if not placed:
         return {"note": "No trial has been measured yet, or the filters leave none."}
+
     data = []
-    for kind in KINDS:
-        members = []
-        for trial in trials:
-            if kind_of(shown, trial) == kind.name:
-                members.append(trial)
-        if members:
-            data.append(
-                _trace(
-                    kind,
-                    members,
-                    [placed[trial.number] for trial in members],
-                    shown,
-                    len(axes) == 3,
-                )
-            )
     if len(axes) == 2:
-        line = []
-        for trial in shown.front:
-            if placed.get(trial.number):
-                line.append(placed[trial.number])
-        data.insert(0, _edge(sorted(line)))
-    columns = list(zip(*(placed[trial.number] for trial in trials), strict=True))
+        line = [placed[trial.number] for trial in shown.front if trial.number in placed]
+        data.append(_edge(sorted(line)))
+    # In the order of KINDS: the front is drawn last, over all others.
+    for kind in KINDS:
+        if kind.name in by_kind:
+            members = by_kind[kind.name]
+            data.append(_trace(shown, kind, members, placed, solid=len(axes) == 3))
+    columns = list(zip(*placed.values(), strict=True))
     return {"data": data, "layout": _layout(axes, columns, shown)}
 
 
-def measured(trial: TrialRecord, names: Sequence[str]) -> tuple[float, ...] | None:
-    """Return a trial's values, or what was known of it before training, if all of these metrics are
-    among them.
+def measured(trial: TrialRecord, names: Sequence[str]) -> Place | None:
+    """Return a trial's values of these metrics; None where one of them is not known.
+
+    What was known before training stands for what was not measured.
     """
     found = {**trial.costs, **trial.values}
-    if all(name in found for name in names):
-        return tuple(found[name] for name in names)
-    return None
+    if not found.keys() >= set(names):
+        return None
+    return tuple(map(found.__getitem__, names))
 
 
 def hover(shown: Snapshot, trial: TrialRecord) -> str:
-    """Describe a trial where a pointer rests on it."""
+    """Return a trial as it is described where a pointer rests on it."""
     found = {**trial.costs, **trial.values}
     lines = [f"<b>trial {trial.number}</b>, {kind_of(shown, trial)}"]
-    lines += [f"{label(name)}: {_number(value)}" for name, value in found.items()]
-    lines += [label(line) for line in _wrapped(plan_words(trial.params))]
+    for name, value in found.items():
+        lines.append(f"{label(name)}: {_number(value)}")
+    lines += map(label, _wrapped(plan_words(trial.params)))
     return "<br>".join(lines)
 
 
 def _trace(
-    kind: Kind, members: list[TrialRecord], places: list[Any], shown: Snapshot, solid: bool
+    shown: Snapshot,
+    kind: Kind,
+    members: Sequence[TrialRecord],
+    placed: Mapping[int, Place],
+    *,
+    solid: bool,
 ) -> dict[str, Any]:
-    columns = dict(zip("xyz", map(list, zip(*places, strict=True)), strict=False))
+    places = []
+    numbers = []
+    texts = []
+    for trial in members:
+        places.append(placed[trial.number])
+        numbers.append(trial.number)
+        texts.append(hover(shown, trial))
+    columns = map(list, zip(*places, strict=True))
+    form = "scatter"
+    marker = kind.marker
     if solid:
+        form = "scatter3d"
         marker = {**kind.marker, "size": 4}
-    else:
-        marker = kind.marker
     return {
-        "type": "scatter3d" if solid else "scatter",
+        "type": form,
         "mode": "markers",
         "name": kind.name,
         "marker": marker,
-        "customdata": [trial.number for trial in members],
-        "text": [hover(shown, trial) for trial in members],
+        "customdata": numbers,
+        "text": texts,
         "hoverinfo": "text",
-        **columns,
+        **dict(zip("xyz", columns, strict=False)),
     }
 
 
-def _edge(line: list[Any]) -> dict[str, Any]:
-    """Join the front: a line that steps would claim models that nobody trained."""
+def _edge(line: Sequence[Place]) -> dict[str, Any]:
+    """Join the front by a straight line."""
+    # One in steps would claim models that nobody trained.
     return {
         "type": "scatter",
         "mode": "lines",
@@ -148,14 +151,18 @@ def _edge(line: list[Any]) -> dict[str, Any]:
 
 
 def _layout(
-    axes: Sequence[Metric], columns: list[tuple[float, ...]], shown: Snapshot
+    axes: Sequence[Metric],
+    columns: Sequence[Place],
+    shown: Snapshot,
 ) -> dict[str, Any]:
     found = {}
     for letter, metric, values in zip("xyz", axes, columns, strict=False):
         found[f"{letter}axis"] = axis(metric, values)
+    names = [metric.name for metric in axes]
     common = {
         "hovermode": "closest",
-        "uirevision": f"{shown.study.id} {[metric.name for metric in axes]}",
+        # While this is the same, a chart that somebody has zoomed into stays so.
+        "uirevision": f"{shown.study.id} {names}",
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     }
     if len(axes) == 3:
@@ -164,13 +171,16 @@ def _layout(
 
 
 def axis(metric: Metric, values: Sequence[float]) -> dict[str, Any]:
-    """Describe an axis: its metric with its unit, and by ratio where costs spread widely."""
+    """Return an axis: its metric with its unit, and by ratio where costs spread widely."""
+    title = metric.name
     if metric.unit:
         title = f"{metric.name} ({metric.unit})"
-    else:
-        title = metric.name
-    wide = metric.log and min(values) > 0 and max(values) / min(values) >= LOG_FROM
-    return {"title": {"text": title}, **({"type": "log"} if wide else {})}
+    described: dict[str, Any] = {"title": {"text": title}}
+    low = min(values)
+    high = max(values)
+    if metric.log and low > 0 and high / low >= LOG_FROM:
+        described["type"] = "log"
+    return described
 
 
 def _number(value: float) -> str:

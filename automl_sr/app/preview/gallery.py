@@ -1,6 +1,4 @@
-"""Examples of a study whose task is not super-resolution, shown as that task shows them: in
-pictures or in texts.
-"""
+"""Examples of a study of another task, shown as that task shows them: in pictures or in texts."""
 
 from __future__ import annotations
 
@@ -24,42 +22,55 @@ EXAMPLES = 4
 
 
 def enlarges(study: StudyRecord) -> bool:
-    """Return whether a study's models enlarge pictures, of which the viewer shows more than a
-    gallery does.
+    """Return whether a study's models enlarge pictures.
+
+    The viewer shows more of those than a gallery does.
     """
-    return bool(study.spec["task"].get("kind") == ImageSR.kind)
+    kind = study.spec["task"].get("kind")
+    return bool(kind == ImageSR.kind)
 
 
 def why_no_gallery(study: StudyRecord, registry: Registry) -> str:
-    """Say why the task of a study shows nothing, if so."""
+    """Return why the task of a study shows nothing; an empty text if it does."""
     kind = study.spec["task"].get("kind")
     if kind not in registry.tasks:
         return f"The task {kind!r} is not installed here: its models cannot be shown."
-    if registry.tasks[kind].show is Task.show:
+    if registry.tasks[kind].show is Task.show:  # that of the base class, which shows nothing
         return f"Studies of the task {kind!r} have no pictures to show."
     return ""
 
 
 def shown(
-    study: StudyRecord, trials: Sequence[TrialRecord], registry: Registry, stop: Callable[[], bool]
+    study: StudyRecord,
+    trials: Sequence[TrialRecord],
+    registry: Registry,
+    stop: Callable[[], bool],
 ) -> Markup:
     """Return the first validation samples and what trials make of them. Raises AutomlSRError.
 
     `stop` is asked while a model is at work; what it raises ends the work.
     """
     spec = StudySpec.from_json(study.spec, registry)
+    guard = Guard(stop=stop)
     with StoredModels() as models:
-        found = gallery(spec.task, spec.search.seed, trials, models, EXAMPLES, Guard(stop=stop))
-    return el(
-        "div", el("p", found["caption"]), [_example(row) for row in found["rows"]], class_="gallery"
-    )
+        found = gallery(
+            spec.task,
+            spec.search.seed,
+            trials,
+            models,
+            EXAMPLES,
+            guard,
+        )
+    caption = el("p", found["caption"])
+    return el("div", caption, list(map(_example, found["rows"])), class_="gallery")
 
 
 def _example(row: Mapping[str, Any]) -> Markup:
-    pieces = el(
-        "div", [_piece(row["name"], piece) for piece in row["pieces"]], class_="gallery-pieces"
-    )
-    return el("section", el("h4", row["name"]), pieces)
+    pieces = []
+    for piece in row["pieces"]:
+        pieces.append(_piece(row["name"], piece))
+    together = el("div", pieces, class_="gallery-pieces")
+    return el("section", el("h4", row["name"]), together)
 
 
 def _piece(name: str, piece: Mapping[str, Any]) -> Markup:

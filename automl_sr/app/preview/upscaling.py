@@ -1,6 +1,4 @@
-"""A picture upscaled by bicubic and by the exported models of trials, measured as `automl-sr
-evaluate` measures.
-"""
+"""A picture upscaled by bicubic and by exported models, measured as `automl-sr evaluate` does."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from automl_sr.app.server.background import Stopped
 from automl_sr.data import images
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.evaluation.guard import Guard
-from automl_sr.search.study import cores
+from automl_sr.search.environment import cores
 from automl_sr.tasks.image_sr.image_model import (
     ImageModel,
     OnnxImageModel,
@@ -49,8 +47,9 @@ in between.
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One upscaled picture, or the reason why there is none; PSNR and SSIM where the original is
-    known.
+    """One upscaled picture, or the reason why there is none.
+
+    PSNR and SSIM are there where the original is known.
     """
 
     key: str
@@ -63,26 +62,35 @@ class Result:
 
 
 def upscaled(
-    subject: Subject, trials: Sequence[TrialRecord], models: StoredModels, watch: Watch
+    subject: Subject,
+    trials: Sequence[TrialRecord],
+    models: StoredModels,
+    watch: Watch,
 ) -> Iterator[Result]:
-    """Yield the original where it is known, what bicubic makes of it, and each trial as it is
-    done.
-    """
+    """Yield the original where it is known, what bicubic makes of it, and each trial as it ends."""
     if subject.original is not None:
         yield Result("original", "original", subject.original)
     watch("bicubic", 0, 1)
     begin = time.perf_counter()
     image = upscale(subject.lr, subject.scale)
-    yield _measured(subject, "bicubic", "bicubic", image, image, time.perf_counter() - begin)
+    seconds = time.perf_counter() - begin
+    yield _measured(subject, "bicubic", "bicubic", image, image, seconds)
     for trial in trials:
         yield by_trial(subject, trial, models, watch)
 
 
-def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: Watch) -> Result:
-    """Upscale with one trial's exported file; whatever is wrong with it becomes the result's
-    error.
+def by_trial(
+    subject: Subject,
+    trial: TrialRecord,
+    models: StoredModels,
+    watch: Watch,
+) -> Result:
+    """Upscale with one trial's exported file.
+
+    Whatever is wrong with the file becomes the result's error.
     """
-    title, path = f"trial {trial.number}", ""
+    title = f"trial {trial.number}"
+    path = ""
     try:
         watch(title, 0, 1)
         file = models.path(trial)
@@ -92,6 +100,7 @@ def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: 
         if model.scale != subject.scale:
             raise UseError(f"The model enlarges {model.scale} times, not {subject.scale} times.")
         upscaler = Upscaler(model, watch=progress)
+        # From here on: loading the model is no part of the time that is shown.
         begin = time.perf_counter()
         output, image = _run(upscaler, subject)
         seconds = time.perf_counter() - begin
@@ -102,9 +111,9 @@ def by_trial(subject: Subject, trial: TrialRecord, models: StoredModels, watch: 
         reason = str(error)
     except Exception as error:  # noqa: BLE001 - a file of a store may fail in any way, the other trials still run
         reason = f"{type(error).__name__}: {error}"
-    return Result(
-        str(trial.number), title, error=reason.replace(path, "Its ONNX file") if path else reason
-    )
+    if path:  # where files of this machine lie is nobody's business
+        reason = reason.replace(path, "Its ONNX file")
+    return Result(str(trial.number), title, error=reason)
 
 
 class _Progress:
@@ -122,37 +131,43 @@ class _Progress:
         self._watch(self._title, done, total)
 
     def again(self) -> bool:
-        """Tell the same once more, if it is time; nobody asks for an end in another way than by
-        raising.
-        """
+        """Tell the same once more, if it is time."""
         if time.monotonic() - self._told >= LOOK_SECONDS:
             self(*self._place)
+        # Never true: who watches asks for an end by raising.
         return False
 
 
 def _run(upscaler: Upscaler, subject: Subject) -> tuple[Image, Image]:
-    """Return what is measured, the luma alone of a net that works on luma, and what is shown.
-
-    With an original the net sees what `evaluate` gives it, otherwise what `upscale` does.
-    """
+    """Return what is measured, the luma alone of a net that works on luma, and what is shown."""
     model = upscaler.model
     if subject.original is None:
-        upscaler.tile = min(upscaler.tile, max(TILE, smallest_tile(upscaler.margin)))
+        # As `upscale` does it, but in small tiles: between them one can stop.
+        least = max(TILE, smallest_tile(upscaler.margin))
+        upscaler.tile = min(upscaler.tile, least)
         image = images.to_rgb8(upscaler(subject.picture))
         return image, image
+    # As `evaluate` does it: the same pixels give the same PSNR.
     lr = subject.lr
     output = network_output(ImageModel(upscaler.run, model.scale, model.color), lr)
-    return output, with_chroma(output, lr) if output.ndim == 2 else output
+    if output.ndim == 2:
+        return output, with_chroma(output, lr)
+    return output, output
 
 
 def _measured(
-    subject: Subject, key: str, title: str, output: Image, image: Image, seconds: float
+    subject: Subject,
+    key: str,
+    title: str,
+    output: Image,
+    image: Image,
+    seconds: float,
 ) -> Result:
     if image.shape[:2] != subject.size:
         raise UseError(f"The model gives {image.shape[1]}x{image.shape[0]} pixels.")
-    if subject.original is None:
+    truth = subject.original
+    if truth is None:
         return Result(key, title, image, seconds=seconds)
-    truth, scale = subject.original, subject.scale
-    return Result(
-        key, title, image, psnr_y(output, truth, scale), ssim_y(output, truth, scale), seconds
-    )
+    psnr = psnr_y(output, truth, subject.scale)
+    ssim = ssim_y(output, truth, subject.scale)
+    return Result(key, title, image, psnr, ssim, seconds)

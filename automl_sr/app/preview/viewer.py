@@ -1,11 +1,10 @@
-"""Pictures side by side at one zoom, two of them under a slider, their difference, and a magnifier
-over all.
-"""
+"""Pictures side by side at one zoom, two under a slider, their difference, and a magnifier."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -54,9 +53,8 @@ class Shown:
 
     def add(self, result: Result) -> None:
         """Write a result's picture, and add its pane."""
-        self.panes.append(
-            pane(result, self.folder, f"{safe_name(self.subject.name)}-x{self.subject.scale}")
-        )
+        name = f"{safe_name(self.subject.name)}-x{self.subject.scale}"
+        self.panes.append(pane(result, self.folder, name))
 
     @cached_property
     def _focus(self) -> tuple[float, float]:
@@ -66,21 +64,22 @@ class Shown:
         return scale * (left + width / 2), scale * (top + height / 2)
 
     def value(self) -> str:
-        """Return the viewer's value: text, because Gradio changes streamed objects in place, where
-        nothing sees it.
-        """
+        """Return the viewer's value."""
         height, width = self.subject.size
-        focus = self._focus
-        known = self.subject.original is not None
+        across, down = self._focus
+        reference = "bicubic"
+        if self.subject.original is not None:
+            reference = "original"
         value = {
             "run": self.run,
             "width": width,
             "height": height,
-            "focus": {"x": focus[0], "y": focus[1]},
-            "reference": "original" if known else "bicubic",
+            "focus": {"x": across, "y": down},
+            "reference": reference,
             "panes": list(self.panes),
             "notes": [*self.subject.notes, *self.notes],
         }
+        # Text, because Gradio changes streamed objects in place, where nothing sees it.
         return json.dumps(value)
 
 
@@ -92,7 +91,10 @@ def _forget_old(folder: Path) -> None:
 
 
 def pane(result: Result, folder: Path, name: str) -> dict[str, Any]:
-    """Describe one picture of the viewer; the file is served to who knows its random folder."""
+    """Return what the viewer knows of one picture; its file is written.
+
+    The file is served to who knows its random folder.
+    """
     described = {
         "key": result.key,
         "title": result.title,
@@ -104,20 +106,21 @@ def pane(result: Result, folder: Path, name: str) -> dict[str, Any]:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}-{result.title.replace(' ', '-')}.png"
-    Image.fromarray(result.image).save(
-        file, compress_level=1
-    )  # seconds count, bytes go to the same machine
+    title = result.title.replace(" ", "-")
+    file = folder / f"{name}-{title}.png"
+    # Barely compressed: seconds count, bytes go to the same machine.
+    Image.fromarray(result.image).save(file, compress_level=1)
     return {**described, "file": file.name, "url": f"gradio_api/file={quote(str(file))}"}
 
 
 def words(result: Result) -> str:
-    """Write what was measured: PSNR-Y 33.12 dB, SSIM-Y 0.9321, 85 ms."""
+    """Return what was measured, in words: PSNR-Y 33.12 dB, SSIM-Y 0.9321, 85 ms."""
     parts = []
     if result.psnr_y is not None:
-        parts.append(
-            f"PSNR-Y {result.psnr_y:.2f} dB" if math.isfinite(result.psnr_y) else "PSNR-Y infinite"
-        )
+        if math.isfinite(result.psnr_y):
+            parts.append(f"PSNR-Y {result.psnr_y:.2f} dB")
+        else:  # no pixel differs, as in a picture of one colour
+            parts.append("PSNR-Y infinite")
     if result.ssim_y is not None:
         parts.append(f"SSIM-Y {result.ssim_y:.4f}")
     if result.seconds is not None:
@@ -126,9 +129,6 @@ def words(result: Result) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Keep of a picture's name what every file system takes."""
-    kept = "".join(
-        letter if (letter.isalnum() and letter.isascii()) or letter in "-_" else "-"
-        for letter in name
-    )
+    """Return of a picture's name what every file system takes."""
+    kept = re.sub(r"[^0-9A-Za-z_-]", "-", name)
     return kept.strip("-")[:60] or "picture"

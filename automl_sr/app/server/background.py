@@ -13,9 +13,8 @@ Tell = Callable[[Any], None]
 TICK = 0.4
 """Seconds after which the listener is asked whether it is still there."""
 _END = object()
-_turn = (
-    threading.Lock()
-)  # several at once would take each other's memory, and make the times that are shown worthless
+# Several at once would take each other's memory, and make the times that are shown worthless.
+_turn = threading.Lock()
 
 
 class Stopped(Exception):  # noqa: N818 - what happened
@@ -59,7 +58,10 @@ def run_in_background(work: Callable[[Tell], None]) -> Iterator[Any]:
 
 
 def _do(
-    work: Callable[[Tell], None], tell: Tell, told: queue.SimpleQueue[Any], gone: threading.Event
+    work: Callable[[Tell], None],
+    tell: Tell,
+    told: queue.SimpleQueue[Any],
+    gone: threading.Event,
 ) -> None:
     while not _turn.acquire(timeout=TICK):
         if gone.is_set():

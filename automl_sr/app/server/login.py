@@ -66,12 +66,14 @@ class Login:
     """Asks for the password, and remembers who said it."""
 
     def __init__(
-        self, secret: Secret, port: int, clock: Callable[[], float] = time.monotonic
+        self,
+        secret: Secret,
+        port: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._secret = secret
-        self._name = (  # cookies do not know ports: two apps on a machine need two names
-            f"automl-sr-{port}"
-        )
+        # Cookies do not know ports: two apps on a machine need two names.
+        self._name = f"automl-sr-{port}"
         self._sessions = Sessions(clock)
         self._brake = Brake(clock)
 
@@ -79,10 +81,11 @@ class Login:
         """Return whether a request comes from somebody who was let in."""
         request = Request(scope)
         name = _cookie_name(self._name, request)
-        tokens = []
         for header in request.headers.getlist("cookie"):
-            tokens.append(_cookie(header, name))
-        return any(token is not None and self._sessions.knows(token) for token in tokens)
+            token = _cookie(header, name)
+            if token is not None and self._sessions.knows(token):
+                return True
+        return False
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer somebody who was not let in: with the page that asks, or that something else needs
@@ -127,7 +130,14 @@ class Login:
         secure = request.url.scheme == "https"
         name = _cookie_name(self._name, request)
         token = self._sessions.begin()
-        response.set_cookie(name, token, STAYS, httponly=True, samesite="lax", secure=secure)
+        response.set_cookie(
+            name,
+            token,
+            STAYS,
+            httponly=True,
+            samesite="lax",
+            secure=secure,
+        )
         return response
 
 
@@ -187,7 +197,12 @@ def _page(request: Request, sentence: str = "", code: int = 200) -> HTMLResponse
         el("button", "Login", type="submit"),
     ]
     # what the address asks for is shown after the password
-    form = el("form", fields, method="post", action=f"{LOGIN}?{query}" if query else LOGIN)
+    form = el(
+        "form",
+        fields,
+        method="post",
+        action=f"{LOGIN}?{query}" if query else LOGIN,
+    )
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -196,5 +211,6 @@ def _page(request: Request, sentence: str = "", code: int = 200) -> HTMLResponse
         el("style", Markup(static_text("login.css"))),
     )
     return HTMLResponse(
-        f"<!DOCTYPE html>\n{el('html', head, el('body', el('main', form)), lang='en')}\n", code
+        f"<!DOCTYPE html>\n{el('html', head, el('body', el('main', form)), lang='en')}\n",
+        code,
     )

@@ -79,7 +79,12 @@ class Door:
     """
 
     def __init__(
-        self, app: ASGIApp, names: Names, login: Login | None, quota: Quota, upload_bytes: int
+        self,
+        app: ASGIApp,
+        names: Names,
+        login: Login | None,
+        quota: Quota,
+        upload_bytes: int,
     ) -> None:
         self._app = app
         self._names = names
@@ -96,7 +101,9 @@ class Door:
             await WebSocketClose()(scope, receive, send)
             return
         await self._answer(
-            scope, receive, _with_headers(scope["path"], self._login is not None, send)
+            scope,
+            receive,
+            _with_headers(scope["path"], self._login is not None, send),
         )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,12 +111,12 @@ class Door:
         path = scope["path"]
         refusal = self._stranger(scope, headers)
         login = self._asking(scope)
-        if refusal is None and login is not None:
-            refusal = None
-            if path == LOGIN:
+        # A stranger is told nothing else, and who has not said the password learns of no route.
+        if refusal is None:
+            if login is None:
+                refusal = self._refusal(scope, headers)
+            elif path == LOGIN:
                 refusal = self._size_refusal(path, headers)
-        elif refusal is None:
-            refusal = self._refusal(scope, headers)
         if refusal is not None:
             code, reason = refusal
             await PlainTextResponse(reason, code)(scope, receive, send)
@@ -142,16 +149,17 @@ class Door:
         """
         if scope["method"] not in METHODS:
             return 405, "This app has no such method."
-        hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        server = scope.get("server")
-        if len(hosts) != 1 or not self._names.answers_to(hosts[0], server[0] if server else None):
-            return (
-                400,
-                (
-                    "This app has another name. A name behind a proxy is told to it with"
-                    " --public-name."
-                ),
+        hosts = headers.getlist("host")
+        origins = headers.getlist("origin")
+        reached = None
+        if scope.get("server"):
+            reached = scope["server"][0]
+        # Of two Host headers nobody knows which one is read behind the door.
+        if len(hosts) != 1 or not self._names.answers_to(hosts[0], reached):
+            sentence = (
+                "This app has another name. A name behind a proxy is told to it with --public-name."
             )
+            return 400, sentence
         own = all(self._names.is_own_page(origin, scope["scheme"], hosts[0]) for origin in origins)
         if len(origins) > 1 or not own or _is_from_elsewhere(scope, headers):
             return 403, "This request comes from the page of another site."
@@ -166,32 +174,30 @@ class Door:
             return 404, "This app keeps no states."
         return self._size_refusal(path, headers)
 
-    def _size_refusal(self, path: str, headers: Mapping[str, str]) -> tuple[int, str] | None:
+    def _size_refusal(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+    ) -> tuple[int, str] | None:
         if "transfer-encoding" in headers:
             return 411, "This request does not say how large it is."
-        most, sentence = EVENT_BYTES, f"A request may have {EVENT_BYTES >> 20} MB at most."
+        most = EVENT_BYTES
+        sentence = f"A request may have {EVENT_BYTES >> 20} MB at most."
         if path.rstrip("/") == UPLOAD:
-            most, sentence = (
-                self._upload_bytes + FRAME_BYTES,
-                f"A file may have {self._upload_bytes >> 20} MB at most.",
-            )
+            most = self._upload_bytes + FRAME_BYTES
+            sentence = f"A file may have {self._upload_bytes >> 20} MB at most."
         if path == LOGIN:
-            most, sentence = LOGIN_BYTES, "A name and a password are shorter."
+            most = LOGIN_BYTES
+            sentence = "A name and a password are shorter."
         length = headers.get("content-length", "0")
-        if not (
-            length.isascii()
-            and length.isdigit()
-            and len(length) < LONGEST_NUMBER
-            and int(length) <= most
-        ):
+        if not _is_number(length) or int(length) > most:
             return 413, sentence
         return None
 
     async def _upload(self, size: int, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client") or ("", 0)
-        upload = self._quota.take(
-            network_of(client[0]), size
-        )  # a session would be new after each login
+        # By address: a session would be new after each login.
+        upload = self._quota.take(network_of(client[0]), size)
         if isinstance(upload, str):
             await PlainTextResponse(upload, 413)(scope, receive, send)
             return
@@ -216,8 +222,9 @@ def _with_headers(path: str, private: bool, send: Send) -> Send:
     async def with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             found = MutableHeaders(scope=message)
-            for name in [name for name in found if name.lower().startswith(CORS)]:
-                del found[name]
+            for name in list(found):  # a copy: names are removed meanwhile
+                if name.lower().startswith(CORS):
+                    del found[name]
             if path.startswith(FILE):
                 found["Content-Security-Policy"] = FILE_POLICY
             for name, value in HEADERS.items():
@@ -242,7 +249,13 @@ def _is_from_elsewhere(scope: Scope, headers: Mapping[str, str]) -> bool:
     return not (follows and scope["method"] in ("GET", "HEAD") and scope["path"] == "/")
 
 
+def _is_number(text: str) -> bool:
+    # Short ones alone: int works for long on thousands of digits.
+    return text.isascii() and text.isdigit() and len(text) < LONGEST_NUMBER
+
+
 def _used(path: str) -> bool:
     if path.startswith(FILE):
         return not SCHEME.match(path.removeprefix(FILE))  # Gradio would fetch an address itself
-    return path.removeprefix(API).split("/")[0] in USED
+    route, _, _ = path.removeprefix(API).partition("/")
+    return route in USED

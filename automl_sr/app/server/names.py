@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from automl_sr.errors import UseError
 
 PLACE = re.compile(
-    r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?", re.IGNORECASE
+    r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9_][a-z0-9_.-]{0,252})(?::([0-9]{1,5}))?",
+    re.IGNORECASE,
 )
 ORIGIN = re.compile(r"(https?)://(.+)", re.IGNORECASE)
 PORTS = {"http": 80, "https": 443}
@@ -38,16 +39,20 @@ def read_place(text: str) -> Place | None:
     found = PLACE.fullmatch(text)
     if found is None:
         return None
-    name, port = found.groups()
-    if port is not None and int(port) > 65535:
-        return None
+    name, digits = found.groups()
+    port = None
+    if digits is not None:
+        port = int(digits)
+        if port > 65535:
+            return None
     if not name.startswith("["):
-        return Place(name.lower(), None if port is None else int(port))
+        return Place(name.lower(), port)
     try:
         address = ipaddress.IPv6Address(name[1:-1])
     except ValueError:
         return None
-    return Place(plain_address(str(address)), None if port is None else int(port))
+    # One address has many spellings; names are compared as text.
+    return Place(plain_address(str(address)), port)
 
 
 def plain_address(text: str) -> str:

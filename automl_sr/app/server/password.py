@@ -74,14 +74,18 @@ def is_private(path: Path) -> bool:
 
 
 def given_secret(
-    auth: str | None, file: Path | None, no_auth: bool, environ: Mapping[str, str] = os.environ
+    auth: str | None,
+    file: Path | None,
+    no_auth: bool,
+    environ: Mapping[str, str] = os.environ,
 ) -> Secret | None:
     """Return who is let in, if somebody alone is. Raises UseError where two things are said."""
     if auth is not None and file is not None:
         raise UseError("Both --auth and --auth-file are given.", "Leave --auth out.")
     if no_auth and (auth is not None or file is not None):
         raise UseError(
-            "--no-auth lets everybody in, but a password is given too.", "Leave one out."
+            "--no-auth lets everybody in, but a password is given too.",
+            "Leave one out.",
         )
     if auth is not None:
         return read_auth(auth)

@@ -80,7 +80,10 @@ def is_local(host: str) -> bool:
 
 
 def serve(
-    store: str | None, address: Address, registry: Registry, tell: Callable[[str], None]
+    store: str | None,
+    address: Address,
+    registry: Registry,
+    tell: Callable[[str], None],
 ) -> None:
     """Serve until Ctrl-C or SIGTERM. Raises UseError where the port is taken."""
     listening = _listen(address)
@@ -116,10 +119,15 @@ def make_app(cache: StoreCache, address: Address) -> fastapi.FastAPI:
     login = None
     if address.auth is not None:
         login = Login(address.auth, address.port)
-    app.add_middleware(Door, names=names, login=login, quota=Quota(), upload_bytes=UPLOAD_BYTES)
-    if (
-        address.public_names
-    ):  # who asks, and whether by HTTPS, is believed where there is a proxy to say it
+    app.add_middleware(
+        Door,
+        names=names,
+        login=login,
+        quota=Quota(),
+        upload_bytes=UPLOAD_BYTES,
+    )
+    # Who asks, and whether by HTTPS, is believed where there is a proxy to say it.
+    if address.public_names:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[*PROXIES, *address.proxies])
     mounted: fastapi.FastAPI = gr.mount_gradio_app(
         app,
@@ -170,12 +178,18 @@ def check_proxy(text: str) -> str:
         ipaddress.ip_network(text)
     except ValueError:
         raise UseError(
-            f"--proxy {text!r} is no address.", "Give it as in 10.0.0.5 or 10.0.0.0/24."
+            f"--proxy {text!r} is no address.",
+            "Give it as in 10.0.0.5 or 10.0.0.0/24.",
         ) from None
     return text
 
 
-def check_reach(host: str, auth: Secret | None, no_auth: bool, public: bool = False) -> None:
+def check_reach(
+    host: str,
+    auth: Secret | None,
+    no_auth: bool,
+    public: bool = False,
+) -> None:
     """Refuse to show a store to a network that nobody meant to show it to. Raises UseError."""
     if auth is not None or no_auth or (is_local(host) and not public):
         return

@@ -21,7 +21,11 @@ class ServerRenderedBlocks(GuardedBlocks):
         self._values: dict[int, Callable[[], Any]] = {}
         super().__init__(*given, **named)
 
-    def render_on_server(self, component: gr.HTML, value: Callable[[], str]) -> None:
+    def render_on_server(
+        self,
+        component: gr.HTML,
+        value: Callable[[], str],
+    ) -> None:
         """Ask for a component's value each time when somebody opens the page."""
         self._values[component._id] = value
 

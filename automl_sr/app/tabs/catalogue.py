@@ -1,6 +1,4 @@
-"""What is installed, as HTML: techniques with their fields, tasks, metrics, what is unavailable;
-and method cards.
-"""
+"""What is installed, as HTML: techniques with their fields, tasks, metrics; and method cards."""
 
 from __future__ import annotations
 
@@ -49,72 +47,99 @@ _LINK = re.compile(r"(!?)\[([^\]]*)\]\(\s*([^)\s]*)[^)]*\)")
 
 
 def techniques_html(registry: Registry, asked: str, slot: str) -> str:
-    """Describe the techniques of one slot or of all in which every asked word occurs."""
+    """Return the techniques of one slot or of all in which every asked word occurs."""
     words = asked.lower().split()
-    found = {
-        known: [cls for cls in _in_order(registry, known) if _matches(registry, cls, words)]
-        for known in Slot
-        if slot in ("", known.value)
-    }
-    count = sum(map(len, found.values()))
+    found: dict[Slot, list[type[Technique]]] = {}
+    count = 0
+    for known in Slot:
+        if slot not in ("", known.value):
+            continue
+        for cls in _in_order(registry, known):
+            if _matches(registry, cls, words):
+                found.setdefault(known, []).append(cls)
+                count += 1
     if not count:
         return "<p>No installed technique fits: ask for less, or for another slot.</p>"
-    parts = [f"<p role='status'>{count} technique{'s' if count > 1 else ''}</p>"]
+
+    said = f"{count} techniques"
+    if count == 1:
+        said = "1 technique"
+    # With a role that screen readers tell: the list changes while somebody types above it.
+    parts = [f"<p role='status'>{said}</p>"]
     for known, members in found.items():
-        if members:
-            described = "".join(
-                technique_html(registry, cls, unfolded=count <= FEW) for cls in members
-            )
-            parts.append(f"<h4>{escaped(known.value)}</h4>{described}")
+        parts.append(f"<h4>{escaped(known.value)}</h4>")
+        for cls in members:
+            parts.append(technique_html(registry, cls, unfolded=count <= FEW))
     return "".join(parts)
 
 
 def _in_order(registry: Registry, slot: Slot) -> list[type[Technique]]:
-    return sorted(registry.techniques[slot].values(), key=lambda cls: (not cls.baseline, cls.name))
+    known = registry.techniques[slot].values()
+    # The baseline first: it is what trial 0 takes.
+    return sorted(known, key=lambda cls: (not cls.baseline, cls.name))
 
 
-def _matches(registry: Registry, cls: type[Technique], words: Sequence[str]) -> bool:
+def _matches(
+    registry: Registry,
+    cls: type[Technique],
+    words: Sequence[str],
+) -> bool:
     source = registry.source(cls)
-    fields = []
+    parts = [cls.slot, cls.name, cls.__doc__ or "", source.plugin]
     for spec in search_fields(cls):
-        fields.append(f"{spec.name} {spec.description}")
-    capabilities = [*cls.provides, *cls.requires, *cls.conflicts, *cls.tasks]
-    text = " ".join(
-        [cls.slot, cls.name, cls.__doc__ or "", source.plugin, *fields, *capabilities]
-    ).lower()
+        parts.append(f"{spec.name} {spec.description}")
+    parts += [*cls.provides, *cls.requires, *cls.conflicts, *cls.tasks]
+    text = " ".join(parts).lower()
     return all(word in text for word in words)
 
 
-def technique_html(registry: Registry, cls: type[Technique], *, unfolded: bool) -> str:
-    """Describe one technique: what it does, where it comes from, what it goes together with, and
-    its fields.
-    """
+def technique_html(
+    registry: Registry,
+    cls: type[Technique],
+    *,
+    unfolded: bool,
+) -> str:
+    """Return one technique: what it does, where it comes from, its capabilities and its fields."""
+    facts = []
+    for name, fact in _facts(registry, cls).items():
+        if fact:
+            facts.append(f"{name}: {escaped(fact)}")
+    opened = ""
+    if unfolded:
+        opened = " open"
+    # The first paragraph is the title, which stands in the summary.
+    about = ""
+    for part in (cls.__doc__ or "").strip().split("\n\n")[1:]:
+        words = " ".join(part.split())
+        if words:
+            about += f"<p>{escaped(words)}</p>"
+    summary = f"<b>{escaped(cls.name)}</b>{_mark(cls)}: {escaped(cls.title())}"
+    return (
+        f"<details class='technique'{opened}><summary>{summary}</summary>"
+        f"{about}<p>{' · '.join(facts)}</p>{_fields(cls)}</details>"
+    )
+
+
+def _facts(registry: Registry, cls: type[Technique]) -> dict[str, str]:
     source = registry.source(cls)
-    facts: dict[str, str] = {
-        "plugin": f"{source.plugin} ({source.distribution} {source.version})"
-        if source.distribution
-        else source.plugin,
+    plugin = source.plugin
+    if source.distribution:
+        plugin = f"{source.plugin} ({source.distribution} {source.version})"
+    tasks = ", ".join(sorted(cls.tasks))
+    if "*" in cls.tasks:
+        tasks = "all tasks"
+    return {
+        "plugin": plugin,
         "version": cls.version,
-        "serves": "all tasks" if "*" in cls.tasks else ", ".join(sorted(cls.tasks)),
+        "serves": tasks,
         "provides": ", ".join(sorted(cls.provides)),
         "requires": ", ".join(sorted(cls.requires)),
         "excludes": ", ".join(sorted(cls.conflicts)),
     }
-    said = " · ".join(f"{name}: {escaped(fact)}" for name, fact in facts.items() if fact)
-    name = f"<b>{escaped(cls.name)}</b>{_mark(cls)}"
-    more = []
-    for part in (cls.__doc__ or "").strip().split("\n\n")[1:]:
-        if part.strip():
-            more.append(part)
-    about = "".join(f"<p>{escaped(' '.join(part.split()))}</p>" for part in more)
-    return (
-        f"<details class='technique'{' open' * unfolded}><summary>{name}: "
-        f"{escaped(cls.title())}</summary>{about}<p>{said}</p>{_fields(cls)}</details>"
-    )
 
 
 def _mark(cls: type[Technique]) -> str:
-    """Say when a study that names nothing uses a technique, where that is worth saying."""
+    """Return when a study that names nothing uses a technique, if that is worth saying."""
     if cls.baseline:
         return " (trial 0)"
     if cls.asked_only:
@@ -125,15 +150,15 @@ def _mark(cls: type[Technique]) -> str:
 def _fields(cls: type[Technique]) -> str:
     rows = []
     for spec in search_fields(cls):
-        rows.append(
-            [
-                spec.name,
-                _may_be(cls, spec),
-                word(as_json(spec.default)),
-                searched(spec),
-                spec.description,
-            ]
-        )
+        default = word(as_json(spec.default))
+        cells = [
+            spec.name,
+            _may_be(cls, spec),
+            default,
+            searched(spec),
+            spec.description,
+        ]
+        rows.append(cells)
     if not rows:
         return "<p>It has no fields.</p>"
     return table("", ("field", "may be", "default", "searched", "what it is"), rows)
@@ -146,14 +171,13 @@ def _may_be(cls: type[Technique], spec: SearchField) -> str:
 
 
 def searched(spec: SearchField) -> str:
-    """Say what a study searches of a field that its file does not name, and when."""
+    """Return what a study searches of a field that its file does not name, and when."""
     marker = spec.marker
+    found = ""
     if isinstance(marker, Pick):
         found = f"a nested {marker.slot.value}"
     elif isinstance(marker, Int | Float | Choice | Each):
         found = describe(even(marker))
-    else:
-        found = ""
     if not spec.searched:
         if found:
             found = f"fixed; if opened: {found}"
@@ -161,18 +185,21 @@ def searched(spec: SearchField) -> str:
             found = "fixed"
     conditions = []
     for name, values in spec.when.items():
-        conditions.append(f"{name} is {' or '.join(map(word, values))}")
+        allowed = " or ".join(map(word, values))
+        conditions.append(f"{name} is {allowed}")
     if conditions:
         return f"{found}, if {' and '.join(conditions)}"
     return found
 
 
 def type_words(schema: Mapping[str, Any]) -> str:
-    """Put the type and the hard limits of a field into words."""
+    """Return the type and the hard limits of a field in words."""
     if "anyOf" in schema:
-        return " or ".join(type_words(branch) for branch in schema["anyOf"])
-    if "enum" in schema or "const" in schema:
-        return " | ".join(word(value) for value in schema.get("enum", [schema.get("const")]))
+        return " or ".join(map(type_words, schema["anyOf"]))
+    if "enum" in schema:
+        return " | ".join(map(word, schema["enum"]))
+    if "const" in schema:
+        return word(schema["const"])
     kind = schema.get("type")
     if kind == "null":
         return "null"
@@ -181,41 +208,49 @@ def type_words(schema: Mapping[str, Any]) -> str:
         if isinstance(items, Mapping) and items:
             return f"list of {type_words(items)}"
         return "list"
-    return " ".join(part for part in (KINDS.get(str(kind), "anything"), _limits(schema)) if part)
+    # A schema may name no type, where anything goes.
+    known = KINDS.get(str(kind), "anything")
+    limits = _limits(schema)
+    if limits:
+        return f"{known} {limits}"
+    return known
 
 
 def _limits(schema: Mapping[str, Any]) -> str:
-    """Put limits into words: from 1 to 64, above 0, to below 1, in steps of 2."""
-    low = next((f"{name} {number(schema[key])}" for key, name in _LOWER if key in schema), "")
-    high = next((f"{name} {number(schema[key])}" for key, name in _UPPER if key in schema), "")
-    steps = ""
+    """Return limits in words: from 1 to 64, above 0, to below 1, in steps of 2."""
+    parts = [*_limit(schema, _LOWER), *_limit(schema, _UPPER)]
     if "multipleOf" in schema:
-        steps = f"in steps of {number(schema['multipleOf'])}"
-    return " ".join(part for part in (low, high, steps) if part)
+        parts.append(f"in steps of {number(schema['multipleOf'])}")
+    return " ".join(parts)
+
+
+def _limit(schema: Mapping[str, Any], names: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the first of these limits that a schema has, if any."""
+    for key, name in names:
+        if key in schema:
+            return [f"{name} {number(schema[key])}"]
+    return []
 
 
 def tasks_html(registry: Registry) -> str:
-    """List the tasks and the metrics, with what each of them is."""
+    """Return the tasks and the metrics, with what each of them is."""
     tasks = []
     for kind, cls in sorted(registry.tasks.items()):
-        tasks.append([kind, " ".join((cls.__doc__ or "").split()), ", ".join(cls.model_fields)])
+        about = " ".join((cls.__doc__ or "").split())
+        tasks.append([kind, about, ", ".join(cls.model_fields)])
     metrics = []
     for metric in registry.metrics.values():
-        metrics.append(
-            [
-                metric.name,
-                f"{metric.direction}{f', {metric.unit}' if metric.unit else ''}",
-                metric.level,
-                metric.help,
-            ]
-        )
-    return table("Tasks", ("task", "what is learnt", "keys in a study file"), tasks) + table(
-        "Metrics", ("metric", "better", "known from", "what it is"), metrics
-    )
+        better: str = metric.direction
+        if metric.unit:
+            better = f"{metric.direction}, {metric.unit}"
+        metrics.append([metric.name, better, metric.level, metric.help])
+    first = table("Tasks", ("task", "what is learnt", "keys in a study file"), tasks)
+    second = table("Metrics", ("metric", "better", "known from", "what it is"), metrics)
+    return first + second
 
 
 def unavailable_html(registry: Registry) -> str:
-    """List what was found but cannot be used, with the reasons."""
+    """Return what was found but cannot be used, with the reasons."""
     rows = []
     for item in registry.unavailable:
         rows.append([item.plugin, item.what, item.reason])
@@ -230,22 +265,23 @@ def method_cards(registry: Registry) -> dict[str, str]:
     for known in registry.techniques.values():
         for cls in known.values():
             plugin = registry.source(cls).plugin
-            card = None
-            if plugin not in found:
-                card = method_card(cls)
+            if plugin in found:  # all techniques of a plugin have one card
+                continue
+            card = method_card(cls)
             if card is not None:
                 found[plugin] = card
     return dict(sorted(found.items()))
 
 
 def method_card(cls: type[Technique]) -> str | None:
-    """Read the card in the package of a technique's module, with links that lead somewhere."""
+    """Return the card in the package of a technique's module, with links that lead somewhere."""
     spec = getattr(sys.modules.get(cls.__module__), "__spec__", None)
     package = getattr(spec, "parent", None)
-    if not package:
+    if not package:  # a class of a script or of a test
         return None
     try:
-        text = (importlib.resources.files(package) / CARD).read_text(encoding="utf-8")
+        card = importlib.resources.files(package) / CARD
+        text = card.read_text(encoding="utf-8")
     except (OSError, TypeError, ValueError, ImportError):  # none is shipped, or it is no text
         return None
     return _LINK.sub(_followable, text[:MOST_CHARACTERS])

@@ -16,7 +16,7 @@ from automl_sr.app.tabs.comparison import comparison
 from automl_sr.app.trial_choices import trial_choices
 from automl_sr.errors import UseError
 from automl_sr.presentation.numbers import number
-from automl_sr.store.records import TrialRecord
+from automl_sr.store.records import RungRecord, TrialRecord
 
 NARROWEST = 340
 """Pixels below which the charts stand below the table."""
@@ -53,7 +53,8 @@ def build(session: Session) -> None:
     _follow_address(session)
 
     def fill(name: str | None, compared: Any, whole: Any) -> Any:
-        shown, found = snapshot(session.cache, name), numbers(compared)
+        shown = snapshot(session.cache, name)
+        found = numbers(compared)
         if shown is None:
             return f"<p>{escaped(NO_STUDY)}</p>", None, None, None
         return _filled(session, shown, found, bool(whole))
@@ -70,24 +71,33 @@ def build(session: Session) -> None:
         listen([plot.select], clicked, [], [session.trial])
 
 
-def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) -> tuple[Any, ...]:
-    trials = [shown.by_number[item] for item in found if item in shown.by_number][:MOST_COMPARED]
-    missing = []
+def _filled(
+    session: Session,
+    shown: Snapshot,
+    found: list[int],
+    whole: bool,
+) -> tuple[Any, ...]:
+    trials = []
+    said = ""
     for item in found:
-        if item not in shown.by_number:
-            missing.append(item)
-    said = "".join(f"<p>{escaped(shown.study.name)} has no trial {item}.</p>" for item in missing)
+        trial = shown.by_number.get(item)
+        if trial is None:
+            said += f"<p>{escaped(shown.study.name)} has no trial {item}.</p>"
+        else:
+            trials.append(trial)
+    trials = trials[:MOST_COMPARED]
     if len(trials) < 2:
         return f"{said}<p>{TOO_FEW}</p>", None, None, None
-    rungs: dict[int, list[Any]] = {}
-    for trial in trials:
-        rungs[trial.number] = []
+
+    rungs: dict[int, list[RungRecord]] = {}
     for rung in shown.rungs:
-        if rung.number in rungs:
-            rungs[rung.number].append(rung)
+        rungs.setdefault(rung.number, []).append(rung)
     curves = []
     for trial in trials:
-        curves.append(Curve(trial.number, session.cache.curve(trial), rungs[trial.number]))
+        points = session.cache.curve(trial)
+        judged = rungs.get(trial.number, [])
+        curves.append(Curve(trial.number, points, judged))
+    # The same trials: what somebody has zoomed into stays so.
     keep = f"{shown.study.id} {found}"
     return (
         said + comparison(shown, trials, whole),
@@ -99,13 +109,15 @@ def _filled(session: Session, shown: Snapshot, found: list[int], whole: bool) ->
 
 def _bind(session: Session, choice: Any) -> None:
     """Let the list of choices and the trials that all tabs compare follow each other."""
-    sent, owner = gr.State(""), gr.State(None)
+    sent = gr.State("")
+    owner = gr.State(None)
+    cache = session.cache
 
     def offer(name: str | None, compared: Any, now: Any, known: str) -> Any:
-        shown, found = snapshot(session.cache, name), numbers(compared)
-        if shown is None:
-            choices = []
-        else:
+        shown = snapshot(cache, name)
+        found = numbers(compared)
+        choices = []
+        if shown is not None:
             choices = choices_of(shown, found)
         digest = f"{name} {choices}"
         if digest == known and now == found:
@@ -113,27 +125,25 @@ def _bind(session: Session, choice: Any) -> None:
         return gr.Dropdown(choices=choices, value=found), digest
 
     def choose(name: str | None, values: Any, compared: Any) -> Any:
-        shown = snapshot(session.cache, name)
-        found, wrong = ([], []) if shown is None else understood(shown, values)
+        shown = snapshot(cache, name)
+        if shown is None:
+            return _kept([], values), gr.skip()
+        found, wrong = understood(shown, values)
         for sentence in wrong:
             gr.Warning(escaped(sentence))
-        if found == values:
-            kept = gr.skip()
-        else:
-            kept = gr.Dropdown(value=found)
-        if shown is None:
-            there = []
-        else:
-            there = [item for item in numbers(compared) if item in shown.by_number]
+        there = [item for item in numbers(compared) if item in shown.by_number]
         # The list cannot hold a number that is not there: of an address it is told in the table,
         # and stays told.
-        return kept, gr.skip() if found == there else found
+        if found == there:
+            return _kept(found, values), gr.skip()
+        return _kept(found, values), found
 
-    def belong(name: str | None, former: str | None, compared: Any) -> tuple[str | None, list[int]]:
-        """Forget numbers that mean trials of another study; the first study is that of the
-        address.
-        """
-        return name, numbers(compared) if former in (None, name) else []
+    def belong(name: str | None, former: str | None, compared: Any) -> Any:
+        """Forget numbers that mean trials of another study."""
+        # The first study is that of the address, which names the numbers too.
+        if former not in (None, name):
+            return name, []
+        return name, numbers(compared)
 
     # `change`, because a number that somebody types makes no `input` event
     listen(
@@ -149,7 +159,20 @@ def _bind(session: Session, choice: Any) -> None:
         [owner, session.compared],
     )
     inputs = [session.study, session.compared, choice, sent]
-    session.show("compare", offer, inputs, [choice, sent], also=[session.compared.change])
+    session.show(
+        "compare",
+        offer,
+        inputs,
+        [choice, sent],
+        also=[session.compared.change],
+    )
+
+
+def _kept(found: list[int], values: Any) -> Any:
+    """Return the list with what was understood; as it is where that is all."""
+    if found == values:
+        return gr.skip()
+    return gr.Dropdown(value=found)
 
 
 def _follow_address(session: Session) -> None:
@@ -165,21 +188,24 @@ def _follow_address(session: Session) -> None:
 
 
 def asked_for(text: str) -> list[int]:
-    """Read the numbers of an address, `3,7`; what is none is left out."""
-    found = []
+    """Return the numbers of an address, `3,7`; what is none is left out."""
+    found: dict[int, None] = {}  # a set that keeps the order
     for word in text.split(","):
         if _is_number(word):
-            found.append(int(word))
-    return list(dict.fromkeys(found))[:MOST_COMPARED]
+            found[int(word)] = None
+    return list(found)[:MOST_COMPARED]
 
 
 def understood(shown: Snapshot, values: Any) -> tuple[list[int], list[str]]:
-    """Read what somebody has chosen, where numbers are those of the list and text was typed; say
-    what is wrong.
+    """Return which trials somebody has chosen, and what is wrong with the others.
+
+    Numbers are those of the list, text was typed.
     """
     found: list[int] = []
     wrong: list[str] = []
-    for value in values if isinstance(values, list) else []:
+    if not isinstance(values, list):
+        return found, wrong
+    for value in values:
         try:
             trial = shown.trial(_number_of(value))
         except UseError as error:
@@ -195,28 +221,29 @@ def understood(shown: Snapshot, values: Any) -> tuple[list[int], list[str]]:
 
 
 def choices_of(shown: Snapshot, chosen: list[int]) -> list[tuple[str, int]]:
-    """Offer trials with a plan, the newest first."""
-    planned = trial_choices(shown, [trial for trial in shown.trials if trial.plan], chosen)
-    found: list[tuple[str, int]] = []
-    for trial in reversed(planned):
+    """Return the trials with a plan as a list offers them, the newest first."""
+    planned = [trial for trial in shown.trials if trial.plan]
+    found = []
+    for trial in reversed(trial_choices(shown, planned, chosen)):
         found.append((label(shown, trial), trial.number))
     return found
 
 
 def label(shown: Snapshot, trial: TrialRecord) -> str:
-    """Name a trial in a list: 7: complete, psnr_y 34.12, espcn."""
+    """Return a trial as a list names it: 7: complete, psnr_y 34.12, espcn."""
+    parts: list[str] = [trial.state]
     first = shown.study.objectives[0]
     value = {**trial.costs, **trial.values}.get(first)
-    parts = [
-        trial.state,
-        f"{first} {number(value)}" if value is not None else "",
-        trial.params.get("architecture", ""),
-    ]
-    return f"{trial.number}: {', '.join(str(part) for part in parts if part)}"
+    if value is not None:
+        parts.append(f"{first} {number(value)}")
+    architecture = trial.params.get("architecture")
+    if architecture:
+        parts.append(str(architecture))
+    return f"{trial.number}: {', '.join(parts)}"
 
 
 def _number_of(value: Any) -> int:
-    """Read one number. Raises UseError."""
+    """Return one number. Raises UseError."""
     if isinstance(value, str):
         if not _is_number(value):
             raise UseError(f"{value[:20]!r} is no number of a trial.")
@@ -228,5 +255,7 @@ def _number_of(value: Any) -> int:
 
 
 def _is_number(text: str) -> bool:
+    # `isdigit` alone takes digits of all scripts and superscripts; int refuses some of them, and
+    # works for long on thousands of digits.
     text = text.strip()
     return text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER

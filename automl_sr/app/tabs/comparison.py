@@ -1,6 +1,4 @@
-"""Trials side by side as one table: values, costs, plans, time, and what each took from the
-others.
-"""
+"""Trials side by side as one table: values, costs, plans, time, and what they share."""
 
 from __future__ import annotations
 
@@ -35,40 +33,35 @@ class Row:
     differs: bool = False
 
 
-def comparison(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool) -> str:
+def comparison(
+    shown: Snapshot,
+    trials: Sequence[TrialRecord],
+    everything: bool,
+) -> str:
     """Set trials side by side; of their plans what differs, or everything."""
-    groups = groups_of(shown, trials, everything)
+    width = len(trials) + 1
     body = []
-    for title, rows, nothing in groups:
-        if rows or nothing:
-            body.append(
-                el(
-                    "tbody",
-                    el(
-                        "tr",
-                        el("th", title, colspan=len(trials) + 1, class_="group", scope="rowgroup"),
-                    ),
-                    [_line(row) for row in rows]
-                    or el("tr", el("td", nothing, colspan=len(trials) + 1)),
-                )
-            )
-    heads = []
+    for title, rows, nothing in groups_of(shown, trials, everything):
+        if not rows and not nothing:
+            continue
+        head = el("th", title, colspan=width, class_="group", scope="rowgroup")
+        lines = list(map(_line, rows))
+        if not rows:
+            lines = [el("tr", el("td", nothing, colspan=width))]
+        body.append(el("tbody", el("tr", head), lines))
+
+    heads = [el("td")]
+    # The colours of the charts beside the table, which give them by the same order.
     for trial, colour in zip(trials, COLOURS, strict=False):
-        heads.append(
-            el(
-                "th",
-                el("span", "", class_="swatch", style=f"background: {colour}"),
-                f"trial {trial.number}",
-                scope="col",
-            )
-        )
-    caption = f"{STAR} best of these in an objective" + (
-        "; what differs is set off" if everything else ""
-    )
+        swatch = el("span", "", class_="swatch", style=f"background: {colour}")
+        heads.append(el("th", swatch, f"trial {trial.number}", scope="col"))
+    caption = f"{STAR} best of these in an objective"
+    if everything:
+        caption += "; what differs is set off"
     whole = el(
         "table",
         el("caption", caption),
-        el("thead", el("tr", el("td"), heads)),
+        el("thead", el("tr", heads)),
         body,
         class_="plain",
     )
@@ -76,30 +69,28 @@ def comparison(shown: Snapshot, trials: Sequence[TrialRecord], everything: bool)
 
 
 def groups_of(
-    shown: Snapshot, trials: Sequence[TrialRecord], everything: bool
+    shown: Snapshot,
+    trials: Sequence[TrialRecord],
+    everything: bool,
 ) -> list[tuple[str, list[Row], str]]:
     """Return the parts of the table: title, rows, and what to say where there are none."""
     found = differences(list(trials))
+    states = Row("state", [state_words(shown, trial) for trial in trials])
+    values = _values(found["values"], shown.objectives)
+    costs = []
+    for name, row in found["costs"].items():
+        costs.append(Row(name, _cells(row)))
+    title = "Plan, where it differs"
+    if everything:
+        title = "Plan"
     same = "There are no plans yet."
     if all(trial.plan for trial in trials):
         same = "Their plans do not differ."
     return [
-        ("Trial", [Row("state", [state_words(shown, trial) for trial in trials])], ""),
-        (
-            "Values",
-            _values(found["values"], shown.objectives),
-            "Nothing has been measured of these trials.",
-        ),
-        (
-            "Costs known before training",
-            [Row(name, _cells(row)) for name, row in found["costs"].items()],
-            "",
-        ),
-        (
-            "Plan" if everything else "Plan, where it differs",
-            _plan(trials, found["plan"], everything),
-            same,
-        ),
+        ("Trial", [states], ""),
+        ("Values", values, "Nothing has been measured of these trials."),
+        ("Costs known before training", costs, ""),
+        (title, _plan(trials, found["plan"], everything), same),
         ("Time by stage", _time(trials), ""),
         ("Results shared between trials", _shared(trials), ""),
     ]
@@ -114,71 +105,78 @@ def best_of(row: Mapping[int, Any], metric: Metric) -> frozenset[int]:
     if len(known) < 2:
         return frozenset()
     top = metric.best(known.values())
+    # Several, where trials are equal.
     return frozenset(index for index, value in known.items() if value == top)
 
 
 def _values(table: Mapping[str, Mapping[int, Any]], objectives: Sequence[Metric]) -> list[Row]:
-    """List the objectives first, the best of each marked."""
-    by_name = {}
+    """Return the objectives first, the best of each marked, then what else was measured."""
+    found = []
+    leading = set()
     for metric in objectives:
-        by_name[metric.name] = metric
-    names = [
-        *(name for name in by_name if name in table),
-        *(name for name in table if name not in by_name),
-    ]
-    found: list[Row] = []
-    for name in names:
-        found.append(
-            Row(
-                name,
-                _cells(table[name]),
-                best_of(table[name], by_name[name]) if name in by_name else frozenset(),
-            )
-        )
+        leading.add(metric.name)
+        if metric.name in table:
+            row = table[metric.name]
+            found.append(Row(metric.name, _cells(row), best_of(row, metric)))
+    for name, row in table.items():
+        if name not in leading:
+            found.append(Row(name, _cells(row)))
     return found
 
 
 def _plan(
-    trials: Sequence[TrialRecord], differing: Mapping[str, Any], everything: bool
+    trials: Sequence[TrialRecord],
+    differing: Mapping[str, Any],
+    everything: bool,
 ) -> list[Row]:
-    params = [trial.params for trial in trials]
-    names = dict.fromkeys(name for plan in params for name in plan)
-    found: list[Row] = []
+    plans = [trial.params for trial in trials]
+    names: dict[str, None] = {}  # a set that keeps the order
+    for plan in plans:
+        names.update(dict.fromkeys(plan))
+    found = []
     for name in names:
-        if everything or name in differing:
-            found.append(
-                Row(
-                    name,
-                    [number(plan.get(name)) for plan in params],
-                    differs=everything and name in differing,
-                )
-            )
+        differs = name in differing
+        if everything or differs:
+            cells = [number(plan.get(name)) for plan in plans]
+            # Where only what differs is shown, nothing has to be set off.
+            found.append(Row(name, cells, differs=everything and differs))
     return found
 
 
 def _time(trials: Sequence[TrialRecord]) -> list[Row]:
-    names = dict.fromkeys(name for trial in trials for name in trial.stage_seconds)
-    stages = []
+    names: dict[str, None] = {}  # a set that keeps the order
+    for trial in trials:
+        names.update(dict.fromkeys(trial.stage_seconds))
+    rows = []
     for name in names:
-        stages.append(Row(name, [_seconds(trial.stage_seconds.get(name)) for trial in trials]))
-    return [*stages, Row("in all", [_seconds(trial.seconds) for trial in trials])]
+        stage = [trial.stage_seconds.get(name) for trial in trials]
+        rows.append(Row(name, list(map(_seconds, stage))))
+    whole = [trial.seconds for trial in trials]
+    rows.append(Row("in all", list(map(_seconds, whole))))
+    return rows
 
 
 def _shared(trials: Sequence[TrialRecord]) -> list[Row]:
-    names = dict.fromkeys(name for trial in trials for name in trial.shared)
+    names: dict[str, None] = {}  # a set that keeps the order
+    for trial in trials:
+        names.update(dict.fromkeys(trial.shared))
     rows = []
     for name in names:
-        rows.append(Row(name, [_share(name, trial.shared.get(name)) for trial in trials]))
+        shares = [_share(name, trial.shared.get(name)) for trial in trials]
+        rows.append(Row(name, shares))
     if rows:
-        return [*rows, Row("saved", [_seconds(saved_seconds(trial.shared)) for trial in trials])]
-    return []
+        saved = [saved_seconds(trial.shared) for trial in trials]
+        rows.append(Row("saved", list(map(_seconds, saved))))
+    return rows
 
 
 def _share(name: str, entry: Mapping[str, Any] | None) -> str:
-    """Say what a trial had of a shared result; its name stands at the row's beginning."""
+    """Return what a trial had of a shared result."""
     if entry is None:
         return "-"
-    return shared_words(name, entry).removeprefix(f"{name} (").removesuffix(")")
+    # Without the name, which stands at the beginning of the row.
+    words = shared_words(name, entry)
+    return words.removeprefix(f"{name} (").removesuffix(")")
 
 
 def _seconds(value: Any) -> str:
@@ -188,15 +186,18 @@ def _seconds(value: Any) -> str:
 
 
 def _cells(row: Mapping[int, Any]) -> list[str]:
-    return [number(value) for value in row.values()]
+    return list(map(number, row.values()))
 
 
 def _line(row: Row) -> Markup:
     cells = []
     for index, cell in enumerate(row.cells):
-        best = index in row.best
-        shown = join([cell, " ", el("span", STAR, title="best of these")]) if best else cell
-        cells.append(el("td", shown, class_="right best" if best else "right"))
-    return el(
-        "tr", el("td", row.name, class_="name"), cells, class_="differs" if row.differs else None
-    )
+        if index in row.best:
+            star = el("span", STAR, title="best of these")
+            cells.append(el("td", join([cell, " ", star]), class_="right best"))
+        else:
+            cells.append(el("td", cell, class_="right"))
+    differs = None
+    if row.differs:
+        differs = "differs"
+    return el("tr", el("td", row.name, class_="name"), cells, class_=differs)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,12 @@ def build(session: Session) -> None:
     """Fill the tab."""
     gr.HTML("<h3>The selected trial</h3>")
     about = gr.HTML(elem_id="export-about")
-    which = gr.Dropdown([], label="Which of its models", elem_id="export-which", visible=False)
+    which = gr.Dropdown(
+        [],
+        label="Which of its models",
+        elem_id="export-which",
+        visible=False,
+    )
     with gr.Row():
         buttons = []
         for name, label in LABELS.items():
@@ -67,58 +73,78 @@ def build(session: Session) -> None:
                 )
             )
     with gr.Accordion(
-        "The study file: a search with it trains this plan again, and no other", open=False
+        "The study file: a search with it trains this plan again, and no other",
+        open=False,
     ):
-        code = gr.HTML(
-            elem_id="export-yaml"
-        )  # an editor for code would be a third of what a browser loads
+        # An editor for code would be a third of what a browser loads.
+        code = gr.HTML(elem_id="export-yaml")
     _show_trial(session, about, which, buttons, code)
     gr.HTML("<h3>The report of the study</h3>")
     _offer_report(session)
 
 
-def _show_trial(session: Session, about: Any, which: Any, buttons: list[Any], code: Any) -> None:
+def _show_trial(
+    session: Session,
+    about: Any,
+    which: Any,
+    buttons: list[Any],
+    code: Any,
+) -> None:
     cache = session.cache
 
     def fill(name: str | None, number: Any, model: Any) -> tuple[Any, ...]:
         shown = snapshot(cache, name)
         found = numbers(number)
-        trial = None
-        if shown is not None and found:
-            trial = shown.by_number.get(found[0])
-        if shown is None or trial is None:
-            if shown is None:
-                said = NO_STUDY
-            else:
-                said = NO_TRIAL
-            return (
-                f"<p>{escaped(said)}</p>",
-                gr.Dropdown(visible=False),
-                *(_button(name, None) for name in LABELS),
-                "",
-            )
+        if shown is None:
+            return _nothing_to_export(NO_STUDY)
+        if not found or found[0] not in shown.by_number:
+            return _nothing_to_export(NO_TRIAL)
+        trial = shown.by_number[found[0]]
+
         models = models_of(cache, shown, trial)
+        # Another trial was selected: the list still names a model of the one before.
+        chosen = SEARCHED
         if model in models:
             chosen = model
-        else:
-            chosen = SEARCHED
-        downloads = downloads_of(shown.study, trial, models[chosen], cache.registry, folder())
+        downloads = downloads_of(
+            shown.study,
+            trial,
+            models[chosen],
+            cache.registry,
+            folder(),
+        )
         choices = []
         for key, refined in models.items():
             choices.append((model_words(refined), key))
         return (
             described(shown, trial, downloads),
             gr.Dropdown(choices=choices, value=chosen, visible=len(models) > 1),
-            *(_button(name, downloads.files.get(name)) for name in LABELS),
+            *_buttons(downloads.files),
             f"<pre tabindex='0'>{escaped(downloads.study_file)}</pre>",
         )
 
     outputs = [about, which, *buttons, code]
-    session.show("export", fill, [session.study, session.trial, which], outputs, also=[which.input])
+    session.show(
+        "export",
+        fill,
+        [session.study, session.trial, which],
+        outputs,
+        also=[which.input],
+    )
+
+
+def _nothing_to_export(said: str) -> tuple[Any, ...]:
+    return f"<p>{escaped(said)}</p>", gr.Dropdown(visible=False), *_buttons({}), ""
+
+
+def _buttons(files: Mapping[str, Path]) -> list[Any]:
+    return [_button(name, files.get(name)) for name in LABELS]
 
 
 def models_of(
-    cache: StoreCache, shown: Snapshot, trial: TrialRecord
+    cache: StoreCache,
+    shown: Snapshot,
+    trial: TrialRecord,
 ) -> dict[str, RefinementRecord | None]:
     """Return the models of a trial by what a browser calls them: that of the search, then those
     trained longer.
@@ -139,21 +165,24 @@ def model_words(refined: RefinementRecord | None) -> str:
 
 
 def described(shown: Snapshot, trial: TrialRecord, downloads: Downloads) -> str:
-    """Describe the trial, and say what is not there and why."""
-    problems = "".join(f"<li>{escaped(problem)}</li>" for problem in downloads.problems)
-    return trial_line(shown, trial) + (f"<ul class='problems'>{problems}</ul>" if problems else "")
+    """Return the trial in words, with what is not there and why."""
+    line = trial_line(shown, trial)
+    if not downloads.problems:
+        return line
+    items = ""
+    for problem in downloads.problems:
+        items += f"<li>{escaped(problem)}</li>"
+    return f"{line}<ul class='problems'>{items}</ul>"
 
 
 def _button(name: str, path: Path | None) -> Any:
     if path is None:
         return gr.DownloadButton(LABELS[name], value=None, interactive=False)
-    if name == EVERYTHING:
+    what = name
+    if name == EVERYTHING:  # which is no name of a file
         what = path.suffix.removeprefix(".")
-    else:
-        what = name
-    return gr.DownloadButton(
-        f"{LABELS[name]} ({what}, {size(path.stat().st_size)})", value=str(path), interactive=True
-    )
+    label = f"{LABELS[name]} ({what}, {size(path.stat().st_size)})"
+    return gr.DownloadButton(label, value=str(path), interactive=True)
 
 
 def folder() -> Path:
@@ -176,7 +205,10 @@ def _offer_report(session: Session) -> None:
         )
         make = gr.Button("Make the report", elem_id="export-make", min_width=180)
         download = gr.DownloadButton(
-            "Report", visible=False, elem_id="export-report", min_width=180
+            "Report",
+            visible=False,
+            elem_id="export-report",
+            min_width=180,
         )
     status = gr.HTML(elem_id="export-status")
 
@@ -243,18 +275,20 @@ def report_work(cache: StoreCache, name: Any, count: Any) -> Any:
     def work(tell: Tell) -> None:
         write_report = load(REPORT)
         tell("Reading the study and running its models on images")
-        text = write_report(cache.reader, shown.study.name, cache.registry, images=int(count))
+        text = write_report(
+            cache.reader,
+            shown.study.name,
+            cache.registry,
+            images=int(count),
+        )
         tell(kept(text.encode("utf-8", "replace"), folder(), f"{file_name(shown.study.name)}.html"))
 
     return work
 
 
 def file_name(name: str) -> str:
-    """Make a plain file name of a study's name."""
-    return "".join(
-        letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_"
-        for letter in name
-    )
+    """Return a plain file name for a study's name."""
+    return re.sub(r"[^0-9A-Za-z_-]", "_", name)
 
 
 def _said(text: str) -> str:

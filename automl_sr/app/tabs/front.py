@@ -24,7 +24,11 @@ def build(session: Session) -> None:
         across = gr.Dropdown([], label="Across", elem_id="front-x", min_width=140)
         up = gr.Dropdown([], label="Up", elem_id="front-y", min_width=140)
         deep = gr.Dropdown(
-            [NO_AXIS], value=NO_AXIS, label="Third axis", elem_id="front-z", min_width=140
+            [NO_AXIS],
+            value=NO_AXIS,
+            label="Third axis",
+            elem_id="front-z",
+            min_width=140,
         )
         techniques = gr.Dropdown(
             [],
@@ -51,10 +55,11 @@ def build(session: Session) -> None:
         if not name or name == before:
             return skip(5)
         study = cache.study(str(name))
-        found = []
-        for metric in metrics_of(study, cache.registry):
-            found.append(metric.name)
-        first, second = found[0], (found[1] if len(found) > 1 else found[0])
+        found = [metric.name for metric in metrics_of(study, cache.registry)]
+        first = found[0]
+        second = first
+        if len(found) > 1:
+            second = found[1]
         return (
             name,
             gr.Dropdown(choices=found, value=second),
@@ -85,14 +90,16 @@ def build(session: Session) -> None:
 
 
 def searched_techniques(study: StudyRecord) -> list[str]:
-    """Name the techniques that a study chooses from, where there is a choice:
-    architecture=fsrcnn.
+    """Return the techniques that a study chooses from, as architecture=fsrcnn.
+
+    Slots in which there is no choice are left out.
     """
-    found: list[str] = []
+    found = []
     for slot in study.space["slots"]:
-        if len(slot["options"]) > 1:
-            for option in slot["options"]:
-                found.append(f"{slot['slot']}={option['technique']}")
+        if len(slot["options"]) < 2:
+            continue
+        for option in slot["options"]:
+            found.append(f"{slot['slot']}={option['technique']}")
     return found
 
 
@@ -105,23 +112,22 @@ def figure_of(
     states: list[str],
     keeping: bool,
 ) -> Any:
-    """Draw what the controls ask for."""
-    by_name = {}
-    for metric in shown.metrics:
-        by_name[metric.name] = metric
-    asked = []
+    """Return the figure that the controls ask for."""
+    by_name = {metric.name: metric for metric in shown.metrics}
+    axes = []
     for name in (across, up, deep):
         if name in by_name:
-            asked.append(name)
-    if len(asked) > 1:
-        axes = [by_name[name] for name in asked]
-    else:
+            axes.append(by_name[name])
+    # Just after another study was chosen, the controls name what the one before it measured.
+    if len(axes) < 2:
         axes = list(reversed(shown.metrics[:2]))
     if len(axes) < 2:
         return {"note": "This study measures a single metric: see its history in the tab Why."}
-    return front_figure(
-        shown, axes, lambda trial: _wanted(shown, trial, techniques or [], states or [], keeping)
-    )
+
+    def wanted(trial: TrialRecord) -> bool:
+        return _wanted(shown, trial, techniques or [], states or [], keeping)
+
+    return front_figure(shown, axes, wanted)
 
 
 def _wanted(
@@ -131,17 +137,14 @@ def _wanted(
     states: Sequence[str],
     keeping: bool,
 ) -> bool:
-    """Filter a trial: of several techniques of one slot any will do, but every slot that is named
-    must fit.
-    """
-    if (
-        trial.state in HIDEABLE
-        and trial.state not in states
-        and trial.number not in shown.front_numbers
-    ):
+    """Return whether the filters let a trial through."""
+    in_front = trial.number in shown.front_numbers
+    # A trial that was stopped may be in the front, which is always shown.
+    if trial.state in HIDEABLE and trial.state not in states and not in_front:
         return False
     if keeping and trial.state != "infeasible" and not shown.keeps(trial):
         return False
+    # Of several techniques of one slot any will do, but every slot that is named must fit.
     asked: dict[str, set[str]] = {}
     for technique in techniques:
         slot, _, name = technique.partition("=")

@@ -29,7 +29,13 @@ def build(session: Session) -> None:
             scale=3,
         )
         slots = [(ALL, ""), *((slot.value, slot.value) for slot in Slot)]
-        slot = gr.Dropdown(slots, value="", label="Slot", elem_id="plugins-slot", min_width=160)
+        slot = gr.Dropdown(
+            slots,
+            value="",
+            label="Slot",
+            elem_id="plugins-slot",
+            min_width=160,
+        )
     found = gr.HTML(
         techniques_html(registry, "", ""),
         elem_id="plugins-techniques",

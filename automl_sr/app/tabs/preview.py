@@ -1,6 +1,4 @@
-"""Tab: what models make of a picture, of the study's or one's own, side by side and measured where
-it can be.
-"""
+"""Tab: what models make of a picture, of the study's or one's own, measured where it can be."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ from automl_sr.data.images import SUFFIXES
 from automl_sr.errors import AutomlSRError, UseError
 from automl_sr.presentation.markup import Markup
 from automl_sr.presentation.stored_models import StoredModels
-from automl_sr.search.study import cores
+from automl_sr.search.environment import cores
 from automl_sr.tasks.image_sr.task import ImageSR
 
 if TYPE_CHECKING:
@@ -92,18 +90,25 @@ def build(session: Session) -> None:
                 elem_id="preview-trials",
             )
             with gr.Row():
-                show = gr.Button("Show", variant="primary", elem_id="preview-show", min_width=100)
+                show = gr.Button(
+                    "Show",
+                    variant="primary",
+                    elem_id="preview-show",
+                    min_width=100,
+                )
                 cancel = gr.Button(
-                    "Cancel", interactive=False, elem_id="preview-cancel", min_width=100
+                    "Cancel",
+                    interactive=False,
+                    elem_id="preview-cancel",
+                    min_width=100,
                 )
             status = gr.HTML(elem_id="preview-status")
         with gr.Column(scale=3, min_width=320):
             panes = viewer("preview-viewer")
             examples = gr.HTML(elem_id="preview-gallery", visible=False)
 
-    cancelled: dict[
-        str | None, threading.Event
-    ] = {}  # of the visitors for whom something is being made
+    # Of the visitors for whom something is being made.
+    cancelled: dict[str | None, threading.Event] = {}
 
     def show_wish(request: gr.Request, *values: Any) -> Iterator[Any]:
         wanted = cancelled[request.session_hash] = threading.Event()
@@ -119,13 +124,17 @@ def build(session: Session) -> None:
             cancelled.pop(request.session_hash, None)
 
     def stop(request: gr.Request) -> None:
-        """Ask what shows to end: Gradio's own way may be overtaken by what was told before, and
-        leave the button on.
-        """
+        """Ask what shows to end."""
+        # Gradio's own way may be overtaken by what was told before, and leave the button on.
         if request.session_hash in cancelled:
             cancelled[request.session_hash].set()
 
-    _wire(session, [note, everything, pictures, panes, examples], [origin, own, image], trials)
+    _wire(
+        session,
+        [note, everything, pictures, panes, examples],
+        [origin, own, image],
+        trials,
+    )
     gr.on(
         [show.click],
         show_wish,
@@ -143,7 +152,12 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
     """Make what chooses a picture: its kind, the image of a set, and the column and controls of
     uploads.
     """
-    origin = gr.Radio(ORIGINS, value="valid", label="Picture", elem_id="preview-origin")
+    origin = gr.Radio(
+        ORIGINS,
+        value="valid",
+        label="Picture",
+        elem_id="preview-origin",
+    )
     image = gr.Dropdown([], label="Image", elem_id="preview-image")
     with gr.Column(visible=False) as own:
         file = gr.File(
@@ -155,7 +169,12 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
             elem_id="preview-file",
             height=130,
         )
-        use = gr.Radio(USES, value="enlarge", label="What to do with it", elem_id="preview-use")
+        use = gr.Radio(
+            USES,
+            value="enlarge",
+            label="What to do with it",
+            elem_id="preview-use",
+        )
     fit = gr.Radio(
         FITS,
         value="cut",
@@ -165,44 +184,86 @@ def _picture_controls() -> tuple[gr.Radio, gr.Dropdown, gr.Column, list[Any]]:
     return origin, image, own, [file, use, fit]
 
 
-def _wire(session: Session, shown: list[Any], source: list[Any], trials: gr.Dropdown) -> None:
-    """Offer images and trials of the study; a trial that is selected elsewhere joins those that are
-    picked.
+def _wire(
+    session: Session,
+    shown: list[Any],
+    source: list[Any],
+    trials: gr.Dropdown,
+) -> None:
+    """Offer images and trials of the study.
+
+    A trial that is selected elsewhere joins those that are picked.
     """
     cache = session.cache
     origin, own, image = source
 
-    def offer(name: Any, kind: Any, image_before: Any, selected: Any, picked: Any) -> Any:
+    def offer(
+        name: Any,
+        kind: Any,
+        image_before: Any,
+        selected: Any,
+        picked: Any,
+    ) -> Any:
         study = snapshot(cache, name)
         reason = why_not(study, cache)
         if study is None or reason:
             return _noted(reason), gr.Row(visible=False), *skip(6)
+
         pictures = enlarges(study.study)
-        images, missing = images_of(study, kind, image_before) if pictures else (gr.skip(), "")
-        kept, joining = numbers(picked), numbers(selected)
+        images = gr.skip()
+        missing = ""
+        if pictures:
+            images, missing = images_of(study, kind, image_before)
+        kept = numbers(picked)
+        joining = numbers(selected)
         offered = offered_trials(study, [*kept, *joining])
-        picks = picks_of(offered, kept, joining)
-        # What is as it was is left alone: something else may have been picked meanwhile.
-        update: dict[str, Any] = {} if picks == picked else {"value": picks}
         return (
-            _noted(missing or ("" if offered else NO_MODELS if pictures else NO_MODEL_TO_SHOW)),
+            _noted(missing or _no_models(offered, pictures)),
             gr.Row(visible=True),
             gr.Column(visible=pictures),
             gr.HTML(visible=pictures),
             gr.HTML(visible=not pictures),
             gr.Column(visible=kind == UPLOAD),
             images,
-            gr.Dropdown(
-                choices=[(label_of(study, trial), trial.number) for trial in offered], **update
-            ),
+            _trial_list(study, offered, picks_of(offered, kept, joining), picked),
         )
 
     asked = [session.study, origin, image, session.trial, trials]
-    session.show("preview", offer, asked, [*shown, own, image, trials], also=[origin.change])
+    session.show(
+        "preview",
+        offer,
+        asked,
+        [*shown, own, image, trials],
+        also=[origin.change],
+    )
+
+
+def _no_models(offered: Sequence[TrialRecord], pictures: bool) -> str:
+    """Return what to say where there is no model to show."""
+    if offered:
+        return ""
+    if pictures:
+        return NO_MODELS
+    return NO_MODEL_TO_SHOW
+
+
+def _trial_list(
+    study: Snapshot,
+    offered: Sequence[TrialRecord],
+    picks: list[int],
+    picked: Any,
+) -> gr.Dropdown:
+    choices = []
+    for trial in offered:
+        choices.append((label_of(study, trial), trial.number))
+    # What is as it was is left alone: something else may have been picked meanwhile.
+    if picks == picked:
+        return gr.Dropdown(choices=choices)
+    return gr.Dropdown(choices=choices, value=picks)
 
 
 def why_not(study: Snapshot | None, cache: StoreCache) -> str:
-    """Say why a study has no previews, if it has none."""
+    """Return why a study has no previews; an empty text if it has some."""
     if study is None:
         return NO_STUDY
     if enlarges(study.study):
@@ -211,8 +272,9 @@ def why_not(study: Snapshot | None, cache: StoreCache) -> str:
 
 
 def _has_viewer(cache: StoreCache, name: Any) -> bool:
-    """Return whether the viewer shows what is wished; without a study it says that there is
-    none.
+    """Return whether the viewer shows what is wished.
+
+    Without a study it says that there is none.
     """
     try:
         study = snapshot(cache, name)
@@ -222,63 +284,72 @@ def _has_viewer(cache: StoreCache, name: Any) -> bool:
 
 
 def images_of(study: Snapshot, origin: Any, chosen_before: Any) -> tuple[Any, str]:
-    """Offer the images of one kind, or say why there are none; what was chosen of this kind stays
-    chosen.
-    """
+    """Return the images of one kind as a list offers them, or why there are none."""
     if origin == UPLOAD:
         return gr.Dropdown(visible=False), ""
+    found = []
+    keys = []
     try:
-        found = []
-        for name, key in listed(_sets(study, origin)):
-            found.append((name, f"{origin}/{key}"))
+        for name, place in listed(_sets(study, origin)):
+            # With the kind: `0/3` of the test images is another one than of the validation images.
+            key = f"{origin}/{place}"
+            found.append((name, key))
+            keys.append(key)
     except AutomlSRError as error:
         return gr.Dropdown(choices=[], value=None, visible=True), str(error)
-    kept = chosen_before in [key for _, key in found]
-    update: dict[str, Any] = {} if kept else {"value": found[0][1]}
-    return gr.Dropdown(choices=found, visible=True, **update), ""
+    # What was chosen of this kind stays chosen.
+    if chosen_before in keys:
+        return gr.Dropdown(choices=found, visible=True), ""
+    return gr.Dropdown(choices=found, visible=True, value=keys[0]), ""
 
 
 def offered_trials(study: Snapshot, chosen: Sequence[int] = ()) -> list[TrialRecord]:
     """Return the trials that left an ONNX file, the front first."""
-    rest = []
-    for trial in study.trials:
-        if trial.number not in study.front_numbers:
-            rest.append(trial)
-    return trial_choices(
-        study, [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts], chosen
-    )
+    rest = [trial for trial in study.trials if trial.number not in study.front_numbers]
+    with_model = [trial for trial in (*study.front, *rest) if "onnx" in trial.artifacts]
+    return trial_choices(study, with_model, chosen)
 
 
 def label_of(study: Snapshot, trial: TrialRecord) -> str:
-    """Describe a trial in a list: trial 12 (front): psnr_y 34.1, params 6,577."""
+    """Return a trial as a list names it: trial 12 (front): psnr_y 34.1, params 6,577."""
     place = ""
     if trial.number in study.front_numbers:
         place = " (front)"
     return f"trial {trial.number}{place}: {values_words(trial)}"
 
 
-def picks_of(offered: Sequence[TrialRecord], picked: list[int], selected: list[int]) -> list[int]:
-    """Keep what was picked where it is there, and add the selected trial where there is room; else
-    the front's best.
+def picks_of(
+    offered: Sequence[TrialRecord],
+    picked: list[int],
+    selected: list[int],
+) -> list[int]:
+    """Return what was picked and is there, with the selected trial where there is room.
+
+    The front's best where that is nothing.
     """
     known = [trial.number for trial in offered]
-    kept = []
-    for number in picked:
-        if number in known:
+    kept = [number for number in picked if number in known]
+    for number in selected:
+        if number in known and number not in kept:
             kept.append(number)
-    kept += [number for number in selected if number in known and number not in kept]
     return kept[:MOST_TRIALS] or known[:1]
 
 
 def answered(
-    cache: StoreCache, wish: Wish, cancelled: threading.Event
+    cache: StoreCache,
+    wish: Wish,
+    cancelled: threading.Event,
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the viewer's value, what is being done, and the button that ends it, as often as
-    something is new.
+    """Yield the viewer's value, what is being done, and the button that ends it.
+
+    As often as something is new.
     """
-    value, said, busy = gr.skip(), "Waits for its turn.", gr.Button(interactive=True)
+    value = gr.skip()
+    said = "Waits for its turn."
+    busy = gr.Button(interactive=True)
     yield value, _said(said), busy
     try:
+        # Closed also where this generator is: the work behind it ends then.
         with contextlib.closing(_steps(cache, wish)) as steps:
             for step in steps:
                 if isinstance(step, Shown):
@@ -288,7 +359,10 @@ def answered(
                 if cancelled.is_set():
                     break
                 yield value, _said(said), busy
-        yield value, *ended("Cancelled." if cancelled.is_set() else "Done.")
+        last = "Done."
+        if cancelled.is_set():
+            last = "Cancelled."
+        yield value, *ended(last)
     except AutomlSRError as error:
         yield value, *ended(str(error))
     except Exception as error:
@@ -297,18 +371,20 @@ def answered(
 
 
 def _steps(cache: StoreCache, wish: Wish) -> Generator[Shown | str | None]:
-    """Yield what is shown whenever it has grown, what is at work, and nothing while that goes
-    on.
+    """Yield what is shown whenever it has grown, and what is at work.
+
+    None while that goes on.
     """
     study, trials = _wished(cache, wish)
 
     def work(tell: Tell) -> None:
+        def watch(what: str, done: int, total: int) -> None:
+            tell(_progress(what, done, total))
+
         tell("Reading the picture.")
         shown = Shown(subject_of(study, wish))
         with StoredModels() as models:
-            for result in upscaled(
-                shown.subject, trials, models, lambda *place: tell(_progress(*place))
-            ):
+            for result in upscaled(shown.subject, trials, models, watch):
                 shown.add(result)
                 tell(shown)
         shown.notes = (TIMES.format(cores()),)
@@ -318,10 +394,13 @@ def _steps(cache: StoreCache, wish: Wish) -> Generator[Shown | str | None]:
 
 
 def answered_in_gallery(
-    cache: StoreCache, wish: Wish, cancelled: threading.Event
+    cache: StoreCache,
+    wish: Wish,
+    cancelled: threading.Event,
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Yield the gallery, what is being done, and the button that ends it, as often as something is
-    new.
+    """Yield the gallery, what is being done, and the button that ends it.
+
+    As often as something is new.
     """
     yield gr.skip(), _said("Waits for its turn."), gr.Button(interactive=True)
     try:
@@ -366,14 +445,14 @@ def _wished(cache: StoreCache, wish: Wish) -> tuple[Snapshot, list[TrialRecord]]
 
 
 def wished_trials(study: Snapshot, wish: Wish) -> list[TrialRecord]:
-    """Look up the trials that were picked.
+    """Return the trials that were picked.
 
     Raises UseError for too many, and for one that left no model.
     """
     asked = list(dict.fromkeys(numbers(wish.trials)))
     if len(asked) > MOST_TRIALS:
         raise UseError(f"At most {MOST_TRIALS} trials are shown at once.")
-    found = [study.trial(number) for number in asked]
+    found = list(map(study.trial, asked))
     for trial in found:
         if "onnx" not in trial.artifacts:
             raise UseError(f"Trial {trial.number} left no ONNX file.", "Choose another one.")
@@ -381,8 +460,10 @@ def wished_trials(study: Snapshot, wish: Wish) -> list[TrialRecord]:
 
 
 def subject_of(study: Snapshot, wish: Wish) -> Subject:
-    """Read the picture that is wished. Raises AutomlSRError."""
-    fit: Fit = "reduce" if wish.fit == "reduce" else "cut"
+    """Return the picture that is wished. Raises AutomlSRError."""
+    fit: Fit = "cut"
+    if wish.fit == "reduce":
+        fit = "reduce"
     scale = _task(study).scale
     if wish.origin != UPLOAD:
         key = str(wish.image).removeprefix(f"{wish.origin}/")
@@ -392,13 +473,12 @@ def subject_of(study: Snapshot, wish: Wish) -> Subject:
             "No picture has been uploaded yet.",
             "Drop one on the field, or choose another kind of picture.",
         )
+    # A path comes from the browser, and may be any.
     path: Path = uploaded(wish.file)
     picture, notes = decoded(path, UPLOAD_BYTES)
     if wish.use == "original":
-        take = as_original
-    else:
-        take = to_upscale
-    return take(path.stem, picture, scale, fit, notes)
+        return as_original(path.stem, picture, scale, fit, notes)
+    return to_upscale(path.stem, picture, scale, fit, notes)
 
 
 def ended(said: str) -> tuple[str, Any]:
@@ -407,10 +487,8 @@ def ended(said: str) -> tuple[str, Any]:
 
 
 def _task(study: Snapshot) -> ImageSR:
-    fields = {}
-    for key, value in study.study.spec["task"].items():
-        if key != "kind":
-            fields[key] = value
+    fields = dict(study.study.spec["task"])
+    fields.pop("kind", None)  # which is the name of the class, not a field of it
     return ImageSR.model_validate(fields)
 
 

@@ -1,12 +1,9 @@
-"""Figures that say how a study came to its best trials: history, importance, rungs and the order of
-events.
-"""
+"""Figures that say how a study came to its best trials: history, importance, rungs, timeline."""
 
 from __future__ import annotations
 
 import datetime
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.figures.figures import KINDS, axis, kind_of, label
@@ -21,6 +18,10 @@ if TYPE_CHECKING:
     from automl_sr.plugin.metric import Metric
     from automl_sr.store.records import TrialRecord
 
+Track = list[tuple[int, float]]
+"""Steps and values of a trial."""
+Span = tuple["TrialRecord", float, float]
+"""A trial, when it began and when it ended, in seconds since 1970."""
 MOST_LINES = 300
 """Trials whose lines are drawn: more would be one dark band."""
 MOST_POINTS = 1000
@@ -38,32 +39,32 @@ STATE_COLOURS = {
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}
 
 
-def thinned(shown: Snapshot, trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
-    """Keep the front, and of the other trials as many, evenly spread, as there is room for."""
+def thinned(
+    shown: Snapshot,
+    trials: Sequence[TrialRecord],
+    most: int,
+) -> list[TrialRecord]:
+    """Return the front, and of the other trials as many, evenly spread, as there is room for."""
     if len(trials) <= most:
         return list(trials)
-    front = _spread([trial for trial in trials if trial.number in shown.front_numbers], most)
+    front = []
     others = []
     for trial in trials:
-        if trial.number not in shown.front_numbers:
+        if trial.number in shown.front_numbers:
+            front.append(trial)
+        else:
             others.append(trial)
-    kept = set()
-    for trial in (*front, *_spread(others, most - len(front))):
-        kept.add(trial.number)
-    found: list[TrialRecord] = []
-    for trial in trials:
-        if trial.number in kept:
-            found.append(trial)
-    return found
+    front = _spread(front, most)
+    others = _spread(others, most - len(front))
+    kept = {trial.number for trial in (*front, *others)}
+    # In the order in which they came: figures draw the later ones over the earlier ones.
+    return [trial for trial in trials if trial.number in kept]
 
 
-def _spread(trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
+def _spread(trials: list[TrialRecord], most: int) -> list[TrialRecord]:
     if len(trials) <= most:
-        return list(trials)
-    found: list[TrialRecord] = []
-    for place in range(most):
-        found.append(trials[place * len(trials) // most])
-    return found
+        return trials
+    return [trials[place * len(trials) // most] for place in range(most)]
 
 
 def history_figure(shown: Snapshot) -> Figure:
@@ -71,10 +72,8 @@ def history_figure(shown: Snapshot) -> Figure:
     found = shown.history
     if "reason" in found:
         return {"note": found["reason"]}
-    points = []
-    for point in found["points"]:
-        if point["value"] is not None:
-            points.append(point)
+    # Trials before the first model have no value.
+    points = [point for point in found["points"] if point["value"] is not None]
     what = found["metric"] or "hypervolume"
     scale, unit = unit_of_time(points[-1]["seconds"])
     panels = (
@@ -85,41 +84,50 @@ def history_figure(shown: Snapshot) -> Figure:
     layout: dict[str, Any] = {
         "grid": {"rows": 2, "columns": 1, "pattern": "independent"},
         "showlegend": False,
+        "hovermode": "closest",
+        "uirevision": f"{shown.study.id} history",
     }
     for suffix, key, by, title in panels:
         axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+        # A single trial has no volume that could stand beside the front's.
         if found["kind"] == "best":
             data.append({**_each_trial(shown, points, key, by, what), **axes})
         data.append({**_steps(points, key, by, what), **axes})
         layout[f"xaxis{suffix}"] = {"title": {"text": title}, "rangemode": "tozero"}
         layout[f"yaxis{suffix}"] = {"title": {"text": what}}
-    return {
-        "data": data,
-        "layout": {**layout, "hovermode": "closest", "uirevision": f"{shown.study.id} history"},
-    }
+    return {"data": data, "layout": layout}
 
 
-def _steps(points: Sequence[Mapping[str, Any]], key: str, by: float, what: str) -> dict[str, Any]:
+def _steps(
+    points: Sequence[Mapping[str, Any]],
+    key: str,
+    by: float,
+    what: str,
+) -> dict[str, Any]:
     """Draw stairs; only trials that made a step have a point."""
-    made = [
-        points[0],
-        *(
-            after
-            for before, after in itertools.pairwise(points)
-            if after["value"] != before["value"]
-        ),
-    ]
-    if made[-1] is points[-1]:
-        steps = made
-    else:
-        steps = [*made, points[-1]]
-    sizes = [8] * len(made) + [0] * (len(steps) - len(made))
+    places = []
+    values = []
+    numbers = []
+    sizes = []
+    last = len(points) - 1
+    for index, point in enumerate(points):
+        step = index == 0 or point["value"] != points[index - 1]["value"]
+        # The last one too, without a point: the stairs go on until the newest trial.
+        if not step and index != last:
+            continue
+        places.append(point[key] / by)
+        values.append(point["value"])
+        numbers.append(point["number"])
+        if step:
+            sizes.append(8)
+        else:
+            sizes.append(0)
     return {
         "type": "scatter",
         "mode": "lines+markers",
-        "x": [point[key] / by for point in steps],
-        "y": [point["value"] for point in steps],
-        "customdata": [point["number"] for point in steps],
+        "x": places,
+        "y": values,
+        "customdata": numbers,
         "line": {"shape": "hv", "color": BLUE, "width": 2},
         "marker": {"color": BLUE, "size": sizes},
         "hovertemplate": f"<b>trial %{{customdata}}</b><br>{what} %{{y:.5g}}<extra></extra>",
@@ -127,23 +135,31 @@ def _steps(points: Sequence[Mapping[str, Any]], key: str, by: float, what: str) 
 
 
 def _each_trial(
-    shown: Snapshot, points: Sequence[Mapping[str, Any]], key: str, by: float, metric: str
+    shown: Snapshot,
+    points: Sequence[Mapping[str, Any]],
+    key: str,
+    by: float,
+    metric: str,
 ) -> dict[str, Any]:
     """Draw what each trial reached itself, behind the best so far."""
-    places = {}
-    for point in points:
-        places[point["number"]] = point[key] / by
+    places = {point["number"]: point[key] / by for point in points}
     measured = []
     for trial in shown.trials:
         if trial.number in places and metric in trial.values:
             measured.append(trial)
-    trials = thinned(shown, measured, MOST_POINTS)
+    across = []
+    values = []
+    numbers = []
+    for trial in thinned(shown, measured, MOST_POINTS):
+        across.append(places[trial.number])
+        values.append(trial.values[metric])
+        numbers.append(trial.number)
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": [places[trial.number] for trial in trials],
-        "y": [trial.values[metric] for trial in trials],
-        "customdata": [trial.number for trial in trials],
+        "x": across,
+        "y": values,
+        "customdata": numbers,
         "marker": {"color": GREY, "size": 5},
         "hovertemplate": f"<b>trial %{{customdata}}</b><br>{metric} %{{y:.5g}}<extra></extra>",
     }
@@ -153,33 +169,45 @@ def importance_figure(found: Mapping[str, Any]) -> Figure:
     """Draw the most important parameters of each objective as bars, one panel below the other."""
     if "reason" in found:
         return {"note": f"Importance is not shown: {found['reason']}"}
-    panels = found["objectives"].items()
-    layout: dict[str, Any] = {"showlegend": False, "bargap": 0.35}
-    layout["grid"] = {"rows": len(panels), "columns": 1, "pattern": "independent", "ygap": 0.35}
+    panels = found["objectives"]
+    layout: dict[str, Any] = {
+        "showlegend": False,
+        "bargap": 0.35,
+        "grid": {"rows": len(panels), "columns": 1, "pattern": "independent", "ygap": 0.35},
+    }
     data = []
-    for place, (metric, shares) in enumerate(panels, start=1):
+    for index, (metric, shares) in enumerate(panels.items()):
         suffix = ""
-        if place != 1:
-            suffix = str(place)
-        rows = list(shares.items())[:MOST_BARS][::-1]
-        data.append(
-            {
-                "type": "bar",
-                "orientation": "h",
-                "x": [100 * share for _, share in rows],
-                "y": [label(name) for name, _ in rows],
-                "marker": {"color": BLUE},
-                "hovertemplate": f"{metric}: %{{y}} %{{x:.1f}} %<extra></extra>",
-                "xaxis": f"x{suffix}",
-                "yaxis": f"y{suffix}",
-            }
-        )
+        if index:  # plotly's first axes are x and y, the second ones x2 and y2
+            suffix = str(index + 1)
+        axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+        data.append({**_importance_bars(metric, shares), **axes})
         layout[f"xaxis{suffix}"] = {
             "title": {"text": f"share in {metric}, %"},
             "rangemode": "tozero",
         }
+        # Names that are numbers are names all the same.
         layout[f"yaxis{suffix}"] = {"type": "category", "tickfont": {"size": 11}}
     return {"data": data, "layout": layout}
+
+
+def _importance_bars(metric: str, shares: Mapping[str, float]) -> dict[str, Any]:
+    percent = []
+    names = []
+    for name, share in list(shares.items())[:MOST_BARS]:
+        percent.append(100 * share)
+        names.append(label(name))
+    # From the bottom up, as plotly draws categories.
+    percent.reverse()
+    names.reverse()
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "x": percent,
+        "y": names,
+        "marker": {"color": BLUE},
+        "hovertemplate": f"{metric}: %{{y}} %{{x:.1f}} %<extra></extra>",
+    }
 
 
 def rungs_figure(shown: Snapshot, metric: Metric) -> Figure:
@@ -187,49 +215,45 @@ def rungs_figure(shown: Snapshot, metric: Metric) -> Figure:
     paths = rung_paths(shown, metric.name)
     if not paths:
         return {"note": _no_rungs(shown)}
-    judged = []
-    for trial in shown.trials:
-        if trial.number in paths:
-            judged.append(trial)
-    drawn = {}
-    for trial in thinned(shown, judged, MOST_LINES):
-        drawn[trial.number] = paths[trial.number]
-    stopped = set()
-    for row in shown.rungs:
-        if not row.go_on:
-            stopped.add(row.number)
-    front = shown.front_numbers
-    others = {}
-    for key, path in drawn.items():
-        if key not in front:
-            others[key] = path
-    data = [
-        _lines("other trials", others, GREY, 1.0, 0.5),
-        _lines("front", {key: path for key, path in drawn.items() if key in front}, BLUE, 2.0, 1.0),
-        _marks("stopped here", [(key, path[-1]) for key, path in drawn.items() if key in stopped]),
-    ]
+    judged = [trial for trial in shown.trials if trial.number in paths]
+    stopped = {row.number for row in shown.rungs if not row.go_on}
+    front: dict[int, Track] = {}
+    others: dict[int, Track] = {}
+    ends = []
     values = []
-    for path in drawn.values():
+    for trial in thinned(shown, judged, MOST_LINES):
+        path = paths[trial.number]
         for _, value in path:
             values.append(value)
-    return {
-        "data": data,
-        "layout": {
-            "hovermode": "closest",
-            "legend": LEGEND,
-            "uirevision": f"{shown.study.id} rungs {metric.name}",
-            "xaxis": {"title": {"text": "training steps"}, "type": "log"},
-            "yaxis": axis(metric, values),
-        },
+        if trial.number in shown.front_numbers:
+            front[trial.number] = path
+        else:
+            others[trial.number] = path
+        if trial.number in stopped:
+            ends.append((trial.number, path[-1]))
+    # The front over the others, and what was stopped over both.
+    data = [
+        _lines("other trials", others, GREY, 1.0, 0.5),
+        _lines("front", front, BLUE, 2.0, 1.0),
+        _marks("stopped here", ends),
+    ]
+    layout = {
+        "hovermode": "closest",
+        "legend": LEGEND,
+        "uirevision": f"{shown.study.id} rungs {metric.name}",
+        "xaxis": {"title": {"text": "training steps"}, "type": "log"},
+        "yaxis": axis(metric, values),
     }
+    return {"data": data, "layout": layout}
 
 
-def rung_paths(shown: Snapshot, metric: str) -> dict[int, list[tuple[int, float]]]:
+def rung_paths(shown: Snapshot, metric: str) -> dict[int, Track]:
     """Return each trial's steps and values at the rungs, and at the end where it came so far."""
-    paths: dict[int, list[tuple[int, float]]] = {}
+    paths: dict[int, Track] = {}
     for row in shown.rungs:
         if metric in row.values:
-            paths.setdefault(row.number, []).append((row.step, row.values[metric]))
+            path = paths.setdefault(row.number, [])
+            path.append((row.step, row.values[metric]))
     steps = int(shown.study.spec["budget"]["steps"])
     for key, path in paths.items():
         trial = shown.by_number.get(key)
@@ -239,70 +263,72 @@ def rung_paths(shown: Snapshot, metric: str) -> dict[int, list[tuple[int, float]
 
 
 def rungs_table(shown: Snapshot) -> str:
-    """Count who reached each rung and who was stopped there."""
+    """Return who reached each rung and who was stopped there, as a table."""
     found = rung_summary(shown.rungs)
     if not found:
         return ""
-    names = []
+    columns = ["rung", "steps", "reached", "stopped"]
     for metric in shown.objectives:
-        names.append(metric.name)
-    columns = ("rung", "steps", "reached", "stopped", *(f"{name} (median)" for name in names))
+        columns.append(f"{metric.name} (median)")
     rows = []
     for rung in found:
-        rows.append(
-            [
-                rung["rung"] + 1,
-                " or ".join(number(step) for step in rung["steps"]),
-                rung["reached"],
-                len(rung["stopped"]),
-                *(rung["values"].get(name, {}).get("median") for name in names),
-            ]
-        )
+        steps = " or ".join(map(number, rung["steps"]))
+        # People count rungs from one.
+        cells = [rung["rung"] + 1, steps, rung["reached"], len(rung["stopped"])]
+        for metric in shown.objectives:
+            values = rung["values"].get(metric.name, {})
+            cells.append(values.get("median"))
+        rows.append(cells)
     title = "Rungs: how many trials came so far, and how many were stopped"
     return table(title, columns, rows, right=range(len(columns)))
 
 
 def timeline_figure(shown: Snapshot, now: float) -> Figure:
-    """Draw when each trial ran, side by side where several ran at once; imported ones ran
-    elsewhere.
-    """
-    spans = [
-        (trial, trial.started, trial.finished or now)
-        for trial in shown.trials
-        if trial.started is not None
-        and trial.origin is None
-        and (trial.finished or trial.state == "running")
-    ][-MOST_POINTS:]
+    """Draw when each trial ran, side by side where several ran at once."""
+    spans = _spans(shown, now)
     if not spans:
         return {
             "note": (
                 "No trial has begun yet: a bar appears here for each as soon as a worker takes it."
             )
         }
-    lanes = lanes_of([(begin, end) for _, begin, end in spans])
+    lanes = lanes_of((begin, end) for _, begin, end in spans)
+    by_state: dict[str, list[tuple[Span, int]]] = {}
+    for span, lane in zip(spans, lanes, strict=True):
+        trial = span[0]
+        by_state.setdefault(trial.state, []).append((span, lane))
     data = []
     for state in STATES:
-        rows = []
-        for (trial, begin, end), lane in zip(spans, lanes, strict=True):
-            if trial.state == state:
-                rows.append((trial, begin, end, lane))
-        if rows:
-            data.append(_bars(state, rows))
-    return {
-        "data": data,
-        "layout": {
-            "barmode": "overlay",
-            "bargap": 0.2,
-            "legend": LEGEND,
-            "uirevision": f"{shown.study.id} timeline",
-            "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
-            "yaxis": {
-                "title": {"text": "trials at once"},
-                "dtick": 1,
-                "range": [max(lanes) + 1.6, 0.4],
-            },
+        if state in by_state:
+            data.append(_bars(state, by_state[state]))
+    layout = {
+        "barmode": "overlay",
+        "bargap": 0.2,
+        "legend": LEGEND,
+        "uirevision": f"{shown.study.id} timeline",
+        "xaxis": {"type": "date", "title": {"text": "time (UTC)"}},
+        "yaxis": {
+            "title": {"text": "trials at once"},
+            "dtick": 1,
+            # From the top down: the first lane, which is always there, stands above.
+            "range": [max(lanes) + 1.6, 0.4],
         },
     }
+    return {"data": data, "layout": layout}
+
+
+def _spans(shown: Snapshot, now: float) -> list[Span]:
+    """Return when the latest trials ran; one that runs has come until now."""
+    spans = []
+    for trial in shown.trials:
+        # Imported ones ran elsewhere.
+        if trial.started is None or trial.origin is not None:
+            continue
+        if trial.finished:
+            spans.append((trial, trial.started, trial.finished))
+        elif trial.state == "running":
+            spans.append((trial, trial.started, now))
+    return spans[-MOST_POINTS:]
 
 
 def lanes_of(spans: Iterable[tuple[float, float]]) -> list[int]:
@@ -310,7 +336,7 @@ def lanes_of(spans: Iterable[tuple[float, float]]) -> list[int]:
     free: list[float] = []
     found: dict[int, int] = {}
     for place, (begin, end) in sorted(enumerate(spans), key=lambda item: item[1]):
-        lane = next((index for index, until in enumerate(free) if until <= begin), len(free))
+        lane = _first_free(free, begin)
         if lane == len(free):
             free.append(end)
         free[lane] = end
@@ -318,16 +344,35 @@ def lanes_of(spans: Iterable[tuple[float, float]]) -> list[int]:
     return [found[place] for place in range(len(found))]
 
 
-def _bars(state: str, rows: Sequence[tuple[TrialRecord, float, float, int]]) -> dict[str, Any]:
+def _first_free(free: Sequence[float], begin: float) -> int:
+    for lane, until in enumerate(free):
+        if until <= begin:
+            return lane
+    return len(free)
+
+
+def _bars(state: str, rows: Sequence[tuple[Span, int]]) -> dict[str, Any]:
+    begins = []
+    lengths = []
+    lanes = []
+    numbers = []
+    texts = []
+    for (trial, begin, end), lane in rows:
+        begins.append(_moment(begin))
+        # Milliseconds, on an axis of dates. Clocks of two machines may differ.
+        lengths.append(1000 * max(0.0, end - begin))
+        lanes.append(lane)
+        numbers.append(trial.number)
+        texts.append(f"{state}, {duration(end - begin)}")
     return {
         "type": "bar",
         "orientation": "h",
         "name": state,
-        "base": [_moment(begin) for _, begin, _, _ in rows],
-        "x": [1000 * max(0.0, end - begin) for _, begin, end, _ in rows],
-        "y": [lane for _, _, _, lane in rows],
-        "customdata": [trial.number for trial, _, _, _ in rows],
-        "text": [f"{state}, {duration(end - begin)}" for _, begin, end, _ in rows],
+        "base": begins,
+        "x": lengths,
+        "y": lanes,
+        "customdata": numbers,
+        "text": texts,
         "textposition": "none",
         "marker": {
             "color": STATE_COLOURS[state],
@@ -339,20 +384,29 @@ def _bars(state: str, rows: Sequence[tuple[TrialRecord, float, float, int]]) -> 
 
 def _lines(
     name: str,
-    paths: Mapping[int, Sequence[tuple[int, float]]],
+    paths: Mapping[int, Track],
     colour: str,
     width: float,
     opacity: float,
 ) -> dict[str, Any]:
     """Draw many trials as one trace, with gaps between them."""
-    points = list(_with_gaps(paths))
+    numbers: list[int | None] = []
+    steps: list[int | None] = []
+    values: list[float | None] = []
+    for key, path in paths.items():
+        for step, value in path:
+            numbers.append(key)
+            steps.append(step)
+            values.append(value)
+        for column in (numbers, steps, values):
+            column.append(None)  # plotly lifts its pen at what is missing
     return {
         "type": "scatter",
         "mode": "lines+markers",
         "name": name,
-        "x": [point[1] for point in points],
-        "y": [point[2] for point in points],
-        "customdata": [point[0] for point in points],
+        "x": steps,
+        "y": values,
+        "customdata": numbers,
         "opacity": opacity,
         "line": {"color": colour, "width": width},
         "marker": {"color": colour, "size": 4},
@@ -360,28 +414,30 @@ def _lines(
     }
 
 
-def _with_gaps(
-    paths: Mapping[int, Sequence[tuple[int, float]]],
-) -> Iterator[tuple[int | None, Any, Any]]:
-    for key, path in paths.items():
-        yield from ((key, step, value) for step, value in path)
-        yield None, None, None
-
-
 def _marks(name: str, places: Sequence[tuple[int, tuple[int, float]]]) -> dict[str, Any]:
-    marker = next(kind.marker for kind in KINDS if kind.name == "pruned")
+    steps = []
+    values = []
+    numbers = []
+    for key, (step, value) in places:
+        steps.append(step)
+        values.append(value)
+        numbers.append(key)
     return {
         "type": "scatter",
         "mode": "markers",
         "name": name,
-        "x": [step for _, (step, _) in places],
-        "y": [value for _, (_, value) in places],
-        "customdata": [key for key, _ in places],
-        "marker": {**marker, "size": 9},
+        "x": steps,
+        "y": values,
+        "customdata": numbers,
+        "marker": {**_marker_of("pruned"), "size": 9},
         "hovertemplate": (
             "<b>trial %{customdata}</b>, stopped<br>step %{x}: %{y:.5g}<extra></extra>"
         ),
     }
+
+
+def _marker_of(name: str) -> dict[str, Any]:
+    return next(kind.marker for kind in KINDS if kind.name == name)
 
 
 def _no_rungs(shown: Snapshot) -> str:
@@ -392,10 +448,12 @@ def _no_rungs(shown: Snapshot) -> str:
 
 def colour_of(shown: Snapshot, trial: TrialRecord) -> str:
     """Return the colour in which a trial is drawn wherever it is."""
-    marker = next(kind.marker for kind in KINDS if kind.name == kind_of(shown, trial))
+    marker = _marker_of(kind_of(shown, trial))
+    # A cross has no inside: its line has the colour.
     colour: str = marker.get("color") or marker["line"]["color"]
     return colour
 
 
 def _moment(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")

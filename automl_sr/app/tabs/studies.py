@@ -34,31 +34,48 @@ def build(session: Session) -> None:
     )
     work = gr.HTML(elem_id="work", apply_default_css=False)
     sent = gr.State("")
+    cache = session.cache
 
     def fill(known: str) -> Any:
-        version = session.cache.version()
+        version = cache.version()
         if version == known:
             return skip(3)
-        return (*_filled(session.cache, version), version)
+        studies, workers = _filled(cache, version)
+        return studies, workers, version
 
-    session.page.render_on_server(shown, lambda: _filled(session.cache, session.cache.version())[0])
-    session.show("studies", fill, [sent], [shown, work, sent], also=[session.page.load])
+    def first() -> Markup:
+        studies, _ = _filled(cache, cache.version())
+        return studies
+
+    # The first tab comes with the page: Gradio's events would fill it a second later.
+    session.page.render_on_server(shown, first)
+    session.show(
+        "studies",
+        fill,
+        [sent],
+        [shown, work, sent],
+        also=[session.page.load],
+    )
     listen([shown.select], clicked, [], [session.study])
     choose = script_with("set_property.js", "chosen")
     gr.on(
-        [session.study.change], None, [session.study], [shown], js=choose, api_visibility="private"
+        [session.study.change],
+        None,
+        [session.study],
+        [shown],
+        js=choose,
+        api_visibility="private",
     )
 
 
 def _filled(cache: StoreCache, version: str) -> tuple[Markup, str]:
     """Return the list and who works. Raises StoreError."""
-    if version.startswith(NOTHING_THERE):
-        found = []
-    else:
+    found = []
+    if not version.startswith(NOTHING_THERE):
         found = cache.summaries(version)
-    if found:
-        return (_studies(found), _work(found))
-    return (_nothing(cache.name, version), "")
+    if not found:
+        return _nothing(cache.name, version), ""
+    return _studies(found), _work(found)
 
 
 def clicked(event: gr.EventData) -> Any:
@@ -72,43 +89,59 @@ def clicked(event: gr.EventData) -> Any:
 
 
 def _studies(found: list[Summary]) -> Markup:
-    return el("div", table("", COLUMNS, [_row(item) for item in found], RIGHT), id="studies-table")
+    listed = table("", COLUMNS, map(_row, found), RIGHT)
+    return el("div", listed, id="studies-table")
 
 
 def _row(item: Summary) -> list[Any]:
     study = item.study
-    best = ", ".join(f"{name} {number(value)}" for name, value in item.best.items())
-    begun = datetime.datetime.fromtimestamp(study.created, datetime.UTC).strftime("%Y-%m-%d %H:%M")
-    link = el("a", study.name, href=f"?{urlencode({'study': study.name})}", data_study=study.name)
-    counts = []
-    for state in SHOWN_STATES:
-        counts.append(study.counts[state])
-    return [link, item.state, best, *counts, duration(study.seconds), begun]
+    best = []
+    for name, value in item.best.items():
+        best.append(f"{name} {number(value)}")
+    begun = datetime.datetime.fromtimestamp(study.created, datetime.UTC)
+    # A real link, which can be opened beside this page; the script catches a plain click.
+    query = urlencode({"study": study.name})
+    link = el("a", study.name, href=f"?{query}", data_study=study.name)
+    counts = map(study.counts.__getitem__, SHOWN_STATES)
+    return [
+        link,
+        item.state,
+        ", ".join(best),
+        *counts,
+        duration(study.seconds),
+        begun.strftime("%Y-%m-%d %H:%M"),
+    ]
 
 
 def _work(found: list[Summary]) -> str:
     rows = []
     for item in found:
         for work in item.work:
-            rows.append(
-                [item.study.name, str(work.number), work.stage, _progress(work), work.worker]
-            )
+            progress = _progress(work)
+            rows.append([item.study.name, str(work.number), work.stage, progress, work.worker])
     if not rows:
         return "<p>No worker is searching at the moment.</p>"
     return table("Workers", ("study", "trial", "stage", "training step", "worker"), rows)
 
 
 def _progress(work: Work) -> Markup:
-    return join(
-        [el("progress", max=work.steps, value=work.step), f" {work.step:,} of {work.steps:,}"]
-    )
+    bar = el("progress", max=work.steps, value=work.step)
+    return join([bar, f" {work.step:,} of {work.steps:,}"])
 
 
 def _nothing(name: str, version: str) -> Markup:
     """Say why there is nothing, and what to do about it."""
-    title, reason = f"There are no studies in {name} yet", None
+    title = f"There are no studies in {name} yet"
+    reason = None
     if version.startswith(NOTHING_THERE):
-        title, reason = "Nothing to show yet", el("p", version.removeprefix(f"{NOTHING_THERE}: "))
-    begin = el("p", "Begin a study, for instance with")
-    after = el("p", "This page shows it as soon as it is there.")
-    return el("div", el("h3", title), reason, begin, el("pre", EXAMPLE), after, id="studies-empty")
+        title = "Nothing to show yet"
+        reason = el("p", version.removeprefix(f"{NOTHING_THERE}: "))
+    return el(
+        "div",
+        el("h3", title),
+        reason,
+        el("p", "Begin a study, for instance with"),
+        el("pre", EXAMPLE),
+        el("p", "This page shows it as soon as it is there."),
+        id="studies-empty",
+    )

@@ -1,6 +1,4 @@
-"""Everything about one trial as HTML: what it is, what was measured, where its time went, and what
-went wrong.
-"""
+"""Everything about one trial as HTML: plan, values, where its time went, and what went wrong."""
 
 from __future__ import annotations
 
@@ -14,29 +12,31 @@ from automl_sr.presentation.numbers import duration, number, size
 from automl_sr.presentation.trial_details import shared_words
 from automl_sr.study.limits import Limits, stored_limits
 
+Details = Mapping[str, Any]
+"""What `automl_sr.presentation.trial_details.details` says of a trial."""
+
 if TYPE_CHECKING:
     from automl_sr.app.store_cache import Snapshot
     from automl_sr.store.records import TrialRecord
 
 
-def panel(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> str:
-    """Describe a trial; `found` is what `automl_sr.cli.trials.details` says of it."""
-    measured = el("div", _values(shown, trial), _time(found), _shared(found), _rungs(found))
-    wide = []
-    for part in (_refinements(shown, found), _files(found)):
-        if part:
-            wide.append(part)
-    return el(
-        "section",
-        _head(shown, trial, found),
-        el("div", measured, _plan(found), wide, class_="panels"),
+def panel(shown: Snapshot, trial: TrialRecord, found: Details) -> str:
+    """Return a trial as a page shows it."""
+    measured = el(
+        "div",
+        _values(shown, trial),
+        _time(found),
+        _shared(found),
+        _rungs(found),
     )
+    # What is wide stands below the others, over the whole page.
+    wide = [_refinements(shown, found), _files(found)]
+    panels = el("div", measured, _plan(found), wide, class_="panels")
+    return el("section", _head(shown, trial, found), panels)
 
 
-def events(found: Mapping[str, Any]) -> str:
-    """Tell what happened to a trial; tracebacks are long, so that only a failure is open at
-    first.
-    """
+def events(found: Details) -> str:
+    """Return what happened to a trial."""
     told = found["events"]
     if not told:
         return ""
@@ -45,40 +45,40 @@ def events(found: Mapping[str, Any]) -> str:
         title = f"{len(told)} events"
     inside = []
     for event in told:
-        inside.append(
-            [el("p", el("b", event["kind"]), f", {event['at']}"), el("pre", event["text"])]
-        )
+        kind = el("b", event["kind"])
+        inside.append(el("p", kind, f", {event['at']}"))
+        inside.append(el("pre", event["text"]))
     summary = el("summary", f"{title}: what happened to this trial")
+    # Tracebacks are long: only a failure is open at first.
     return el("details", summary, inside, open=found["state"] == "failed")
 
 
 def seconds_words(seconds: float) -> str:
-    """Write a time with tenths where whole seconds say little."""
+    """Return a time, with tenths where whole seconds say little."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     return duration(seconds)
 
 
 def saved_seconds(shared: Mapping[str, Mapping[str, Any]]) -> float:
-    """Sum up what the results that other trials had made saved this one."""
-    return sum(
-        max(0.0, float(entry["seconds"]) - float(entry.get("waited", 0.0)))
-        for entry in shared.values()
-        if entry["reused"]
-    )
+    """Return what the results that other trials had made saved this one."""
+    saved: float = 0
+    for entry in shared.values():
+        if entry["reused"]:
+            # Who waited for another worker may have saved nothing.
+            waited = float(entry.get("waited", 0.0))
+            saved += max(0.0, float(entry["seconds"]) - waited)
+    return saved
 
 
-def _head(shown: Snapshot, trial: TrialRecord, found: Mapping[str, Any]) -> Markup:
-    lines = list(_lines(found))
-    return join(
-        [
-            el("h3", f"Trial {trial.number}: {state_words(shown, trial)}"),
-            [el("p", line) for line in lines],
-        ]
-    )
+def _head(shown: Snapshot, trial: TrialRecord, found: Details) -> Markup:
+    parts = [el("h3", f"Trial {trial.number}: {state_words(shown, trial)}")]
+    for line in _lines(found):
+        parts.append(el("p", line))
+    return join(parts)
 
 
-def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+def _lines(found: Details) -> Iterator[str]:
     """Say in sentences what became of a trial, and where it comes from."""
     if found["reason"]:
         yield str(found["reason"])
@@ -93,7 +93,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield "It has no plan yet."
 
 
-def _progress(found: Mapping[str, Any]) -> str:
+def _progress(found: Details) -> str:
     stage = found["stage"] or "beginning"
     if not found["curve"]:
         return f"Now: {stage}."
@@ -105,31 +105,29 @@ def _progress(found: Mapping[str, Any]) -> str:
 
 
 def _values(shown: Snapshot, trial: TrialRecord) -> Markup | None:
-    """Set what was measured beside what was known before training, and beside the study's
-    limits.
-    """
+    """Set what was measured beside what was known before training, and beside the limits."""
     limits = stored_limits(shown.study.spec)
-    names = list(
-        dict.fromkeys([*(metric.name for metric in shown.metrics), *trial.values, *trial.costs])
-    )
-    known = [name for name in names if name in trial.values or name in trial.costs]
-    if not known:
-        return None
+    # The study's metrics first, in its order, then what else is known.
+    names = [metric.name for metric in shown.metrics]
     rows = []
-    for name in known:
-        measured, before = trial.values.get(name), trial.costs.get(name)
+    for name in dict.fromkeys([*names, *trial.values, *trial.costs]):
+        measured = trial.values.get(name)
+        before = trial.costs.get(name)
+        if name not in trial.values and name not in trial.costs:
+            continue
+        last = measured
         if measured is None:
             last = before
-        else:
-            last = measured
-        rows.append([name, measured, before, _limit(limits.get(name), last)])
-    return table(
-        "Values and costs", ["metric", "measured", "before training", "limit"], rows, right=(1, 2)
-    )
+        limit = _limit(limits.get(name), last)
+        rows.append([name, measured, before, limit])
+    if not rows:
+        return None
+    columns = ["metric", "measured", "before training", "limit"]
+    return table("Values and costs", columns, rows, right=(1, 2))
 
 
 def _limit(limits: Limits | None, value: float | None) -> Markup | str:
-    """Write the limit of a metric, and whether it is broken."""
+    """Return the limit of a metric, and whether it is broken."""
     if limits is None:
         return ""
     if value is None or limits.allow(value):
@@ -137,28 +135,26 @@ def _limit(limits: Limits | None, value: float | None) -> Markup | str:
     return el("span", f"{limits.words()}, broken", class_="breaks")
 
 
-def _plan(found: Mapping[str, Any]) -> Markup | None:
+def _plan(found: Details) -> Markup | None:
     if found["plan"]:
-        return table("Plan", ["parameter", "value"], found["plan"].items(), right=(1,))
+        return table(
+            "Plan",
+            ["parameter", "value"],
+            found["plan"].items(),
+            right=(1,),
+        )
     return None
 
 
-def _time(found: Mapping[str, Any]) -> Markup:
-    stages = {}
-    for name, value in found["stage_seconds"].items():
-        stages[name] = float(value)
+def _time(found: Details) -> Markup:
     rows = []
-    for name, value in stages.items():
-        rows.append([name, seconds_words(value)])
-    return table(
-        "Time",
-        ["stage", "seconds"],
-        [*rows, ["in all", seconds_words(found["seconds"])]],
-        right=(1,),
-    )
+    for name, value in found["stage_seconds"].items():
+        rows.append([name, seconds_words(float(value))])
+    rows.append(["in all", seconds_words(found["seconds"])])
+    return table("Time", ["stage", "seconds"], rows, right=(1,))
 
 
-def _shared(found: Mapping[str, Any]) -> Markup | None:
+def _shared(found: Details) -> Markup | None:
     shared = found["shared"]
     if not shared:
         return None
@@ -169,45 +165,44 @@ def _shared(found: Mapping[str, Any]) -> Markup | None:
     lines = []
     for name, entry in shared.items():
         lines.append(el("li", shared_words(name, entry)))
-    return join([el("p", el("b", f"Results shared between trials{end}")), el("ul", lines)])
+    title = el("b", f"Results shared between trials{end}")
+    return join([el("p", title), el("ul", lines)])
 
 
-def _rungs(found: Mapping[str, Any]) -> Markup | None:
+def _rungs(found: Details) -> Markup | None:
     rows = found["rungs"]
     if not rows:
         return None
-    names = list(dict.fromkeys(name for row in rows for name in row["values"]))
-    cells = []
+    names: dict[str, None] = {}  # a set that keeps the order
     for row in rows:
-        cells.append(
-            [
-                row["rung"] + 1,
-                row["step"],
-                *[row["values"].get(name) for name in names],
-                _then(row["go_on"]),
-                row.get("reason", ""),
-            ]
-        )
+        names.update(dict.fromkeys(row["values"]))
+    lines = []
+    for row in rows:
+        values = map(row["values"].get, names)
+        decision = "stopped"
+        if row["go_on"]:
+            decision = "promoted"
+        # People count rungs from one.
+        cells = [
+            row["rung"] + 1,
+            row["step"],
+            *values,
+            decision,
+            row.get("reason", ""),
+        ]
+        lines.append(cells)
     head = ["rung", "step", *names, "then", "why"]
-    return table("Rungs", head, cells, right=range(len(names) + 2))
+    return table("Rungs", head, lines, right=range(len(names) + 2))
 
 
-def _then(promoted: bool) -> str:
-    if promoted:
-        return "promoted"
-    return "stopped"
-
-
-def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:
+def _refinements(shown: Snapshot, found: Details) -> Markup | None:
     from automl_sr.presentation.refinements import headings
     from automl_sr.presentation.refinements import table as refined_table
 
     rows = found["refinements"]
     if not rows:
         return None
-    metrics = []
-    for metric in shown.metrics:
-        metrics.append(metric.name)
+    metrics = [metric.name for metric in shown.metrics]
     head = ["trial", "seed", "steps", *headings(rows, metrics)]
     made = table(
         "Refined; values of the search stand first",
@@ -217,21 +212,20 @@ def _refinements(shown: Snapshot, found: Mapping[str, Any]) -> Markup | None:
     )
     told = []
     for row in rows:
-        if row["state"] != "complete" or row["reason"]:
-            told.append(
-                el(
-                    "p",
-                    f"Seed {row['seed']}: {row['state']}"
-                    + (f": {row['reason']}" if row["reason"] else ""),
-                )
-            )
+        if row["state"] == "complete" and not row["reason"]:
+            continue
+        line = f"Seed {row['seed']}: {row['state']}"
+        if row["reason"]:
+            line = f"{line}: {row['reason']}"
+        told.append(el("p", line))
     return el("div", made, told, class_="wide")
 
 
-def _files(found: Mapping[str, Any]) -> Markup | None:
+def _files(found: Details) -> Markup | None:
     if not found["artifacts"]:
         return None
     rows = []
     for file in found["artifacts"]:
         rows.append([file["kind"], size(file["bytes"]), file["url"]])
-    return el("div", table("Files", ["kind", "size", "place"], rows, right=(1,)), class_="wide")
+    listed = table("Files", ["kind", "size", "place"], rows, right=(1,))
+    return el("div", listed, class_="wide")

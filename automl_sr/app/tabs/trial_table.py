@@ -1,6 +1,4 @@
-"""The table of a study's trials as data: short cells, because a study may have thousands of
-rows.
-"""
+"""The table of a study's trials as data: short cells, because there may be thousands of rows."""
 
 from __future__ import annotations
 
@@ -37,84 +35,90 @@ class Table:
 
 
 def table_of(shown: Snapshot, states: Collection[str]) -> Table:
-    """Make the table of the trials in these states.
+    """Return the table of the trials in these states.
 
     Raises PluginError where a metric is not installed.
     """
-    metrics = []
-    for metric in shown.metrics:
-        metrics.append(metric.name)
+    metrics = [metric.name for metric in shown.metrics]
+    # Of all trials: the columns stay where a state is ticked or not.
     slots = slots_of(shown.trials)
-    columns: list[tuple[str, Kind]] = [
-        ("trial", "number"),
-        ("state", "str"),
-        ("front", "str"),
-        *[(name, "number") for name in metrics],
-        ("seconds", "number"),
-        *[(name, "str") for name in slots],
-        ("reason", "str"),
-    ]
+    headers = ["trial", "state", "front"]
+    kinds: list[Kind] = ["number", "str", "str"]
+    for name in (*metrics, "seconds"):
+        headers.append(name)
+        kinds.append("number")
+    for name in (*slots, "reason"):
+        headers.append(name)
+        kinds.append("str")
     rows = []
     for trial in shown.trials:
         if trial.state in states:
             rows.append(_row(shown, trial, metrics, slots))
-    return Table([name for name, _ in columns], [kind for _, kind in columns], rows)
+    return Table(headers, kinds, rows)
 
 
 def slots_of(trials: Sequence[TrialRecord]) -> list[str]:
-    """Name the slots for which some plan names a technique."""
-    found = dict.fromkeys(
-        slot
-        for trial in trials
-        for slot, name in trial.params.items()
-        if "." not in slot and isinstance(name, str)
-    )
+    """Return the slots for which some plan names a technique."""
+    found: dict[str, None] = {}  # a set that keeps the order
+    for trial in trials:
+        for name, value in trial.params.items():
+            # Names with a dot are fields of a technique.
+            if "." not in name and isinstance(value, str):
+                found[name] = None
     return list(found)
 
 
 def neighbour(numbers: Sequence[int], chosen: int | None, by: int) -> int | None:
-    """Return the next number of an ascending list (by = 1) or the previous one (by = -1); at an end
-    the same.
+    """Return the next number of an ascending list (by = 1) or the previous one (by = -1).
+
+    At an end the same.
     """
-    if chosen is None:
-        if numbers:
-            return numbers[0] if by > 0 else numbers[-1]
+    if chosen is None and not numbers:
         return None
-    beyond = []
-    for number in numbers:
-        if number > chosen if by > 0 else number < chosen:
-            beyond.append(number)
-    if not beyond:
-        return chosen
-    if by > 0:
-        return beyond[0]
-    return beyond[-1]
+    ordered = list(numbers)
+    if by < 0:
+        ordered.reverse()
+    if chosen is None:
+        return ordered[0]
+    # The chosen one may not be in the list, which shows some states only.
+    for number in ordered:
+        if by * (number - chosen) > 0:
+            return number
+    return chosen
 
 
 def _row(
-    shown: Snapshot, trial: TrialRecord, metrics: Sequence[str], slots: Sequence[str]
+    shown: Snapshot,
+    trial: TrialRecord,
+    metrics: Sequence[str],
+    slots: Sequence[str],
 ) -> list[Any]:
-    measured = {**trial.costs, **trial.values}
-    params = trial.params
-    # seconds of a trial that goes on would change the table at each of its checkpoints
+    front = ""
+    if trial.number in shown.front_numbers:
+        front = "front"
+    # Seconds of a trial that goes on would change the table at each of its checkpoints.
     seconds = None
     if trial.state not in UNFINISHED:
         seconds = round(trial.seconds, 1)
+    measured = {**trial.costs, **trial.values}
+    values = [_short(measured.get(name)) for name in metrics]
+    techniques = [str(trial.params.get(slot, "")) for slot in slots]
     return [
         trial.number,
         trial.state,
-        "front" if trial.number in shown.front_numbers else "",
-        *[_short(measured.get(name)) for name in metrics],
+        front,
+        *values,
         seconds,
-        *[str(params.get(slot, "")) for slot in slots],
+        *techniques,
         _cut(trial.reason or ""),
     ]
 
 
 def _short(value: float | None) -> float | int | None:
-    """Round a value to what a table shows, still as a number, so that columns sort as numbers."""
+    """Return a value rounded to what a table shows, still a number: columns sort as numbers."""
     if value is None or not math.isfinite(value):
         return None
+    # Beyond 1e15 a float has no unit to be exact about.
     if float(value).is_integer() and abs(value) < 1e15:
         return int(value)
     if abs(value) < 10**DIGITS:

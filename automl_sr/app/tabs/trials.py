@@ -1,6 +1,4 @@
-"""Tab: all trials of the study as a table, and below it everything about the one that is
-selected.
-"""
+"""Tab: all trials of the study as a table, and below it everything about the selected one."""
 
 from __future__ import annotations
 
@@ -48,10 +46,25 @@ def build(session: Session) -> None:
     )
     sent = gr.State("")
     with gr.Row():
-        before = gr.Button("Previous", elem_id="trials-previous", size="sm", min_width=100)
+        before = gr.Button(
+            "Previous",
+            elem_id="trials-previous",
+            size="sm",
+            min_width=100,
+        )
         after = gr.Button("Next", elem_id="trials-next", size="sm", min_width=100)
-        add = gr.Button("Add to comparison", elem_id="trials-add", size="sm", min_width=150)
-        clear = gr.Button("Clear comparison", elem_id="trials-clear", size="sm", min_width=150)
+        add = gr.Button(
+            "Add to comparison",
+            elem_id="trials-add",
+            size="sm",
+            min_width=150,
+        )
+        clear = gr.Button(
+            "Clear comparison",
+            elem_id="trials-clear",
+            size="sm",
+            min_width=150,
+        )
     chosen = gr.HTML(elem_id="trials-compared")
     look = static_text("trial_panel.css")
     panel = gr.HTML(elem_id="trial-panel", css_template=look, apply_default_css=False)
@@ -70,46 +83,57 @@ def build(session: Session) -> None:
     _gather(session, add, clear, chosen)
 
 
-def _show_table(session: Session, states: Any, empty: Any, table: Any, sent: Any) -> None:
-    """Send rows only where they differ from those that were sent: sorting, search and selection
-    stay meanwhile.
-    """
+def _show_table(
+    session: Session,
+    states: Any,
+    empty: Any,
+    table: Any,
+    sent: Any,
+) -> None:
+    """Send rows only where they differ from those that were sent."""
+    # Sorting, search and selection, which the browser alone knows, stay meanwhile.
 
     def fill(name: str | None, wanted: Any, known: str) -> Any:
         shown = snapshot(session.cache, name)
-        if shown is None or not shown.trials:
-            if shown is None:
-                note = NO_STUDY
-            else:
-                note = NO_TRIALS
-            return gr.HTML(note, visible=True), gr.Dataframe(visible=False), ""
+        if shown is None:
+            return _no_table(NO_STUDY), gr.Dataframe(visible=False), ""
+        if not shown.trials:
+            return _no_table(NO_TRIALS), gr.Dataframe(visible=False), ""
         made = table_of(shown, ticked(wanted))
         digest = f"{shown.study.id} {made.digest}"
         if digest == known:
             return skip(3)
         if not made.rows:
-            return gr.HTML(NO_ROWS, visible=True), gr.Dataframe(visible=False), digest
+            return _no_table(NO_ROWS), gr.Dataframe(visible=False), digest
         value = {"headers": made.headers, "data": made.rows}
-        filled = gr.Dataframe(value=value, headers=made.headers, datatype=made.kinds, visible=True)
+        filled = gr.Dataframe(
+            value=value,
+            headers=made.headers,
+            datatype=made.kinds,
+            visible=True,
+        )
         return gr.HTML(visible=False), filled, digest
 
-    session.show(
-        "trials", fill, [session.study, states, sent], [empty, table, sent], also=[states.input]
-    )
+    inputs = [session.study, states, sent]
+    session.show("trials", fill, inputs, [empty, table, sent], also=[states.input])
     listen([table.select], _row_number, [], [session.trial])
 
 
+def _no_table(note: str) -> Any:
+    return gr.HTML(note, visible=True)
+
+
 def _show_trial(session: Session, panel: Any, told: Any) -> None:
-    """Describe the selected trial; what happened to it is apart, and stays open while the rest is
-    renewed.
-    """
+    """Describe the selected trial."""
+    # What happened to it is apart, and stays open while the rest is renewed.
 
     def describe(name: str | None, number: Any) -> tuple[str, str]:
-        shown, found = snapshot(session.cache, name), numbers(number)
-        trial = None
-        if shown is not None and found:
-            trial = shown.by_number.get(found[0])
-        if shown is None or trial is None:
+        shown = snapshot(session.cache, name)
+        found = numbers(number)
+        if shown is None or not found:
+            return HINT, ""
+        trial = shown.by_number.get(found[0])
+        if trial is None:
             return HINT, ""
         everything = details(session.cache.reader, shown.study, trial)
         return trial_panel.panel(shown, trial, everything), trial_panel.events(everything)
@@ -133,30 +157,39 @@ def _show_drawing(session: Session, drawn: Any) -> None:
 
 def _stepping(session: Session, by: int) -> Any:
     def step(name: str | None, number: Any, wanted: Any) -> Any:
-        shown, found = snapshot(session.cache, name), numbers(number)
+        shown = snapshot(session.cache, name)
+        found = numbers(number)
         if shown is None:
             return skip(1)
         states = ticked(wanted)
-        listed = []
-        for trial in shown.trials:
-            if trial.state in states:
-                listed.append(trial.number)
-        return neighbour(listed, found[0] if found else None, by)
+        listed = [trial.number for trial in shown.trials if trial.state in states]
+        chosen = None
+        if found:
+            chosen = found[0]
+        return neighbour(listed, chosen, by)
 
     return step
 
 
 def _gather(session: Session, add: Any, clear: Any, chosen: Any) -> None:
-    def put(name: str | None, number: Any, compared: Any) -> list[int]:
-        shown, found = snapshot(session.cache, name), numbers(number)
+    """Let trials be put into the comparison, and say which are there."""
+    compared = session.compared
+
+    def put(name: str | None, number: Any, before: Any) -> list[int]:
+        shown = snapshot(session.cache, name)
+        found = numbers(number)
         if shown is None or not found:
             raise UseError("There is no trial to add.", "Select one first: click its row.")
-        return with_trial(shown, numbers(compared), found[0])
+        return with_trial(shown, numbers(before), found[0])
 
-    listen([add.click], put, [session.study, session.trial, session.compared], [session.compared])
-    listen([clear.click], list, [], [session.compared])
+    listen([add.click], put, [session.study, session.trial, compared], [compared])
+    listen([clear.click], list, [], [compared])
     session.show(
-        "trials", _compared_words, [session.compared], [chosen], also=[session.compared.change]
+        "trials",
+        _compared_words,
+        [compared],
+        [chosen],
+        also=[compared.change],
     )
 
 
@@ -178,27 +211,30 @@ def with_trial(shown: Snapshot, compared: list[int], number: int) -> list[int]:
 
 
 def ticked(wanted: Any) -> list[str]:
-    """Read the states that a browser asks for."""
-    found: list[str] = []
-    for state in STATES:
-        if isinstance(wanted, list) and state in wanted:
-            found.append(state)
-    return found
+    """Return the states that a browser asks for."""
+    # In our order, and nothing that is no state, whatever comes.
+    if not isinstance(wanted, list):
+        return []
+    return [state for state in STATES if state in wanted]
 
 
 def _compared_words(compared: Any) -> str:
     found = numbers(compared)
     if not found:
         return "<p>No trial is chosen for the comparison yet.</p>"
-    return f"<p>In the tab Compare: trial{'s' * (len(found) > 1)} {', '.join(map(str, found))}.</p>"
+    what = "trial"
+    if len(found) > 1:
+        what = "trials"
+    return f"<p>In the tab Compare: {what} {', '.join(map(str, found))}.</p>"
 
 
 def _row_number(event: gr.SelectData) -> Any:
     row = event.row_value
+    found = []
     if isinstance(row, list) and row:
+        # The row that was clicked holds the number: by its place another one is meant, where the
+        # table is sorted.
         found = numbers(row[0])
-    else:
-        found = []
     if found:
         return found[0]
     return gr.skip()

@@ -71,7 +71,11 @@ def build(session: Session) -> None:
     view = gr.Radio(list(VIEWS), value="history", label="Show", elem_id="why-view")
     with gr.Row():
         metric = gr.Dropdown(
-            [], label="Objective", elem_id="why-metric", visible=False, min_width=140
+            [],
+            label="Objective",
+            elem_id="why-metric",
+            visible=False,
+            min_width=140,
         )
         names = gr.Dropdown(
             [],
@@ -84,9 +88,21 @@ def build(session: Session) -> None:
             min_width=280,
         )
         across = gr.Dropdown(
-            [], label="Across", elem_id="why-across", visible=False, scale=2, min_width=180
+            [],
+            label="Across",
+            elem_id="why-across",
+            visible=False,
+            scale=2,
+            min_width=180,
         )
-        up = gr.Dropdown([], label="Up", elem_id="why-up", visible=False, scale=2, min_width=180)
+        up = gr.Dropdown(
+            [],
+            label="Up",
+            elem_id="why-up",
+            visible=False,
+            scale=2,
+            min_width=180,
+        )
     words = gr.HTML(elem_id="why-words")
     plot = chart("Why the best trials are the best", "why-chart", height=640)
     table = gr.HTML(elem_id="why-table", apply_default_css=False)
@@ -106,7 +122,8 @@ def build(session: Session) -> None:
         made = drawn(shown, registry, choice)
         return f"<p>{escaped(made.words)}</p>", written(made.figure), made.table, wanted
 
-    events = [view.change, *(item.input for item in controls[1:])]
+    # `input` of the others, not `change`: what is offered anew would draw the figure once more.
+    events = [view.change, metric.input, names.input, across.input, up.input]
     session.show(
         "why",
         draw,
@@ -118,9 +135,7 @@ def build(session: Session) -> None:
 
 
 def _offer(session: Session, controls: Sequence[Any]) -> None:
-    """Offer objectives and parameters of the study, and show those controls that the view has a use
-    for.
-    """
+    """Offer objectives and parameters of the study, in the controls that the view has a use for."""
     view, metric, names, across, up = controls
     offered = gr.State(None)
     registry = session.cache.registry
@@ -166,38 +181,55 @@ def offered_names(shown: Snapshot, registry: Registry) -> list[str]:
 
 
 def chosen(shown: Snapshot, registry: Registry, selected: Any, *asked: Any) -> Choice:
-    """Read what a browser asks for: the most important parameters stand for what it does not
-    name.
+    """Return what a browser asks for.
+
+    The most important parameters stand for what it does not name.
     """
     view, metric, names, across, up = asked
+    if view not in dict(VIEWS).values():
+        view = "history"
     objectives = shown.study.objectives
+    if metric not in objectives:
+        metric = objectives[0]
+    # Views that show no parameters need not wait until Optuna's study is made.
+    known: list[str] = []
     if view in PARAMETRIC:
         known = offered_names(shown, registry)
-    else:
-        known = []
+    picked = []
     if isinstance(names, list):
         picked = [name for name in names if name in known]
-    else:
-        picked = []
-    if across in known:
-        first = across
-    else:
-        first = "".join(known[:1])
-    if up in known:
-        second = up
-    elif known:
-        second = parameters.partner(shown, registry, known, first)
-    else:
-        second = ""
+    wanted = dict.fromkeys(picked or known[:PRESELECTED])
+    first, second = _pair(shown, registry, known, across, up)
     found = numbers(selected)
+    ringed = None
+    if found and view == PARALLEL:
+        ringed = found[0]
     return Choice(
-        view if view in dict(VIEWS).values() else "history",
-        metric if metric in objectives else objectives[0],
-        tuple(dict.fromkeys(picked or known[:PRESELECTED]))[: parameters.MOST_CHOSEN],
+        view,
+        metric,
+        tuple(wanted)[: parameters.MOST_CHOSEN],
         first,
         second,
-        found[0] if found and view == PARALLEL else None,
+        ringed,
     )
+
+
+def _pair(
+    shown: Snapshot,
+    registry: Registry,
+    known: Sequence[str],
+    across: Any,
+    up: Any,
+) -> tuple[str, str]:
+    """Return the two parameters that are drawn against each other; empty texts for none."""
+    if not known:
+        return "", ""
+    first = known[0]
+    if across in known:
+        first = across
+    if up in known:
+        return first, up
+    return first, parameters.partner(shown, registry, known, first)
 
 
 def drawn(shown: Snapshot, registry: Registry, choice: Choice) -> Shown:
@@ -212,36 +244,66 @@ def _views(shown: Snapshot, registry: Registry) -> dict[str, Callable[[Choice], 
     return {
         "history": lambda choice: _history(shown),
         "importance": lambda choice: _importance(shown),
-        SLICES: lambda choice: Shown(
-            parameters.slices_figure(shown, registry, choice.metric, choice.names),
-            f"Each point is a trial, the darker the later; the front has a blue rim. {CORRECTED}"
-            f"{_part(_models(shown, registry), parameters.MOST_SLICED)}",
-        ),
-        RANKS: lambda choice: Shown(
-            parameters.ranks_figure(shown, registry, choice.metric, choice.across, choice.up),
-            f"Coloured by the rank in {choice.metric}, from blue (low) to red (high); the front has"
-            f" a blue rim. {CORRECTED}{_part(_models(shown, registry), parameters.MOST_RANKED)}",
-        ),
-        PARALLEL: lambda choice: Shown(
-            parameters.parallel_figure(shown, registry, choice.names, choice.selected),
-            "Each line is a trial; what a plan does not use runs below. Click a line to select its"
-            f" trial.{_part(_models(shown, registry), reasons.MOST_LINES)}",
-        ),
+        SLICES: lambda choice: _slices(shown, registry, choice),
+        RANKS: lambda choice: _ranks(shown, registry, choice),
+        PARALLEL: lambda choice: _parallel(shown, registry, choice),
         RUNGS: lambda choice: _rungs(shown, choice.metric),
         TIMELINE: lambda choice: _timeline(shown),
     }
 
 
+def _slices(shown: Snapshot, registry: Registry, choice: Choice) -> Shown:
+    figure = parameters.slices_figure(shown, registry, choice.metric, choice.names)
+    part = _part(_models(shown, registry), parameters.MOST_SLICED)
+    said = (
+        f"Each point is a trial, the darker the later; the front has a blue rim. {CORRECTED}{part}"
+    )
+    return Shown(figure, said)
+
+
+def _ranks(shown: Snapshot, registry: Registry, choice: Choice) -> Shown:
+    figure = parameters.ranks_figure(
+        shown,
+        registry,
+        choice.metric,
+        choice.across,
+        choice.up,
+    )
+    part = _part(_models(shown, registry), parameters.MOST_RANKED)
+    said = (
+        f"Coloured by the rank in {choice.metric}, from blue (low) to red (high); the front has"
+        f" a blue rim. {CORRECTED}{part}"
+    )
+    return Shown(figure, said)
+
+
+def _parallel(shown: Snapshot, registry: Registry, choice: Choice) -> Shown:
+    figure = parameters.parallel_figure(
+        shown,
+        registry,
+        choice.names,
+        choice.selected,
+    )
+    part = _part(_models(shown, registry), reasons.MOST_LINES)
+    said = (
+        "Each line is a trial; what a plan does not use runs below. Click a line to select its"
+        f" trial.{part}"
+    )
+    return Shown(figure, said)
+
+
 def _history(shown: Snapshot) -> Shown:
-    found = shown.history
-    return Shown(reasons.history_figure(shown), "" if "reason" in found else history_words(found))
+    figure = reasons.history_figure(shown)
+    if "reason" in shown.history:  # which the figure says itself
+        return Shown(figure)
+    return Shown(figure, history_words(shown.history))
 
 
 def _importance(shown: Snapshot) -> Shown:
-    found = shown.importance
-    return Shown(
-        reasons.importance_figure(found), "" if "reason" in found else importance_words(found)
-    )
+    figure = reasons.importance_figure(shown.importance)
+    if "reason" in shown.importance:
+        return Shown(figure)
+    return Shown(figure, importance_words(shown.importance))
 
 
 def _rungs(shown: Snapshot, name: str) -> Shown:
@@ -261,7 +323,10 @@ def _rungs(shown: Snapshot, name: str) -> Shown:
 
 
 def _timeline(shown: Snapshot) -> Shown:
+    figure = reasons.timeline_figure(shown, time.time())
     begun = sum(trial.started is not None and trial.origin is None for trial in shown.trials)
+    if not begun:
+        return Shown(figure)
     part = ""
     if begun > reasons.MOST_POINTS:
         part = f" The latest {reasons.MOST_POINTS} of {begun} are drawn."
@@ -269,7 +334,7 @@ def _timeline(shown: Snapshot) -> Shown:
         "Each bar is a trial, from the moment when a worker first took it until it ended, pauses"
         " included."
     )
-    return Shown(reasons.timeline_figure(shown, time.time()), said + part if begun else "")
+    return Shown(figure, said + part)
 
 
 def _models(shown: Snapshot, registry: Registry) -> int:

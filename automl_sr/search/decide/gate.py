@@ -26,7 +26,7 @@ from automl_sr.trial.setup import make_context
 from automl_sr.trial.ship import export_module
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.metric import Metric
@@ -43,6 +43,12 @@ fit.
 MEMORY_SHARE = 0.8
 """Share of the free memory that training may take by the estimate."""
 MEMORY = "memory"
+GIB = 2**30
+
+Costs = dict[str, float]
+"""What a model costs, or how far it breaks each limit, by metric."""
+Bounds = tuple[Costs, Costs]
+"""The least and the most that a model can cost."""
 
 
 @dataclass(frozen=True)
@@ -63,22 +69,26 @@ class Gate:
     def __init__(self, setting: Setting, constraints: Mapping[str, Limits], scratch: Path) -> None:
         self.setting = setting
         self.constraints = dict(constraints)
+        self._task = setting.task
+        self._registry = setting.registry
         self._scratch = scratch
-        registry = setting.registry
-        named = dict.fromkeys(["params", *setting.metrics])
-        self._metrics = [
-            registry.metric(name) for name in named if self._asked(registry.metric(name))
-        ]
-        self._costs: dict[str, dict[str, float]] = {}
-        self._memory: dict[tuple[str, int, int, bool], int] = {}
+        self._metrics = self._measured_here()
+        self._costs: dict[str, Costs] = {}
+        """By digest of the blueprint, then by metric."""
+        self._memory: dict[tuple[object, ...], int] = {}
+        """Bytes that training takes, by blueprint, batch, patch and half precision."""
 
-    def _asked(self, metric: Metric) -> bool:
-        """Whether a metric is measured here: all that the blueprint tells, of the others those that
-        are constrained.
-        """
-        if metric.level == "blueprint":
-            return True
-        return metric.level in ("artifact", "device") and metric.name in self.constraints
+    def _measured_here(self) -> list[Metric]:
+        """Return what is measured at the gate."""
+        found = []
+        names = ["params", *self.setting.metrics]
+        for name in dict.fromkeys(names):  # each once
+            metric = self._registry.metric(name)
+            # What takes an export or a timing is measured only where a plan may be rejected for it.
+            costly = metric.level in ("artifact", "device")
+            if metric.level == "blueprint" or (costly and name in self.constraints):
+                found.append(metric)
+        return found
 
     def check(
         self, plan: TrialPlan, folder: Path | None = None, observer: Observer | None = None
@@ -88,166 +98,188 @@ class Gate:
         `folder` is the trial's own: what a blueprint takes from the shared results is told with the
         trial. The costs of the verdict are those of the largest model that can ship.
         """
-        context = make_context(plan, self.setting, folder or self._scratch, observer)
+        scratch = folder or self._scratch
+        context = make_context(plan, self.setting, scratch, observer)
         architecture = plan.techniques[Slot.ARCHITECTURE]
-        blueprint = architecture.blueprint(self.setting.task, context.for_technique(architecture))
+        own = context.for_technique(architecture)
+        blueprint = architecture.blueprint(self._task, own)
         smallest, largest = shippable(plan, blueprint, context)
+
         costs = self._measured(largest, context, self._metrics)
-        lower, upper = self._bounds(plan, self._measured(smallest, context, self._metrics), costs)
+        lowest = self._measured(smallest, context, self._metrics)
+        lower, upper = self._bounds(plan, lowest, costs)
         reasons, violations = self._broken(lower, upper)
-        reasons += self._memory_problem(plan, [blueprint, largest], context, violations)
-        return Verdict(costs, "; ".join(reasons) or None, violations)
+        memory = self._memory_problem(plan, [blueprint, largest], context, violations)
+        if memory is not None:
+            reasons.append(memory)
+        reason = "; ".join(reasons)
+        return Verdict(costs, reason or None, violations)
 
     def still_fits(self, plan: TrialPlan, folder: Path, blueprint: Blueprint) -> None:
         """Raise InfeasibleError where a model that training has changed can no longer keep to the
         limits.
-
-        Only what the blueprint itself tells is looked at: exporting and timing would hold up the
-        training.
         """
+        # What the blueprint itself tells, and no more: exporting and timing would hold up the
+        # training.
         told = []
         for metric in self._metrics:
             if metric.level == "blueprint" and metric.name in self.constraints:
                 told.append(metric)
         if not told:
             return
+
         context = make_context(plan, self.setting, folder)
         smallest, largest = shippable(plan, blueprint, context)
-        lower, upper = self._bounds(
-            plan, self._measured(smallest, context, told), self._measured(largest, context, told)
-        )
+        lowest = self._measured(smallest, context, told)
+        highest = self._measured(largest, context, told)
+        lower, upper = self._bounds(plan, lowest, highest)
         reasons, violations = self._broken(lower, upper)
         if reasons:
-            raise InfeasibleError(
-                f"{'; '.join(reasons)}, as training has changed the model", violations
-            )
+            reason = "; ".join(reasons)
+            raise InfeasibleError(f"{reason}, as training has changed the model", violations)
 
-    def _broken(
-        self, lower: Mapping[str, float], upper: Mapping[str, float]
-    ) -> tuple[list[str], dict[str, float]]:
+    def _broken(self, lower: Costs, upper: Costs) -> tuple[list[str], Costs]:
         """Say which limits are broken at best, and by how much each one is."""
-        reasons, violations = [], {}
+        reasons = []
+        violations = {}
         for name, limits in self.constraints.items():
             if name not in lower:
                 continue
-            violations[name] = limits.violation(lower[name], upper[name])
-            if violations[name] > 0:
-                reasons.append(
-                    f"{name} would be {_range(lower[name], upper[name])}, {limits.words()} is asked"
-                )
+            least = lower[name]
+            most = upper[name]
+            violation = limits.violation(least, most)
+            violations[name] = violation
+            if violation > 0:
+                expected = _range(least, most)
+                asked = limits.words()
+                reasons.append(f"{name} would be {expected}, {asked} is asked")
         return reasons, violations
 
-    def _bounds(
-        self, plan: TrialPlan, smallest: Mapping[str, float], largest: Mapping[str, float]
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    def _bounds(self, plan: TrialPlan, smallest: Costs, largest: Costs) -> Bounds:
         """Let every technique say what it makes of the costs, in the order of the pipeline."""
-        lower, upper = dict(smallest), dict(largest)
+        lower = dict(smallest)
+        upper = dict(largest)
         for metric in self._metrics:
             if metric.level == "device" and metric.name in lower:
                 lower[metric.name] *= NOISE
                 upper[metric.name] /= NOISE
         for technique in plan.techniques.values():
-            lower = technique.predict(lower, self.setting.task)[0]
-            upper = technique.predict(upper, self.setting.task)[1]
+            lower, _ = technique.predict(lower, self._task)
+            _, upper = technique.predict(upper, self._task)
         return lower, upper
 
-    def _measured(
-        self, blueprint: Blueprint, context: Context, metrics: Sequence[Metric]
-    ) -> dict[str, float]:
-        """Return the costs of a blueprint; those that were measured before are remembered by its
-        digest.
-        """
-        known = self._costs.setdefault(blueprint.digest(), {})
-        missing = []
-        for metric in metrics:
-            if metric.name not in known:
-                missing.append(metric)
+    def _measured(self, blueprint: Blueprint, context: Context, metrics: Sequence[Metric]) -> Costs:
+        """Return the costs of a blueprint; those that were measured before are remembered."""
+        digest = blueprint.digest()
+        known = self._costs.setdefault(digest, {})
         told = []
-        for metric in missing:
+        others = []
+        for metric in metrics:
+            if metric.name in known:
+                continue
             if metric.level == "blueprint":
                 told.append(metric)
-        if told:
-            module = self._on_meta(blueprint)
-            example = as_inputs(self.setting.task.cost_example(module))
-            known |= {metric.name: float(metric.function()(module, example)) for metric in told}
-        others = []
-        for metric in missing:
-            if metric.level != "blueprint":
+            else:
                 others.append(metric)
+        if told:
+            known |= self._counted(blueprint, told)
         if others:
             known |= self._exported(blueprint, others, context)
-        found: dict[str, float] = {}
+
+        found: Costs = {}
         for metric in metrics:
             found[metric.name] = known[metric.name]
         return found
 
-    def _exported(
-        self, blueprint: Blueprint, metrics: list[Metric], context: Context
-    ) -> dict[str, float]:
-        """Export the untrained model and measure the file: neither its size nor its time depend on
-        the weights.
-        """
-        model = build(blueprint, self.setting.registry)
+    def _counted(self, blueprint: Blueprint, metrics: Sequence[Metric]) -> Costs:
+        """Measure what the blueprint itself tells."""
+        module = self._on_meta(blueprint)
+        example = self._task.cost_example(module)
+        inputs = as_inputs(example)
+        found = {}
+        for metric in metrics:
+            count = metric.function()
+            found[metric.name] = float(count(module, inputs))
+        return found
+
+    def _exported(self, blueprint: Blueprint, metrics: Sequence[Metric], context: Context) -> Costs:
+        """Export the untrained model and measure the file."""
+        # Neither the size of the file nor its time depend on the weights.
+        model = build(blueprint, self._registry)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = Path(folder) / "untrained.onnx"
-            export_module(model, blueprint, self.setting.task, path)
-            found = {}
-            for m in metrics:
-                if m.level == "artifact":
-                    found[m.name] = float(m.function()(path))
+            export_module(model, blueprint, self._task, path)
+            found: Costs = {}
             timed = []
             for metric in metrics:
                 if metric.level == "device":
                     timed.append(metric)
-            return found | (measure_device(path, self.setting, timed, context) if timed else {})
+                elif metric.level == "artifact":
+                    measure = metric.function()
+                    found[metric.name] = float(measure(path))
+            if timed:
+                found |= measure_device(path, self.setting, timed, context)
+            return found
 
     def _on_meta(self, blueprint: Blueprint) -> nn.Module:
+        """Build a model without weights: for counting, shapes are enough."""
         with torch.device("meta"):
-            return build(blueprint, self.setting.registry)
+            return build(blueprint, self._registry)
 
     def _memory_problem(
         self,
         plan: TrialPlan,
         trained: Sequence[Blueprint],
         context: Context,
-        violations: dict[str, float],
-    ) -> list[str]:
+        violations: Costs,
+    ) -> str | None:
         """Say whether training takes more memory than there is, at the most that it takes in any of
         its phases.
         """
         recipe = plan.techniques[Slot.RECIPE]
         if not isinstance(recipe, Recipe):
-            return []
-        needed = max(self._training_bytes(blueprint, recipe) for blueprint in trained)
+            return None
+        needed = 0
+        for blueprint in trained:
+            needed = max(needed, self._training_bytes(blueprint, recipe))
+        # Nets that are used in training beside the model, such as a teacher, come on top.
         for technique in plan.techniques.values():
             own = context.for_technique(technique)
-            for companion in technique.companions(trained[-1], self.setting.task, own):
+            for companion in technique.companions(trained[-1], self._task, own):
                 needed += self._companion_bytes(companion, recipe)
+
         free = free_memory(self.setting.train_device)
-        violations[MEMORY] = needed / (MEMORY_SHARE * free) - 1
-        if violations[MEMORY] <= 0:
-            return []
-        return [
-            f"training would take about {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
-        ]
+        usable = MEMORY_SHARE * free
+        violation = needed / usable - 1
+        violations[MEMORY] = violation
+        if violation <= 0:
+            return None
+        wanted = needed / GIB
+        there = free / GIB
+        return f"training would take about {wanted:.1f} GiB, {there:.1f} GiB are free"
 
     def _training_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
-        half = (
-            resolve(recipe.precision, self.setting.train_device, self.setting.precision) != "fp32"
-        )
+        kind = resolve(recipe.precision, self.setting.train_device, self.setting.precision)
+        half = kind != "fp32"
         key = (blueprint.digest(), recipe.batch, recipe.patch, half)
-        if key not in self._memory:
-            module = self._on_meta(blueprint)
-            example = self.setting.task.training_example(
-                module, batch=recipe.batch, patch=recipe.patch
-            )
-            self._memory[key] = training_bytes(module, *as_inputs(example), half=half)
-        return self._memory[key]
+        known = self._memory.get(key)
+        if known is not None:
+            return known
+        module = self._on_meta(blueprint)
+        batch = self._batch(module, recipe)
+        needed = training_bytes(module, *batch, half=half)
+        self._memory[key] = needed
+        return needed
 
     def _companion_bytes(self, blueprint: Blueprint, recipe: Recipe) -> int:
         module = self._on_meta(blueprint)
-        example = self.setting.task.training_example(module, batch=recipe.batch, patch=recipe.patch)
-        return helper_bytes(module, *as_inputs(example))
+        batch = self._batch(module, recipe)
+        return helper_bytes(module, *batch)
+
+    def _batch(self, module: nn.Module, recipe: Recipe) -> tuple[Tensor, ...]:
+        """Return the inputs of one training step."""
+        example = self._task.training_example(module, batch=recipe.batch, patch=recipe.patch)
+        return as_inputs(example)
 
 
 def shippable(
@@ -256,22 +288,23 @@ def shippable(
     """Return the smallest and the largest blueprint that can ship, every technique having had its
     say.
     """
-    smallest = largest = blueprint
+    smallest = blueprint
+    largest = blueprint
     for technique in plan.techniques.values():
         own = context.for_technique(technique)
-        smallest = technique.shipped(smallest, context.task, own)[0]
-        largest = technique.shipped(largest, context.task, own)[1]
+        smallest, _ = technique.shipped(smallest, context.task, own)
+        _, largest = technique.shipped(largest, context.task, own)
     return smallest, largest
 
 
 def free_memory(device: str) -> int:
     """Return the bytes that a trial may use on the device on which it trains."""
-    if device.startswith("cuda"):
-        kept = (
-            torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        )  # torch keeps it, and will use it again
-        return int(torch.cuda.mem_get_info()[0]) + kept
-    return int(psutil.virtual_memory().available)
+    if not device.startswith("cuda"):
+        return int(psutil.virtual_memory().available)
+    free, _ = torch.cuda.mem_get_info()
+    # What torch keeps of former trials counts as used there, and torch will use it again.
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return int(free) + kept
 
 
 def _range(lower: float, upper: float) -> str:

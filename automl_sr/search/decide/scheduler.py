@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from automl_sr.search.front import as_losses, place
 from automl_sr.store.records import RungVerdict
@@ -43,9 +44,7 @@ class ParetoASHA:
 
     A trial goes on if its place among all trials of the rung, by non-dominated fronts and inside a
     front by an epsilon-net, is in the best 1/reduction; of equal trials, the worst place counts.
-    The first at a rung always goes on, and so does the best in the first objective: objectives that
-    do not change in training, such as the number of parameters, would otherwise keep the smallest
-    models alive.
+    The first at a rung always goes on, and so does the best in the first objective.
 
     Sources: L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; R.
     Schmucker et al., "Multi-objective Asynchronous Successive Halving", arXiv:2106.12639, 2021.
@@ -57,20 +56,30 @@ class ParetoASHA:
 
     def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> RungVerdict:
         """Rank the trial together with the others."""
+        # The trial at hand is the last row.
         points = as_losses([*rows, values], self.objectives, logarithmic=True)
-        if not np.isfinite(points[-1]).all():
+        numbers = np.isfinite(points)
+        if not numbers[-1].all():
             return RungVerdict(False, NO_NUMBER)
-        points = points[np.isfinite(points).all(axis=1)]
+        points = points[numbers.all(axis=1)]
         count = len(points)
         if count == 1:
             return RungVerdict(True, "the first trial at this rung")
-        if points[-1, 0] <= points[:, 0].min():
-            return RungVerdict(True, f"the best of {count} in {self.objectives[0].name}")
-        own, best = place(points, count - 1), max(1, count // self.reduction)
+
+        # Objectives that do not change in training, such as the number of parameters, would
+        # otherwise keep the smallest models alive.
+        first = points[:, 0]
+        if first[-1] <= first.min():
+            name = self.objectives[0].name
+            return RungVerdict(True, f"the best of {count} in {name}")
+
+        own = place(points, count - 1)
+        promoted = max(1, count // self.reduction)
         rule = "the best one is promoted"
-        if best != 1:
-            rule = f"the best {best} are promoted"
-        return RungVerdict(own <= best, f"place {own} of {count}; {rule}")
+        if promoted != 1:
+            rule = f"the best {promoted} are promoted"
+        go_on = own <= promoted
+        return RungVerdict(go_on, f"place {own} of {count}; {rule}")
 
 
 class MedianStopping:
@@ -83,18 +92,28 @@ class MedianStopping:
 
     def decide(self, rung_index: int, values: Row, rows: Sequence[Row]) -> RungVerdict:
         """Compare with the median."""
-        own = as_losses([values], [self.objective])[0, 0]
+        [own] = self._losses([values])
         if not np.isfinite(own):
             return RungVerdict(False, NO_NUMBER)
-        others = as_losses(rows, [self.objective])[:, 0]
+        others = self._losses(rows)
         others = others[np.isfinite(others)]
         if len(others) < MEDIAN_STARTUP:
             return RungVerdict(True, f"fewer than {MEDIAN_STARTUP} trials were at this rung before")
+
         middle = float(np.median(others))
-        metric = self.objective  # whose losses are values once their sign has changed back
-        measured = f"{metric.name} is {metric.loss(own):.6g}"
-        words = f"{measured}, the median of {len(others)} trials {metric.loss(middle):.6g}"
-        return RungVerdict(bool(own <= middle), words)
+        # A loss is the measured value again once its sign has changed back.
+        measured = self.objective.loss(own)
+        usual = self.objective.loss(middle)
+        words = (
+            f"{self.objective.name} is {measured:.6g}, the median of {len(others)} trials"
+            f" {usual:.6g}"
+        )
+        go_on = bool(own <= middle)
+        return RungVerdict(go_on, words)
+
+    def _losses(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        losses = as_losses(rows, [self.objective])
+        return losses[:, 0]
 
 
 def make_scheduler(spec: StudySpec, objectives: Sequence[Metric]) -> Scheduler:
@@ -104,10 +123,8 @@ def make_scheduler(spec: StudySpec, objectives: Sequence[Metric]) -> Scheduler:
 
 
 def scheduler_of(kind: str, reduction: int, objectives: Sequence[Metric]) -> Scheduler:
-    """Return a scheduler by name; the median looks at the first objective alone.
-
-    With `record` rungs are noted, for `replay`, and every trial goes on to its end.
-    """
+    """Return a scheduler by name; the median looks at the first objective alone."""
+    # `record` notes rungs, for `replay`, whose trials all go on to their end.
     if kind in ("none", "record"):
         return NoScheduler()
     if kind == "median":

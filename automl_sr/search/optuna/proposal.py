@@ -49,8 +49,11 @@ class Proposal:
             intermediate_values={},
         )
         self._fixed = fixed
+        # The sampler gets a study whose storage keeps notes on this trial in memory.
         self._study = copy.copy(study)
         self._study._storage = _Pending(study._storage, self._trial)  # type: ignore[assignment]
+
+        # In the order in which Optuna itself asks a sampler for a trial.
         sampler = study.sampler
         sampler.before_trial(self._study, self._trial)
         self._joint = sampler.infer_relative_search_space(self._study, self._trial)
@@ -64,29 +67,36 @@ class Proposal:
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
         """Choose a whole number."""
-        return int(self._suggest(name, IntDistribution(low, high, log=log, step=step)))
+        distribution = IntDistribution(low, high, log=log, step=step)
+        return int(self._suggest(name, distribution))
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """Choose a number."""
-        return float(self._suggest(name, FloatDistribution(low, high, log=log, step=step)))
+        distribution = FloatDistribution(low, high, log=log, step=step)
+        return float(self._suggest(name, distribution))
 
     def asked(self) -> dict[str, Any]:
         """Return everything that was drawn, as JSON: parameters by stored name, and what the
         sampler noted.
         """
-        return {"params": dict(self._trial.params), "notes": dict(self._trial.system_attrs)}
+        params = dict(self._trial.params)
+        notes = dict(self._trial.system_attrs)
+        return {"params": params, "notes": notes}
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self._trial.params:
-            self._trial.params[name] = self._draw(name, distribution)
+        """Return what was drawn for a parameter; asked again it is the same."""
+        params = self._trial.params
+        if name not in params:
+            params[name] = self._draw(name, distribution)
             self._trial.distributions[name] = distribution
-        return self._trial.params[name]
+        return params[name]
 
     def _draw(self, name: str, distribution: BaseDistribution) -> Any:
         if name in self._fixed:
             return self._fixed[name]
+        # What was sampled jointly fits only where the range is still that of former trials.
         if name in self._drawn and self._joint[name] == distribution:
             return self._drawn[name]
         return self._study.sampler.sample_independent(self._study, self._trial, name, distribution)

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+Trials = Sequence[FrozenTrial]
 RUNGS_ATTRIBUTE = "automl_sr:rungs"
 """Values of the objectives at each rung, by rung, in a trial's user attributes; the end is not a
 rung.
@@ -36,6 +37,7 @@ class StudyView(optuna.study.Study):
         With `rejected`, plans that were rejected untrained are shown as complete too, for a sampler
         that looks at no others.
         """
+        # Optuna's own constructor would read the study's row anew, for each trial.
         self.__dict__.update(study.__dict__)
         self._rejected = rejected
         self._seen: list[FrozenTrial] | None = None
@@ -56,8 +58,8 @@ class StudyView(optuna.study.Study):
         if use_cache:
             trials = self._seen
         if trials is None:
-            trials = corrected(self.storage.get_all_trials(self._study_id, deepcopy=False))
-            trials = self._seen = with_rejected(trials) if self._rejected else trials
+            trials = self._look()
+
         chosen = []
         for trial in trials:
             if states is None or trial.state in states:
@@ -66,11 +68,21 @@ class StudyView(optuna.study.Study):
             return copy.deepcopy(chosen)
         return chosen
 
+    def _look(self) -> list[FrozenTrial]:
+        """Read the trials, and keep them for the next time."""
+        stored = self.storage.get_all_trials(self._study_id, deepcopy=False)
+        seen = corrected(stored)
+        if self._rejected:
+            seen = with_rejected(seen)
+        self._seen = seen
+        return seen
 
-def corrected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+
+def corrected(trials: Trials) -> list[FrozenTrial]:
     """Show trials that were stopped at a rung as complete: their last values plus what survivors
     gained after it.
     """
+    # By rung: many trials were stopped at the same one.
     gains: dict[int, list[float]] = {}
     found: list[FrozenTrial] = []
     for trial in trials:
@@ -78,97 +90,138 @@ def corrected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return found
 
 
-def _completed(
-    trial: FrozenTrial, trials: Sequence[FrozenTrial], gains: dict[int, list[float]]
-) -> FrozenTrial:
+def _completed(trial: FrozenTrial, trials: Trials, gains: dict[int, list[float]]) -> FrozenTrial:
     rungs = _rungs(trial)
     if trial.state is not TrialState.PRUNED or not rungs:
         return trial
     last = max(rungs)
     if last not in gains:
         gains[last] = _gain(last, len(rungs[last]), trials)
+
+    values = []
+    for value, gain in zip(rungs[last], gains[last], strict=True):
+        values.append(value + gain)
+    # A copy: the trial itself lies in the cache of Optuna's storage.
     seen = copy.copy(trial)
     seen.state = TrialState.COMPLETE
-    seen.values = [value + gain for value, gain in zip(rungs[last], gains[last], strict=True)]
+    seen.values = values
     return seen
 
 
-def _gain(rung: int, objectives: int, trials: Sequence[FrozenTrial]) -> list[float]:
+def _gain(rung: int, objectives: int, trials: Trials) -> list[float]:
     """Return for each objective the median of what complete trials gained from this rung to their
     end; 0 for none.
     """
-    pairs = []
+    gained: list[list[float]] = [[] for _ in range(objectives)]
     for trial in trials:
-        if trial.state is TrialState.COMPLETE and rung in _rungs(trial):
-            pairs.append((_rungs(trial)[rung], trial.values))
-    if not pairs:
-        return [0.0] * objectives
+        if trial.state is not TrialState.COMPLETE:
+            continue
+        then = _rungs(trial).get(rung)
+        if then is None:
+            continue
+        for amounts, value, former in zip(gained, trial.values, then, strict=True):
+            amounts.append(value - former)
+
     found: list[float] = []
-    for index in range(objectives):
-        found.append(statistics.median(end[index] - then[index] for then, end in pairs))
+    for amounts in gained:
+        if amounts:
+            found.append(statistics.median(amounts))
+        else:
+            found.append(0.0)
     return found
 
 
-def with_rejected(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def with_rejected(trials: Trials) -> list[FrozenTrial]:
     """Show plans that were rejected untrained as complete: with what they violate, and values that
     say nothing.
 
-    The values are the medians of complete trials. All get the same constraints, as a Gaussian
-    process needs them: what is not known of one is taken from the complete ones, and what only
-    rejected ones have, those keep by far.
+    The values are the medians of complete trials.
     """
-    done = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    rejected = [trial for trial in trials if _is_rejected(trial)]
+    done = []
+    rejected = []
+    for trial in trials:
+        if trial.state is TrialState.COMPLETE:
+            done.append(trial)
+        elif _is_rejected(trial):
+            rejected.append(trial)
     if not done or not rejected:
         return list(trials)
+
     values = []
     for column in zip(*(trial.values for trial in done), strict=True):
         values.append(statistics.median(column))
-    known = {name for trial in done for name in trial.constraints}
-    broken = {
-        name for trial in rejected for name, amount in trial.constraints.items() if amount > 0
-    }
+
+    # All get the same constraints, as a Gaussian process needs them.
     usual = {}
-    for name in sorted(known | broken):
+    for name in _constraints_to_show(done, rejected):
         usual[name] = _usual(name, done)
-    seen = {trial.number: _with_constraints(trial, usual) for trial in [*done, *rejected]}
+    seen = {}
+    for trial in done:
+        seen[trial.number] = _with_constraints(trial, usual)
     for trial in rejected:
-        seen[trial.number].state = TrialState.COMPLETE
-        seen[trial.number].values = values
-    return [seen.get(trial.number, trial) for trial in trials]
+        shown = _with_constraints(trial, usual)
+        shown.state = TrialState.COMPLETE
+        shown.values = values
+        seen[trial.number] = shown
+
+    found = []
+    for trial in trials:
+        found.append(seen.get(trial.number, trial))
+    return found
 
 
 def _is_rejected(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.PRUNED and any(
-        amount > 0 for amount in trial.constraints.values()
-    )
+    if trial.state is not TrialState.PRUNED:
+        return False
+    return bool(_broken(trial))
 
 
-def _usual(name: str, done: Sequence[FrozenTrial]) -> float:
+def _broken(trial: FrozenTrial) -> set[str]:
+    """Name the constraints that a trial breaks."""
+    found = set()
+    for name, amount in trial.constraints.items():
+        if amount > 0:
+            found.add(name)
+    return found
+
+
+def _constraints_to_show(done: Trials, rejected: Trials) -> list[str]:
+    """Name what complete trials know, and what rejected ones break; always in the same order."""
+    names: set[str] = set()
+    for trial in done:
+        names |= set(trial.constraints)
+    for trial in rejected:
+        names |= _broken(trial)
+    return sorted(names)
+
+
+def _usual(name: str, done: Trials) -> float:
+    """Return what is taken for a trial of which a constraint is not known."""
     amounts = []
     for trial in done:
         if name in trial.constraints:
             amounts.append(trial.constraints[name])
     if amounts:
         return statistics.median(amounts)
-    return -1.0
+    return -1.0  # what only rejected ones have, the complete ones keep by far
 
 
 def _with_constraints(trial: FrozenTrial, usual: Mapping[str, float]) -> FrozenTrial:
     """Copy a trial with exactly these constraints, in this order."""
-    own = trial.constraints
-    others = {}
+    attributes = {}
     for key, value in trial.system_attrs.items():
         if not key.startswith(_CONSTRAINTS_KEY):
-            others[key] = value
+            attributes[key] = value
+    own = trial.constraints
+    for name, amount in usual.items():
+        attributes[f"{_CONSTRAINTS_KEY}:{name}"] = own.get(name, amount)
     seen = copy.copy(trial)
-    seen.system_attrs = others | {
-        f"{_CONSTRAINTS_KEY}:{name}": own.get(name, usual[name]) for name in usual
-    }
+    seen.system_attrs = attributes
     return seen
 
 
 def _rungs(trial: FrozenTrial) -> dict[int, list[float]]:
+    # JSON, in which Optuna stores attributes, knows no numbers as keys.
     stored: dict[str, Any] = trial.user_attrs.get(RUNGS_ATTRIBUTE, {})
     found: dict[int, list[float]] = {}
     for rung, values in stored.items():

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SAMPLERS = ("tpe", "nsga2", "gp", "random", "qmc")
+Ranges = dict[str, BaseDistribution]
+"""What parameters are drawn from, by stored name."""
+Point = np.ndarray[Any, Any]
 POPULATION = 20
 """NSGA-II with Optuna's 50 does not get past random search in the tens of trials that a study here
 has.
@@ -48,6 +51,8 @@ def make_sampler(name: str, seed: int, parameters: Mapping[str, BaseDistribution
     name.
     """
     quiet_optuna()
+    # Their own seeds mean nothing: each draw is seeded anew. TPE samples the parameters of one
+    # branch of the space jointly only with both `multivariate` and `group`.
     makers: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: TPESampler(
             multivariate=True,
@@ -62,14 +67,14 @@ def make_sampler(name: str, seed: int, parameters: Mapping[str, BaseDistribution
         "qmc": lambda: SobolSampler(seed, parameters),
     }
     if name not in makers:
-        raise UseError(
-            f"Unknown sampler {name!r}.", nearest(name, makers) or f"Known: {', '.join(makers)}."
-        )
+        known = ", ".join(makers)
+        hint = nearest(name, makers) or f"Known: {known}."
+        raise UseError(f"Unknown sampler {name!r}.", hint)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # group is experimental, warn_independent_sampling deprecated: both are meant
-        return ReproducibleSampler(makers[name](), seed)
+        # `group` is experimental, `warn_independent_sampling` deprecated: both are meant.
+        warnings.simplefilter("ignore")
+        sampler = makers[name]()
+    return ReproducibleSampler(sampler, seed)
 
 
 def quiet_optuna() -> None:
@@ -79,26 +84,24 @@ def quiet_optuna() -> None:
 
 def draw_seed(*what: Any) -> int:
     """Return a seed of 32 bits that depends on everything that is given, and on nothing else."""
+    # A separator that is in no name: "1", "23" is not "12", "3".
     text = "\x1f".join(str(item) for item in what)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:4], "big")
 
 
 def reseed(sampler: BaseSampler, seed: int) -> None:
     """Put every random state of one of Optuna's samplers to a seed, and forget what it keeps
     between trials.
     """
-    for owner in (
-        sampler,
-        getattr(sampler, "_random_sampler", None),
-        getattr(sampler, "_independent_sampler", None),
-    ):
+    inner = getattr(sampler, "_random_sampler", None)
+    independent = getattr(sampler, "_independent_sampler", None)
+    for owner in (sampler, inner, independent):
         state = getattr(owner, "_rng", None)
         if state is not None:
             state.rng.seed(seed)
-    for cache in (
-        "_gprs_cache_list",
-        "_constraints_gprs_cache_list",
-    ):  # starting points of the next fit
+    # A Gaussian process keeps its last fits as starting points of the next one.
+    for cache in ("_gprs_cache_list", "_constraints_gprs_cache_list"):
         if hasattr(sampler, cache):
             setattr(sampler, cache, None)
 
@@ -121,14 +124,12 @@ class ReproducibleSampler(BaseSampler):
         self._reseed(trial, "before")
         self.inner.before_trial(self._view, trial)
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Ranges:
         """Ask the inner sampler what it samples jointly."""
         return self.inner.infer_relative_search_space(self._look(study), trial)
 
     def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        self, study: Study, trial: FrozenTrial, search_space: Ranges
     ) -> dict[str, Any]:
         """Sample jointly."""
         self._reseed(trial, "relative")
@@ -162,10 +163,10 @@ class ReproducibleSampler(BaseSampler):
         return self._view
 
     def _new_look(self, study: Study) -> StudyView:
-        """Look anew; a Gaussian process looks at complete trials alone, and would repeat what is
-        rejected for ever.
-        """
-        return StudyView(study, rejected=isinstance(self.inner, GPSampler))
+        # A Gaussian process looks at complete trials alone, and would repeat what is rejected for
+        # ever.
+        alone = isinstance(self.inner, GPSampler)
+        return StudyView(study, rejected=alone)
 
     def _reseed(self, trial: FrozenTrial, what: str) -> None:
         reseed(self.inner, draw_seed(self.seed, trial.number, what))
@@ -181,20 +182,19 @@ class SobolSampler(BaseSampler):
 
     def __init__(self, seed: int, parameters: Mapping[str, BaseDistribution]) -> None:
         self.seed = seed
-        self._dimensions = {
-            name: index for index, name in enumerate(sorted(parameters)[:MOST_DIMENSIONS])
-        }
+        # Sorted, so that a parameter has the same dimension in each process.
+        self._dimensions: dict[str, int] = {}
+        for index, name in enumerate(sorted(parameters)[:MOST_DIMENSIONS]):
+            self._dimensions[name] = index
         self._fallback = RandomSampler(seed=0)
-        self._points: dict[int, np.ndarray[Any, Any]] = {}
+        self._points: dict[int, Point] = {}
 
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Ranges:
         """Sample nothing jointly: which parameters a trial asks is known only while it asks."""
         return {}
 
     def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        self, study: Study, trial: FrozenTrial, search_space: Ranges
     ) -> dict[str, Any]:
         """Sample nothing jointly."""
         return {}
@@ -211,22 +211,25 @@ class SobolSampler(BaseSampler):
         if dimension is None:
             reseed(self._fallback, draw_seed(self.seed, trial.number, param_name))
             return self._fallback.sample_independent(study, trial, param_name, param_distribution)
-        return at_share(param_distribution, float(self._point(trial.number)[dimension]))
+        coordinate = self._point(trial.number)[dimension]
+        return at_share(param_distribution, float(coordinate))
 
-    def _point(self, number: int) -> np.ndarray[Any, Any]:
-        if number not in self._points:
-            from scipy.stats import qmc
+    def _point(self, number: int) -> Point:
+        """Return the point of a trial; that of the last one is kept for its next parameter."""
+        if number in self._points:
+            return self._points[number]
+        from scipy.stats import qmc
 
-            engine = qmc.Sobol(
-                len(self._dimensions), scramble=True, rng=np.random.default_rng(self.seed)
-            )
-            if number:
-                engine.fast_forward(number)
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # SciPy prefers powers of two; a study has as many as it has
-                self._points = {number: engine.random(1)[0]}
+        engine = qmc.Sobol(
+            len(self._dimensions), scramble=True, rng=np.random.default_rng(self.seed)
+        )
+        if number:
+            engine.fast_forward(number)
+        with warnings.catch_warnings():
+            # SciPy prefers powers of two; a study has as many trials as it has.
+            warnings.simplefilter("ignore")
+            [point] = engine.random(1)
+        self._points = {number: point}
         return self._points[number]
 
 
@@ -234,19 +237,35 @@ def at_share(distribution: BaseDistribution, share: float) -> Any:
     """Return the value that lies at a share (0 to 1) of a distribution."""
     match distribution:
         case CategoricalDistribution(choices=choices):
-            return choices[min(int(share * len(choices)), len(choices) - 1)]
+            return choices[_step_at(share, len(choices))]
         case IntDistribution(low=low, high=high, log=True):
-            value = np.exp(np.log(low - 0.5) + share * (np.log(high + 0.5) - np.log(low - 0.5)))
-            return int(np.clip(round(float(value)), low, high))
+            # From half a unit below to half a unit above: rounding then treats the ends alike.
+            value = _between_logs(low - 0.5, high + 0.5, share)
+            return int(np.clip(round(value), low, high))
         case IntDistribution(low=low, high=high, step=step):
-            return low + step * min(int(share * ((high - low) // step + 1)), (high - low) // step)
+            steps = (high - low) // step
+            chosen = _step_at(share, steps + 1)
+            return low + step * chosen
         case FloatDistribution(low=low, high=high, log=True):
-            return float(
-                np.clip(np.exp(np.log(low) + share * (np.log(high) - np.log(low))), low, high)
-            )
+            value = _between_logs(low, high, share)
+            return float(np.clip(value, low, high))
         case FloatDistribution(low=low, high=high, step=None):
             return low + share * (high - low)
         case FloatDistribution(low=low, high=high, step=step) if step is not None:
-            count = round((high - low) / step)
-            return min(low + step * min(int(share * (count + 1)), count), high)
+            steps = round((high - low) / step)
+            chosen = _step_at(share, steps + 1)
+            return min(low + step * chosen, high)
     raise UseError(f"Quasi-random search cannot draw from {type(distribution).__name__}.")
+
+
+def _step_at(share: float, count: int) -> int:
+    """Return in which of so many equal parts of 0 to 1 a share lies; 1 is in the last one."""
+    return min(int(share * count), count - 1)
+
+
+def _between_logs(low: float, high: float, share: float) -> float:
+    """Return what lies at a share of the way from one number to another, by ratio."""
+    start = np.log(low)
+    end = np.log(high)
+    value = np.exp(start + share * (end - start))
+    return float(value)

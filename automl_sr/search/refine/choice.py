@@ -56,7 +56,7 @@ def chosen(
     """
     if asked.trials:
         named = []
-        for number in dict.fromkeys(asked.trials):
+        for number in dict.fromkeys(asked.trials):  # each once
             named.append(reader.trial(study, number))
         for trial in named:
             _check(study, trial)
@@ -79,7 +79,9 @@ def _check(study: StudyRecord, trial: TrialRecord) -> None:
 def no_checkpoint(trial: TrialRecord) -> tuple[str, str]:
     """Say of a trial without a checkpoint why it has none, and what to do instead."""
     if trial.origin is not None:
-        origin = f"trial {trial.origin.get('number')} of {trial.origin.get('study')!r}"
+        number = trial.origin.get("number")
+        there = trial.origin.get("study")
+        origin = f"trial {number} of {there!r}"
         return f"was imported from {origin} and has no checkpoint here", "Refine it there."
     if trial.duplicate_of is not None:
         return f"repeats trial {trial.duplicate_of} and left no files", "Refine that one."
@@ -98,11 +100,10 @@ def summary(reader: Reader, study: StudyRecord, ids: Sequence[int]) -> dict[str,
     trials = {}
     for trial in reader.trials(study):
         trials[trial.id] = trial
-    rows = []
-    for row in refinements(reader, study):
-        if row.id in set(ids):
-            rows.append(row)
+    wanted = set(ids)
     made = []
-    for row in rows:
-        made.append(Refinement.of(row, trials[row.trial_id]))
-    return RefineOutput(study=study.name, refinements=made).model_dump()
+    for row in refinements(reader, study):
+        if row.id in wanted:
+            made.append(Refinement.of(row, trials[row.trial_id]))
+    found = RefineOutput(study=study.name, refinements=made)
+    return found.model_dump()

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import AutomlSRError, StopRequestedError, StoreUnreachableError, TrialError
+from automl_sr.errors import (
+    AutomlSRError,
+    Offer,
+    StopRequestedError,
+    StoreUnreachableError,
+    TrialError,
+)
 from automl_sr.plugin.foreign import Mishap, contained, detail_of, one_line, text_of
 from automl_sr.plugin.process_state import ProcessState
 from automl_sr.search.refine.callbacks import RefineCallback, RefineReporter
@@ -25,11 +31,11 @@ from automl_sr.search.refine.choice import (
 )
 from automl_sr.search.refine.run import Job, missing_test_sets, run_refinement
 from automl_sr.search.study import join_study
+from automl_sr.search.workers.failures import detail_to_keep, failure_words
 from automl_sr.search.workers.reporter import check_finite
 from automl_sr.search.workers.stop_signal import Stop
 from automl_sr.search.workers.trial_folder import TrialFolder
 from automl_sr.search.workers.watchdog import IMPORT_SECONDS, OverdueError, Watchdog
-from automl_sr.search.workers.worker import detail_to_keep, failure_words
 from automl_sr.space.plan import TrialPlan
 from automl_sr.store import refinements as stored
 from automl_sr.store.artifacts import ArtifactError, FileLost, fetch
@@ -105,18 +111,21 @@ def refine(
 
 def _end(study: OpenStudy, refiner: Refiner, stop: Stop) -> RefineEnd:
     found = summary(study.store, study.record, refiner.ids)
-    states = []
+    states = set()
     for row in found["refinements"]:
-        states.append(row["state"])
+        states.add(row["state"])
+
     error = refiner.error
     if stop.signal_number is not None:
         error = StopRequestedError(
             "Stopped; everything done so far is kept.", signal_number=stop.signal_number
         )
-    elif error is None and set(states) == {"failed"}:
+    elif error is None and states == {"failed"}:
+        first = found["refinements"][0]
+        command = f"show {study.spec.name} NUMBER"
         error = AutomlSRError(
-            f"No refinement was completed: {found['refinements'][0]['reason']}",
-            f"Where it happened is shown by `automl-sr show {study.spec.name} NUMBER`.",
+            f"No refinement was completed: {first['reason']}",
+            offer=Offer("Where it happened is shown by", command, quoted=True),
         )
     place = f"{study.artifacts.url}/{study.record.folder}"
     return RefineEnd(found, study.spec.metrics(), place, error)
@@ -156,7 +165,7 @@ class Refiner:
                     lambda: stored.claim(self._store, self._study.record, self._owner, self.ids)
                 )
                 if claim is not None:
-                    self._try(claim)
+                    self._with_lease(claim)
                 elif not self._wait():
                     break
         except StoreUnreachableError as silent:
@@ -172,7 +181,9 @@ class Refiner:
             self._stop.wait(WAIT_SECONDS)
         return bool(others)
 
-    def _try(self, claim: RefinementClaim) -> None:
+    # One refinement, from the outside to the inside: its lease, its folder, its watchdog
+
+    def _with_lease(self, claim: RefinementClaim) -> None:
         """Make one refinement while a thread keeps its lease."""
         self._waits = False
         began = time.monotonic()
@@ -189,7 +200,7 @@ class Refiner:
         )
         with heartbeat.running():
             try:
-                self._make(claim, heartbeat, watchdog, seconds)
+                self._with_trial_folder(claim, heartbeat, watchdog, seconds)
             except LeaseLostError as other:
                 self._callback.note(str(other))
 
@@ -203,7 +214,7 @@ class Refiner:
 
         return record
 
-    def _make(
+    def _with_trial_folder(
         self,
         claim: RefinementClaim,
         heartbeat: LeaseHeartbeat,
@@ -222,20 +233,25 @@ class Refiner:
         )
         self._callback.started(claim)
         trial_folder = self._open_folder(claim)
+        result: RefinementResult | None
         if isinstance(trial_folder, TrialFolder):
-            result = self._result(claim, trial_folder, reporter, watchdog)
+            result = self._with_watchdog(claim, trial_folder, reporter, watchdog)
         else:
             result = RefinementResult("failed", reason=one_line(trial_folder))
+
+        # First of all: who has lost the lease has no say any more, whatever else happened.
         if heartbeat.lost:
             raise stored.lost(claim)
         if result is None:
             stored.release(self._store, claim, seconds())
             return
+
         spent = seconds()
         if isinstance(trial_folder, TrialFolder) and result.state == "failed":
-            # a full disk may be why it failed, and the database may lie on the same one
+            # A full disk may be why it failed, and the database may lie on the same one.
             trial_folder.discard()
         stored.finish(self._store, claim, result, spent)
+        # Last of all: until the row is written, the next owner needs the checkpoints.
         if isinstance(trial_folder, TrialFolder):
             trial_folder.close()
         self._callback.finished(claim, result, spent)
@@ -256,7 +272,7 @@ class Refiner:
         except ArtifactError as full:
             return full
 
-    def _result(
+    def _with_watchdog(
         self,
         claim: RefinementClaim,
         trial_folder: TrialFolder,
@@ -269,9 +285,10 @@ class Refiner:
         found: RefinementResult | Mishap
         try:
             self._import_for(claim)
+            # `OverdueError` may come at any moment inside of `watching`: it is caught outside.
             with watchdog.watching():
                 found = contained(
-                    lambda: self._refined(claim, trial_folder, reporter),
+                    lambda: self._refine_and_keep(claim, trial_folder, reporter),
                     through=(OverdueError,),
                     words=failure_words,
                 )
@@ -290,6 +307,8 @@ class Refiner:
         self, mishap: Mishap, reporter: RefineReporter, watchdog: Watchdog
     ) -> RefinementResult | None:
         """Return why a refinement fails, or nothing where it is to go on later."""
+        # What the reporter knows comes first: layers in between may have made another exception
+        # of what was raised.
         if isinstance(reporter.problem, ArtifactError | FileLost):
             return RefinementResult("failed", reason=one_line(reporter.problem))
         if reporter.problem is not None:
@@ -302,13 +321,18 @@ class Refiner:
     def _import_for(self, claim: RefinementClaim) -> None:
         """Import what the refinement needs, in time of its own. Raises OverdueError, StoreError."""
         trial = self._store.trial(self._study.record, claim.number)
+        late: Sequence[str] = ()
+        if self._run is run_refinement:
+            late = LATE
 
         def work() -> None:
             plan = TrialPlan.from_json(trial.plan or {}, self._study.registry)
-            import_for(plan, (), LATE if self._run is run_refinement else ())
+            import_for(plan, (), late)
 
-        with Watchdog(None, IMPORT_SECONDS, self._recorder(claim), name=claim.title).watching():
+        watchdog = Watchdog(None, IMPORT_SECONDS, self._recorder(claim), name=claim.title)
+        with watchdog.watching():
             contained(work, through=(OverdueError,))
+        # What an import may change for the process is as it should be from now on.
         self._process.restore_after_import()
 
     def _put_process_back(self, claim: RefinementClaim) -> None:
@@ -319,7 +343,7 @@ class Refiner:
                 f"{claim.title} changed {', '.join(sorted(changed))} for all: it was put back"
             )
 
-    def _refined(
+    def _refine_and_keep(
         self, claim: RefinementClaim, trial_folder: TrialFolder, reporter: RefineReporter
     ) -> RefinementResult:
         """Go on from the trial's checkpoint, and keep the files beside the trial's, in a folder of
@@ -330,28 +354,35 @@ class Refiner:
             trial = study.store.trial(study.record, claim.number)
             if trial.plan is None:
                 raise TrialError("The trial has no plan.")
-            job = Job(claim.steps, claim.seed, fetch_base(trial, trial_folder.folder / "base"))
+            base = fetch_base(trial, trial_folder.folder / "base")
         plan = TrialPlan.from_json(trial.plan, study.registry)
+        job = Job(claim.steps, claim.seed, base)
         refined = self._run(plan, study.setting, job, reporter, trial_folder.folder)
         check_finite(refined.values)
-        name = [
+
+        place = [
             study.record.folder,
             f"{claim.number:05d}",
             stored.folder_name(claim.steps, claim.seed),
         ]
-        name += [f"attempt-{claim.fence}"] * (claim.fence > 1)
+        if claim.fence > 1:
+            # A place of each owner's own: one that lost its lease overwrites nothing.
+            place.append(f"attempt-{claim.fence}")
+        files = []
         with reporter.reporting():
-            files = tuple(
-                study.artifacts.put(path, kind, *name, path.name)
-                for kind, path in refined.artifacts.items()
-            )
-        said = [broken(study.spec.constraints, refined.values), *refined.untested]
+            for kind, path in refined.artifacts.items():
+                files.append(study.artifacts.put(path, kind, *place, path.name))
+
+        reasons = []
+        for reason in (broken(study.spec.constraints, refined.values), *refined.untested):
+            if reason:
+                reasons.append(reason)
         return RefinementResult(
             "complete",
             values=refined.values,
             tests=refined.tests,
-            artifacts=files,
-            reason="; ".join(text for text in said if text) or None,
+            artifacts=tuple(files),
+            reason="; ".join(reasons) or None,
             detail="\n".join(refined.notes),
         )
 

@@ -66,7 +66,7 @@ def run_refinement(
 
     All samples of the task are trained on, without selection or distillation, but for those held
     out for scores. The rate is the recipe's, constant after a short warm-up, with the tail of the
-    search: as the search's trunk was trained so too, this is the trunk of a longer search.
+    search.
 
     Raises StopRequestedError (after a checkpoint) when the observer asks to stop.
     """
@@ -76,8 +76,12 @@ def run_refinement(
         if base is None:
             raise CheckpointError("The checkpoint of the search is damaged.")
         context = make_context(plan, setting, folder, CurveObserver(observer, job.steps))
-        context = replace(context, seed=derive(setting.seed, plan.fingerprint, "refine", job.seed))
+        seed = derive(setting.seed, plan.fingerprint, "refine", job.seed)
+        context = replace(context, seed=seed)
         data = training_data(plan, setting)
+
+        # The trunk of the search was trained at a constant rate, and goes on so: this is the trunk
+        # of a longer search.
         setup = continued(make_setup(plan, setting, context, data), base, job.steps)
         checkpoints = Checkpoints(folder / "trunk")
         kept = checkpoints.latest()
@@ -87,17 +91,23 @@ def run_refinement(
             trunk = Run.restore(setup, kept)
         train(trunk, trunk.end, context.observer, checkpoints)
         trunk.leave_phase()
+        # Saved once more: a resume finds a trunk whose last phase was left, and leaves it once.
         save(trunk, context.observer, checkpoints)
+
         clock.stage("branch")
         tail = Checkpoints(folder / "branch")
-        finished = finish_branch(trunk, context.observer, tail).finish(folder / SHIPPED)
+        branch = finish_branch(trunk, context.observer, tail)
+        finished = branch.finish(folder / SHIPPED)
+
         clock.stage("export")
         pipeline = list(plan.techniques.values())
         finished = ship(finished, pipeline, context)
+        artifacts = artifacts_of(finished)
+
         clock.stage("evaluate")
         values = measure(finished, pipeline, setting, context, clock.seconds())
-        tests, untested = test(artifacts_of(finished)["onnx"], setting, clock.stage)
-        return Refined(values, tests, artifacts_of(finished), tuple(untested), finished.notes)
+        tests, untested = test(artifacts["onnx"], setting, clock.stage)
+        return Refined(values, tests, artifacts, tuple(untested), finished.notes)
 
 
 def test(
@@ -115,24 +125,21 @@ def test(
     for name in setting.task.test_sets:
         begin(f"test on {name}")
         try:
+            # In the place of the validation set, so that it is measured in the very same way.
             data = replace(setting.data, valid=setting.task.load_test(name))
-            values = setting.task.measure_quality(
-                OnnxModel(path, threads=setting.threads or 1), data, metrics
-            )
+            model = OnnxModel(path, threads=setting.threads or 1)
+            values = setting.task.measure_quality(model, data, metrics)
         except DataError as error:
             notes.append(f"test set {name}: {error.message}")
             continue
-        infinite = []
+        finite = {}
         for metric, value in values.items():
-            if not math.isfinite(value):
-                infinite.append(metric)
-        notes += [
-            f"test set {name}: {metric} is no number (an image of one flat colour?)"
-            for metric in infinite
-        ]
-        found[name] = {
-            metric: float(value) for metric, value in values.items() if metric not in infinite
-        }
+            if math.isfinite(value):
+                finite[metric] = float(value)
+            else:
+                said = f"{metric} is no number (an image of one flat colour?)"
+                notes.append(f"test set {name}: {said}")
+        found[name] = finite
     return found, notes
 
 

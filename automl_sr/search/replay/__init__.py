@@ -1,5 +1,4 @@
-"""Replay: a finished study becomes a table on which samplers and schedulers are compared in
-simulated time.
+"""Replay: samplers and schedulers are compared on a finished study, in simulated time.
 
 `recording` makes the table, `table` is its form and file, `choosers` says how samplers choose among
 its rows, `simulation` runs one study on it, `comparison` many with statistics, `fidelity` says how

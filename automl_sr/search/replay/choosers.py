@@ -27,9 +27,8 @@ The `optuna-` forms have Optuna's defaults and see stopped trials as Optuna does
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +43,7 @@ from optuna.distributions import (
 from optuna.samplers import NSGAIISampler, TPESampler
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
 from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_gamma_multiobjective
+from optuna.samplers.nsgaii._constraints_evaluation import _constrained_dominates
 from optuna.samplers.nsgaii._crossover import _select_parents
 from optuna.search_space.group_decomposed import _SearchSpaceGroup
 from optuna.study import Study
@@ -55,7 +55,7 @@ from automl_sr.errors import UseError, nearest
 from automl_sr.search.optuna.samplers import ReproducibleSampler, make_sampler
 
 if TYPE_CHECKING:
-    from automl_sr.search.replay.table import Table
+    from automl_sr.search.replay.table import Row, Table
 
 Numbers = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -63,6 +63,8 @@ Space = Mapping[str, BaseDistribution]
 
 CELLS = 10
 """A parameter with more values than this is inherited by tenths of its range."""
+TIED = 1e-9
+"""Scores that differ by less are equal: the same sums, rounded in another order."""
 ROW = "row"
 """User attribute of a trial: the index of its row."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -71,39 +73,61 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 class Chooser(Protocol):
     """Chooses the next row of one study."""
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
         """Return one of the untried rows for a trial that has just begun."""
 
 
 class Domain:
-    """The rows of a table as samplers see them: numbers, NaN where a row does not have the
-    parameter.
-    """
+    """The rows of a table as samplers see them: numbers, NaN where a row lacks the parameter."""
 
     def __init__(self, table: Table) -> None:
-        self.space: dict[str, BaseDistribution] = {
-            name: item for name, item in table.parameters.items() if not item.single()
-        }
-        rows = table.rows
-        self.numbers = {name: np.full(len(rows), np.nan) for name in self.space}
-        for index, row in enumerate(rows):
-            for name in row.params.keys() & self.space.keys():
-                self.numbers[name][index] = self.space[name].to_internal_repr(row.params[name])
-        self.prior = {
-            name: _log_prior(item, self.numbers[name]) for name, item in self.space.items()
-        }
+        self.space: dict[str, BaseDistribution] = {}
+        for name, item in table.parameters.items():
+            # What has a single value tells no rows apart, and Optuna's samplers leave it out.
+            if not item.single():
+                self.space[name] = item
+
+        self.numbers = self._numbers(table.rows)
+        self.prior: dict[str, Numbers] = {}
         """Logarithm of the density of a random draw at each row."""
-        cells = {name: _cells(item, self.numbers[name]) for name, item in self.space.items()}
-        self.cell = {name: found for name, (found, _) in cells.items()}
+        self.cell: dict[str, Indices] = {}
         """Where a row counts as equal to a parent: values, or tenths of a range; -1 where it lacks
         the parameter.
         """
-        self.cell_mass = {name: mass for name, (_, mass) in cells.items()}
+        self.cell_mass: dict[str, Numbers] = {}
         """Probability that a random draw falls into the row's cell."""
+        for name, item in self.space.items():
+            numbers = self.numbers[name]
+            self.prior[name] = _log_prior(item, numbers)
+            self.cell[name], self.cell_mass[name] = _cells(item, numbers)
+
+    def _numbers(self, rows: Sequence[Row]) -> dict[str, Numbers]:
+        """Return the numbers by which Optuna's densities know the values of rows."""
+        found: dict[str, Numbers] = {}
+        for name in self.space:
+            found[name] = np.full(len(rows), np.nan)
+        for index, row in enumerate(rows):
+            for name in row.params.keys() & self.space.keys():
+                item = self.space[name]
+                found[name][index] = item.to_internal_repr(row.params[name])
+        return found
 
     def has(self, name: str, rows: Indices) -> NDArray[np.bool_]:
-        """Say which rows have a parameter."""
-        found: NDArray[np.bool_] = ~np.isnan(self.numbers[name][rows])
+        """Return for each row whether it has a parameter."""
+        numbers = self.numbers[name]
+        found: NDArray[np.bool_] = ~np.isnan(numbers[rows])
+        return found
+
+    def have(self, names: Iterable[str], rows: Indices) -> NDArray[np.bool_]:
+        """Return for each row whether it has all of some parameters."""
+        found = np.ones(len(rows), dtype=bool)
+        for name in names:
+            found &= self.has(name, rows)
         return found
 
 
@@ -113,8 +137,13 @@ class RandomChooser:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
-        """Draw one."""
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
+        """Return any of them."""
         return int(self.rng.choice(untried))
 
 
@@ -129,20 +158,34 @@ class SobolChooser:
                 "Leave qmc out.",
             )
         numbers = np.array([row.number for row in table.rows])
-        self._place = np.empty(len(numbers), dtype=np.int64)
-        self._place[np.argsort(numbers)] = (
-            np.arange(len(numbers)) - rng.integers(len(numbers))
-        ) % len(numbers)
+        count = len(numbers)
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
-        """Take the next."""
-        return int(untried[np.argmin(self._place[untried])])
+        # The place of each row in the sequence, counted from where this study begins. Trials have
+        # gaps in their numbers, so that the order alone counts.
+        begin = rng.integers(count)
+        self._place = np.empty(count, dtype=np.int64)
+        self._place[np.argsort(numbers)] = (np.arange(count) - begin) % count
+
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
+        """Return the next."""
+        places = self._place[untried]
+        return int(untried[np.argmin(places)])
 
 
 class TPEChooser:
     """The tree-structured Parzen estimator, with the settings of one of Optuna's samplers."""
 
-    def __init__(self, sampler: TPESampler, domain: Domain, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        sampler: TPESampler,
+        domain: Domain,
+        rng: np.random.Generator,
+    ) -> None:
         self.sampler = sampler
         self.domain = domain
         self.rng = rng
@@ -150,101 +193,143 @@ class TPEChooser:
         self._known: set[frozenset[str]] = set()
         self._spaces: list[dict[str, BaseDistribution]] = []
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
-        """Draw candidates by l and take the best by l / g; as long as little is known, draw at
-        random.
-        """
-        trials = []
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
+        """Return the best by l / g of candidates drawn by l; any row while little is known."""
+        trials: list[FrozenTrial] = []
+        finished: list[FrozenTrial] = []
         for other in study._get_trials(deepcopy=False):
-            if self._counts(other) and other is not trial:
-                trials.append(other)
-        finished = []
-        for other in trials:
+            # The liar counts what is running, but the trial that asks knows nothing yet.
+            if other is trial or not self._counts(other):
+                continue
+            trials.append(other)
             if other.state in FINISHED:
                 finished.append(other)
         if len(finished) < self.sampler._n_startup_trials:
             return int(self.rng.choice(untried))
+
         multi = study._is_multi_objective()
+        gamma = default_gamma
         if multi:
             gamma = default_gamma_multiobjective
-        else:
-            gamma = default_gamma
-        below, above = _split_trials(study, trials, gamma(len(finished)))
-        spaces = self.spaces(study, finished)
-        good = self.log_ratio(spaces, below, level=multi)(untried)
-        drawn = np.unique(
-            self.rng.choice(len(untried), size=self.sampler._n_ei_candidates, p=_shares(good))
+        # As in Optuna, running trials are divided too, but how many are good does not grow by them.
+        below, above = _split_trials(
+            study,
+            trials,
+            gamma(len(finished)),
         )
-        bad = self.log_ratio(spaces, above, level=False)(untried[drawn])
-        return _best(untried[drawn], good[drawn] - bad, self.rng)
+        spaces = self.spaces(study, finished)
+
+        good = self.log_ratio(spaces, below, level=multi)(untried)
+        candidates = self.rng.choice(
+            len(untried),
+            size=self.sampler._n_ei_candidates,
+            p=_shares(good),
+        )
+        # A row that was drawn twice must not win the tie with another one twice as often.
+        drawn = np.unique(candidates)
+        rows = untried[drawn]
+        bad = self.log_ratio(spaces, above, level=False)(rows)
+        return _best(rows, good[drawn] - bad, self.rng)
 
     def spaces(
         self, study: Study, finished: Sequence[FrozenTrial]
     ) -> list[dict[str, BaseDistribution]]:
-        """Divide the space into what the sampler proposes jointly: groups, what all trials have, or
-        each by itself.
+        """Return the parts of the space that the sampler proposes jointly.
+
+        They are groups, what all trials have, or each parameter by itself.
         """
         keys = set()
         for trial in finished:
             keys.add(frozenset(trial.distributions))
+        # Parts change only where a trial has parameters that no trial before it had together.
         if keys <= self._known and self._spaces:
             return self._spaces
         self._known |= keys
-        joint: list[set[str]] = []
-        if self.sampler._is_multivariate(study):
-            if self.sampler._group:
-                for names in sorted(keys, key=sorted):
-                    self._groups.add_distributions(
-                        {name: self.domain.space[name] for name in self._open(names)}
-                    )
-                joint = []
-                for space in self._groups.search_spaces:
-                    joint.append(set(space))
-            else:
-                joint = [self._open(frozenset.intersection(*self._known))]
-        left = self.domain.space.keys() - set().union(*joint)
-        self._spaces = [
-            {name: self.domain.space[name] for name in sorted(names)}
-            for names in [*joint, *({n} for n in left)]
-            if names
-        ]
+
+        parts = self._joint(study, keys)
+        grouped: set[str] = set().union(*parts)
+        for name in self.domain.space:
+            if name not in grouped:
+                parts.append({name})
+
+        self._spaces = []
+        for names in parts:
+            if names:
+                self._spaces.append(self._space(sorted(names)))
         return self._spaces
+
+    def _joint(self, study: Study, keys: set[frozenset[str]]) -> list[set[str]]:
+        """Return the parameters that are proposed together, `keys` being those of new trials."""
+        if not self.sampler._is_multivariate(study):
+            return []
+        if not self.sampler._group:
+            return [self._open(frozenset.intersection(*self._known))]
+        # Sorted, since groups come in the order in which they were split, and a set has none.
+        for names in sorted(keys, key=sorted):
+            self._groups.add_distributions(self._space(self._open(names)))
+        return [set(space) for space in self._groups.search_spaces]
+
+    def _space(self, names: Iterable[str]) -> dict[str, BaseDistribution]:
+        return {name: self.domain.space[name] for name in names}
 
     def log_ratio(
         self, spaces: Sequence[Space], trials: Sequence[FrozenTrial], *, level: bool
     ) -> Callable[[Indices], Numbers]:
-        """Fit a density to trials; the function gives its logarithm at rows, relative to that of a
-        random draw.
+        """Fit a density to trials, and return the function that looks it up.
 
-        With `level`, all trials weigh the same, as Optuna has it for the good ones of several
+        It gives the logarithm of the density at rows, relative to that of a random draw. With
+        `level`, all trials weigh the same, as Optuna has it for the good ones of several
         objectives.
         """
         seen = np.array([trial.user_attrs[ROW] for trial in trials], dtype=np.int64)
-        fitted = [(space, self._fitted(space, seen, level=level)) for space in spaces]
+        fitted: list[tuple[Space, _ParzenEstimator]] = []
+        for space in spaces:
+            fitted.append((space, self._fitted(space, seen, level=level)))
 
         def at(rows: Indices) -> Numbers:
             found = np.zeros(len(rows))
             for space, density in fitted:
-                names = list(space)
-                there = self.domain.has(names[0], rows)
-                if not there.all() and len(names) > 1:
-                    there = functools.reduce(
-                        np.logical_and, (self.domain.has(name, rows) for name in names)
-                    )
+                there = self.domain.have(space, rows)
                 some = rows[there]
                 if len(some):
-                    values = density.log_pdf(
-                        {name: self.domain.numbers[name][some] for name in names}
+                    found[there] += self._against_a_draw(
+                        density,
+                        space,
+                        some,
                     )
-                    found[there] += values - sum(self.domain.prior[name][some] for name in names)
             return found
 
         return at
 
-    def _fitted(self, space: Space, seen: Indices, *, level: bool) -> _ParzenEstimator:
+    def _against_a_draw(
+        self,
+        density: _ParzenEstimator,
+        space: Space,
+        rows: Indices,
+    ) -> Numbers:
+        """Return the logarithm of a density over that of a random draw, at rows that have all."""
+        numbers = {}
+        prior = np.zeros(len(rows))
+        for name in space:
+            numbers[name] = self.domain.numbers[name][rows]
+            prior += self.domain.prior[name][rows]
+        found: Numbers = density.log_pdf(numbers) - prior
+        return found
+
+    def _fitted(
+        self,
+        space: Space,
+        seen: Indices,
+        *,
+        level: bool,
+    ) -> _ParzenEstimator:
         """Do what `TPESampler._build_parzen_estimator` does, with numbers that are looked up."""
-        have = functools.reduce(np.logical_and, (self.domain.has(name, seen) for name in space))
-        rows = seen[have]
+        rows = seen[self.domain.have(space, seen)]
         observed = {}
         for name in space:
             observed[name] = self.domain.numbers[name][rows]
@@ -252,163 +337,223 @@ class TPEChooser:
         if level:
             weights = np.ones(len(rows))
         return _ParzenEstimator(
-            observed, dict(space), self.sampler._parzen_estimator_parameters, weights
+            observed,
+            dict(space),
+            self.sampler._parzen_estimator_parameters,
+            weights,
         )
 
     def _counts(self, trial: FrozenTrial) -> bool:
-        return trial.state in FINISHED or (
-            self.sampler._constant_liar and trial.state == TrialState.RUNNING
-        )
+        if trial.state == TrialState.RUNNING:
+            return self.sampler._constant_liar
+        return trial.state in FINISHED
 
     def _open(self, names: frozenset[str]) -> set[str]:
+        """Return those of some parameters that have more than one value."""
         return set(names & self.domain.space.keys())
 
 
 class NSGA2Chooser:
-    """The genetic algorithm: Optuna's generations and parents, and a child among the untried
-    rows.
-    """
+    """The genetic algorithm: Optuna's generations and parents, a child among the untried rows."""
 
-    def __init__(self, sampler: NSGAIISampler, domain: Domain, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        sampler: NSGAIISampler,
+        domain: Domain,
+        rng: np.random.Generator,
+    ) -> None:
         self.sampler = sampler
         self.domain = domain
         self.rng = rng
-        sampler._rng.rng.seed(int(rng.integers(2**32)))
+        # Optuna draws the parents of a generation with its own generator.
+        seed = rng.integers(2**32)
+        sampler._rng.rng.seed(int(seed))
 
-    def choose(self, study: Study, trial: FrozenTrial, untried: Indices) -> int:
-        """Draw a child of drawn parents; in the first generation, draw at random."""
+    def choose(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        untried: Indices,
+    ) -> int:
+        """Return a child of drawn parents; in the first generation, any row."""
         generation = self.sampler.get_trial_generation(study, trial)
         population = self.sampler.get_parent_population(study, generation)
         if not population:
             return int(self.rng.choice(untried))
         space = self.sampler.infer_relative_search_space(study, trial)
         parents = self._parents(study, population)
-        return int(self.rng.choice(untried, p=_shares(self.log_ratio(space, parents, untried))))
+        shares = _shares(self.log_ratio(space, parents, untried))
+        return int(self.rng.choice(untried, p=shares))
 
-    def log_ratio(self, space: Space, parents: Sequence[FrozenTrial], rows: Indices) -> Numbers:
-        """Return the logarithm of the probability that parents have a child like a row, relative to
-        a random draw.
+    def log_ratio(
+        self,
+        space: Space,
+        parents: Sequence[FrozenTrial],
+        rows: Indices,
+    ) -> Numbers:
+        """Return the logarithm of the probability that parents have a child like a row.
 
-        Parameters outside the space are drawn at random, and so is one that mutates.
+        It is relative to a random draw. Parameters outside the space are drawn at random, and so
+        is one that mutates.
         """
         mutation = 1 / max(1, len(space))
+        of_parents = [parent.user_attrs[ROW] for parent in parents]
         found = np.zeros(len(rows))
         for name in space:
-            cell, mass = self.domain.cell[name][rows], self.domain.cell_mass[name][rows]
-            alike = np.mean(
-                [cell == self.domain.cell[name][parent.user_attrs[ROW]] for parent in parents],
-                axis=0,
-            )
-            found += np.log((1 - mutation) * alike / mass + mutation)
+            cells = self.domain.cell[name]
+            alike = np.zeros(len(rows))
+            for parent in of_parents:
+                alike += cells[rows] == cells[parent]
+            alike /= len(of_parents)
+            inherited = (1 - mutation) * alike / self.domain.cell_mass[name][rows]
+            found += np.log(inherited + mutation)
         return found
 
     def _parents(self, study: Study, population: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return two that won their tournaments, or one that is copied."""
         strategy: Any = self.sampler._child_generation_strategy
-        if (
-            self.rng.random() >= strategy._crossover_prob
-            or len(population) < strategy._crossover.n_parents
-        ):
-            return [population[self.rng.integers(len(population))]]
+        copied = self.rng.random() >= strategy._crossover_prob
+        # A crossover that needs more parents than there are raises in Optuna.
+        if copied or len(population) < strategy._crossover.n_parents:
+            index = self.rng.integers(len(population))
+            return [population[index]]
+
         dominates: Any = _dominates
         if _is_constrained_optimization(population):
-            from optuna.samplers.nsgaii._constraints_evaluation import (
-                _constrained_dominates as dominates,
-            )
+            dominates = _constrained_dominates
         return _select_parents(
-            strategy._crossover, study, population, self.sampler._rng.rng, dominates
+            strategy._crossover,
+            study,
+            population,
+            self.sampler._rng.rng,
+            dominates,
         )
 
 
 def _log_prior(item: BaseDistribution, numbers: Numbers) -> Numbers:
-    """Return the logarithm of the density of a random draw, with respect to what Parzen estimators
-    take theirs to.
+    """Return the logarithm of the density of a random draw.
+
+    It is taken with respect to what Parzen estimators take theirs to: lengths for a number of a
+    range, counts for everything else, as Optuna integrates a density over each step.
     """
-    found: Numbers = np.where(np.isnan(numbers), np.nan, 0.0)
+    found: Numbers = np.where(
+        np.isnan(numbers),
+        np.nan,
+        0.0,
+    )
     match item:
         case CategoricalDistribution(choices=choices):
             return found - math.log(len(choices))
         case IntDistribution(low=low, high=high, log=True):
-            share = np.log((numbers + 0.5) / (numbers - 0.5)) / math.log((high + 0.5) / (low - 0.5))
-            return np.asarray(np.log(share))
+            # A whole number stands for the range half a step to each side of it.
+            own = np.log((numbers + 0.5) / (numbers - 0.5))
+            whole = math.log((high + 0.5) / (low - 0.5))
+            return np.asarray(np.log(own / whole))
         case FloatDistribution(low=low, high=high, log=True):
+            # Of the number's logarithm, which is what the estimator sees.
             return found - math.log(math.log(high / low))
         case IntDistribution(low=low, high=high, step=step):
-            return found - math.log((high - low) // step + 1)
+            count = (high - low) // step + 1
+            return found - math.log(count)
         case FloatDistribution(low=low, high=high, step=None):
             return found - math.log(high - low)
         case FloatDistribution(low=low, high=high, step=step) if step is not None:
-            return found - math.log(round((high - low) / step) + 1)
+            count = round((high - low) / step) + 1
+            return found - math.log(count)
     raise UseError(f"Replay cannot choose by {type(item).__name__}.")
 
 
 def _cells(item: BaseDistribution, numbers: Numbers) -> tuple[Indices, Numbers]:
-    """Divide the values of a parameter into what counts as equal, and say how likely a random draw
-    falls in there.
+    """Divide the values of a parameter into cells that count as equal.
+
+    Return for each row its cell, and how likely a random draw falls into it.
     """
     there = ~np.isnan(numbers)
-    cells, masses = np.full(len(numbers), -1, dtype=np.int64), np.ones(len(numbers))
+    known = numbers[there]
+    cells = np.full(len(numbers), -1, dtype=np.int64)
+    masses = np.ones(len(numbers))
     if isinstance(item, CategoricalDistribution):
-        cells[there] = numbers[there].astype(np.int64)
+        cells[there] = known.astype(np.int64)
         masses[there] = 1 / len(item.choices)
         return cells, masses
+
     assert isinstance(item, IntDistribution | FloatDistribution)  # noqa: S101 - Optuna has no others
     if item.step is None:
-        cells[there] = _tenth(item, numbers[there])
+        cells[there] = _tenth(item, known)
         masses[there] = 1 / CELLS
         return cells, masses
+
     count = round((item.high - item.low) / item.step) + 1
-    values: Numbers = item.low + float(item.step) * np.arange(count, dtype=np.float64)
+    steps = np.arange(count)
+    values: Numbers = item.low + float(item.step) * steps.astype(np.float64)
+    own: Indices = steps
     if count > CELLS:
         own = _tenth(item, values)
-    else:
-        own = np.arange(count)
+    # Tenths of a stepped range are not equally likely: the steps do not divide evenly.
     mass = np.bincount(own, weights=np.exp(_log_prior(item, values)))
-    cells[there] = own[np.rint((numbers[there] - item.low) / item.step).astype(np.int64)]
+    place = np.rint((known - item.low) / item.step)
+    cells[there] = own[place.astype(np.int64)]
     masses[there] = mass[cells[there]]
     return cells, masses
 
 
 def _tenth(item: IntDistribution | FloatDistribution, numbers: Numbers) -> Indices:
-    """Say in which tenth of its range a number lies, on the scale on which it is drawn."""
+    """Return the tenth of its range in which a number lies, on the scale on which it is drawn."""
+    scale: Callable[[Any], Any] = np.asarray
+    if item.log:
+        scale = np.log
+    # With half a step at both ends, the first and the last value have as much room as the others.
     half = 0.5 * (item.step or 0.0)
-    scale: Callable[[Any], Any] = np.log if item.log else np.asarray
-    low, high = scale(item.low - half), scale(item.high + half)
-    found: Indices = np.clip((scale(numbers) - low) / (high - low) * CELLS, 0, CELLS - 1).astype(
-        np.int64
-    )
+    low = scale(item.low - half)
+    high = scale(item.high + half)
+    tenths = (scale(numbers) - low) / (high - low) * CELLS
+    found: Indices = np.clip(tenths, 0, CELLS - 1).astype(np.int64)
     return found
 
 
 def _shares(log_weights: Numbers) -> Numbers:
+    """Return probabilities in proportion to weights of which the logarithms are given."""
+    # Relative to the largest: exp would overflow where a density is far above a random draw's.
     weights = np.exp(log_weights - log_weights.max())
     shares: Numbers = weights / weights.sum()
     return shares
 
 
-def _best(rows: Indices, scores: Numbers, rng: np.random.Generator) -> int:
+def _best(
+    rows: Indices,
+    scores: Numbers,
+    rng: np.random.Generator,
+) -> int:
     """Return the row with the largest score; rounding apart, ties are drawn."""
-    return int(rng.choice(rows[scores >= scores.max() - 1e-9]))
+    winners = rows[scores >= scores.max() - TIED]
+    return int(rng.choice(winners))
+
+
+Make = Callable[["Table", Domain, np.random.Generator], Chooser]
 
 
 @dataclass(frozen=True)
 class Sampler:
     """A sampler by name: how its chooser is made, and what it knows of a study."""
 
-    make: Callable[[Table, Domain, np.random.Generator], Chooser]
+    make: Make
     sees_stopped: bool = True
     """Whether it sees stopped trials as our `view` shows them; they are just pruned otherwise."""
     first_alone: bool = False
     """Whether its study has the first objective alone."""
 
 
-def _ours(name: str) -> Callable[[Table, Domain, np.random.Generator], Chooser]:
-    def make(table: Table, domain: Domain, rng: np.random.Generator) -> Chooser:
-        wrapped = make_sampler(name, 0, table.parameters)
-        if isinstance(wrapped, ReproducibleSampler):
-            inner = wrapped.inner
-        else:
-            inner = wrapped
+def _ours(name: str) -> Make:
+    """Return what makes the chooser of one of our samplers, with the settings of a search."""
+
+    def make(
+        table: Table,
+        domain: Domain,
+        rng: np.random.Generator,
+    ) -> Chooser:
+        inner = make_sampler(name, 0, table.parameters)
+        if isinstance(inner, ReproducibleSampler):
+            inner = inner.inner
         if isinstance(inner, TPESampler):
             return TPEChooser(inner, domain, rng)
         if isinstance(inner, NSGAIISampler):
@@ -420,31 +565,53 @@ def _ours(name: str) -> Callable[[Table, Domain, np.random.Generator], Chooser]:
     return make
 
 
+def _random(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
+    return RandomChooser(rng)
+
+
+def _sobol(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
+    return SobolChooser(table, rng)
+
+
+def _optuna_tpe(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
+    return TPEChooser(TPESampler(), domain, rng)
+
+
+def _optuna_nsga2(
+    table: Table,
+    domain: Domain,
+    rng: np.random.Generator,
+) -> Chooser:
+    return NSGA2Chooser(NSGAIISampler(), domain, rng)
+
+
 SAMPLERS: dict[str, Sampler] = {
     "tpe": Sampler(_ours("tpe")),
     "nsga2": Sampler(_ours("nsga2")),
-    "random": Sampler(lambda table, domain, rng: RandomChooser(rng)),
-    "qmc": Sampler(lambda table, domain, rng: SobolChooser(table, rng)),
-    "optuna-tpe": Sampler(
-        lambda table, domain, rng: TPEChooser(TPESampler(), domain, rng), sees_stopped=False
-    ),
-    "optuna-nsga2": Sampler(
-        lambda table, domain, rng: NSGA2Chooser(NSGAIISampler(), domain, rng), sees_stopped=False
-    ),
-    "optuna-tpe-first": Sampler(
-        lambda table, domain, rng: TPEChooser(TPESampler(), domain, rng),
-        sees_stopped=False,
-        first_alone=True,
-    ),
+    "random": Sampler(_random),
+    "qmc": Sampler(_sobol),
+    "optuna-tpe": Sampler(_optuna_tpe, sees_stopped=False),
+    "optuna-nsga2": Sampler(_optuna_nsga2, sees_stopped=False),
+    "optuna-tpe-first": Sampler(_optuna_tpe, sees_stopped=False, first_alone=True),
 }
 """`optuna-` forms have Optuna's defaults; `-first` searches for the first objective alone."""
 
 
 def sampler_of(name: str) -> Sampler:
     """Return a sampler by name. Raises UseError."""
-    if name not in SAMPLERS:
-        raise UseError(
-            f"Unknown sampler {name!r}.",
-            nearest(name, SAMPLERS) or f"Known: {', '.join(SAMPLERS)}.",
-        )
-    return SAMPLERS[name]
+    if name in SAMPLERS:
+        return SAMPLERS[name]
+    hint = nearest(name, SAMPLERS) or f"Known: {', '.join(SAMPLERS)}."
+    raise UseError(f"Unknown sampler {name!r}.", hint)

@@ -1,5 +1,6 @@
-"""Many simulated studies, and what they say: hypervolume over time, ranks, and the time to reach
-the best rival.
+"""Many simulated studies, and what they say.
+
+That is hypervolume over time, ranks, and the time to reach the best rival.
 """
 
 from __future__ import annotations
@@ -32,36 +33,38 @@ INTERVAL = (2.5, 97.5)
 
 
 def combinations(samplers: Sequence[str], schedulers: Sequence[str]) -> list[Combination]:
-    """Pair samplers with schedulers; `sampler+scheduler` among the samplers stands for itself
-    alone.
+    """Pair samplers with schedulers; `sampler+scheduler` among the samplers stands for itself.
 
     Leaves out what Optuna does not have: its pruner for several objectives. Raises UseError.
     """
-    named = []
+    named: list[Combination] = []
+    pairs: list[Combination] = []
     for name in samplers:
-        if "+" in name:
-            named.append(Combination(*name.split("+", 1)))
-    pairs = []
-    for name in samplers:
-        if "+" not in name:
-            for scheduler in schedulers:
-                pairs.append(Combination(name, scheduler))
+        sampler, plus, scheduler = name.partition("+")
+        if plus:
+            named.append(Combination(sampler, scheduler))
+            continue
+        for scheduler in schedulers:
+            pairs.append(Combination(sampler, scheduler))
+
+    # Those named by hand come first: the order is that of lines, colours and legend.
     found = list(dict.fromkeys([*named, *pairs]))
     for item in found:
         item.check()
     possible = [item for item in found if item.possible]
-    if not possible:
+    if possible:
+        return possible
+    hint = "Give --samplers and --schedulers."
+    if found:
         hint = f"{OPTUNA_MEDIAN} works for a single objective, as in optuna-tpe-first."
-        raise UseError(
-            "There is nothing to compare.", hint if found else "Give --samplers and --schedulers."
-        )
-    return possible
+    raise UseError("There is nothing to compare.", hint)
 
 
 @dataclass(frozen=True)
 class Studies:
-    """All simulated studies of one combination: hypervolume at the common times, a row for each
-    seed.
+    """All simulated studies of one combination.
+
+    `curves` is the hypervolume at the common times, a row for each seed.
     """
 
     combination: Combination
@@ -87,85 +90,103 @@ class Comparison:
         It has the largest median hypervolume at the end, or, where that is equal, the largest on
         the way.
         """
-        plain = []
+        best: Studies | None = None
+        largest: tuple[float, float] | None = None
         for item in self.studies:
-            if item.combination.scheduler in RIVALS:
-                plain.append(item)
-        medians = []
-        for item in plain:
-            medians.append(np.median(item.curves, axis=0))
-        ranked = sorted(
-            zip(medians, plain, strict=True), key=lambda pair: (-pair[0][-1], -pair[0].sum())
-        )
-        if ranked:
-            return ranked[0][1]
-        return None
+            if item.combination.scheduler not in RIVALS:
+                continue
+            median = np.median(item.curves, axis=0)
+            size = (float(median[-1]), float(median.sum()))
+            if largest is None or size > largest:
+                best = item
+                largest = size
+        return best
 
     def to_json(self) -> dict[str, Any]:
         """Write what scripts read."""
         rival = self.rival
+        best_rival: str | None = None
+        target: float | None = None
+        if rival is not None:
+            best_rival = rival.combination.name
+            target = float(np.median(rival.curves[:, -1]))
+
         ranks = self.mean_ranks()
-        if rival is None:
-            reached = {}
-        else:
-            reached = {item.combination.name: self.reach(item, rival) for item in self.studies}
+        ends: list[dict[str, Any]] = []
+        curves: dict[str, Any] = {"seconds": self.times.tolist()}
+        for item, ranked in zip(self.studies, ranks, strict=True):
+            ends.append(self._end(item, ranked, rival))
+            curve: dict[str, Any] = _named(line.tolist() for line in band(item.curves))
+            curve["mean_rank"] = ranked.tolist()
+            curves[item.combination.name] = curve
         return {
             "seconds": self.seconds,
             "workers": self.workers,
             "seeds": len(self.studies[0].curves),
-            "best_rival": rival.combination.name if rival else None,
-            "target": float(np.median(rival.curves[:, -1])) if rival else None,
-            "combinations": [
-                {
-                    "name": item.combination.name,
-                    "sampler": item.combination.sampler,
-                    "scheduler": item.combination.scheduler,
-                    "hypervolume": _named(float(line[0]) for line in band(item.curves[:, -1:])),
-                    "mean_rank": float(ranks[index, -1]),
-                    "to_target": reached.get(item.combination.name),
-                    "tried": item.tried,
-                    "complete": item.complete,
-                }
-                for index, item in enumerate(self.studies)
-            ],
-            "curves": {
-                "seconds": self.times.tolist(),
-                **{
-                    item.combination.name: {
-                        **_named(line.tolist() for line in band(item.curves)),
-                        "mean_rank": ranks[index].tolist(),
-                    }
-                    for index, item in enumerate(self.studies)
-                },
-            },
+            "best_rival": best_rival,
+            "target": target,
+            "combinations": ends,
+            "curves": curves,
+        }
+
+    def _end(
+        self,
+        item: Studies,
+        ranks: Numbers,
+        rival: Studies | None,
+    ) -> dict[str, Any]:
+        """Write what a combination has reached when the time is up."""
+        to_target: dict[str, Any] | None = None
+        if rival is not None:
+            to_target = self.reach(item, rival)
+        last = band(item.curves[:, -1:])
+        return {
+            "name": item.combination.name,
+            "sampler": item.combination.sampler,
+            "scheduler": item.combination.scheduler,
+            "hypervolume": _named(float(line[0]) for line in last),
+            "mean_rank": float(ranks[-1]),
+            "to_target": to_target,
+            "tried": item.tried,
+            "complete": item.complete,
         }
 
     def mean_ranks(self) -> Numbers:
-        """Rank the combinations by hypervolume at each time, 1 being best, and average over seeds.
-        [m, t].
+        """Rank the combinations by hypervolume at each time, and average over seeds: [m, t].
+
+        1 is best, and ties share the mean of their ranks.
         """
         from scipy.stats import rankdata
 
-        ranks: Numbers = rankdata(-np.stack([item.curves for item in self.studies]), axis=0).mean(
-            axis=1
-        )
+        curves = np.stack([item.curves for item in self.studies])
+        # SciPy gives rank 1 to the smallest.
+        ranks: Numbers = rankdata(-curves, axis=0).mean(axis=1)
         return ranks
 
     def reach(self, item: Studies, rival: Studies) -> dict[str, Any]:
-        """Say when the median over seeds reaches what the rival's has at its end, and after which
-        share of its time.
+        """Say when the median over seeds reaches what the rival's has at its end.
 
-        The interval is that over seeds drawn again, for both. None where the target is not reached.
+        That is in seconds, and as a share of the time that the rival takes. The interval is that
+        over seeds drawn again, for both. None where the target is not reached.
         """
+        # The same seeds for both: they saw the same luck, so that it cancels out in the share.
         draws = _draws(len(item.curves))
-        own, theirs = (np.median(part.curves[draws], axis=1) for part in (item, rival))
-        shares = []
+        own = np.median(item.curves[draws], axis=1)
+        theirs = np.median(rival.curves[draws], axis=1)
+        shares: list[float] = []
         for mine, other in zip(own, theirs, strict=True):
-            shares.append(_first(mine, other[-1]) / _first(other, other[-1]))
-        target = np.median(rival.curves, axis=0)
-        at = _first(np.median(item.curves, axis=0), target[-1])
-        share = at / _first(target, target[-1])
-        low, high = np.percentile(shares, INTERVAL, method="nearest")
+            target = other[-1]
+            shares.append(_first(mine, target) / _first(other, target))
+
+        median = np.median(rival.curves, axis=0)
+        at = _first(np.median(item.curves, axis=0), median[-1])
+        share = at / _first(median, median[-1])
+        # Shares may be infinite, between which nothing can be interpolated.
+        low, high = np.percentile(
+            shares,
+            INTERVAL,
+            method="nearest",
+        )
         return {
             "seconds": _finite(at * self.seconds / (POINTS - 1)),
             "share": _finite(share),
@@ -184,38 +205,65 @@ def compare(
     tell: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Simulate every combination with every seed; `tell` gets how many of how many are done."""
-    if seconds is None:
+    limit = seconds
+    if limit is None:
         limit = SHARE * table.seconds / workers
-    else:
-        limit = seconds
     times = np.linspace(0.0, limit, POINTS)
     domain = Domain(table)
+    # A sampler that does not suit the table says so now, and not after the minutes of others.
     for item in asked:
         sampler_of(item.sampler).make(
-            table, domain, np.random.default_rng(0)
-        )  # before the first minute is spent
-    studies = []
+            table,
+            domain,
+            np.random.default_rng(0),
+        )
+
+    studies: list[Studies] = []
     for done, item in enumerate(asked):
         traces: list[Trace] = []
         for seed in range(seeds):
-            simulation = Simulation(table, domain, item, seed=seed, seconds=limit, workers=workers)
+            simulation = Simulation(
+                table,
+                domain,
+                item,
+                seed=seed,
+                seconds=limit,
+                workers=workers,
+            )
             traces.append(simulation.run())
             if tell is not None:
                 tell(done * seeds + seed + 1, len(asked) * seeds)
-        studies.append(
-            Studies(
-                item,
-                np.stack([trace.at(times) for trace in traces]),
-                float(np.median([trace.tried for trace in traces])),
-                float(np.median([trace.complete for trace in traces])),
-            )
-        )
-    return Comparison(table, limit, workers, times, tuple(studies))
+        studies.append(_studies(item, traces, times))
+    return Comparison(
+        table,
+        limit,
+        workers,
+        times,
+        tuple(studies),
+    )
+
+
+def _studies(
+    combination: Combination,
+    traces: Sequence[Trace],
+    times: Numbers,
+) -> Studies:
+    """Put the traces of all seeds on the common times."""
+    curves = np.stack([trace.at(times) for trace in traces])
+    tried = np.median([trace.tried for trace in traces])
+    complete = np.median([trace.complete for trace in traces])
+    return Studies(
+        combination,
+        curves,
+        float(tried),
+        float(complete),
+    )
 
 
 def band(curves: Numbers) -> tuple[Numbers, Numbers, Numbers]:
     """Return the median over seeds and its 95 % bootstrap interval, at each time."""
-    medians = np.median(curves[_draws(len(curves))], axis=1)
+    draws = _draws(len(curves))
+    medians = np.median(curves[draws], axis=1)
     low, high = np.percentile(medians, INTERVAL, axis=0)
     return np.median(curves, axis=0), low, high
 
@@ -225,16 +273,20 @@ def _named(found: Iterable[Any]) -> dict[str, Any]:
 
 
 def _draws(seeds: int) -> NDArray[np.int64]:
-    """Draw seeds with replacement; the same draws for every combination, so that differences are
-    kept. [r, s].
+    """Draw seeds with replacement. [r, s].
+
+    The draws are the same for every combination, so that differences are kept.
     """
-    return np.random.default_rng(0).integers(seeds, size=(RESAMPLES, seeds))
+    rng = np.random.default_rng(0)
+    return rng.integers(seeds, size=(RESAMPLES, seeds))
 
 
 def _first(curve: Numbers, target: float) -> float:
-    """Return the position at which a rising curve first reaches a target, at least 1; infinity
-    where it does not.
+    """Return the position at which a rising curve first reaches a target, at least 1.
+
+    It is infinite where the curve does not get there.
     """
+    # Medians of the same values can differ by rounding.
     position = int(np.searchsorted(curve, target - 1e-12))
     if position < len(curve):
         return float(max(position, 1))

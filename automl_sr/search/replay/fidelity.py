@@ -1,8 +1,7 @@
-"""How well the order of models at a rung foretells that at the end: Kendall's tau-b, over all and
-inside cost classes.
+"""How well the order of models at a rung foretells that at the end.
 
-Across classes of cost any measure of size gets a high tau; inside them it shows what a rung knows
-besides.
+It is measured by Kendall's tau-b, over all and inside cost classes. Across classes of cost any
+measure of size gets a high tau; inside them it shows what a rung knows besides.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from automl_sr.search.replay.table import Row, Table
+    from automl_sr.search.replay.table import Row, RungRow, Table
 
 Numbers = NDArray[np.float64]
 
@@ -24,49 +23,77 @@ INTERVAL = (2.5, 97.5)
 
 
 def agreement(table: Table) -> list[dict[str, Any]]:
-    """Return tau between each rung and the end with 95 % bootstrap intervals, for objectives that
-    training changes.
+    """Return tau between each rung and the end, for objectives that training changes.
 
-    What is timed changes as well, but by noise alone.
+    Each has its 95 % bootstrap interval.
     """
-    found = []
-    for rung in sorted({rung.rung for row in table.complete for rung in row.rungs}):
-        rows = []
-        for row in table.complete:
-            if any(item.rung == rung for item in row.rungs):
-                rows.append(row)
-        for name in [
-            objective.name for objective in table.objectives if objective.level != "device"
-        ]:
-            then = np.array(
-                [next(item for item in row.rungs if item.rung == rung).values[name] for row in rows]
-            )
+    rungs: set[int] = set()
+    for row in table.complete:
+        for rung in row.rungs:
+            rungs.add(rung.rung)
+
+    found: list[dict[str, Any]] = []
+    for number in sorted(rungs):
+        rows, reached = _at_rung(table, number)
+        for objective in table.objectives:
+            # What is timed changes between rung and end as well, but by noise alone.
+            if objective.level == "device":
+                continue
+            name = objective.name
+            then = np.array([rung.values[name] for rung in reached])
             end = np.array([row.values[name] for row in rows])
+            # What training does not change (parameters) agrees with itself.
             if (then == end).all():
                 continue
-            step = max(item.step for row in rows for item in row.rungs if item.rung == rung)
-            classes = cost_classes(rows)
-            inside = []
-            for part in classes:
-                inside.append(interval(then[part], end[part]))
-            pooled = _pooled([(then[part], end[part]) for part in classes])
-            found.append(
-                {
-                    "objective": name,
-                    "rung": rung,
-                    "step": step,
-                    "rows": len(rows),
-                    **interval(then, end),
-                    "inside": {
-                        "cost": COST if classes else None,
-                        **pooled,
-                        "classes": [
-                            {**_span([rows[index] for index in part]), "rows": len(part), **values}
-                            for part, values in zip(classes, inside, strict=True)
-                        ],
-                    },
-                }
-            )
+
+            entry: dict[str, Any] = {
+                "objective": name,
+                "rung": number,
+                "step": max(rung.step for rung in reached),
+                "rows": len(rows),
+            }
+            entry.update(interval(then, end))
+            entry["inside"] = _inside_classes(rows, then, end)
+            found.append(entry)
+    return found
+
+
+def _at_rung(table: Table, number: int) -> tuple[list[Row], list[RungRow]]:
+    """Return the complete rows that have a rung, and what they were there."""
+    rows: list[Row] = []
+    reached: list[RungRow] = []
+    for row in table.complete:
+        for rung in row.rungs:
+            if rung.rung == number:
+                rows.append(row)
+                reached.append(rung)
+    return rows, reached
+
+
+def _inside_classes(
+    rows: list[Row],
+    then: Numbers,
+    end: Numbers,
+) -> dict[str, Any]:
+    """Return tau inside classes of cost: their average, then each."""
+    parts: list[tuple[Numbers, Numbers]] = []
+    classes: list[dict[str, Any]] = []
+    for members in cost_classes(rows):
+        early = then[members]
+        late = end[members]
+        parts.append((early, late))
+
+        entry: dict[str, Any] = {}
+        entry.update(_span([rows[index] for index in members]))
+        entry["rows"] = len(members)
+        entry.update(interval(early, late))
+        classes.append(entry)
+
+    found: dict[str, Any] = {"cost": None}
+    if classes:
+        found["cost"] = COST
+    found.update(_pooled(parts))
+    found["classes"] = classes
     return found
 
 
@@ -74,81 +101,110 @@ def tau(x: Numbers, y: Numbers) -> float:
     """Return Kendall's tau-b, which allows for ties; NaN where all are equal."""
     from scipy.stats import kendalltau
 
-    return float(kendalltau(x, y, variant="b").statistic)
+    result = kendalltau(x, y, variant="b")
+    return float(result.statistic)
 
 
 def interval(x: Numbers, y: Numbers) -> dict[str, float | None]:
     """Return tau with the interval over rows that are drawn again."""
-    return _summary(tau(x, y), taus(x, y, _weights(len(x), 0)))
+    weights = _weights(len(x), seed=0)
+    draws = taus(x, y, weights)
+    return _summary(tau(x, y), draws)
 
 
 def taus(x: Numbers, y: Numbers, weights: Numbers) -> Numbers:
-    """Return tau-b of many draws of the same rows at once: how often each row was drawn. [r, n] ->
-    [r].
+    """Return tau-b of many draws of the same rows at once: [r].
+
+    `weights` [r, n] says how often each row was drawn.
     """
-    signs = []
-    for values in (x, y):
-        signs.append(np.sign(values[:, None] - values[None]))
+    of_x = np.sign(x[:, None] - x[None])
+    of_y = np.sign(y[:, None] - y[None])
 
     def count(pairs: Numbers) -> Numbers:
-        found: Numbers = ((weights @ pairs) * weights).sum(axis=1)
+        of_rows = (weights @ pairs) * weights
+        found: Numbers = of_rows.sum(axis=1)
         return found
 
+    # Where all rows of a draw are equal, nothing is ordered: 0 / 0, NaN as in SciPy.
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Numbers = count(signs[0] * signs[1]) / np.sqrt(
-            count(signs[0] ** 2) * count(signs[1] ** 2)
-        )
+        agreeing = count(of_x * of_y)
+        untied = count(of_x**2) * count(of_y**2)
+        found: Numbers = agreeing / np.sqrt(untied)
     return found
 
 
 def cost_classes(rows: list[Row]) -> list[NDArray[np.int64]]:
-    """Divide rows into thirds by their parameters; nothing where these are not known or hardly
-    differ.
+    """Divide rows into thirds by their parameters, each the positions of its rows.
+
+    There are none where parameters are not known or hardly differ.
     """
-    costs = []
+    known: list[float] = []
     for row in rows:
-        costs.append(row.costs.get(COST, row.values.get(COST)))
-    known = []
-    for cost in costs:
-        if cost is not None:
-            known.append(cost)
-    if len(known) < len(rows) or len(set(known)) < CLASSES:
+        cost = _cost(row)
+        if cost is None:
+            return []
+        known.append(cost)
+    if len(set(known)) < CLASSES:
         return []
-    edges = np.quantile(known, [(index + 1) / CLASSES for index in range(CLASSES - 1)])
-    number = np.searchsorted(edges, np.asarray(known), side="left")
+
+    costs = np.asarray(known)
+    shares = np.arange(1, CLASSES) / CLASSES
+    edges = np.quantile(costs, shares)
+    number = np.searchsorted(edges, costs, side="left")
     found: list[NDArray[np.int64]] = []
     for index in range(CLASSES):
-        if len(part := np.flatnonzero(number == index)) > 1:
-            found.append(part)
+        members = np.flatnonzero(number == index)
+        # A single row has no order.
+        if len(members) > 1:
+            found.append(members)
     return found
+
+
+def _cost(row: Row) -> float | None:
+    return row.costs.get(COST, row.values.get(COST))
 
 
 def _pooled(parts: list[tuple[Numbers, Numbers]]) -> dict[str, float | None]:
     """Average tau over classes; each class is drawn again by itself."""
     if not parts:
         return _summary(np.nan, np.empty(0))
-    draws = []
+    values: list[float] = []
+    draws: list[Numbers] = []
     for seed, (x, y) in enumerate(parts):
-        draws.append(taus(x, y, _weights(len(x), seed)))
-    return _summary(float(np.mean([tau(x, y) for x, y in parts])), np.mean(draws, axis=0))
+        weights = _weights(len(x), seed)
+        values.append(tau(x, y))
+        draws.append(taus(x, y, weights))
+    mean = float(np.mean(values))
+    means = np.mean(draws, axis=0)
+    return _summary(mean, means)
 
 
 def _summary(value: float, draws: Numbers) -> dict[str, float | None]:
+    """Return a value and the ends of its interval, None for each that is not known."""
     draws = draws[np.isfinite(draws)]
-    low, high = np.percentile(draws, INTERVAL) if len(draws) else (np.nan, np.nan)
-    found = {}
-    for key, number in (("tau", value), ("low", low), ("high", high)):
-        found[key] = float(number) if np.isfinite(number) else None
-    return found
+    low = high = np.nan
+    if len(draws):
+        low, high = np.percentile(draws, INTERVAL)
+    return {"tau": _finite(value), "low": _finite(low), "high": _finite(high)}
+
+
+def _finite(number: float) -> float | None:
+    # JSON has no NaN.
+    if np.isfinite(number):
+        return float(number)
+    return None
 
 
 def _weights(rows: int, seed: int) -> Numbers:
+    """Draw how often each row is drawn, with replacement. [r, n]."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES).astype(np.float64)
+    even = np.full(rows, 1 / rows)
+    drawn = rng.multinomial(rows, even, size=RESAMPLES)
+    return drawn.astype(np.float64)
 
 
 def _span(rows: list[Row]) -> dict[str, float]:
-    costs = []
+    costs: list[float] = []
     for row in rows:
-        costs.append(row.costs.get(COST, row.values.get(COST, 0.0)))
+        costs.append(_cost(row) or 0.0)
     return {"from": min(costs), "to": max(costs)}

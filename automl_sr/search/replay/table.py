@@ -1,14 +1,12 @@
-"""The table of a finished study: every configuration that was trained to its end, with curves,
-times and costs.
+"""The table of a finished study: every configuration that was trained to its end.
 
-A table is one JSON file that needs neither the store nor the plugins of its study: the
-distributions are inside.
+It holds their curves, times and costs. A table is one JSON file that needs neither the store nor
+the plugins of its study: the distributions are inside.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,10 +58,17 @@ class Objective(Part):
     log: bool
 
     def metric(self) -> Metric:
-        """Return the description that schedulers and fronts take; nothing can be measured with
-        it.
+        """Return the description that schedulers and fronts take.
+
+        Nothing can be measured with it.
         """
-        return Metric(self.name, self.direction, self.level, "", log=self.log)
+        return Metric(
+            self.name,
+            self.direction,
+            self.level,
+            "",
+            log=self.log,
+        )
 
 
 class RungRow(Part):
@@ -99,7 +104,8 @@ class Row(Part):
     @property
     def unjudged_seconds(self) -> float:
         """Seconds until the end of a trial that is never judged."""
-        return self.seconds - sum(rung.judging for rung in self.rungs)
+        judging = sum(rung.judging for rung in self.rungs)
+        return self.seconds - judging
 
 
 class IntRange(Part):
@@ -116,7 +122,11 @@ class FloatRange(Part):
 
     low: Real
     high: Real
-    step: float | None = Field(default=None, gt=0, le=1e100)
+    step: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e100,
+    )
     log: bool = False
 
 
@@ -124,7 +134,9 @@ class Choices(Part):
     """Values, as Optuna writes them."""
 
     choices: Annotated[tuple[Value, ...], FailFast()] = Field(
-        strict=False, min_length=1, max_length=MOST_PARAMETERS
+        strict=False,
+        min_length=1,
+        max_length=MOST_PARAMETERS,
     )
 
 
@@ -184,33 +196,39 @@ class Table(Part):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        complete = [row for row in self.rows if row.state == "complete"]
-        if len(complete) < LEAST_ROWS:
+        complete = len(self.complete)
+        if complete < LEAST_ROWS:
             raise ValueError(
-                f"there are {len(complete)} complete rows, a comparison needs at least {LEAST_ROWS}"
+                f"there are {complete} complete rows, a comparison needs at least {LEAST_ROWS}"
             )
-        if len({row.number for row in self.rows}) < len(self.rows):
+        numbers = {row.number for row in self.rows}
+        if len(numbers) < len(self.rows):
             raise ValueError("a number is there twice")
         for row in self.rows:
             _check_row(row, self)
         for objective in self.objectives:
-            if not {objective.name} <= self.reference.keys() & self.ideal.keys():
-                raise ValueError(f"reference and ideal must name {objective.name}")
-            if not objective.metric().better(
-                self.ideal[objective.name], self.reference[objective.name]
-            ):
-                raise ValueError(f"the reference of {objective.name} is no worse than the best row")
-            if (
-                objective.log
-                and min(self.ideal[objective.name], self.reference[objective.name]) <= 0
-            ):
-                raise ValueError(f"{objective.name} is compared by ratio and must be above 0")
+            self._check_corners(objective)
         return self
+
+    def _check_corners(self, objective: Objective) -> None:
+        """Raise ValueError where the box has no extent along an objective."""
+        name = objective.name
+        if name not in self.reference or name not in self.ideal:
+            raise ValueError(f"reference and ideal must name {name}")
+        best = self.ideal[name]
+        worst = self.reference[name]
+        if not objective.metric().better(best, worst):
+            raise ValueError(f"the reference of {name} is no worse than the best row")
+        if objective.log and min(best, worst) <= 0:
+            raise ValueError(f"{name} is compared by ratio and must be above 0")
 
     @functools.cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """The objectives as metrics."""
-        return tuple(objective.metric() for objective in self.objectives)
+        found: list[Metric] = []
+        for objective in self.objectives:
+            found.append(objective.metric())
+        return tuple(found)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -220,7 +238,11 @@ class Table(Part):
     @functools.cached_property
     def box(self) -> Box:
         """The box in which hypervolumes are measured."""
-        return Box(self.metrics, self.ideal, self.reference)
+        return Box(
+            self.metrics,
+            self.ideal,
+            self.reference,
+        )
 
     @functools.cached_property
     def parameters(self) -> dict[str, BaseDistribution]:
@@ -233,11 +255,7 @@ class Table(Part):
     @property
     def complete(self) -> list[Row]:
         """Rows that were trained to the end."""
-        found: list[Row] = []
-        for row in self.rows:
-            if row.state == "complete":
-                found.append(row)
-        return found
+        return [row for row in self.rows if row.state == "complete"]
 
     @property
     def seconds(self) -> float:
@@ -247,11 +265,20 @@ class Table(Part):
     def save(self, path: Path) -> None:
         """Write the file, a row a line, so that it can be read and compared by people too."""
         data = self.model_dump(mode="json")
-        rows = ",\n".join(
-            json.dumps(row, separators=(",", ":"), ensure_ascii=False) for row in data.pop("rows")
-        )
+        lines: list[str] = []
+        for row in data.pop("rows"):
+            line = json.dumps(
+                row,
+                separators=(",", ":"),
+                ensure_ascii=False,
+            )
+            lines.append(line)
+        rows = ",\n".join(lines)
+        # The rows go in before the closing brace of the rest.
         head = json.dumps(data, indent=1, ensure_ascii=False)
-        write_atomically(path, f'{head[:-2]},\n "rows": [\n{rows}\n]}}\n'.encode())
+        head = head.removesuffix("\n}")
+        text = f'{head},\n "rows": [\n{rows}\n]}}\n'
+        write_atomically(path, text.encode())
 
 
 def load_table(path: Path) -> Table:
@@ -259,6 +286,7 @@ def load_table(path: Path) -> Table:
     data = _read(path)
     if not isinstance(data, Mapping) or "format" not in data:
         raise UseError(f"{path} is no table: the key 'format' is missing.", SAVED_BY)
+    # Before the keys are checked: those of another format would all be complained about.
     if data["format"] != FORMAT:
         raise UseError(
             f"{path} has format {shown(data['format'])}, this version reads {FORMAT}.",
@@ -268,7 +296,8 @@ def load_table(path: Path) -> Table:
         table = Table.model_validate(data)
         _check_values(table)
     except ValidationError as error:
-        found = explain(error, Table, data, (), functools.partial(located, where=str(path)))
+        fail = functools.partial(located, where=str(path))
+        found = explain(error, Table, data, (), fail)
         raise UseError(found.message, found.hint) from None
     except ValueError as error:
         raise UseError(shortened(f"{path}: {error}.")) from None
@@ -277,17 +306,12 @@ def load_table(path: Path) -> Table:
 
 def _read(path: Path) -> Any:
     """Read JSON, no more of it than a table can have."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise UseError(f"There is no table {path}.") from None
-    except OSError as error:
-        raise UseError(f"{path} cannot be read: {error.strerror or error}.", SAVED_BY) from None
+    content = _content(path)
     if len(content) > MAX_BYTES:
         raise UseError(
             f"{path} is larger than {MAX_BYTES // 1_000_000} MB, which no table is.", SAVED_BY
         )
+    # Values as Python objects take many times their bytes, so they are counted before parsing.
     if content.count(b",") > MAX_VALUES:
         raise UseError(
             f"{path} holds more than {MAX_VALUES:,} values, which no table does.", SAVED_BY
@@ -302,10 +326,21 @@ def _read(path: Path) -> Any:
     return data
 
 
+def _content(path: Path) -> bytes:
+    """Read the bytes of a file, one more than a table can have at most."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise UseError(f"There is no table {path}.") from None
+    except OSError as error:
+        raise UseError(f"{path} cannot be read: {error.strerror or error}.", SAVED_BY) from None
+
+
 def _check_extent(path: Path, data: Any) -> None:
-    """Refuse lists and mappings that are too long before each of their entries becomes a
-    complaint.
-    """
+    """Refuse lists and mappings that are too long."""
+    # Pydantic would make a complaint of each of their entries first. A stack, since nesting that
+    # json.loads could follow may be too deep for functions that call themselves.
     parts = [data]
     while parts:
         part = parts.pop()
@@ -316,25 +351,38 @@ def _check_extent(path: Path, data: Any) -> None:
                 f"{path} has a list or a mapping of {len(part):,} entries.",
                 f"{MOST_ROWS:,} are allowed.",
             )
-        parts.extend(part.values() if isinstance(part, dict) else part)
+        if isinstance(part, dict):
+            parts.extend(part.values())
+        else:
+            parts.extend(part)
 
 
 def _distribution(name: str, item: Parameter) -> BaseDistribution:
     """Make the distribution of a parameter. Raises ValueError for one that is empty."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if not isinstance(item, ChoiceParameter) and item.attributes.step is not None:
-        low, high = float(item.attributes.low), float(item.attributes.high)
-        if (high - low) / item.attributes.step > MOST_STEPS:
-            raise ValueError(f"distributions.{name}: its range has too many steps")
-    kinds: dict[str, Any] = {}
-    for kind in (CategoricalDistribution, FloatDistribution, IntDistribution):
-        kinds[kind.__name__] = kind
+    if not isinstance(item, ChoiceParameter):
+        _check_steps(name, item.attributes)
+    kinds: dict[str, Any] = {
+        "CategoricalDistribution": CategoricalDistribution,
+        "FloatDistribution": FloatDistribution,
+        "IntDistribution": IntDistribution,
+    }
+    attributes = dict(item.attributes)
     try:
-        made: BaseDistribution = kinds[item.name](**dict(item.attributes))
+        made: BaseDistribution = kinds[item.name](**attributes)
     except ValueError as error:
         raise ValueError(f"distributions.{name}: {error}".rstrip(".")) from None
     return made
+
+
+def _check_steps(name: str, item: IntRange | FloatRange) -> None:
+    """Raise ValueError for a range with more steps than can be told apart."""
+    if item.step is None:
+        return
+    extent = float(item.high) - float(item.low)
+    if extent / item.step > MOST_STEPS:
+        raise ValueError(f"distributions.{name}: its range has too many steps")
 
 
 def complaint(error: ValidationError) -> str:
@@ -343,47 +391,65 @@ def complaint(error: ValidationError) -> str:
 
 
 def _check_row(row: Row, table: Table) -> None:
+    """Raise ValueError for a row that cannot have come from this table's study."""
     unknown = row.params.keys() - table.distributions.keys()
     if unknown:
         raise ValueError(f"row {row.number}: the parameter {min(unknown)} has no distribution")
     if row.state != "complete":
         return
-    names = set()
-    for objective in table.objectives:
-        names.add(objective.name)
-    for values, where in [
-        (row.values, "its values"),
-        *((rung.values, f"rung {rung.rung}") for rung in row.rungs),
-    ]:
-        if names - values.keys():
-            raise ValueError(
-                f"row {row.number}: {min(names - values.keys())} is missing in {where}"
-            )
-    times = [*(rung.seconds for rung in row.rungs), row.seconds]
-    order = [rung.rung for rung in row.rungs]
-    if times != sorted(times) or order != sorted(set(order)):
+
+    _check_objectives(row, row.values, "its values", table)
+    number = -1
+    last = 0.0
+    for rung in row.rungs:
+        where = f"rung {rung.rung}"
+        _check_objectives(row, rung.values, where, table)
+    for rung in row.rungs:
+        if rung.rung <= number or rung.seconds < last:
+            raise ValueError(f"row {row.number}: its rungs are not in order")
+        number = rung.rung
+        last = rung.seconds
+    if row.seconds < last:
         raise ValueError(f"row {row.number}: its rungs are not in order")
-    for before, rung in itertools.pairwise((None, *row.rungs)):
-        if rung is not None and rung.judging > rung.seconds - (
-            0.0 if before is None else before.seconds
-        ):
+    _check_judging(row)
+
+
+def _check_judging(row: Row) -> None:
+    last = 0.0
+    for rung in row.rungs:
+        if rung.judging > rung.seconds - last:
             raise ValueError(
                 f"row {row.number}: judging rung {rung.rung} took longer than getting there"
             )
+        last = rung.seconds
+
+
+def _check_objectives(
+    row: Row,
+    values: Mapping[str, float],
+    where: str,
+    table: Table,
+) -> None:
+    missing = set(table.names) - values.keys()
+    if missing:
+        raise ValueError(f"row {row.number}: {min(missing)} is missing in {where}")
 
 
 def _check_values(table: Table) -> None:
-    """Raise ValueError for a parameter outside its distribution, which no sampler could have
-    proposed.
-    """
+    """Raise ValueError for a parameter outside its distribution."""
     parameters = table.parameters
     for row in table.rows:
         for name, value in row.params.items():
-            try:
-                inside = parameters[name]._contains(parameters[name].to_internal_repr(value))
-            except (TypeError, ValueError):
-                inside = False
-            if not inside:
+            # No sampler could have proposed it, and its density would be NaN or 0.
+            if not _lies_in(parameters[name], value):
                 raise ValueError(
                     f"row {row.number}: {name} = {shown(value)} lies outside its distribution"
                 )
+
+
+def _lies_in(item: BaseDistribution, value: Any) -> bool:
+    try:
+        inside: bool = item._contains(item.to_internal_repr(value))
+    except (TypeError, ValueError):
+        return False
+    return inside

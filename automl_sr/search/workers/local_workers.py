@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from automl_sr.errors import AutomlSRError, StopRequestedError
 from automl_sr.search.engine import SearchEnd
+from automl_sr.search.environment import cores
 from automl_sr.search.open_study import OpenStudy, Options
 from automl_sr.search.results import summary
-from automl_sr.search.study import cores, open_study
+from automl_sr.search.study import open_study
 from automl_sr.search.workers.callbacks import SearchCallback
 from automl_sr.search.workers.store_monitor import StoreMonitor
 from automl_sr.search.workers.supervisor import Supervisor
@@ -42,52 +43,67 @@ def search_together(
     GPU where there are any. Workers elsewhere may join. Raises UseError, DataError, StoreError
     before a process is started.
     """
-    threads = options.threads or loaded.spec.search.threads or max(1, cores() // workers)
+    share = max(1, cores() // workers)
+    threads = options.threads or loaded.spec.search.threads or share
+    # Opened here first: what is wrong is told before a process is started.
     study = open_study(loaded, registry, dataclasses.replace(options, threads=threads))
     try:
-        command = [
-            *program,
-            study.spec.name,
-            "--attended",
-            "--device",
-            options.device,
-            "--threads",
-            str(threads),
-        ]
-        command += ["--no-cache"] * options.no_cache
         monitor = StoreMonitor(study, callback, _stall_seconds(study))
         supervisor = Supervisor(
-            command, environments(study, workers, threads), look=monitor.look, say=callback.note
+            _command(program, study, options, threads),
+            environments(study, workers, threads),
+            look=monitor.look,
+            say=callback.note,
         )
         callback.opened(study)
-        callback.note(f"{workers} workers start, each with {threads} thread{'s' * (threads > 1)}")
+        callback.note(f"{workers} workers start, each with {_counted(threads)}")
         supervisor.run()
         return _end(study, supervisor)
     finally:
         study.store.close()
 
 
+def _command(program: Sequence[str], study: OpenStudy, options: Options, threads: int) -> list[str]:
+    """Return the command line of a worker."""
+    command = [
+        *program,
+        study.spec.name,
+        "--attended",
+        "--device",
+        options.device,
+        "--threads",
+        str(threads),
+    ]
+    if options.no_cache:
+        command.append("--no-cache")
+    return command
+
+
+def _counted(threads: int) -> str:
+    if threads == 1:
+        return "1 thread"
+    return f"{threads} threads"
+
+
 def environments(study: OpenStudy, workers: int, threads: int) -> list[dict[str, str]]:
-    """Return the environment of each worker, with the store's URL: `ps` shows command lines to
-    everybody.
-    """
+    """Return the environment of each worker, with the store's URL and a GPU of its own."""
     common = {
         **os.environ,
+        # Not on the command line, which `ps` shows to everybody: it may hold a password.
         "AUTOML_SR_STORE": anchored(study.store.url),
         "AUTOML_SR_ARTIFACTS": study.artifacts.url,
         "OMP_NUM_THREADS": str(threads),
     }
+    devices: list[str] = []
     if study.setting.train_device.startswith("cuda"):
-        found = gpus()
-    else:
-        found = []
-    one_each = []
+        devices = gpus()
+    found = []
     for index in range(workers):
-        if found:
-            one_each.append({"CUDA_VISIBLE_DEVICES": found[index % len(found)]})
-        else:
-            one_each.append({})
-    return [{**common, **gpu} for gpu in one_each]
+        own = dict(common)
+        if devices:  # where there are more workers than GPUs, they share them
+            own["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
+        found.append(own)
+    return found
 
 
 def gpus() -> list[str]:
@@ -105,6 +121,7 @@ def gpus() -> list[str]:
 
 def _stall_seconds(study: OpenStudy) -> float:
     """Return the seconds in which a worker ends its trial by itself, or others take it over."""
+    # Its own watchdog comes first, then the end of its lease, and only then the supervisor.
     return 60 * study.spec.budget.stall_minutes + 2 * study.store.lease
 
 
@@ -114,8 +131,9 @@ def _end(study: OpenStudy, supervisor: Supervisor) -> SearchEnd:
         error = StopRequestedError(
             "Stopped; everything done so far is kept.", signal_number=supervisor.stop.signal_number
         )
+    note = ""
+    if error is None:
+        note = supervisor.note
     found = summary(study.store, study.spec.name, study.registry.metrics)
     place = f"{study.artifacts.url}/{study.record.folder}"
-    return SearchEnd(
-        found, dict(study.record.reference), place, "" if error else supervisor.note, error
-    )
+    return SearchEnd(found, dict(study.record.reference), place, note, error)

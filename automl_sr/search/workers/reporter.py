@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from automl_sr.errors import NotFiniteError, StoreError, StoreUnreachableError
 from automl_sr.files import write_atomically
@@ -62,7 +62,8 @@ class Reporter:
         """Return whether to checkpoint and stop."""
         self._alive("")
         asked = self.silent is not None or self._stop()
-        self.told_to_stop = self.told_to_stop or asked
+        if asked:
+            self.told_to_stop = True
         return asked
 
 
@@ -103,13 +104,27 @@ class TrialReporter(Reporter):
 
     def send_pending(self) -> None:
         """Write the points that a former attempt could not."""
+        if not self._pending.exists():
+            return
+        kept = []
+        for item in self._read_pending():
+            kept.append(PointRecord(**item))
+        with self.reporting():
+            self._store.points(self._claim, kept)
+        # Only now: a point that is written twice replaces itself, one that is lost is missed.
+        self._pending.unlink()
+
+    def _read_pending(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self._pending.read_text())
+        return found
+
+    def _keep_for_later(self, record: PointRecord) -> None:
+        """Keep a point in a file, for the next attempt."""
+        kept = []
         if self._pending.exists():
-            kept = []
-            for item in json.loads(self._pending.read_text()):
-                kept.append(PointRecord(**item))
-            with self.reporting():
-                self._store.points(self._claim, kept)
-            self._pending.unlink()
+            kept = self._read_pending()
+        kept.append(dataclasses.asdict(record))
+        write_atomically(self._pending, json.dumps(kept).encode())
 
     def stage(self, name: str) -> None:
         """Show where the trial is."""
@@ -122,9 +137,7 @@ class TrialReporter(Reporter):
                 self.silent = error
 
     def point(self, point: Point) -> None:
-        """Add a point to the learning curve, at once: a checkpoint may follow, after which it is
-        not reported again.
-        """
+        """Add a point to the learning curve."""
         self._alive("")
         self._callback.point(self._number, point)
         values = {}
@@ -134,19 +147,14 @@ class TrialReporter(Reporter):
         record = PointRecord(
             point.phase, point.step, point.loss, point.rate, point.images_per_second, values
         )
+        # At once: a checkpoint may follow, after which the point is not reported again.
         with self.reporting():
             try:
                 self._store.points(self._claim, [record])
             except StoreUnreachableError as error:
                 self.silent = error
         if self.silent is not None:
-            if self._pending.exists():
-                kept = json.loads(self._pending.read_text())
-            else:
-                kept = []
-            write_atomically(
-                self._pending, json.dumps([*kept, dataclasses.asdict(record)]).encode()
-            )
+            self._keep_for_later(record)
 
     def saved(self) -> None:
         """Let a checkpoint be copied to where another machine finds it, if files are kept in a
@@ -158,6 +166,7 @@ class TrialReporter(Reporter):
             return
         with self.reporting():
             try:
+                # The row first: until it names the new copies, a takeover needs the old ones.
                 self._store.keep(self._claim, manifest)
                 self._trial_folder.stored()
             except StoreUnreachableError as error:
@@ -171,6 +180,7 @@ class TrialReporter(Reporter):
         Raises NotFiniteError.
         """
         self._alive("")
+        # Before it is written: a rung's row is written once, and others are judged by it.
         check_finite(values)
         with self.reporting():
             verdict = self._store.record_rung(

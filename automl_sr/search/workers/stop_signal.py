@@ -24,7 +24,9 @@ class Stop:
         self, seconds_left: float | None = None, say: Callable[[str], None] | None = None
     ) -> None:
         self.signal_number: int | None = None
-        self._deadline = None if seconds_left is None else time.monotonic() + seconds_left
+        self._deadline: float | None = None
+        if seconds_left is not None:
+            self._deadline = time.monotonic() + seconds_left
         self._say = say
         self._saying: threading.Thread | None = None
 
@@ -41,27 +43,32 @@ class Stop:
 
     def requested(self) -> bool:
         """Whether to stop now."""
+        if self.signalled:
+            return True
         left = self.seconds_left()
-        return self.signalled or (left is not None and left <= 0)
+        return left is not None and left <= 0
 
     def wait(self, seconds: float) -> None:
         """Pause, but not longer than until there is a reason to stop."""
         end = time.monotonic() + seconds
-        while not self.requested() and (left := end - time.monotonic()) > 0:
+        while not self.requested():
+            left = end - time.monotonic()
+            if left <= 0:
+                return
             time.sleep(min(left, GLANCE_SECONDS))
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Catch Ctrl-C and SIGTERM inside a `with`; a second one ends the process at once.
-
-        One that is ignored stays so: a shell starts what a script runs in the background with
-        SIGINT ignored, so that the Ctrl-C that ends the script does not end it.
-        """
+        """Catch Ctrl-C and SIGTERM inside a `with`; a second one ends the process at once."""
         if threading.current_thread() is not threading.main_thread():
-            yield self
+            yield self  # Python lets only the main thread set handlers
             return
-        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        former = {number: signal.signal(number, self._caught) for number in heard}
+        former = {}
+        for number in SIGNALS:
+            # One that is ignored stays so: a shell starts what a script runs in the background with
+            # SIGINT ignored, so that the Ctrl-C that ends the script does not end it.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                former[number] = signal.signal(number, self._caught)
         try:
             yield self
         finally:
@@ -72,7 +79,7 @@ class Stop:
 
     def _caught(self, number: int, _: FrameType | None) -> None:
         if self.signalled:
-            REAL_EXIT(128 + number)
+            REAL_EXIT(128 + number)  # as shells report a process that a signal has ended
         self.signal_number = number
         if self._say is not None:
             # A thread of its own: the signal may have come in the middle of a print, which cannot

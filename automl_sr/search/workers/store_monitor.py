@@ -11,10 +11,10 @@ from sqlalchemy import func, or_, select
 
 from automl_sr.search.results import own_counts
 from automl_sr.search.workers.callbacks import SearchCallback
+from automl_sr.search.workers.failures import FailuresInARow
 from automl_sr.search.workers.supervisor import State
-from automl_sr.search.workers.worker import FailuresInARow
 from automl_sr.store import models
-from automl_sr.store.leases import has_run_out, is_dead, node
+from automl_sr.store.leases import Owner, has_run_out, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import trial_record
 from automl_sr.store.records import COUNTED, UNFINISHED, Result, TrialRecord
@@ -37,6 +37,15 @@ class Seen:
     """The worker that has it, if that is alive."""
     point: Point | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether a worker has it, and knows what it does."""
+        return self.holder is not None and self.trial.plan is not None
+
+
+Rungs = list[tuple[int, models.Rung]]
+"""Rows of rungs, each with the number of its trial."""
+
 
 @dataclass(frozen=True)
 class News:
@@ -44,7 +53,7 @@ class News:
 
     unfinished: list[Seen]
     ended: list[TrialRecord]
-    rungs: list[tuple[int, models.Rung]]
+    rungs: Rungs
     deaths: int
     """Workers that have died of the unfinished trials."""
 
@@ -68,21 +77,29 @@ class StoreMonitor:
         self._error: AutomlSRError | None = None
         self._signs: dict[str, float] = {}
         """When each worker that took a trial was last seen to hold one."""
-        with study.store.reading() as session:  # what is there already is no news
-            own = models.Trial.study_id == study.record.id
-            last = session.scalar(select(func.max(models.Trial.number)).where(own))
-            self._last = -1 if last is None else last
-            rows = session.scalars(
-                select(models.Trial).where(own, models.Trial.state.in_(UNFINISHED))
-            )
-            self._seen = {row.number or 0: Seen(trial_record(row, {}), None) for row in rows}
-            rung = models.Rung
-            rungs = (
-                select(models.Trial.number, rung.rung)
-                .join(rung, rung.trial_id == models.Trial.id)
-                .where(own)
-            )
-            self._rungs = {(number or 0, rung) for number, rung in session.execute(rungs)}
+        self._last = -1
+        """The highest number of a trial so far."""
+        self._seen: dict[int, Seen] = {}
+        self._rungs: set[tuple[int, int]] = set()
+        """Trials and rungs that were told."""
+        with study.store.reading() as session:
+            self._remember_what_is_there(session)
+
+    def _remember_what_is_there(self, session: Session) -> None:
+        """Take what a former search has done for known: it is no news."""
+        trial = models.Trial
+        rung = models.Rung
+        last = session.scalar(select(func.max(trial.number)).where(self._own()))
+        if last is not None:
+            self._last = last
+        unfinished = select(trial).where(self._own(), trial.state.in_(UNFINISHED))
+        for row in session.scalars(unfinished):
+            self._seen[row.number or 0] = Seen(trial_record(row, {}), None)
+        rungs = (
+            select(trial.number, rung.rung).join(rung, rung.trial_id == trial.id).where(self._own())
+        )
+        for number, index in session.execute(rungs):
+            self._rungs.add((number or 0, index))
 
     def look(self, names: Mapping[int, str]) -> State:
         """Report what is new; `names` are those of the workers on this machine, by process. Raises
@@ -92,89 +109,118 @@ class StoreMonitor:
         with self._study.store.reading() as session:
             news = self._read(session)
         self._deaths = news.deaths
+
+        # Those that have ended first: a worker takes its next trial after the end of the last one.
         for trial in news.ended:
             self._report_end(trial, news.rungs)
         for seen in news.unfinished:
             self._report(seen, news.rungs)
+
+        # Only now: what was told half-way, because a callback failed, is told again.
         self._seen = {seen.trial.number: seen for seen in news.unfinished}
-        self._last = max([self._last, *self._seen, *(trial.number for trial in news.ended)])
+        ended = [trial.number for trial in news.ended]
+        self._last = max([self._last, *self._seen, *ended])
         return self._state()
 
     def _state(self) -> State:
         study = self._study.store.study(self._study.spec.name)
         budget = self._study.spec.budget
-        counted = sum(own_counts(study)[state] for state in COUNTED)
+        counts = own_counts(study)
+        counted = sum(counts[state] for state in COUNTED)
         spent = budget.trials is not None and counted >= budget.trials
-        over = spent or (budget.minutes is not None and study.seconds >= 60 * budget.minutes)
-        idle = over and not any(seen.holder for seen in self._seen.values())
-        late = time.monotonic() - self._patience
+        late = budget.minutes is not None and study.seconds >= 60 * budget.minutes
+        over = spent or late
+        busy = any(seen.holder for seen in self._seen.values())
+        idle = over and not busy
+        return State(self._ended, over, idle, self._deaths, self._error, self._stuck())
+
+    def _stuck(self) -> frozenset[int]:
+        """Return the processes on this machine that have given no sign for too long."""
+        latest = time.monotonic() - self._patience
         stuck = set()
-        for owner, at in self._signs.items():
-            if at < late and _place(owner)[0] == node():
-                stuck.add(_place(owner)[1])
-        return State(self._ended, over, idle, self._deaths, self._error, frozenset(stuck))
+        for name, at in self._signs.items():
+            owner = Owner.parse(name)
+            if at < latest and owner is not None and owner.is_here:
+                stuck.add(owner.pid)
+        return frozenset(stuck)
 
     # Reading
 
+    def _own(self) -> ColumnElement[bool]:
+        return models.Trial.study_id == self._study.record.id
+
     def _read(self, session: Session) -> News:
-        """Read what is unfinished, and what has ended since the last look; numbers are given one
-        after the other.
-        """
+        """Read what is unfinished, and what has ended since the last look."""
         trial = models.Trial
-        own, live = (
-            trial.study_id == self._study.record.id,
-            (trial.lease_until > now()).label("live"),
-        )
-        running = session.execute(
-            select(trial, live).where(own, trial.state.in_(UNFINISHED)).order_by(trial.number)
-        )
-        unfinished = [
-            self._unfinished(session, row, live) for row, live in running if row.number is not None
-        ]
+        unfinished = self._read_unfinished(session)
+
+        # Numbers are given one after the other: what has ended is new, or was seen unfinished.
         new = or_(trial.number > self._last, trial.number.in_(list(self._seen)))
-        rows = session.scalars(
-            select(trial).where(own, _ended_states(), new).order_by(trial.finished)
-        )
-        ended = [trial_record(row, {}) for row in rows]
-        ids = {}
-        for item in [*(seen.trial for seen in unfinished), *ended]:
-            ids[item.id] = item.number
-        rungs = (
-            select(models.Rung).where(models.Rung.trial_id.in_(list(ids))).order_by(models.Rung.at)
-        )
-        deaths = (
-            session.scalar(
-                select(func.sum(trial.takeovers)).where(own, trial.state.in_(UNFINISHED))
-            )
-            or 0
-        )
-        return News(
-            unfinished, ended, [(ids[row.trial_id], row) for row in session.scalars(rungs)], deaths
-        )
+        query = select(trial).where(self._own(), trial.state.not_in(UNFINISHED), new)
+        ended = []
+        for row in session.scalars(query.order_by(trial.finished)):
+            ended.append(trial_record(row, {}))
+
+        numbers = {}
+        for seen in unfinished:
+            numbers[seen.trial.id] = seen.trial.number
+        for record in ended:
+            numbers[record.id] = record.number
+        rungs = self._read_rungs(session, numbers)
+
+        deaths = select(func.sum(trial.takeovers)).where(self._own(), trial.state.in_(UNFINISHED))
+        return News(unfinished, ended, rungs, session.scalar(deaths) or 0)
+
+    def _read_unfinished(self, session: Session) -> list[Seen]:
+        trial = models.Trial
+        live = (trial.lease_until > now()).label("live")
+        query = select(trial, live).where(self._own(), trial.state.in_(UNFINISHED))
+        found = []
+        for row, lives in session.execute(query.order_by(trial.number)):
+            if row.number is not None:
+                found.append(self._unfinished(session, row, lives))
+        return found
+
+    def _read_rungs(self, session: Session, numbers: Mapping[int, int]) -> Rungs:
+        """Read the rungs of trials; `numbers` are theirs by id."""
+        rung = models.Rung
+        query = select(rung).where(rung.trial_id.in_(list(numbers)))
+        found = []
+        for row in session.scalars(query.order_by(rung.at)):
+            found.append((numbers[row.trial_id], row))
+        return found
 
     def _unfinished(self, session: Session, row: models.Trial, live: bool) -> Seen:
         trial = trial_record(row, {})
-        alive = trial.owner is not None and not (
-            is_dead(trial.owner) or has_run_out(trial.owner, row.lease_uptime, by_database=not live)
-        )
-        if not alive or trial.plan is None:
-            return Seen(trial, trial.owner if alive else None)
+        holder = trial.owner
+        if holder is None:
+            return Seen(trial, None)
+        if is_dead(holder) or has_run_out(holder, row.lease_uptime, by_database=not live):
+            return Seen(trial, None)
+        if trial.plan is None:
+            return Seen(trial, holder)
+
         point = models.CurvePoint
-        query = (
+        newest = (
             select(point)
             .where(point.trial_id == trial.id)
             .order_by(point.at.desc(), point.step.desc())
             .limit(1)
         )
-        last = session.scalars(query).one_or_none()
-        return Seen(trial, trial.owner, None if last is None else self._point(last))
+        last = session.scalars(newest).one_or_none()
+        if last is None:
+            return Seen(trial, holder)
+        return Seen(trial, holder, self._point(last))
 
     def _point(self, row: models.CurvePoint) -> Point:
+        loss = row.loss
+        if loss is None:
+            loss = float("nan")  # what is no finite number is stored as nothing
         return Point(
             row.step,
             self._study.setting.steps,
             row.phase,
-            row.loss if row.loss is not None else float("nan"),
+            loss,
             row.rate or 0.0,
             row.images_per_second or 0.0,
             row.values or {},
@@ -182,37 +228,47 @@ class StoreMonitor:
 
     # Telling
 
-    def _report(self, seen: Seen, rungs: list[tuple[int, models.Rung]]) -> None:
+    def _report(self, seen: Seen, rungs: Rungs) -> None:
         """Tell what has changed of an unfinished trial."""
-        number, before = seen.trial.number, self._seen.get(seen.trial.number)
-        former = None
-        if before:
-            former = before.holder
-        if former is not None and seen.holder is None:
-            self._callback.works(number, "")
-            if seen.trial.owner != former or is_dead(former):
-                self._signs.pop(former, None)
-        if seen.holder is None or seen.trial.plan is None:
+        number = seen.trial.number
+        before = self._seen.get(number)
+        if before is not None and before.holder is not None and seen.holder is None:
+            self._report_left(seen, before.holder)
+        if seen.holder is None or not seen.begun:
             return
+
         self._signs[seen.holder] = time.monotonic()
-        taken = before is None or before.holder != seen.holder or before.trial.plan is None
-        if taken:
+        former = None
+        if before is not None and before.begun and before.holder == seen.holder:
+            former = before
+        if former is None:
             self._callback.started(number, seen.trial.params, resumed=seen.trial.fence > 1)
             self._callback.works(number, self._name(seen.holder))
-        if seen.trial.stage and (taken or before is None or before.trial.stage != seen.trial.stage):
-            self._callback.stage(number, seen.trial.stage)
+        stage = seen.trial.stage
+        if stage and (former is None or former.trial.stage != stage):
+            self._callback.stage(number, stage)
+        # A point is told once, also where another worker has taken the trial over meanwhile.
         if seen.point is not None and (before is None or before.point != seen.point):
             self._callback.point(number, seen.point)
         self._report_rungs(number, rungs)
 
-    def _report_end(self, trial: TrialRecord, rungs: list[tuple[int, models.Rung]]) -> None:
+    def _report_left(self, seen: Seen, former: str) -> None:
+        """Tell that nobody has a trial any more."""
+        self._callback.works(seen.trial.number, "")
+        # Who gave it back, or has died, is not stuck; who still stands in the row may be.
+        if seen.trial.owner != former or is_dead(former):
+            self._signs.pop(former, None)
+
+    def _report_end(self, trial: TrialRecord, rungs: Rungs) -> None:
         before = self._seen.get(trial.number)
         if before is not None and before.holder is not None:
             self._signs.pop(before.holder, None)
-        begun = before is not None and before.holder is not None and before.trial.plan is not None
-        if not begun and trial.plan is not None and trial.state != "duplicate":
+        told = before is not None and before.begun
+        # One that began and ended between two looks is told as a whole.
+        if not told and trial.plan is not None and trial.state != "duplicate":
             self._callback.started(trial.number, trial.params, resumed=trial.fence > 1)
         self._report_rungs(trial.number, rungs)
+
         result = Result(
             trial.state, trial.values, trial.costs, trial.reason, duplicate_of=trial.duplicate_of
         )
@@ -221,7 +277,7 @@ class StoreMonitor:
         if trial.state in COUNTED:
             self._error = self._error or self._failures.after(result)
 
-    def _report_rungs(self, number: int, rungs: list[tuple[int, models.Rung]]) -> None:
+    def _report_rungs(self, number: int, rungs: Rungs) -> None:
         for found, row in rungs:
             if found == number and (number, row.rung) not in self._rungs:
                 self._rungs.add((number, row.rung))
@@ -229,20 +285,12 @@ class StoreMonitor:
 
     def _name(self, owner: str) -> str:
         """Name a worker for people: one of ours by its number, others by their machine."""
-        where, pid = _place(owner)
-        if where == node():
-            name = self._names.get(pid)
-            if name:
-                return f"{name} (pid {pid})"
-            return f"pid {pid}"
-        return f"{where.split('.')[0]} (pid {pid})"
-
-
-def _ended_states() -> ColumnElement[bool]:
-    return models.Trial.state.not_in(UNFINISHED)
-
-
-def _place(owner: str) -> tuple[str, int]:
-    """Return the machine and the process of an owner, `machine:pid:uuid`."""
-    where, _, pid = owner.rpartition(":")[0].rpartition(":")
-    return where, int(pid) if pid.isdigit() else -1
+        known = Owner.parse(owner)
+        if known is None:
+            return owner
+        if not known.is_here:
+            return f"{known.host} (pid {known.pid})"
+        name = self._names.get(known.pid)
+        if name:
+            return f"{name} (pid {known.pid})"
+        return f"pid {known.pid}"

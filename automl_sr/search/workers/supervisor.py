@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import IO, Any
 
-from automl_sr.errors import AutomlSRError, StoreError
+from automl_sr.errors import AutomlSRError, Offer, StoreError
 from automl_sr.search.workers.stop_signal import Stop
 
 LAST_WORDS_SECONDS = 2.0
@@ -98,9 +98,9 @@ class Supervisor:
 
     Each is a session of its own, so that Ctrl-C reaches the supervisor alone, and has a pipe for
     standard input, whose end asks it to stop; a supervisor that is killed asks in the same way.
-    What it prints as its last line is `{"note": ..., "error": ...}`: with exit code 1 or 2 such an
-    error ends the others, too. Who has not said it has died, whatever its exit code: a technique
-    may end the process with any.
+    What it prints as its last line is `{"note": ..., "error": ...}`, with an `offer` where the
+    error offers a command: with exit code 1 or 2 such an error ends the others, too. Who has not
+    said it has died, whatever its exit code: a technique may end the process with any.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class Supervisor:
         say: Callable[[str], None],
         patience: Patience | None = None,
     ) -> None:
-        self.places = [
-            Place(number, environment) for number, environment in enumerate(environments, 1)
-        ]
+        self.places: list[Place] = []
+        for number, environment in enumerate(environments, 1):
+            self.places.append(Place(number, environment))
         self.error: AutomlSRError | None = None
         """Why the workers were stopped, if not by a signal."""
         self.note = ""
@@ -160,13 +160,14 @@ class Supervisor:
 
     def _turn(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
-        now = time.monotonic()
-        moments = [
-            self._looked + self._patience.look,
-            *(p.due for p in self.places if p.due is not None),
-        ]
+        next_moment = self._looked + self._patience.look
+        for place in self.places:
+            if place.due is not None:
+                next_moment = min(next_moment, place.due)
+        pause = max(0.0, next_moment - time.monotonic())
         with contextlib.suppress(queue.Empty):
-            self._events.get(timeout=max(0.0, min(moments) - now))()
+            happened = self._events.get(timeout=pause)
+            happened()
         if self.stop.signalled and not self._stopping:
             self._say("stopping: the workers checkpoint their trials (once more to quit at once)")
             self._ask_to_stop()
@@ -196,15 +197,14 @@ class Supervisor:
             self._died(place, "could not be started")
             return
         place.process = process
+        # Both pipes are read all the time: a process whose pipe is full stands still.
         readers = [
             threading.Thread(target=self._hear, args=(place, process.stderr), daemon=True),
             threading.Thread(target=_keep_last, args=(process.stdout, place.words), daemon=True),
         ]
-        for reader in (
-            *readers,
-            threading.Thread(target=self._await, args=(place, process, readers), daemon=True),
-        ):
-            reader.start()
+        awaiting = threading.Thread(target=self._await, args=(place, process, readers), daemon=True)
+        for thread in (*readers, awaiting):
+            thread.start()
 
     def _hear(self, place: Place, lines: IO[str]) -> None:
         """Pass on, from a thread, what a process says."""
@@ -236,37 +236,36 @@ class Supervisor:
         if self._stopping or (code == 0 and end):
             return
         if code in (1, 2) and end.get("error"):
-            self._give_up(AutomlSRError(end["error"]))
+            self._give_up(AutomlSRError(end["error"], offer=_offer(end.get("offer"))))
             return
+        # Looked at anew: whether another one is needed, and how far its death has brought a trial.
         self._look_again()
-        if not self._state.over:
-            self._died(
-                place,
-                (
-                    f"was ended by {signal.Signals(-code).name}"
-                    if code < 0
-                    else f"ended with code {code}"
-                ),
-            )
+        if self._state.over:
+            return
+        how = f"ended with code {code}"
+        if code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        self._died(place, how)
 
     def _died(self, place: Place, how: str) -> None:
         """Plan a replacement, unless workers die again and again without getting anywhere."""
-        quick = time.monotonic() - place.began < self._patience.quick
+        lived = time.monotonic() - place.began
         reached = (self._state.ended, self._state.deaths)
-        place.deaths = place.deaths + 1 if quick and place.reached == reached else 1
+        if lived < self._patience.quick and place.reached == reached:
+            place.deaths += 1
+        else:
+            place.deaths = 1
         place.reached = reached
         if place.deaths >= self._patience.deaths:
+            last = how
             if place.said:
                 last = place.said[-1]
-            else:
-                last = how
-            self._give_up(
-                AutomlSRError(
-                    f"{place.name} died {place.deaths} times in a row, at last with: {last}"
-                )
-            )
+            text = f"{place.name} died {place.deaths} times in a row, at last with: {last}"
+            self._give_up(AutomlSRError(text))
             return
-        pause = min(self._patience.pause * 2 ** (place.deaths - 1), self._patience.longest)
+
+        doubled = self._patience.pause * 2 ** (place.deaths - 1)
+        pause = min(doubled, self._patience.longest)
         self._say(f"{place.name} {how}; another takes its place in {pause:g} s")
         place.due = time.monotonic() + pause
 
@@ -275,8 +274,12 @@ class Supervisor:
     def _look_again(self) -> None:
         """Read the store; one that does not answer is waited for, as the workers do."""
         self._looked = time.monotonic()
+        names = {}
+        for place in self._running():
+            if place.process is not None:
+                names[place.process.pid] = place.name
         try:
-            self._state = self._look({p.process.pid: p.name for p in self._running() if p.process})
+            self._state = self._look(names)
         except StoreError as error:
             if time.monotonic() - self._answered > self._patience.silence:
                 self._give_up(error)
@@ -293,17 +296,19 @@ class Supervisor:
         """Kill processes that hang where their own watchdog cannot help, and those that do not end
         when all is done.
         """
-        late = (
-            self._idle_since is not None
-            and time.monotonic() - self._idle_since > self._patience.leave
-        )
+        late = False
+        if self._idle_since is not None:
+            late = time.monotonic() - self._idle_since > self._patience.leave
         for place in self._running():
-            if place.process and (late or place.process.pid in self._state.stuck):
-                self._say(
-                    f"{place.name} {'does not end' if late else 'gives no sign of life'}: it is"
-                    " killed"
-                )
-                _kill(place.process)
+            process = place.process
+            if process is None:
+                continue
+            if late:
+                self._say(f"{place.name} does not end: it is killed")
+                _kill(process)
+            elif process.pid in self._state.stuck:
+                self._say(f"{place.name} gives no sign of life: it is killed")
+                _kill(process)
 
     def _give_up(self, error: AutomlSRError) -> None:
         self.error = self.error or error
@@ -336,11 +341,12 @@ class _Stop(Stop):
         self._kill: Callable[[], None] | None = kill
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        kill, self._kill = (self._kill, None) if self.signalled else (None, self._kill)
-        if kill is not None:
-            kill()
-        else:
+        kill = self._kill
+        if not self.signalled or kill is None:
             super()._caught(number, frame)
+            return
+        self._kill = None  # the third signal is to end this process
+        kill()
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
@@ -358,13 +364,24 @@ def _last_words(lines: Sequence[str]) -> dict[str, Any]:
     """Read the note and the error with which a worker says that it has ended; nothing where it has
     died.
     """
+    if not lines:
+        return {}
     try:
-        if lines:
-            found = json.loads(lines[-1])
-        else:
-            found = {}
+        found = json.loads(lines[-1])
     except ValueError:
         return {}
-    if isinstance(found, dict):
-        return {key: value for key, value in found.items() if isinstance(value, str)}
-    return {}
+    if not isinstance(found, dict):
+        return {}
+    said: dict[str, Any] = {}
+    for key, value in found.items():
+        if isinstance(value, str) or key == "offer":
+            said[key] = value
+    return said
+
+
+def _offer(said: Any) -> Offer | None:
+    """Read the command that a worker's error offers; nothing where it is no such record."""
+    try:
+        return Offer(**said)
+    except TypeError:
+        return None

@@ -74,7 +74,8 @@ class TrialFolder:
         trial = f"{number:05d}"
         folder = study_folder / trial / f"attempt-{fence}"
         trial_folder = cls(folder, fence, artifacts, (record_folder, trial, MIRROR))
-        trial_folder._remote = {entry["url"] for entry in kept["files"]} if kept else set()
+        if kept:
+            trial_folder._remote = {entry["url"] for entry in kept["files"]}
         if not folder.is_dir():
             with written(str(folder)):
                 trial_folder._take_over(kept)
@@ -83,21 +84,21 @@ class TrialFolder:
     def mirror(self) -> dict[str, Any] | None:
         """Copy new checkpoints to a remote artifact location; gives the manifest to store, or
         nothing if none is needed.
-
-        A place that does not answer is no reason to stop training: the next checkpoint is copied
-        instead.
         """
         if self._artifacts.local:
             return None
+        entries: list[Entry] = []
         try:
-            entries = []
             for name, path in resumable(self.folder).items():
-                entries.append(self._upload(name, path))
+                entry = self._upload(name, path)
+                if entry is not None:
+                    entries.append(entry)
         except StoreError as error:
+            # No reason to stop training: the next checkpoint is copied instead.
             log.warning("a checkpoint was not copied: %s", error)
             return None
-        manifest = {"fence": self.fence, "files": [entry for entry in entries if entry is not None]}
-        if manifest == self._stored or not manifest["files"]:
+        manifest = {"fence": self.fence, "files": entries}
+        if manifest == self._stored or not entries:
             return None
         self._given = manifest
         return manifest
@@ -109,20 +110,19 @@ class TrialFolder:
         if self._given is None:
             return
         self._stored = self._given
-        needed = set()
-        for entry in self._stored["files"]:
-            needed.add(entry["url"])
-        self._uploaded = {
-            key: entry for key, entry in self._uploaded.items() if entry["url"] in needed
-        }
+        needed = {entry["url"] for entry in self._stored["files"]}
+        uploaded = {}
+        for key, entry in self._uploaded.items():
+            if entry["url"] in needed:
+                uploaded[key] = entry
+        self._uploaded = uploaded
+        # Only now that no row names them any more: a takeover reads what the row names.
         self._remove_copies(self._remote - needed)
 
     def discard(self) -> None:
-        """Make room before the result of a trial that failed is written: this owner may have lost
-        the trial meanwhile.
-
-        So only its own folder goes, not that of the new owner, nor what that one reads.
-        """
+        """Make room before the result of a trial that failed is written."""
+        # This owner may have lost the trial meanwhile: only its own folder goes, not that of the
+        # new owner, nor what that one reads.
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
@@ -132,8 +132,8 @@ class TrialFolder:
         shutil.rmtree(self.folder.parent, ignore_errors=True)
         if self._artifacts.local:
             return
+        found = set()
         try:
-            found = set()
             for name in self._artifacts.files(*self._place):
                 found.add(self._artifacts.url_of(*self._place, name))
         except StoreError as error:
@@ -142,14 +142,15 @@ class TrialFolder:
         self._remove_copies(found | self._remote)
 
     def _take_over(self, kept: Mapping[str, Any] | None) -> None:
-        """Fill the folder under another name first: one that is there is whole."""
+        """Fill the folder with what the newest former attempt left."""
+        # Under another name first: a folder of the right name is whole.
         partial = self.folder.with_name(f"{self.folder.name}{PARTIAL}")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         local_fence, local = _newest_former(self.folder.parent, self.fence)
-        mirrored = (
-            kept is not None and kept["fence"] > local_fence and self._download(kept, partial)
-        )
+        mirrored = False
+        if kept is not None and kept["fence"] > local_fence:
+            mirrored = self._download(kept, partial)
         if not mirrored and local is not None:
             _copy(local, partial)
         partial.rename(self.folder)
@@ -160,16 +161,15 @@ class TrialFolder:
         """
         for entry in kept["files"]:
             name = PurePosixPath(entry["name"])
+            # The manifest comes from the database, into which others may write.
             if name.is_absolute() or ".." in name.parts:
                 log.warning(
                     "the copy %s is skipped: it would lie outside of the trial's folder", name
                 )
                 continue
+            record = ArtifactRecord(KIND, entry["url"], entry["sha256"], entry["bytes"])
             try:
-                fetch(
-                    ArtifactRecord(KIND, entry["url"], entry["sha256"], entry["bytes"]),
-                    target / name,
-                )
+                fetch(record, target / name)
             except FileLost as error:
                 log.warning("a copied checkpoint is skipped: %s", error)
                 continue
@@ -182,22 +182,24 @@ class TrialFolder:
         """
         try:
             digest, _ = sha256(path)
-            if (name, digest) not in self._uploaded:
-                # The digest in the name: a copy that the stored manifest needs is never replaced by
-                # another one.
-                place = (*self._place, f"attempt-{self.fence}", f"{name}.{digest[:12]}")
-                record = self._artifacts.put(path, KIND, *place)
-                self._remote.add(record.url)
-                entry = {
-                    "name": name,
-                    "url": record.url,
-                    "sha256": record.sha256,
-                    "bytes": record.bytes,
-                }
-                self._uploaded[(name, digest)] = entry
+            known = self._uploaded.get((name, digest))
+            if known is not None:
+                return known
+            # The digest in the name: a copy that the stored manifest needs is never replaced by
+            # another one.
+            place = (*self._place, f"attempt-{self.fence}", f"{name}.{digest[:12]}")
+            record = self._artifacts.put(path, KIND, *place)
         except FileNotFoundError:
             return None
-        return self._uploaded[(name, digest)]
+        self._remote.add(record.url)
+        entry = {
+            "name": name,
+            "url": record.url,
+            "sha256": record.sha256,
+            "bytes": record.bytes,
+        }
+        self._uploaded[name, digest] = entry
+        return entry
 
     def _remove_copies(self, urls: set[str]) -> None:
         for url in sorted(urls):
@@ -222,46 +224,55 @@ def resumable(folder: Path) -> dict[str, Path]:
     found = {}
     for place, folders, names in os.walk(folder):
         if Path(place) == folder:
+            # Changed in place: `os.walk` goes into what is left in its list.
             folders[:] = [name for name in folders if not _LEFT.fullmatch(name)]
         for name in names:
-            if not name.endswith(PARTIAL):
-                path = Path(place, name)
-                found[path.relative_to(folder).as_posix()] = path
+            if name.endswith(PARTIAL):
+                continue
+            path = Path(place, name)
+            inside = path.relative_to(folder)
+            found[inside.as_posix()] = path
     return dict(sorted(found.items()))
 
 
 def _newest_former(trial: Path, fence: int) -> tuple[int, Path | None]:
     """Find the newest attempt before this one on this machine: its fence and folder."""
-    found: list[tuple[int, Path | None]] = [(-1, None)]
-    if (trial / "trunk").is_dir():
-        found.append((0, trial))  # begun by a version that knew no attempts
-    for path in trial.iterdir() if trial.is_dir() else ():
+    newest = -1
+    folder: Path | None = None
+    if not trial.is_dir():
+        return newest, folder
+    if (trial / "trunk").is_dir():  # begun by a version that knew no attempts
+        newest = 0
+        folder = trial
+    for path in trial.iterdir():
         match = _ATTEMPT.fullmatch(path.name)
-        if match and int(match[1]) < fence and path.is_dir():
-            found.append((int(match[1]), path))
-    return max(found, key=lambda item: item[0])
+        if match is None or not path.is_dir():
+            continue
+        attempt = int(match[1])
+        if newest < attempt < fence:
+            newest = attempt
+            folder = path
+    return newest, folder
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy what a resume needs.
-
-    Its owner may still live: where files vanish, newer ones have come, so look again.
-    """
+    """Copy what a resume needs."""
+    # Its owner may still live: where files vanish, newer ones have come, so look again.
     for _ in range(LOOKS):
-        taken = []
+        complete = True
         for name, path in resumable(source).items():
-            taken.append(_taken(path, target / name))
-        if all(taken):
+            if not _taken(path, target / name):
+                complete = False
+        if complete:
             return
 
 
 def _taken(path: Path, target: Path) -> bool:
-    """Link tensors, which are never changed in place, and copy the rest; False where the file has
-    vanished.
-    """
+    """Take one file over; False where it has vanished."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if not (path.suffix == TENSORS and _linked(path, target)):
+        # Tensors are never changed in place: a link is enough.
+        if path.suffix != TENSORS or not _linked(path, target):
             write_atomically(target, path.read_bytes())
     except FileNotFoundError:
         return False

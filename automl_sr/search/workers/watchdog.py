@@ -69,19 +69,24 @@ class Watchdog:
         name: str = "the trial",
         exit: Callable[[int], object] = os._exit,  # noqa: A002 - what it stands for
     ) -> None:
-        self._limit = None if limit is None else max(0.0, limit)
+        self._limit = limit
+        if limit is not None:
+            self._limit = max(0.0, limit)  # former attempts may have used more than there was
         self._stall = stall
         self._record = record
         self._grace = grace
         self._last_grace = last_grace
         self._record_within = record_within
-        # The study file's limit; less than that may be left for this attempt.
-        self._minutes = (limit or 0.0) / 60 if minutes is None else minutes
+        # The study file's limit, for people; less than that may be left for this attempt.
+        self._minutes = minutes
+        if minutes is None:
+            self._minutes = (limit or 0.0) / 60
         self._name = name
         self._exit = exit
         self._stage = ""
         self._moved = False
         self._awake = 0.0
+        """Seconds since the beginning in which the process was awake."""
         self._quiet_since = 0.0
         self._overdue = False
         self._reason = ""
@@ -138,6 +143,7 @@ class Watchdog:
     def _left_by_exception(self) -> bool:
         """Raise the exception again and again, and return whether the block was left in time."""
         began = since = again = self._awake
+        # Again and again: a technique may swallow one, or stand where one is held back.
         while self._awake < since + self._last_grace:
             importing = self._block.importing and self._awake < began + IMPORT_SECONDS
             if importing:
@@ -145,8 +151,10 @@ class Watchdog:
             if self._awake >= again:
                 self._block.interrupt()
                 again = self._awake + self._grace
-            until_next = min(again, since + self._last_grace) - self._awake
-            if self._tick(AGAIN_SECONDS if importing else until_next):
+            pause = min(again, since + self._last_grace) - self._awake
+            if importing:
+                pause = AGAIN_SECONDS
+            if self._tick(pause):
                 return True
         return False
 
@@ -194,7 +202,10 @@ class Watchdog:
         """Return the seconds until there may be something to do."""
         moments = [self._awake + TICK]
         if self._limit is not None:
-            moments.append(self._limit + self._grace if self._overdue else self._limit)
+            limit = self._limit
+            if self._overdue:
+                limit += self._grace
+            moments.append(limit)
         if self._stall is not None:
             moments.append(self._quiet_since + self._stall)
         return min(moments) - self._awake
@@ -214,15 +225,14 @@ class Watchdog:
             " the study.\n"
         )
         with contextlib.suppress(OSError):
-            os.write(
-                2, line.encode()
-            )  # past Python's buffers, whose locks the stuck thread may hold
+            # Past Python's buffers, whose locks the stuck thread may hold.
+            os.write(2, line.encode())
         self._exit(EXIT_HUNG)
 
     def _record_in_time(self) -> str:
-        """Record why the trial failed, and say what went wrong with that; the stuck thread may hold
-        what it needs.
-        """
+        """Record why the trial failed, and say what went wrong with that."""
+        # In a thread of its own, which is not waited for too long: the stuck one may hold what it
+        # needs.
         problems = [f"no answer for {_span(self._record_within)}"]
 
         def write() -> None:
@@ -230,7 +240,8 @@ class Watchdog:
                 self._record(self._reason)
                 problems[0] = ""
             except BaseException as error:  # noqa: BLE001 - the process ends all the same
-                problems[0] = " ".join(f"{type(error).__name__}: {error}".split())
+                text = f"{type(error).__name__}: {error}"
+                problems[0] = " ".join(text.split())
 
         writer = threading.Thread(target=write, name="automl-sr last record", daemon=True)
         writer.start()
@@ -317,7 +328,8 @@ class _Block:
         frame = _frames().get(self._thread)
         if frame is None:
             return "it"
-        return f"{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{frame.f_lineno})"
+        file = Path(frame.f_code.co_filename).name
+        return f"{frame.f_code.co_name} ({file}:{frame.f_lineno})"
 
     def _restore(self) -> None:
         if self._interruptible:
@@ -325,22 +337,26 @@ class _Block:
             # in its way: not after the handler is gone, when it would end the process.
             signal.signal(signal.SIGUSR1, self._caught)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
-            signal.signal(signal.SIGUSR1, signal.SIG_DFL if self._former is None else self._former)
+            former = self._former
+            if former is None:  # it was not set by Python
+                former = signal.SIG_DFL
+            signal.signal(signal.SIGUSR1, former)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         if not self._interrupted:
             if callable(self._former):  # somebody else's signal
                 self._former(number, frame)
-        elif not _on_the_edge(frame):
-            self.importing = _is_importing(frame, self._around)
-            if not self.importing:
-                raise self._exception()
+            return
+        if _on_the_edge(frame):
+            return
+        self.importing = _is_importing(frame, self._around)
+        if not self.importing:
+            raise self._exception()
 
 
 def _on_the_edge(frame: FrameType | None) -> bool:
-    """Whether a block is being entered or left: its own work must be done whole, and what follows
-    is not its part.
-    """
+    """Whether a block is being entered or left."""
+    # Its own work must be done whole, and what follows is not its part.
     edges = (_Block.__enter__.__code__, _Block.__exit__.__code__)
     while frame is not None and frame.f_code not in edges:
         frame = frame.f_back
@@ -362,4 +378,6 @@ def _span(seconds: float) -> str:
     """Write a time as a person does: `30 minutes`, `0.2 s`."""
     if seconds < 60:
         return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} minute{'' if seconds == 60 else 's'}"
+    if seconds == 60:
+        return "1 minute"
+    return f"{seconds / 60:.3g} minutes"

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import functools
 import gc
-import re
 import shutil
 import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.errors import (
     AutomlSRError,
     InfeasibleError,
-    StopRequestedError,
     StoreError,
     StoreUnreachableError,
     TrialError,
@@ -31,6 +29,7 @@ from automl_sr.search.decide.scheduler import make_scheduler
 from automl_sr.search.optuna import sync
 from automl_sr.search.optuna.proposal import Proposal
 from automl_sr.search.workers.callbacks import SearchCallback
+from automl_sr.search.workers.failures import FailuresInARow, failed, failure_words
 from automl_sr.search.workers.reporter import TrialReporter, check_finite
 from automl_sr.search.workers.stop_signal import Stop
 from automl_sr.search.workers.trial_folder import TrialFolder
@@ -56,8 +55,6 @@ if TYPE_CHECKING:
 
 MOST_FREE = 50
 """So many infeasible or duplicate plans in a row end a study."""
-MOST_FAILURES = 5
-"""So many failures in a row with the same cause stop a search."""
 MOST_TAKEOVERS = 8
 """So often a trial's worker may die without training further; then the trial itself is to blame."""
 WAIT_SECONDS = 1.0
@@ -107,6 +104,7 @@ class Worker:
         """
         self._process = ProcessState()
         try:
+            # Before the first draw: no trial may look as if it ran to the sampler that has ended.
             sync.reconcile(self.study)
             while not self.stop.requested() and self.error is None:
                 claim = self._next()
@@ -123,10 +121,20 @@ class Worker:
         nothing to do now.
         """
         claim = self._store.retry(lambda: self._store.take_over(self.study.record, self.owner))
-        if claim is None and self._time_for_another():
-            budget = self._store.retry(lambda: self._store.budget(self.study.record))
-            claim = self._store.claim_new(self.study.record, self.owner, budget.get("trials"))
-        return claim
+        if claim is not None or not self._time_for_another():
+            return claim
+        # Read each time: another process may have resumed the study with a larger budget.
+        budget = self._store.retry(lambda: self._store.budget(self.study.record))
+        return self._store.claim_new(self.study.record, self.owner, budget.get("trials"))
+
+    def _time_for_another(self) -> bool:
+        """Return whether enough time is left for a trial of the usual length."""
+        left = self.stop.seconds_left()
+        if left is None:
+            return True
+        usual = self._store.retry(lambda: self._store.usual_seconds(self.study.record))
+        self.short_of_time = bool(usual) and left < LEAST_SHARE * statistics.median(usual)
+        return not self.short_of_time
 
     def _wait(self) -> bool:
         """Wait a moment while others have trials; False where all have ended."""
@@ -138,6 +146,8 @@ class Worker:
             self.stop.wait(WAIT_SECONDS)
         return bool(others)
 
+    # One trial, from the outside to the inside: its lease, its folder, its watchdog
+
     def _work_on(self, claim: Claim) -> None:
         self._waits = False
         try:
@@ -145,16 +155,8 @@ class Worker:
         except LeaseLostError as lost:
             self.callback.note(str(lost))
         if claim.taken_over:
+            # A former owner may have left a second Optuna trial with the same key.
             sync.reconcile(self.study)
-
-    def _time_for_another(self) -> bool:
-        """Whether enough time is left for a trial of the usual length."""
-        left = self.stop.seconds_left()
-        if left is None:
-            return True
-        usual = self._store.retry(lambda: self._store.usual_seconds(self.study.record))
-        self.short_of_time = bool(usual) and left < LEAST_SHARE * statistics.median(usual)
-        return not self.short_of_time
 
     def _with_lease(self, claim: Claim) -> None:
         """Work on one trial while a thread keeps its lease."""
@@ -162,44 +164,37 @@ class Worker:
         heartbeat = LeaseHeartbeat(
             lambda: self._store.renew(claim, self._seconds(claim, began)), every=self._store.renewal
         )
+        # The thread runs before the plan is drawn: a sampler may need longer than a lease lasts.
         with heartbeat.running():
             try:
                 planned = self._planned(claim)
             except TrialError as refused:
-                self._finish(
-                    claim,
-                    Result("infeasible", reason=one_line(refused)),
-                    self._seconds(claim, began),
-                )
+                result = Result("infeasible", reason=one_line(refused))
+                self._finish(claim, result, self._seconds(claim, began))
                 return
             if isinstance(planned, Mishap):
-                self._finish(claim, _failed(planned), self._seconds(claim, began))
+                self._finish(claim, failed(planned), self._seconds(claim, began))
                 return
+
             plan, duplicate = planned
             if duplicate is not None:
                 self._repeat(claim, duplicate, self._seconds(claim, began))
                 return
             if claim.takeovers >= MOST_TAKEOVERS:
-                self._finish(
-                    claim, Result("failed", reason=_fatal(claim)), self._seconds(claim, began)
-                )
+                result = Result("failed", reason=_fatal(claim))
+                self._finish(claim, result, self._seconds(claim, began))
                 return
             self._with_trial_folder(claim, plan, heartbeat)
 
     def _with_trial_folder(self, claim: Claim, plan: TrialPlan, heartbeat: LeaseHeartbeat) -> None:
         """Train and measure in a folder of this owner's own, and record what came of it."""
-        here, files, fence = self.study.folder, self.study.artifacts, claim.fence
         try:
             self._import_for(claim, plan)
-            with self._watchdog(
-                claim
-            ).watching():  # an artifact location that is far away may never answer
-                trial_folder = TrialFolder.open(
-                    here, self.study.record.folder, claim.number, fence, files, claim.kept
-                )
+            trial_folder = self._open_trial_folder(claim)
         except (ArtifactError, OverdueError) as problem:
             self._finish(claim, Result("failed", reason=one_line(problem)), claim.seconds)
             return
+
         watchdog = self._watchdog(claim)
         reporter = TrialReporter(
             self._store,
@@ -214,110 +209,35 @@ class Worker:
             result = self._with_watchdog(claim, plan, reporter, trial_folder, watchdog)
         except StoreUnreachableError:
             raise
-        except (
-            StoreError
-        ):  # the artifact location does not take them: another worker may have more luck
+        except StoreError:
+            # The artifact location does not take the files: another worker may have more luck.
             self._store.release(claim, reporter.seconds())
             raise
+
+        # First of all: who has lost the lease has no say any more, whatever else happened.
         if heartbeat.lost:
             raise LeaseLostError(
                 f"Another worker has taken trial {claim.number} over.", "It goes on there."
             )
-        if reporter.silent is not None and result is None:
-            raise reporter.silent
-        if result is None:
-            self._store.release(claim, reporter.seconds())
-        else:
+        if result is not None:
             self._finish(claim, result, reporter.seconds(), trial_folder)
-
-    @staticmethod
-    def _seconds(claim: Claim, began: float) -> float:
-        return claim.seconds + time.monotonic() - began
-
-    def _watchdog(self, claim: Claim) -> Watchdog:
-        budget = self.study.spec.budget
-        limit = None
-        if budget.trial_minutes is not None:
-            limit = 60 * budget.trial_minutes - claim.seconds
-        return Watchdog(
-            limit,
-            60 * budget.stall_minutes,
-            self._recorder(claim),
-            minutes=budget.trial_minutes,
-            name=f"trial {claim.number}",
-        )
-
-    def _recorder(self, claim: Claim) -> Callable[[str], None]:
-        """Return what records a trial as failed from another thread, because it hangs."""
-        began = time.monotonic()
-
-        def record(reason: str) -> None:
-            self._store.finish(claim, Result("failed", reason=reason), self._seconds(claim, began))
-
-        return record
-
-    def _planned(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None] | Mishap:
-        """Return a plan as `_plan` does, or what came up when techniques were asked for it."""
-        try:
-            return contained(lambda: self._plan(claim), through=(AutomlSRError,))
-        finally:
-            self._put_process_back(claim)
-
-    def _plan(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None]:
-        """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier
-        trial.
-        """
-        self._trial = None
-        if claim.plan is not None and claim.asked is not None:
-            plan = TrialPlan.from_json(claim.plan, self.study.registry)
-            duplicate = self._store.freeze(claim, None, plan.fingerprint, None)
-            self._trial = sync.project(self.study, claim, claim.asked)
-            return plan, duplicate
-        asked, plan_or_refusal = self._store.retry(lambda: self._draw(claim))
-        if isinstance(plan_or_refusal, TrialError):
-            self._store.freeze(claim, None, None, asked)
-            self._trial = sync.project(self.study, claim, asked)
-            raise plan_or_refusal
-        plan = plan_or_refusal
-        duplicate = self._store.freeze(claim, plan.to_json(), plan.fingerprint, asked)
-        self._trial = sync.project(self.study, claim, asked)
-        return plan, duplicate
-
-    def _draw(self, claim: Claim) -> tuple[dict[str, Any], TrialPlan | TrialError]:
-        """Let the sampler draw; the baseline is given, and what a former owner drew for a refused
-        plan is too.
-        """
-        if claim.number == 0:
-            start = self.study.space.default_params()
-        else:
-            start = {}
-        if claim.asked is not None:
-            fixed = claim.asked["params"]
-        else:
-            fixed = start
-        with explained(self._store.url):
-            proposal = Proposal(self.study.optuna, claim.number, fixed)
-            try:
-                plan: TrialPlan | TrialError = self.study.space.suggest(proposal)
-            except TrialError as refused:
-                plan = refused
-        return proposal.asked(), plan
-
-    def _repeat(self, claim: Claim, duplicate: DuplicateOf, seconds: float) -> None:
-        """Copy what an equal trial gave, or let the trial wait until that one has ended."""
-        if duplicate.state == "running":
-            self._store.release(claim, seconds, waiting_for=duplicate.number)
-            self.callback.note(
-                f"trial {claim.number} repeats trial {duplicate.number}, which is running: it waits"
-                " for it"
-            )
             return
-        reason = f"the same plan as trial {duplicate.number}"
-        self._finish(
-            claim,
-            Result("duplicate", duplicate.values, reason=reason, duplicate_of=duplicate.number),
-            seconds,
-        )
+        if reporter.silent is not None:
+            # Nothing can be released in a silent database: the lease runs out by itself.
+            raise reporter.silent
+        self._store.release(claim, reporter.seconds())
+
+    def _open_trial_folder(self, claim: Claim) -> TrialFolder:
+        # Watched, as an artifact location that is far away may never answer.
+        with self._watchdog(claim).watching():
+            return TrialFolder.open(
+                self.study.folder,
+                self.study.record.folder,
+                claim.number,
+                claim.fence,
+                self.study.artifacts,
+                claim.kept,
+            )
 
     def _with_watchdog(
         self,
@@ -333,6 +253,7 @@ class Worker:
         self.callback.started(claim.number, plan.params, resumed=claim.taken_over)
         found: Result | Mishap
         try:
+            # `OverdueError` may come at any moment inside of `watching`: it is caught outside.
             with watchdog.watching():
                 found = contained(
                     lambda: self._check_and_train(claim, plan, reporter, trial_folder),
@@ -353,50 +274,27 @@ class Worker:
     def _explained(
         self, mishap: Mishap, reporter: TrialReporter, watchdog: Watchdog
     ) -> Result | None:
-        """Return why a trial fails, or nothing where it is to go on later.
-
-        Layers in between, and techniques, may have made another exception of what was raised first.
-        """
+        """Return why a trial fails, or nothing where it is to go on later."""
         _free_memory()
+        # What the reporter knows comes first: layers in between, and techniques, may have made
+        # another exception of what was raised.
         if isinstance(reporter.problem, ArtifactError):
             return Result("failed", reason=one_line(reporter.problem))
         if reporter.problem is not None:
             raise reporter.problem
         if reporter.told_to_stop and (self.stop.requested() or reporter.silent is not None):
             return None
-        return _failed(mishap, watchdog.reason)
-
-    def _put_process_back(self, claim: Claim) -> None:
-        """Undo what techniques have changed for the whole process, and say so once."""
-        changed = set(self._process.restore()) - self._put_back
-        if changed:
-            self._put_back |= changed
-            self.callback.note(
-                f"trial {claim.number} changed {', '.join(sorted(changed))} for all: it was put"
-                " back"
-            )
-
-    def _import_for(self, claim: Claim, plan: TrialPlan) -> None:
-        """Import what the trial needs, in time of its own. Raises OverdueError."""
-        metrics = []
-        for name in self.study.setting.metrics:
-            metrics.append(self.study.registry.metric(name))
-        with Watchdog(
-            None, IMPORT_SECONDS, self._recorder(claim), name=f"trial {claim.number}"
-        ).watching():
-            import_for(plan, metrics, LATE if self.run is run_trial else ())
-        self._process.restore_after_import()
+        return failed(mishap, watchdog.reason)
 
     def _check_and_train(
         self, claim: Claim, plan: TrialPlan, reporter: TrialReporter, trial_folder: TrialFolder
     ) -> Result:
         """Check a plan at the gate, train it, and keep its files."""
-        verdict = self._gate.check(
-            plan, trial_folder.folder, CurveObserver(reporter, self.study.setting.steps)
-        )
-        begun = (
-            claim.stage is not None
-        )  # it has passed before: memory that is short now is no reason to lose its work
+        folder = trial_folder.folder
+        observer = CurveObserver(reporter, self.study.setting.steps)
+        verdict = self._gate.check(plan, folder, observer)
+        # A trial that has begun passed before: memory that is short now is no reason to lose it.
+        begun = claim.stage is not None
         if verdict.reason is not None and not begun:
             return Result(
                 "infeasible",
@@ -404,11 +302,13 @@ class Worker:
                 reason=verdict.reason,
                 violations=verdict.violations,
             )
+
+        # What a former attempt could not write, before this one adds to it.
         reporter.send_pending()
-        fits = functools.partial(self._gate.still_fits, plan, trial_folder.folder)
+        fits = functools.partial(self._gate.still_fits, plan, folder)
         setting = replace(self.study.setting, fits=fits)
         try:
-            outcome = self.run(plan, setting, reporter, trial_folder.folder)
+            outcome = self.run(plan, setting, reporter, folder)
         except InfeasibleError as error:
             return Result("infeasible", reason=one_line(error), violations=error.violations)
         check_finite(outcome.values)
@@ -420,53 +320,185 @@ class Worker:
     ) -> Result:
         """Keep the files, and hold the measured values against the constraints: the exported file
         has the last word.
-
-        Each owner of a trial has a place of its own for them, so that one that lost its lease
-        overwrites nothing.
         """
-        place = [
-            self.study.record.folder,
-            f"{claim.number:05d}",
-            *([f"attempt-{claim.fence}"] * (claim.fence > 1)),
-        ]
-        files = tuple(
-            self.study.artifacts.put(path, kind, *place, path.name)
-            for kind, path in outcome.artifacts.items()
-        )
-        limits = broken(self.study.spec.constraints, outcome.values)
+        place = [self.study.record.folder, f"{claim.number:05d}"]
+        if claim.fence > 1:
+            # A place of each owner's own: one that lost its lease overwrites nothing.
+            place.append(f"attempt-{claim.fence}")
+        # Files first, the row that names them afterwards: a crash in between leaves files that no
+        # row names, which `automl-sr gc` finds.
+        files = []
+        for kind, path in outcome.artifacts.items():
+            files.append(self.study.artifacts.put(path, kind, *place, path.name))
+
+        reasons = []
+        for reason in (broken(self.study.spec.constraints, outcome.values), stopped):
+            if reason:
+                reasons.append(reason)
         return Result(
             outcome.state,
             values=outcome.values,
             costs=costs,
-            reason="; ".join(part for part in (limits, stopped) if part) or None,
+            reason="; ".join(reasons) or None,
             stage_seconds=outcome.seconds,
             shared=outcome.shared,
-            artifacts=files,
+            artifacts=tuple(files),
             detail="\n".join(outcome.notes),
         )
+
+    # The plan of a trial
+
+    def _planned(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None] | Mishap:
+        """Return a plan as `_plan` does, or what came up when techniques were asked for it."""
+        try:
+            return contained(lambda: self._plan(claim), through=(AutomlSRError,))
+        finally:
+            self._put_process_back(claim)
+
+    def _plan(self, claim: Claim) -> tuple[TrialPlan, DuplicateOf | None]:
+        """Draw a plan, once, freeze it, and let Optuna know; gives it and an equal earlier trial.
+
+        Raises TrialError where a technique refuses what was drawn.
+        """
+        self._trial = None
+        if claim.plan is not None and claim.asked is not None:
+            plan = TrialPlan.from_json(claim.plan, self.study.registry)
+            duplicate = self._store.freeze(claim, None, plan.fingerprint, None)
+            self._trial = sync.project(self.study, claim, claim.asked)
+            return plan, duplicate
+
+        asked, drawn = self._store.retry(lambda: self._draw(claim))
+        # Frozen before Optuna is told: a trial has its row before Optuna knows it, and a worker
+        # that dies in between leaves a plan that the next owner tells.
+        if isinstance(drawn, TrialError):
+            self._store.freeze(claim, None, None, asked)
+            self._trial = sync.project(self.study, claim, asked)
+            raise drawn
+        duplicate = self._store.freeze(claim, drawn.to_json(), drawn.fingerprint, asked)
+        self._trial = sync.project(self.study, claim, asked)
+        return drawn, duplicate
+
+    def _draw(self, claim: Claim) -> tuple[dict[str, Any], TrialPlan | TrialError]:
+        """Let the sampler draw, and make a plan of it."""
+        fixed: Mapping[str, Any] = {}
+        if claim.asked is not None:
+            fixed = claim.asked["params"]  # what a former owner drew for a refused plan
+        elif claim.number == 0:
+            fixed = self.study.space.default_params()  # the baseline
+        with explained(self._store.url):
+            proposal = Proposal(self.study.optuna, claim.number, fixed)
+            try:
+                plan: TrialPlan | TrialError = self.study.space.suggest(proposal)
+            except TrialError as refused:
+                plan = refused
+        return proposal.asked(), plan
+
+    def _repeat(self, claim: Claim, duplicate: DuplicateOf, seconds: float) -> None:
+        """Copy what an equal trial gave, or let the trial wait until that one has ended."""
+        if duplicate.state == "running":
+            self._store.release(claim, seconds, waiting_for=duplicate.number)
+            self.callback.note(
+                f"trial {claim.number} repeats trial {duplicate.number}, which is running: it waits"
+                " for it"
+            )
+            return
+        result = Result(
+            "duplicate",
+            duplicate.values,
+            reason=f"the same plan as trial {duplicate.number}",
+            duplicate_of=duplicate.number,
+        )
+        self._finish(claim, result, seconds)
+
+    # What surrounds a trial
+
+    @staticmethod
+    def _seconds(claim: Claim, began: float) -> float:
+        """Return the seconds of a trial, those of former attempts included."""
+        return claim.seconds + time.monotonic() - began
+
+    def _watchdog(self, claim: Claim) -> Watchdog:
+        budget = self.study.spec.budget
+        limit = None
+        if budget.trial_minutes is not None:
+            limit = 60 * budget.trial_minutes - claim.seconds
+        return Watchdog(
+            limit,
+            60 * budget.stall_minutes,
+            self._recorder(claim),
+            minutes=budget.trial_minutes,
+            name=f"trial {claim.number}",
+        )
+
+    def _recorder(self, claim: Claim) -> Callable[[str], None]:
+        """Return what records a trial as failed from another thread, because it hangs."""
+        began = time.monotonic()
+
+        def record(reason: str) -> None:
+            result = Result("failed", reason=reason)
+            self._store.finish(claim, result, self._seconds(claim, began))
+
+        return record
+
+    def _import_for(self, claim: Claim, plan: TrialPlan) -> None:
+        """Import what the trial needs, in time of its own. Raises OverdueError."""
+        metrics = []
+        for name in self.study.setting.metrics:
+            metrics.append(self.study.registry.metric(name))
+        late: Sequence[str] = ()
+        if self.run is run_trial:
+            late = LATE
+        watchdog = Watchdog(
+            None, IMPORT_SECONDS, self._recorder(claim), name=f"trial {claim.number}"
+        )
+        with watchdog.watching():
+            import_for(plan, metrics, late)
+        # What an import may change for the process is as it should be from now on.
+        self._process.restore_after_import()
+
+    def _put_process_back(self, claim: Claim) -> None:
+        """Undo what techniques have changed for the whole process, and say so once."""
+        changed = set(self._process.restore()) - self._put_back
+        if not changed:
+            return
+        self._put_back |= changed
+        self.callback.note(
+            f"trial {claim.number} changed {', '.join(sorted(changed))} for all: it was put back"
+        )
+
+    # The end of a trial
 
     def _finish(
         self, claim: Claim, result: Result, seconds: float, trial_folder: TrialFolder | None = None
     ) -> None:
         """Write the authoritative row, then tell Optuna, and see whether going on makes sense."""
         if trial_folder is not None and result.state == "failed":
-            # a full disk may be why it failed, and the database may lie on the same one
+            # A full disk may be why it failed, and the database may lie on the same one.
             trial_folder.discard()
+        # The row first, as it is fenced: a worker that has lost the trial gets no further, and
+        # what it leaves untold Optuna learns from `reconcile`.
         self._store.finish(claim, result, seconds)
         if self._trial is not None:
             sync.tell(self.study, self._trial, claim.number, result)
+        # Last of all: until the row is written, the next owner needs the checkpoints.
         if trial_folder is not None:
             trial_folder.close()
         else:
-            shutil.rmtree(
-                self.study.folder / f"{claim.number:05d}", ignore_errors=True
-            )  # of former owners
+            of_former_owners = self.study.folder / f"{claim.number:05d}"
+            shutil.rmtree(of_former_owners, ignore_errors=True)
         self.callback.finished(claim.number, result, seconds)
-        self._free = self._free + 1 if result.state in ("infeasible", "duplicate") else 0
+        self._see_whether_to_go_on(result)
+
+    def _see_whether_to_go_on(self, result: Result) -> None:
+        """Set the error with which the search ends, if this result is one too many of its kind."""
+        free = result.state in ("infeasible", "duplicate")
+        if free:
+            self._free += 1
+        else:
+            self._free = 0
+            self.error = self._failures.after(result) or self.error
         if self._free >= MOST_FREE:
             self.error = self._nothing_new(result)
-        if result.state not in ("infeasible", "duplicate"):
-            self.error = self._failures.after(result) or self.error
 
     def _nothing_new(self, result: Result) -> AutomlSRError:
         if result.state == "duplicate":
@@ -477,30 +509,6 @@ class Worker:
             f"{MOST_FREE} plans in a row were infeasible or had been tried before, so the study"
             " ends.",
             hint,
-        )
-
-
-class FailuresInARow:
-    """Counts trials that fail with the same cause, one after the other: then the rest of them
-    would, too.
-    """
-
-    def __init__(self, study: str) -> None:
-        self._study = study
-        self._causes: list[str] = []
-
-    def after(self, result: Result) -> AutomlSRError | None:
-        """Return the error with which a search ends after this result, if it does."""
-        self._causes = (
-            [*self._causes, cause_of(result.reason or "")] if result.state == "failed" else []
-        )
-        last = self._causes[-MOST_FAILURES:]
-        if len(last) < MOST_FAILURES or len(set(last)) > 1:
-            return None
-        return AutomlSRError(
-            f"{MOST_FAILURES} trials in a row failed with the same cause:"
-            f" {(result.reason or '').rstrip('.')}.",
-            f"Where it happened is shown by `automl-sr show {self._study} NUMBER`.",
         )
 
 
@@ -516,45 +524,6 @@ def _fatal(claim: Claim) -> str:
         f"its worker died {claim.takeovers} times at the same place{where}: perhaps it needs more"
         " memory than there is"
     )
-
-
-def _failed(mishap: Mishap, reason: str = "") -> Result:
-    return Result("failed", reason=reason or mishap.reason, detail=detail_to_keep(mishap))
-
-
-def detail_to_keep(mishap: Mishap) -> str:
-    """Return the traceback, but for where a trial stood when it was asked to stop, which is of no
-    interest.
-    """
-    if issubclass(mishap.kind, StopRequestedError):
-        return ""
-    return mishap.detail
-
-
-def failure_words(error: BaseException) -> str:
-    """Return why a trial failed, and what helps where that is known."""
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        said = text_of(error).split(". ")
-        tried = next((part for part in said if part.startswith("Tried")), "").removeprefix(
-            "Tried to allocate "
-        )
-        wanted = ""
-        if tried:
-            wanted = f" ({tried} more were asked for)"
-        return (
-            f"the GPU has too little memory for this plan{wanted}: a smaller batch or patch needs"
-            " less"
-        )
-    return one_line(error)
-
-
-def cause_of(reason: str) -> str:
-    """Return what two failures with the same cause have in common: the reason without its
-    numbers.
-    """
-    return re.sub(r"[-+]?\d[\d.,e+-]*", "#", reason)
 
 
 def _free_memory() -> None:

@@ -1,23 +1,39 @@
 """Reference architectures: small published nets that serve as baselines, scorers, teachers and
-students.
+students; some are trained wider than they ship.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from automl_sr.api import Blueprint, File, Fixed, Float, Int, Slot, Technique, hookimpl
+from automl_sr.api import (
+    Blueprint,
+    Edit,
+    File,
+    Fixed,
+    Float,
+    Int,
+    Later,
+    Slot,
+    Technique,
+    When,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from automl_sr.api import Context, Task
+    from automl_sr.api import Context, Task, TrainedModel
 
 FAMILY = "automl_sr_plugins.reference"
 NETS = f"{FAMILY}.nets"
+FOLD = "reference.fold"
+"""The edit that puts one convolution in the place of each block that is trained wider."""
 
 
 class _Reference(Technique):
@@ -55,6 +71,36 @@ class _Reference(Technique):
         return type(self)(**{**self.model_dump(), **fields}), ours
 
 
+class _Folding(_Reference):
+    """An architecture whose convolutions can be trained wide: they ship folded into plain ones.
+
+    Checkpoints, from which training goes on, hold the wide net; the gate, each rung and the export
+    see the folded one.
+    """
+
+    edits: ClassVar = {FOLD: Edit(f"{FAMILY}.reparam:fold")}
+
+    def is_wide(self) -> bool:
+        """Return whether what is trained differs from what ships."""
+        return True
+
+    def shipped(
+        self, blueprint: Blueprint, task: Task, ctx: Context
+    ) -> tuple[Blueprint, Blueprint]:
+        if not self.is_wide():
+            return blueprint, blueprint
+        folded = blueprint.edited(FOLD)
+        return folded, folded
+
+    def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
+        if not self.is_wide():
+            return finished
+        from automl_sr_plugins.reference.reparam import fold
+
+        module = fold(copy.deepcopy(finished.module))
+        return replace(finished, module=module, blueprint=finished.blueprint.edited(FOLD))
+
+
 class SRCNN(_Reference):
     """Three convolutions on the bicubically enlarged image.
 
@@ -73,7 +119,7 @@ class SRCNN(_Reference):
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
 
 
-class FSRCNN(_Reference):
+class FSRCNN(_Folding):
     """Extract d features, shrink to s, map m times, expand and deconvolve.
 
     Dong, Loy, Tang: Accelerating the Super-Resolution Convolutional Neural Network, ECCV 2016. The
@@ -91,6 +137,15 @@ class FSRCNN(_Reference):
     ] = 12
     m: Annotated[int, Int(1, 6), Field(ge=1, le=32, description="mapping layers")] = 2
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+    reparam: Annotated[
+        Literal["none", "linear", "edge"],
+        Later(),
+        Field(description="what the mapping layers are trained as: SESR's blocks, ECBSR's or none"),
+    ] = "none"
+
+    def is_wide(self) -> bool:
+        """Return whether any layer is trained as a block."""
+        return self.reparam != "none"
 
 
 class ESPCN(_Reference):
@@ -123,7 +178,7 @@ class MSRResNet(_Reference):
     blocks: Annotated[int, Int(1, 16), Field(ge=1, le=128)] = 4
 
 
-class EDSR(_Reference):
+class EDSR(_Folding):
     """Residual blocks without normalisation and a long skip, with a full or a lite tail.
 
     Lim et al.: Enhanced Deep Residual Networks for Single Image Super-Resolution, CVPRW 2017. The
@@ -140,6 +195,15 @@ class EDSR(_Reference):
     res_scale: Annotated[float, Fixed(), Float(0.1, 1.0), Field(gt=0, le=1)] = 1.0
     tail: Literal["lite", "full"] = "lite"
     skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+    reparam: Annotated[
+        Literal["none", "linear", "edge"],
+        Later(),
+        Field(description="what all layers are trained as: SESR's blocks, ECBSR's or none"),
+    ] = "none"
+
+    def is_wide(self) -> bool:
+        """Return whether any layer is trained as a block."""
+        return self.reparam != "none"
 
 
 class DRRN(_Reference):
@@ -334,6 +398,106 @@ class SAFMN(_Reference):
     form: Literal["ntire", "iccv"] = "ntire"
 
 
+class SESR(_Folding):
+    """Residual 3x3 convolutions between two of 5x5, each trained as a product of two layers.
+
+    Bhardwaj et al.: Collapsible Linear Blocks for Super-Efficient Super Resolution, MLSys 2022.
+    The paper's nets are `m=3`, `m=5` and `m=7` with `f=16, p=256`, M11 `m=11, f=16, p=64` and XL
+    `m=11, f=32, p=64`, all with `activation="prelu", skip="nearest"`. The zero start of the last
+    layer is ours.
+    """
+
+    name = "sesr"
+    factories: ClassVar = {"reference.sesr": f"{FAMILY}.sesr:sesr"}
+
+    m: Annotated[int, Int(1, 11), Field(ge=1, le=64, description="residual layers")] = 5
+    f: Annotated[int, Int(8, 32, step=8), Field(ge=1, le=512, description="features")] = 16
+    p: Annotated[
+        int,
+        Int(32, 256, log=True),
+        Field(ge=1, le=1024, description="features inside a block while it is trained"),
+    ] = 64
+    activation: Literal["prelu", "relu"] = "prelu"
+    biases: Annotated[bool, Fixed()] = False
+    skip: Annotated[Literal["nearest", "bicubic"], Fixed()] = "nearest"
+
+
+class ECBSR(_Folding):
+    """Plain 3x3 convolutions, each trained as a sum with branches that look for edges.
+
+    Zhang, Zeng, Zhang: Edge-oriented Convolution Block for Real-time Super Resolution on Mobile
+    Devices, ACM MM 2021. The paper's nets are `m=4` with `c=8` and `c=16`, both with
+    `skip="nearest"`. The zero start of the last layer is ours.
+    """
+
+    name = "ecbsr"
+    factories: ClassVar = {"reference.ecbsr": f"{FAMILY}.ecbsr:ecbsr"}
+
+    m: Annotated[
+        int, Int(1, 8), Field(ge=1, le=64, description="layers between first and last")
+    ] = 4
+    c: Annotated[int, Int(8, 32, step=8), Field(ge=1, le=512, description="features")] = 16
+    identity: Annotated[bool, Fixed()] = False
+    skip: Annotated[Literal["nearest", "bicubic"], Fixed()] = "nearest"
+
+
+class SPAN(_Folding):
+    """Features that weigh themselves, in blocks of three convolutions, each trained as three.
+
+    Wan et al.: Swift Parameter-free Attention Network for Efficient Super-Resolution, CVPRW 2024.
+    The paper's nets are `blocks=6, skip="none"` with `width=48` and `width=52`, the winner of NTIRE
+    2024 is that with `width=28`. The bicubic skip, and the zero start with it, are ours.
+    """
+
+    name = "span"
+    factories: ClassVar = {"reference.span": f"{FAMILY}.span:span"}
+
+    width: Annotated[int, Int(8, 24, step=4), Field(ge=1, le=256)] = 12
+    blocks: Annotated[int, Int(1, 6), Field(ge=1, le=32)] = 4
+    skip: Annotated[Literal["bicubic", "none"], Fixed()] = "bicubic"
+
+
+class PlainUSR(_Folding):
+    """Plain convolutions on a part of the channels, each trained as several, with cheap attentions.
+
+    Wang et al.: PlainUSR: Chasing Faster ConvNet for Efficient Super-Resolution, ACCV 2024. The
+    paper's nets are U `kind="ultra", n=16, w2=8`, T `ultra, 32, 16`, S `general, 32, 16, w3=8,
+    f=4`, M `general, 48, 32, 16, 8`, base `general, 64, 48, 32, 16`, L `large, 80, 64, 48, 16`. The
+    start at exactly the image with its pixels repeated is ours.
+    """
+
+    name = "plainusr"
+    factories: ClassVar = {"reference.plainusr": f"{FAMILY}.plainusr:plainusr"}
+
+    kind: Literal["ultra", "general", "large"] = "ultra"
+    n: Annotated[
+        int, Int(8, 32, step=4), Field(ge=2, le=256, description="width of the outer blocks")
+    ] = 16
+    w2: Annotated[
+        int, Int(4, 32, step=4), Field(ge=2, le=256, description="width of those inside; n at most")
+    ] = 8
+    w3: Annotated[
+        int,
+        Int(4, 16, step=4),
+        Field(ge=2, le=256, description="width of the innermost block; n at most"),
+        When(kind=["general", "large"]),
+    ] = 4
+    f: Annotated[
+        int,
+        Int(2, 8, step=2),
+        Field(ge=1, le=128, description="features of an attention"),
+        When(kind=["general", "large"]),
+    ] = 4
+
+    def canonical(self) -> Self:
+        """Return the net in which no block is wider than the outer ones: they take all channels."""
+        settled = super().canonical()
+        narrowed = {"w2": min(settled.w2, settled.n)}
+        if settled.kind != "ultra":
+            narrowed["w3"] = min(settled.w3, settled.n)
+        return settled.model_copy(update=narrowed)
+
+
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
     """Return the architectures of this family."""
@@ -353,4 +517,8 @@ def register_techniques() -> list[type[Technique]]:
         BSRN,
         RLFN,
         SAFMN,
+        SESR,
+        ECBSR,
+        SPAN,
+        PlainUSR,
     ]

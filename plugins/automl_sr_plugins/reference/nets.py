@@ -17,11 +17,12 @@ from automl_sr_plugins.reference.initialization import (
     fan_out_normal,
     kaiming_tenth,
     last_layer,
-    small_normal,
 )
+from automl_sr_plugins.reference.reparam import Reparam, conv3, zero_start
 
 Skip = Literal["bicubic", "none"]
 Tail = Literal["full", "lite"]
+REPARAMS = ("none", "linear", "edge")
 
 
 class Residual(nn.Module):
@@ -100,14 +101,19 @@ class Deconvolution(nn.ConvTranspose2d):
 class FSRCNN(Residual):
     """Extract, shrink, map m times, expand, deconvolve (Dong et al., ECCV 2016)."""
 
-    def __init__(self, channels: int, scale: int, d: int, s: int, m: int, skip: Skip) -> None:
+    def __init__(
+        self, channels: int, scale: int, d: int, s: int, m: int, skip: Skip, reparam: Reparam
+    ) -> None:
         super().__init__(channels, scale, skip)
         self.first_part = nn.Sequential(
             fan_out_normal(nn.Conv2d(channels, d, 5, padding=2)), nn.PReLU(d)
         )
         layers: list[nn.Module] = [fan_out_normal(nn.Conv2d(d, s, 1)), nn.PReLU(s)]
         for _ in range(m):
-            layers += [fan_out_normal(nn.Conv2d(s, s, 3, padding=1)), nn.PReLU(s)]
+            mapping = conv3(reparam, s, s)
+            if isinstance(mapping, nn.Conv2d):
+                fan_out_normal(mapping)
+            layers += [mapping, nn.PReLU(s)]
         layers += [fan_out_normal(nn.Conv2d(s, d, 1)), nn.PReLU(d)]
         self.mid_part = nn.Sequential(*layers)
         self.last_part = last_layer(Deconvolution(d, channels, scale), skip)
@@ -140,11 +146,11 @@ class ESPCN(Residual):
 class ResidualBlock(nn.Module):
     """x + scale * conv(ReLU(conv(x))), without normalisation (Lim et al., CVPRW 2017)."""
 
-    def __init__(self, width: int, res_scale: float) -> None:
+    def __init__(self, width: int, res_scale: float, reparam: Reparam = "none") -> None:
         super().__init__()
         self.res_scale = res_scale
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv1 = conv3(reparam, width, width)
+        self.conv2 = conv3(reparam, width, width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Refine features."""
@@ -202,21 +208,23 @@ class EDSR(Residual):
         res_scale: float,
         tail: Tail,
         skip: Skip,
+        reparam: Reparam,
     ) -> None:
         super().__init__(channels, scale, skip)
-        self.conv_first = nn.Conv2d(channels, width, 3, padding=1)
-        self.body = nn.Sequential(*(ResidualBlock(width, res_scale) for _ in range(blocks)))
-        self.conv_after_body = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_first = conv3(reparam, channels, width)
+        blocks_of = (ResidualBlock(width, res_scale, reparam) for _ in range(blocks))
+        self.body = nn.Sequential(*blocks_of)
+        self.conv_after_body = conv3(reparam, width, width)
         if tail == "lite":
             self.upsample = nn.Sequential()
-            self.conv_last = nn.Conv2d(width, channels * scale * scale, 3, padding=1)
+            self.conv_last = conv3(reparam, width, channels * scale * scale)
             self.shuffle: nn.Module = nn.PixelShuffle(scale)
         else:
-            self.upsample = nn.Sequential(*full_tail(width, width, scale))
-            self.conv_last = nn.Conv2d(width, channels, 3, padding=1)
+            self.upsample = nn.Sequential(*full_tail(width, width, scale, reparam))
+            self.conv_last = conv3(reparam, width, channels)
             self.shuffle = nn.Identity()
         if skip == "bicubic":
-            small_normal(self.conv_last, 0.0)
+            zero_start(self.conv_last)
 
     def forward(self, image: Tensor) -> Tensor:
         """Enlarge a batch."""
@@ -225,7 +233,7 @@ class EDSR(Residual):
         return self.added_to_skip(self.shuffle(self.conv_last(self.upsample(deep))), image)
 
 
-def full_tail(inputs: int, width: int, scale: int) -> list[nn.Module]:
+def full_tail(inputs: int, width: int, scale: int, reparam: Reparam = "none") -> list[nn.Module]:
     """Return the layers that shuffle `inputs` channels to `width` channels of `scale` times the
     size, by 4 in two steps.
     """
@@ -235,7 +243,7 @@ def full_tail(inputs: int, width: int, scale: int) -> list[nn.Module]:
 
     layers: list[nn.Module] = []
     for factor in factors:
-        layers.append(nn.Conv2d(inputs, width * factor * factor, 3, padding=1))
+        layers.append(conv3(reparam, inputs, width * factor * factor))
         layers.append(nn.PixelShuffle(factor))
         inputs = width
     return layers
@@ -255,12 +263,15 @@ def srcnn(*, channels: int, scale: int, kernels: str, width: int, skip: Skip) ->
     return SRCNN(channels, scale, (first, second, third), width, skip)
 
 
-def fsrcnn(*, channels: int, scale: int, d: int, s: int, m: int, skip: Skip) -> FSRCNN:
-    """Make an FSRCNN(d, s, m)."""
+def fsrcnn(
+    *, channels: int, scale: int, d: int, s: int, m: int, skip: Skip, reparam: Reparam = "none"
+) -> FSRCNN:
+    """Make an FSRCNN(d, s, m), in the form in which it is trained."""
     check_image("fsrcnn", channels, scale)
     check_positive("fsrcnn", d=d, s=s, m=m)
     check_choice("fsrcnn", "skip", skip, ("bicubic", "none"))
-    return FSRCNN(channels, scale, d, s, m, skip)
+    check_choice("fsrcnn", "reparam", reparam, REPARAMS)
+    return FSRCNN(channels, scale, d, s, m, skip, reparam)
 
 
 def espcn(*, channels: int, scale: int, width: int, activation: str, skip: Skip) -> ESPCN:
@@ -280,11 +291,20 @@ def msrresnet(*, channels: int, scale: int, width: int, blocks: int) -> MSRResNe
 
 
 def edsr(
-    *, channels: int, scale: int, width: int, blocks: int, res_scale: float, tail: Tail, skip: Skip
+    *,
+    channels: int,
+    scale: int,
+    width: int,
+    blocks: int,
+    res_scale: float,
+    tail: Tail,
+    skip: Skip,
+    reparam: Reparam = "none",
 ) -> EDSR:
-    """Make an EDSR."""
+    """Make an EDSR, in the form in which it is trained."""
     check_image("edsr", channels, scale)
     check_positive("edsr", width=width, blocks=blocks, res_scale=res_scale)
     check_choice("edsr", "tail", tail, ("full", "lite"))
     check_choice("edsr", "skip", skip, ("bicubic", "none"))
-    return EDSR(channels, scale, width, blocks, res_scale, tail, skip)
+    check_choice("edsr", "reparam", reparam, REPARAMS)
+    return EDSR(channels, scale, width, blocks, res_scale, tail, skip, reparam)

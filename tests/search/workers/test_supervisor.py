@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from processes import has_ended, wait_until
 
-from automl_sr.errors import AutomlSRError, StoreUnreachableError
+from automl_sr.errors import AutomlSRError, Offer, StoreUnreachableError
 from automl_sr.search.workers.supervisor import Patience, State, Supervisor
 
 QUICK = Patience(pause=0.01, longest=0.02, look=0.02, deaths=3, silence=0.05, leave=0.05)
@@ -26,8 +26,8 @@ folder = pathlib.Path(os.environ["FOLDER"])
 me = os.environ["ME"]
 attempt = sum(1 for path in folder.iterdir() if path.name.startswith(f"{me}."))
 (folder / f"{me}.{attempt}").touch()
-def say(note="", error=""):
-    print(json.dumps({"note": note, "error": error}), flush=True)
+def say(note="", error="", **more):
+    print(json.dumps({"note": note, "error": error, **more}), flush=True)
 """
 UNTIL_ASKED = (
     "print('ready', file=sys.stderr, flush=True); sys.stdin.read(); print('checkpointed',"
@@ -179,6 +179,24 @@ def test_what_the_store_tells_may_end_all_workers(tmp_path: Path) -> None:
 def test_bad_use_ends_all_workers_where_a_worker_says_so(tmp_path: Path) -> None:
     crew = LocalWorkers(tmp_path, "say(error='There is no study.'); sys.exit(2)")
     assert str(crew.run().error) == "There is no study."
+
+
+@pytest.mark.parametrize(
+    ("said", "offer"),
+    [
+        ({"words": "See:", "command": "trials a"}, Offer("See:", "trials a")),
+        ({"words": "See:"}, None),
+        ("trials a", None),
+    ],
+)
+def test_the_command_that_a_workers_error_offers_is_kept_as_data(
+    tmp_path: Path, said: object, offer: Offer | None
+) -> None:
+    crew = LocalWorkers(tmp_path, f"say(error='None.', offer={said!r}); sys.exit(1)", count=1)
+    error = crew.run().error
+    assert error is not None
+    assert error.message == "None."
+    assert error.offer == offer
 
 
 def test_deaths_do_not_add_up_where_workers_lived_long(tmp_path: Path) -> None:

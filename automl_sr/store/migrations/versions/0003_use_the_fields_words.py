@@ -32,7 +32,10 @@ def upgrade() -> None:
             continue
         renamed = {}
         for stage, value in seconds.items():
-            renamed["branch" if stage == "fork" else stage] = value
+            name = stage
+            if stage == "fork":
+                name = "branch"
+            renamed[name] = value
         connection.execute(
             TRIALS.update().where(TRIALS.c.id == row.id).values(stage_seconds=renamed)
         )
