@@ -320,6 +320,7 @@ class CARNM(_Reference):
     """
 
     name = "carn_m"
+    asked_only = True
     factories: ClassVar = {"reference.carn_m": f"{FAMILY}.carn_m:carn_m"}
 
     width: Annotated[int, Int(8, 64, step=8), Field(ge=4, le=512, multiple_of=4)] = 16
@@ -335,6 +336,7 @@ class PAN(_Reference):
     """
 
     name = "pan"
+    asked_only = True
     factories: ClassVar = {"reference.pan": f"{FAMILY}.pan:pan"}
 
     width: Annotated[int, Int(8, 40, step=8), Field(ge=2, le=512, multiple_of=2)] = 16
@@ -352,6 +354,7 @@ class BSRN(_Reference):
     """
 
     name = "bsrn"
+    asked_only = True
     factories: ClassVar = {"reference.bsrn": f"{FAMILY}.bsrn:bsrn"}
 
     width: Annotated[int, Int(8, 64, step=8), Field(ge=2, le=512, multiple_of=2)] = 16
