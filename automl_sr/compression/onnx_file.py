@@ -40,6 +40,8 @@ PACKED_DOMAIN = "automl_sr.packed"
 """Domain of the functions that give packed weights when a file is loaded."""
 FIXED_TENSORS = "fixed_tensors"
 """Key of a file's metadata: names, as JSON, of stored tensors that no training changes."""
+PARAMETERS = "parameters"
+"""Key of a file's metadata: how many parameters its module has, which folded constants hide."""
 CHATTY_LOGGERS = ("root", "torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir")
 
 

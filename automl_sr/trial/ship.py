@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from automl_sr import __version__
 from automl_sr.compression.export import TOLERANCE, export_onnx, verify
-from automl_sr.compression.onnx_file import FIXED_TENSORS
+from automl_sr.compression.onnx_file import FIXED_TENSORS, PARAMETERS
 from automl_sr.errors import ExportError
+from automl_sr.evaluation.cost import count_params
 from automl_sr.files import save_tensors
 from automl_sr.plugin.task import as_inputs
 
@@ -76,6 +77,7 @@ def export_module(
     }
     for key, value in task.dims().items():
         metadata[key] = str(value)
+    metadata[PARAMETERS] = str(count_params(module))
     metadata.update(task.metadata())
     fixed = _fixed_tensors(module)
     if fixed:

@@ -35,9 +35,10 @@ def drawn(kind: type[Technique], task: Task, folder: Path) -> Drawing:
     registry = Registry()
     registry.add_technique(kind, Source("tests"))
     context = Context(registry, task, 0, "cpu", folder, Cache(folder / "cache"))
-    blueprint = kind().blueprint(task, context)
-    net = build(blueprint, registry).eval()
-    export_module(net, blueprint, task, folder / "model.onnx")
+    technique = kind()
+    _, shipped = technique.shipped(technique.blueprint(task, context), task, context)
+    net = build(shipped, registry).eval()
+    export_module(net, shipped, task, folder / "model.onnx")
 
     drawing = net_drawing(folder / "model.onnx")
     ElementTree.fromstring(drawing.file())

@@ -23,7 +23,7 @@ from automl_sr.presentation.drawing.layout import (
     text_width,
 )
 from automl_sr.presentation.drawing.parts import Part, weights_of
-from automl_sr.presentation.drawing.reading import read_parts
+from automl_sr.presentation.drawing.reading import read_parts, told_parameters
 from automl_sr.presentation.drawing.repeats import simplified
 from automl_sr.presentation.drawing.style import ALONE, NET_STYLE
 from automl_sr.presentation.drawing.words import (
@@ -101,7 +101,10 @@ def _drawing(model: onnx.ModelProto) -> Drawing:
     found = read_parts(model)
     parts = simplified(found)
     layers = sum(part.layers for part in found)
-    parameters = sum(weights_of(found).values())
+    # Constants that were folded, such as tables of positions, look like weights in the file.
+    parameters = told_parameters(model)
+    if parameters is None:
+        parameters = sum(weights_of(found).values())
     caption = f"{layers_words(layers)}, {parameters_words(parameters)}"
     return Drawing(tuple(parts), arranged(parts), caption, in_words(parts))
 

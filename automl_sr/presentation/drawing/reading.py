@@ -15,7 +15,7 @@ from fractions import Fraction
 
 import onnx
 
-from automl_sr.compression.onnx_file import FIXED_TENSORS, scope_of
+from automl_sr.compression.onnx_file import FIXED_TENSORS, PARAMETERS, scope_of
 from automl_sr.errors import DataError
 from automl_sr.presentation.drawing.node_words import (
     Words,
@@ -50,6 +50,7 @@ from automl_sr.presentation.drawing.tensors import (
     text_of,
 )
 
+MOST_DIGITS = 15
 MOST_NODES = 20_000
 MOST_PARTS = 4000
 LONGEST = 46
@@ -414,8 +415,20 @@ class _Reading:
         return PLAIN["Concat"], sum(known), Fraction(1)
 
 
+def told_parameters(model: onnx.ModelProto) -> int | None:
+    """Return how many parameters the module has, where the file says so in its metadata."""
+    told = _metadata(model).get(PARAMETERS, "")
+    if told.isdecimal() and len(told) <= MOST_DIGITS:
+        return int(told)
+    return None
+
+
+def _metadata(model: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
 def _fixed_names(model: onnx.ModelProto) -> frozenset[str]:
-    told = {entry.key: entry.value for entry in model.metadata_props}.get(FIXED_TENSORS, "[]")
+    told = _metadata(model).get(FIXED_TENSORS, "[]")
     try:
         names = json.loads(told)
     except (ValueError, RecursionError):
