@@ -89,9 +89,7 @@ def test_an_installed_plugin_is_found(package: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(
-            kind, marks=[] if kind in ("metric", "quantization") else pytest.mark.ci, id=kind
-        )
+        pytest.param(kind, marks=[] if kind == "metric" else pytest.mark.ci, id=kind)
         for kind in KINDS
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pytest
+
 from automl_sr.testing import ArchitectureContract
 from automl_sr_plugins.reference import (
     BSRN,
@@ -29,10 +31,17 @@ class TestReference(ArchitectureContract):
 
 
 class TestWithAttention(ArchitectureContract):
-    technique = (CARNM, PAN, BSRN, RLFN, SAFMN)
+    technique = SAFMN
     settings: ClassVar = {"blocks": 1}  # more of them are no other case
 
 
+@pytest.mark.ci
+class TestOthersWithAttention(ArchitectureContract):
+    technique = (CARNM, PAN, BSRN, RLFN)
+    settings: ClassVar = {"blocks": 1}
+
+
+@pytest.mark.ci
 class TestDistillationNets(ArchitectureContract):
     """With two blocks: more of them are alike, and take their time."""
 
@@ -40,11 +49,13 @@ class TestDistillationNets(ArchitectureContract):
     settings: ClassVar = {"blocks": 2}
 
 
+@pytest.mark.ci
 class TestDRRN(ArchitectureContract):
     technique = DRRN
     settings: ClassVar = {"units": 3}
 
 
+@pytest.mark.ci
 class TestRDN(ArchitectureContract):
     """With two blocks, for the same reason."""
 
@@ -52,6 +63,7 @@ class TestRDN(ArchitectureContract):
     settings: ClassVar = {"blocks": 2, "layers": 3}
 
 
+@pytest.mark.ci
 class TestSwinIRLight(ArchitectureContract):
     """With few layers and one number of heads: a trial at the upper end takes a minute."""
 

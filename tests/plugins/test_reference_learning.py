@@ -23,6 +23,7 @@ from automl_sr_plugins.reference.swinir_light import swinir_light
 FSRCNN = {"d": 32, "s": 12, "m": 2, "skip": "bicubic"}
 ESPCN = {"width": 32, "activation": "relu", "skip": "bicubic"}
 SRCNN = {"kernels": "9-1-5", "width": 32, "skip": "bicubic"}
+IMDN = {"width": 16, "blocks": 2, "skip": "bicubic"}
 RDN = {"blocks": 2, "layers": 3, "growth": 8, "width": 16, "skip": "bicubic"}
 SWINIR = {"width": 24, "stages": 1, "depth": 2, "heads": 3, "window": 8, "skip": "bicubic"}
 EDSR = {"width": 16, "blocks": 4, "res_scale": 1.0, "tail": "lite", "skip": "bicubic"}
@@ -48,8 +49,8 @@ def psnr(output, target) -> float:
         (nets.espcn, ESPCN, 0.3),
         (nets.srcnn, SRCNN, 0.3),
         pytest.param(drrn, {"width": 16, "units": 3}, 0.3, marks=pytest.mark.ci),
-        (idn, {"width": 16, "blocks": 1}, 0.3),
-        (imdn, {"width": 16, "blocks": 2, "skip": "bicubic"}, 0.3),
+        pytest.param(idn, {"width": 16, "blocks": 1}, 0.3, marks=pytest.mark.ci),
+        pytest.param(imdn, IMDN, 0.3, marks=pytest.mark.ci),
         pytest.param(rdn, RDN, 0.3, marks=pytest.mark.ci),
         pytest.param(swinir_light, SWINIR, 0.3, marks=pytest.mark.ci),
     ],

@@ -48,7 +48,7 @@ def drawn(kind: type[Technique], task: Task, folder: Path) -> Drawing:
     return drawing
 
 
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("scale", [2, pytest.param(4, marks=pytest.mark.ci)])
 @pytest.mark.parametrize("name", OF_IMAGES)
 def test_an_installed_architecture(name: str, scale: int, tmp_path: Path) -> None:
     kind = installed().technique(Slot.ARCHITECTURE, name)

@@ -34,6 +34,7 @@ from automl_sr.testing.tiny import DEVICE, TinyNet
 from automl_sr.training import loop
 from automl_sr.training.run import Run
 
+CI = pytest.mark.ci
 DOCS = Path(__file__).parents[2] / "docs" / "plugins.md"
 STUDY = """
 name: packed
@@ -116,9 +117,9 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("pruning", "quantization", "phases"),
     [
-        ("none", "four_bits", ["train", "cooldown"]),
-        ("none", "shared_weights", ["train", "cooldown", "codebook"]),
-        ("mostly_zero", "none", ["train", "sparse", "cooldown"]),
+        pytest.param("none", "four_bits", ["train", "cooldown"], marks=CI),
+        pytest.param("none", "shared_weights", ["train", "cooldown", "codebook"], marks=CI),
+        pytest.param("mostly_zero", "none", ["train", "sparse", "cooldown"], marks=CI),
         ("mostly_zero", "shared_weights", ["train", "sparse", "cooldown", "codebook"]),
     ],
 )

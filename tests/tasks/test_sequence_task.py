@@ -146,6 +146,7 @@ def test_what_is_not_for_it_is_refused_in_one_sentence(
     assert said in " ".join(done.stderr.split())
 
 
+@pytest.mark.ci
 def test_the_report_shows_its_frames(searched: Path) -> None:
     done = command(searched, "report", "sequences", "-o", "report.json", "--images", 1)
     assert done.returncode == 0, done.stderr
