@@ -27,7 +27,12 @@ from automl_sr_plugins.reference import (
 
 
 class TestReference(ArchitectureContract):
-    technique = (SRCNN, FSRCNN, ESPCN, MSRResNet, EDSR)
+    technique = (FSRCNN, EDSR)
+
+
+@pytest.mark.ci
+class TestOldest(ArchitectureContract):
+    technique = (SRCNN, ESPCN, MSRResNet)
 
 
 class TestWithAttention(ArchitectureContract):

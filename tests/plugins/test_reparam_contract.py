@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from torch import Tensor
 
 from automl_sr.evaluation.cost import count_params
@@ -14,14 +15,10 @@ from automl_sr_plugins.reference import ECBSR, SESR, SPAN, PlainUSR
 from automl_sr_plugins.reference.reparam import Wide
 
 
-class TestWideNets(ArchitectureContract):
-    technique = (SESR, ECBSR, SPAN, PlainUSR)
-    steps = 6
+class WideNets(ArchitectureContract):
+    """What nets have to keep that are trained in another form than they ship in."""
 
-    def inputs_of(self, task: Any) -> list[Tensor]:
-        """Try images too that are smaller than the window of PlainUSR's attention."""
-        usual = super().inputs_of(task)
-        return [*usual, usual[0][:1, :, :1, :2]]
+    steps = 6
 
     def test_what_the_gate_measures_is_what_ships(
         self, configured: Any, trained: Any, trial: TinyTrial
@@ -33,3 +30,22 @@ class TestWideNets(ArchitectureContract):
         assert finished.blueprint == smallest == largest
         assert not any(isinstance(part, Wide) for part in finished.module.modules())
         assert count_params(finished.module) < count_params(build(wide, trial.registry))
+
+
+class TestSESR(WideNets):
+    technique = SESR
+
+
+@pytest.mark.ci
+class TestECBSRAndSPAN(WideNets):
+    technique = (ECBSR, SPAN)
+
+
+@pytest.mark.ci
+class TestPlainUSR(WideNets):
+    technique = PlainUSR
+
+    def inputs_of(self, task: Any) -> list[Tensor]:
+        """Try images too that are smaller than the window of the attention."""
+        usual = super().inputs_of(task)
+        return [*usual, usual[0][:1, :, :1, :2]]

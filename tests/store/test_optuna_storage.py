@@ -63,7 +63,7 @@ def postgres_copy(postgres: Server, postgres_with_tables: str) -> Iterator[str]:
     postgres.drop(url)
 
 
-@pytest.fixture(params=["sqlite_copy", "postgres_copy"])
+@pytest.fixture(params=["sqlite_copy", pytest.param("postgres_copy", marks=pytest.mark.ci)])
 def rdb_storage(request: pytest.FixtureRequest) -> Iterator[RDBStorage]:
     with opened(request.getfixturevalue(request.param)) as storage:
         yield storage

@@ -74,6 +74,7 @@ def test_killed_in_every_phase_it_ends_bit_for_bit_as_one_left_alone(
     assert results(tmp_path / "parts") == results(searched)
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(300)
 def test_its_models_are_trained_longer_and_measured_on_the_test_sets(searched: Path) -> None:
     done = command(
@@ -103,6 +104,7 @@ def model_of(place: Path) -> Path:
     return Path(url.removeprefix("file://"))
 
 
+@pytest.mark.ci
 def test_evaluate_hands_a_file_over_to_its_task(searched: Path) -> None:
     done = command(searched, "evaluate", model_of(searched), "--data", "photos-valid", "--json")
     assert done.returncode == 0, done.stderr
