@@ -52,9 +52,7 @@ def checked_out(commit: str, folder: Path) -> Path:
 
 
 def turn(checkout: Path, net: str, steps: int) -> tuple[float, float]:
-    """Search two trials; return the second one's steps a second, and its seconds outside of all stages: gate and
-    store.
-    """
+    """Search two trials; return the second one's steps a second, and its seconds at gate and store."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "turn.yaml").write_text(STUDY.format(net=net, steps=steps))
