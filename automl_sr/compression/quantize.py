@@ -201,7 +201,7 @@ def _float_skips(model: onnx.ModelProto) -> None:
 
 
 def _before_rounding(name: str, made: Mapping[str, onnx.NodeProto]) -> str | None:
-    """Give the tensor that a pair of quantization and dequantization rounds."""
+    """Return the tensor that a pair of quantization and dequantization rounds."""
     node = made.get(name)
     if node is None or node.op_type != "DequantizeLinear":
         return None

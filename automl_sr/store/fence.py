@@ -18,14 +18,20 @@ from automl_sr.store.records import UNFINISHED, Claim
 
 def change_held(session: Session, claim: Claim, **fields: Any) -> bool:
     """Change a trial's row if the claim still holds it; False where it does not."""
-    trial = models.Trial
-    held = (
-        trial.id == claim.trial_id,
-        trial.fence == claim.fence,
-        trial.state.in_(UNFINISHED),
-    )
-    # One statement both looks and writes: between two, another worker could take the trial over.
-    statement = update(trial).where(*held).values(**fields)
+    return change_fenced(session, models.Trial, claim.trial_id, claim.fence, **fields)
+
+
+def change_fenced(
+    session: Session,
+    table: type[models.Trial] | type[models.Refinement],
+    row: int,
+    fence: int,
+    **fields: Any,
+) -> bool:
+    """Change an unfinished row if its fence is still this one; False where it is another."""
+    held = (table.id == row, table.fence == fence, table.state.in_(UNFINISHED))
+    # One statement both looks and writes: between two, another worker could take the row over.
+    statement = update(table).where(*held).values(**fields)
     result: CursorResult[Any] = session.execute(statement)  # type: ignore[assignment]
     return result.rowcount == 1
 

@@ -12,6 +12,7 @@ from sqlalchemy import CursorResult, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from automl_sr.store import models
+from automl_sr.store.fence import change_fenced
 from automl_sr.store.leases import GIVEN_BACK, LeaseLostError, has_run_out, held_for, is_dead
 from automl_sr.store.models import now
 from automl_sr.store.reading import Reader
@@ -301,15 +302,7 @@ def lost(held: RefinementClaim) -> LeaseLostError:
 
 def _fenced(session: Session, held: RefinementClaim, **fields: Any) -> bool:
     """Change a refinement's row if the claim still holds it."""
-    row = models.Refinement
-    mine = (
-        row.id == held.id,
-        row.fence == held.fence,
-        row.state.in_(UNFINISHED),
-    )
-    statement = update(row).where(*mine).values(**fields)
-    result: CursorResult[Any] = session.execute(statement)  # type: ignore[assignment]
-    return result.rowcount == 1
+    return change_fenced(session, models.Refinement, held.id, held.fence, **fields)
 
 
 def _left_behind(

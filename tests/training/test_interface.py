@@ -15,6 +15,7 @@ import torch
 import toy_techniques as toys
 from resuming import Stop, fingerprint, setup_of
 from torch import Tensor, nn
+from training_toys import SecondOrder
 
 from automl_sr.errors import PluginError, StopRequestedError
 from automl_sr.plugin.blueprint import Blueprint
@@ -33,29 +34,6 @@ class Doing(Technique):
     slot = Slot.PRUNING
     name = "doing"
     tasks = toys.TOY
-
-
-class SecondOrder(Doing):
-    """Step by gradients of one's own: those of another half of the data, at weights that are moved
-    first.
-    """
-
-    def wrap_step(self, step: TrainStep, run: Any) -> TrainStep:
-        middle = len(run.data) // 2
-        first, second = run.data.subset(slice(0, middle)), run.data.subset(slice(middle, None))
-
-        def update(run: Run, batch: Batch) -> dict[str, Tensor]:
-            total, terms = run.loss(run.batch("first half", first))
-            named = dict(run.model.named_parameters())
-            gradients = torch.autograd.grad(total, list(named.values()), create_graph=True)
-            penalty = sum((gradient**2).sum() for gradient in gradients)
-            other, _ = run.loss(run.batch("second half", second))
-            found = torch.autograd.grad(other + 0.01 * penalty, list(named.values()))
-            run.last_loss = total.detach()
-            run.apply(dict(zip(named, found, strict=True)), ["main"])
-            return terms
-
-        return replace(step, update=update)
 
 
 class Still(Doing):
