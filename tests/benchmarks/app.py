@@ -127,7 +127,7 @@ def like(row: dict[str, Any], number: int, place: int) -> dict[str, Any]:
         **row,
         "id": number,
         "number": place,
-        "slot": uuid.uuid4().hex,
+        "key": uuid.uuid4().hex,
         "state": state,
         "values": None if state == "infeasible" else values,
         "costs": costs,
