@@ -327,6 +327,14 @@ class Run:
             for optimizer in optimizers:
                 optimizer.step()
 
+    def moments(self, parameter: str) -> dict[str, Tensor]:
+        """Return what the optimizer knows of a parameter: `exp_avg` and `exp_avg_sq` of Adam.
+
+        They are no copies: what is changed in them in a step context counts from the next step on.
+        Empty before the parameter's first step.
+        """
+        return self.optimizers.moments(parameter)
+
     def copy_model(self) -> nn.Module:
         """Return a copy of the model as it is, without hooks, in evaluation mode."""
         # Built anew: a deep copy would keep the hooks, and append to the taps of this model.

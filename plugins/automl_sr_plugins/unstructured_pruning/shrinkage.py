@@ -1,0 +1,51 @@
+"""Soft shrinkage: the smallest weights become smaller in every step, and may still grow back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from automl_sr.api import ModelUpdate
+from automl_sr_plugins.unstructured_pruning.body import body
+from automl_sr_plugins.unstructured_pruning.masks import keep_masks, largest
+
+if TYPE_CHECKING:
+    from automl_sr.api import Run, TrainStep
+
+
+def left_by_size(weight: Tensor, sparsity: float) -> Tensor:
+    """Return the mask that leaves the largest weights of a layer."""
+    sizes = weight.detach().abs()
+    everything = torch.ones_like(sizes, dtype=torch.bool)
+    return largest(sizes, everything, round((1 - sparsity) * sizes.numel()))
+
+
+def shrinking(step: TrainStep, run: Run, sparsity: float, factor: float) -> TrainStep:
+    """Surround the optimizer's step."""
+    names = [layer.weight for layer in body(run.model, run.task)]
+
+    @contextmanager
+    def smaller(run: Run) -> Iterator[None]:
+        yield
+        with torch.no_grad():
+            for name in names:
+                weight = run.model.get_parameter(name)
+                left = left_by_size(weight, sparsity)
+                weight.copy_(torch.where(left, weight, factor * weight))
+
+    return step.with_step_context(smaller)
+
+
+def fix(run: Run, sparsity: float) -> ModelUpdate:
+    """Drop the smallest weights from now on."""
+    masks = {}
+    for layer in body(run.model, run.task):
+        weight = run.model.get_parameter(layer.weight)
+        masks[layer.weight] = left_by_size(weight, sparsity)
+    keep_masks(run, masks)
+    # The average remembers weights that are zero now.
+    return ModelUpdate(ema="reset")
