@@ -87,7 +87,6 @@ def _words(capabilities: frozenset[str]) -> str:
     return ", ".join(sorted(capabilities))
 
 
-
 def read_space(
     raw: Mapping[str, Any] | None,
     kind: str,
@@ -270,7 +269,7 @@ class SpaceReader:
             if not self._offered(slot, lineage.inside(cls, spec.marker)):
                 return (
                     f"its field {spec.name!r} needs a technique of the slot {slot.value!r}, and"
-                    " none is installed"
+                    " none that fits is installed"
                 )
         return None
 

@@ -34,6 +34,8 @@ FAMILY = "automl_sr_plugins.reference"
 NETS = f"{FAMILY}.nets"
 FOLD = "reference.fold"
 """The edit that puts one convolution in the place of each block that is trained wider."""
+TRAINED_WIDE = frozenset({"trained_wide"})
+"""What nets provide that are never trained as they ship."""
 
 
 class _Reference(Technique):
@@ -408,6 +410,7 @@ class SESR(_Folding):
     """
 
     name = "sesr"
+    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.sesr": f"{FAMILY}.sesr:sesr"}
 
     m: Annotated[int, Int(1, 11), Field(ge=1, le=64, description="residual layers")] = 5
@@ -431,6 +434,7 @@ class ECBSR(_Folding):
     """
 
     name = "ecbsr"
+    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.ecbsr": f"{FAMILY}.ecbsr:ecbsr"}
 
     m: Annotated[
@@ -450,6 +454,7 @@ class SPAN(_Folding):
     """
 
     name = "span"
+    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.span": f"{FAMILY}.span:span"}
 
     width: Annotated[int, Int(8, 24, step=4), Field(ge=1, le=256)] = 12
@@ -467,6 +472,7 @@ class PlainUSR(_Folding):
     """
 
     name = "plainusr"
+    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.plainusr": f"{FAMILY}.plainusr:plainusr"}
 
     kind: Literal["ultra", "general", "large"] = "ultra"
