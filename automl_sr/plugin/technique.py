@@ -283,12 +283,12 @@ class Technique(BaseModel):
         return blueprint, blueprint
 
     def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
-        """Say in words why this technique can do nothing with the model that is to be trained.
+        """Say in words why this technique can do nothing with the model of a plan.
 
-        It is asked at the gate, with the blueprint with which training begins, for what only the
-        net itself tells, such as that it has no layer to prune. The plan is then infeasible, and
-        the words are the reason: "pruning.l1 ...". None: it can. What classes tell belongs into
-        `conflicts`, with which such a plan is never proposed.
+        It is asked at the gate, for what only the net itself tells, such as that it has no layer to
+        prune; the blueprint is what the techniques before it ship (the smallest). The plan is then
+        infeasible, and the words are the reason: "pruning.l1 ...". None: it can. What classes tell
+        belongs into `conflicts`, with which such a plan is never proposed.
         """
         return None
 

@@ -121,9 +121,9 @@ class Optimizers:
         return tensors
 
     def moments(self, parameter: str) -> dict[str, Tensor]:
-        """Return what an optimizer knows of a parameter, by name: not copies, so that changes count.
+        """Return what an optimizer knows of a parameter, by name.
 
-        It is empty before the parameter's first step.
+        They are no copies, so that changes count. Empty before the parameter's first step.
         """
         for name, group in self.groups.items():
             if parameter in group.parameters:

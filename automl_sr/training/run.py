@@ -342,6 +342,32 @@ class Run:
         copy.load_state_dict(self.model.state_dict())
         return copy.eval()
 
+    def as_shipped(self) -> ModelUpdate | None:
+        """Return the model in the form in which its architecture ships it, with its weights now.
+
+        It is for techniques that change weights that are to ship, such as pruning: blocks that are
+        trained as several layers become the one that they ship as. An enter returns it, and those
+        behind it see the other form. None: the model is trained as it ships.
+        """
+        architecture = self.setup.architecture
+        if architecture is None:
+            return None
+        module = build(self.blueprint, self.context.registry)
+        module.load_state_dict(self.model.state_dict())
+        trained = TrainedModel(
+            module=module,
+            blueprint=self.blueprint,
+            task=self.task,
+            data=self.data,
+            state=dict(self.state),
+            folder=self.context.scratch,
+        )
+        shipped = architecture.compress(trained, self.context.for_technique(architecture))
+        if shipped.blueprint == self.blueprint:
+            return None
+        # What is known of layers that stay is kept; the average is one of other weights.
+        return ModelUpdate(model=shipped.module, blueprint=shipped.blueprint, ema="reset")
+
     def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors that never change again, such as the initial weights.
 

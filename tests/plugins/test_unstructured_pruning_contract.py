@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from automl_sr.testing import TechniqueContract
+from automl_sr_plugins.reference import EDSR
 from automl_sr_plugins.unstructured_pruning import NM, DUPru, Shrink, UPru
 
 
@@ -30,4 +31,14 @@ class TestGroups(TechniqueContract):
 
 class TestShrinking(TechniqueContract):
     technique = Shrink
+    steps = 18
+
+
+@pytest.mark.ci
+class TestGroupsOfAWideNet(TechniqueContract):
+    """What is trained in another form than it ships in changes its form on the way."""
+
+    technique = NM
+    settings = {"mode": "learnt", "m": 4, "budget": 0.5}  # noqa: RUF012
+    companions = (EDSR(width=8, blocks=1, reparam="linear"),)
     steps = 18

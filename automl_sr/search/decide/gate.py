@@ -121,11 +121,13 @@ class Gate:
         return Verdict(costs, reason or None, violations)
 
     def _refusals(self, plan: TrialPlan, blueprint: Blueprint, context: Context) -> list[str]:
-        """Let every technique say why it can do nothing with the model."""
+        """Let every technique say why it can do nothing with what those before it ship."""
         reasons = []
+        smallest = blueprint
         for slot, technique in plan.techniques.items():
             own = context.for_technique(technique)
-            reason = technique.refuses(blueprint, self._task, own)
+            reason = technique.refuses(smallest, self._task, own)
+            smallest, _ = technique.shipped(smallest, self._task, own)
             if reason is not None:
                 reasons.append(f"{slot}.{technique.name} {reason}")
         return reasons

@@ -34,8 +34,6 @@ FAMILY = "automl_sr_plugins.reference"
 NETS = f"{FAMILY}.nets"
 FOLD = "reference.fold"
 """The edit that puts one convolution in the place of each block that is trained wider."""
-TRAINED_WIDE = frozenset({"trained_wide"})
-"""What nets provide that are never trained as they ship."""
 
 
 class _Reference(Technique):
@@ -89,18 +87,23 @@ class _Folding(_Reference):
     def shipped(
         self, blueprint: Blueprint, task: Task, ctx: Context
     ) -> tuple[Blueprint, Blueprint]:
-        if not self.is_wide():
+        if not self.is_wide() or _is_folded(blueprint):
             return blueprint, blueprint
         folded = blueprint.edited(FOLD)
         return folded, folded
 
     def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
-        if not self.is_wide():
+        if not self.is_wide() or _is_folded(finished.blueprint):
             return finished
         from automl_sr_plugins.reference.reparam import fold
 
         module = fold(copy.deepcopy(finished.module))
         return replace(finished, module=module, blueprint=finished.blueprint.edited(FOLD))
+
+
+def _is_folded(blueprint: Blueprint) -> bool:
+    """Return whether a net is plain already: a pruning has folded it while it was trained."""
+    return any(name == FOLD for name, _ in blueprint.edits)
 
 
 class SRCNN(_Reference):
@@ -410,7 +413,6 @@ class SESR(_Folding):
     """
 
     name = "sesr"
-    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.sesr": f"{FAMILY}.sesr:sesr"}
 
     m: Annotated[int, Int(1, 11), Field(ge=1, le=64, description="residual layers")] = 5
@@ -434,7 +436,6 @@ class ECBSR(_Folding):
     """
 
     name = "ecbsr"
-    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.ecbsr": f"{FAMILY}.ecbsr:ecbsr"}
 
     m: Annotated[
@@ -454,7 +455,6 @@ class SPAN(_Folding):
     """
 
     name = "span"
-    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.span": f"{FAMILY}.span:span"}
 
     width: Annotated[int, Int(8, 24, step=4), Field(ge=1, le=256)] = 12
@@ -472,7 +472,6 @@ class PlainUSR(_Folding):
     """
 
     name = "plainusr"
-    provides: ClassVar[frozenset[str]] = TRAINED_WIDE
     factories: ClassVar = {"reference.plainusr": f"{FAMILY}.plainusr:plainusr"}
 
     kind: Literal["ultra", "general", "large"] = "ultra"

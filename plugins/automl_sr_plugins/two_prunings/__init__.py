@@ -26,7 +26,6 @@ class Both(Technique):
     name = "both"
     asked_only: ClassVar[bool] = True
     provides: ClassVar[frozenset[str]] = SINGLE_WEIGHTS
-    conflicts: ClassVar[frozenset[str]] = frozenset({"trained_wide"})
     scores: ClassVar[bool] = True
 
     first: Annotated[Technique | None, Pick(Slot.PRUNING, lacks=SINGLE_WEIGHTS)] = None
@@ -38,6 +37,7 @@ class Both(Technique):
         return [technique for technique in named if technique is not None]
 
     def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
+        """Let each say it of the net that the one before it leaves."""
         if len(self.parts()) < 2:
             return "needs two prunings: name one as `first` and one as `then`"
         for technique in self.parts():
@@ -49,6 +49,7 @@ class Both(Technique):
         return None
 
     def predict(self, cost: Mapping[str, float], task: Task) -> Bounds:
+        """Bound the cost after both."""
         lower, upper = dict(cost), dict(cost)
         for technique in self.parts():
             lower, _ = technique.predict(lower, task)
@@ -58,6 +59,7 @@ class Both(Technique):
     def shipped(
         self, blueprint: Blueprint, task: Task, ctx: Context
     ) -> tuple[Blueprint, Blueprint]:
+        """Bound what becomes of the net in both."""
         smallest, largest = blueprint, blueprint
         for technique in self.parts():
             own = ctx.for_technique(technique)
@@ -66,27 +68,32 @@ class Both(Technique):
         return smallest, largest
 
     def companions(self, blueprint: Blueprint, task: Task, ctx: Context) -> list[Blueprint]:
+        """List what lies in memory beside the model in either."""
         found: list[Blueprint] = []
         for technique in self.parts():
             found += technique.companions(blueprint, task, ctx.for_technique(technique))
         return found
 
     def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
+        """Add the phases of the first, and then those of the second."""
         for technique in self.parts():
             phases = technique.phases(phases, ctx.for_technique(technique))
         return phases
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
+        """Change the step by both, the second one innermost."""
         for technique in self.parts():
             step = technique.wrap_step(step, run)
         return step
 
     def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
+        """Compress by both."""
         for technique in self.parts():
             finished = technique.compress(finished, ctx.for_technique(technique))
         return finished
 
     def export(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
+        """Change the exported file by both."""
         for technique in self.parts():
             finished = technique.export(finished, ctx.for_technique(technique))
         return finished
@@ -94,6 +101,7 @@ class Both(Technique):
     def evaluate(
         self, values: dict[str, float], finished: TrainedModel, ctx: Context
     ) -> dict[str, float]:
+        """Add the values of both."""
         for technique in self.parts():
             values = technique.evaluate(values, finished, ctx.for_technique(technique))
         return values

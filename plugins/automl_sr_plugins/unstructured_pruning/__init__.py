@@ -32,7 +32,6 @@ class _Unstructured(Technique):
 
     slot = Slot.PRUNING
     provides: ClassVar[frozenset[str]] = frozenset({"sparse_weights"})
-    conflicts: ClassVar[frozenset[str]] = frozenset({"trained_wide"})
 
     def least_left(self) -> float:
         """Return the smallest share of the body's weights that may be left."""
@@ -45,6 +44,10 @@ class _Unstructured(Technique):
         if reason is None:
             return None
         return f"cannot prune its weights: this {reason}"
+
+    def take_form(self, run: Run) -> ModelUpdate | None:
+        """Go on with the net as it ships: zeros in blocks that are trained wide would be lost."""
+        return run.as_shipped()
 
     def wrap_step(self, step: TrainStep, run: Run) -> TrainStep:
         """Hold what is pruned at zero from then on, in the cool-down and other tails too."""
@@ -93,7 +96,7 @@ class _Rounds(_Unstructured):
     rewind: Annotated[
         float,
         Choice(0.0, 0.01, 0.05),
-        Field(ge=0, lt=1, description="where rounds begin, as a share of one; 0: untrained"),
+        Field(ge=0, lt=1, description="where rounds begin, as a share of the first; 0: untrained"),
     ] = 0.0
     keep: Literal["best", "last"] = Field(
         "best", description="which round ships: the best by its score, or the sparsest"
@@ -127,7 +130,7 @@ class _Rounds(_Unstructured):
         if self.prunes():
             return [*phases[:at], *self._in_rounds(last), *phases[at + 1 :]]
         if self.band() > 0:
-            return [*phases[:at], last.entering(self.begin), *phases[at + 1 :]]
+            return [*phases[:at], self._beginning(last), *phases[at + 1 :]]
         return phases
 
     def _in_rounds(self, last: Phase) -> list[Phase]:
@@ -139,11 +142,10 @@ class _Rounds(_Unstructured):
         made: list[Phase] = []
         if self.rewind > 0:
             start = replace(last, share=whole * self.rewind, on_leave=(), rung=False)
-            made.append(start.entering(self.begin))
             first = replace(later, name=f"{last.name} round 1", resets=False)
-            made.append(first.entering(self.remember))
+            made += [start, self._beginning(first).entering(self.remember)]
         else:
-            made.append(each.entering(self.begin, self.remember))
+            made.append(self._beginning(each).entering(self.remember))
         for number in range(2, self.rounds + 1):
             again = replace(later, name=f"{last.name} round {number}", resets=True)
             made.append(again.entering(self.prune, self.go_back))
@@ -153,6 +155,9 @@ class _Rounds(_Unstructured):
         # Whoever waits for the end of the phase sees the model that was chosen.
         made[-1] = made[-1].leaving(*last.on_leave)
         return made
+
+    def _beginning(self, phase: Phase) -> Phase:
+        return phase.entering(self.take_form, self.begin)
 
     def _compared(self, rounds: list[Phase]) -> list[Phase]:
         found = [phase.leaving(self.compare) for phase in rounds]
@@ -231,6 +236,7 @@ class DUPru(_Rounds):
     ] = 0.02
 
     def band(self) -> float:
+        """Return the share of the deviation below which weights are held."""
         return self.eps
 
 
@@ -281,6 +287,7 @@ class NM(_Unstructured):
         return self
 
     def canonical(self) -> Self:
+        """Say a budget that no N can keep to as the least that one can."""
         settled = super().canonical()
         # One of each M is the least that can be left.
         least = 1 / settled.m
@@ -289,6 +296,7 @@ class NM(_Unstructured):
         return settled
 
     def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
+        """Say so too where no layer has groups of M."""
         from automl_sr_plugins.unstructured_pruning.groups import no_groups
 
         reason = super().refuses(blueprint, task, ctx)
@@ -297,6 +305,7 @@ class NM(_Unstructured):
         return no_groups(ctx.model(blueprint), task, self.m)
 
     def least_left(self) -> float:
+        """Return N of M, or one of M where N is learnt."""
         if self.mode == "uniform":
             return self.n / self.m
         return 1 / self.m
@@ -306,7 +315,7 @@ class NM(_Unstructured):
         last = next(phase for phase in reversed(phases) if not phase.tail)
         at = phases.index(last)
         rest = last.share * (1 - self.start)
-        dense = replace(last, share=last.share * self.start, on_leave=())
+        dense = replace(last, share=last.share * self.start, on_leave=(), rung=False)
         # Just after the cut the model is not what it becomes: no rung lies there.
         sparse = replace(
             last,
@@ -317,7 +326,7 @@ class NM(_Unstructured):
             resets=True,
         )
         if self.mode == "uniform":
-            made = [dense, sparse.entering(self.cut)]
+            made = [dense, sparse.entering(self.take_form, self.cut)]
             return [*phases[:at], *made, *phases[at + 1 :]]
 
         # What learns with zeros is measured without them: no rung lies there either.
@@ -330,7 +339,8 @@ class NM(_Unstructured):
             resets=False,
             rung=False,
         )
-        search = search.entering(self.begin_learning).wrapping(self.learn).leaving(self.settle)
+        search = search.entering(self.take_form, self.begin_learning)
+        search = search.wrapping(self.learn).leaving(self.settle)
         made = [dense, search, replace(sparse, share=rest * (1 - self.learning))]
         return [*phases[:at], *made, *phases[at + 1 :]]
 
@@ -384,14 +394,14 @@ class Shrink(_Unstructured):
     ] = 0.5
 
     def least_left(self) -> float:
-        # A layer keeps whole weights: up to one less of a layer than the share says.
-        return 0.9 * (1 - self.sparsity)
+        """Return the share that is not shrunk."""
+        return 1 - self.sparsity
 
     def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
         """Shrink in the first part of the last phase, and train on with fixed zeros."""
         last = next(phase for phase in reversed(phases) if not phase.tail)
         at = phases.index(last)
-        soft = replace(last, share=last.share * self.until, on_leave=())
+        soft = replace(last, share=last.share * self.until, on_leave=(), rung=False)
         fixed = replace(
             last,
             name=f"{last.name} sparse",
@@ -399,7 +409,8 @@ class Shrink(_Unstructured):
             on_enter=(),
             inherits=False,
         )
-        made = [soft.wrapping(self.shrinking), fixed.entering(self.fix)]
+        soft = soft.entering(self.take_form).wrapping(self.shrinking)
+        made = [soft, fixed.entering(self.fix)]
         return [*phases[:at], *made, *phases[at + 1 :]]
 
     def shrinking(self, step: TrainStep, run: Run) -> TrainStep:

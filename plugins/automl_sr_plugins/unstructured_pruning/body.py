@@ -36,8 +36,8 @@ def problem(model: nn.Module, task: Task) -> str | None:
     hidden = _hidden(model, found)
     if hidden:
         return (
-            f"net is trained in another form than it ships in ({hidden[0]!r} and others are no"
-            " layers by themselves), so that zeros in it would not ship"
+            f"net has weights that make up another layer's ({hidden[0]!r}), so that zeros in them"
+            " would not ship"
         )
     if not _body(found):
         return "net has no convolution between its first layer and its enlargement"

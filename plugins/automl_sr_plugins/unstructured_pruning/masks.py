@@ -93,6 +93,11 @@ def largest(sizes: Tensor, left: Tensor, count: int) -> Tensor:
     return mask.reshape(left.shape)
 
 
+def count_left(share: float, mask: Tensor) -> int:
+    """Return how many weights of a layer make a share of them: one at least."""
+    return max(1, round(share * mask.numel()))
+
+
 def largest_of_all(
     sizes: Mapping[str, Tensor], left: Mapping[str, Tensor], count: int
 ) -> dict[str, Tensor]:

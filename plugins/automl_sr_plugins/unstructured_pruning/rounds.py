@@ -15,6 +15,7 @@ from automl_sr_plugins.unstructured_pruning.masks import (
     FAMILY,
     MASK,
     apply_masks,
+    count_left,
     keep_masks,
     largest,
     largest_of_all,
@@ -70,7 +71,7 @@ def prune(run: Run, rate: float, scope: Literal["layer", "global"]) -> None:
     else:
         masks = {}
         for name, mask in left.items():
-            masks[name] = largest(sizes[name], mask, round(share * mask.numel()))
+            masks[name] = largest(sizes[name], mask, count_left(share, mask))
     keep_masks(run, masks)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from automl_sr.api import ModelUpdate
 from automl_sr_plugins.unstructured_pruning.body import body
-from automl_sr_plugins.unstructured_pruning.masks import keep_masks, largest
+from automl_sr_plugins.unstructured_pruning.masks import count_left, keep_masks, largest
 
 if TYPE_CHECKING:
     from automl_sr.api import Run, TrainStep
@@ -21,7 +21,7 @@ def left_by_size(weight: Tensor, sparsity: float) -> Tensor:
     """Return the mask that leaves the largest weights of a layer."""
     sizes = weight.detach().abs()
     everything = torch.ones_like(sizes, dtype=torch.bool)
-    return largest(sizes, everything, round((1 - sparsity) * sizes.numel()))
+    return largest(sizes, everything, count_left(1 - sparsity, sizes))
 
 
 def shrinking(step: TrainStep, run: Run, sparsity: float, factor: float) -> TrainStep:
