@@ -24,6 +24,17 @@ def left_by_size(weight: Tensor, sparsity: float) -> Tensor:
     return largest(sizes, everything, count_left(1 - sparsity, sizes))
 
 
+def smallest(weight: Tensor, share: float) -> Tensor:
+    """Return where the smallest weights of a layer are: a share of them, and what is as small."""
+    sizes = weight.detach().abs()
+    count = round(share * sizes.numel())
+    if count == 0:
+        return torch.zeros_like(sizes, dtype=torch.bool)
+    # Every step asks: one value is found in less time than all are sorted in.
+    largest_of_them = sizes.reshape(-1).kthvalue(count).values
+    return sizes <= largest_of_them
+
+
 def shrinking(step: TrainStep, run: Run, sparsity: float, factor: float) -> TrainStep:
     """Surround the optimizer's step."""
     names = [layer.weight for layer in body(run.model, run.task)]
@@ -34,8 +45,8 @@ def shrinking(step: TrainStep, run: Run, sparsity: float, factor: float) -> Trai
         with torch.no_grad():
             for name in names:
                 weight = run.model.get_parameter(name)
-                left = left_by_size(weight, sparsity)
-                weight.copy_(torch.where(left, weight, factor * weight))
+                small = smallest(weight, sparsity)
+                weight.copy_(torch.where(small, factor * weight, weight))
 
     return step.with_step_context(smaller)
 
