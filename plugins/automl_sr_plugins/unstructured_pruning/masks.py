@@ -115,7 +115,7 @@ def largest_of_all(
 
 
 def zeros_of(state: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many weights are pruned, and of how many that may be."""
+    """Return how many weights are pruned, and how many the layers with masks have."""
     pruned = 0
     total = 0
     for mask in masks_of(state).values():
@@ -130,7 +130,7 @@ def noted(finished: TrainedModel, words: str = "") -> TrainedModel:
     if total == 0:
         return finished
     share = pruned / total
-    note = f"{pruned:,} of {total:,} weights of the body are zero ({share:.1%}){words}."
+    note = f"{pruned:,} of {total:,} weights of the pruned layers are zero ({share:.1%}){words}."
     return replace(finished, notes=(*finished.notes, note))
 
 
