@@ -157,7 +157,7 @@ def test_refinements_are_held_in_the_same_way(
     store: Store, study: StudyRecord, uptime: Uptime, hours: int
 ) -> None:
     trial = store.trial(study, 0)
-    [which] = stored.request(store, study, [trial.id], 100, [0])
+    [which] = stored.request(store, study, {trial.id: 100}, [0])
     claim = stored.claim(store, study, new_owner(), [which])
     assert claim is not None
     set_clock(store, hours)
