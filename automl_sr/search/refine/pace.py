@@ -37,12 +37,12 @@ def steps_per_second(plan: TrialPlan, setting: Setting, base: Path, scratch: Pat
     run.check_finite()  # which waits for a GPU
 
     begun = time.perf_counter()
-    for done in range(1, MOST_STEPS + 1):
+    steps = 0
+    while steps < MOST_STEPS and time.perf_counter() - begun < SECONDS:
         run.advance()
-        if time.perf_counter() - begun >= SECONDS:
-            break
+        steps += 1
     run.check_finite()
-    return done / (time.perf_counter() - begun)
+    return steps / (time.perf_counter() - begun)
 
 
 def _enough(steps: int) -> int:

@@ -88,8 +88,9 @@ def refine(
 ) -> RefineEnd:
     """Refine trials of a study that is in the store; the same call goes on where one was stopped.
 
-    `run` and `measure_pace` replace training and measuring in tests. Raises UseError, DataError, StoreError before
-    anything runs; what happened to refinements that began stands in `RefineEnd`.
+    `run` and `measure_pace` replace training and measuring in tests. Raises UseError, DataError,
+    StoreError, TrialError before anything runs; what happened to refinements that began stands in
+    `RefineEnd`.
     """
     reader = Reader.open(options.store)  # a mistyped place makes no new store
     record = reader.study(name)
