@@ -75,6 +75,19 @@ ROWS = [
     Row("photos2k alone", changed(train=["photos2k"])),
     Row("steps x2", changed(steps=2 * STEPS)),
     Row("steps x4", changed(steps=4 * STEPS)),
+    # As much time as "lr 2e-3" takes, about, in smaller steps.
+    Row(
+        "lr 2e-3, batch 8, steps x1.5",
+        changed(steps=STEPS * 3 // 2, recipe={"lr": 2e-3, "batch": 8}),
+    ),
+    Row(
+        "lr 2e-3, patch 24, steps x1.5",
+        changed(steps=STEPS * 3 // 2, recipe={"lr": 2e-3, "patch": 24}),
+    ),
+    Row(
+        "lr 2e-3, batch 8, patch 24, steps x2.5",
+        changed(steps=STEPS * 5 // 2, recipe={"lr": 2e-3, "batch": 8, "patch": 24}),
+    ),
     # What is best for a short training need not be for a long one, which `refine` is.
     Row("steps x4, lr 2e-3", longer(lr=2e-3)),
     Row("steps x4, lr 2e-3, cooldown 0.5", longer(lr=2e-3, cooldown=0.5)),
