@@ -20,6 +20,8 @@ NETS = {
     "edsr 16 x 3": {"edsr": {"width": 16, "blocks": 3, "tail": "lite"}},
     "edsr 16 x 4": {"edsr": {"width": 16, "blocks": 4, "tail": "lite"}},
     "edsr 12 x 8": {"edsr": {"width": 12, "blocks": 8, "tail": "lite"}},
+    "edsr 10 x 11": {"edsr": {"width": 10, "blocks": 11, "tail": "lite"}},
+    "edsr 8 x 18": {"edsr": {"width": 8, "blocks": 18, "tail": "lite"}},
     "edsr 24 x 1": {"edsr": {"width": 24, "blocks": 1, "tail": "lite"}},
     "edsr 16 x 4, linear": {
         "edsr": {"width": 16, "blocks": 4, "tail": "lite", "reparam": "linear"}
