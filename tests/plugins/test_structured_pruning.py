@@ -475,6 +475,16 @@ def test_filters_that_shrink_are_the_flat_ones(tmp_path: Path) -> None:
     assert not any(key.startswith("aligned.before") for key in run.state)
 
 
+@pytest.mark.ci
+@pytest.mark.parametrize("technique", [Aligned(), Similarity(), LowRank()])
+def test_nets_for_three_channels_are_cut_too(technique: Technique, tmp_path: Path) -> None:
+    trial = replace(trial_of(technique, tmp_path), task=tiny_task(color="rgb"))
+    finished = trial.shipped(trial.walk(Trace()))
+    smallest, largest = trial.shippable()
+    assert smallest == largest == finished.blueprint
+    assert cost_of(finished) == trial.untrained_cost(smallest)
+
+
 def test_the_cut_net_has_plain_weights(tmp_path: Path) -> None:
     trial = trial_of(Aligned(), tmp_path)
     run = until_cut(trial)

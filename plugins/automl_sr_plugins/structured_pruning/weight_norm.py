@@ -1,6 +1,6 @@
 """A scale for each filter: w = scale * v / |v|, which leaves what a layer computes as it is.
 
-Salimans, Kingma: Weight Normalization, NeurIPS 2016, in the form that torch has.
+Salimans, Kingma: Weight Normalization, NeurIPS 2016.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import parametrize
 
 from automl_sr.api import ParamGroup
 from automl_sr_plugins.structured_pruning.channels import Group
@@ -20,6 +21,28 @@ if TYPE_CHECKING:
 
 SCALE = "parametrizations.weight.original0"
 """What torch calls the scales [outputs, 1, 1, 1], beneath the name of the layer."""
+
+
+class Scaled(nn.Module):
+    """Computes a weight from a scale for each filter and a direction.
+
+    torch's own `weight_norm` does the same by way of contiguous copies, which cost time where
+    tensors have channels last: steps in bf16 took 1.8 times as long as plain ones, not 1.3 times.
+    """
+
+    def forward(self, scale: Tensor, direction: Tensor) -> Tensor:
+        """Return scale * direction / |direction|."""
+        return direction * (scale / _norms(direction))
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and direction of a weight."""
+        return _norms(weight), weight
+
+
+def _norms(weight: Tensor) -> Tensor:
+    """Return the norms of filters [outputs, 1, 1, 1]."""
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=(1, 2, 3), keepdim=True)
+    return norms
 
 
 def layers_of(net: nn.Module, groups: Sequence[Group]) -> list[str]:
@@ -41,7 +64,7 @@ def layers_of(net: nn.Module, groups: Sequence[Group]) -> list[str]:
 def wrap(net: nn.Module, *, layers: list[str]) -> nn.Module:
     """Give every filter of these layers a scale, which begins as its norm."""
     for path in layers:
-        parametrizations.weight_norm(net.get_submodule(path), "weight", dim=0)
+        parametrize.register_parametrization(net.get_submodule(path), "weight", Scaled())
     return net
 
 
