@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,11 @@ WIDE = TinyNet(width=12)
 
 
 def trial_of(
-    technique: Technique, folder: Path, *others: Technique, recipe: Recipe | None = None, **more: Any
+    technique: Technique,
+    folder: Path,
+    *others: Technique,
+    recipe: Recipe | None = None,
+    **more: Any,
 ) -> TinyTrial:
     members = [technique, *others]
     if not any(item.slot is Slot.ARCHITECTURE for item in members):
@@ -179,7 +182,10 @@ def test_a_share_of_the_teacher_is_taken_off_the_data(tmp_path: Path) -> None:
 def test_a_teacher_can_fade_over_the_cool_down(tmp_path: Path) -> None:
     recipe = tiny_recipe().model_copy(update={"cooldown": 0.25})
     faded = Response(architecture=WIDE, steps=3, fade=True)
-    for technique, expected in ((faded, [1.0, 0.8, 0.6, 0.4, 0.2]), (faded.model_copy(update={"fade": False}), [1.0] * 5)):
+    for technique, expected in (
+        (faded, [1.0, 0.8, 0.6, 0.4, 0.2]),
+        (faded.model_copy(update={"fade": False}), [1.0] * 5),
+    ):
         run = begun(trial_of(technique, tmp_path, recipe=recipe))
         while run.step < run.setup.timetable.trunk_steps:
             assert lessons.fading(technique.lesson(), run) == 1
@@ -359,11 +365,11 @@ def test_a_net_of_colour_images_is_given_the_grey_image_of_a_luma() -> None:
 
 
 @pytest.fixture(scope="module")
-def published() -> Iterator[Path]:
+def published() -> Path:
     path = shipped_sets() / "weights" / "imdn" / "IMDN_x2.pth"
     if not path.is_file():
         pytest.skip(f"{path} is missing")
-    yield path
+    return path
 
 
 def test_a_published_net_of_colour_images_teaches_luma(published: Path, tmp_path: Path) -> None:
@@ -394,24 +400,25 @@ def mse(one: Tensor, other: Tensor) -> Tensor:
 @pytest.mark.ci
 def test_a_student_that_follows_the_teacher_alone_becomes_it(tmp_path: Path) -> None:
     recipe = Recipe(batch=16, patch=16, precision="fp32", ema=0.0, cooldown=0.9, clip=0.0)
-    lesson = Self(share=1.0, steps=300)
-    run = begun(trial_of(lesson, tmp_path, recipe=recipe, steps=2000))
-    fixed = run.batch()
+    lesson = Self(share=1.0, steps=100)
+    run = begun(trial_of(lesson, tmp_path, recipe=recipe, steps=1000))
+    crops = run.batch()
+    teacher = Teacher(run.setup.techniques[0], 100, "same").net(run)
 
-    def always(run: Run) -> Any:
-        return fixed
+    def psnr(run: Run) -> float:
+        with torch.no_grad():
+            return float(-10 * torch.log10(mse(run.model(crops.inputs), teacher(crops.inputs))))
 
-    run.train_step = replace(run.train_step, batch=always)
-    while run.step < run.setup.timetable.trunk_steps:
-        run.advance()
+    def on_the_same_crops(run: Run, until: int) -> None:
+        run.train_step = replace(run.train_step, batch=lambda run: crops)
+        while run.step < until:
+            run.advance()
+
+    assert psnr(run) < 30
+    on_the_same_crops(run, run.setup.timetable.trunk_steps)
     branch = run.branch()
-    branch.train_step = replace(branch.train_step, batch=always)
-    while branch.step < branch.end:
-        branch.advance()
-    teacher = Teacher(run.setup.techniques[0], 300, "same").net(branch)
-    with torch.no_grad():
-        found = mse(branch.model(fixed.inputs), teacher(fixed.inputs))
-    assert -10 * torch.log10(found) > 45
+    on_the_same_crops(branch, branch.end)
+    assert psnr(branch) > 45
 
 
 def test_the_edit_is_that_of_the_declaration() -> None:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from automl_sr.api import Technique, TrialError
+from automl_sr.api import Recipe, Technique, TrialError
 
 if TYPE_CHECKING:
-    from automl_sr.api import Blueprint, Context, Run, Task
+    from automl_sr.api import Blueprint, Context, Run, Samples, SRSamples, Task
 
 ON_GREY = "teacher.on_grey"
 # BT.601: the weights of red, green and blue in luma, which lies in 16..235 of 255.
@@ -50,6 +50,16 @@ class OnGrey(nn.Module):
 def on_grey(net: nn.Module) -> nn.Module:
     """Let a net of colour images take luma."""
     return OnGrey(net)
+
+
+def _recipe(data: Samples, task: Task) -> Recipe:
+    """Return the default recipe, with patches that fit into the largest image."""
+    usual = Recipe(**task.fixes)
+    windows = cast("SRSamples", data).windows
+    room = int(windows[:, 3:].amin(dim=1).max())
+    if room >= usual.patch:
+        return usual
+    return Recipe(**{**task.fixes, "patch": room})
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,7 @@ class Teacher:
         """Return the net with its weights, which never change: on the run's device, in its layout.
 
         It is trained on all training images, whatever a plan selects of them, and by the default
-        recipe: so all plans learn from the same one.
+        recipe, so that all plans learn from the same one.
         """
         task = run.task
         self.check(task, run.context)
@@ -112,7 +122,9 @@ class Teacher:
             net = there.model(self.architecture.blueprint(there.task, there))
             self._fill(net, self._file_weights(task, run.context))
         else:
-            net = there.fit(self.architecture, run.full_data, steps=self.steps, key="teacher")
+            data = run.full_data
+            recipe = _recipe(data, task)
+            net = there.fit(self.architecture, data, steps=self.steps, recipe=recipe, key="teacher")
 
         if there.task is not task:
             net = on_grey(net).to(run.setup.device)
