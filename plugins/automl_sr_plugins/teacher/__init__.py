@@ -145,7 +145,7 @@ class Features(_TaughtByAnother):
     weight: Weight = 0.04
     layers: Layers = 3
     depth: Depth = 1.0
-    pool: Pool = 2
+    pool: Pool = 4
     warmup: Warmup = 0.0
     share: OwnShare = 0.5
     fade: Fade = False
@@ -184,7 +184,7 @@ class Self(_Taught):
     weight: Annotated[Weight, WITH_MAPS] = 0.04
     layers: Annotated[Layers, WITH_MAPS] = 3
     depth: Annotated[Depth, WITH_MAPS] = 1.0
-    pool: Pool = 2
+    pool: Pool = 4
     warmup: Annotated[Warmup, WITH_MAPS] = 0.0
     share: Share = 0.5
     fade: Fade = False
