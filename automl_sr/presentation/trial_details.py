@@ -6,7 +6,16 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.search.output import CurvePoint, Event, File, Refinement, RungRow, ShowOutput
+from automl_sr.presentation.stored_layers import stored_layers
+from automl_sr.search.output import (
+    CurvePoint,
+    Event,
+    File,
+    LayersShape,
+    Refinement,
+    RungRow,
+    ShowOutput,
+)
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
@@ -53,6 +62,7 @@ def details(
         refinements=refined,
         artifacts=files,
         events=events,
+        layers=LayersShape.of(stored_layers(trial)),
     )
     return found.model_dump()
 
