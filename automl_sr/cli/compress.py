@@ -138,6 +138,14 @@ def compress(  # noqa: PLR0913, PLR0917 - one for each option
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; default: the recipe's", metavar="RATE")
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="Input with which the files are timed; default: the study's, or 360x640",
+            metavar="HxW",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of all randomness; default: the study's, or 0")
     ] = None,
@@ -179,33 +187,37 @@ def compress(  # noqa: PLR0913, PLR0917 - one for each option
         others = (*others, ("recipe.lr", f"{lr:.12g}"))
     from automl_sr.plugin.registry import installed
     from automl_sr.search.compress.choice import Techniques
-    from automl_sr.search.compress.given import Images
-    from automl_sr.search.compress.run import Amount
+    from automl_sr.search.compress.given import Asked
+    from automl_sr.search.compress.run import Amount, working_for
     from automl_sr.search.compress.run import compress as run
 
     registry = installed()
     chosen = _chosen(teacher, pruning, quantization)
     Techniques(chosen, others).check()
-    work = output.resolve().parent / f".{output.resolve().name}.compress"
-    images = Images(tuple(data or ()), tuple(valid or ()))
-    given = _given(named, images, work / "given", registry)
-    _warn_of_compressed(given)
-    callback = _follower(quiet=quiet)
-    found = run(
-        given,
-        Techniques(chosen, others, given.recipe),
-        Amount(steps, seed, device, threads),
-        registry,
-        work,
-        callback,
-    )
-    evidence = {**found.evidence, "folder": str(output)}
-    written = _write(output, found, evidence)
-    shutil.rmtree(work, ignore_errors=True)
+    asked = Asked(tuple(data or ()), tuple(valid or ()), _sides(size))
+    amount = Amount(steps, seed, device, threads)
+    with working_for(output) as work:
+        given = _given(named, asked, work / "given", registry)
+        _warn_of_compressed(given)
+        techniques = Techniques(chosen, others, given.recipe)
+        found = run(given, techniques, amount, registry, work, _follower(quiet=quiet))
+        evidence = {**found.evidence, "folder": str(output)}
+        written = _write(output, found, evidence)
     if json:
         print_json({**evidence, "files": written})
         return
     _print(given, evidence, written)
+
+
+def _sides(text: str | None) -> tuple[int, int] | None:
+    """Return height and width of `360x640`. Raises UseError."""
+    if text is None:
+        return None
+    words = text.lower().split("x")
+    if len(words) != 2 or not all(word.isascii() and word.isdigit() for word in words):
+        raise UseError(f"--input {text} is no size.", "Write height and width: 360x640.")
+    height, width = map(int, words)
+    return height, width
 
 
 def _chosen(teacher: str | None, pruning: str | None, quantization: str | None) -> dict[Slot, str]:
@@ -237,21 +249,22 @@ def _sorted_settings(
     return tuple(own), tuple(others)
 
 
-def _given(named: Model, images: Any, folder: Path, registry: Registry) -> Given:
+def _given(named: Model, asked: Any, folder: Path, registry: Registry) -> Given:
     """Find the model that is named, and copy to the folder what does not lie in one."""
     from automl_sr.search.compress.given import from_folder, from_trial
 
     if named.checkpoint is not None:
-        from automl_sr.cli.checkpoint import Asked, store_checkpoint
+        from automl_sr.cli.checkpoint import Asked as Net
+        from automl_sr.cli.checkpoint import store_checkpoint
 
         folder.mkdir(parents=True, exist_ok=True)
-        asked = Asked(named.architecture, named.fields, named.scale)
-        store_checkpoint(named.checkpoint, asked, registry, folder)
+        net = Net(named.architecture, named.fields, named.scale)
+        store_checkpoint(named.checkpoint, net, registry, folder)
         about = {"checkpoint": str(named.checkpoint), "architecture": named.architecture}
-        return from_folder(folder, images, registry, title=str(named.checkpoint), about=about)
+        return from_folder(folder, asked, registry, title=str(named.checkpoint), about=about)
 
     if named.number is None:
-        return from_folder(Path(str(named.name)), images, registry)
+        return from_folder(Path(str(named.name)), asked, registry)
 
     from automl_sr.store.reading import Reader
 
@@ -263,7 +276,7 @@ def _given(named: Model, images: Any, folder: Path, registry: Registry) -> Given
         refined = newest(opened, study, trial)
     files = model_files(study, trial, refined)
     opened.close()
-    return from_trial(study, trial, files, folder, images, registry)
+    return from_trial(study, trial, files, folder, asked, registry)
 
 
 def _warn_of_compressed(given: Given) -> None:
@@ -324,6 +337,7 @@ def _follower(*, quiet: bool) -> Any:
         def __init__(self, show: Callable[[str], None]) -> None:
             self._show = show
             self._said = time.monotonic()
+            self._stage = ""
 
         def began(self, plan: TrialPlan, steps: int, *, goes_on: bool) -> None:
             words = []
@@ -337,7 +351,10 @@ def _follower(*, quiet: bool) -> Any:
             self._show(f"{', '.join(words)}; {steps:,} steps of training{again}")
 
         def stage(self, name: str) -> None:
-            self._show(f"{name} ...")
+            # A trial enters one again after each rung.
+            if name != self._stage:
+                self._stage = name
+                self._show(f"{name} ...")
 
         def point(self, point: Point) -> None:
             now = time.monotonic()

@@ -28,16 +28,24 @@ NEVER = ("train_seconds", "data_bytes")
 OPTIONS: Mapping[KeyPath, str] = {
     ("task", "train"): "--data",
     ("task", "valid"): "--valid",
-    ("search", "seed"): "--seed",
+    ("device", "input"): "--input",
 }
 
 
 @dataclass(frozen=True)
-class Images:
-    """Sets to train and to measure on: those that are not named are the model's own."""
+class Asked:
+    """On what a model is trained and measured: what is not named is the model's own."""
 
     train: Sequence[str] = ()
     valid: Sequence[str] = ()
+    input: tuple[int, int] | None = None
+    """Height and width of the input with which the files are timed."""
+
+    def device(self) -> dict[str, Any]:
+        """Return the part of a study's device that is asked for."""
+        if self.input is None:
+            return {}
+        return {"input": list(self.input)}
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Given:
 
 def from_folder(
     folder: Path,
-    images: Images,
+    asked: Asked,
     registry: Registry,
     *,
     title: str = "",
@@ -83,9 +91,10 @@ def from_folder(
     cls = registry.task(str(header["task"]))
     study = {
         "name": "compress",
-        "task": _task_of(cls, header, images),
+        "task": _task_of(cls, header, asked),
         "objectives": [metric.name for metric in cls.metrics if metric.level == "quality"],
         "observe": list(OBSERVED),
+        "device": asked.device(),
         "budget": {"trials": 1},
         "search": {"scheduler": "none"},
     }
@@ -104,7 +113,7 @@ def from_trial(
     trial: TrialRecord,
     files: Mapping[str, ArtifactRecord],
     folder: Path,
-    images: Images,
+    asked: Asked,
     registry: Registry,
 ) -> Given:
     """Return the model of a trial; its files are copied to `folder`.
@@ -114,7 +123,11 @@ def from_trial(
     """
     weights = fetch(files["weights"], folder / WEIGHTS)
     shipped = fetch(files["onnx"], folder / MODEL)
-    content = {**study.spec, "task": {**study.spec["task"], **_named(images)}}
+    content = {
+        **study.spec,
+        "task": {**study.spec["task"], **_named(asked)},
+        "device": {**study.spec["device"], **asked.device()},
+    }
     names = [*study.spec.get("observe", ())]
     known = {*study.spec["objectives"], *study.spec["constraints"], *names}
     for name in OBSERVED:
@@ -140,14 +153,14 @@ def metrics_of(spec: StudySpec) -> tuple[str, ...]:
     return tuple(name for name in spec.metrics() if name not in NEVER)
 
 
-def _task_of(cls: type[Task], header: Mapping[str, Any], images: Images) -> dict[str, Any]:
+def _task_of(cls: type[Task], header: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     """Return the task of a file as a study file has it, with the images of the command line."""
     if "train" not in cls.model_fields:
         raise UseError(
             f"The task {cls.kind!r} does not train on named sets.",
             "Name a study and the number of a trial: its study says what it is trained on.",
         )
-    if not images.train:
+    if not asked.train:
         raise UseError(
             "A folder does not say on which images its model is to be trained and measured.",
             "Name a set with --data; `automl-sr data list` shows them.",
@@ -157,15 +170,15 @@ def _task_of(cls: type[Task], header: Mapping[str, Any], images: Images) -> dict
         if name in header:
             # The files of others have texts alone.
             content[name], _ = parse(str(header[name]), name)
-    return {**content, **_named(images)}
+    return {**content, **_named(asked)}
 
 
-def _named(images: Images) -> dict[str, list[str]]:
+def _named(asked: Asked) -> dict[str, list[str]]:
     found = {}
-    if images.train:
-        found["train"] = list(images.train)
-    if images.valid:
-        found["valid"] = list(images.valid)
+    if asked.train:
+        found["train"] = list(asked.train)
+    if asked.valid:
+        found["valid"] = list(asked.valid)
     return found
 
 

@@ -5,9 +5,10 @@ The work is that of any trial (`run_trial`). What it needs to go on lies in a fo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from automl_sr import __version__
-from automl_sr.errors import StopRequestedError, UseError
+from automl_sr.errors import AutomlSRError, StopRequestedError, UseError
 from automl_sr.files import write_atomically
 from automl_sr.plugin.pretrained import Pretrained
 from automl_sr.plugin.technique import Slot, Technique
@@ -108,6 +109,49 @@ class _Watched:
         return True
 
 
+@contextlib.contextmanager
+def working_for(output: Path) -> Iterator[Path]:
+    """Yield the hidden folder in which the work for a new folder lies, beside that.
+
+    It goes when the work is done, refused or has failed; where it was stopped, the same command
+    finds it again. Raises UseError where another process is at work there.
+    """
+    place = output.resolve()
+    work = place.parent / f".{place.name}.compress"
+    _make(work)
+    lock = FileLock(work / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UseError(
+            f"Another process works in {work}.", "Wait for it, or choose another -o."
+        ) from error
+    keep = False
+    try:
+        yield work
+    except BaseException as error:
+        wrong = isinstance(error, AutomlSRError) and not isinstance(error, StopRequestedError)
+        begun = (work / IDENTITY).exists()
+        # Work of another command, which this one may not go on with, is not its own to remove.
+        keep = begun and (not wrong or isinstance(error, OtherWorkError))
+        raise
+    finally:
+        lock.release()
+        if not keep:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _make(work: Path) -> None:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UseError(f"{work} cannot be made: {error.strerror}.", "Choose another -o.") from error
+
+
+class OtherWorkError(UseError):
+    """The folder holds the work of another command."""
+
+
 def compress(
     given: Given,
     techniques: Techniques,
@@ -118,38 +162,15 @@ def compress(
 ) -> Compressed:
     """Apply techniques to a finished model, and measure it before and after.
 
-    Everything lies in `work`, from where the same call goes on; who has taken the files removes it.
-    Raises StopRequestedError after a checkpoint when a signal asks to stop, UseError for what does
-    not fit, TrialError and its like where a technique fails.
+    Everything lies in `work` (see `working_for`), from where the same call goes on. Raises
+    StopRequestedError after a checkpoint when a signal asks to stop, UseError for what does not
+    fit, TrialError and its like where a technique fails.
     """
     following = callback or CompressCallback()
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / "lock").acquire(timeout=0):
-            return _stoppable(given, techniques, amount, registry, work, following)
-    except Timeout as error:
-        raise UseError(
-            f"Another process works in {work}.", "Wait for it, or choose another -o."
-        ) from error
-    finally:
-        # What was refused before it began leaves nothing.
-        if not (work / IDENTITY).exists():
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def _stoppable(
-    given: Given,
-    techniques: Techniques,
-    amount: Amount,
-    registry: Registry,
-    work: Path,
-    callback: CompressCallback,
-) -> Compressed:
-    """Let Ctrl-C and SIGTERM stop it after a checkpoint."""
-    stop = Stop(None, callback.note)
+    stop = Stop(None, following.note)
     try:
         with stop.listening():
-            return _compress(given, techniques, amount, registry, work, callback, stop)
+            return _compress(given, techniques, amount, registry, work, following, stop)
     except StopRequestedError as stopped:
         if stop.signal_number is None:
             raise
@@ -195,6 +216,8 @@ def _compress(
     callback.began(plan, steps, goes_on=goes_on)
     outcome = run_trial(plan, setting, _Watched(callback, stop.requested), folder)
     check_finite(outcome.values)
+    if stop.requested():
+        raise StopRequestedError("Stopped before the model was measured as it was.")
 
     callback.stage("evaluate the model as it was")
     context = make_context(plan, setting, work / "before")
@@ -271,7 +294,7 @@ def _has_begun(work: Path, identity: Mapping[str, Any]) -> bool:
     begun = json.loads(path.read_text(encoding="utf-8"))
     differing = [name for name, value in identity.items() if begun.get(name) != value]
     if differing:
-        raise UseError(
+        raise OtherWorkError(
             f"{work} holds the work of a compression that differs ({', '.join(differing)}).",
             "Repeat its command, remove that folder, or choose another -o.",
         )
