@@ -20,7 +20,7 @@ NOTICED = 0.005
 BAR = 24
 """Characters of the longest bar on a terminal."""
 KEPT, ZERO, GONE = "█", "▒", "·"
-WIDTH, ROW, LABEL, NOTE = 640, 22, 190, 190
+WIDTH, ROW, LABEL, NOTE = 720, 22, 190, 240
 """Lengths of the drawing: its width, a row, and what stands before and behind the bars."""
 
 LAYER_STYLE = """
@@ -113,8 +113,8 @@ def layer_drawing(table: Table) -> Markup:
     rows = _shown(table)
     longest = max((row.longest for row in rows), default=0) or 1
     room = WIDTH - LABEL - NOTE
-    inside = []
-    for index, row in enumerate(rows):
+    inside = _legend()
+    for index, row in enumerate(rows, start=1):
         top = index * ROW
         was = room * row.before / longest
         left = room * row.after / longest
@@ -132,11 +132,21 @@ def layer_drawing(table: Table) -> Markup:
     drawing = el(
         "svg",
         inside,
-        viewBox=f"0 0 {WIDTH} {ROW * len(rows)}",
+        viewBox=f"0 0 {WIDTH} {ROW * (len(rows) + 1)}",
         role="img",
         aria_label=f"Layers: {layer_words(table)}",
     )
     return el("div", drawing, class_="layers")
+
+
+def _legend() -> list[Markup]:
+    """Say above the bars what their colours mean."""
+    parts = []
+    for place, (kind, name) in enumerate((("kept", "kept"), ("zero", "zero"), ("was", "gone"))):
+        begin = LABEL + 80 * place
+        parts.append(_rectangle(begin, 0, 12, kind))
+        parts.append(el("text", name, x=begin + 18, y=15))
+    return parts
 
 
 def _rectangle(begin: float, top: int, width: float, kind: str) -> Markup:
@@ -212,7 +222,7 @@ def _brief(row: Row) -> str:
     return ", ".join(parts)
 
 
-def _cut(name: str, most: int = 28) -> str:
+def _cut(name: str, most: int = 26) -> str:
     if len(name) <= most:
         return name
     # The end is what tells layers apart.

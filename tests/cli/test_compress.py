@@ -159,3 +159,13 @@ def test_a_folder_that_holds_something_is_left_alone(world: Path) -> None:
     result = run("compress", world / "model", *INT8, "-o", world / "model")
     assert isinstance(result.exception, UseError)
     assert "not an empty folder" in str(result.exception)
+
+
+def test_show_says_what_became_of_the_layers_of_a_trial(world: Path) -> None:
+    """A plain trial has nothing to draw: a line says how large it is."""
+    shown = run("show", "small", 0).stdout
+    found = told("show", "small", 0)["layers"]
+    count = sum(row["parameters"] for row in found["layers"]) + found["other"]["parameters"]
+    assert f"layers: {count:,} parameters in 5 layers, 32 bits a weight on average" in shown
+    assert "█" not in shown
+    assert {row["bits"] for row in found["layers"]} == {32.0}
