@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         layer_tensors,
         quantize_static,
     )
-    from automl_sr.compression.packing import Codebook, Sparse, Uniform, pack_weights
+    from automl_sr.compression.packing import Codebook, Float16, Sparse, Uniform, pack_weights
     from automl_sr.data.catalog import Catalog, ImageSet
     from automl_sr.data.images import read as read_image
     from automl_sr.data.images import to_rgb8
@@ -74,6 +74,7 @@ _LAZY = {
     "Catalog": "automl_sr.data.catalog",
     "Context": "automl_sr.trial.context",
     "Codebook": "automl_sr.compression.packing",
+    "Float16": "automl_sr.compression.packing",
     "Sparse": "automl_sr.compression.packing",
     "Uniform": "automl_sr.compression.packing",
     "activation_ranges": "automl_sr.compression.export",
@@ -121,6 +122,7 @@ __all__ = [
     "File",
     "Fixed",
     "Float",
+    "Float16",
     "Gallery",
     "ImageSet",
     "Int",

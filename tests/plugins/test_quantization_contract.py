@@ -1,12 +1,19 @@
-"""Quantization keeps what core expects of any technique; eight bits cost a little accuracy."""
+"""Quantization keeps what core expects of any technique; few bits cost a little accuracy."""
 
 from __future__ import annotations
 
 from automl_sr.testing import TechniqueContract
-from automl_sr_plugins.quantization import Int8PTQ
+from automl_sr.testing.tiny import TinyNet
+from automl_sr_plugins.quantization import FixedPoint, HalfPrecision, Int8PTQ, Integer, Vector
 
 
 class TestInt8(TechniqueContract):
     technique = Int8PTQ
     settings = {"samples": 4}  # noqa: RUF012 - the shortest form for plugin authors
     export_tolerance = 0.05
+
+
+class TestPackedWeights(TechniqueContract):
+    technique = (FixedPoint, Integer, Vector, HalfPrecision)
+    companions = (TinyNet(width=24),)
+    steps = 4

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from automl_sr.api import Context, Layer, TrainedModel
 
 KeepFloat = Literal["none", "last", "first_last"]
+Skips = Literal["int8", "float"]
 Method = Literal["minmax", "percentile", "entropy"]
 
 
@@ -25,6 +26,7 @@ def quantized(
     keep_float: KeepFloat,
     weight_bits: Literal[7, 8],
     samples: int,
+    skips: Skips,
 ) -> TrainedModel:
     """Write the int8 form of the exported model beside it and ship that. Raises ExportError."""
     source = _exported(finished)
@@ -39,6 +41,7 @@ def quantized(
         method=method,
         percentile=percentile,
         weight_bits=weight_bits,
+        skips=skips,
         # The crops may show neither black nor white, but images do: 256 levels over 0..1.
         overrides={
             name: {"rmin": low, "rmax": high}
