@@ -54,7 +54,10 @@ class Setup:
     scorer: Scorer | None = None
     """What `run.score` measures with; None where no technique declares that it asks for scores."""
     architecture: Technique | None = None
-    """Who is asked for the first weights; None where all are drawn."""
+    """Who is asked for the first weights, and for the form that ships.
+
+    None where all weights are drawn, and the model ships as it is trained.
+    """
 
 
 @dataclass(frozen=True)
@@ -333,6 +336,18 @@ class Run:
         copy = self.context.model(self.blueprint)
         copy.load_state_dict(self.model.state_dict())
         return copy.eval()
+
+    def shipped_form(self) -> TrainedModel:
+        """Return the model as its architecture ships it, with the weights that it would have now.
+
+        A net that is trained wide is folded there. A phase that has to see what ships, such as one
+        with rounded weights, goes on with its module and blueprint. It has no file yet.
+        """
+        finished = self.finish(self.context.scratch)
+        architecture = self.setup.architecture
+        if architecture is None:
+            return finished
+        return architecture.compress(finished, self.context.for_technique(architecture))
 
     def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors that never change again, such as the initial weights.

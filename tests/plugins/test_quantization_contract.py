@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from automl_sr.testing import TechniqueContract
 from automl_sr.testing.tiny import TinyNet
-from automl_sr_plugins.quantization import FixedPoint, HalfPrecision, Int8PTQ, Integer, Vector
+from automl_sr_plugins.quantization import FixedPoint, HalfPrecision, Int8PTQ, Int8QAT, Integer, Vector
+from automl_sr_plugins.reference import EDSR
 
 
 class TestInt8(TechniqueContract):
@@ -17,3 +18,13 @@ class TestPackedWeights(TechniqueContract):
     technique = (FixedPoint, Integer, Vector, HalfPrecision)
     companions = (TinyNet(width=24),)
     steps = 4
+
+
+class TestInt8Training(TechniqueContract):
+    technique = Int8QAT
+    settings = {"samples": 4}  # noqa: RUF012
+    export_tolerance = 0.05
+
+
+class TestInt8TrainingOfAWideNet(TestInt8Training):
+    companions = (EDSR(width=8, blocks=1, reparam="linear"),)

@@ -15,6 +15,8 @@ from automl_sr.api import (
     Float,
     Int,
     Later,
+    ModelUpdate,
+    Phase,
     Slot,
     Technique,
     When,
@@ -24,7 +26,7 @@ from automl_sr.api import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from automl_sr.api import Context, Task, TrainedModel
+    from automl_sr.api import Context, Run, Task, TrainedModel, TrainStep
     from automl_sr_plugins.quantization.packed import Bits
 
 Costs = dict[str, float]
@@ -47,6 +49,11 @@ ENDS: Mapping[str, frozenset[str]] = {
     "first_last": frozenset({"first", "last"}),
 }
 """The roles of layers that stay in float."""
+
+ROUNDING = "int8_qat.rounding"
+"""Under which key of the run's state lies what is rounded in training."""
+LEARNT = "int8_qat.learnt"
+"""Under which key of the state lie the ranges that were learnt."""
 
 EndBits = Annotated[int, Int(4, 8), Field(ge=2, le=16)]
 Parts = Annotated[
@@ -290,6 +297,109 @@ class Int8PTQ(Technique):
         return _int8_bounds(cost)
 
 
+class Int8QAT(Technique):
+    """Train the end of the training with the roundings of the int8 file, then ship that file.
+
+    Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+    Inference, CVPR 2018. Ranges of activations are learnt as in PAMS (Li et al., ECCV 2020), with
+    the gradients and the normalisation of LSQ (Esser et al., ICLR 2020), each with a zero point.
+    """
+
+    slot = Slot.QUANTIZATION
+    name = "int8_qat"
+    provides: ClassVar[frozenset[str]] = frozenset({"int8"})
+    export_tolerance: ClassVar[float] = 0.25  # as that of int8_ptq
+
+    share: Annotated[
+        float,
+        Float(0.05, 0.2),
+        Field(gt=0, le=1, description="length of the phase, relative to the training before it"),
+    ] = 0.1
+    lr: Annotated[
+        float,
+        Float(0.03, 1.0, log=True),
+        Field(gt=0, le=10, description="factor on the learning rate, which then falls to zero"),
+    ] = 0.1
+    keep_float: KeepFloat = Field("first_last", description="layers that stay in float")
+    skips: Literal["int8", "float"] = Field(
+        "int8", description="what sums of maps read: rounded maps, or those before rounding"
+    )
+    weight_bits: Annotated[
+        Literal[7, 8],
+        Fixed(),
+        Field(description="7 is right on every processor, 8 needs VNNI or its like"),
+    ] = 7
+    samples: Annotated[
+        int, Fixed(), Field(ge=1, le=1024, description="training crops on which ranges begin")
+    ] = 64
+
+    def phases(self, phases: list[Phase], ctx: Context) -> list[Phase]:
+        """Append a phase on the branch of every rung, behind the cool-down."""
+        rounded = Phase("int8_qat", self.share, lr=self.lr, decay=True, tail=True, resets=True)
+        rounded = rounded.entering(self.begin).wrapping(self.simulate).leaving(self.keep)
+        return [*phases, rounded]
+
+    def begin(self, run: Run) -> ModelUpdate:
+        """Go on with the net that ships, and find out what its int8 file will round."""
+        from automl_sr_plugins.quantization.qat import rounding_of
+
+        ctx = run.context.for_technique(self)
+        shipped = run.shipped_form()
+        exported = ctx.export(shipped, ctx.scratch / "int8_qat.onnx")
+        rounding = rounding_of(exported, ctx, self.keep_float, self.samples)
+        run.state[ROUNDING] = rounding.to_json()
+        return ModelUpdate(
+            model=shipped.module,
+            blueprint=shipped.blueprint,
+            optimizer="reset",
+            ema="reset",
+        )
+
+    def simulate(self, step: TrainStep, run: Run) -> TrainStep:
+        """Round in the forward pass what the file will round."""
+        from automl_sr_plugins.quantization.qat import Ranges, Rounding, Simulation
+
+        rounding = Rounding.from_json(run.state[ROUNDING])
+        simulation = Simulation(
+            rounding,
+            Ranges(rounding.tensors),
+            weight_bits=self.weight_bits,
+            skips=self.skips,
+        )
+        return simulation.installed(step)
+
+    def keep(self, run: Run) -> None:
+        """Keep the ranges that were learnt, for the export."""
+        from automl_sr_plugins.quantization.qat import Ranges, Rounding
+
+        rounding = Rounding.from_json(run.state[ROUNDING])
+        ranges = run.train_step.aux[self.name]
+        if isinstance(ranges, Ranges):
+            run.state[LEARNT] = ranges.by_name(rounding.tensors)
+
+    def export(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
+        """Replace the exported file by its int8 form, with the ranges that were learnt."""
+        from automl_sr_plugins.quantization.int8 import quantized
+
+        # A model that is measured before its first step has learnt none.
+        learnt = finished.state.get(LEARNT, {})
+        return quantized(
+            finished,
+            ctx,
+            method="minmax",
+            percentile=100.0,
+            keep_float=self.keep_float,
+            weight_bits=self.weight_bits,
+            samples=self.samples,
+            skips=self.skips,
+            learnt=learnt,
+        )
+
+    def predict(self, cost: Mapping[str, float], task: Task) -> tuple[Costs, Costs]:
+        """Bound size and latency; parameters and multiply-adds stay as they are."""
+        return _int8_bounds(cost)
+
+
 def _int8_bounds(cost: Mapping[str, float]) -> tuple[Costs, Costs]:
     lower, upper = dict(cost), dict(cost)
     if "size_bytes" in cost:
@@ -315,4 +425,4 @@ def _bits(first: int, body: tuple[int, ...], last: int) -> Bits:
 @hookimpl
 def register_techniques() -> list[type[Technique]]:
     """Return the quantizations of this family."""
-    return [Int8PTQ, FixedPoint, Integer, Vector, HalfPrecision]
+    return [Int8PTQ, Int8QAT, FixedPoint, Integer, Vector, HalfPrecision]
