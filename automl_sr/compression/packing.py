@@ -168,9 +168,10 @@ def pack_weights(
 
     Each is packed where that saves bytes. weights: by name of the stored tensor, which is the
     parameter's name in the module; `Layer.stored` tells others. They have the packing's values
-    already: nothing is rounded here. Zeros of a `Uniform` or one-dimensional `Codebook` are left
-    out as those of a `Sparse` where that is smaller, those of a `Float16` too, and weights that were
-    packed before are packed anew. Raises ExportError for an unknown name, or a weight that the packing cannot give.
+    already: nothing is rounded here. Zeros of a `Uniform`, a one-dimensional `Codebook` or a
+    `Float16` are left out as those of a `Sparse` where that is smaller, and weights that were
+    packed before are packed anew. Raises ExportError for an unknown name, or a weight that the
+    packing cannot give.
     """
     source = source_of(exported)
     model = load_onnx(source)

@@ -157,7 +157,17 @@ def test_weights_are_decoded_when_the_file_is_loaded_and_not_at_each_run(
     onnxruntime.InferenceSession(packed.path, options, providers=["CPUExecutionProvider"])
     left = {node.op_type for node in onnx.load(tmp_path / "as run.onnx").graph.node}
     assert left.isdisjoint(
-        {"BitShift", "BitwiseAnd", "MatMul", "Gather", "CumSum", "Cast", "Uniform", "Float16", "Sparse"}
+        {
+            "BitShift",
+            "BitwiseAnd",
+            "MatMul",
+            "Gather",
+            "CumSum",
+            "Cast",
+            "Uniform",
+            "Float16",
+            "Sparse",
+        }
     )
 
 

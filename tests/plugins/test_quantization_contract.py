@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from automl_sr.testing import TechniqueContract
 from automl_sr.testing.tiny import TinyNet
-from automl_sr_plugins.quantization import FixedPoint, HalfPrecision, Int8PTQ, Int8QAT, Integer, Vector
+from automl_sr_plugins.quantization import (
+    FixedPoint,
+    HalfPrecision,
+    Int8PTQ,
+    Int8QAT,
+    Integer,
+    Vector,
+)
 from automl_sr_plugins.reference import EDSR
 
 

@@ -42,12 +42,12 @@ def codebook(weight: Tensor, entries: int, block: int, generator: torch.Generato
     reproduced exactly. Otherwise k-means, from blocks drawn by the generator.
     """
     blocks = weight.detach().reshape(-1, block)
-    different = torch.unique(blocks, dim=0)
+    different: Tensor = torch.unique(blocks, dim=0)
     if len(different) <= entries:
         return different
 
     drawn = torch.randperm(len(different), generator=generator)[:entries]
-    centres = different[drawn.to(different.device)]
+    centres: Tensor = different[drawn.to(different.device)]
     for _ in range(ROUNDS):
         moved = _means(blocks, nearest(blocks, centres), centres)
         if torch.equal(moved, centres):
@@ -59,7 +59,7 @@ def codebook(weight: Tensor, entries: int, block: int, generator: torch.Generato
 def nearest(blocks: Tensor, centres: Tensor) -> Tensor:
     """Return the number of the nearest entry for each block [n, d]."""
     found = []
-    for part in blocks.split(AT_ONCE):
+    for part in torch.split(blocks, AT_ONCE):
         # Differences, not products: blocks that are an entry have to find it.
         distances = (part[:, None, :] - centres[None, :, :]).square().sum(-1)
         found.append(distances.argmin(1))

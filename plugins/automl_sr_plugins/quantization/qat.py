@@ -7,7 +7,7 @@ with those of calibration, are learnt from there, and are handed to the quantize
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,13 +18,12 @@ from torch.overrides import TorchFunctionMode
 
 from automl_sr.api import OnnxModel, TrialError, activation_ranges, layers
 from automl_sr_plugins.quantization.int8 import KeepFloat, Skips, float_layers
+from automl_sr_plugins.quantization.rounding import LEVELS, RoundedMap
 
 if TYPE_CHECKING:
     from automl_sr.api import Context, Layer, TrainedModel, TrainStep
 
 NAME = "int8_qat"
-LEVELS = 255
-"""The largest number of eight bits."""
 LARGEST_WEIGHT: Mapping[int, int] = {7: 64, 8: 127}
 """Weights are whole multiples of their largest value by this, as ONNX Runtime takes them."""
 SUMS = frozenset(
@@ -195,9 +194,14 @@ class Ranges(nn.Module):
         for tensor, scale, zero in zip(tensors, scales.tolist(), zeros.tolist(), strict=True):
             if not tensor.learnt:
                 continue
-            whole = min(max(round(zero), 0), LEVELS)
+            whole = _whole(zero)
             found[tensor.name] = [-whole * scale, (LEVELS - whole) * scale]
         return found
+
+
+def _whole(zero: float) -> int:
+    """Return the zero point as a number of eight bits."""
+    return min(max(round(zero), 0), LEVELS)
 
 
 def _affine(low: float, high: float) -> tuple[float, float]:
@@ -216,6 +220,10 @@ class _Pass:
 
     scales: Sequence[Tensor]
     zeros: Sequence[Tensor]
+    steps: Sequence[float]
+    """The numbers in the scales."""
+    offsets: Sequence[int]
+    """The zero points as the file has them: whole, and among the numbers of eight bits."""
     reading: _ReadsRounded
     weights: dict[str, Tensor] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
@@ -248,8 +256,14 @@ class Simulation:
     def whole(self, model: nn.Module, *inputs: Tensor) -> Tensor:
         """Run the model once."""
         scales, zeros = self.ranges.now()
-        reading = _ReadsRounded(self.skips)
-        self._pass = _Pass(scales.split(1), zeros.split(1), reading)
+        reading = _ReadsRounded(self.skips, (*model.parameters(), *model.buffers()))
+        self._pass = _Pass(
+            torch.split(scales, 1),
+            torch.split(zeros, 1),
+            scales.tolist(),
+            [_whole(zero) for zero in zeros.tolist()],
+            reading,
+        )
         try:
             with reading:
                 output: Tensor = model.forward(*inputs)
@@ -319,17 +333,14 @@ def _rounded(current: _Pass, value: Tensor, number: int) -> Tensor:
     # Normalised as in LSQ (Esser et al., ICLR 2020), so that sums over large maps do not clip the
     # gradients of all other parameters.
     factor = 1 / math.sqrt(max(1, value.numel()) * LEVELS)
-    rounded: Tensor = torch._fake_quantize_learnable_per_tensor_affine(
-        value.float(),
+    rounded: Tensor = RoundedMap.apply(  # type: ignore[no-untyped-call]
+        value,
         current.scales[number],
         current.zeros[number],
-        0,
-        LEVELS,
+        current.steps[number],
+        current.offsets[number],
         factor,
     )
-    if value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last):
-        # The kernel forgets the layout, and the convolution would copy its weights in each step.
-        return rounded.contiguous(memory_format=torch.channels_last)
     return rounded
 
 
@@ -351,13 +362,14 @@ def _computed(layer: Layers, inputs: Tensor, weight: Tensor, bias: Tensor | None
     if isinstance(layer, nn.Linear):
         return functional.linear(inputs, weight, bias)
     if isinstance(layer, nn.Conv2d):
-        return layer._conv_forward(inputs, weight, bias)
+        output: Tensor = layer._conv_forward(inputs, weight, bias)  # pads as the layer does
+        return output
     return functional.conv_transpose2d(
         inputs,
         weight,
         bias,
         layer.stride,
-        layer.padding,
+        layer.padding,  # type: ignore[arg-type] - has no name where it is transposed
         layer.output_padding,
         layer.groups,
         layer.dilation,
@@ -370,9 +382,10 @@ class _ReadsRounded(TorchFunctionMode):
     With skips in float, sums of two maps see it as it was.
     """
 
-    def __init__(self, skips: Skips) -> None:
+    def __init__(self, skips: Skips, constants: Iterable[Tensor]) -> None:
         super().__init__()
         self.skips = skips
+        self._constants = {id(constant) for constant in constants}
         # With the map itself, so that its number is given to no other one.
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
         self._paused = False
@@ -404,20 +417,29 @@ class _ReadsRounded(TorchFunctionMode):
             return func(*args, **named)
         if _is_in_place(func):
             self._known.pop(id(args[0]), None)  # it has another value from now on
-        if func in SUMS and self.skips == "float" and _adds_maps(args):
+        if func in SUMS and self.skips == "float" and self._adds_maps(args):
             return func(*args, **named)
         return func(*self._read(args), **named)
+
+    def _adds_maps(self, args: Sequence[Any]) -> bool:
+        """Return whether two maps are added, and no number, bias or mean."""
+        if len(args) < 2:
+            return False
+        for term in args[:2]:
+            if not isinstance(term, Tensor) or id(term) in self._constants:
+                return False
+        return True
 
     def _read(self, values: Sequence[Any]) -> list[Any]:
         read: list[Any] = []
         for value in values:
             if isinstance(value, Tensor):
-                entry = self._known.get(id(value))
-                if entry is not None:
-                    value = entry[1]
+                _, rounded = self._known.get(id(value), (value, value))
+                read.append(rounded)
             elif isinstance(value, list | tuple) and value and isinstance(value[0], Tensor):
-                value = self._read(value)
-            read.append(value)
+                read.append(self._read(value))
+            else:
+                read.append(value)
         return read
 
 
@@ -439,13 +461,3 @@ def _is_in_place(func: Any) -> bool:
     if name.endswith("__"):
         return bool(name.startswith("__i")) and name != "__invert__"
     return bool(name.endswith("_"))
-
-
-def _adds_maps(args: Sequence[Any]) -> bool:
-    """Return whether two maps are added, and no constant or bias."""
-    if len(args) < 2:
-        return False
-    first, second = args[0], args[1]
-    if not isinstance(first, Tensor) or not isinstance(second, Tensor):
-        return False
-    return first.shape == second.shape
