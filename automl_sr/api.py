@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from automl_sr.training.recipe import Recipe
     from automl_sr.training.run import Run, TrainedModel
     from automl_sr.trial.context import Context
+    from automl_sr.trial.ship import export_model
 
 _LAZY = {
     "Layer": "automl_sr.evaluation.layers",
@@ -79,6 +80,7 @@ _LAZY = {
     "Uniform": "automl_sr.compression.packing",
     "activation_ranges": "automl_sr.compression.export",
     "pack_weights": "automl_sr.compression.packing",
+    "export_model": "automl_sr.trial.ship",
     "generator": "automl_sr.training.randomness",
     "ImageSet": "automl_sr.data.catalog",
     "imresize": "automl_sr.tasks.image_sr.resize",
@@ -159,6 +161,7 @@ __all__ = [
     "alone",
     "as_inputs",
     "cache_folder",
+    "export_model",
     "generator",
     "hookimpl",
     "imresize",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.registry import Registry
     from automl_sr.plugin.task import Samples, Task
-    from automl_sr.training.run import Run, TrainedModel
+    from automl_sr.training.run import Run
 
 ITERATE_SECONDS = 20.0
 """So often the state of an iteration is kept."""
@@ -166,19 +166,6 @@ class Context:
     def model(self, blueprint: Blueprint) -> nn.Module:
         """Build the model of a blueprint on the trial's device, with fresh weights and no hooks."""
         return build(blueprint, self.registry).to(self.device)
-
-    def export(self, finished: TrainedModel, path: Path) -> TrainedModel:
-        """Write a model as ONNX to this path, as it is exported when it ships; returns it with the
-        file.
-
-        It is for those who want to know what runtimes will see of a model in training. Raises
-        ExportError where the file does not give what the model gives.
-        """
-        from automl_sr.trial.ship import export_module
-
-        path.parent.mkdir(parents=True, exist_ok=True)
-        export_module(finished.module, finished.blueprint, finished.task, path)
-        return replace(finished, onnx=path)
 
     def shared_generator(self, *what: Any) -> torch.Generator:
         """Return a random generator that is the same for all trials: for what they share."""

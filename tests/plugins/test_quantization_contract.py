@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from automl_sr.testing import TechniqueContract
 from automl_sr.testing.tiny import TinyNet
 from automl_sr_plugins.quantization import (
@@ -29,9 +31,10 @@ class TestPackedWeights(TechniqueContract):
 
 class TestInt8Training(TechniqueContract):
     technique = Int8QAT
-    settings = {"samples": 4}  # noqa: RUF012
+    settings = {"samples": 4, "share": 0.5}  # noqa: RUF012 - long enough to be stopped inside
     export_tolerance = 0.05
 
 
+@pytest.mark.ci
 class TestInt8TrainingOfAWideNet(TestInt8Training):
     companions = (EDSR(width=8, blocks=1, reparam="linear"),)

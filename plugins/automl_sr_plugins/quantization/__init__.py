@@ -345,8 +345,7 @@ class Int8QAT(Technique):
 
         ctx = run.context.for_technique(self)
         shipped = run.shipped_form()
-        exported = ctx.export(shipped, ctx.scratch / "int8_qat.onnx")
-        rounding = rounding_of(exported, ctx, self.keep_float, self.samples)
+        rounding = rounding_of(shipped, ctx, self.keep_float, self.samples)
         run.state[ROUNDING] = rounding.to_json()
         return ModelUpdate(
             model=shipped.module,

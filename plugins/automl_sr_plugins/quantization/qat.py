@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from automl_sr.api import OnnxModel, TrialError, activation_ranges, layers
+from automl_sr.api import OnnxModel, TrialError, activation_ranges, export_model, layers
 from automl_sr_plugins.quantization.int8 import KeepFloat, Skips, float_layers
 from automl_sr_plugins.quantization.rounding import LEVELS, RoundedMap
 
@@ -94,11 +94,10 @@ def rounding_of(
 ) -> Rounding:
     """Find out what the int8 file of a model will round, and in which ranges.
 
-    The model has been exported. Raises TrialError where no layer would be rounded.
+    It is exported for that. Raises TrialError where no layer would be rounded.
     """
-    source = finished.onnx
-    if source is None:
-        raise TrialError("Nothing was exported of which to learn what is rounded.")
+    source = ctx.scratch / f"{NAME}.onnx"
+    finished = export_model(finished, source)
     crops = ctx.task.calibration(finished.data, OnnxModel(source), samples, ctx.seed)
     ranges = activation_ranges(source, crops)
     known = ctx.task.interface().ranges
@@ -369,7 +368,7 @@ def _computed(layer: Layers, inputs: Tensor, weight: Tensor, bias: Tensor | None
         weight,
         bias,
         layer.stride,
-        layer.padding,  # type: ignore[arg-type] - has no name where it is transposed
+        layer.padding,  # type: ignore[arg-type]  # a word only in other convolutions
         layer.output_padding,
         layer.groups,
         layer.dilation,
