@@ -316,7 +316,11 @@ class Technique(BaseModel):
         return step
 
     def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
-        """Change the trained model before it is exported."""
+        """Change the trained model before it is exported.
+
+        An architecture leaves what it has changed already as it is: a phase of training may go on
+        with the form that ships (`run.shipped_form`).
+        """
         return finished
 
     def export(self, finished: TrainedModel, ctx: Context) -> TrainedModel:

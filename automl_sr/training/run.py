@@ -54,7 +54,10 @@ class Setup:
     scorer: Scorer | None = None
     """What `run.score` measures with; None where no technique declares that it asks for scores."""
     architecture: Technique | None = None
-    """Who is asked for the first weights; None where all are drawn."""
+    """Who is asked for the first weights, and for the form that ships.
+
+    None where all weights are drawn, and the model ships as it is trained.
+    """
 
 
 @dataclass(frozen=True)
@@ -349,9 +352,6 @@ class Run:
         trained as several layers become the one that they ship as. An enter returns it, and those
         behind it see the other form. None: the model is trained as it ships.
         """
-        architecture = self.setup.architecture
-        if architecture is None:
-            return None
         module = build(self.blueprint, self.context.registry)
         module.load_state_dict(self.model.state_dict())
         trained = TrainedModel(
@@ -362,11 +362,25 @@ class Run:
             state=dict(self.state),
             folder=self.context.scratch,
         )
-        shipped = architecture.compress(trained, self.context.for_technique(architecture))
+        shipped = self._shipped(trained)
         if shipped.blueprint == self.blueprint:
             return None
         # What is known of layers that stay is kept; the average is one of other weights.
         return ModelUpdate(model=shipped.module, blueprint=shipped.blueprint, ema="reset")
+
+    def shipped_form(self) -> TrainedModel:
+        """Return the model as its architecture ships it, with the weights that it would have now.
+
+        These are the averaged ones, where there is an average. A phase that has to see what ships,
+        such as one with rounded weights, goes on with its module and blueprint. It has no file yet.
+        """
+        return self._shipped(self.finish(self.context.scratch))
+
+    def _shipped(self, trained: TrainedModel) -> TrainedModel:
+        architecture = self.setup.architecture
+        if architecture is None:
+            return trained
+        return architecture.compress(trained, self.context.for_technique(architecture))
 
     def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors that never change again, such as the initial weights.

@@ -102,7 +102,7 @@ class _Folding(_Reference):
 
 
 def _is_folded(blueprint: Blueprint) -> bool:
-    """Return whether a net is plain already: a pruning has folded it while it was trained."""
+    """Return whether training has gone on with the plain net, as prunings and roundings do."""
     return any(name == FOLD for name, _ in blueprint.edits)
 
 
