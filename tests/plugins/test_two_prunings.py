@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pruning_toys
@@ -16,7 +17,9 @@ from automl_sr.space.plan import TrialPlan
 from automl_sr.space.search_space import SearchSpace
 from automl_sr.study.spec import parse_study
 from automl_sr.testing import TechniqueContract
+from automl_sr.testing.observing import Trace, assert_same
 from automl_sr.testing.tiny import TinyNet, TinyTrial
+from automl_sr_plugins.reference import EDSR
 from automl_sr_plugins.two_prunings import Both
 from automl_sr_plugins.unstructured_pruning import NM, DUPru, UPru
 from automl_sr_plugins.unstructured_pruning.masks import masks_of
@@ -57,6 +60,26 @@ class TestBoth(TechniqueContract):
         blueprint = trial.architecture.blueprint(trial.task, context)
         bounds = shippable(TrialPlan.of(techniques, {}), blueprint, context)
         assert bounds == (finished.blueprint, finished.blueprint)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("reparam", ["none", "linear"])
+def test_filters_that_are_cut_for_real_leave_the_net_that_is_then_pruned(
+    reparam: Any, tmp_path: Any
+) -> None:
+    pytest.importorskip("torch_pruning")
+    structured = discover().technique(Slot.PRUNING, "l1")
+    both = Both(first=structured(ratio=0.5), then=UPru(rounds=2, rate=0.5, keep="last"))
+    suite = TestBoth()
+    net = EDSR(width=8, blocks=1, reparam=reparam)
+    trial = replace(suite.trial_of(both, tmp_path / "whole"), techniques=(net, both))
+    trace = Trace()
+    finished = trial.shipped(trial.walk(trace))
+    weight = finished.module.get_parameter("body.0.conv1.weight")
+    assert weight.shape[:2] < (8, 8)
+    assert int((weight == 0).sum()) == pytest.approx(weight.numel() / 2, abs=1)
+    again = replace(trial, folder=tmp_path / "interrupted")
+    assert_same(again.train_interrupted().capture().tensors, trace.snapshot)
 
 
 def test_one_pruning_is_not_two(tmp_path: Any) -> None:
