@@ -334,6 +334,25 @@ class Run:
         copy.load_state_dict(self.model.state_dict())
         return copy.eval()
 
+    def in_shipped_form(self) -> TrainedModel:
+        """Return a copy of the model as its architecture ships it, with the weights as they are.
+
+        A net that is trained wide comes back folded: a technique that changes plain layers can take
+        it over with its blueprint, and train it on. The run stays as it is.
+        """
+        trained = TrainedModel(
+            module=self.copy_model(),
+            blueprint=self.blueprint,
+            task=self.task,
+            data=self.data,
+            state=dict(self.state),
+            folder=self.context.scratch,
+        )
+        architecture = self.setup.architecture
+        if architecture is None:
+            return trained
+        return architecture.compress(trained, self.context.for_technique(architecture))
+
     def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors that never change again, such as the initial weights.
 

@@ -345,6 +345,19 @@ def test_the_gate_knows_what_ships_and_a_killed_run_ships_the_same(
         assert count_params(finished.module) == low["params"]
 
 
+def test_a_net_that_is_trained_wide_is_folded_when_it_is_cut(tmp_path: Path) -> None:
+    net = EDSR(width=8, blocks=1, reparam="edge")
+    trial = trial_of(L1(ratio=0.0), tmp_path, net, recipe=Recipe(batch=2, patch=12, ema=0.0))
+    run = Run.start(trial.setup(), trial._blueprint())
+    plain = run.in_shipped_form()
+    assert [name for name, _ in plain.blueprint.edits] == ["reference.fold"]
+    assert run.blueprint.edits == ()
+    image = torch.rand(1, 1, 9, 7)
+    with torch.no_grad():
+        wide = run.model.cpu().float().eval()
+        assert (plain.module.cpu()(image) - wide(image)).abs().max() < 1e-5
+
+
 def test_a_penalty_comes_before_the_cut_and_training_after_it(tmp_path: Path) -> None:
     table = trial_of(Aligned(), tmp_path).timetable()
     names = [span.phase.name for span in table.spans]

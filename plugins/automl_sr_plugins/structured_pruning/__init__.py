@@ -136,7 +136,8 @@ class L1(_InTwo):
         """Cut the filters with the smallest weights."""
         from automl_sr_plugins.structured_pruning import cutting, nets
 
-        net, blueprint = nets.plain_form(run)
+        trained = run.in_shipped_form()
+        net, blueprint = trained.module, trained.blueprint
         _, groups = nets.outlined(blueprint, run.task, run.context)
         scores = [cutting.l1_scores(net, group) for group in groups]
         kept = self.counts(groups)
@@ -207,7 +208,8 @@ class Similarity(_InTwo):
         """Merge channels that are alike on training crops."""
         from automl_sr_plugins.structured_pruning import merging, nets
 
-        net, blueprint = nets.plain_form(run)
+        trained = run.in_shipped_form()
+        net, blueprint = trained.module, trained.blueprint
         _, groups = nets.outlined(blueprint, run.task, run.context)
         maps = merging.recorded(net, groups, run, self.batches)
         kept = self.counts(groups)
@@ -264,9 +266,10 @@ class LowRank(_InTwo):
 
     def smaller(self, run: Run) -> ModelUpdate | None:
         """Divide layers by their singular values."""
-        from automl_sr_plugins.structured_pruning import low_rank, nets
+        from automl_sr_plugins.structured_pruning import low_rank
 
-        net, blueprint = nets.plain_form(run)
+        trained = run.in_shipped_form()
+        net, blueprint = trained.module, trained.blueprint
         if self.by == "share":
             ranks = low_rank.ranks_by_share(net, run.task, self.share)
         else:
@@ -403,7 +406,8 @@ class Aligned(_Pruning):
         """Take the form that ships, with a scale for each filter where scales are pulled."""
         from automl_sr_plugins.structured_pruning import nets, weight_norm
 
-        net, blueprint = nets.plain_form(run)
+        trained = run.in_shipped_form()
+        net, blueprint = trained.module, trained.blueprint
         if self.alignment == "weight_norm":
             _, groups = nets.outlined(blueprint, run.task, run.context)
             layers = weight_norm.layers_of(net, groups)

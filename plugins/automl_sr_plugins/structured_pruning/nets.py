@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from automl_sr.api import Blueprint, ModelUpdate, TrainedModel, TrialError
+from automl_sr.api import Blueprint, ModelUpdate, TrialError
 from automl_sr_plugins.structured_pruning import CUT
 from automl_sr_plugins.structured_pruning.channels import Group, groups_of
 from automl_sr_plugins.structured_pruning.cutting import Cut, first_ones
 
 if TYPE_CHECKING:
-    from automl_sr.api import Context, Run, Task
+    from automl_sr.api import Context, Task
 
 
 def outlined(blueprint: Blueprint, task: Task, ctx: Context) -> tuple[nn.Module, list[Group]]:
@@ -30,29 +30,6 @@ def outlined(blueprint: Blueprint, task: Task, ctx: Context) -> tuple[nn.Module,
             "Search this architecture without structured pruning, or with low_rank.",
         )
     return net, groups
-
-
-def plain_form(run: Run) -> tuple[nn.Module, Blueprint]:
-    """Return a copy of a run's net as it ships, and its blueprint.
-
-    An architecture that is trained wide is folded here: its wide blocks have no filters that could
-    be removed. Training goes on with the folded net.
-    """
-    net = run.copy_model()
-    architecture = run.setup.architecture
-    if architecture is None:
-        return net, run.blueprint
-    trained = TrainedModel(
-        module=net,
-        blueprint=run.blueprint,
-        task=run.task,
-        data=run.data,
-        state=run.state,
-        folder=run.context.scratch,
-    )
-    context = run.context.for_technique(architecture)
-    plain = architecture.compress(trained, context)
-    return plain.module, plain.blueprint
 
 
 def without(blueprint: Blueprint, name: str) -> Blueprint:
