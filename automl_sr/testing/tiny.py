@@ -175,12 +175,17 @@ class TinyTrial:
 
     def samples(self) -> Any:
         """Select and distil the training samples."""
-        samples: Any = self.data
-        if asked(self.techniques):
-            samples, _ = hold_out(self.data, SEED)
+        samples: Any = self.full_data()
         for technique in self.techniques:
             context = self.context(technique, samples.fingerprint)
             samples = technique.select_data(samples, context)
+        return samples
+
+    def full_data(self) -> Samples:
+        """Return all that may be trained on: what is held out for scores is not."""
+        if not asked(self.techniques):
+            return self.data
+        samples, _ = hold_out(self.data, SEED)
         return samples
 
     def as_studies_train(self) -> TinyTrial:
@@ -218,6 +223,7 @@ class TinyTrial:
             timetable=self.timetable(),
             seed=SEED,
             device=self.device,
+            full_data=self.full_data(),
             scorer=self._scorer(),
             architecture=self.architecture,
         )

@@ -20,6 +20,7 @@ from automl_sr.api import (
     Phase,
     Slot,
     Technique,
+    TrialError,
     When,
     hookimpl,
 )
@@ -36,6 +37,9 @@ WEIGHT_NORM = "structured_pruning.weight_norm"
 """The edit that gives filters a scale of their own; it is there only until the net is cut."""
 LOW_RANK = "structured_pruning.low_rank"
 """The edit that makes two convolutions of one."""
+NOTHING_SMALLER = (
+    "cannot divide this net: at the ranks that are asked for no convolution becomes smaller"
+)
 
 Bounds = tuple["Blueprint", "Blueprint"]
 
@@ -65,6 +69,14 @@ class _Pruning(Technique):
         if self.is_done(blueprint):
             return blueprint, blueprint
         return self.bounds(blueprint, task, ctx)
+
+    def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
+        if self.is_done(blueprint):
+            return None
+        from automl_sr_plugins.structured_pruning import nets
+
+        _, groups = nets.outlined(blueprint, task, ctx)
+        return nets.problem(groups)
 
     def bounds(self, blueprint: Blueprint, task: Task, ctx: Context) -> Bounds:
         """Return the smallest and the largest net that can come of one that is whole."""
@@ -136,9 +148,8 @@ class L1(_InTwo):
         """Cut the filters with the smallest weights."""
         from automl_sr_plugins.structured_pruning import cutting, nets
 
-        trained = run.in_shipped_form()
-        net, blueprint = trained.module, trained.blueprint
-        _, groups = nets.outlined(blueprint, run.task, run.context)
+        net, blueprint = nets.plain_form(run)
+        groups = nets.cuttable(blueprint, run.task, run.context)
         scores = [cutting.l1_scores(net, group) for group in groups]
         kept = self.counts(groups)
         if self.scope == "global":
@@ -208,9 +219,8 @@ class Similarity(_InTwo):
         """Merge channels that are alike on training crops."""
         from automl_sr_plugins.structured_pruning import merging, nets
 
-        trained = run.in_shipped_form()
-        net, blueprint = trained.module, trained.blueprint
-        _, groups = nets.outlined(blueprint, run.task, run.context)
+        net, blueprint = nets.plain_form(run)
+        groups = nets.cuttable(blueprint, run.task, run.context)
         maps = merging.recorded(net, groups, run, self.batches)
         kept = self.counts(groups)
         dropped = []
@@ -258,22 +268,34 @@ class LowRank(_InTwo):
         net = ctx.outline(blueprint)
         if self.by == "share":
             ranks = low_rank.ranks_by_share(net, task, self.share)
-            same = blueprint.edited(LOW_RANK, ranks=ranks)
-            return same, same
-        # Which ranks keep the energy is known when the weights are.
-        least = low_rank.least_ranks(net, task)
-        return blueprint.edited(LOW_RANK, ranks=least), blueprint
+        else:
+            # Which ranks keep the energy is known when the weights are.
+            ranks = low_rank.least_ranks(net, task)
+        if not ranks:
+            return blueprint, blueprint
+        divided = blueprint.edited(LOW_RANK, ranks=ranks)
+        if self.by == "share":
+            return divided, divided
+        return divided, blueprint
+
+    def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
+        """Say so where no layer becomes smaller."""
+        smallest, _ = self.shipped(blueprint, task, ctx)
+        if self.is_done(smallest):
+            return None
+        return NOTHING_SMALLER
 
     def smaller(self, run: Run) -> ModelUpdate | None:
         """Divide layers by their singular values."""
-        from automl_sr_plugins.structured_pruning import low_rank
+        from automl_sr_plugins.structured_pruning import low_rank, nets
 
-        trained = run.in_shipped_form()
-        net, blueprint = trained.module, trained.blueprint
+        net, blueprint = nets.plain_form(run)
         if self.by == "share":
             ranks = low_rank.ranks_by_share(net, run.task, self.share)
         else:
             ranks = low_rank.ranks_by_energy(net, run.task, self.energy)
+        if not ranks:
+            raise TrialError(f"The pruning {NOTHING_SMALLER}.")
         module = low_rank.divide_by_svd(net, ranks)
         edited = blueprint.edited(LOW_RANK, ranks=ranks)
         return ModelUpdate(module, edited, optimizer="reset", ema="reset")
@@ -406,10 +428,9 @@ class Aligned(_Pruning):
         """Take the form that ships, with a scale for each filter where scales are pulled."""
         from automl_sr_plugins.structured_pruning import nets, weight_norm
 
-        trained = run.in_shipped_form()
-        net, blueprint = trained.module, trained.blueprint
+        net, blueprint = nets.plain_form(run)
+        groups = nets.cuttable(blueprint, run.task, run.context)
         if self.alignment == "weight_norm":
-            _, groups = nets.outlined(blueprint, run.task, run.context)
             layers = weight_norm.layers_of(net, groups)
             blueprint = blueprint.edited(WEIGHT_NORM, layers=layers)
             net = weight_norm.wrap(net, layers=layers)
