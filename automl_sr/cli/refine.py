@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from automl_sr.store.refinements import RefinementClaim, RefinementResult
     from automl_sr.trial.types import Point
 
+MOST_MINUTES = 1_000_000
 PLAIN_SECONDS = 15.0
 """Without a terminal a refinement says so often where it is."""
 
@@ -53,6 +54,13 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
         int | None,
         typer.Option(
             help="Steps of training; default: four times those of the search", metavar="N"
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Instead of steps: what all of it may take, by the speed of a short trial run",
+            metavar="M",
         ),
     ] = None,
     seeds: Annotated[
@@ -81,11 +89,12 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     Examples:
       automl-sr refine quickstart --top 3
       automl-sr refine quickstart --trials 3,7 --steps 20000 --seeds 3
+      automl-sr refine quickstart --top 1 --minutes 30
     """
     from automl_sr.search.refine.choice import Request
 
     # What is wrong with the options is told before anything heavy is imported.
-    asked = Request(_numbers(trials), top, steps, seeds)
+    asked = Request(_numbers(trials), top, steps, minutes, seeds)
     _check(asked)
     known_device(device)
     if threads is not None:
@@ -131,6 +140,15 @@ def _check(asked: Any) -> None:
         raise UseError(
             "--top chooses from the front, --trials names trials.", "Leave one of them out."
         )
+    if asked.steps is not None and asked.minutes is not None:
+        raise UseError(
+            "--steps and --minutes both say how long to train.", "Leave one of them out."
+        )
+    if asked.minutes is not None and not 0 < asked.minutes < MOST_MINUTES:
+        raise UseError(
+            f"--minutes {asked.minutes:g} is no time to train.",
+            f"Write a number above 0 and below {MOST_MINUTES:,}.",
+        )
     for what, count in (("top", asked.top), ("steps", asked.steps), ("seeds", asked.seeds)):
         if count is not None and count < 1:
             raise UseError(f"--{what} {count} is too few.", "Write 1 or more.")
@@ -145,6 +163,8 @@ def _again(asked: Any) -> str:
         words.append(f" --trials {','.join(map(str, asked.trials))}")
     if asked.steps is not None:
         words.append(f" --steps {asked.steps}")
+    if asked.minutes is not None:
+        words.append(f" --minutes {asked.minutes:g}")
     if asked.seeds != 1:
         words.append(f" --seeds {asked.seeds}")
     return "".join(words)

@@ -125,11 +125,12 @@ def request(
     store: Store,
     session: Session,
     study: StudyRecord,
-    trial_ids: Sequence[int],
-    steps: int,
+    lengths: Mapping[int, int],
     seeds: Sequence[int],
 ) -> list[int]:
     """Ask for refinements and give their ids, those of the first seed first.
+
+    `lengths` are the steps by trial's id.
 
     One that is complete, or that somebody works on, stays as it is; one that failed is to be tried
     again.
@@ -138,16 +139,15 @@ def request(
     # Two that ask at once take turns: the second one finds the rows of the first.
     own = select(models.Study.id).where(models.Study.id == study.id)
     session.execute(own.with_for_update())
-    query = select(row.trial_id, row.seed, row.id).where(
-        row.trial_id.in_(trial_ids), row.steps == steps
-    )
+    query = select(row.trial_id, row.steps, row.seed, row.id)
     known: dict[tuple[int, int], int] = {}
-    for trial, seed, found in session.execute(query):
-        known[trial, seed] = found
+    for trial, steps, seed, found in session.execute(query.where(row.trial_id.in_(lengths))):
+        if steps == lengths[trial]:
+            known[trial, seed] = found
 
     asked = []
     for seed in seeds:
-        for trial in trial_ids:
+        for trial, steps in lengths.items():
             if (trial, seed) not in known:
                 known[trial, seed] = _asked_for(session, study, trial, steps, seed)
             asked.append(known[trial, seed])

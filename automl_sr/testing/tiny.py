@@ -26,7 +26,7 @@ from automl_sr.tasks.image_sr.pixel_store import PixelStore
 from automl_sr.tasks.image_sr.resize import downscale
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.tasks.image_sr.task import ImageSR
-from automl_sr.testing.observing import StopInEveryPhase, Trace
+from automl_sr.testing.observing import StopInEveryPhase, Trace, cost_of
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -175,12 +175,17 @@ class TinyTrial:
 
     def samples(self) -> Any:
         """Select and distil the training samples."""
-        samples: Any = self.data
-        if asked(self.techniques):
-            samples, _ = hold_out(self.data, SEED)
+        samples: Any = self.full_data()
         for technique in self.techniques:
             context = self.context(technique, samples.fingerprint)
             samples = technique.select_data(samples, context)
+        return samples
+
+    def full_data(self) -> Samples:
+        """Return all that may be trained on: what is held out for scores is not."""
+        if not asked(self.techniques):
+            return self.data
+        samples, _ = hold_out(self.data, SEED)
         return samples
 
     def as_studies_train(self) -> TinyTrial:
@@ -218,6 +223,7 @@ class TinyTrial:
             timetable=self.timetable(),
             seed=SEED,
             device=self.device,
+            full_data=self.full_data(),
             scorer=self._scorer(),
             architecture=self.architecture,
         )
@@ -280,6 +286,27 @@ class TinyTrial:
         Core checks the float file against the model.
         """
         return ship(run.finish(self.folder), self.techniques, self.context(self.architecture))
+
+    def shippable(self) -> tuple[Blueprint, Blueprint]:
+        """Return the smallest and the largest model that can ship, as the gate asks for them."""
+        smallest = largest = self._blueprint()
+        for technique in self.techniques:
+            context = self.context(technique)
+            smallest, _ = technique.shipped(smallest, self.task, context)
+            _, largest = technique.shipped(largest, self.task, context)
+        return smallest, largest
+
+    def untrained_cost(self, blueprint: Blueprint) -> dict[str, float]:
+        """Return what a model of this blueprint costs, exported with the weights it begins with."""
+        untrained = TrainedModel(
+            module=self.context(self.architecture).model(blueprint).cpu().eval(),
+            blueprint=blueprint,
+            task=self.task,
+            data=self.data,
+            state={},
+            folder=self.folder / "untrained",
+        )
+        return cost_of(ship(untrained, (), self.context(self.architecture)))
 
 
 def in_pipeline_order(techniques: Iterable[Technique]) -> tuple[Technique, ...]:

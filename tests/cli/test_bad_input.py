@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from automl_sr.cli.main import main
+from automl_sr.errors import DataError
+from automl_sr.tasks.image_sr.task import ImageSR
 
 STUDY = """
 name: bad-input
@@ -112,6 +114,26 @@ def test_a_validation_image_that_is_also_in_the_training_set(
 ) -> None:
     Image.open(images / "train" / "1.png").save(images / "valid" / "other-name.bmp")
     refuse(images, write_study(images), capsys, "other-name", "training set")
+
+
+def test_a_drawn_validation_image_is_not_trained_on_under_another_name(images: Path) -> None:
+    for path in list((images / "train").iterdir()):
+        Image.open(path).save(path.with_name(f"copy-of-{path.name}"))
+    task = ImageSR(scale=2, train=str(images / "train"), valid="10%", color="y")
+    found = task.load(0)
+    assert len(found.valid) == 1
+    assert len(found.train) == 6 - 2, "neither the image nor its copy"
+    [note] = found.notes
+    assert "left out of training" in note
+    assert "has the pixels of the validation image" in note
+
+
+def test_a_share_of_images_that_are_all_alike_leaves_none_to_train_on(images: Path) -> None:
+    for path in (images / "train").iterdir():
+        Image.open(images / "valid" / "0.png").save(path)
+    task = ImageSR(scale=2, train=str(images / "train"), valid="10%", color="y")
+    with pytest.raises(DataError, match="All training images are copies"):
+        task.load(0)
 
 
 def test_a_store_that_cannot_be_written(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

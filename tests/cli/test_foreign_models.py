@@ -45,6 +45,7 @@ def arguments(command: str, net: Path, folder: Path) -> list[str]:
     return ["upscale", str(net), str(folder / "images" / "a.png"), "-o", str(folder / "out")]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", list(HARM))
 @pytest.mark.parametrize("command", ["evaluate", "upscale"])
 def test_a_file_that_means_harm_is_one_line_and_leaves_nothing(

@@ -108,6 +108,7 @@ def test_a_function_is_called_where_the_file_is_open(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("body", "constants"),
     [

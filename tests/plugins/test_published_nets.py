@@ -138,6 +138,7 @@ def test_one_file_takes_images_of_all_sizes(name, scale, color, tmp_path):
     assert verify(path, net, images) <= 1e-5
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", SMALL)
 def test_each_layer_is_found_in_the_file_as_often_as_it_is_called(name, tmp_path):
     net = SMALL[name](channels=1, scale=2)

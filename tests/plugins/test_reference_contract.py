@@ -35,6 +35,7 @@ class TestOldest(ArchitectureContract):
     technique = (SRCNN, ESPCN, MSRResNet)
 
 
+@pytest.mark.ci
 class TestWithAttention(ArchitectureContract):
     technique = SAFMN
     settings: ClassVar = {"blocks": 1}  # more of them are no other case

@@ -113,6 +113,7 @@ PLAINUSR_SIZES = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("size", PLAINUSR_SIZES)
 def test_plainusr_has_the_published_parameters_and_multiply_adds(size: str) -> None:
     fields, counts, macs = PLAINUSR_SIZES[size]

@@ -113,6 +113,7 @@ def test_a_server_that_stays_away_ends_the_worker_with_its_work_checkpointed(
     )
 
 
+@pytest.mark.ci
 def test_a_worker_that_is_suspended_past_its_lease_writes_nothing_any_more(
     tmp_path: Path, store_url: str, undisturbed: list[Any]
 ) -> None:

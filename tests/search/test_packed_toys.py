@@ -169,6 +169,7 @@ def run(*arguments: object) -> Any:
     return result
 
 
+@pytest.mark.ci
 def test_it_is_exported_measured_and_used_as_any_other(
     searched: Path, photographs: Path, tmp_path: Path
 ) -> None:

@@ -214,6 +214,7 @@ def test_half_files_and_files_that_no_row_names_go(here: World, tmp_path: Path) 
     assert {here.models / name for name in files(here.models)} == named
 
 
+@pytest.mark.ci
 def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +248,7 @@ def test_copies_of_checkpoints_stay_as_long_as_the_trial_runs(
 # ---- what is not the study's ---------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_other_studies_and_other_files_are_not_touched(here: World, tmp_path: Path) -> None:
     make(tmp_path, "another")
     other = world(tmp_path, "another")

@@ -139,6 +139,7 @@ def run_observing(plan: Any, setting: Any, observer: Any, folder: Path) -> Outco
     return replace(outcome, values={**outcome.values, "size_bytes": 10.0})
 
 
+@pytest.mark.ci
 def test_a_trial_whose_model_outgrows_a_limit_in_training_ends_as_infeasible_and_is_free(
     tmp_path: Path,
 ) -> None:
@@ -293,6 +294,7 @@ def test_five_failures_with_one_cause_stop_the_search_and_a_resume_tries_again(
     }  # fmt: skip
 
 
+@pytest.mark.ci
 def test_different_causes_do_not_add_up(tmp_path: Path) -> None:
     errors = [TrialError(word) for word in ("a", "b", "a", "b", "a", "b")]
     assert find(load(trials=8), tmp_path, failing(*errors)).summary["trials"]["failed"] == 6
@@ -407,6 +409,7 @@ def test_an_optuna_study_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert len(other.trials) == 1
 
 
+@pytest.mark.ci
 def test_a_worker_that_died_between_two_writes_is_followed_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -220,6 +220,7 @@ def after_all_raised(
     )
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", list(RAISED))
 def test_whatever_a_technique_raises_fails_its_trial(name: str, after_all_raised: Any) -> None:
     _, found, _ = after_all_raised
@@ -230,6 +231,7 @@ def test_whatever_a_technique_raises_fails_its_trial(name: str, after_all_raised
     assert "\n" not in str(row.reason)
 
 
+@pytest.mark.ci
 def test_and_the_search_goes_on(after_all_raised: Any) -> None:
     end, _, events = after_all_raised
     assert end.error is None

@@ -42,6 +42,8 @@ from automl_sr.study.spec import parse_study
 from automl_sr.training.recipe import Recipe
 from automl_sr.trial.types import Outcome
 
+pytestmark = pytest.mark.ci
+
 
 class Block(Technique):
     """Another architecture."""
@@ -175,6 +177,7 @@ def optuna_trials(study: OpenStudy) -> list[Any]:
 # What is taken over
 
 
+@pytest.mark.everyday
 def test_a_larger_space_takes_over_every_trial_with_its_values_and_files(
     begin: Begin, tmp_path: Path
 ) -> None:
@@ -214,6 +217,7 @@ def test_the_budget_counts_a_studys_own_trials_and_its_baseline_is_not_tried_aga
     )
 
 
+@pytest.mark.everyday
 def test_a_baseline_that_was_not_among_them_comes_first(begin: Begin, tmp_path: Path) -> None:
     begin(tmp_path, study_file("old", SMALL, trials=5))
     elsewhere = LARGE.replace(
@@ -368,6 +372,7 @@ def test_a_slot_that_nothing_could_fill_was_filled_with_nothing(tmp_path: Path) 
 # Whether results compare
 
 
+@pytest.mark.everyday
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -843,6 +848,7 @@ def test_files_that_are_gone_already_are_not_named(begin: Begin, tmp_path: Path)
     assert any(not row.artifacts for row in rows(tmp_path, "new"))
 
 
+@pytest.mark.everyday
 def test_a_fork_works_on_every_database(tmp_path: Path, store_url: str) -> None:
     options = Options(store=store_url, artifacts=str(tmp_path / "artifacts"))
     search(study_file("old", SMALL, trials=4), EVERYTHING, options, run=run)

@@ -27,6 +27,8 @@ from automl_sr.store.reading import Reader
 from automl_sr.store.records import Claim, StudyRecord
 from automl_sr.store.repository import Store
 
+pytestmark = pytest.mark.ci
+
 HOUR = 3600.0
 ELSEWHERE = "another-machine:1:0123456789ab"
 BOTH_WAYS = pytest.mark.parametrize("hours", [1, -1])
@@ -133,6 +135,7 @@ def test_a_process_that_hangs_loses_its_trial_when_the_lease_ends(
     assert store.take_over(study, new_owner()) is not None
 
 
+@pytest.mark.everyday
 @BOTH_WAYS
 def test_a_process_that_has_died_loses_its_trial_at_once(
     store: Store, study: StudyRecord, uptime: Uptime, hours: int
@@ -157,7 +160,7 @@ def test_refinements_are_held_in_the_same_way(
     store: Store, study: StudyRecord, uptime: Uptime, hours: int
 ) -> None:
     trial = store.trial(study, 0)
-    [which] = stored.request(store, study, [trial.id], 100, [0])
+    [which] = stored.request(store, study, {trial.id: 100}, [0])
     claim = stored.claim(store, study, new_owner(), [which])
     assert claim is not None
     set_clock(store, hours)
@@ -201,6 +204,7 @@ def test_several_workers_go_on_with_their_own_trials(
 # The time of a study
 
 
+@pytest.mark.everyday
 @BOTH_WAYS
 def test_time_that_was_searched_counts_once_however_the_clock_is_set(
     store: Store, study: StudyRecord, uptime: Uptime, hours: int

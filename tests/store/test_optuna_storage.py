@@ -63,12 +63,13 @@ def postgres_copy(postgres: Server, postgres_with_tables: str) -> Iterator[str]:
     postgres.drop(url)
 
 
-@pytest.fixture(params=["sqlite_copy", pytest.param("postgres_copy", marks=pytest.mark.ci)])
+@pytest.fixture(params=["sqlite_copy", "postgres_copy"])
 def rdb_storage(request: pytest.FixtureRequest) -> Iterator[RDBStorage]:
     with opened(request.getfixturevalue(request.param)) as storage:
         yield storage
 
 
+@pytest.mark.ci
 class TestStorage(StorageTestCase):
     @pytest.fixture
     def storage(self, rdb_storage: RDBStorage) -> RDBStorage:

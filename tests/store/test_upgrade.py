@@ -295,6 +295,7 @@ def test_an_upgrade_that_is_cut_off_leaves_the_old_store(url: str, revision: str
     assert Reader.open(url).studies()
 
 
+@pytest.mark.ci
 def test_a_slot_without_a_number_was_never_a_trial(url: str, revision: str) -> None:
     """In schema 0001 a worker could die between taking a place of the budget and asking for a
     plan.
@@ -353,6 +354,7 @@ def test_a_trial_that_was_half_way_goes_on_under_its_key_with_its_stages(
     store.close()
 
 
+@pytest.mark.ci
 def test_a_trial_that_was_half_way_never_runs_another_plan_than_the_stored_one(
     url: str, revision: str
 ) -> None:

@@ -85,10 +85,18 @@ class World:
         self.work = folder / "artifacts" / "work" / self.study.folder / "refined"
         self.models = folder / "artifacts" / self.study.folder
 
-    def refine(self, run: Any = None, callback: Any = None, **asked: Any) -> RefineEnd:
+    def refine(
+        self, run: Any = None, callback: Any = None, pace: float = 10.0, **asked: Any
+    ) -> RefineEnd:
         options = Options(store=self.options.store)
         return refine(
-            "world", registry(), options, Request(**asked), run=run or Trainer(), callback=callback
+            "world",
+            registry(),
+            options,
+            Request(**asked),
+            run=run or Trainer(),
+            measure_pace=lambda *_: pace,
+            callback=callback,
         )
 
     def trials(self) -> list[TrialRecord]:

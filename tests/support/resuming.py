@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import toy_techniques as toys
 import training_toys as more
 
@@ -57,6 +58,12 @@ COMBINATIONS: dict[str, list[Technique]] = {
         toys.RewindPruning(rounds=2),
     ],
 }
+
+EVERYDAY = ("distilled, taught, kept, rounded and held back", "genotype, teacher and pruning")
+MOSTLY_IN_CI = [
+    pytest.param(name, marks=[] if name in EVERYDAY else pytest.mark.ci) for name in COMBINATIONS
+]
+"""Every day two that do nearly everything, the others in CI."""
 
 
 class Stop:

@@ -121,6 +121,7 @@ def test_evaluate_hands_a_file_over_to_its_task(searched: Path) -> None:
     assert "psnr_frames" not in table.stdout
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

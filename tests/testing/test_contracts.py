@@ -50,6 +50,7 @@ def failures_of(report: Path, *chosen: str) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.ci
 def test_a_sound_technique_passes_and_a_parameter_that_never_learns_is_found(
     tmp_path: Path,
 ) -> None:

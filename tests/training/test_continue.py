@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from resuming import COMBINATIONS, STEPS, Stop, fingerprint, registry, setup_of
+from resuming import COMBINATIONS, MOSTLY_IN_CI, STEPS, Stop, fingerprint, registry, setup_of
 from toy_techniques import Digits
 
 from automl_sr.errors import CheckpointError, PluginError, StopRequestedError
@@ -56,7 +56,7 @@ def go_on(
             continue
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", MOSTLY_IN_CI)
 def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None:
     setup, trunk = learnt(name, tmp_path / "first")
     base = trunk.capture()
@@ -67,7 +67,7 @@ def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None
     assert fingerprint(resumed) == fingerprint(undisturbed)
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", MOSTLY_IN_CI)
 def test_it_begins_with_what_was_learnt(name: str, tmp_path: Path) -> None:
     setup, trunk = learnt(name, tmp_path)
     run = Run.go_on(continued(setup, trunk.capture(), MORE), trunk.capture())
@@ -80,6 +80,7 @@ def test_it_begins_with_what_was_learnt(name: str, tmp_path: Path) -> None:
     assert (run.step, run.branch_step, run.phase_left) == (0, None, False)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "name", [name for name in COMBINATIONS if name != "a tail phase on the branch"]
 )

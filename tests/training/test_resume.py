@@ -14,7 +14,7 @@ import pytest
 import torch
 import toy_techniques as toys
 import training_toys as more
-from resuming import COMBINATIONS, STEPS, Stop, fingerprint, setup_of
+from resuming import COMBINATIONS, MOSTLY_IN_CI, STEPS, Stop, fingerprint, setup_of
 
 from automl_sr.errors import CheckpointError, StopRequestedError
 from automl_sr.plugin.technique import Technique
@@ -46,14 +46,7 @@ def run_to_end(
         return fingerprint(branch), starts
 
 
-EVERYDAY = "distilled, taught, kept, rounded and held back"
-KILLED = [
-    pytest.param(name, marks=[] if name == EVERYDAY else pytest.mark.ci) for name in COMBINATIONS
-]
-"""Those that are killed every day: one that does everything, the others in CI."""
-
-
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", MOSTLY_IN_CI)
 def test_stopping_at_any_step_changes_nothing(name: str, tmp_path: Path) -> None:
     undisturbed, once = run_to_end(COMBINATIONS[name], tmp_path / "undisturbed")
     assert once == 1
@@ -78,6 +71,7 @@ def test_nor_does_it_in_another_number_format(precision: str, tmp_path: Path) ->
     assert resumed == undisturbed != exact
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", [name for name in COMBINATIONS if name != "plain"])
 def test_each_technique_changes_the_result(name: str, tmp_path: Path) -> None:
     """Otherwise the test above would show nothing."""
@@ -107,7 +101,7 @@ def killed_at(step: int, name: str, folder: Path) -> int:
     return os.WTERMSIG(status)
 
 
-@pytest.mark.parametrize("name", KILLED)
+@pytest.mark.parametrize("name", MOSTLY_IN_CI)
 def test_sigkill_in_any_phase_changes_nothing(name: str, tmp_path: Path) -> None:
     undisturbed, _ = run_to_end(COMBINATIONS[name], tmp_path / "undisturbed")
     setup, _ = setup_of(COMBINATIONS[name], tmp_path / "table")

@@ -24,6 +24,7 @@ from automl_sr.trial.run import run_trial
 from automl_sr.trial.types import Outcome
 
 
+@pytest.mark.ci
 def test_a_task_that_is_not_image_to_image_goes_all_the_way(tmp_path: Path) -> None:
     plan, where = digits(
         tmp_path,
@@ -168,6 +169,7 @@ def test_super_resolution_on_luma_beats_bicubic_and_int8_ships_smaller(tmp_path:
     assert full.values["latency_ratio"] > 0
 
 
+@pytest.mark.ci
 def test_a_graph_is_timed_once_for_all_rungs_and_for_trials_that_differ_in_training_alone(
     tmp_path: Path,
 ) -> None:
@@ -194,5 +196,6 @@ def test_a_graph_is_timed_once_for_all_rungs_and_for_trials_that_differ_in_train
     assert [outcome.shared["latency"]["reused"] for outcome in (timed, spared)] == [False, True]
 
 
+@pytest.mark.ci
 def test_super_resolution_on_rgb(tmp_path: Path) -> None:
     assert run_sr(tmp_path, "rgb", "none").values["macs"] > 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from automl_sr.errors import UseError
 from automl_sr.search.output import Refinement, RefineOutput
 from automl_sr.search.results import FINISHED, front_of
+from automl_sr.store.records import UNFINISHED
 from automl_sr.store.refinements import refinements
 
 if TYPE_CHECKING:
@@ -37,14 +38,31 @@ class Request:
     """Only so many members of the front, the best in the first objective first."""
     steps: int | None = None
     """Steps in all of one refinement, its cool-down included."""
+    minutes: float | None = None
+    """Instead of steps: what the training of all refinements may take together."""
     seeds: int = 1
 
 
 def steps_of(study: StudyRecord, asked: Request) -> int:
-    """Return the steps of each refinement."""
+    """Return the steps of each refinement where no time is asked for."""
     if asked.steps is None:
         return LONGER * int(study.spec["budget"]["steps"])
     return asked.steps
+
+
+def steps_in(seconds: float, pace: float) -> int:
+    """Return the steps that fit into a time at a pace, in steps per second, with two digits."""
+    steps = max(1.0, seconds * pace)
+    return int(float(f"{steps:.1e}"))
+
+
+def steps_begun(reader: Reader, study: StudyRecord) -> dict[int, int]:
+    """Return by trial's id the steps of a refinement that was begun and has not ended."""
+    begun = {}
+    for row in refinements(reader, study):
+        if row.state in UNFINISHED:
+            begun[row.trial_id] = row.steps
+    return begun
 
 
 def chosen(

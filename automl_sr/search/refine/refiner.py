@@ -5,6 +5,7 @@ came of them.
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,9 +27,12 @@ from automl_sr.search.refine.choice import (
     Request,
     chosen,
     no_checkpoint,
+    steps_begun,
+    steps_in,
     steps_of,
     summary,
 )
+from automl_sr.search.refine.pace import steps_per_second
 from automl_sr.search.refine.run import Job, missing_test_sets, run_refinement
 from automl_sr.search.study import join_study
 from automl_sr.search.workers.failures import detail_to_keep, failure_words
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from automl_sr.trial.types import Setting
 
     RunRefinement = Callable[[TrialPlan, Setting, Job, TrialObserver, Path], Refined]
+    MeasurePace = Callable[[TrialPlan, Setting, Path, Path], float]
 
 WAIT_SECONDS = 1.0
 
@@ -78,12 +83,14 @@ def refine(
     asked: Request,
     *,
     run: RunRefinement = run_refinement,
+    measure_pace: MeasurePace = steps_per_second,
     callback: RefineCallback | None = None,
 ) -> RefineEnd:
     """Refine trials of a study that is in the store; the same call goes on where one was stopped.
 
-    `run` replaces training and measuring in tests. Raises UseError, DataError, StoreError before
-    anything runs; what happened to refinements that began stands in `RefineEnd`.
+    `run` and `measure_pace` replace training and measuring in tests. Raises UseError, DataError,
+    StoreError, TrialError before anything runs; what happened to refinements that began stands in
+    `RefineEnd`.
     """
     reader = Reader.open(options.store)  # a mistyped place makes no new store
     record = reader.study(name)
@@ -93,10 +100,10 @@ def refine(
     following = callback or RefineCallback()
     study = join_study(name, registry, options)
     try:
-        seeds = range(asked.seeds)
-        ids = stored.request(
-            study.store, record, [trial.id for trial in trials], steps_of(record, asked), seeds
-        )
+        lengths = dict.fromkeys([trial.id for trial in trials], steps_of(record, asked))
+        if asked.minutes is not None:
+            lengths = _lengths(study, trials, asked, measure_pace)
+        ids = stored.request(study.store, record, lengths, range(asked.seeds))
         stop = Stop(None, following.note)
         refiner = Refiner(study, ids, run, following, stop)
         following.opened(study, len(ids))
@@ -107,6 +114,42 @@ def refine(
         return _end(study, refiner, stop)
     finally:
         study.store.close()
+
+
+def _lengths(
+    study: OpenStudy,
+    trials: Sequence[TrialRecord],
+    asked: Request,
+    measure_pace: MeasurePace,
+) -> dict[int, int]:
+    """Return by trial's id the steps that fit into its share of the minutes that are asked.
+
+    What was begun goes on with the steps that it has. Raises TrialError.
+    """
+    seconds = 60 * (asked.minutes or 0) / (len(trials) * asked.seeds)
+    begun = steps_begun(study.store, study.record)
+    lengths = {}
+    for trial in trials:
+        if trial.id in begun:
+            lengths[trial.id] = begun[trial.id]
+        else:
+            pace = _pace(study, trial, measure_pace)
+            lengths[trial.id] = steps_in(seconds, pace)
+    return lengths
+
+
+def _pace(study: OpenStudy, trial: TrialRecord, measure_pace: MeasurePace) -> float:
+    """Return a trial's steps per second. Raises TrialError."""
+    plan = TrialPlan.from_json(trial.plan or {}, study.registry)
+    with tempfile.TemporaryDirectory(prefix="automl-sr-pace-") as scratch:
+        base = fetch_base(trial, Path(scratch) / "base")
+        found = contained(
+            lambda: measure_pace(plan, study.setting, base, Path(scratch) / "work"),
+            words=failure_words,
+        )
+    if isinstance(found, Mishap):
+        raise TrialError(f"Trial {trial.number} cannot be trained on: {found.reason}")
+    return found
 
 
 def _end(study: OpenStudy, refiner: Refiner, stop: Stop) -> RefineEnd:

@@ -115,6 +115,10 @@ class ImageSR(Task):
         in_validation = []
         for path, pair in pairs.items():
             in_validation.append(mark_pixels(path, pair.hr))
+        if isinstance(self.valid, str):
+            # Nobody chose which of two equal images is validated on: the draw did.
+            samples, in_training, said = _without_copies(samples, in_training, in_validation)
+            notes.extend(said)
         notes.extend(_overlap(in_training, in_validation))
 
         # Of what is in the files: the same images under other names give the same results.
@@ -417,6 +421,35 @@ def _overlap(training: Sequence[ImageMark], validation: Sequence[ImageMark]) -> 
     for match in alike(training, validation):
         notes.append(f"{match.second} looks much like the training image {match.first}")
     return notes
+
+
+def _without_copies(
+    samples: SRSamples,
+    training: Sequence[ImageMark],
+    validation: Sequence[ImageMark],
+) -> tuple[SRSamples, list[ImageMark], list[str]]:
+    """Take training images out that are validated on under another name, and say so.
+
+    Raises DataError where no other image is left.
+    """
+    from automl_sr.data.overlap import identical
+
+    drawn = dict(identical(training, validation))
+    kept = []
+    left: list[ImageMark] = []
+    for index, mark in enumerate(training):
+        if mark.path not in drawn:
+            kept.append(index)
+            left.append(mark)
+    if not left:
+        raise DataError("All training images are copies of validation images.", "Use more images.")
+
+    notes = []
+    for copy, other in drawn.items():
+        notes.append(f"left out of training: {copy} has the pixels of the validation image {other}")
+    if notes:
+        samples = samples.subset(kept)
+    return samples, left, notes
 
 
 def _without_flat(pairs: dict[Path, Pair]) -> dict[Path, Pair]:

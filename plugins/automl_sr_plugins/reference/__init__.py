@@ -102,7 +102,7 @@ class _Folding(_Reference):
 
 
 def _is_folded(blueprint: Blueprint) -> bool:
-    """Return whether training has gone on with the folded net, as rounding in training does."""
+    """Return whether training has gone on with the plain net, as prunings and roundings do."""
     return any(name == FOLD for name, _ in blueprint.edits)
 
 

@@ -47,6 +47,11 @@ def with_recipe(**fields: Any) -> dict[str, Any]:
     return changed(recipe=fields)
 
 
+def longer(**fields: Any) -> dict[str, Any]:
+    """Return the base with four times the steps and other fields of the recipe."""
+    return changed(steps=4 * STEPS, recipe=fields)
+
+
 ROWS = [
     Row("base", BASE),
     Row("cooldown 0.5", with_recipe(cooldown=0.5)),
@@ -70,6 +75,25 @@ ROWS = [
     Row("photos2k alone", changed(train=["photos2k"])),
     Row("steps x2", changed(steps=2 * STEPS)),
     Row("steps x4", changed(steps=4 * STEPS)),
+    # As much time as "lr 2e-3" takes, about, in smaller steps.
+    Row(
+        "lr 2e-3, batch 8, steps x1.5",
+        changed(steps=STEPS * 3 // 2, recipe={"lr": 2e-3, "batch": 8}),
+    ),
+    Row(
+        "lr 2e-3, patch 24, steps x1.5",
+        changed(steps=STEPS * 3 // 2, recipe={"lr": 2e-3, "patch": 24}),
+    ),
+    Row(
+        "lr 2e-3, batch 8, patch 24, steps x2.5",
+        changed(steps=STEPS * 5 // 2, recipe={"lr": 2e-3, "batch": 8, "patch": 24}),
+    ),
+    # What is best for a short training need not be for a long one, which `refine` is.
+    Row("steps x4, lr 2e-3", longer(lr=2e-3)),
+    Row("steps x4, lr 2e-3, cooldown 0.5", longer(lr=2e-3, cooldown=0.5)),
+    Row("steps x4, lr 2e-3, cooldown 0.9", longer(lr=2e-3, cooldown=0.9)),
+    Row("steps x4, lr 4e-3", longer(lr=4e-3)),
+    Row("steps x4, lr 4e-3, cooldown 0.5", longer(lr=4e-3, cooldown=0.5)),
 ]
 COLUMNS = {"Set5": 3, "Set14": 3, "params": 0, "steps_per_s": 1}
 

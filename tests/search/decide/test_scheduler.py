@@ -111,6 +111,7 @@ def halving(final: np.ndarray, slope: np.ndarray) -> tuple[set[int], int]:
     return top, steps
 
 
+@pytest.mark.ci
 def test_curves_that_do_not_cross_lose_no_winner_and_cost_a_seventh() -> None:
     """0.15 of training all, since trials go on from a rung; it would be 0.21 if every rung
     began anew.

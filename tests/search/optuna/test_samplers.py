@@ -256,6 +256,7 @@ def test_no_sampler_gets_an_infeasible_plan_trained_or_into_the_front(
     assert all(member["values"]["params"] <= 600 for member in end.summary["front"])
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize(
     ("name", "trials", "early", "late"),
@@ -271,6 +272,7 @@ def test_plans_that_the_gate_rejects_become_rare(
     assert sum(rejected[-late:]) <= late / 5
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("brief")
 def test_a_gaussian_process_searches_in_parts_what_it_does_in_a_piece(tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"

@@ -27,6 +27,7 @@ from automl_sr.errors import AutomlSRError, DataError, StopRequestedError, Store
 from automl_sr.plugin.registry import installed
 from automl_sr.search.engine import Options, search
 from automl_sr.search.output import Refinement
+from automl_sr.search.refine import pace
 from automl_sr.search.refine.callbacks import RefineCallback
 from automl_sr.search.refine.choice import Request
 from automl_sr.search.refine.refiner import RefineEnd, refine
@@ -103,6 +104,28 @@ def test_trials_can_be_named_and_length_and_seeds_chosen(world: World) -> None:
     end = world.refine(trials=(0, *outside[:1]), steps=77, seeds=3)
     assert steps_of(end) == [(number, seed) for number in (0, *outside[:1]) for seed in range(3)]
     assert {row["steps"] for row in end.summary["refinements"]} == {77}
+
+
+def test_minutes_are_shared_by_all_refinements_at_the_pace_that_was_measured(world: World) -> None:
+    two = tuple(world.with_checkpoint()[:2])
+    end = world.refine(trials=two, seeds=2, minutes=10, pace=4.0)
+    assert {row["steps"] for row in end.summary["refinements"]} == {10 * 60 * 4 // 4}
+
+
+def test_what_was_begun_for_some_minutes_goes_on_with_its_steps_whatever_the_pace_is_now(
+    world: World,
+) -> None:
+    def stop(job: Job, step: int) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = world.refine(Trainer(between=stop), trials=(0,), minutes=1, pace=10.0)
+    assert isinstance(first.error, StopRequestedError)
+    trainer = Trainer()
+    end = world.refine(trainer, trials=(0,), minutes=1, pace=3.0)
+    [row] = end.summary["refinements"]
+    assert (row["steps"], row["state"]) == (600, "complete")
+    assert trainer.trained[0] == (0, 3), "it goes on behind the second step"
 
 
 def test_the_first_seed_of_all_comes_before_the_second_of_any(world: World) -> None:
@@ -308,7 +331,7 @@ def test_what_a_killed_process_left_is_taken_over(world: World) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     record = world.store.trial(world.study, 0)
-    ids = stored.request(world.store, world.study, [record.id], 4000, [0])
+    ids = stored.request(world.store, world.study, {record.id: 4000}, [0])
     dead = stored.claim(world.store, world.study, f"{node()}:{process.pid}:gone", ids)
     assert dead is not None
     kept = world.work / "4000-0" / "00000" / "attempt-1" / "trunk"
@@ -330,7 +353,7 @@ def test_one_that_killed_its_process_comes_after_the_others(world: World) -> Non
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     record = world.store.trial(world.study, 0)
-    ids = stored.request(world.store, world.study, [record.id], 4000, [0, 1, 2])
+    ids = stored.request(world.store, world.study, {record.id: 4000}, [0, 1, 2])
     assert stored.claim(world.store, world.study, f"{node()}:{process.pid}:gone", ids) is not None
     trainer = Trainer(steps=1)
     world.refine(trainer, trials=(0,), seeds=3)
@@ -512,6 +535,13 @@ def test_a_real_refinement_is_better_tested_as_exported_and_the_same_when_interr
         == same.artifacts["onnx"].sha256
     )
     assert Refinement.of(other, reader.trial(study, 0)).search_values == row["search_values"]
+
+    monkeypatch.setattr(pace, "SECONDS", 0.1)
+    timed = refine("real", installed(), options, Request(minutes=0.02))
+    assert timed.error is None
+    [short] = timed.summary["refinements"]
+    # 1.2 seconds: a step takes more than 0.1 ms and less than 100 ms wherever this runs.
+    assert 12 < short["steps"] < 12_000
 
 
 def forget(options: Options, row: RefinementRecord) -> None:

@@ -216,6 +216,7 @@ def flat(count: int) -> Table:
     return small(made, ideal={"psnr": 30.0, "params": 1000.0})
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))
 def test_the_first_row_is_drawn_evenly(sampler: str) -> None:
     table = flat(12)
@@ -223,6 +224,7 @@ def test_the_first_row_is_drawn_evenly(sampler: str) -> None:
     assert chisquare(np.bincount(first, minlength=12)).pvalue > 1e-3
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("sampler", ["nsga2", "optuna-nsga2", "random"])
 def test_where_nothing_can_be_learnt_rows_are_drawn_evenly_at_all_times(sampler: str) -> None:
     table = flat(60)
@@ -233,6 +235,7 @@ def test_where_nothing_can_be_learnt_rows_are_drawn_evenly_at_all_times(sampler:
     assert 60 / 30 * ((counts - 100) ** 2 / 100).sum() / 59 == pytest.approx(1, abs=0.6)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("sampler", ["tpe", "optuna-tpe", "optuna-tpe-first"])
 def test_rows_that_differ_in_name_alone_are_drawn_evenly(sampler: str) -> None:
     """One parameter with a choice for each row: the estimator knows some, and nothing tells the

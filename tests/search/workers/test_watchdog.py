@@ -521,6 +521,7 @@ def test_a_trial_that_ends_at_the_last_moment_is_recorded_by_one_side_only() -> 
 # What is counted
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("which", ["limit", "stall"])
 def test_a_process_that_was_stopped_is_not_overdue_for_that(which: str) -> None:
     program = [sys.executable, "-c", BLOCKED, which]
