@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         layer_tensors,
         quantize_static,
     )
-    from automl_sr.compression.packing import Codebook, Sparse, Uniform, pack_weights
+    from automl_sr.compression.packing import Codebook, Float16, Sparse, Uniform, pack_weights
     from automl_sr.data.catalog import Catalog, ImageSet
     from automl_sr.data.images import read as read_image
     from automl_sr.data.images import to_rgb8
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from automl_sr.training.recipe import Recipe
     from automl_sr.training.run import Run, TrainedModel
     from automl_sr.trial.context import Context
+    from automl_sr.trial.ship import export_model
 
 _LAZY = {
     "Layer": "automl_sr.evaluation.layers",
@@ -74,10 +75,12 @@ _LAZY = {
     "Catalog": "automl_sr.data.catalog",
     "Context": "automl_sr.trial.context",
     "Codebook": "automl_sr.compression.packing",
+    "Float16": "automl_sr.compression.packing",
     "Sparse": "automl_sr.compression.packing",
     "Uniform": "automl_sr.compression.packing",
     "activation_ranges": "automl_sr.compression.export",
     "pack_weights": "automl_sr.compression.packing",
+    "export_model": "automl_sr.trial.ship",
     "generator": "automl_sr.training.randomness",
     "ImageSet": "automl_sr.data.catalog",
     "imresize": "automl_sr.tasks.image_sr.resize",
@@ -121,6 +124,7 @@ __all__ = [
     "File",
     "Fixed",
     "Float",
+    "Float16",
     "Gallery",
     "ImageSet",
     "Int",
@@ -157,6 +161,7 @@ __all__ = [
     "alone",
     "as_inputs",
     "cache_folder",
+    "export_model",
     "generator",
     "hookimpl",
     "imresize",

@@ -1,16 +1,18 @@
-"""Files that are written whole or not at all: bytes, and tensors with a JSON header."""
+"""What is written whole or not at all: bytes, tensors with a JSON header, and folders."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.errors import DataError
+from automl_sr.errors import DataError, UseError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +47,42 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_new_folder(target: Path) -> None:
+    """Raise UseError where a folder cannot be made anew: something is there already."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UseError(
+            f"{target} is there already and is not an empty folder.", "Choose another -o."
+        )
+    if target.resolve() == Path.cwd():
+        raise UseError("The current folder cannot be replaced.", "Name a new folder with -o.")
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which takes the place of `target` when the `with` ends well.
+
+    Raises UseError for one that holds something, or that cannot be made.
+    """
+    check_new_folder(target)
+    # "." and links have no parent in which a folder could take their place.
+    target = target.resolve()
+    # Written beside its place and renamed: who looks meanwhile sees nothing half-written.
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    except OSError as error:
+        raise UseError(
+            f"{target} cannot be made: {error.strerror}.", "Choose another -o."
+        ) from error
+    try:
+        yield scratch
+        # mkdtemp makes folders that nobody else may read.
+        scratch.chmod(0o755)
+        os.replace(scratch, target)  # noqa: PTH105 - an empty folder may stand there, which os.replace takes the place of
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def content_digest(path: Path) -> str:

@@ -1,4 +1,6 @@
-"""A checkpoint as `evaluate` measures it: its net is found, given the weights, and exported."""
+"""A checkpoint as `evaluate` and `compress` take it: its net is found, given the weights, and
+exported.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from automl_sr.errors import UseError
 from automl_sr.plugin.technique import Slot, first_error
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from automl_sr.plugin.blueprint import Blueprint
     from automl_sr.plugin.pretrained import Pretrained
@@ -53,19 +55,75 @@ def export_checkpoint(path: Path, asked: Asked, registry: Registry, folder: Path
 
     Raises UseError where the file is no checkpoint, or of another net.
     """
-    from automl_sr.plugin.weights import read_weights
     from automl_sr.trial.ship import export_module
+
+    found = _found(path, asked, registry, folder)
+    target = folder / "model.onnx"
+    export_module(found.net.model(registry), found.net.blueprint, found.task, target)
+    return Exported(target, found.net.blueprint)
+
+
+def store_checkpoint(path: Path, asked: Asked, registry: Registry, folder: Path) -> None:
+    """Write the net of a checkpoint into a folder as `export` writes that of a trial.
+
+    What is trained in another form than it ships in (wide blocks) is there as it ships. Raises
+    UseError where the file is no checkpoint, or of another net.
+    """
+    from automl_sr.files import save_tensors
+    from automl_sr.trial.ship import export_module
+
+    found = _found(path, asked, registry, folder)
+    module, blueprint = found.shipped(registry, folder)
+    metadata = export_module(module, blueprint, found.task, folder / "model.onnx")
+    save_tensors(folder / "model.safetensors", module.state_dict(), metadata)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The net of a checkpoint, the task that it serves, and the architecture that read it."""
+
+    net: Pretrained
+    task: Task
+    technique: Technique | None = None
+
+    def shipped(self, registry: Registry, folder: Path) -> tuple[nn.Module, Blueprint]:
+        """Return the net in the form in which its architecture ships it."""
+        from automl_sr.plugin.task import NoSamples
+        from automl_sr.training.run import TrainedModel
+
+        module = self.net.model(registry)
+        if self.technique is None:
+            return module, self.net.blueprint
+        finished = TrainedModel(
+            module=module,
+            blueprint=self.net.blueprint,
+            task=self.task,
+            data=NoSamples(),
+            state={},
+            folder=folder,
+        )
+        context = _context(self.task, registry, folder).for_technique(self.technique)
+        made = self.technique.compress(finished, context)
+        return made.module, made.blueprint
+
+
+def _found(path: Path, asked: Asked, registry: Registry, folder: Path) -> _Found:
+    from automl_sr.plugin.weights import read_weights
 
     stored = read_weights(path)
     blueprint = stored.blueprint
     if blueprint is None:
-        net, task = Search(path, stored.tensors, asked.scale, registry, folder).found(asked)
-    else:
-        net = _own(path, blueprint, stored.tensors, asked, registry)
-        task = _task_of(stored, registry)
-    target = folder / "model.onnx"
-    export_module(net.model(registry), net.blueprint, task, target)
-    return Exported(target, net.blueprint)
+        return Search(path, stored.tensors, asked.scale, registry, folder).found(asked)
+    net = _own(path, blueprint, stored.tensors, asked, registry)
+    return _Found(net, _task_of(stored, registry))
+
+
+def _context(task: Task, registry: Registry, folder: Path) -> Context:
+    """Return the surroundings of an architecture that is asked for its net alone."""
+    from automl_sr.trial.cache import Cache
+    from automl_sr.trial.context import Context
+
+    return Context(registry, task, 0, "cpu", folder, Cache(folder / "cache"))
 
 
 # ---- files that automl-sr wrote ------------------------------------------------------------------
@@ -136,7 +194,7 @@ class Search:
     registry: Registry
     folder: Path
 
-    def found(self, asked: Asked) -> tuple[Pretrained, Task]:
+    def found(self, asked: Asked) -> _Found:
         """Return the net, with the task that it serves. Raises UseError where it does not fit."""
         if asked.architecture is None:
             raise UseError(
@@ -149,12 +207,20 @@ class Search:
             net, task = self._seen(technique, scale, color)
             if net is not None and not net.misfit(self.registry):
                 self._check_fields(technique, net, asked.fields)
-                return net, task
+                return _Found(net, task, self._with_fields(technique, task))
         raise UseError(
             f"{self.path} does not hold a {technique.name!r} for x{scale}"
             f" ({self._why_not(technique, scale)}).",
             self._what_else(technique, scale),
         )
+
+    def _with_fields(self, technique: Technique, task: Task) -> Technique | None:
+        """Return the architecture with the fields that the file tells."""
+        read = technique.read_checkpoint(self.tensors, task)
+        if read is None:
+            return None
+        net, _ = read
+        return net
 
     def _technique(self, name: str, settings: tuple[str, ...]) -> Technique:
         from pydantic import ValidationError
@@ -194,13 +260,7 @@ class Search:
         return identified(technique, self.tensors, context), context.task
 
     def _context(self, scale: int, color: str) -> Context:
-        """Return the surroundings of an architecture that is asked for its blueprint alone."""
-        from automl_sr.trial.cache import Cache
-        from automl_sr.trial.context import Context
-
-        task = _image_task(scale, color)
-        places = (self.folder, Cache(self.folder / "cache"))
-        return Context(self.registry, task, 0, "cpu", *places)
+        return _context(_image_task(scale, color), self.registry, self.folder)
 
     def _fits(self, technique: Technique, scale: int) -> bool:
         nets = [self._seen(technique, scale, color)[0] for color in COLORS]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from automl_sr.errors import DataError, UseError, first_line
+from automl_sr.files import whole_folder
 from automl_sr.presentation.console import print_json, print_lines, warn
 from automl_sr.presentation.model_card import CARD, FILES, card, model_files
 
@@ -105,42 +103,20 @@ def write_folder(
     gone.
     """
     files = model_files(study, trial, refined)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UseError(
-            f"{target} is there already and is not an empty folder.", "Choose another -o."
-        )
     from automl_sr.store.artifacts import fetch
 
-    # "." and links have no parent in which a folder could take their place.
-    target = target.resolve()
-    # Written beside its place and renamed: who looks meanwhile sees nothing half-written.
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    except OSError as error:
-        raise UseError(
-            f"{target} cannot be made: {error.strerror}.", "Choose another -o."
-        ) from error
-    try:
+    with whole_folder(target) as scratch:
         for kind, file in FILES.items():
             if kind in files:
                 fetch(files[kind], scratch / file)
         if unpacked:
             _unpack(scratch / FILES["onnx"], scratch / UNPACKED)
-        _draw(scratch / FILES["onnx"], scratch / DRAWING)
+        draw(scratch / FILES["onnx"], scratch / DRAWING)
         (scratch / CARD).write_text(card(study, trial, refined), encoding="utf-8")
-        # mkdtemp makes folders that nobody else may read.
-        scratch.chmod(0o755)
-        written = sorted(path.name for path in scratch.iterdir())
-        if target == Path.cwd():
-            raise UseError("The current folder cannot be replaced.", "Name a new folder with -o.")
-        os.replace(scratch, target)  # noqa: PTH105 - an empty folder may stand there, which os.replace takes the place of
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return written
+        return sorted(path.name for path in scratch.iterdir())
 
 
-def _draw(model: Path, target: Path) -> None:
+def draw(model: Path, target: Path) -> None:
     """Draw the net; a file that cannot be drawn is a model all the same, and it is said why."""
     from automl_sr.presentation.drawing import net_drawing
 

@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "automl_sr.report.command:report",
     "app": "automl_sr.app.command:app",
     "export": "automl_sr.cli.export:export",
+    "compress": "automl_sr.cli.compress:compress",
     "upscale": "automl_sr.cli.upscale:upscale",
     "evaluate": "automl_sr.cli.evaluate:evaluate",
     "gc": "automl_sr.cli.gc:gc",

@@ -12,6 +12,7 @@ import typer
 from automl_sr.errors import UseError
 from automl_sr.presentation.comparison import differences
 from automl_sr.presentation.console import note, print_json, print_lines, print_table, print_text
+from automl_sr.presentation.layer_chart import LEGEND, is_compressed, layer_rows, layer_words
 from automl_sr.presentation.model_card import model_files
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.presentation.plan_words import plan_words
@@ -26,7 +27,7 @@ from automl_sr.search.output import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from automl_sr.store.reading import Reader
     from automl_sr.store.records import StudyRecord, TrialRecord
@@ -175,6 +176,8 @@ def _print_trial(study: StudyRecord, found: dict[str, Any]) -> None:
         _print_rungs(found["rungs"])
     if found["refinements"]:
         _print_refinements(found["refinements"], study.metrics)
+    if found["layers"]:
+        print_layers(found["layers"])
     if found["artifacts"]:
         print_text("\nfiles:")
         rows = []
@@ -199,6 +202,17 @@ def _print_state(found: dict[str, Any]) -> None:
         shared.append(shared_words(name, entry))
     if shared:
         print_lines(f"shared: {', '.join(shared)}")
+
+
+def print_layers(table: Mapping[str, Any]) -> None:
+    """Print what became of each layer, as bars where anything was compressed."""
+    print_text("")
+    if table["reason"]:
+        print_lines(f"layers: {table['reason']}")
+        return
+    print_lines(f"layers: {layer_words(table)}")
+    if is_compressed(table):
+        print_table(("layer", LEGEND, "parameters"), layer_rows(table))
 
 
 def _print_rungs(rungs: list[dict[str, Any]]) -> None:

@@ -80,6 +80,15 @@ FUNCTIONS = {
             weight = Reshape (found, shape)
         }"""
     ),
+    "Float16": (
+        """
+        Float16 <shape> (values) => (weight)
+        {
+            shape = Constant <value_ints: ints = @shape> ()
+            shaped = Reshape (values, shape)
+            weight = Cast <to = 1> (shaped)
+        }"""
+    ),
     "Sparse": (
         """
         Sparse <powers, count, shape> (mask, values, scale) => (weight)
@@ -142,7 +151,12 @@ class Sparse:
     """Weights that are mostly zero: a bit for each, and the others as float32."""
 
 
-Packing = Uniform | Codebook | Sparse
+@dataclass(frozen=True)
+class Float16:
+    """Weights that half precision holds: a sign, 5 bits of exponent and 10 of fraction."""
+
+
+Packing = Uniform | Codebook | Sparse | Float16
 
 
 def pack_weights(
@@ -154,9 +168,10 @@ def pack_weights(
 
     Each is packed where that saves bytes. weights: by name of the stored tensor, which is the
     parameter's name in the module; `Layer.stored` tells others. They have the packing's values
-    already: nothing is rounded here. Zeros of a `Uniform` or one-dimensional `Codebook` are left
-    out as those of a `Sparse` where that is smaller, and weights that were packed before are packed
-    anew. Raises ExportError for an unknown name, or a weight that the packing cannot give.
+    already: nothing is rounded here. Zeros of a `Uniform`, a one-dimensional `Codebook` or a
+    `Float16` are left out as those of a `Sparse` where that is smaller, and weights that were
+    packed before are packed anew. Raises ExportError for an unknown name, or a weight that the
+    packing cannot give.
     """
     source = source_of(exported)
     model = load_onnx(source)
@@ -302,6 +317,14 @@ def _forms(
         values = _codebook(inner, indices[kept], table, count)
         return [dense, _sparse(name, weight.shape, kept, values, None)]
 
+    if isinstance(packing, Float16):
+        halves = _halves(name, flat)
+        dense = _float16(name, halves, weight.shape)
+        if not kept.any():
+            return [dense]
+        values = _float16(inner, halves[kept], count)
+        return [dense, _sparse(name, weight.shape, kept, values, None)]
+
     scale = _scale(name, packing, weight, axis)
     codes = _codes(name, weight, packing, scale).reshape(-1)
     dense = _uniform(name, codes, packing, weight.shape, scale)
@@ -350,6 +373,12 @@ def _codebook(
         shape=shape,
     )
     return _Form((call,), tuple(stored))
+
+
+def _float16(name: str, halves: Array, shape: Sequence[int]) -> _Form:
+    stored = _tensor(f"{name}.halves", halves)
+    call = _call("Float16", name, [stored], shape=shape)
+    return _Form((call,), (stored,))
 
 
 def _sparse(
@@ -453,6 +482,13 @@ def _codes(
     return codes
 
 
+def _halves(name: str, weight: Array) -> Array:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+        halves = weight.astype(np.float16)
+    _check_close(name, weight, halves.astype(np.float32), "half precision")
+    return halves
+
+
 def _indices(name: str, flat: Array, table: Array) -> Array:
     """Return the nearest entry of each weight, or of each group of weights."""
     from scipy.spatial import KDTree
@@ -516,7 +552,8 @@ def _declare(model: onnx.ModelProto) -> None:
     model.opset_import.append(opset)
     head = f'<opset_import: ["" : 18, "{PACKED_DOMAIN}" : 1], domain: "{PACKED_DOMAIN}">'
     # All others call it.
-    called.add("Codes")
+    if called != {"Float16"}:
+        called.add("Codes")
     for name in sorted(called):
         function = onnx.parser.parse_function(head + FUNCTIONS[name])
         model.functions.append(function)

@@ -113,7 +113,7 @@ def layers(model: nn.Module, task: Task, exported: Path | str | None = None) -> 
     watched = _watched(model, task)
     if exported is None:
         return watched
-    return _located(watched, layer_tensors(exported))
+    return located(watched, layer_tensors(exported))
 
 
 def _watched(model: nn.Module, task: Task) -> list[Layer]:
@@ -417,7 +417,7 @@ def _shape(value: Any) -> tuple[int, ...]:
     return ()
 
 
-def _located(found: list[Layer], nodes: list[LayerTensors]) -> list[Layer]:
+def located(found: list[Layer], nodes: list[LayerTensors]) -> list[Layer]:
     """Find the calls of layers among the nodes of a file, by name, then by weight, then by order.
 
     Exporters rename weights that they transpose or fuse, and one of them names nodes after nothing.

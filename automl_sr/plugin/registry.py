@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.metadata
 import sys
@@ -97,6 +98,12 @@ class Registry:
                 )
         hint = nearest(name, known) or f"Installed: {', '.join(sorted(known)) or 'none'}."
         raise PluginError(f"No installed plugin provides the {slot} technique {name!r}.", hint)
+
+    def with_technique(self, cls: type[Technique]) -> Registry:
+        """Return the same with this technique in the place of the one of its slot and name."""
+        techniques = {slot: dict(known) for slot, known in self.techniques.items()}
+        techniques[cls.slot][cls.name] = cls
+        return dataclasses.replace(self, techniques=techniques)
 
     def metric(self, name: str) -> Metric:
         """Find a metric. Raises PluginError with the nearest name."""

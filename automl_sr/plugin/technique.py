@@ -123,9 +123,16 @@ class Each:
 
 @dataclass(frozen=True)
 class Pick:
-    """Search a nested technique of another slot, such as the architecture of a teacher."""
+    """Search a nested technique, such as the architecture of a teacher.
+
+    Offered are those that provide all of `provides` and nothing of `lacks`: one of two techniques
+    of the same slot that do their work one after the other, for instance. No technique is nested
+    in itself, nor core's `none` in a technique of its own slot.
+    """
 
     slot: Slot
+    provides: frozenset[str] = frozenset()
+    lacks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, init=False)
@@ -275,6 +282,16 @@ class Technique(BaseModel):
         """
         return blueprint, blueprint
 
+    def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
+        """Say in words why this technique can do nothing with the model of a plan.
+
+        It is asked at the gate, for what only the net itself tells, such as that it has no layer to
+        prune; the blueprint is what the techniques before it ship (the smallest). The plan is then
+        infeasible, and the words are the reason: "pruning.l1 ...". None: it can. What classes tell
+        belongs into `conflicts`, with which such a plan is never proposed.
+        """
+        return None
+
     def companions(
         self,
         blueprint: Blueprint,
@@ -299,7 +316,11 @@ class Technique(BaseModel):
         return step
 
     def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
-        """Change the trained model before it is exported."""
+        """Change the trained model before it is exported.
+
+        An architecture leaves what it has changed already as it is: a phase of training may go on
+        with the form that ships (`run.shipped_form`).
+        """
         return finished
 
     def export(self, finished: TrainedModel, ctx: Context) -> TrainedModel:

@@ -6,7 +6,16 @@ import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from automl_sr.search.output import CurvePoint, Event, File, Refinement, RungRow, ShowOutput
+from automl_sr.presentation.stored_layers import stored_layers
+from automl_sr.search.output import (
+    CurvePoint,
+    Event,
+    File,
+    LayersShape,
+    Refinement,
+    RungRow,
+    ShowOutput,
+)
 
 if TYPE_CHECKING:
     from automl_sr.store.reading import Reader
@@ -17,8 +26,13 @@ def details(
     opened: Reader,
     study: StudyRecord,
     trial: TrialRecord,
+    *,
+    layers: bool = True,
 ) -> dict[str, Any]:
-    """Return everything about a trial: what `show` prints."""
+    """Return everything about a trial: what `show` prints.
+
+    `layers` says whether the trial's file of layers is read, which may lie far away.
+    """
     from automl_sr.store.refinements import refinements
 
     shared = {}
@@ -53,8 +67,15 @@ def details(
         refinements=refined,
         artifacts=files,
         events=events,
+        layers=_layers(trial, read=layers),
     )
     return found.model_dump()
+
+
+def _layers(trial: TrialRecord, *, read: bool) -> LayersShape | None:
+    if not read:
+        return None
+    return LayersShape.of(stored_layers(trial))
 
 
 def shared_words(name: str, entry: Mapping[str, Any]) -> str:

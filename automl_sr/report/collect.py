@@ -19,6 +19,7 @@ from automl_sr.presentation.progress import history, learning_curve
 from automl_sr.presentation.rungs import rung_summary
 from automl_sr.presentation.stored_models import StoredModels
 from automl_sr.presentation.trial_details import when
+from automl_sr.report.compressed import compressed
 from automl_sr.report.efficiency import efficiency
 from automl_sr.report.examples import examples, spread
 from automl_sr.report.nets import nets
@@ -74,6 +75,7 @@ def collect(
             "front": [_member(trial, rungs, study) for trial in front],
             "trials": [_row(trial, study, in_front) for trial in trials],
             "nets": nets(front, models),
+            "layers": compressed(front),
             "images": _or_reason(lambda: examples(_spec(study, registry), front, models, images)),
             "efficiency": _or_reason(
                 lambda: efficiency(_spec(study, registry), trials, front, models, registry)

@@ -3,6 +3,7 @@ at.
 """
 
 from automl_sr.presentation.drawing.style import NET_STYLE
+from automl_sr.presentation.layer_chart import LAYER_STYLE
 
 STYLE = (
     """
@@ -107,6 +108,7 @@ tr.on > * { background: var(--band); }
 }
 """
     + NET_STYLE
+    + LAYER_STYLE
 )
 
 SCRIPT = """

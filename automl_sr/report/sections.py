@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from automl_sr.presentation.explanations import history_words, importance_words
+from automl_sr.presentation.layer_chart import layer_drawing, layer_rows, layer_words
 from automl_sr.presentation.markup import Markup
 from automl_sr.presentation.numbers import duration, number
 from automl_sr.report import drawings
@@ -38,6 +39,7 @@ def sections(report: Report) -> list[Section]:
         Section("Summary", list(_summary(report))),
         Section("Front", list(_front(report))),
         Section("Nets", list(_nets(report))),
+        Section("Layers", list(_layers(report))),
         Section("Images", list(_images(report))),
         Section("Efficiency score", list(_efficiency(report))),
         Section("History", list(_history(report))),
@@ -181,6 +183,25 @@ def _nets(report: Report) -> Iterator[Block]:
         yield Net(title, row["words"], Markup(row["svg"]))
     if nets["more"]:
         yield Text(f"{nets['more']} more are not drawn here; see `automl-sr show --draw`.")
+
+
+def _layers(report: Report) -> Iterator[Block]:
+    found = report["layers"]
+    if not found["rows"]:
+        return
+    yield Text(
+        "What compression did to each layer of the front's models: how many of its parameters are"
+        " gone, how many weights are zero, and in how many bits the others are stored."
+    )
+    for row in found["rows"]:
+        trial = f"Trial {row['number']}"
+        if row.get("reason"):
+            yield Text(f"{trial}: {row['reason']}")
+            continue
+        words = "; ".join(f"{name}: {said}" for name, _, said in layer_rows(row))
+        yield Net(f"{trial}: {layer_words(row)}", words, layer_drawing(row))
+    if found["more"]:
+        yield Text(f"{found['more']} more are not shown here; see `automl-sr show`.")
 
 
 def _images(report: Report) -> Iterator[Block]:

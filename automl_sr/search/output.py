@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from automl_sr.store.records import (
         ArtifactRecord,
         PointRecord,
@@ -249,6 +251,41 @@ class RefineOutput(OfStudy):
     refinements: list[Refinement]
 
 
+class LayerShape(Shape):
+    """What became of a layer of a trial's model."""
+
+    name: str
+    kind: str
+    parameters_before: int
+    parameters: int
+    weights: int
+    zeros: int
+    """Weights that are zero."""
+    sparsity: float
+    """Their share of the weights."""
+    bits: float | None
+    """In which each weight that is kept is stored."""
+    bytes: int | None
+    """Of all that is stored for the weights."""
+
+
+class LayersShape(Shape):
+    """What became of the layers of a trial's model."""
+
+    layers: list[LayerShape]
+    other: dict[str, int]
+    """Parameters outside of layers: `parameters_before`, `parameters`."""
+    reason: str | None = None
+    """Why there are no layers, where their file cannot be read now."""
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any] | None) -> Self | None:
+        """Return the shape of a file of layers, if there is one."""
+        if found is None:
+            return None
+        return cls(layers=found["layers"], other=found["other"], reason=found.get("reason"))
+
+
 class ShowOutput(TrialRow, OfStudy):
     """What `show` prints."""
 
@@ -267,6 +304,38 @@ class ShowOutput(TrialRow, OfStudy):
     refinements: list[Refinement]
     artifacts: list[File]
     events: list[Event]
+    layers: LayersShape | None
+    """Null for a trial whose files do not tell."""
+
+
+class CompressOutput(Shape):
+    """What `compress` prints, and writes as evidence.json but for `files`."""
+
+    made_by: str
+    model: dict[str, Any]
+    """Where the finished model came from: a folder, a trial, a checkpoint."""
+    task: dict[str, Any]
+    data: str
+    """Fingerprint of the images."""
+    techniques: dict[str, str]
+    """By slot."""
+    plan: Plan
+    fingerprint: str
+    steps: int
+    seed: int
+    device: dict[str, Any]
+    """Where the files were timed."""
+    environment: dict[str, Any]
+    before: Values
+    after: Values
+    layers: LayersShape | None
+    seconds: dict[str, float]
+    """By stage."""
+    notes: list[str]
+    sha256: dict[str, str]
+    """Of the files, by kind."""
+    folder: str
+    files: list[str]
 
 
 class CompareOutput(OfStudy):
@@ -284,5 +353,6 @@ OUTPUTS: dict[str, type[Shape]] = {
     "show": ShowOutput,
     "compare": CompareOutput,
     "refine": RefineOutput,
+    "compress": CompressOutput,
 }
 """Shapes by the command that prints them."""

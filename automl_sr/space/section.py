@@ -6,6 +6,7 @@ Its words, with the installed techniques, become domains.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,47 @@ from automl_sr.space.field_ranges import Narrower
 if TYPE_CHECKING:
     from automl_sr.plugin.registry import Registry
 
-Lineage = tuple[type[Technique], ...]
-"""The techniques around a nested one: none of them is offered inside itself."""
+
+@dataclass(frozen=True)
+class Lineage:
+    """What stands around a nested technique; nothing does around one that fills a slot."""
+
+    techniques: tuple[type[Technique], ...] = ()
+    """None of them is offered inside itself."""
+    pick: Pick | None = None
+    """The field of the last of them, which may ask for some capabilities."""
+
+    def inside(self, cls: type[Technique], pick: Pick) -> Lineage:
+        """Go into a field of one more technique."""
+        return Lineage((*self.techniques, cls), pick)
+
+    def why_not(self, cls: type[Technique]) -> str | None:
+        """Say why a technique is not offered here."""
+        if self.pick is None:
+            return None
+        outer = self.techniques[-1]
+        if cls in self.techniques:
+            return "it cannot be nested in itself"
+        if issubclass(cls, Nothing) and outer.slot is cls.slot:
+            return f"it does nothing, and {outer.name!r} is there already"
+        # What a nested technique provides does not count, so that nothing can meet a requirement.
+        if cls.requires:
+            required = _words(cls.requires)
+            return f"it requires {required}, which nothing provides inside {outer.name!r}"
+        missing = self.pick.provides - cls.provides
+        if missing:
+            return f"it does not provide {_words(missing)}, which {outer.name!r} asks for here"
+        excluded = self.pick.lacks & cls.provides
+        if excluded:
+            return f"it provides {_words(excluded)}, which {outer.name!r} excludes here"
+        return None
+
+
+OUTERMOST = Lineage()
+
+
+def _words(capabilities: frozenset[str]) -> str:
+    return ", ".join(sorted(capabilities))
 
 
 def read_space(
@@ -162,7 +202,7 @@ class SpaceReader:
         filled: list[Slot] = []
         for slot in Slot:
             # Core's `none` alone makes no slot, but may be named.
-            if self._fillable(slot) or (slot in needed and self._offered(slot, ())):
+            if self._fillable(slot) or (slot in needed and self._offered(slot, OUTERMOST)):
                 filled.append(slot)
         missing = needed - set(filled)
         if missing:
@@ -179,7 +219,7 @@ class SpaceReader:
 
         It is where there is more than core's `none`.
         """
-        for cls in self._offered(slot, ()):
+        for cls in self._offered(slot, OUTERMOST):
             if cls.asked_only or issubclass(cls, Nothing):
                 continue
             return True
@@ -219,25 +259,22 @@ class SpaceReader:
         if not {self.kind, "*"} & cls.tasks:
             served = ", ".join(sorted(cls.tasks)) or "none"
             return f"it does not serve the task {self.kind!r}, only {served}"
-        if cls in lineage:
-            return "it cannot be nested in itself"
-        # What a nested technique provides does not count, so that nothing can meet a requirement.
-        if lineage and cls.requires:
-            required = ", ".join(sorted(cls.requires))
-            return f"it requires {required}, which nothing provides inside {lineage[-1].name!r}"
+        reason = lineage.why_not(cls)
+        if reason is not None:
+            return reason
         for spec in search_fields(cls):
             if not isinstance(spec.marker, Pick) or not spec.searched:
                 continue
             slot = spec.marker.slot
-            if not self._offered(slot, (*lineage, cls)):
+            if not self._offered(slot, lineage.inside(cls, spec.marker)):
                 return (
                     f"its field {spec.name!r} needs a technique of the slot {slot.value!r}, and"
-                    " none is installed"
+                    " none that fits is installed"
                 )
         return None
 
     def _whole_slot(self, slot: Slot, path: KeyPath) -> SlotSpace:
-        return self._made(slot, self._all_of(slot, path, ()))
+        return self._made(slot, self._all_of(slot, path, OUTERMOST))
 
     def _all_of(self, slot: Slot, path: KeyPath, lineage: Lineage) -> list[TechniqueSpace]:
         """Search what the file need not name, with a note on the rest."""
@@ -255,7 +292,7 @@ class SpaceReader:
     def _baseline(self, slot: Slot) -> SlotSpace:
         """Return a slot that the file leaves out: its baseline, and nothing of it searched."""
         # The baseline comes first among what is offered; without one, the first by name.
-        cls = self._unnamed(slot, ("space", slot.value), ())[0]
+        cls = self._unnamed(slot, ("space", slot.value), OUTERMOST)[0]
         fixed: Mapping[str, Any] = {}
         if slot is Slot.RECIPE:
             fixed = self._fixes
@@ -285,7 +322,7 @@ class SpaceReader:
         path: KeyPath,
     ) -> SlotSpace:
         if not slot.single:
-            return self._made(slot, self._options(slot, raw, path, ()))
+            return self._made(slot, self._options(slot, raw, path, OUTERMOST))
         if not isinstance(raw, Mapping):
             hint = (
                 f"Write its fields directly: `{slot.value}: {{lr: [1e-4, 1e-2]}}`, or `{{}}`"
@@ -296,8 +333,8 @@ class SpaceReader:
                 f"{shown(raw)} is not a mapping of fields.",
                 hint,
             )
-        only = self._offered(slot, ())[0]
-        return self._made(slot, [self._technique(only, raw, path, ())])
+        only = self._offered(slot, OUTERMOST)[0]
+        return self._made(slot, [self._technique(only, raw, path, OUTERMOST)])
 
     def _options(
         self,
@@ -503,7 +540,7 @@ class SpaceReader:
                 marker.slot,
                 asked,
                 path,
-                (*lineage, cls),
+                lineage.inside(cls, marker),
             )
             return Nested(marker.slot, tuple(options))
         # `{}` opens a field to the plugin's own range, also one that it does not search by itself.

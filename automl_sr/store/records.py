@@ -21,6 +21,8 @@ STATES: tuple[State, ...] = (
 )
 COUNTED: tuple[State, ...] = ("complete", "pruned", "failed")
 """What `budget.trials` counts; infeasible and duplicate plans train nothing and are free."""
+LAYERS = "layers"
+"""The kind of file that says what became of each layer of a trial's model."""
 UNFINISHED: tuple[State, ...] = ("running", "waiting")
 
 

@@ -15,7 +15,8 @@ from automl_sr.evaluation.cost import count_macs, count_params
 from automl_sr.plugin.blueprint import build
 from automl_sr.plugin.task import Task, as_inputs
 from automl_sr.plugin.technique import Slot, Technique
-from automl_sr.testing.techniques import TechniqueContract
+from automl_sr.testing.observing import assert_same
+from automl_sr.testing.techniques import TechniqueContract, Trained, about
 from automl_sr.testing.tiny import TinyTrial, tiny_task
 
 Color = Literal["y", "rgb"]
@@ -109,3 +110,19 @@ class ArchitectureContract(TechniqueContract):
             macs = count_macs(net, *example)
             assert macs > 0
             assert count_macs(outline, *example) == macs
+
+    @about("compress")
+    def test_what_ships_is_left_as_it_is(
+        self,
+        configured: Technique,
+        trained: Trained,
+        trial: TinyTrial,
+    ) -> None:
+        """Training may go on with the form that ships, which is then shipped once more."""
+        finished, _ = trained
+        context = trial.context(configured)
+        again = configured.compress(finished, context)
+        assert again.blueprint == finished.blueprint
+        assert_same(again.module.state_dict(), finished.module.state_dict())
+        smallest, largest = configured.shipped(finished.blueprint, trial.task, context)
+        assert smallest == largest == finished.blueprint

@@ -26,7 +26,7 @@ from automl_sr.tasks.image_sr.pixel_store import PixelStore
 from automl_sr.tasks.image_sr.resize import downscale
 from automl_sr.tasks.image_sr.samples import SRSamples
 from automl_sr.tasks.image_sr.task import ImageSR
-from automl_sr.testing.observing import StopInEveryPhase, Trace
+from automl_sr.testing.observing import StopInEveryPhase, Trace, cost_of
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import Observer, Silent, finish_branch, start_or_resume, train
 from automl_sr.training.phases import Phase, Timetable
@@ -286,6 +286,27 @@ class TinyTrial:
         Core checks the float file against the model.
         """
         return ship(run.finish(self.folder), self.techniques, self.context(self.architecture))
+
+    def shippable(self) -> tuple[Blueprint, Blueprint]:
+        """Return the smallest and the largest model that can ship, as the gate asks for them."""
+        smallest = largest = self._blueprint()
+        for technique in self.techniques:
+            context = self.context(technique)
+            smallest, _ = technique.shipped(smallest, self.task, context)
+            _, largest = technique.shipped(largest, self.task, context)
+        return smallest, largest
+
+    def untrained_cost(self, blueprint: Blueprint) -> dict[str, float]:
+        """Return what a model of this blueprint costs, exported with the weights it begins with."""
+        untrained = TrainedModel(
+            module=self.context(self.architecture).model(blueprint).cpu().eval(),
+            blueprint=blueprint,
+            task=self.task,
+            data=self.data,
+            state={},
+            folder=self.folder / "untrained",
+        )
+        return cost_of(ship(untrained, (), self.context(self.architecture)))
 
 
 def in_pipeline_order(techniques: Iterable[Technique]) -> tuple[Technique, ...]:

@@ -120,6 +120,17 @@ class Optimizers:
                     tensors[full] = torch.as_tensor(value)
         return tensors
 
+    def moments(self, parameter: str) -> dict[str, Tensor]:
+        """Return what an optimizer knows of a parameter, by name.
+
+        They are no copies, so that changes count. Empty before the parameter's first step.
+        """
+        for name, group in self.groups.items():
+            if parameter in group.parameters:
+                states = self._optimizers[name].state
+                return dict(states.get(self._parameters[parameter], {}))
+        return {}
+
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the state of parameters of the same name and shape; others start afresh."""
         by_parameter: dict[tuple[str, str], dict[str, Tensor]] = {}

@@ -132,7 +132,8 @@ class Timetable:
     ) -> Timetable:
         """Lay out phases over `steps`; the tail is the cool-down and the phases marked so.
 
-        Raises PluginError.
+        Without steps there is one phase, which is entered and left, and no tail. Raises
+        PluginError.
         """
         trunk: list[Phase] = []
         tail: list[Phase] = []
@@ -142,6 +143,8 @@ class Timetable:
             else:
                 trunk.append(phase)
         _check(phases, trunk)
+        if steps == 0:
+            return cls._without_steps(phases)
 
         total = sum(phase.share for phase in phases)
         rest = (1 - cooldown) / total
@@ -161,6 +164,18 @@ class Timetable:
             )
         spans = _spans(trunk, 0, trunk_steps)
         return cls(steps, tuple(spans), tuple(shares))
+
+    @classmethod
+    def _without_steps(cls, phases: Sequence[Phase]) -> Timetable:
+        """Lay out a run that trains nothing: given weights are shipped as they are."""
+        if len(phases) > 1:
+            names = ", ".join(phase.name for phase in phases)
+            raise PluginError(
+                f"Without training there is one phase, and this plan has {len(phases)}: {names}.",
+                "Ask for steps of training.",
+            )
+        only = Span(0, phases[0], 0, 0)
+        return cls(0, (only,), ())
 
     def going_on(self, name: str, steps: int) -> Timetable:
         """Lay out more steps of one phase of the trunk, then the tail.
@@ -241,6 +256,8 @@ class Timetable:
         The end of a phase that asks for a rung takes the number of the rung that is nearest by
         share of training, where that is fair: see `_number`.
         """
+        if self.trunk_steps == 0:
+            return (BranchPoint(0, count - 1),)
         begin = self._counted_from()
         earliest = begin + self._first_rung(begin, first)
         rungs = self._geometric(begin, earliest, count, reduction)

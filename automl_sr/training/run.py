@@ -54,7 +54,10 @@ class Setup:
     scorer: Scorer | None = None
     """What `run.score` measures with; None where no technique declares that it asks for scores."""
     architecture: Technique | None = None
-    """Who is asked for the first weights; None where all are drawn."""
+    """Who is asked for the first weights, and for the form that ships.
+
+    None where all weights are drawn, and the model ships as it is trained.
+    """
 
 
 @dataclass(frozen=True)
@@ -327,12 +330,57 @@ class Run:
             for optimizer in optimizers:
                 optimizer.step()
 
+    def moments(self, parameter: str) -> dict[str, Tensor]:
+        """Return what the optimizer knows of a parameter: `exp_avg` and `exp_avg_sq` of Adam.
+
+        They are no copies: what is changed in them in a step context counts from the next step on.
+        Empty before the parameter's first step.
+        """
+        return self.optimizers.moments(parameter)
+
     def copy_model(self) -> nn.Module:
         """Return a copy of the model as it is, without hooks, in evaluation mode."""
         # Built anew: a deep copy would keep the hooks, and append to the taps of this model.
         copy = self.context.model(self.blueprint)
         copy.load_state_dict(self.model.state_dict())
         return copy.eval()
+
+    def as_shipped(self) -> ModelUpdate | None:
+        """Return the model in the form in which its architecture ships it, with its weights now.
+
+        It is for techniques that change weights that are to ship, such as pruning: blocks that are
+        trained as several layers become the one that they ship as. An enter returns it, and those
+        behind it see the other form. None: the model is trained as it ships.
+        """
+        module = build(self.blueprint, self.context.registry)
+        module.load_state_dict(self.model.state_dict())
+        trained = TrainedModel(
+            module=module,
+            blueprint=self.blueprint,
+            task=self.task,
+            data=self.data,
+            state=dict(self.state),
+            folder=self.context.scratch,
+        )
+        shipped = self._shipped(trained)
+        if shipped.blueprint == self.blueprint:
+            return None
+        # What is known of layers that stay is kept; the average is one of other weights.
+        return ModelUpdate(model=shipped.module, blueprint=shipped.blueprint, ema="reset")
+
+    def shipped_form(self) -> TrainedModel:
+        """Return the model as its architecture ships it, with the weights that it would have now.
+
+        These are the averaged ones, where there is an average. A phase that has to see what ships,
+        such as one with rounded weights, goes on with its module and blueprint. It has no file yet.
+        """
+        return self._shipped(self.finish(self.context.scratch))
+
+    def _shipped(self, trained: TrainedModel) -> TrainedModel:
+        architecture = self.setup.architecture
+        if architecture is None:
+            return trained
+        return architecture.compress(trained, self.context.for_technique(architecture))
 
     def keep_constant(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep tensors that never change again, such as the initial weights.

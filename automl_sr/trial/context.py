@@ -167,6 +167,14 @@ class Context:
         """Build the model of a blueprint on the trial's device, with fresh weights and no hooks."""
         return build(blueprint, self.registry).to(self.device)
 
+    def outline(self, blueprint: Blueprint) -> nn.Module:
+        """Return the model of a blueprint without weights, on torch's meta device.
+
+        It is enough for shapes, costs and `layers`, and takes no memory.
+        """
+        with torch.device("meta"):
+            return build(blueprint, self.registry)
+
     def shared_generator(self, *what: Any) -> torch.Generator:
         """Return a random generator that is the same for all trials: for what they share."""
         return generator(0, "shared", *what)

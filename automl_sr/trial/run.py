@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from automl_sr.plugin.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import finish_branch, save, start_or_resume, train
+from automl_sr.trial.layers_file import with_layers
 from automl_sr.trial.measure import measure
 from automl_sr.trial.observer import CurveObserver, StageClock
 from automl_sr.trial.setup import make_context, make_setup, training_data
@@ -94,10 +95,11 @@ def _run(
     state: Literal["complete", "pruned"] = "pruned"
     if point.step == timetable.trunk_steps:
         state = "complete"
+    finished, layers = with_layers(finished, architecture, context)
     return Outcome(
         state=state,
         values=values,
-        artifacts={**artifacts_of(finished), **checkpoints.files()},
+        artifacts={**artifacts_of(finished), **layers, **checkpoints.files()},
         seconds=clock.seconds(),
         notes=finished.notes,
         shared=context.cache.shared(),

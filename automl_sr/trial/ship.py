@@ -59,6 +59,17 @@ def ship(finished: TrainedModel, pipeline: Sequence[Technique], context: Context
     return finished
 
 
+def export_model(finished: TrainedModel, path: Path) -> TrainedModel:
+    """Return a model with the float file that it would ship as, written to this path.
+
+    It is for those who want to know what runtimes will see of a model in training. Raises
+    ExportError where the file does not give what the model gives.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export_module(finished.module, finished.blueprint, finished.task, path)
+    return replace(finished, onnx=path)
+
+
 def export_module(
     module: nn.Module,
     blueprint: Blueprint,

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/techniques.py reference
     python tests/benchmarks/techniques.py selection --seeds 3
+    python tests/benchmarks/techniques.py unstructured_pruning --steps 5000 --seeds 3
     python tests/benchmarks/techniques.py quantization
 
 The sets are found through AUTOML_SR_DATA. Times are those of this machine.
@@ -32,7 +33,16 @@ from automl_sr.trial.setup import make_context
 from automl_sr.trial.ship import ship
 from automl_sr.trial.types import DeviceSpec, Setting
 
-METRICS = ("psnr_y", "ssim_y", "params", "macs", "size_bytes", "latency_ms", "latency_ratio")
+METRICS = (
+    "psnr_y",
+    "ssim_y",
+    "params",
+    "params_nonzero",
+    "macs",
+    "size_bytes",
+    "latency_ms",
+    "latency_ratio",
+)
 Row = dict[str, Any]
 
 ROWS: dict[str, list[tuple[str, Row]]] = {
@@ -72,6 +82,31 @@ ROWS: dict[str, list[tuple[str, Row]]] = {
         ("sobel 0.25", {"selection": {"technique": "sobel", "keep": 0.25}}),
     ],
 }
+PRUNED_NET: Row = {"technique": "edsr", "width": 32, "blocks": 4}
+PRUNINGS: dict[str, Row] = {
+    "none": {"technique": "none"},
+    "upru 8 % in 4 rounds": {"technique": "upru", "rate": 0.0274, "rounds": 4, "keep": "last"},
+    "dupru 8 % in 4 rounds": {"technique": "dupru", "rate": 0.0274, "rounds": 4, "keep": "last"},
+    "upru 50 % in 4 rounds": {"technique": "upru", "rate": 0.2063, "rounds": 4, "keep": "last"},
+    "dupru 50 % in 4 rounds": {"technique": "dupru", "rate": 0.2063, "rounds": 4, "keep": "last"},
+    "upru 50 % at once": {"technique": "upru", "rate": 0.5, "rounds": 2, "keep": "last"},
+    "upru 50 %, global": {
+        "technique": "upru",
+        "rate": 0.2063,
+        "rounds": 4,
+        "keep": "last",
+        "scope": "global",
+    },
+    "nm 2 of 4": {"technique": "nm"},
+    "nm 8 of 32": {"technique": "nm", "n": 8, "m": 32},
+    "nm learnt, a quarter of 32": {"technique": "nm", "mode": "learnt", "m": 32, "budget": 0.25},
+    "shrink 50 %": {"technique": "shrink"},
+    "shrink 75 %": {"technique": "shrink", "sparsity": 0.75},
+    "shrink 75 %, hard": {"technique": "shrink", "sparsity": 0.75, "factor": 0.0},
+}
+ROWS["unstructured_pruning"] = [
+    (name, {"architecture": PRUNED_NET, "pruning": pruning}) for name, pruning in PRUNINGS.items()
+]
 BASE: Row = {"architecture": {"technique": "espcn"}}
 QUANTIZED = ("fsrcnn", "espcn", "edsr")
 FORMS: dict[str, Row | str] = {"float": "none"} | {

@@ -49,7 +49,11 @@ def registry():
     [
         (Slot.SELECTION, "none", {"random", "loss", "sobel"}),
         (Slot.ARCHITECTURE, "fsrcnn", {cls.name for cls in NETS + LARGER_NETS} - {"fsrcnn"}),
-        (Slot.QUANTIZATION, "none", {"int8_ptq"}),
+        (
+            Slot.QUANTIZATION,
+            "none",
+            {"int8_ptq", "int8_qat", "fixed_point", "integer", "vector", "float16"},
+        ),
     ],
 )
 def test_each_family_is_found_with_one_baseline(registry, slot, baseline, others):

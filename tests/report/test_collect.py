@@ -19,7 +19,7 @@ from automl_sr.store.reading import Reader
 from automl_sr.trial.types import Outcome
 
 PARTS = {
-    "format", "made", "made_by", "study", "metrics", "environment", "front", "trials", "nets", "images",
+    "format", "made", "made_by", "study", "metrics", "environment", "front", "trials", "nets", "layers", "images",
     "efficiency", "history", "importance", "curves", "rungs", "judged", "failures", "costs", "shared",
 }  # fmt: skip
 

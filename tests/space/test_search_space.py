@@ -248,6 +248,43 @@ def test_a_technique_is_never_nested_in_itself() -> None:
     assert not [name for name in names if "ensemble.member.ensemble" in name]
 
 
+def test_a_nested_technique_can_be_asked_to_provide_something_or_not() -> None:
+    class Twice(Technique):
+        """Two prunings."""
+
+        slot = Slot.PRUNING
+        name = "twice"
+        first: Annotated[
+            Technique | None, Pick(Slot.PRUNING, lacks=frozenset({"sparse_weights"}))
+        ] = None
+        then: Annotated[
+            Technique | None, Pick(Slot.PRUNING, provides=frozenset({"sparse_weights"}))
+        ] = None
+
+    class Narrow(Technique):
+        """Cut channels."""
+
+        slot = Slot.PRUNING
+        name = "narrow"
+
+    registry = space_toys.registry([*space_toys.TECHNIQUES, Twice, Narrow])
+    parameters = resolved({"pruning": "twice"}, registry).parameters()
+    assert "pruning.twice.then.sparse.share" in parameters
+    assert parameters["pruning.twice.first"].choices == ("none", "narrow")
+    with pytest.raises(
+        StudyFileError, match="'sparse' cannot be used here: it provides sparse_weights, which"
+    ):
+        resolved({"pruning": {"twice": {"first": "sparse"}}}, registry)
+    with pytest.raises(
+        StudyFileError, match="'narrow' cannot be used here: it does not provide sparse_weights"
+    ):
+        resolved({"pruning": {"twice": {"then": "narrow"}}}, registry)
+
+    others = [cls for cls in space_toys.TECHNIQUES if cls is not space_toys.Sparse]
+    with pytest.raises(StudyFileError, match="its field 'then' needs a technique"):
+        resolved({"pruning": "twice"}, space_toys.registry([*others, Twice]))
+
+
 def test_a_refused_combination_of_fields_fails_the_trial_alone() -> None:
     class Picky(Technique):
         """Refuses two small numbers."""

@@ -161,3 +161,16 @@ def test_going_on_cools_down_for_as_long_as_the_search_did() -> None:
         PluginError, match=r"300 steps are too few: the tail of this plan alone takes 300.*301"
     ):
         table.going_on("train", 300)
+
+
+def test_without_steps_one_phase_is_entered_and_measured_at_its_end() -> None:
+    """Given weights ship as they are: nothing is trained, and there is no tail."""
+    table = Timetable.of([Phase("train", 1.0)], 0, 0.1)
+    assert (table.trunk_steps, table.tail, table.tail_spans(0)) == (0, (), ())
+    assert rungs(table, 3, 3) == {2: 0}
+
+
+@pytest.mark.parametrize("more", [Phase("sparse", 1.0), Phase("codebook", 0.1, tail=True)])
+def test_without_steps_a_plan_that_trains_is_refused(more: Phase) -> None:
+    with pytest.raises(PluginError, match=rf"this plan has 2: train, {more.name}\. Ask for steps"):
+        Timetable.of([Phase("train", 1.0), more], 0, 0.1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from automl_sr.app.figures.tables import table
 from automl_sr.app.html_text import state_words
+from automl_sr.presentation.layer_chart import is_compressed, layer_drawing, layer_words
 from automl_sr.presentation.markup import Markup, el, join
 from automl_sr.presentation.numbers import duration, number, size
 from automl_sr.presentation.trial_details import shared_words
@@ -51,6 +52,19 @@ def events(found: Details) -> str:
     summary = el("summary", f"{title}: what happened to this trial")
     # Tracebacks are long: only a failure is open at first.
     return el("details", summary, inside, open=found["state"] == "failed")
+
+
+def layers(table: Mapping[str, Any] | None) -> str:
+    """Return what became of the layers of a trial's model; nothing where its files do not tell."""
+    if table is None:
+        return ""
+    title = el("b", "Layers")
+    if table.get("reason"):
+        return el("p", title, f": {table['reason']}")
+    said = el("p", title, f": {layer_words(table)}")
+    if not is_compressed(table):
+        return said
+    return join([said, layer_drawing(table)])
 
 
 def seconds_words(seconds: float) -> str:

@@ -14,6 +14,8 @@ from automl_sr.app.tabs.net_drawing import NetDrawings
 from automl_sr.app.tabs.trial_table import neighbour, table_of
 from automl_sr.errors import UseError
 from automl_sr.presentation.drawing import NET_STYLE
+from automl_sr.presentation.layer_chart import LAYER_STYLE
+from automl_sr.presentation.stored_layers import stored_layers
 from automl_sr.presentation.trial_details import details
 from automl_sr.store.records import STATES
 
@@ -68,7 +70,11 @@ def build(session: Session) -> None:
     chosen = gr.HTML(elem_id="trials-compared")
     look = static_text("trial_panel.css")
     panel = gr.HTML(elem_id="trial-panel", css_template=look, apply_default_css=False)
-    drawn = gr.HTML(elem_id="trial-drawing", css_template=look + NET_STYLE, apply_default_css=False)
+    drawn = gr.HTML(
+        elem_id="trial-drawing",
+        css_template=look + NET_STYLE + LAYER_STYLE,
+        apply_default_css=False,
+    )
     told = gr.HTML(elem_id="trial-events", css_template=look, apply_default_css=False)
     _show_table(session, states, empty, table, sent)
     _show_trial(session, panel, told)
@@ -135,22 +141,24 @@ def _show_trial(session: Session, panel: Any, told: Any) -> None:
         trial = shown.by_number.get(found[0])
         if trial is None:
             return HINT, ""
-        everything = details(session.cache.reader, shown.study, trial)
+        everything = details(session.cache.reader, shown.study, trial, layers=False)
         return trial_panel.panel(shown, trial, everything), trial_panel.events(everything)
 
     session.show("trials", describe, [session.study, session.trial], [panel, told])
 
 
 def _show_drawing(session: Session, drawn: Any) -> None:
-    """Draw the net of the selected trial, apart: the file may lie far away, and the panel is there
-    meanwhile.
+    """Draw the layers and the net of the selected trial, apart: their files may lie far away, and
+    the panel is there meanwhile.
     """
     drawings = NetDrawings()
 
     def draw(name: str | None, number: Any) -> str:
         shown, found = snapshot(session.cache, name), numbers(number)
         trial = shown.by_number.get(found[0]) if shown is not None and found else None
-        return "" if trial is None else drawings.of(trial)
+        if trial is None:
+            return ""
+        return trial_panel.layers(stored_layers(trial)) + drawings.of(trial)
 
     session.show("trials", draw, [session.study, session.trial], [drawn])
 

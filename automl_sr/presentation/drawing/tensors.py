@@ -77,6 +77,8 @@ def _unpacked(node: onnx.NodeProto) -> Constant:
     words = f"{bits} bit"
     if node.op_type == "Sparse":
         words = "sparse"
+    elif node.op_type == "Float16":
+        words = "16 bit"
     return Constant(node.output[0], dims, math.prod(dims), words)
 
 

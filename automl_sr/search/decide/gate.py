@@ -43,6 +43,8 @@ fit.
 MEMORY_SHARE = 0.8
 """Share of the free memory that training may take by the estimate."""
 MEMORY = "memory"
+REFUSED = "refused"
+"""Under which name samplers see that a technique refused the model of a plan."""
 GIB = 2**30
 
 Costs = dict[str, float]
@@ -103,6 +105,9 @@ class Gate:
         architecture = plan.techniques[Slot.ARCHITECTURE]
         own = context.for_technique(architecture)
         blueprint = architecture.blueprint(self._task, own)
+        refusals = self._refusals(plan, blueprint, context)
+        if refusals:
+            return Verdict({}, "; ".join(refusals), {REFUSED: 1.0})
         smallest, largest = shippable(plan, blueprint, context)
 
         costs = self._measured(largest, context, self._metrics)
@@ -114,6 +119,18 @@ class Gate:
             reasons.append(memory)
         reason = "; ".join(reasons)
         return Verdict(costs, reason or None, violations)
+
+    def _refusals(self, plan: TrialPlan, blueprint: Blueprint, context: Context) -> list[str]:
+        """Let every technique say why it can do nothing with what those before it ship."""
+        reasons = []
+        smallest = blueprint
+        for slot, technique in plan.techniques.items():
+            own = context.for_technique(technique)
+            reason = technique.refuses(smallest, self._task, own)
+            smallest, _ = technique.shipped(smallest, self._task, own)
+            if reason is not None:
+                reasons.append(f"{slot}.{technique.name} {reason}")
+        return reasons
 
     def still_fits(self, plan: TrialPlan, folder: Path, blueprint: Blueprint) -> None:
         """Raise InfeasibleError where a model that training has changed can no longer keep to the

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from automl_sr.errors import CheckpointError, DataError
 from automl_sr.evaluation.runtime import OnnxModel
+from automl_sr.plugin.technique import Slot
 from automl_sr.training.checkpoint import Checkpoints
 from automl_sr.training.loop import finish_branch, save, train
 from automl_sr.training.randomness import derive
 from automl_sr.training.run import Run, continued
+from automl_sr.trial.layers_file import with_layers
 from automl_sr.trial.measure import measure
 from automl_sr.trial.observer import CurveObserver, StageClock
 from automl_sr.trial.setup import make_context, make_setup, training_data
@@ -102,7 +104,9 @@ def run_refinement(
         clock.stage("export")
         pipeline = list(plan.techniques.values())
         finished = ship(finished, pipeline, context)
-        artifacts = artifacts_of(finished)
+        architecture = plan.techniques[Slot.ARCHITECTURE]
+        finished, layers = with_layers(finished, architecture, context)
+        artifacts = {**artifacts_of(finished), **layers}
 
         clock.stage("evaluate")
         values = measure(finished, pipeline, setting, context, clock.seconds())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from automl_sr.api import Context, Layer, TrainedModel
 
 KeepFloat = Literal["none", "last", "first_last"]
+Skips = Literal["int8", "float"]
 Method = Literal["minmax", "percentile", "entropy"]
 
 
@@ -25,8 +27,14 @@ def quantized(
     keep_float: KeepFloat,
     weight_bits: Literal[7, 8],
     samples: int,
+    skips: Skips,
+    learnt: Mapping[str, Sequence[float]] | None = None,
 ) -> TrainedModel:
-    """Write the int8 form of the exported model beside it and ship that. Raises ExportError."""
+    """Write the int8 form of the exported model beside it and ship that. Raises ExportError.
+
+    `learnt` are ranges, lowest and highest value by the name of a tensor, that take the place of
+    calibrated ones.
+    """
     source = _exported(finished)
     inputs = ctx.task.calibration(finished.data, OnnxModel(source), samples, ctx.seed)
     target = source.with_name(f"{source.stem}-int8.onnx")
@@ -39,14 +47,25 @@ def quantized(
         method=method,
         percentile=percentile,
         weight_bits=weight_bits,
-        # The crops may show neither black nor white, but images do: 256 levels over 0..1.
-        overrides={
-            name: {"rmin": low, "rmax": high}
-            for name, (low, high) in finished.task.interface().ranges.items()
-        },
+        skips=skips,
+        overrides=_overrides(finished, learnt or {}),
     )
     ctx.log.info("int8: %d bytes, %d layers left in float", made.size_bytes, len(exclude))
     return replace(finished, onnx=target)
+
+
+def _overrides(
+    finished: TrainedModel,
+    learnt: Mapping[str, Sequence[float]],
+) -> dict[str, dict[str, float]]:
+    """Return the ranges that are not calibrated."""
+    ranges: dict[str, Sequence[float]] = dict(learnt)
+    # The crops may show neither black nor white, but images do: 256 levels over 0..1.
+    ranges.update(finished.task.interface().ranges)
+    overrides = {}
+    for name, (low, high) in ranges.items():
+        overrides[name] = {"rmin": low, "rmax": high}
+    return overrides
 
 
 def float_layers(finished: TrainedModel, keep_float: KeepFloat) -> list[str]:

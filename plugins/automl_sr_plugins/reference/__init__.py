@@ -87,18 +87,23 @@ class _Folding(_Reference):
     def shipped(
         self, blueprint: Blueprint, task: Task, ctx: Context
     ) -> tuple[Blueprint, Blueprint]:
-        if not self.is_wide():
+        if not self.is_wide() or _is_folded(blueprint):
             return blueprint, blueprint
         folded = blueprint.edited(FOLD)
         return folded, folded
 
     def compress(self, finished: TrainedModel, ctx: Context) -> TrainedModel:
-        if not self.is_wide():
+        if not self.is_wide() or _is_folded(finished.blueprint):
             return finished
         from automl_sr_plugins.reference.reparam import fold
 
         module = fold(copy.deepcopy(finished.module))
         return replace(finished, module=module, blueprint=finished.blueprint.edited(FOLD))
+
+
+def _is_folded(blueprint: Blueprint) -> bool:
+    """Return whether training has gone on with the plain net, as prunings and roundings do."""
+    return any(name == FOLD for name, _ in blueprint.edits)
 
 
 class SRCNN(_Reference):

@@ -76,6 +76,19 @@ class Shrinking(Technique):
         return Blueprint("line", {"width": 1}), blueprint
 
 
+class Picky(Technique):
+    """Prunes lines of at least so many channels."""
+
+    slot = Slot.PRUNING
+    name = "picky"
+    tasks = frozenset({"fake"})
+
+    def refuses(self, blueprint: Blueprint, task: Task, ctx: Any) -> str | None:
+        assert ctx.owner is self
+        width = blueprint.fields["width"]
+        return f"finds too few channels in a line of {width}" if width < 10 else None
+
+
 class CountedLine(Line):
     """Counts how often it was built."""
 
@@ -149,6 +162,15 @@ def test_a_plan_that_breaks_a_limit_is_rejected_with_both_numbers(
     verdict = gate_of(tmp_path, {"params": limits}).check(plan_of(Line(width=10)))
     assert verdict.reason == words
     assert verdict.violations["params"] > 0
+
+
+def test_a_technique_says_in_words_that_it_can_do_nothing_with_a_net(tmp_path: Path) -> None:
+    gate = gate_of(tmp_path, {"params": Limits(max=1000)}, Picky)
+    assert gate.check(plan_of(Line(width=10), Picky())).reason is None
+    verdict = gate.check(plan_of(Line(width=9), Picky()))
+    assert verdict.reason == "pruning.picky finds too few channels in a line of 9"
+    assert verdict.violations == {"refused": 1.0}, "samplers learn from it where not to go"
+    assert verdict.costs == {}
 
 
 def test_what_compression_can_still_bring_below_the_limit_passes(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""`compress`: the techniques of a trial applied to one finished model, with evidence."""

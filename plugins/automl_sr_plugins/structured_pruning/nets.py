@@ -1,0 +1,87 @@
+"""Nets and blueprints on their way to a smaller form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from automl_sr.api import Blueprint, ModelUpdate, TrainedModel, TrialError
+from automl_sr_plugins.structured_pruning import CUT
+from automl_sr_plugins.structured_pruning.channels import Group, groups_of
+from automl_sr_plugins.structured_pruning.cutting import Cut, first_ones
+
+if TYPE_CHECKING:
+    from automl_sr.api import Context, Run, Task
+
+
+def outlined(blueprint: Blueprint, task: Task, ctx: Context) -> tuple[nn.Module, list[Group]]:
+    """Return a net on the meta device, and the groups of its channels.
+
+    Raises TrialError where not a single channel can be removed.
+    """
+    net = ctx.outline(blueprint)
+    groups = groups_of(net, task)
+    if not any(group.count > 1 for group in groups):
+        raise TrialError(
+            f"No channel of the net {blueprint.factory!r} can be removed: each is read by something"
+            " that is not known to treat channels one by one.",
+            "Search this architecture without structured pruning, or with low_rank.",
+        )
+    return net, groups
+
+
+def plain_form(run: Run) -> tuple[nn.Module, Blueprint]:
+    """Return a copy of a run's net as it ships, and its blueprint.
+
+    An architecture that is trained wide is folded here: its wide blocks have no filters that could
+    be removed. Training goes on with the folded net.
+    """
+    net = run.copy_model()
+    architecture = run.setup.architecture
+    if architecture is None:
+        return net, run.blueprint
+    trained = TrainedModel(
+        module=net,
+        blueprint=run.blueprint,
+        task=run.task,
+        data=run.data,
+        state=run.state,
+        folder=run.context.scratch,
+    )
+    context = run.context.for_technique(architecture)
+    plain = architecture.compress(trained, context)
+    return plain.module, plain.blueprint
+
+
+def without(blueprint: Blueprint, name: str) -> Blueprint:
+    """Return a blueprint as it would be had an edit never been done."""
+    edits = tuple(edit for edit in blueprint.edits if edit[0] != name)
+    return Blueprint(blueprint.factory, blueprint.fields, edits)
+
+
+def with_counts(
+    blueprint: Blueprint, net: nn.Module, groups: Sequence[Group], kept: Sequence[int]
+) -> Blueprint:
+    """Return the blueprint of a net that keeps so many channels of each group: what it costs does
+    not depend on which ones they are.
+    """
+    cut = Cut.of(net, groups, first_ones(groups, kept))
+    if not cut.kept:
+        return blueprint
+    return blueprint.edited(CUT, shapes=cut.shapes(net))
+
+
+def cut_update(
+    net: nn.Module,
+    blueprint: Blueprint,
+    groups: Sequence[Group],
+    dropped: Sequence[Sequence[int]],
+) -> ModelUpdate | None:
+    """Cut a net, which is changed; None where no channel goes."""
+    cut = Cut.of(net, groups, dropped)
+    if not cut.kept:
+        return None
+    edited = blueprint.edited(CUT, shapes=cut.shapes(net))
+    return ModelUpdate(cut.apply(net), edited, optimizer="reset", ema="reset")
