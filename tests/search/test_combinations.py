@@ -15,6 +15,7 @@ import torch
 from covering import Group, Row, covering, groups_in, groups_of
 
 from automl_sr.compression.export import TOLERANCE, verify
+from automl_sr.errors import StopRequestedError
 from automl_sr.plugin.registry import Registry, installed, instantiate
 from automl_sr.plugin.technique import Slot, Technique
 from automl_sr.space.compatibility import Chosen
@@ -26,7 +27,9 @@ from automl_sr.testing.tiny import (
     tiny_samples,
     tiny_task,
 )
+from automl_sr.training.loop import Silent
 from automl_sr.training.recipe import Recipe
+from automl_sr.training.run import Run
 
 SLOTS = (
     Slot.ARCHITECTURE,
@@ -170,7 +173,7 @@ def trial_of(row: Row, number: int, folder: Path, shared: Path) -> TinyTrial:
         techniques=in_pipeline_order(techniques),
         steps=STEPS,
         folder=folder,
-        recipe=Recipe(batch=2, patch=12, precision="fp32", ema=0.9, loss=loss),
+        recipe=Recipe(batch=2, patch=8, precision="fp32", ema=0.9, loss=loss),
     )
 
 
@@ -187,6 +190,26 @@ def cases() -> list[Any]:
     return found
 
 
+class StopTwice(Silent):
+    """Asks a run to stop in the middle of its trunk, and again one step into its tail."""
+
+    def __init__(self, trunk: int) -> None:
+        self.stops = {trunk // 2, trunk + 1}
+        self.step = 0
+
+    def stop_requested(self) -> bool:
+        self.step += 1  # of all attempts: a run goes on where it stopped
+        return self.step in self.stops
+
+
+def stopped_twice(trial: TinyTrial) -> Run:
+    observer = StopTwice(trial.timetable().trunk_steps)
+    for _ in observer.stops:
+        with pytest.raises(StopRequestedError):
+            trial.train(observer)
+    return trial.train(observer)
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("shared")
@@ -198,7 +221,7 @@ def test_a_combination_resumes_and_ships_what_it_has_learnt(
 ) -> None:
     whole = trial_of(row, number, tmp_path / "whole", shared).train()
     trial = trial_of(row, number, tmp_path / "stopped", shared)
-    run = trial.train_interrupted()
+    run = stopped_twice(trial)
     for name, value in whole.evaluation_state().items():
         assert torch.equal(run.evaluation_state()[name], value), name
 
