@@ -163,6 +163,8 @@ class _Reader:
         inner = origin.packed[-1]
         if inner.op_type == "Sparse":
             return name, float(_element_bits(self.tensors[inner.input[1]]))
+        if inner.op_type == "Float16":
+            return name, float(_element_bits(self.tensors[inner.input[0]]))
         codes = self.tensors[inner.input[0]]
         bits = float(codes.dims[0])  # one plane for each bit
         if inner.op_type == "Codebook":

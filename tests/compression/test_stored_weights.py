@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from automl_sr.compression.export import export_onnx
-from automl_sr.compression.packing import Codebook, Packing, Sparse, Uniform, pack_weights
+from automl_sr.compression.packing import Codebook, Float16, Packing, Sparse, Uniform, pack_weights
 from automl_sr.compression.quantize import quantize_static
 from automl_sr.compression.stored_weights import is_plain_float, stored_weights
 
@@ -60,8 +60,9 @@ def test_a_plain_file_has_32_bits(plain: Path) -> None:
         (Uniform(bits=2, scale=0.25), 2, COUNT * 2 // 8 + 64),
         (Codebook([-0.5, -0.25, 0.0, 0.25]), 2, COUNT * 2 // 8 + 64),
         (Sparse(), 32, COUNT // 8 + COUNT),
+        (Float16(), 16, COUNT // 8 + COUNT // 2),
     ],
-    ids=["uniform", "codebook", "sparse"],
+    ids=["uniform", "codebook", "sparse", "halves"],
 )
 def test_packed_weights_have_the_bits_of_their_codes(
     packing: Packing, bits: float, most: int, plain: Path, tmp_path: Path
@@ -72,6 +73,16 @@ def test_packed_weights_have_the_bits_of_their_codes(
     assert (found.tensors.weight, found.bits) == (NAME, bits)
     assert COUNT // 16 < found.bytes < most
     assert not is_plain_float(tmp_path / "packed.onnx")
+
+
+def test_halves_have_16_bits_where_none_is_zero(tmp_path: Path) -> None:
+    net = Net().eval()
+    with torch.no_grad():
+        net.body.weight.fill_(0.5)
+    export_onnx(net, tmp_path / "model.onnx", (IMAGE,))
+    pack_weights(tmp_path / "model.onnx", tmp_path / "packed.onnx", {NAME: Float16()})
+    [found] = stored_weights(tmp_path / "packed.onnx")
+    assert (found.tensors.weight, found.bits, found.packed) == (NAME, 16.0, True)
 
 
 def test_a_codebook_of_vectors_shares_its_bits_between_weights(plain: Path, tmp_path: Path) -> None:

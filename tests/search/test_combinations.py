@@ -51,6 +51,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "teacher.features": {"architecture": "espcn", "steps": 2},
     "teacher.self": {"steps": 2},
     "quantization.int8_ptq": {"samples": 4},
+    "quantization.int8_qat": {"samples": 4},
 }
 """Fields that make a technique quick, as far as they are not searched: the others are at an end of
 their ranges."""
