@@ -18,7 +18,12 @@ from skimage import data
 ROOT = Path(__file__).resolve().parent.parent
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TUTORIAL, flags=re.DOTALL)
-FEWER = {"steps: 400": "steps: 24", "trials: 6": "trials: 2", "--steps 800": "--steps 30"}
+FEWER = {
+    "steps: 400": "steps: 24",
+    "trials: 6": "trials: 2",
+    "--steps 800": "--steps 30",
+    "-o smaller": "-o smaller --input 16x16",
+}
 """A test has no ten minutes."""
 SIDE = 96
 

@@ -202,7 +202,7 @@ def test_rounding_has_the_gradients_of_torchs_own(
     layout: torch.memory_format, number_format: torch.dtype
 ) -> None:
     numbers = torch.Generator().manual_seed(0)
-    shape = (2, 8, 64, 65)  # several parts, the last one shorter
+    shape = (2, 8, 80, 65)  # several parts, the last one shorter
     value = torch.randn(shape, generator=numbers).to(number_format).to(memory_format=layout)
     assert value.numel() > PART
     assert value.numel() % PART

@@ -224,8 +224,14 @@ class StubbornNet(TinyNet):
 def test_a_net_of_which_nothing_can_be_removed_is_refused_in_words(tmp_path: Path) -> None:
     trial = trial_of(L1(), tmp_path, StubbornNet())
     trial = replace(trial, registry=contract_registry([StubbornNet]))
-    with pytest.raises(TrialError, match=r"No channel of the net 'test.stubborn' can be removed"):
-        trial.shippable()
+    technique = trial.techniques[-1]
+    context = trial.context(technique)
+    blueprint = Blueprint("test.stubborn")
+    words = "cannot cut this net: each of its channels is read by something"
+    assert words in str(technique.refuses(blueprint, trial.task, context))
+    assert technique.shipped(blueprint, trial.task, context) == (blueprint, blueprint)
+    with pytest.raises(TrialError, match=words):
+        trial.walk(Trace())
 
 
 # ---- how many, and which -----------------------------------------------------------------------
@@ -526,8 +532,14 @@ def test_ranks_by_energy_are_the_least_that_keep_it() -> None:
 
 
 def test_what_would_not_become_smaller_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(TrialError, match="No convolution of the net becomes smaller"):
-        trial_of(LowRank(share=1.0), tmp_path).shippable()
+    technique = LowRank(share=1.0)
+    trial = trial_of(technique, tmp_path)
+    blueprint = trial.architecture.blueprint(trial.task, trial.context(trial.architecture))
+    context = trial.context(technique)
+    assert "cannot divide" in str(technique.refuses(blueprint, trial.task, context))
+    assert LowRank(share=0.4).refuses(blueprint, trial.task, context) is None
+    with pytest.raises(TrialError, match="no convolution becomes smaller"):
+        trial.walk(Trace())
 
 
 # ---- declaration -------------------------------------------------------------------------------

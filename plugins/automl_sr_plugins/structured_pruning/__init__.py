@@ -20,6 +20,7 @@ from automl_sr.api import (
     Phase,
     Slot,
     Technique,
+    TrialError,
     When,
     hookimpl,
 )
@@ -36,6 +37,9 @@ WEIGHT_NORM = "structured_pruning.weight_norm"
 """The edit that gives filters a scale of their own; it is there only until the net is cut."""
 LOW_RANK = "structured_pruning.low_rank"
 """The edit that makes two convolutions of one."""
+NOTHING_SMALLER = (
+    "cannot divide this net: at the ranks that are asked for no convolution becomes smaller"
+)
 
 Bounds = tuple["Blueprint", "Blueprint"]
 
@@ -65,6 +69,14 @@ class _Pruning(Technique):
         if self.is_done(blueprint):
             return blueprint, blueprint
         return self.bounds(blueprint, task, ctx)
+
+    def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
+        if self.is_done(blueprint):
+            return None
+        from automl_sr_plugins.structured_pruning import nets
+
+        _, groups = nets.outlined(blueprint, task, ctx)
+        return nets.problem(groups)
 
     def bounds(self, blueprint: Blueprint, task: Task, ctx: Context) -> Bounds:
         """Return the smallest and the largest net that can come of one that is whole."""
@@ -137,7 +149,7 @@ class L1(_InTwo):
         from automl_sr_plugins.structured_pruning import cutting, nets
 
         net, blueprint = nets.plain_form(run)
-        _, groups = nets.outlined(blueprint, run.task, run.context)
+        groups = nets.cuttable(blueprint, run.task, run.context)
         scores = [cutting.l1_scores(net, group) for group in groups]
         kept = self.counts(groups)
         if self.scope == "global":
@@ -208,7 +220,7 @@ class Similarity(_InTwo):
         from automl_sr_plugins.structured_pruning import merging, nets
 
         net, blueprint = nets.plain_form(run)
-        _, groups = nets.outlined(blueprint, run.task, run.context)
+        groups = nets.cuttable(blueprint, run.task, run.context)
         maps = merging.recorded(net, groups, run, self.batches)
         kept = self.counts(groups)
         dropped = []
@@ -256,11 +268,22 @@ class LowRank(_InTwo):
         net = ctx.outline(blueprint)
         if self.by == "share":
             ranks = low_rank.ranks_by_share(net, task, self.share)
-            same = blueprint.edited(LOW_RANK, ranks=ranks)
-            return same, same
-        # Which ranks keep the energy is known when the weights are.
-        least = low_rank.least_ranks(net, task)
-        return blueprint.edited(LOW_RANK, ranks=least), blueprint
+        else:
+            # Which ranks keep the energy is known when the weights are.
+            ranks = low_rank.least_ranks(net, task)
+        if not ranks:
+            return blueprint, blueprint
+        divided = blueprint.edited(LOW_RANK, ranks=ranks)
+        if self.by == "share":
+            return divided, divided
+        return divided, blueprint
+
+    def refuses(self, blueprint: Blueprint, task: Task, ctx: Context) -> str | None:
+        """Say so where no layer becomes smaller."""
+        smallest, _ = self.shipped(blueprint, task, ctx)
+        if self.is_done(smallest):
+            return None
+        return NOTHING_SMALLER
 
     def smaller(self, run: Run) -> ModelUpdate | None:
         """Divide layers by their singular values."""
@@ -271,6 +294,8 @@ class LowRank(_InTwo):
             ranks = low_rank.ranks_by_share(net, run.task, self.share)
         else:
             ranks = low_rank.ranks_by_energy(net, run.task, self.energy)
+        if not ranks:
+            raise TrialError(f"The pruning {NOTHING_SMALLER}.")
         module = low_rank.divide_by_svd(net, ranks)
         edited = blueprint.edited(LOW_RANK, ranks=ranks)
         return ModelUpdate(module, edited, optimizer="reset", ema="reset")
@@ -404,8 +429,8 @@ class Aligned(_Pruning):
         from automl_sr_plugins.structured_pruning import nets, weight_norm
 
         net, blueprint = nets.plain_form(run)
+        groups = nets.cuttable(blueprint, run.task, run.context)
         if self.alignment == "weight_norm":
-            _, groups = nets.outlined(blueprint, run.task, run.context)
             layers = weight_norm.layers_of(net, groups)
             blueprint = blueprint.edited(WEIGHT_NORM, layers=layers)
             net = weight_norm.wrap(net, layers=layers)

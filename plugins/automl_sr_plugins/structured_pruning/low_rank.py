@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from automl_sr.api import TrialError, layers
+from automl_sr.api import layers
 
 if TYPE_CHECKING:
     from automl_sr.api import Task
@@ -38,7 +38,7 @@ def ranks_by_share(net: nn.Module, task: Task, share: float) -> dict[str, int]:
         rank = max(1, round(share * size.full))
         if size.saves(rank):
             found[name] = rank
-    return _some(found, "share")
+    return found
 
 
 def least_ranks(net: nn.Module, task: Task) -> dict[str, int]:
@@ -47,7 +47,7 @@ def least_ranks(net: nn.Module, task: Task) -> dict[str, int]:
     for name, conv in _plain_layers(net, task).items():
         if _size(conv).saves(1):
             found[name] = 1
-    return _some(found, "energy")
+    return found
 
 
 def ranks_by_energy(net: nn.Module, task: Task, energy: float) -> dict[str, int]:
@@ -62,7 +62,7 @@ def ranks_by_energy(net: nn.Module, task: Task, energy: float) -> dict[str, int]
         rank = min(len(kept), int((kept < energy - 1e-12).sum()) + 1)
         if _size(conv).saves(rank):
             found[name] = rank
-    return _some(found, "energy")
+    return found
 
 
 def divide(net: nn.Module, *, ranks: dict[str, int]) -> nn.Module:
@@ -152,12 +152,3 @@ def _size(conv: nn.Conv2d) -> _Size:
 
 def _matrix(conv: nn.Conv2d) -> Tensor:
     return conv.weight.detach().flatten(1).double()
-
-
-def _some(ranks: dict[str, int], field: str) -> dict[str, int]:
-    if ranks:
-        return ranks
-    raise TrialError(
-        "No convolution of the net becomes smaller when it is divided in two.",
-        f"Ask for a smaller {field}, or search this architecture without low_rank.",
-    )

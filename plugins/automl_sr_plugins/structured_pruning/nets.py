@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from automl_sr.api import Blueprint, ModelUpdate, TrainedModel, TrialError
+from automl_sr.api import Blueprint, ModelUpdate, TrialError
 from automl_sr_plugins.structured_pruning import CUT
 from automl_sr_plugins.structured_pruning.channels import Group, groups_of
 from automl_sr_plugins.structured_pruning.cutting import Cut, first_ones
@@ -17,42 +17,43 @@ if TYPE_CHECKING:
 
 
 def outlined(blueprint: Blueprint, task: Task, ctx: Context) -> tuple[nn.Module, list[Group]]:
-    """Return a net on the meta device, and the groups of its channels.
-
-    Raises TrialError where not a single channel can be removed.
-    """
+    """Return a net on the meta device, and the groups of its channels."""
     net = ctx.outline(blueprint)
-    groups = groups_of(net, task)
-    if not any(group.count > 1 for group in groups):
-        raise TrialError(
-            f"No channel of the net {blueprint.factory!r} can be removed: each is read by something"
-            " that is not known to treat channels one by one.",
-            "Search this architecture without structured pruning, or with low_rank.",
-        )
-    return net, groups
+    return net, groups_of(net, task)
+
+
+def problem(groups: Sequence[Group]) -> str | None:
+    """Say why a net cannot be cut, if so."""
+    if any(group.count > 1 for group in groups):
+        return None
+    return (
+        "cannot cut this net: each of its channels is read by something that is not known to treat"
+        " channels one by one"
+    )
+
+
+def cuttable(blueprint: Blueprint, task: Task, ctx: Context) -> list[Group]:
+    """Return the groups of channels of a net that is to be cut.
+
+    Raises TrialError where there are none: a trial that ends uncut would not be what it says.
+    """
+    _, groups = outlined(blueprint, task, ctx)
+    reason = problem(groups)
+    if reason is not None:
+        raise TrialError(f"The pruning {reason}.")
+    return groups
 
 
 def plain_form(run: Run) -> tuple[nn.Module, Blueprint]:
-    """Return a copy of a run's net as it ships, and its blueprint.
+    """Return a copy of a run's net as it ships, with the weights as they are, and its blueprint.
 
     An architecture that is trained wide is folded here: its wide blocks have no filters that could
     be removed. Training goes on with the folded net.
     """
-    net = run.copy_model()
-    architecture = run.setup.architecture
-    if architecture is None:
-        return net, run.blueprint
-    trained = TrainedModel(
-        module=net,
-        blueprint=run.blueprint,
-        task=run.task,
-        data=run.data,
-        state=run.state,
-        folder=run.context.scratch,
-    )
-    context = run.context.for_technique(architecture)
-    plain = architecture.compress(trained, context)
-    return plain.module, plain.blueprint
+    update = run.as_shipped()
+    if update is None or update.model is None or update.blueprint is None:
+        return run.copy_model(), run.blueprint
+    return update.model.to(run.setup.device), update.blueprint
 
 
 def without(blueprint: Blueprint, name: str) -> Blueprint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from automl_sr.api import ModelUpdate, TrialError
@@ -30,40 +31,49 @@ def no_groups(model: nn.Module, task: Task, m: int) -> str | None:
     found = body(model, task)
     if _whole(found, model, m):
         return None
-    counts = sorted({_inputs(model, layer) for layer in found})
-    numbers = ", ".join(map(str, counts))
+    counts = {_inputs(model, layer) for layer in found}
+    numbers = ", ".join(map(str, sorted(counts)))
     return f"finds no groups of {m} input channels: the convolutions have {numbers}"
 
 
 def _whole(found: list[Layer], model: nn.Module, m: int) -> list[Layer]:
-    return [layer for layer in found if _inputs(model, layer) % m == 0]
+    whole: list[Layer] = []
+    for layer in found:
+        if _inputs(model, layer) % m == 0:
+            whole.append(layer)
+    return whole
 
 
 def _inputs(model: nn.Module, layer: Layer) -> int:
     """Return the input channels that one output channel reads."""
-    return int(model.get_parameter(layer.weight).shape[1])
+    weight = model.get_parameter(layer.weight)
+    return weight.shape[1]
 
 
 def rows(weight: Tensor, m: int) -> Tensor:
     """Return the groups of a weight [out, in, ...] as rows [groups, M], of one place each."""
-    return weight.movedim(1, -1).reshape(-1, m)
+    inputs_last = weight.movedim(1, -1)
+    return inputs_last.reshape(-1, m)
 
 
 def as_weight(grouped_values: Tensor, weight: Tensor) -> Tensor:
     """Return rows in the shape of the weight of which they are."""
     moved = weight.movedim(1, -1).shape
-    return grouped_values.reshape(moved).movedim(-1, 1)
+    inputs_last = grouped_values.reshape(moved)
+    return inputs_last.movedim(-1, 1)
 
 
 def order_of(weight: Tensor, m: int) -> Tensor:
     """Return for each row [groups, M] the places of its weights, the largest first."""
-    return rows(weight.detach().abs(), m).argsort(dim=1, descending=True, stable=True)
+    sizes = rows(weight.detach().abs(), m)
+    # Stable: of equal ones the first, on any processor.
+    return sizes.argsort(dim=1, descending=True, stable=True)
 
 
 def mask_of(weight: Tensor, n: int, m: int) -> Tensor:
     """Return the mask that leaves the N largest of every M weights."""
     order = order_of(weight, m)
-    left = (order * 0).bool()
+    left = torch.zeros_like(order, dtype=torch.bool)
     left.scatter_(1, order[:, :n], True)
     return as_weight(left, weight)
 
@@ -82,7 +92,8 @@ def cut(run: Run, n: int, m: int) -> ModelUpdate:
 
 
 def _log(run: Run, found: list[Layer], m: int) -> None:
-    dense = len(body(run.model, run.task)) - len(found)
+    everything = body(run.model, run.task)
+    dense = len(everything) - len(found)
     run.context.log.info(
         "groups of %d in %d layers; %d whose channels are no whole groups stay dense",
         m,

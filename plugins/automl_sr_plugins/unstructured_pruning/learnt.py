@@ -35,6 +35,8 @@ PRESSURE, GROWTH, SLOW = 0.1, 1.2, 0.05
 """The cost counts for this share of the task's loss at first, and for so many times more whenever
 two epochs have moved it by less than this.
 """
+CLOSE = 1e-9
+"""Sums of shares may be so far above the budget: 3 * 0.1 is 0.30000000000000004."""
 LARGEST_RATE = 0.02
 """Scores learn fast enough to turn all units off within the phase, and no faster than this."""
 
@@ -48,11 +50,19 @@ class Scores(nn.Module):
 
     def __init__(self, layers: int, m: int) -> None:
         super().__init__()
-        self.scores = nn.ParameterList(nn.Parameter(torch.ones(m - 1)) for _ in range(layers))
+        self.scores = nn.ParameterList()
+        for _ in range(layers):
+            # All units are on, and the net is dense.
+            self.scores.append(nn.Parameter(torch.ones(m - 1)))
+
+    def products(self, layer: int) -> Tensor:
+        """Return for each unit but the first the product of the scores up to its own."""
+        bounded: Tensor = self.scores[layer].clamp(0, MOST)
+        return bounded.cumprod(0)
 
     def units(self, layer: int) -> Tensor:
         """Return which of the M units are on: 1 or 0, with the gradient of the products."""
-        products = self.scores[layer].clamp(0, MOST).cumprod(0)
+        products = self.products(layer)
         on = (products > 0.5).to(products.dtype)
         # The difference is exactly 0, and passes the gradient on.
         passed = on + (products - products.detach())
@@ -60,14 +70,15 @@ class Scores(nn.Module):
 
     def chance(self, layer: int, count: int) -> float:
         """Return the product that says whether the last of so many units is on."""
-        products = self.scores[layer].detach().clamp(0, MOST).cumprod(0)
+        products = self.products(layer).detach()
         return float(products[count - 2])
 
     def left(self) -> list[int]:
         """Return N of each layer."""
         counts: list[int] = []
         for layer in range(len(self.scores)):
-            counts.append(int(self.units(layer).detach().sum()))
+            units = self.units(layer).detach()
+            counts.append(int(units.sum()))
         return counts
 
 
@@ -81,13 +92,16 @@ def macs_of(layer: Layer, weight: Tensor) -> int:
 
 def share_left(counts: list[int], macs: list[int], m: int) -> float:
     """Return the share of the layers' multiply-adds that N of M of each leave."""
-    left = sum(n * cost for n, cost in zip(counts, macs, strict=True))
-    return left / (m * sum(macs))
+    left = 0
+    for n, cost in zip(counts, macs, strict=True):
+        left += n * cost
+    dense = m * sum(macs)
+    return left / dense
 
 
 def begin(run: Run, m: int) -> None:
     """Rank the weights, with all units on."""
-    _rank(run, [layer.weight for layer in grouped(run.model, run.task, m)], m)
+    _rank(run, grouped(run.model, run.task, m), m)
     run.state[PROGRESS] = {"pressure": PRESSURE, "shares": [1.0], "frozen": False}
 
 
@@ -96,16 +110,21 @@ def learning(step: TrainStep, run: Run, m: int, budget: float) -> TrainStep:
     if run.span is None:
         raise TrialError("N is learnt in a phase, and there is none.")
     search = _Search.of(run, m, budget)
-    rate = min(LARGEST_RATE, 1 / run.span.steps)
-    parameters = []
-    for name, _ in search.scores.named_parameters():
-        parameters.append(f"aux.{SCORES}.{name}")
-
     step = step.with_aux(SCORES, search.scores)
-    step = step.with_group(SCORES, ParamGroup(tuple(parameters), lr=rate, scheduled=False))
-    for place, layer in enumerate(search.layers):
-        step = step.with_layer(layer.name, functools.partial(search.masked, place, run))
     step = step.with_loss(SCORES, search.cost)
+
+    # A rate of their own: that of the weights would not get them there in a short phase.
+    names = []
+    for name, _ in search.scores.named_parameters():
+        names.append(f"aux.{SCORES}.{name}")
+    rate = min(LARGEST_RATE, 1 / run.span.steps)
+    group = ParamGroup(tuple(names), lr=rate, scheduled=False)
+    step = step.with_group(SCORES, group)
+
+    for place, layer in enumerate(search.layers):
+        swap = functools.partial(search.masked, place, run)
+        step = step.with_layer(layer.name, swap)
+
     epoch = max(1, run.span.steps // EPOCHS)
     watch = functools.partial(search.watching, start=run.span.start, epoch=epoch)
     return step.with_step_context(watch)
@@ -126,13 +145,16 @@ class _Search:
         found = grouped(run.model, run.task, m)
         macs = []
         for layer in found:
-            macs.append(macs_of(layer, run.model.get_parameter(layer.weight)))
+            weight = run.model.get_parameter(layer.weight)
+            macs.append(macs_of(layer, weight))
         return cls(Scores(len(found), m), found, macs, m, budget)
 
     def masked(self, place: int, run: Run, part: nn.Conv2d, features: Tensor) -> Tensor:
         """Convolve with the weights whose units are on."""
-        order = run.state[f"{ORDER}{self.layers[place].weight}"]
-        mask = mask_by_units(self.scores.units(place), order, part.weight)
+        name = self.layers[place].weight
+        units = self.scores.units(place)
+        mask = mask_by_units(units, run.state[f"{ORDER}{name}"], part.weight)
+        # What `forward` calls: stride, padding and groups stay the layer's.
         output: Tensor = part._conv_forward(features, part.weight * mask, part.bias)
         return output
 
@@ -141,31 +163,39 @@ class _Search:
 
         The published weight of 1e-10 for each multiply-add suits nets of one size and one loss.
         """
-        total = sum(self.macs)
+        dense = self.m * sum(self.macs)
         shares = []
         for place, macs in enumerate(self.macs):
-            shares.append(self.scores.units(place).sum() * (macs / (self.m * total)))
-        own = run.task.loss(output.prediction, batch, run.recipe.loss).detach()
+            on = self.scores.units(place).sum()
+            shares.append(on * (macs / dense))
+        share = torch.stack(shares).sum()
+
+        own = run.task.loss(output.prediction, batch, run.recipe.loss)
         pressure: float = run.state[PROGRESS]["pressure"]
-        return pressure * own * torch.stack(shares).sum()
+        return pressure * own.detach() * share
 
     @contextmanager
     def watching(self, run: Run, *, start: int, epoch: int) -> Iterator[None]:
         """Surround the optimizer's step: stop at the budget, and look around in every epoch."""
         before = [value.detach().clone() for value in self.scores.parameters()]
         yield
+
         progress = dict(run.state[PROGRESS])
         with torch.no_grad():
             for value, former in zip(self.scores.parameters(), before, strict=True):
                 if progress["frozen"]:
                     value.copy_(former)
-                value.clamp_(0, MOST)
+                value.clamp_(0, MOST)  # beyond the bounds a score would get no gradient back
+
         share = share_left(self.scores.left(), self.macs, self.m)
         if share <= self.budget:
             progress["frozen"] = True
             progress["pressure"] = 0.0
-        if (run.step + 1 - start) % epoch == 0:
-            _rank(run, [layer.weight for layer in self.layers], self.m)
+
+        done = run.step + 1 - start
+        if done % epoch == 0:
+            # Weights have moved: which of a group are the largest is asked again.
+            _rank(run, self.layers, self.m)
             progress["shares"] = [*progress["shares"], share]
             if _is_slow(progress["shares"]):
                 progress["pressure"] *= GROWTH
@@ -173,14 +203,18 @@ class _Search:
 
 
 def _is_slow(shares: list[float]) -> bool:
-    return len(shares) > 2 and shares[-3] - shares[-1] < SLOW
+    if len(shares) < 3:
+        return False
+    moved = shares[-3] - shares[-1]
+    return moved < SLOW
 
 
-def _rank(run: Run, names: list[str], m: int) -> None:
-    for name in names:
-        order = order_of(run.model.get_parameter(name), m)
+def _rank(run: Run, ranked: list[Layer], m: int) -> None:
+    for layer in ranked:
+        weight = run.model.get_parameter(layer.weight)
+        order = order_of(weight, m)
         # One byte for each weight in every checkpoint: M is below 256.
-        run.state[f"{ORDER}{name}"] = order.to(torch.uint8)
+        run.state[f"{ORDER}{layer.weight}"] = order.to(torch.uint8)
 
 
 def mask_by_units(units: Tensor, order: Tensor, weight: Tensor) -> Tensor:
@@ -205,7 +239,8 @@ def settle(run: Run, m: int, budget: float) -> ModelUpdate:
     counts = within(scores, search.macs, m, budget)
     masks = {}
     for layer, n in zip(search.layers, counts, strict=True):
-        masks[layer.weight] = mask_of(run.model.get_parameter(layer.weight), n, m)
+        weight = run.model.get_parameter(layer.weight)
+        masks[layer.weight] = mask_of(weight, n, m)
         del run.state[f"{ORDER}{layer.weight}"]
     reached = run.state.pop(PROGRESS)["frozen"]
     keep_masks(run, masks)
@@ -217,14 +252,23 @@ def settle(run: Run, m: int, budget: float) -> ModelUpdate:
 def within(scores: Scores, macs: list[int], m: int, budget: float) -> list[int]:
     """Return N of each layer, lowered where scores are least until the budget is kept to."""
     counts = scores.left()
-    while share_left(counts, macs, m) > budget + 1e-9:
-        weakest: int | None = None
-        least = float("inf")
-        for place, n in enumerate(counts):
-            if n > 1 and scores.chance(place, n) < least:
-                weakest = place
-                least = scores.chance(place, n)
+    while share_left(counts, macs, m) > budget + CLOSE:
+        weakest = _weakest(scores, counts)
         if weakest is None:
             break  # one of each M is the least that can be left
         counts[weakest] -= 1
     return counts
+
+
+def _weakest(scores: Scores, counts: list[int]) -> int | None:
+    """Return the layer whose last unit is the least sure to be on; None: all have but one."""
+    weakest: int | None = None
+    least = float("inf")
+    for place, n in enumerate(counts):
+        if n == 1:
+            continue
+        chance = scores.chance(place, n)
+        if chance < least:
+            weakest = place
+            least = chance
+    return weakest

@@ -45,7 +45,8 @@ def keep_masks(run: Run, masks: Mapping[str, Tensor]) -> None:
 def apply_masks(run: Run) -> None:
     """Set to zero all weights that the masks leave out."""
     for name, mask in masks_of(run.state).items():
-        run.model.get_parameter(name).masked_fill_(~mask, 0)
+        weight = run.model.get_parameter(name)
+        weight.masked_fill_(~mask, 0)
 
 
 @contextmanager
@@ -88,8 +89,9 @@ def largest(sizes: Tensor, left: Tensor, count: int) -> Tensor:
     candidates = sizes.reshape(-1)[places]
     # Sorted, not compared with a threshold: the count is exact where sizes are equal.
     order = candidates.argsort(descending=True, stable=True)
+    kept = places[order[:count]]
     mask = torch.zeros(left.numel(), dtype=torch.bool, device=left.device)
-    mask[places[order[:count]]] = True
+    mask[kept] = True
     return mask.reshape(left.shape)
 
 
@@ -102,15 +104,19 @@ def largest_of_all(
     sizes: Mapping[str, Tensor], left: Mapping[str, Tensor], count: int
 ) -> dict[str, Tensor]:
     """Return the masks of the `count` largest of what is left in all layers together."""
-    flat_sizes = torch.cat([value.reshape(-1) for value in sizes.values()])
-    flat_left = torch.cat([left[name].reshape(-1) for name in sizes])
-    joint = largest(flat_sizes, flat_left, count)
+    all_sizes = []
+    all_left = []
+    for name, value in sizes.items():
+        all_sizes.append(value.reshape(-1))
+        all_left.append(left[name].reshape(-1))
+    joint = largest(torch.cat(all_sizes), torch.cat(all_left), count)
+
     masks: dict[str, Tensor] = {}
     start = 0
     for name, value in sizes.items():
-        part = joint[start : start + value.numel()]
-        masks[name] = part.reshape(value.shape)
-        start += value.numel()
+        stop = start + value.numel()
+        masks[name] = joint[start:stop].reshape(value.shape)
+        start = stop
     return masks
 
 
@@ -119,7 +125,8 @@ def zeros_of(state: Mapping[str, Any]) -> tuple[int, int]:
     pruned = 0
     total = 0
     for mask in masks_of(state).values():
-        pruned += int((~mask).sum())
+        left = int(mask.sum())
+        pruned += mask.numel() - left
         total += mask.numel()
     return pruned, total
 

@@ -64,14 +64,21 @@ def prune(run: Run, rate: float, scope: Literal["layer", "global"]) -> None:
     run.state[PRUNINGS] += 1
     share = (1 - rate) ** run.state[PRUNINGS]
     left = masks_of(run.state)
-    sizes = {name: run.model.get_parameter(name).detach().abs() for name in left}
+    sizes = {}
+    for name in left:
+        weight = run.model.get_parameter(name)
+        sizes[name] = weight.detach().abs()
     if scope == "global":
         total = sum(mask.numel() for mask in left.values())
-        masks = largest_of_all(sizes, left, round(share * total))
-    else:
-        masks = {}
-        for name, mask in left.items():
-            masks[name] = largest(sizes[name], mask, count_left(share, mask))
+        count = round(share * total)
+        keep_masks(run, largest_of_all(sizes, left, count))
+        return
+
+    masks = {}
+    for name, mask in left.items():
+        # Of all weights, not of those left: rounding in each round would add up.
+        count = count_left(share, mask)
+        masks[name] = largest(sizes[name], mask, count)
     keep_masks(run, masks)
 
 
@@ -127,5 +134,9 @@ def _load(run: Run, weights: Mapping[str, Tensor]) -> None:
 
 def _taken(state: dict[str, Any], prefix: str) -> dict[str, Tensor]:
     """Take tensors out of the state, so that later checkpoints are without them."""
-    names = [key for key in state if key.startswith(prefix)]
-    return {key.removeprefix(prefix): state.pop(key) for key in names}
+    taken: dict[str, Tensor] = {}
+    for key in list(state):
+        if key.startswith(prefix):
+            name = key.removeprefix(prefix)
+            taken[name] = state.pop(key)
+    return taken
