@@ -55,6 +55,8 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }
 """Fields that make a technique quick, as far as they are not searched: the others are at an end of
 their ranges."""
+NEED_A_FILE = ("from_file",)
+"""What is nothing without a file: it is the net of the file, and the others are here as they are."""
 STEPS = 16
 ROUNDED = 0.2
 """How far a file may be from its model, relative to its range, where a technique rounds
@@ -66,7 +68,7 @@ def names_of(slot: Slot) -> tuple[str, ...]:
     """Name what is installed for super-resolution, first what leaves everything as it is."""
     names = []
     for name, cls in installed().techniques[slot].items():
-        if {"image-sr", "*"} & cls.tasks:
+        if {"image-sr", "*"} & cls.tasks and name not in NEED_A_FILE:
             names.append(name)
     return tuple(sorted(names, key=lambda name: (name != "none", name)))
 
