@@ -29,6 +29,8 @@ WEIGHT_INPUTS: Mapping[str, tuple[int, ...]] = {
     "QLinearMatMul": (3,),
 }
 """Which inputs of an operator are weights: recurrent ones have two."""
+CODED = ("Uniform", "Codebook")
+"""Packing functions that read the planes of codes; others read numbers as they are."""
 FLOAT_BITS = 32
 QUANTIZED = "_quantized"
 """What ONNX Runtime's quantizer puts behind the name of a weight."""
@@ -161,8 +163,11 @@ class _Reader:
         # The first is the outermost: it gives the weight itself.
         name = origin.packed[0].output[0]
         inner = origin.packed[-1]
-        if inner.op_type == "Sparse":
-            return name, float(_element_bits(self.tensors[inner.input[1]]))
+        if inner.op_type not in CODED:
+            read = [self.tensors[entry] for entry in inner.input if entry in self.tensors]
+            if inner.op_type == "Sparse":
+                del read[0]  # which of them are zero, a bit for each
+            return name, float(_element_bits(max(read, key=_count)))
         codes = self.tensors[inner.input[0]]
         bits = float(codes.dims[0])  # one plane for each bit
         if inner.op_type == "Codebook":

@@ -12,7 +12,14 @@ from onnx import numpy_helper
 from torch import nn
 
 from automl_sr.compression.export import export_onnx
-from automl_sr.compression.packing import Codebook, Packing, Sparse, Uniform, pack_weights
+from automl_sr.compression.packing import (
+    Codebook,
+    Float16,
+    Packing,
+    Sparse,
+    Uniform,
+    pack_weights,
+)
 from automl_sr.compression.quantize import quantize_static
 from automl_sr.compression.stored_weights import is_plain_float, stored_weights
 
@@ -60,8 +67,9 @@ def test_a_plain_file_has_32_bits(plain: Path) -> None:
         (Uniform(bits=2, scale=0.25), 2, COUNT * 2 // 8 + 64),
         (Codebook([-0.5, -0.25, 0.0, 0.25]), 2, COUNT * 2 // 8 + 64),
         (Sparse(), 32, COUNT // 8 + COUNT),
+        (Float16(), 16, 2 * COUNT + 64),
     ],
-    ids=["uniform", "codebook", "sparse"],
+    ids=["uniform", "codebook", "sparse", "float16"],
 )
 def test_packed_weights_have_the_bits_of_their_codes(
     packing: Packing, bits: float, most: int, plain: Path, tmp_path: Path
