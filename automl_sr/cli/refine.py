@@ -94,7 +94,7 @@ def refine(  # noqa: PLR0913, PLR0917 - one for each option
     from automl_sr.search.refine.choice import Request
 
     # What is wrong with the options is told before anything heavy is imported.
-    asked = Request(_numbers(trials), top, steps, minutes, seeds)
+    asked = Request(_numbers(trials), top, steps, seeds, minutes)
     _check(asked)
     known_device(device)
     if threads is not None:

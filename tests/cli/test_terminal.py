@@ -112,6 +112,7 @@ def test_names_of_files_are_written_out_and_json_stays_json(
     }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_encoding_of_the_terminal_will_do(encoding: str, tmp_path: Path) -> None:
     net = write_net(tmp_path / "net.onnx", metadata={"overlap": "4"})

@@ -81,6 +81,7 @@ class SizeAsNumber(nn.Module):
         return x.sum(dim=3, keepdim=True) / torch.tensor(float(int(x.shape[3])))
 
 
+@pytest.mark.ci
 def test_torch_export_takes_over_where_tracing_fixed_a_size(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     net = SizeAsNumber()
@@ -225,6 +226,7 @@ def test_a_large_constant_is_not_written_out(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.ci
 def test_a_file_of_torch_export_holds_no_stack_traces(tmp_path: Path) -> None:
     exported = export_onnx(SizeAsNumber(), tmp_path / "m.onnx", EXAMPLE, dynamic_axes=IMAGE_AXES)
     model = onnx.load(exported.path)

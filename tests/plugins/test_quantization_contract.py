@@ -23,6 +23,7 @@ class TestInt8(TechniqueContract):
     export_tolerance = 0.05
 
 
+@pytest.mark.ci
 class TestPackedWeights(TechniqueContract):
     technique = (FixedPoint, Integer, Vector, HalfPrecision)
     companions = (TinyNet(width=24),)

@@ -315,11 +315,15 @@ def test_multiply_adds_are_those_of_the_formula(tmp_path: Path) -> None:
 
 TECHNIQUES = [
     pytest.param(L1(), id="l1"),
-    pytest.param(L1(scope="global"), id="l1-global"),
-    pytest.param(Similarity(), id="similarity"),
-    pytest.param(LowRank(), id="low_rank"),
+    pytest.param(L1(scope="global"), id="l1-global", marks=pytest.mark.ci),
+    pytest.param(Similarity(), id="similarity", marks=pytest.mark.ci),
+    pytest.param(LowRank(), id="low_rank", marks=pytest.mark.ci),
     pytest.param(Aligned(), id="aligned"),
-    pytest.param(Aligned(alignment="shared_random", ratios="curvature"), id="aligned-srp"),
+    pytest.param(
+        Aligned(alignment="shared_random", ratios="curvature"),
+        id="aligned-srp",
+        marks=pytest.mark.ci,
+    ),
 ]
 
 
@@ -456,6 +460,7 @@ def lost_at_the_cut(technique: L1 | Aligned, folder: Path) -> tuple[float, list[
     return before - quality(update.model), ratios
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "alignment",
     ["shared_random", pytest.param("weight_norm", marks=pytest.mark.ci)],

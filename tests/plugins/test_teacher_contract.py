@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from automl_sr.testing import TechniqueContract
 from automl_sr.testing.tiny import TinyNet
 from automl_sr_plugins.teacher import Features, Response, Self
 
 
+@pytest.mark.ci
 class TestResponse(TechniqueContract):
     technique = Response
     settings = {"architecture": TinyNet(width=12), "steps": 3}  # noqa: RUF012 - the shortest form for plugin authors
@@ -17,6 +20,7 @@ class TestFeatures(TechniqueContract):
     settings = {"architecture": TinyNet(width=12), "steps": 3}  # noqa: RUF012 - the shortest form for plugin authors
 
 
+@pytest.mark.ci
 class TestSelf(TechniqueContract):
     technique = Self
     settings = {"steps": 3}  # noqa: RUF012 - the shortest form for plugin authors

@@ -15,12 +15,14 @@ class TestRounds(TechniqueContract):
     steps = 18
 
 
+@pytest.mark.ci
 class TestHeldRounds(TechniqueContract):
     technique = DUPru
     settings = {"rounds": 2, "eps": 0.1}  # noqa: RUF012
     steps = 18
 
 
+@pytest.mark.ci
 class TestGroups(TechniqueContract):
     """With groups that the eight channels of the net have."""
 

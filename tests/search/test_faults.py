@@ -80,6 +80,7 @@ def test_a_server_that_restarts_in_the_middle_of_trials_is_waited_for(
     assert results(postgres_url) == undisturbed
 
 
+@pytest.mark.ci
 def test_a_server_that_stays_away_ends_the_worker_with_its_work_checkpointed(
     tmp_path: Path,
     postgres: Server,

@@ -225,6 +225,7 @@ def test_infeasible_plans_are_never_trained_and_are_free(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.ci
 def test_a_space_without_a_feasible_plan_ends_with_that_word(tmp_path: Path) -> None:
     end = find(load(trials=6, more="constraints: {params: {max: 1}}\n"), tmp_path)
     assert end.summary["trials"]["infeasible"] == MOST_FREE

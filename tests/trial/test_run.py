@@ -66,6 +66,7 @@ def test_rungs_come_first_to_last_and_a_stopped_trial_leaves_a_finished_model(
     assert OnnxModel(pruned.artifacts["onnx"])(np.zeros((1, 64), np.float32)).shape == (1, 10)
 
 
+@pytest.mark.ci
 def test_a_trial_that_was_stopped_anywhere_ends_with_the_same_values(tmp_path: Path) -> None:
     techniques = [toys.Mlp(), toys.RewindPruning(rounds=2), toys.TeacherLoss()]
     plan, where = digits(tmp_path, techniques, steps=1000, rungs=2)

@@ -38,9 +38,9 @@ class Request:
     """Only so many members of the front, the best in the first objective first."""
     steps: int | None = None
     """Steps in all of one refinement, its cool-down included."""
+    seeds: int = 1
     minutes: float | None = None
     """Instead of steps: what the training of all refinements may take together."""
-    seeds: int = 1
 
 
 def steps_of(study: StudyRecord, asked: Request) -> int:

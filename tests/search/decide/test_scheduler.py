@@ -125,6 +125,7 @@ def test_curves_that_do_not_cross_lose_no_winner_and_cost_a_seventh() -> None:
     assert np.mean(costs) == pytest.approx(0.15, abs=0.01)
 
 
+@pytest.mark.ci
 def test_curves_that_cross_cost_something() -> None:
     """What learns slowly may be stopped: the loss against knowing everything is there, and
     small.

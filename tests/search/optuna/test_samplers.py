@@ -231,6 +231,7 @@ def test_hard_constraints_leave_proposals_reproducible(name: str) -> None:
     assert all("x" in trial.constraints for trial in first.trials)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_no_sampler_gets_an_infeasible_plan_trained_or_into_the_front(

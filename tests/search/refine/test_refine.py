@@ -404,6 +404,7 @@ def test_who_has_lost_the_lease_writes_nothing(world: World) -> None:
     )
 
 
+@pytest.mark.ci
 def test_two_commands_at_once_share_the_work(store_url: str, tmp_path: Path) -> None:
     make(options_in(tmp_path, store_url), trials=3)
     world = World(tmp_path, store_url)

@@ -295,6 +295,7 @@ def free_search(sampler: str, seed: int, trials: int) -> list[float]:
     return found
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "sampler",
     [
