@@ -8,17 +8,14 @@ that it has not seen. Steps are equal in all rows but those that say otherwise.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from table import Row, Settings, arguments, exported_quality, main, searched
+from table import Row, arguments, main
+from trained import ALL_IMAGES, measure
 
 HERE = Path(__file__).parent
 STEPS = 4000
-SETS = ("Set5", "Set14")
-ALL_IMAGES = ("T91", "BSDS200", "General100", "photos2k")
 BASE: dict[str, Any] = {
     "architecture": {"edsr": {"width": 16, "blocks": 3, "tail": "lite"}},
     "train": list(ALL_IMAGES),
@@ -96,42 +93,6 @@ ROWS = [
     Row("steps x4, lr 4e-3, cooldown 0.5", longer(lr=4e-3, cooldown=0.5)),
 ]
 COLUMNS = {"Set5": 3, "Set14": 3, "params": 0, "steps_per_s": 1}
-
-
-def study(settings: Mapping[str, Any], seed: int) -> str:
-    """Return the text of the study that trains one model; YAML reads JSON."""
-    content = {
-        "name": "table",
-        "task": {
-            "kind": "image-sr",
-            "scale": 2,
-            "train": settings["train"],
-            "valid": "5%",
-            "color": "y",
-        },
-        "objectives": ["psnr_y", "params"],
-        "budget": {"trials": 1, "steps": settings["steps"]},
-        "search": {"sampler": "random", "scheduler": "none", "seed": seed},
-        "space": {
-            "selection": "none",
-            "quantization": "none",
-            "architecture": settings["architecture"],
-            "recipe": settings["recipe"],
-        },
-    }
-    return json.dumps(content)
-
-
-def measure(settings: Settings, seed: int, folder: Path) -> dict[str, float]:
-    """Train, export and measure one model."""
-    trial = searched(study(settings, seed), folder)
-    seconds = trial["stage_seconds"]["train"] + trial["stage_seconds"].get("branch", 0.0)
-    return {
-        **exported_quality(folder, SETS),
-        "valid": trial["values"]["psnr_y"],
-        "params": trial["values"]["params"],
-        "steps_per_s": round(settings["steps"] / seconds, 2),
-    }
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ both are those of the rows with equal steps, of the same seed. Nothing else may 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ablation import changed, measure
-from table import Results, Row, Settings, arguments, main
+from ablation import changed
+from in_time import measured_in_time, timed
+from table import Row, arguments, main
 
 PATH = Path(__file__).parent / "reparam.json"
 COLUMNS = {"Set5": 3, "Set14": 3, "params": 0, "steps": 0, "steps_per_s": 1}
@@ -33,7 +33,6 @@ WIDE = {
 }
 RATES = (1e-3, 2e-3)
 """A wide net wants another rate than a plain one: each is shown at two."""
-TIME_OF = "time_of"
 
 
 def with_rate(architecture: Mapping[str, Any], rate: float) -> dict[str, Any]:
@@ -49,29 +48,13 @@ def rows() -> list[Row]:
             found.append(Row(f"{name}, lr {rate:g}", with_rate(architecture, rate)))
         for name, (plain, architecture) in WIDE.items():
             wide = with_rate(architecture, rate)
-            timed = {**wide, TIME_OF: with_rate(PLAIN[plain], rate)}
+            as_long = timed(wide, with_rate(PLAIN[plain], rate))
             found.append(Row(f"{name}, lr {rate:g}", wide))
-            found.append(Row(f"{name}, lr {rate:g}, in the time of {plain}", timed))
+            found.append(Row(f"{name}, lr {rate:g}, in the time of {plain}", as_long))
     return found
 
 
-def measure_wide(settings: Settings, seed: int, folder: Path) -> dict[str, float]:
-    """Train, export and measure one model, for the steps that its row asks for."""
-    asked = {name: value for name, value in settings.items() if name != TIME_OF}
-    if TIME_OF in settings:
-        share = rate_of(asked, seed) / rate_of(settings[TIME_OF], seed)
-        asked["steps"] = round(asked["steps"] * share)
-    return {**measure(asked, seed, folder), "steps": asked["steps"]}
-
-
-def rate_of(settings: Settings, seed: int) -> float:
-    """Return the steps per second of a run that has finished."""
-    record = Results(PATH).of(settings, seed)
-    if record is None:
-        sys.exit("A row with equal steps has to run before that with equal time.")
-    rate: float = record["values"]["steps_per_s"]
-    return rate
-
-
 if __name__ == "__main__":
-    main(rows(), arguments(__doc__ or "", 3), PATH, measure_wide, COLUMNS, "edsr, lr 0.001")
+    main(
+        rows(), arguments(__doc__ or "", 3), PATH, measured_in_time(PATH), COLUMNS, "edsr, lr 0.001"
+    )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ablation import changed, measure
+from ablation import changed
 from table import Row, arguments, main
+from trained import measure
 
 PATH = Path(__file__).parent / "small_nets.json"
 COLUMNS = {"Set5": 3, "Set14": 3, "valid": 3, "params": 0, "steps_per_s": 1}

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "automl-sr-tables"
 CLI = [sys.executable, "-c", "from automl_sr.cli.main import main; raise SystemExit(main())"]
 Settings = Mapping[str, Any]
 Measure = Callable[[Settings, int, Path], dict[str, float]]
@@ -137,7 +138,8 @@ def print_table(
         found = _runs(row, seeds, results)
         cells = [row.name, str(len(found))]
         for metric, digits in columns.items():
-            cells.append(cell([record["values"][metric] for record in found.values()], digits))
+            known = [record["values"].get(metric) for record in found.values()]
+            cells.append(cell([value for value in known if value is not None], digits))
         cells.append(cell([record["seconds"] for record in found.values()], 0))
         if base is not None:
             metric = next(iter(columns))
@@ -163,7 +165,13 @@ def _difference(
 
 
 def searched(study: str, folder: Path) -> dict[str, Any]:
-    """Search a study in a store of its own; return `show --json` of its first trial."""
+    """Search a study in a store of its own; return `show --json` of its first trial.
+
+    What trials share, such as a teacher, is shared by all tables: it is known by its content.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    (folder / "artifacts").mkdir()
+    (folder / "artifacts" / "cache").symlink_to(CACHE, target_is_directory=True)
     (folder / "study.yaml").write_text(study, encoding="utf-8")
     said("search", "study.yaml", "-q", folder=folder)
     found: dict[str, Any] = json.loads(said("show", "table", "0", "--json", folder=folder))
@@ -188,13 +196,21 @@ def said(*arguments: str, folder: Path) -> str:
     return done.stdout
 
 
-def exported_quality(folder: Path, sets: Iterable[str]) -> dict[str, float]:
-    """Return the psnr_y of the exported model of a study's first trial on each set."""
+def exported_quality(
+    folder: Path, sets: Iterable[str], *, scale: int = 2, rgb: bool = False
+) -> dict[str, float]:
+    """Return the psnr_y of the exported model of a study's first trial on each set.
+
+    With `rgb` the psnr_rgb stands beside it, under the name of the set and `rgb`.
+    """
     said("export", "table", "0", "-o", "model", folder=folder)
     values = {}
     for name in sets:
-        text = said("evaluate", "model/model.onnx", "--data", name, "--json", folder=folder)
-        values[name] = round(float(json.loads(text)["psnr_y"]), 4)
+        asked = ("--data", name, "--scale", str(scale), "--json")
+        found = json.loads(said("evaluate", "model/model.onnx", *asked, folder=folder))
+        values[name] = round(float(found["psnr_y"]), 4)
+        if rgb:
+            values[f"{name} rgb"] = round(float(found["psnr_rgb"]), 4)
     return values
 
 
