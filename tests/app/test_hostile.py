@@ -272,7 +272,7 @@ def test_nothing_of_a_store_is_markup_on_a_page(
     expect(page.locator("#studies-table")).to_contain_text("<img src=x")
     expect(page.locator("#study input")).to_have_value(MARKUP[:64])
     tabs = page.get_by_role("tab")
-    for number in (small_study.front[0], small_study.failed[0], small_study.infeasible[0]):
+    for number in (small_study.front[0], small_study.failed[0]):
         page.get_by_label("Trial", exact=True).fill(str(number))
         page.keyboard.press("Tab")
         expect(page.locator("#line")).to_contain_text(f"trial {number}")

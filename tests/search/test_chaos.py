@@ -11,7 +11,7 @@ import pytest
 
 from tests import chaos
 
-SECONDS, TRIALS, STEPS = 15.0, 18, 120
+SECONDS, TRIALS, STEPS = 12.0, 12, 120
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def crew_of(processes: int) -> ProcessPoolExecutor:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("processes", "trials"), [(4, 24), pytest.param(32, 192, marks=pytest.mark.ci)]
+    ("processes", "trials"), [(4, 24), pytest.param(32, 96, marks=pytest.mark.ci)]
 )
 def test_every_trial_of_the_budget_is_run_once(
     store_url: str, tmp_path: Path, processes: int, trials: int

@@ -47,6 +47,8 @@ def revision(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def url(store_url: str, revision: str) -> str:
     """A store of that schema, on each kind of database."""
+    if not store_url.startswith("sqlite") and revision in LATER[:-1]:
+        pytest.skip("on PostgreSQL the steps between are those that the oldest goes through")
     if store_url.startswith("sqlite"):
         shutil.copy(FILES[revision], store_url.removeprefix("sqlite:///"))
     else:

@@ -55,7 +55,7 @@ def test_method_cards_are_read_in_the_page(opened: Page) -> None:
     card = opened.locator("#plugins-card")
     opened.locator("#plugins-card-of input").click()
     opened.get_by_role("option", name="quantization").click()
-    expect(card).to_contain_text("quantization: eight bits in the exported model")
+    expect(card).to_contain_text("quantization: fewer bits in the shipped model")
     opened.locator("#plugins-card-of input").click()
     opened.get_by_role("option", name="selection").click()
     expect(card).to_contain_text("selection")
