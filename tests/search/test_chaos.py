@@ -28,9 +28,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
 def test_a_study_whose_workers_are_struck_each_second_ends_as_an_undisturbed_one(
     tmp_path: Path, request: pytest.FixtureRequest, undisturbed: tuple[Any, Any], kind: str
 ) -> None:
-    """The blows last for 15 s, longer than a lease only because leases are shortened to 2 s by a
-    setting.
-    """
+    """The blows last longer than a lease, but only because a setting shortens leases to 2 s."""
     server = request.getfixturevalue("postgres") if kind == "postgresql" else None
     store = f"sqlite:///{tmp_path}/store.db" if server is None else server.new_database()
     study = chaos.write_study(tmp_path, TRIALS, STEPS)
