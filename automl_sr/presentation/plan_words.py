@@ -16,7 +16,8 @@ def plan_words(plan: dict[str, Any], most: int = 6) -> str:
     for name, value in plan.items():
         if "." not in name and value != "none":
             chosen.append(f"{name}={value}")
-        if name.startswith(prefix):
+        # A file that is not named is no number of the net.
+        if name.startswith(prefix) and value != "":
             field = name.removeprefix(prefix)
             details.append(f"{field}={number(value)}")
     return " ".join([*chosen, *details[:most]])

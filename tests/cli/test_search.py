@@ -230,6 +230,11 @@ def test_plain_lines_say_a_rung_and_an_end(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
+def test_a_file_that_is_not_named_is_no_word_of_a_plan() -> None:
+    plan = {"architecture": "net", "architecture.net.weights": "", "architecture.net.width": 8}
+    assert plan_words(plan) == "architecture=net width=8"
+
+
 def test_words_for_plans_times_and_progress() -> None:
     plan = {
         "selection": "none",
