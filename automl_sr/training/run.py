@@ -352,16 +352,7 @@ class Run:
         trained as several layers become the one that they ship as. An enter returns it, and those
         behind it see the other form. None: the model is trained as it ships.
         """
-        module = build(self.blueprint, self.context.registry)
-        module.load_state_dict(self.model.state_dict())
-        trained = TrainedModel(
-            module=module,
-            blueprint=self.blueprint,
-            task=self.task,
-            data=self.data,
-            state=dict(self.state),
-            folder=self.context.scratch,
-        )
+        trained = self._with_weights(self.model.state_dict(), self.context.scratch)
         shipped = self._shipped(trained)
         if shipped.blueprint == self.blueprint:
             return None
@@ -440,10 +431,16 @@ class Run:
 
     def finish(self, folder: Path) -> TrainedModel:
         """Return the model with its evaluation weights, apart from this run."""
+        trained = self._with_weights(self.evaluation_state(), folder)
+        trained.module.eval()
+        return trained
+
+    def _with_weights(self, weights: Named, folder: Path) -> TrainedModel:
+        """Return a new model of this run's blueprint."""
         module = build(self.blueprint, self.context.registry)
-        module.load_state_dict(self.evaluation_state())
+        module.load_state_dict(weights)
         return TrainedModel(
-            module=module.eval(),
+            module=module,
             blueprint=self.blueprint,
             task=self.task,
             data=self.data,

@@ -287,7 +287,7 @@ def test_a_checkpoint_teaches_as_it_is(tmp_path: Path) -> None:
     lesson = Response(architecture=espcn(weights=path), steps=0)
     run = begun(trial_of(lesson, tmp_path))
     found = lesson.teacher(lesson).net(run).state_dict()
-    written = torch.load(path)
+    written = torch.load(path, weights_only=True)
     assert found.keys() == written.keys()
     assert all(torch.equal(found[name], value) for name, value in written.items())
     assert not (tmp_path / "cache").exists()

@@ -129,20 +129,14 @@ class L1(_InTwo):
 
     def bounds(self, blueprint: Blueprint, task: Task, ctx: Context) -> Bounds:
         """Return the net with fewer channels; ranked globally, the fewest that it can keep."""
-        from automl_sr_plugins.structured_pruning import cutting, nets
+        from automl_sr_plugins.structured_pruning import nets
 
-        net, groups = nets.outlined(blueprint, task, ctx)
-        if self.scope == "layer":
-            same = nets.with_counts(blueprint, net, groups, self.counts(groups))
-            return same, same
-        least = cutting.smallest_kept(groups, self.ratio, self.floor, self.multiple)
-        return nets.with_counts(blueprint, net, groups, least), blueprint
-
-    def counts(self, groups: list[Group]) -> list[int]:
-        """Return how many channels of each group are kept where each layer loses its share."""
-        from automl_sr_plugins.structured_pruning import cutting
-
-        return [cutting.kept_of(group.count, self.ratio, self.multiple) for group in groups]
+        floor = None
+        if self.scope == "global":
+            floor = self.floor
+        return nets.bounds_by_ratio(
+            blueprint, task, ctx, ratio=self.ratio, multiple=self.multiple, floor=floor
+        )
 
     def smaller(self, run: Run) -> ModelUpdate | None:
         """Cut the filters with the smallest weights."""
@@ -151,7 +145,7 @@ class L1(_InTwo):
         net, blueprint = nets.plain_form(run)
         groups = nets.cuttable(blueprint, run.task, run.context)
         scores = [cutting.l1_scores(net, group) for group in groups]
-        kept = self.counts(groups)
+        kept = cutting.kept_of_each(groups, self.ratio, self.multiple)
         if self.scope == "global":
             kept = cutting.kept_globally(scores, self.ratio, self.floor, self.multiple)
         dropped = []
@@ -408,21 +402,19 @@ class Aligned(_Pruning):
 
     def bounds(self, blueprint: Blueprint, task: Task, ctx: Context) -> Bounds:
         """Return the net with fewer channels; by curvature, the fewest that it can keep."""
-        from automl_sr_plugins.structured_pruning import cutting, nets
+        from automl_sr_plugins.structured_pruning import nets
 
-        plain = nets.without(blueprint, WEIGHT_NORM)
-        net, groups = nets.outlined(plain, task, ctx)
-        if self.ratios == "uniform":
-            same = nets.with_counts(plain, net, groups, self.counts(groups))
-            return same, same
-        least = cutting.smallest_kept(groups, self.ratio, self.floor, self.multiple)
-        return nets.with_counts(plain, net, groups, least), plain
-
-    def counts(self, groups: list[Group]) -> list[int]:
-        """Return how many channels of each group are kept where each layer loses its share."""
-        from automl_sr_plugins.structured_pruning import cutting
-
-        return [cutting.kept_of(group.count, self.ratio, self.multiple) for group in groups]
+        floor = None
+        if self.ratios == "curvature":
+            floor = self.floor
+        return nets.bounds_by_ratio(
+            nets.without(blueprint, WEIGHT_NORM),
+            task,
+            ctx,
+            ratio=self.ratio,
+            multiple=self.multiple,
+            floor=floor,
+        )
 
     def prepare(self, run: Run) -> ModelUpdate | None:
         """Take the form that ships, with a scale for each filter where scales are pulled."""
@@ -452,7 +444,7 @@ class Aligned(_Pruning):
         if KEPT in run.state:
             return
         groups = self.groups(run)
-        run.state[KEPT] = self.counts(groups)
+        run.state[KEPT] = cutting.kept_of_each(groups, self.ratio, self.multiple)
         if self.ratios == "uniform":
             return
 

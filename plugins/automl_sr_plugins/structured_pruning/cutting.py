@@ -125,6 +125,11 @@ def kept_of(count: int, ratio: float, multiple: int) -> int:
     return rounded(count, count - removed, multiple)
 
 
+def kept_of_each(groups: Sequence[Group], ratio: float, multiple: int) -> list[int]:
+    """Return how many channels of each group are kept where each loses the same share."""
+    return [kept_of(group.count, ratio, multiple) for group in groups]
+
+
 def smallest_kept(groups: Sequence[Group], ratio: float, floor: int, multiple: int) -> list[int]:
     """Return how few channels of each group a global ranking can leave at the least."""
     total = sum(group.count for group in groups)

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from automl_sr.api import Blueprint, ModelUpdate, TrialError
-from automl_sr_plugins.structured_pruning import CUT
+from automl_sr_plugins.structured_pruning import CUT, Bounds
 from automl_sr_plugins.structured_pruning.channels import Group, groups_of
-from automl_sr_plugins.structured_pruning.cutting import Cut, first_ones
+from automl_sr_plugins.structured_pruning.cutting import (
+    Cut,
+    first_ones,
+    kept_of_each,
+    smallest_kept,
+)
 
 if TYPE_CHECKING:
     from automl_sr.api import Context, Run, Task
@@ -72,6 +77,28 @@ def with_counts(
     if not cut.kept:
         return blueprint
     return blueprint.edited(CUT, shapes=cut.shapes(net))
+
+
+def bounds_by_ratio(
+    blueprint: Blueprint,
+    task: Task,
+    ctx: Context,
+    *,
+    ratio: float,
+    multiple: int,
+    floor: int | None,
+) -> Bounds:
+    """Return the smallest and the largest net without a share of its channels.
+
+    Without a floor each group loses the same share, and both are one net; with it groups lose what
+    is found in training, and the smallest has as few channels as each can keep.
+    """
+    net, groups = outlined(blueprint, task, ctx)
+    if floor is None:
+        same = with_counts(blueprint, net, groups, kept_of_each(groups, ratio, multiple))
+        return same, same
+    least = smallest_kept(groups, ratio, floor, multiple)
+    return with_counts(blueprint, net, groups, least), blueprint
 
 
 def cut_update(
